@@ -1,0 +1,64 @@
+# Two commands do all the set-up on a fresh machine: `make demo` shows the product at work, `make test` runs every test.
+# `make check` is the fast part of the tests; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "creating $(VENV) and installing what the lock file names (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: $(STAMP)  ## the environment in .venv
+
+.PHONY: demo
+demo: $(STAMP)  ## the whole product on this machine for about five minutes (ARGS="--help" lists the options)
+	@$(BIN)/tidegate sandbox $(ARGS)
+
+.PHONY: test
+test: check binaries  ## every test this machine can run, the real control plane included
+	@$(BIN)/python -m pytest tests -m "slow or cluster or browser" $(ARGS)
+
+.PHONY: check
+check: $(STAMP) lint  ## the fast part: lint, types, contracts, unit and property tests
+	@$(BIN)/python -m pytest tests -m "not slow and not cluster and not browser and not vllm" -n 2 $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP)  ## style, types, import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy -p tidegate
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP)  ## rewrite the code in house style
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+.PHONY: binaries
+binaries: $(STAMP)  ## the real control plane, Prometheus and Helm: found, downloaded or built (minutes, once)
+	@$(BIN)/tidegate sandbox binaries
+
+.PHONY: crds
+crds: $(STAMP)  ## write crds/ from the models
+	@$(BIN)/tidegate crds --write crds
+
+.PHONY: lock
+lock: $(STAMP)  ## write requirements/*.txt anew
+	@$(BIN)/python -m pip install --quiet pip-tools
+	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-options --allow-unsafe --output-file requirements/run.txt pyproject.toml
+	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-options --allow-unsafe --extra dev --output-file requirements/dev.txt pyproject.toml
+
+.PHONY: clean
+clean:  ## remove what the commands above made here
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

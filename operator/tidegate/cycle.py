@@ -1,0 +1,103 @@
+"""
+One tick of the core: learn, forecast, plan. The one place that orders the stages.
+
+In:    what is remembered, what was seen, what is wanted.
+Out:   what is remembered next, and what to do.
+Rules: pure and synchronous; time is `observation.time_s`. Operator, plan, backtest and tests all come through here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tidegate import estimate, forecast, plan
+from tidegate.domain.decision import Decision, FleetDecision, Reason
+from tidegate.domain.key import Key
+from tidegate.domain.law import Workload
+from tidegate.domain.observation import FleetObservation
+from tidegate.domain.spec import FleetPolicy
+from tidegate.memory import DeploymentMemory, FleetMemory
+from tidegate.units import TICK_S
+
+
+def step(
+    memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
+) -> tuple[FleetMemory, FleetDecision]:
+    """
+    Decide for every deployment of the policy that was seen.
+
+    Args:
+        memory: Result of the last step, or `FleetMemory()`.
+        observation: The fleet at one instant, later than the last one.
+        policy: What users want now. A deployment that is in it but was not observed keeps its memory and gets no
+            decision; one that is no longer in it is forgotten.
+
+    Returns:
+        The next memory and one decision per deployment seen. A deployment the core itself fails on gets a decision
+        with `error` set; the others are planned without it.
+    """
+    remembered: dict[Key, DeploymentMemory] = {}
+    problems: list[plan.Problem] = []
+    failures: dict[Key, Decision] = {}
+    for key in policy.deployments:
+        before = memory.deployments.get(key, DeploymentMemory())
+        remembered[key] = before
+        if key not in observation.deployments:
+            continue
+        try:
+            remembered[key], problem = _prepare(key, before, observation, policy)
+        except (AssertionError, ArithmeticError) as fault:
+            failures[key] = _failure(key, fault)
+        else:
+            problems.append(problem)
+    outcome = plan.choose(problems, accelerators=policy.accelerators, time_s=observation.time_s)
+    decisions: dict[Key, Decision] = dict(failures)
+    for key, (plan_memory, decision) in outcome.items():
+        remembered[key] = replace(remembered[key], plan=plan_memory)
+        decisions[key] = decision
+    return FleetMemory(deployments=remembered), FleetDecision(time_s=observation.time_s, deployments=decisions)
+
+
+def _prepare(
+    key: Key, before: DeploymentMemory, observation: FleetObservation, policy: FleetPolicy
+) -> tuple[DeploymentMemory, plan.Problem]:
+    """Learn from what was seen of one deployment and say what `plan` has to solve for it."""
+    spec, seen = policy.deployments[key], observation.deployments[key]
+    learned = estimate.learn(
+        before.estimate, spec=spec, accelerators=policy.accelerators, observation=seen, time_s=observation.time_s
+    )
+    demand = forecast.observe(before.forecast, observation=seen, time_s=observation.time_s)
+    startups = estimate.startup_times(learned, spec=spec)
+    expected = forecast.predict(demand, horizons_s=_horizons(startups), time_s=observation.time_s)
+    workload = Workload(
+        prompt_tokens=expected.prompt_tokens,
+        output_tokens=expected.output_tokens,
+        prompt_variation=expected.prompt_variation,
+        output_variation=expected.output_variation,
+    )
+    estimates = estimate.assess(
+        learned, spec=spec, accelerators=policy.accelerators, workload=workload, burstiness=expected.burstiness
+    )
+    problem = plan.Problem(
+        spec=spec,
+        states=seen.tiers,
+        estimates=estimates,
+        forecast=expected,
+        gateway=seen.gateway,
+        memory=before.plan,
+    )
+    return DeploymentMemory(estimate=learned, forecast=demand, plan=before.plan), problem
+
+
+def _horizons(startups_s: Mapping[str, float]) -> tuple[float, ...]:
+    """One tick ahead, and the lead time of each tier: its start-up and the tick that asks for it."""
+    return tuple(sorted({TICK_S, *(round(s + TICK_S) for s in startups_s.values())}))
+
+
+def _failure(key: Key, fault: Exception) -> Decision:
+    return Decision(
+        key=key,
+        tiers={},
+        reason=Reason.PLANNER_FAULT,
+        message=f"the planner failed on this deployment and leaves it alone: {fault!r}",
+        error=repr(fault),
+    )

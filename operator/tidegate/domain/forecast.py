@@ -1,0 +1,84 @@
+"""
+How much demand comes, as quantiles at the times a replica asked for now would be ready.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandSample:
+    """
+    Offered load of one deployment over the last window, whoever served it.
+
+    Args:
+        arrival_rps: Requests/s that wanted to be served: arrivals, rejections and growth of the queue.
+        prompt_tokens: Mean prompt tokens per request; None: none finished in the window.
+        output_tokens: Mean output tokens per request; None likewise.
+        queued: Requests that wait now, over all tiers and the gateway.
+    """
+
+    arrival_rps: float
+    prompt_tokens: float | None
+    output_tokens: float | None
+    queued: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HorizonForecast:
+    """
+    Distribution of the arrival rate at one horizon.
+
+    Args:
+        horizon_s: Seconds ahead.
+        levels: Quantile levels, rising, in (0, 1); shape (levels,).
+        rates_rps: Arrival rate at each level, not falling, >= 0; shape (levels,). Already floored by what is
+            queued or bursting now.
+    """
+
+    horizon_s: float
+    levels: tuple[float, ...]
+    rates_rps: tuple[float, ...]
+
+    def quantile(self, level: float) -> float:
+        """Arrival rate at a level in (0, 1), requests/s: straight line between levels, flat outside."""
+        if level <= self.levels[0]:
+            return self.rates_rps[0]
+        for i in range(1, len(self.levels)):
+            if level <= self.levels[i]:
+                left, right = self.levels[i - 1], self.levels[i]
+                low, high = self.rates_rps[i - 1], self.rates_rps[i]
+                return low + (high - low) * (level - left) / (right - left)
+        return self.rates_rps[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandForecast:
+    """
+    What is known of the demand of one deployment.
+
+    Args:
+        now_rps: Offered load of now, smoothed over the window only.
+        queued: Requests waiting now.
+        prompt_tokens, output_tokens: Expected request shape, tokens.
+        prompt_variation, output_variation: Coefficients of variation of the lengths, >= 0.
+        burstiness: Index of dispersion of arrivals (variance / mean of counts), >= 1; 1 is Poisson.
+        horizons: One per asked horizon, by rising horizon_s, at least one.
+        idle_s: Seconds since the last request was seen; 0 while there is traffic.
+    """
+
+    now_rps: float
+    queued: float
+    prompt_tokens: float
+    output_tokens: float
+    prompt_variation: float
+    output_variation: float
+    burstiness: float
+    horizons: tuple[HorizonForecast, ...]
+    idle_s: float
+
+    def at(self, horizon_s: float) -> HorizonForecast:
+        """The forecast at the first asked horizon that is not before `horizon_s`, else the last one."""
+        for horizon in self.horizons:
+            if horizon.horizon_s >= horizon_s - 1e-9:
+                return horizon
+        return self.horizons[-1]

@@ -1,0 +1,153 @@
+"""
+What was seen, at one instant, for the whole fleet.
+
+Unknown is not zero: a reading that is not there is `None` in a table of readings and `Missing(reason)` where a
+whole source is silent. Nothing here is ever filled in with 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate.domain.key import Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A source that did not speak: `reason` is one CamelCase word, `detail` the sentence for people."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """
+    Cumulative counts of a Prometheus histogram over a window.
+
+    Args:
+        bounds_s: Upper bounds, increasing, the last one infinity; shape (buckets,).
+        counts: Observations at or below each bound; shape (buckets,).
+    """
+
+    bounds_s: tuple[float, ...]
+    counts: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """Observations in the window; 0 for an empty histogram."""
+        return self.counts[-1] if self.counts else 0.0
+
+    def share_at_most(self, bound_s: float) -> tuple[float, float] | None:
+        """
+        Lower and upper bound of the share of observations <= `bound_s`; equal where it is a bucket edge.
+
+        None where nothing was observed.
+        """
+        if self.total <= 0:
+            return None
+        below, above = 0.0, self.total
+        for edge, count in zip(self.bounds_s, self.counts, strict=True):
+            if edge <= bound_s * (1 + 1e-9):
+                below = count
+            if edge >= bound_s * (1 - 1e-9):
+                above = count
+                break
+        return below / self.total, above / self.total
+
+    def quantile(self, share: float) -> float | None:
+        """Quantile by linear interpolation inside the bucket, as Prometheus does; None where nothing was observed."""
+        if self.total <= 0:
+            return None
+        rank, lower, before = share * self.total, 0.0, 0.0
+        for edge, count in zip(self.bounds_s, self.counts, strict=True):
+            if count >= rank and count > before:
+                if edge == float("inf"):
+                    return lower
+                return lower + (edge - lower) * (rank - before) / (count - before)
+            lower, before = (edge if edge != float("inf") else lower), count
+        return lower
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierReading:
+    """
+    Metrics of one tier over a window, summed over its replicas unless it says mean.
+
+    Rates are per second, times in seconds, shares in [0, 1]. None: not known (never zero by default).
+    The fields up to `power_w` are those of the plan protocol; the rest is what only a cluster knows.
+    """
+
+    window_s: float
+    age_s: float
+    arrival_rps: float | None
+    completion_rps: float | None = None
+    prompt_tokens_mean: float | None = None
+    output_tokens_mean: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    kv_cache_usage: float | None = None
+    preemption_rps: float | None = None
+    prefix_cache_hit_rate: float | None = None
+    ttft: Histogram | None = None
+    itl: Histogram | None = None
+    ttft_mean_s: float | None = None
+    itl_mean_s: float | None = None
+    gpu_utilization: float | None = None
+    power_w: float | None = None
+    # From here on: beyond the protocol.
+    request_itl: Histogram | None = None  # mean ITL per request (vLLM's request_time_per_output_token_seconds)
+    rejection_rps: float | None = None
+    abort_rps: float | None = None
+    prompt_tokens_per_s: float | None = None
+    output_tokens_per_s: float | None = None
+    kv_cache_tokens_per_replica: float | None = None
+    replicas_reporting: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierState:
+    """
+    Replicas of one tier as the cluster has them, and what they report.
+
+    Args:
+        ready, starting, terminating: Replicas, >= 0. A terminating replica is in neither of the others.
+        startup_s: Time from scale-up to ready as last seen; None: never seen.
+        unschedulable: Of `starting`, those the scheduler found no room for; None where nobody can tell.
+        reading: Metrics, or why there are none. A tier without a ready replica has `Missing("NoReplicas")`.
+    """
+
+    ready: int = 0
+    starting: int = 0
+    terminating: int = 0
+    startup_s: float | None = None
+    unschedulable: int | None = None
+    reading: TierReading | Missing = Missing(reason="NoReplicas")
+
+    @property
+    def wanted(self) -> int:
+        """Replicas that exist and are not on their way out."""
+        return self.ready + self.starting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayReading:
+    """What a gateway in front of all tiers saw; the only signal at zero replicas."""
+
+    arrival_rps: float
+    queued: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentObservation:
+    """One deployment: state of each tier by name, and the gateway (None: there is none)."""
+
+    tiers: Mapping[str, TierState]
+    gateway: GatewayReading | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetObservation:
+    """The whole fleet at `time_s` (unix seconds). A deployment that is not listed was not seen."""
+
+    time_s: float
+    deployments: Mapping[Key, DeploymentObservation]
