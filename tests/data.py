@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 DATA_VARIABLE = "TIDEGATE_DATA"
-_BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def data_path(name: str) -> Path:
@@ -16,7 +15,7 @@ def data_path(name: str) -> Path:
     Args:
         name: Path below the folder, e.g. `traces/azure2023_conv.csv.gz`. Its README names the public sources.
     """
-    path = Path(os.environ.get(DATA_VARIABLE, _BESIDE_THE_CHECKOUT)) / name
-    if not path.exists():
+    path = Path(os.environ.get(DATA_VARIABLE, "")) / name
+    if DATA_VARIABLE not in os.environ or not path.exists():
         pytest.skip(f"needs {name}: set {DATA_VARIABLE} to a folder that holds it")
     return path
