@@ -11,7 +11,6 @@ COPY pyproject.toml README.md LICENSE ./
 COPY operator/ operator/
 RUN /opt/tidegate/bin/python -m pip install --no-compile --no-deps --no-build-isolation . \
  && /opt/tidegate/bin/python -m pip uninstall --yes --quiet setuptools \
- && find /opt/tidegate -depth -type d \( -name tests -o -name test \) -path '*/site-packages/*' -exec rm -rf {} + \
  && /opt/tidegate/bin/tidegate --version
 
 FROM python:3.12-slim

@@ -1,0 +1,54 @@
+"""The Lua that Argo CD runs, run here by a real Lua on the test data that ships beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import lupa
+import pytest
+import yaml
+
+FOLDER = Path(__file__).resolve().parents[2] / "gitops" / "argocd" / "tidegate.io" / "InferenceDeployment"
+CASES = yaml.safe_load((FOLDER / "health_test.yaml").read_text())["tests"]
+
+
+def run_lua(path: Path, obj: dict[str, Any]) -> Any:
+    """What the script returns with `obj` set, as plain Python values."""
+    lua = lupa.LuaRuntime(unpack_returned_tuples=True)
+    lua.globals().obj = lua.table_from(obj, recursive=True)
+    return to_python(lua.execute(path.read_text()))
+
+
+def to_python(value: Any) -> Any:
+    if lupa.lua_type(value) != "table":
+        return value
+    return {key: to_python(item) for key, item in value.items()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case["inputPath"]).stem)
+def test_health_says_what_the_conditions_say(case: dict[str, Any]) -> None:
+    obj = yaml.safe_load((FOLDER / case["inputPath"]).read_text())
+    assert run_lua(FOLDER / "health.lua", obj) == case["healthStatus"]
+
+
+def test_every_test_datum_is_used() -> None:
+    assert {path.name for path in (FOLDER / "testdata").iterdir()} == {Path(c["inputPath"]).name for c in CASES}
+
+
+def test_pause_and_resume_undo_each_other() -> None:
+    obj = {"metadata": {"name": "chat"}, "spec": {"mode": "Auto"}}
+    paused = run_lua(FOLDER / "actions/pause/action.lua", obj)
+    assert paused["metadata"]["annotations"] == {"tidegate.io/paused": "true"}
+    resumed = run_lua(FOLDER / "actions/resume/action.lua", paused)
+    assert resumed["metadata"]["annotations"] == {}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "offered"),
+    [({}, {"pause", "recommend-only"}), ({"tidegate.io/paused": "true"}, {"resume", "recommend-only"})],
+    ids=["a running object can be paused", "a paused object can be resumed"],
+)
+def test_only_what_changes_something_is_offered(annotations: dict[str, str], offered: set[str]) -> None:
+    actions = run_lua(
+        FOLDER / "actions/discovery.lua", {"metadata": {"annotations": annotations}, "spec": {"mode": "Auto"}}
+    )
+    assert {name for name, action in actions.items() if not action["disabled"]} == offered
