@@ -1,0 +1,321 @@
+"""
+The joints of the edge: what the rooms around the core ask of each other, and the values they pass.
+
+Question: who may be called, with what, and what comes back? Enters: nothing. Leaves: protocols and frozen values.
+May import: the core's values, the standard library. No room implements a port for another one's use by import; the
+runtime makes each part once and hands it over.
+
+    handlers  -> Inventory          what users wrote, parsed
+    observe   -> ClusterView        what the cluster has
+    actuate   <- Order, -> Outcome  what to do with one deployment, and what became of it
+    report    <- Report             everything a status is made of
+    all I/O through KubeApi; every write after Fence.holds()
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tidegate.domain.decision import Condition, Decision
+from tidegate.domain.key import Key
+from tidegate.domain.observation import DeploymentObservation
+from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.errors import SourceError, SpecError
+
+GROUP, VERSION = "tidegate.io", "v1alpha1"
+DEPLOYMENTS, ACCELERATORS = "inferencedeployments", "acceleratorclasses"
+
+# On the pods, workloads and services of managed tiers.
+DEPLOYMENT_LABEL = "tidegate.io/inference-deployment"
+TIER_LABEL = "tidegate.io/tier"
+
+# The one field manager of everything Tidegate writes.
+FIELD_MANAGER = "tidegate"
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+
+class ApiError(SourceError):
+    """
+    The API server refused a call, or did not answer.
+
+    Args:
+        status: HTTP status; 0 where there was no answer (timeout, refused, cut).
+        reason: Kubernetes' own word (`NotFound`, `Conflict`, `Expired`), else `Timeout` or `Unreachable`.
+        retry_after_s: What the server asked for; None where it did not.
+    """
+
+    def __init__(self, *, status: int, reason: str, detail: str, retry_after_s: float | None = None) -> None:
+        self.status, self.retry_after_s = status, retry_after_s
+        super().__init__(source="kubernetes", reason=reason, detail=detail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """
+    One request to the API server.
+
+    Args:
+        method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+        path: Absolute path, e.g. `/apis/apps/v1/namespaces/prod/deployments/chat`.
+        params: Query parameters, e.g. `{"fieldManager": FIELD_MANAGER, "force": "true"}`.
+        body: JSON value; None: no body.
+        content_type: For patches: JSON_PATCH, MERGE_PATCH or APPLY_PATCH (the body is JSON, which is YAML).
+        timeout_s: Whole call; for a watch: the longest silence.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | list[Any] | None = None
+    content_type: str = "application/json"
+    timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        assert self.path.startswith("/"), self.path
+
+
+class KubeApi(Protocol):
+    """A connection to the API server. Raises `ApiError` and nothing else; each call ends within its timeout."""
+
+    async def send(self, call: Call) -> dict[str, Any]:
+        """Answer of one request."""
+        ...
+
+    def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
+        """Events of a watch (`{"type": ..., "object": ...}`) until the server ends it."""
+        ...
+
+
+class Fence(Protocol):
+    """Who may write. Ask before each write: a leader whose lease cannot be renewed in time stops being one."""
+
+    @property
+    def epoch(self) -> int:
+        """Number of this leadership (the Lease's leaseTransitions); rises with each change of leader."""
+        ...
+
+    def holds(self) -> bool:
+        """True while this process is the leader and a write that starts now ends inside the lease."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentResource:
+    """
+    One InferenceDeployment as last seen.
+
+    Args:
+        key, uid, generation: Identity; `generation` is metadata.generation.
+        spec: Parsed, or what is wrong with it.
+        status: `.status` as the server has it; empty where there is none yet.
+        annotations: `metadata.annotations`.
+        created: `metadata.creationTimestamp`, as written.
+    """
+
+    key: Key
+    uid: str
+    generation: int
+    spec: DeploymentSpec | SpecError
+    status: Mapping[str, Any] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceleratorResource:
+    """One AcceleratorClass as last seen. `accelerator.capacity` is spec.capacity (None: what the nodes offer)."""
+
+    name: str
+    uid: str
+    generation: int
+    accelerator: Accelerator | SpecError
+    currency: str = "USD"
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Inventory(Protocol):
+    """
+    What users asked for, as the handlers see it arrive. Called on the event loop; each call wakes the planner only
+    where spec, generation or annotations differ from what was there (an echo of our own status write wakes nobody).
+    """
+
+    def put_deployment(self, resource: DeploymentResource) -> None:
+        """Remember a new or changed deployment."""
+        ...
+
+    def drop_deployment(self, key: Key, uid: str) -> None:
+        """Forget a deleted one; nothing happens where another uid holds the key by now."""
+        ...
+
+    def put_accelerator(self, resource: AcceleratorResource) -> None:
+        """Remember a new or changed AcceleratorClass."""
+        ...
+
+    def drop_accelerator(self, name: str, uid: str) -> None:
+        """Forget a deleted one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRef:
+    """Names one namespaced object of any kind; `api_version` as in manifests (`apps/v1`)."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Somebody who set `.spec.replicas`, from managedFields. `time` as written."""
+
+    manager: str
+    operation: str
+    subresource: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadView:
+    """
+    A workload with /scale as last seen, trimmed.
+
+    Args:
+        ref: Which one.
+        uid: `metadata.uid`.
+        path: Absolute path of the object; `path + "/scale"` moves replicas.
+        replicas: `.spec.replicas` of its scale.
+        selector: Label selector of its pods, as text.
+        labels, annotations: Of the workload itself.
+        owner_uids: uids of its ownerReferences.
+        writers: Managers that own `.spec.replicas`.
+    """
+
+    ref: ObjectRef
+    uid: str
+    path: str
+    replicas: int
+    selector: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    owner_uids: tuple[str, ...] = ()
+    writers: tuple[Writer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedView:
+    """A Service or PodMonitor that carries DEPLOYMENT_LABEL, trimmed (what a hash in an annotation needs)."""
+
+    ref: ObjectRef
+    uid: str
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    owner_uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceleratorUse:
+    """Accelerators of one class: what the matching nodes offer, and who holds how many of them."""
+
+    allocatable: int
+    by_tidegate: int
+    by_others: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterView:
+    """
+    The cluster at one instant, as the informers have it.
+
+    Args:
+        workloads: Every workload a tier points at or owns that exists.
+        scalers: HorizontalPodAutoscalers and ScaledObjects, by the workload they target.
+        owned: Services and PodMonitors of Tidegate.
+        accelerators: Use by AcceleratorClass name.
+        has_pod_monitors: The PodMonitor CRD is installed.
+    """
+
+    workloads: Mapping[ObjectRef, WorkloadView] = field(default_factory=dict)
+    scalers: Mapping[ObjectRef, tuple[ObjectRef, ...]] = field(default_factory=dict)
+    owned: Mapping[ObjectRef, OwnedView] = field(default_factory=dict)
+    accelerators: Mapping[str, AcceleratorUse] = field(default_factory=dict)
+    has_pod_monitors: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """
+    One deployment to carry out.
+
+    Args:
+        resource: The custom resource; its `spec` is valid.
+        decision: What the core decided; None: only the manifests are kept right (mode Auto without a decision yet).
+        view: The cluster.
+        accelerators: Every class, by name.
+    """
+
+    resource: DeploymentResource
+    decision: Decision | None
+    view: ClusterView
+    accelerators: Mapping[str, Accelerator]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """
+    What became of an order.
+
+    Args:
+        actions: Sentences of what was written, e.g. `Deployment prod/chat-fp8: replicas 2 -> 3`; empty: nothing to do.
+        conditions: Findings that only the cluster shows (another writer, missing target), one per type.
+        errors: What failed; the order comes again at the next tick.
+    """
+
+    actions: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    errors: tuple[SourceError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """
+    Everything the status of one deployment is made of. `resource.status` is what stands there now.
+
+    Args:
+        resource: The custom resource, spec valid or not.
+        decision: None: not planned in this tick (`outcome` then tells why, or the spec is wrong).
+        observation: What was seen; None: nothing.
+        outcome: None: not carried out (mode, pause, or not yet).
+        view: The cluster.
+        time_s: Of the tick, unix seconds.
+    """
+
+    resource: DeploymentResource
+    decision: Decision | None
+    observation: DeploymentObservation | None
+    outcome: Outcome | None
+    view: ClusterView
+    time_s: float
+
+
+class Actuator(Protocol):
+    """Carries out orders. Implemented by `tidegate.actuate.cluster.ClusterActuator(api, fence)`."""
+
+    async def carry_out(self, order: Order) -> Outcome:
+        """Write what differs from what is wanted and nothing else; never raises `ApiError`."""
+        ...
+
+
+# What the runtime calls in the other rooms:
+#   handlers.make_registry(inventory: Inventory) -> kopf.OperatorRegistry
+#   handlers.make_settings() -> kopf.OperatorSettings
+#   actuate.cluster.ClusterActuator(api: KubeApi, fence: Fence) -> Actuator
+#   report.status.deployment_status(report: Report) -> dict[str, Any]     the whole `.status`, stable under repetition
+#   report.status.accelerator_status(resource: AcceleratorResource, use: AcceleratorUse | None) -> dict[str, Any]
+#   report.events.EventPoster(api: KubeApi, fence: Fence); await poster.post(report, status)      transitions only
