@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TOOLS  := .venv-tools/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
@@ -53,12 +54,30 @@ binaries: $(STAMP)  ## the real control plane, Prometheus and Helm: found, downl
 crds: $(STAMP)  ## write crds/ from the models
 	@$(BIN)/tidegate crds --write crds
 
+$(TOOLS): requirements/tools.txt
+	@$(PYTHON) -m venv .venv-tools
+	@.venv-tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@touch $@
+
+LOCK := .venv-tools/bin/pip-compile --quiet --strip-extras --generate-hashes --no-header --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-options
+
 .PHONY: lock
-lock: $(STAMP)  ## write requirements/*.txt anew
-	@$(BIN)/python -m pip install --quiet pip-tools
-	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-options --allow-unsafe --output-file requirements/run.txt pyproject.toml
-	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-options --allow-unsafe --extra dev --output-file requirements/dev.txt pyproject.toml
+lock: $(TOOLS)  ## write requirements/*.txt anew
+	@$(LOCK) --output-file requirements/run.txt pyproject.toml
+	@$(LOCK) --extra dev --output-file requirements/dev.txt pyproject.toml
+	@$(LOCK) --output-file requirements/build.txt requirements/build.in
+	@$(LOCK) --output-file requirements/tools.txt requirements/tools.in
+
+.PHONY: sbom
+sbom: $(TOOLS)  ## list what is in the image (CycloneDX, sbom.json)
+	@.venv-tools/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json requirements/run.txt
+	@echo "wrote sbom.json"
+
+.PHONY: audit
+audit: $(TOOLS)  ## look the locked dependencies up in the published advisories (needs the network)
+	@.venv-tools/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/run.txt
 
 .PHONY: clean
 clean:  ## remove what the commands above made here
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) .venv-tools build dist .pytest_cache .mypy_cache .ruff_cache
