@@ -1,0 +1,82 @@
+"""
+The user's cache folder: programs that were fetched once, and the note beside each that says where it came from.
+
+    ~/.cache/tidegate/programs/NAME/VERSION/NAME          the program (or a link to a shared one); VERSION is the one that
+                                                          was wanted: a system's package may be a little older
+    ~/.cache/tidegate/programs/NAME/VERSION/origin.txt    one line
+
+Rules: a program appears whole or not at all (made aside, then renamed). One process fetches at a time.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+Say = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Tidegate's folder in the user's cache (XDG_CACHE_HOME, else ~/.cache)."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tidegate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """
+    The programs under one folder.
+
+    Args:
+        folder: Where they lie; made when something is stored.
+    """
+
+    folder: Path
+
+    def find(self, name: str, version: str) -> tuple[Path, str] | None:
+        """The stored program and its origin; None where it is not stored."""
+        path = self._place(name, version) / name
+        if not path.is_file():
+            return None
+        note = path.parent / "origin.txt"
+        return path, note.read_text().strip() if note.exists() else "unknown origin"
+
+    def store(self, name: str, version: str, *, program: Path, origin: str) -> Path:
+        """Moves a finished program into the cache under its name, replacing what lay there; returns its path."""
+        place = self._place(name, version)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=place.parent))
+        shutil.move(program, aside / name)
+        (aside / name).chmod(0o755)
+        (aside / "origin.txt").write_text(origin + "\n")
+        aside.chmod(0o755)
+        if place.exists():
+            shutil.rmtree(place)
+        aside.rename(place)
+        return place / name
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """An empty folder on the cache's file system, gone afterwards."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix="work-") as folder:
+            yield Path(folder)
+
+    @contextmanager
+    def lock(self, say: Say) -> Iterator[None]:
+        """Holds the cache for one process; says so when it has to wait for another. Ends with the process at the latest."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another tidegate is fetching programs into {self.folder}: waiting for it")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _place(self, name: str, version: str) -> Path:
+        return self.folder / "programs" / name / version
