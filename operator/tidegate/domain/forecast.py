@@ -15,12 +15,18 @@ class DemandSample:
         prompt_tokens: Mean prompt tokens per request; None: none finished in the window.
         output_tokens: Mean output tokens per request; None likewise.
         queued: Requests that wait now, over all tiers and the gateway.
+        window_s: Length of the window the rate was taken over, s, > 0.
+        finished: Requests that finished in the window, which the token means are over; 0: none, or not known.
+        partial: Some ready tier did not report: `arrival_rps` and `queued` are only lower bounds.
     """
 
     arrival_rps: float
     prompt_tokens: float | None
     output_tokens: float | None
     queued: float
+    window_s: float = 60.0
+    finished: float = 0.0
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,10 @@ class DemandForecast:
         prompt_variation, output_variation: Coefficients of variation of the lengths, >= 0.
         burstiness: Index of dispersion of arrivals (variance / mean of counts), >= 1; 1 is Poisson.
         horizons: One per asked horizon, by rising horizon_s, at least one.
-        idle_s: Seconds since the last request was seen; 0 while there is traffic.
+        idle_s: Seconds without a request that were really seen; 0 while there is traffic. Silence of the metrics
+            does not count.
+        known: False where no load was ever seen: the rates are then 0 because nothing better is known, and nothing
+            may be shrunk on them.
     """
 
     now_rps: float
@@ -75,6 +84,7 @@ class DemandForecast:
     burstiness: float
     horizons: tuple[HorizonForecast, ...]
     idle_s: float
+    known: bool = True
 
     def at(self, horizon_s: float) -> HorizonForecast:
         """The forecast at the first asked horizon that is not before `horizon_s`, else the last one."""

@@ -1,0 +1,130 @@
+"""
+From one sample of load to the next memory: levels, season, request shape, and the record of errors.
+"""
+
+import math
+
+from tidegate.domain.forecast import DemandSample
+from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, forecasts
+from tidegate.forecast.memory import ForecastMemory, Shape
+from tidegate.forecast.track import HORIZONS_S, compared, is_due, written
+from tidegate.units import SECONDS_PER_DAY
+
+# Below this share of the usual load a difference does not matter: it is added on both sides of an error's ratio.
+SMALL_SHARE = 0.05
+SMALL_RPS = 1e-4
+# A stretch without samples longer than this is a gap: nothing is known of the load in it.
+GAP_S = 300.0
+# Request shape follows within a quarter of an hour, its spread and the dispersion within an hour.
+SHAPE_S = 900.0
+SPREAD_S = 3_600.0
+
+
+def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float, in_flight: float | None) -> ForecastMemory:
+    """
+    The memory after one more sample.
+
+    Args:
+        sample: Not partial.
+        time_s: Later than the memory's time.
+        in_flight: Running and waiting requests; None: not known.
+    """
+    rate, before = sample.arrival_rps, memory.time_s
+    if before is None:
+        before, levels, usual = time_s, Levels(rate, rate, rate, rate), rate
+    else:
+        levels, usual = _moved(memory, rate, time_s - before)
+    elapsed = time_s - before
+    season = memory.season.observed(rate_rps=rate, since_s=before if elapsed <= GAP_S else time_s, time_s=time_s)
+    small = small_rps(usual)
+    tracks = []
+    for index, record in enumerate(memory.tracks):
+        if is_due(record, index=index, time_s=time_s):
+            record = compared(record, index=index, time_s=time_s, seen_rps=rate, small_rps=small)
+            expected = forecasts(levels, season, time_s=time_s, horizon_s=HORIZONS_S[index])
+            record = written(record, index=index, time_s=time_s, expected=expected)
+        tracks.append(record)
+    return ForecastMemory(
+        time_s=time_s,
+        levels=levels,
+        usual_rps=usual,
+        queued=sample.queued,
+        in_flight=in_flight,
+        idle_since_s=_idle_since(memory, sample, time_s),
+        shape=_shape(memory, sample, elapsed),
+        season=season,
+        tracks=tuple(tracks),
+    )
+
+
+def small_rps(usual_rps: float) -> float:
+    """Load that is too small to matter, requests/s, > 0."""
+    return SMALL_SHARE * usual_rps + SMALL_RPS
+
+
+def _moved(memory: ForecastMemory, rate: float, elapsed_s: float) -> tuple[Levels, float]:
+    levels = memory.levels
+    fast, mid = 1.0 - math.exp(-elapsed_s / FAST_S), 1.0 - math.exp(-elapsed_s / MID_S)
+    slow, day = 1.0 - math.exp(-elapsed_s / SLOW_S), 1.0 - math.exp(-elapsed_s / SECONDS_PER_DAY)
+    moved = Levels(
+        rate,
+        levels.fast + fast * (rate - levels.fast),
+        levels.mid + mid * (rate - levels.mid),
+        levels.slow + slow * (rate - levels.slow),
+    )
+    return moved, memory.usual_rps + day * (rate - memory.usual_rps)
+
+
+def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> float | None:
+    if sample.arrival_rps > 0 or sample.queued > 0:
+        return None
+    gap = memory.time_s is None or time_s - memory.time_s > GAP_S
+    return time_s if memory.idle_since_s is None or gap else memory.idle_since_s
+
+
+def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Shape:
+    shape, level = memory.shape, memory.levels.mid
+    gain = 1.0 - math.exp(-elapsed_s / SPREAD_S)
+    dispersion = shape.dispersion
+    if level > 0.0:
+        excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
+        dispersion += gain * (excess - dispersion)
+    if sample.prompt_tokens is None or sample.output_tokens is None:
+        return Shape(
+            prompt_tokens=shape.prompt_tokens,
+            output_tokens=shape.output_tokens,
+            prompt_variance=shape.prompt_variance,
+            output_variance=shape.output_variance,
+            dispersion=dispersion,
+        )
+    follow = 1.0 - math.exp(-elapsed_s / SHAPE_S)
+    prompt, prompt_variance = _length(
+        shape.prompt_tokens, shape.prompt_variance, sample.prompt_tokens, sample.finished, (follow, gain)
+    )
+    output, output_variance = _length(
+        shape.output_tokens, shape.output_variance, sample.output_tokens, sample.finished, (follow, gain)
+    )
+    return Shape(
+        prompt_tokens=prompt,
+        output_tokens=output,
+        prompt_variance=prompt_variance,
+        output_variance=output_variance,
+        dispersion=dispersion,
+    )
+
+
+def _length(
+    mean: float | None, variance: float, seen: float, finished: float, gains: tuple[float, float]
+) -> tuple[float, float]:
+    """
+    Mean length and its squared coefficient of variation after one more window.
+
+    The mean of n requests spreads by variation/sqrt(n), so n * (relative deviation)^2 is variation^2 on average.
+    """
+    if mean is None or mean <= 0:
+        return seen, variance
+    follow, gain = gains
+    spread = finished * ((seen - mean) / mean) ** 2
+    return mean + follow * (seen - mean), variance + gain * (spread - variance)
+
+

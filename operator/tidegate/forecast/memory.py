@@ -1,0 +1,162 @@
+"""
+What the forecast remembers of one deployment: bounded, a value, about 1.5 KiB of JSON.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tidegate.forecast import codes
+from tidegate.forecast.experts import EXPERTS, Levels
+from tidegate.forecast.season import DAILY, WEEKLY, Season, neighbours
+from tidegate.forecast.sketch import BINS
+from tidegate.forecast.track import HORIZONS_S, PENDING_MAX, Pending, Track, fresh, track
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """
+    What requests look like, smoothed; None: none finished yet.
+
+    Args:
+        prompt_tokens, output_tokens: Means per request.
+        prompt_variance, output_variance: Squared coefficients of variation, from how far the means of windows spread.
+        dispersion: Index of dispersion of the counts in a window (variance / mean), >= 0; 1 is Poisson.
+    """
+
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    prompt_variance: float = 1.0
+    output_variance: float = 1.0
+    dispersion: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastMemory:
+    """
+    The state of one deployment's forecast.
+
+    Args:
+        time_s: When load was last seen, unix s; None: never.
+        levels: The load then, and its smoothed levels.
+        usual_rps: Level over about a day: what counts as small is a share of it.
+        queued: Requests that waited then.
+        in_flight: Requests running or waiting then; None: not known.
+        idle_since_s: When the load was first seen to be zero; None: there is traffic.
+        shape: What requests look like.
+        season: Daily and weekly season.
+        tracks: One record per horizon of `track.HORIZONS_S`.
+    """
+
+    time_s: float | None = None
+    levels: Levels = Levels(0.0, 0.0, 0.0, 0.0)
+    usual_rps: float = 0.0
+    queued: float = 0.0
+    in_flight: float | None = None
+    idle_since_s: float | None = None
+    shape: Shape = Shape()
+    season: Season = Season()
+    tracks: tuple[Track, ...] = field(default_factory=lambda: tuple(fresh(i) for i in range(len(HORIZONS_S))))
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON values; `from_json` gives back an equal memory."""
+        shape, season, levels = self.shape, self.season, self.levels
+        return {
+            "time": self.time_s,
+            "levels": [levels.last, levels.fast, levels.mid, levels.slow, self.usual_rps],
+            "queue": [self.queued, self.in_flight],
+            "idle": self.idle_since_s,
+            "shape": [
+                shape.prompt_tokens,
+                shape.output_tokens,
+                shape.prompt_variance,
+                shape.output_variance,
+                shape.dispersion,
+            ],
+            "daily": codes.pack(season.daily),
+            "weekly": codes.pack(season.weekly, kind="B"),
+            "slot": [season.slot, season.requests, season.seen_s],
+            "tracks": [_track_json(record) for record in self.tracks],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, object]) -> "ForecastMemory":
+        """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is damaged."""
+        last, fast, mid, slow, usual = _numbers(value["levels"], 5)
+        queued, in_flight = _optionals(value["queue"], 2)
+        prompt, output, prompt_variance, output_variance, dispersion = _optionals(value["shape"], 5)
+        tracks = value["tracks"]
+        if not isinstance(tracks, list) or len(tracks) != len(HORIZONS_S):
+            raise ValueError("one record per horizon")
+        return cls(
+            time_s=_optional(value["time"]),
+            levels=Levels(last, fast, mid, slow),
+            usual_rps=usual,
+            queued=_number(queued),
+            in_flight=in_flight,
+            idle_since_s=_optional(value["idle"]),
+            shape=Shape(
+                prompt_tokens=prompt,
+                output_tokens=output,
+                prompt_variance=_number(prompt_variance),
+                output_variance=_number(output_variance),
+                dispersion=_number(dispersion),
+            ),
+            season=_season(value),
+            tracks=tuple(_track(part) for part in tracks),
+        )
+
+
+def _season(value: Mapping[str, object]) -> Season:
+    daily = codes.unpack(value["daily"], length=DAILY)
+    weekly = codes.unpack(value["weekly"], length=WEEKLY, kind="B")
+    slot, requests, seen_s = _numbers(value["slot"], 3)
+    return Season(
+        daily=daily,
+        weekly=weekly,
+        slot=int(slot),
+        requests=requests,
+        seen_s=seen_s,
+        around=neighbours(daily, weekly, int(slot)),
+    )
+
+
+def _track_json(record: Track) -> list[str]:
+    made = codes.pack([pending.made_s for pending in record.pending], kind="I")
+    expected = codes.pack([code for pending in record.pending for code in pending.expected])
+    return [made, expected, codes.pack(record.losses), codes.pack(record.sketch)]
+
+
+def _track(value: object) -> Track:
+    if not isinstance(value, list):
+        raise TypeError("a record is a list")
+    made_text, expected_text, losses_text, sketch_text = value
+    count = len(made_text) // 5
+    if count > PENDING_MAX:
+        raise ValueError(f"{count} pending forecasts")
+    made, width = codes.unpack(made_text, length=count, kind="I"), len(EXPERTS) + 1
+    expected = codes.unpack(expected_text, length=count * width)
+    return track(
+        pending=tuple(Pending(made[i], expected[i * width : (i + 1) * width]) for i in range(count)),
+        losses=codes.unpack(losses_text, length=len(EXPERTS)),
+        sketch=codes.unpack(sketch_text, length=BINS),
+    )
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return value
+
+
+def _optional(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _optionals(value: object, length: int) -> list[float | None]:
+    if not isinstance(value, list) or len(value) != length:
+        raise ValueError(f"a list of {length} numbers")
+    return [_optional(part) for part in value]
+
+
+def _numbers(value: object, length: int) -> list[float]:
+    return [_number(part) for part in _optionals(value, length)]
