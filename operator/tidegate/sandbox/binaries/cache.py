@@ -1,9 +1,10 @@
 """
 The user's cache folder: programs that were fetched once, and the note beside each that says where it came from.
 
-    ~/.cache/tidegate/programs/NAME/VERSION/NAME          the program (or a link to a shared one); VERSION is the one that
-                                                          was wanted: a system's package may be a little older
+    ~/.cache/tidegate/programs/NAME/VERSION/NAME          the program, or a link to a shared one
     ~/.cache/tidegate/programs/NAME/VERSION/origin.txt    one line
+
+VERSION is the one that was wanted; what a system's package holds may be a little older, and the origin says so.
 
 Rules: a program appears whole or not at all (made aside, then renamed). One process fetches at a time.
 """
@@ -68,7 +69,7 @@ class Cache:
 
     @contextmanager
     def lock(self, say: Say) -> Iterator[None]:
-        """Holds the cache for one process; says so when it has to wait for another. Ends with the process at the latest."""
+        """Holds the cache for one process, until that process ends at the latest; says so when it waits for another."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as handle:
             try:

@@ -130,6 +130,7 @@ def _prometheus_release(system: str, architecture: str) -> Release | None:
     return Release(url=f"{folder}/{stem}.tar.gz", sums_url=f"{folder}/sha256sums.txt", member=f"{stem}/prometheus")
 
 
+_MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 _KUBERNETES_MODULE = Module(
     folder=MODULES / "kubernetes",
@@ -138,8 +139,8 @@ _KUBERNETES_MODULE = Module(
     # Without these the server calls itself v0.0.0-master+$Format:%H$, which neither kubectl nor Helm can parse.
     stamps=(
         (f"{_VERSION_PACKAGE}.gitVersion", f"v{KUBERNETES_VERSION}"),
-        (f"{_VERSION_PACKAGE}.gitMajor", KUBERNETES_VERSION.split(".")[0]),
-        (f"{_VERSION_PACKAGE}.gitMinor", KUBERNETES_VERSION.split(".")[1]),
+        (f"{_VERSION_PACKAGE}.gitMajor", _MAJOR),
+        (f"{_VERSION_PACKAGE}.gitMinor", _MINOR),
     ),
 )
 _HELM_MODULE = Module(
