@@ -1,0 +1,148 @@
+"""
+The fleet between two instants: arrivals in order, each to one replica.
+
+Replicas touch each other only through the router, so between two arrivals each advances alone.
+A request that can never fit into a replica's KV memory is refused, as a server with that `max-model-len` would.
+"""
+
+from tidegate.sim.engine.jit import compiled
+from tidegate.sim.engine.replica import advance_replica, blocks_of, blocks_total
+from tidegate.sim.engine.state import (
+    ARRIVED,
+    AT_GATEWAY,
+    DROPPED,
+    FREE,
+    PRESENT_S,
+    WAITING,
+    State,
+)
+
+NEXT, ROUTER, DICE = 0, 1, 2
+LEAST_OUTSTANDING, RANDOM = 0, 1
+
+
+@compiled
+def advance(state: State, until_s: float) -> None:
+    """Let every arrival before `until_s` happen and bring every replica up to it."""
+    requests, front, slots = state.requests, state.front, state.slots
+    row = front.cursor[NEXT]
+    while row < len(requests.arrival_s) and requests.arrival_s[row] < until_s:
+        front.arrived[requests.deployment[row]] += 1
+        route(state, row, requests.arrival_s[row])
+        row += 1
+    front.cursor[NEXT] = row
+    for slot in range(len(slots.life)):
+        if slots.life[slot] != FREE:
+            advance_replica(state, slot, until_s)
+
+
+@compiled
+def route(state: State, row: int, now_s: float) -> None:
+    """Send one request to a ready replica of its deployment, or let it wait at the gateway where there is none."""
+    requests, front = state.requests, state.front
+    deployment = requests.deployment[row]
+    count = front.candidate_count[deployment]
+    if count == 0:
+        hold(state, row, deployment)
+        return
+    for i in range(count):
+        advance_replica(state, front.candidates[deployment, i], now_s)
+    offset = roll(state) % count
+    best = front.candidates[deployment, offset]
+    if front.cursor[ROUTER] == LEAST_OUTSTANDING:
+        for i in range(1, count):
+            other = front.candidates[deployment, (offset + i) % count]
+            if outstanding(state, other) < outstanding(state, best):
+                best = other
+    enqueue(state, row, best, now_s)
+
+
+@compiled
+def roll(state: State) -> int:
+    """Next number of the router's own pseudo-random stream (a linear congruence, 31 bits)."""
+    cursor = state.front.cursor
+    cursor[DICE] = (cursor[DICE] * 1103515245 + 12345) % 2147483648
+    return int(cursor[DICE] >> 8)
+
+
+@compiled
+def outstanding(state: State, slot: int) -> int:
+    """Requests a replica holds."""
+    return int(state.slots.running_count[slot] + state.slots.waiting_count[slot])
+
+
+@compiled
+def hold(state: State, row: int, deployment: int) -> None:
+    """Queue a request at the gateway."""
+    requests, front = state.requests, state.front
+    requests.life[row] = AT_GATEWAY
+    requests.after[row] = -1
+    if front.waiting_count[deployment] == 0:
+        front.head[deployment] = row
+    else:
+        requests.after[front.tail[deployment]] = row
+    front.tail[deployment] = row
+    front.waiting_count[deployment] += 1
+
+
+@compiled
+def enqueue(state: State, row: int, slot: int, now_s: float) -> None:
+    """Put a request at the end of a replica's queue."""
+    requests, slots = state.requests, state.slots
+    slots.counters[slot, ARRIVED] += 1
+    requests.tier[row] = slots.tier[slot]
+    if blocks_of(requests.prompt[row] + requests.output[row]) > blocks_total(state, slot):
+        requests.life[row] = DROPPED
+        return
+    requests.life[row] = WAITING
+    requests.after[row] = -1
+    requests.entered_s[row] = now_s
+    if slots.waiting_count[slot] == 0:
+        slots.head[slot] = row
+    else:
+        requests.after[slots.tail[slot]] = row
+    slots.tail[slot] = row
+    # A replica at rest starts now; one in the middle of a step holds the newcomer until the step ends.
+    slots.clock_s[slot] = max(slots.clock_s[slot], now_s)
+    slots.counters[slot, PRESENT_S] += slots.clock_s[slot] - now_s
+    slots.waiting_count[slot] += 1
+
+
+@compiled
+def flush(state: State, deployment: int, now_s: float) -> None:
+    """Hand the gateway's queue to the replicas that are ready now."""
+    requests, front = state.requests, state.front
+    row, count = front.head[deployment], front.waiting_count[deployment]
+    front.waiting_count[deployment] = 0
+    for _ in range(count):
+        after = requests.after[row]
+        route(state, row, now_s)
+        row = after
+
+
+@compiled
+def evict(state: State, slot: int, life: int, now_s: float) -> None:
+    """Take every request out of a replica that dies: dropped, or (AT_GATEWAY) sent again from scratch."""
+    slots = state.slots
+    deployment = slots.deployment[slot]
+    for i in range(slots.running_count[slot]):
+        lose(state, slots.running[slot, i], deployment, life)
+    row = slots.head[slot]
+    for _ in range(slots.waiting_count[slot]):
+        after = state.requests.after[row]
+        lose(state, row, deployment, life)
+        row = after
+    slots.running_count[slot] = 0
+    slots.waiting_count[slot] = 0
+    slots.clock_s[slot] = max(slots.clock_s[slot], now_s)
+
+
+@compiled
+def lose(state: State, row: int, deployment: int, life: int) -> None:
+    """One request loses its replica."""
+    requests = state.requests
+    requests.life[row] = DROPPED
+    requests.computed[row] = 0
+    if life == AT_GATEWAY:
+        requests.done[row] = 0
+        hold(state, row, deployment)

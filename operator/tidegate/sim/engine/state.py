@@ -1,0 +1,123 @@
+"""
+The fleet as arrays: one row per request, per replica slot, per tier.
+
+A tuple of arrays and not a class, because compiled code reads it; `fleet.Fleet` is the face that people use.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+BLOCK_TOKENS = 16  # vLLM's default block_size
+
+# Life of a request.
+AHEAD, AT_GATEWAY, WAITING, RUNNING, FINISHED, DROPPED = range(6)
+
+# Life of a replica slot.
+FREE, READY, DRAINING = range(3)
+
+# Counters of a replica, all cumulative like Prometheus counters.
+ARRIVED, COMPLETED, PROMPT_TOKENS, OUTPUT_TOKENS, PREEMPTIONS, HIT_TOKENS = range(6)
+TTFT_SUM, GAP_SUM, BUSY_S, BUSY_JOULES, STEPS, PROMPT_DONE, OUTPUT_DONE = range(6, 13)
+PRESENT_S, STAYED_S = 13, 14  # two sides of Little's law: requests present x time, and time stayed by those who left
+COUNTERS = 15
+
+# Columns of a tier's row in `Tiers.scalars`.
+KIND, STEP_BASE, PER_DECODE, PER_CONTEXT, PROMPT_BASE, PER_PROMPT_TOKEN, OVERHEAD, ATTENTION = range(8)
+TOKEN_BUDGET, SEQUENCES_MAX, BLOCKS, WATTS_IDLE, WATTS_FULL, WATTS_KNEE = range(8, 14)
+TIER_SCALARS = 14
+LAW, TABLE = 0.0, 1.0
+
+
+class Requests(NamedTuple):
+    """
+    Traffic, sorted by arrival; shape (requests,) each.
+
+    `done` = answer tokens out; `computed` = tokens whose KV is in memory; `after` = next in the queue it stands in.
+    """
+
+    arrival_s: Floats
+    prompt: Ints
+    output: Ints
+    hit: Ints
+    deployment: Ints
+    first_s: Floats
+    finish_s: Floats
+    tier: Ints
+    life: Ints
+    done: Ints
+    computed: Ints
+    after: Ints
+    token_s: Floats
+    entered_s: Floats
+
+
+class Slots(NamedTuple):
+    """
+    Replica slots; shape (slots,) unless stated.
+
+    `clock_s` = end of the last step, which may lie past the time asked for; `running` (slots, sequences) holds request
+    rows in order of admission; the three histograms are (slots, edges + 1) counts per bucket, not cumulative.
+    """
+
+    life: Ints
+    tier: Ints
+    deployment: Ints
+    clock_s: Floats
+    running: Ints
+    running_count: Ints
+    head: Ints
+    tail: Ints
+    waiting_count: Ints
+    blocks_free: Ints
+    counters: Floats
+    ttft: Floats
+    gap: Floats
+    request_gap: Floats
+
+
+class Tiers(NamedTuple):
+    """
+    What a step costs per tier: `scalars` (tiers, TIER_SCALARS), and the tables of the tiers of kind TABLE.
+
+    `linear_s` (tiers, nodes) over `linear_tokens`; `decode_s` (tiers, batches, contexts) over its two axes.
+    """
+
+    scalars: Floats
+    linear_tokens: Floats
+    linear_s: Floats
+    decode_batch: Floats
+    decode_context: Floats
+    decode_s: Floats
+
+
+class Front(NamedTuple):
+    """
+    What stands before the replicas: queue at the gateway per deployment, the router's candidates, cursor and dice.
+
+    `candidates` (deployments, slots) lists ready slots, `candidate_count` (deployments,) how many.
+    """
+
+    head: Ints
+    tail: Ints
+    waiting_count: Ints
+    arrived: Ints
+    candidates: Ints
+    candidate_count: Ints
+    cursor: Ints  # [next request row, router: 0 least outstanding, 1 random, dice]
+    ttft_edges: Floats
+    gap_edges: Floats
+    scratch: Ints
+
+
+class State(NamedTuple):
+    """Everything the compiled engine reads and writes."""
+
+    requests: Requests
+    slots: Slots
+    tiers: Tiers
+    front: Front

@@ -1,0 +1,119 @@
+"""
+Traffic: when requests arrive and how long they are.
+
+In:    a CSV file, plain or gzipped, with the columns arrival_s, input_tokens, output_tokens.
+Out:   a `Trace`: three arrays on one clock that starts at 0.
+"""
+
+import csv
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.errors import SpecError
+
+COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """
+    Requests of one deployment, sorted by arrival; shape (requests,) each.
+
+    Args:
+        arrival_s: Seconds from the start of the run, not falling.
+        prompt_tokens, output_tokens: Tokens, >= 1.
+        hit_tokens: Prompt tokens that the prefix cache holds; zeros where nothing is known.
+        name: What a table calls it.
+    """
+
+    arrival_s: NDArray[np.float64]
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    hit_tokens: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    name: str = "trace"
+
+    def __post_init__(self) -> None:
+        if len(self.hit_tokens) != len(self.arrival_s):
+            object.__setattr__(self, "hit_tokens", np.zeros(len(self.arrival_s), dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    @property
+    def span_s(self) -> float:
+        """Time of the last arrival, s; 0 for an empty trace."""
+        return float(self.arrival_s[-1]) if len(self) else 0.0
+
+    def window(self, *, start_s: float, end_s: float) -> "Trace":
+        """The requests of [start, end), moved so that `start_s` is 0."""
+        low, high = np.searchsorted(self.arrival_s, [start_s, end_s])
+        return Trace(
+            arrival_s=self.arrival_s[low:high] - start_s, prompt_tokens=self.prompt_tokens[low:high],
+            output_tokens=self.output_tokens[low:high], hit_tokens=self.hit_tokens[low:high], name=self.name,
+        )  # fmt: skip
+
+    def thinned(self, *, share: float, seed: int) -> "Trace":
+        """Each request kept with probability `share`: less load with the same bursts."""
+        keep = np.random.default_rng(seed).random(len(self)) < share
+        return Trace(
+            arrival_s=self.arrival_s[keep], prompt_tokens=self.prompt_tokens[keep],
+            output_tokens=self.output_tokens[keep], hit_tokens=self.hit_tokens[keep], name=self.name,
+        )  # fmt: skip
+
+
+def merge(traces: Sequence[Trace], *, name: str) -> Trace:
+    """Several traces as one: load adds up, bursts stay as they are."""
+    arrival = np.concatenate([t.arrival_s for t in traces])
+    order = np.argsort(arrival, kind="stable")
+    return Trace(
+        arrival_s=arrival[order],
+        prompt_tokens=np.concatenate([t.prompt_tokens for t in traces])[order],
+        output_tokens=np.concatenate([t.output_tokens for t in traces])[order],
+        hit_tokens=np.concatenate([t.hit_tokens for t in traces])[order],
+        name=name,
+    )
+
+
+def read(path: Path) -> Trace:
+    """
+    A trace from a CSV file (gzip by its suffix `.gz`).
+
+    Raises:
+        SpecError: The file is absent, has other columns, or a line that is no request; it names line and value.
+    """
+    try:
+        opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
+        with opened as lines:
+            return _parse(csv.reader(lines), path)
+    except OSError as fault:
+        raise SpecError(field="--trace", value=str(path), allowed=f"a readable CSV file ({fault})") from fault
+
+
+def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defined]
+    header = next(rows, [])
+    if tuple(header[:3]) != COLUMNS:
+        raise SpecError(field=f"{path.name}:1", value=",".join(header), allowed=f"the columns {','.join(COLUMNS)}")
+    values: list[tuple[float, float, float]] = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            values.append((float(row[0]), float(row[1]), float(row[2])))
+        except (ValueError, IndexError) as fault:
+            raise SpecError(field=f"{path.name}:{number}", value=",".join(row), allowed="three numbers") from fault
+    if not values:
+        raise SpecError(field=path.name, value="no requests", allowed="at least one request")
+    table = np.array(values)
+    if (table < 0).any() or not np.isfinite(table).all():
+        bad = int(np.argmax((table < 0).any(axis=1) | ~np.isfinite(table).all(axis=1)))
+        raise SpecError(field=f"{path.name}:{bad + 2}", value=values[bad], allowed="finite numbers, 0 or more")
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return Trace(
+        arrival_s=table[:, 0],
+        prompt_tokens=np.maximum(table[:, 1].astype(np.int64), 1),
+        output_tokens=np.maximum(table[:, 2].astype(np.int64), 1),
+        name=path.name.removesuffix(".gz").removesuffix(".csv"),
+    )
