@@ -1,0 +1,18 @@
+"""
+What does one replica of each tier do, and how sure is that?
+
+Enters:     the deployment, its accelerators, what was observed, the expected request shape.
+Leaves:     `TierEstimate` per tier (law, service curve, capacity inside the SLO, start-up, power), and the memory of
+            what was learned.
+May import: domain, units, errors, the standard library.
+
+    arguments, models, hardware -> serving -> priors (table, roofline)      what a tier is
+    observation -> samples -> fit -> learning -> memory                     what was seen of it
+    law, request shape, targets -> service -> assessment                    what it can carry
+"""
+
+from tidegate.estimate.assessment import assess, startup_times
+from tidegate.estimate.learning import learn
+from tidegate.estimate.memory import EstimateMemory
+
+__all__ = ["EstimateMemory", "assess", "learn", "startup_times"]

@@ -1,0 +1,84 @@
+"""
+What vLLM's command line says about how a replica runs.
+
+In:    the arguments of a workload, both as `--flag=value` and as `--flag value`.
+Out:   the few that change the performance law.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+ALIASES = {"-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-q": "--quantization"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeArguments:
+    """Arguments of `vllm serve` that matter here; None: not given, vLLM's default or the hardware decides."""
+
+    model: str | None = None
+    quantization: str | None = None
+    dtype: str | None = None
+    kv_cache_dtype: str | None = None
+    tensor_parallel: int | None = None
+    pipeline_parallel: int | None = None
+    running_max: int | None = None
+    context_max: int | None = None
+    batched_tokens_max: int | None = None
+    memory_share: float | None = None
+    prefix_caching: bool | None = None
+
+
+@lru_cache(maxsize=1024)
+def parse(arguments: tuple[str, ...]) -> ServeArguments:
+    """The arguments that are understood; one that cannot be read (`--max-num-seqs=many`) counts as not given."""
+    given = dict(_pairs(arguments))
+    off = "--no-enable-prefix-caching" in given
+    return ServeArguments(
+        model=given.get("--model") or given.get("serve"),
+        quantization=given.get("--quantization"),
+        dtype=given.get("--dtype"),
+        kv_cache_dtype=given.get("--kv-cache-dtype"),
+        tensor_parallel=_whole(given.get("--tensor-parallel-size")),
+        pipeline_parallel=_whole(given.get("--pipeline-parallel-size")),
+        running_max=_whole(given.get("--max-num-seqs")),
+        context_max=_whole(given.get("--max-model-len")),
+        batched_tokens_max=_whole(given.get("--max-num-batched-tokens")),
+        memory_share=_share(given.get("--gpu-memory-utilization")),
+        prefix_caching=False if off else None,
+    )
+
+
+def _pairs(arguments: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Flag and value; a later one wins, as in vLLM. A flag without a value has an empty one."""
+    waiting = ""
+    for argument in arguments:
+        is_flag = argument.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", argument)
+        if is_flag:
+            flag, _, value = argument.partition("=")
+            waiting = ALIASES.get(flag, flag.replace("_", "-"))
+            yield waiting, value
+            waiting = "" if value else waiting
+        else:
+            if waiting:
+                yield waiting, argument
+            # `vllm serve MODEL`: the model is what follows the word.
+            waiting = "serve" if argument == "serve" else ""
+
+
+def _whole(text: str | None) -> int | None:
+    """A whole number above 0, also in vLLM's short form (`8k` is 8000, `8K` is 8192)."""
+    found = re.fullmatch(r"(\d+)([kKmM]?)", text or "")
+    if not found:
+        return None
+    number = int(found[1]) * {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}[found[2]]
+    return number if number > 0 else None
+
+
+def _share(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0.0 < value <= 1.0 else None

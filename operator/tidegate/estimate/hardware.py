@@ -1,0 +1,114 @@
+"""
+What is known of an accelerator from its name: memory, bandwidth, arithmetic, power.
+
+In:    an AcceleratorClass name (`nvidia-h100`) and the product label of its nodes (`NVIDIA-H100-80GB-HBM3`).
+Out:   the row of `hardware.csv`, or a modest generic accelerator that says it is a guess.
+Source: makers' data sheets (dense figures, no sparsity); draw of H100 and A100 under load: vllm-project/semantic-router
+        `src/fleet-sim`, anchored on ML.ENERGY v3 (arXiv 2601.22076).
+"""
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+
+from tidegate.domain.spec import Accelerator
+from tidegate.units import GIB
+
+# Share of the board limit that is drawn at one running request and at many, where nobody measured it:
+# H100 draws 300 and 600 of 700 W.
+DRAW_SHARE_LOW = 0.43
+DRAW_SHARE_HIGH = 0.86
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """
+    One kind of accelerator.
+
+    Args:
+        name: Key of the priors table; empty: not recognised, figures are a guess.
+        memory_bytes: Memory of one accelerator.
+        bandwidth: Memory bandwidth, bytes/s.
+        flops: Dense operations/s by precision of the arithmetic: `bf16` always, `fp8` and `fp4` where it has them.
+        draw_w: Draw with one running request and with very many, W; None: not known.
+    """
+
+    name: str
+    memory_bytes: float
+    bandwidth: float
+    flops: Mapping[str, float]
+    draw_w: tuple[float, float] | None
+
+    @property
+    def known(self) -> bool:
+        """True where the figures are of this accelerator and not of a generic one."""
+        return bool(self.name)
+
+
+# About an A10: small enough that a plan made on it does not promise too much.
+GENERIC = Hardware(name="", memory_bytes=24 * GIB, bandwidth=600e9, flops={"bf16": 100e12}, draw_w=None)
+
+
+def recognise(accelerator: Accelerator | None) -> Hardware:
+    """
+    The hardware of an accelerator class; what its class states (memory, board power) wins over the table.
+
+    Args:
+        accelerator: The class; None: a tier names one that does not exist.
+    """
+    if accelerator is None:
+        return GENERIC
+    return _recognise(accelerator.name, accelerator.product, accelerator.memory_gib, accelerator.board_power_w)
+
+
+@lru_cache(maxsize=1024)
+def _recognise(name: str, product: str, memory_gib: float | None, board_w: float | None) -> Hardware:
+    found = _by_label(product) or _by_label(name) or GENERIC
+    draw = (board_w * DRAW_SHARE_LOW, board_w * DRAW_SHARE_HIGH) if board_w and found.name not in MEASURED_DRAW else None
+    return Hardware(
+        name=found.name,
+        memory_bytes=memory_gib * GIB if memory_gib else found.memory_bytes,
+        bandwidth=found.bandwidth,
+        flops=found.flops,
+        draw_w=draw or found.draw_w,
+    )
+
+
+# A board limit says less than a measurement of the same board.
+MEASURED_DRAW = frozenset({"h100", "a100"})
+
+
+def _by_label(label: str) -> Hardware | None:
+    """Longest alias that stands as whole words in the label: `NVIDIA-H100-PCIe` is no `h100`."""
+    words = "-" + re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") + "-"
+    for alias, hardware in _aliases():
+        if f"-{alias}-" in words:
+            return hardware
+    return None
+
+
+@cache
+def _aliases() -> tuple[tuple[str, Hardware], ...]:
+    table = [
+        (alias, _hardware(row))
+        for row in csv.DictReader(files(__package__).joinpath("hardware.csv").read_text().splitlines())
+        for alias in (row["name"], *row["aliases"].split())
+    ]
+    return tuple(sorted(table, key=lambda pair: -len(pair[0])))
+
+
+def _hardware(row: Mapping[str, str]) -> Hardware:
+    board = float(row["board_w"])
+    low, high = row["draw_low_w"], row["draw_high_w"]
+    measured = (float(low), float(high)) if low and high else (board * DRAW_SHARE_LOW, board * DRAW_SHARE_HIGH)
+    flops = {kind: float(row[f"{kind}_tflops"]) * 1e12 for kind in ("bf16", "fp8", "fp4") if row[f"{kind}_tflops"]}
+    return Hardware(
+        name=row["name"],
+        memory_bytes=float(row["memory_gib"]) * GIB,
+        bandwidth=float(row["bandwidth_gb_s"]) * 1e9,
+        flops=flops,
+        draw_w=measured,
+    )

@@ -1,0 +1,126 @@
+"""
+What is known of a model from its name: parameters, KV bytes per token, precision of the weights.
+
+In:    a repository name such as `RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16`.
+Out:   its shape, by `models.csv` or by the size written in the name.
+Source: the models' published configuration files; the fit of KV bytes to size is ours, over the dense rows.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, lru_cache
+from importlib.resources import files
+
+
+class Precision(StrEnum):
+    """Format of the weights, as the priors table names it."""
+
+    BF16 = "bf16"
+    FP8 = "fp8"
+    INT8 = "int8"
+    INT4 = "int4"
+    NVFP4 = "nvfp4"
+
+
+# Bytes per weight, scales of the groups included (4-bit groups of 128: 4.25 bits; NVFP4 groups of 16: 4.5 bits).
+WEIGHT_BYTES = {
+    Precision.BF16: 2.0,
+    Precision.FP8: 1.0,
+    Precision.INT8: 1.0,
+    Precision.INT4: 4.25 / 8,
+    Precision.NVFP4: 4.5 / 8,
+}
+
+# First match wins: what is written as a number of bits comes before the name of a method (GPTQ-Int8 is int8).
+PRECISION_MARKS: tuple[tuple[Precision, str], ...] = (
+    (Precision.NVFP4, r"nv-?fp4|mx-?fp4|fp4|modelopt_fp4"),
+    (Precision.INT4, r"int4|w4a16|w4a8|4-?bit|q4"),
+    (Precision.INT8, r"int8|w8a8|w8a16|8-?bit|q8|experts_int8"),
+    (Precision.FP8, r"fp8|modelopt|fbgemm_fp8"),
+    (Precision.INT4, r"awq|gptq|bnb|bitsandbytes|awq_marlin|gptq_marlin"),
+    (Precision.BF16, r"bf16|bfloat16|fp16|float16|half|float32|fp32"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """
+    One model without regard to its precision.
+
+    Args:
+        name: Key of the priors table; empty where the model is not in `models.csv`.
+        params: Weights, count; all experts included.
+        params_active: Weights that one token passes through.
+        kv_bytes: KV cache bytes per token of context at two bytes a value.
+        known: False where even the size is a guess.
+    """
+
+    name: str
+    params: float
+    params_active: float
+    kv_bytes: float
+    known: bool = True
+
+
+# A size that nobody stated: the most served one.
+UNKNOWN_PARAMS = 8e9
+
+
+@lru_cache(maxsize=1024)
+def shape_of(repository: str) -> ModelShape:
+    """The model's shape by its repository name; a guess of 8 B parameters where the name tells nothing."""
+    base = repository.rsplit("/", 1)[-1].lower()
+    for pattern, shape in _table():
+        if re.match(rf"{pattern}(?![0-9a-z.])", base):
+            return shape
+    return _from_size(base)
+
+
+@lru_cache(maxsize=1024)
+def precision_in(text: str) -> Precision | None:
+    """The precision that a repository name, a tier name or a `--quantization` value speaks of; None: it says nothing."""
+    lowered = text.lower()
+    for precision, marks in PRECISION_MARKS:
+        if re.search(rf"(?<![a-z0-9])({marks})(?![0-9])", lowered):
+            return precision
+    return None
+
+
+@cache
+def _table() -> tuple[tuple[str, ModelShape], ...]:
+    rows = csv.DictReader(files(__package__).joinpath("models.csv").read_text().splitlines())
+    return tuple(
+        (
+            row["pattern"],
+            ModelShape(
+                name=row["name"],
+                params=float(row["params_b"]) * 1e9,
+                params_active=float(row["active_b"]) * 1e9,
+                kv_bytes=float(row["kv_bytes_per_token"]),
+            ),
+        )
+        for row in rows
+    )
+
+
+def _from_size(base: str) -> ModelShape:
+    """Size as written: `30b-a3b` (total, active), `8x7b` (experts), `13b`, `500m`."""
+    mixture = re.search(r"(\d+)x(\d+(?:\.\d+)?)b", base)
+    if mixture:
+        experts, each = int(mixture[1]), float(mixture[2]) * 1e9
+        # The attention is shared between the experts: Mixtral 8x7B has 46.7 B, not 56 B, and passes 12.9 B.
+        return _dense_like("", experts * each * 0.83, 2 * each * 0.92)
+    size = re.search(r"(?<![0-9a-z.])(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])", base)
+    if not size:
+        return _dense_like("", UNKNOWN_PARAMS, UNKNOWN_PARAMS, known=False)
+    params = float(size[1]) * (1e9 if size[2] == "b" else 1e6)
+    active = re.search(r"(?<![0-9a-z])a(\d+(?:\.\d+)?)b(?![a-z0-9])", base)
+    return _dense_like("", params, float(active[1]) * 1e9 if active else params)
+
+
+def _dense_like(name: str, params: float, active: float, *, known: bool = True) -> ModelShape:
+    # Grouped-query models from 8 B (131,072 bytes) to 70 B (327,680) and 32 B (262,144): size to the power 0.42.
+    kv_bytes = 131_072 * (params / 8e9) ** 0.42
+    return ModelShape(name=name, params=params, params_active=min(active, params), kv_bytes=kv_bytes, known=known)

@@ -1,0 +1,104 @@
+"""
+How a tier serves its model: which weights, in which precision, on how many of which accelerators.
+
+In:    model name, tier, accelerator class.
+Out:   `Serving`, everything a prior of the performance law is looked up by.
+"""
+
+from dataclasses import dataclass
+
+from tidegate.domain.spec import Accelerator, TierSpec
+from tidegate.estimate.arguments import ServeArguments, parse
+from tidegate.estimate.hardware import Hardware, recognise
+from tidegate.estimate.models import WEIGHT_BYTES, ModelShape, Precision, precision_in, shape_of
+
+# vLLM's own defaults where the arguments are silent (0.32: share of memory 0.92, 256 sequences on most accelerators).
+MEMORY_SHARE = 0.92
+RUNNING_MAX = 256
+# Prompt tokens that one step takes beside the decoding ones; vLLM's serving default on data-centre accelerators.
+BATCHED_TOKENS_MAX = 8192
+# A replica keeps back activations, graphs and the runtime: about 4 GB on 80 GiB, 2 GB on 24 GiB (vLLM reports 41,408
+# tokens for an 8 B model on an RTX 4090, which this reproduces within a tenth).
+RESERVE_BYTES = 1.0e9
+RESERVE_SHARE = 0.035
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """
+    One replica of a tier as far as its speed goes.
+
+    Args:
+        shape: The model.
+        precision: Format of the weights.
+        hardware: The accelerator.
+        tensor_parallel: Accelerators that share each layer.
+        pipeline_parallel: Stages that share the layers.
+        kv_fp8: True where the KV cache takes one byte a value.
+        running_max: Most requests in a batch.
+        batched_tokens_max: Most tokens in one step.
+        memory_share: Share of the memory that vLLM takes.
+    """
+
+    shape: ModelShape
+    precision: Precision
+    hardware: Hardware
+    tensor_parallel: int
+    pipeline_parallel: int
+    kv_fp8: bool
+    running_max: int
+    batched_tokens_max: int
+    memory_share: float
+
+    @property
+    def kv_bytes(self) -> float:
+        """KV cache bytes per token of context."""
+        return self.shape.kv_bytes * (0.5 if self.kv_fp8 else 1.0)
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of all weights."""
+        return self.shape.params * WEIGHT_BYTES[self.precision]
+
+    @property
+    def kv_cache_tokens(self) -> float:
+        """Tokens of context that fit beside the weights; at least 1 (a model that does not fit will not start)."""
+        devices = self.tensor_parallel * self.pipeline_parallel
+        reserve = RESERVE_BYTES + RESERVE_SHARE * self.hardware.memory_bytes
+        room = devices * (self.hardware.memory_bytes * self.memory_share - reserve) - self.weight_bytes
+        return max(1.0, room / self.kv_bytes)
+
+
+def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Serving:
+    """How this tier serves the model; arguments win over names, names over defaults."""
+    arguments = parse(tier.workload.args) if tier.workload else ServeArguments()
+    loaded = (tier.workload.model if tier.workload else None) or arguments.model or model
+    shape = shape_of(loaded)
+    # A client may ask for `chat-large`; the repository that is loaded tells more, and the other way round.
+    shape = shape if shape.known else shape_of(model)
+    pipeline = arguments.pipeline_parallel or 1
+    return Serving(
+        shape=shape,
+        precision=_precision(arguments, loaded, tier),
+        hardware=recognise(accelerator),
+        tensor_parallel=arguments.tensor_parallel or max(1, tier.accelerators_per_replica // pipeline),
+        pipeline_parallel=pipeline,
+        kv_fp8=(arguments.kv_cache_dtype or "").startswith("fp8"),
+        running_max=arguments.running_max or RUNNING_MAX,
+        batched_tokens_max=arguments.batched_tokens_max or BATCHED_TOKENS_MAX,
+        memory_share=arguments.memory_share or MEMORY_SHARE,
+    )
+
+
+def _precision(arguments: ServeArguments, loaded: str, tier: TierSpec) -> Precision:
+    """
+    The first of these that speaks: `--quantization`, the repository that is loaded, the tier's name, `--dtype`.
+
+    Where the operator does not build the workload the tier's name is nearer to it than the model name clients use.
+    """
+    names = (loaded, tier.name) if tier.workload else (tier.name, loaded)
+    for text in (arguments.quantization or "", *names, arguments.dtype or ""):
+        found = precision_in(text)
+        if found:
+            return found
+    return Precision.BF16
