@@ -36,6 +36,9 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
+# Lists without spec and status: what a sweep for deleted objects needs.
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
 
 class ApiError(SourceError):
     """
@@ -64,6 +67,7 @@ class Call:
         body: JSON value; None: no body.
         content_type: For patches: JSON_PATCH, MERGE_PATCH or APPLY_PATCH (the body is JSON, which is YAML).
         timeout_s: Whole call; for a watch: the longest silence.
+        accept: Media type asked for, e.g. METADATA_ONLY.
     """
 
     method: str
@@ -72,6 +76,7 @@ class Call:
     body: Mapping[str, Any] | list[Any] | None = None
     content_type: str = "application/json"
     timeout_s: float = 10.0
+    accept: str = "application/json"
 
     def __post_init__(self) -> None:
         assert self.path.startswith("/"), self.path
@@ -111,7 +116,7 @@ class DeploymentResource:
         key, uid, generation: Identity; `generation` is metadata.generation.
         spec: Parsed, or what is wrong with it.
         status: `.status` as the server has it; empty where there is none yet.
-        annotations: `metadata.annotations`.
+        annotations, labels: `metadata.annotations` and `metadata.labels`.
         created: `metadata.creationTimestamp`, as written.
     """
 
@@ -121,6 +126,7 @@ class DeploymentResource:
     spec: DeploymentSpec | SpecError
     status: Mapping[str, Any] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
 
 

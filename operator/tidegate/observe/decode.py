@@ -1,0 +1,290 @@
+"""
+Vectors in, readings out: per pod first, then per tier.
+
+In:    the answers to `tick_queries`, the instant they were asked for, and which pods each tier has.
+Out:   `TierReading` per tier, or `Missing(reason)`.
+Rules: pure. What is NaN, infinite, stale or absent is left out and never becomes zero.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tidegate.domain.observation import Histogram, Missing, TierReading
+from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO_LABELS, NOW
+from tidegate.observe.queries import EXPORTED, SIGNAL, Dialect
+
+# (namespace, name) of a pod.
+PodName = tuple[str, str]
+# One series of an instant vector as Prometheus' API gives it: {"metric": {...}, "value": [time, "number"]}.
+Series = Mapping[str, object]
+Vector = Sequence[Series]
+
+# A sample older than this says nothing about now: four scrapes of 15 s, two of 30 s.
+STALE_S = 60.0
+
+_SCALES = {signal.name: signal.scale for signal in (*NOW, *FLOW, *GPU)}
+
+
+@dataclass(slots=True)
+class PodSample:
+    """
+    What one pod reports.
+
+    Args:
+        values: By signal, finite numbers in our units.
+        buckets: By histogram and upper bound in seconds, increase over the window.
+        kv_tokens: Room for tokens in its KV cache; None: not stated.
+        age_s: Age of its newest gauge; None: no gauge.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    buckets: dict[str, dict[float, float]] = field(default_factory=dict)
+    kv_tokens: float | None = None
+    age_s: float | None = None
+
+    def answers(self, stale_s: float = STALE_S) -> bool:
+        """True for a fresh sample of an engine that is awake."""
+        return self.age_s is not None and self.age_s <= stale_s and "running" in self.values and not self.asleep
+
+    @property
+    def asleep(self) -> bool:
+        """The engine is in sleep mode: /health is fine, requests wait, and no gauge shows them."""
+        return self.values.get("asleep", 0.0) > 0
+
+
+Samples = Mapping[PodName, PodSample]
+
+
+def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: float) -> dict[PodName, PodSample]:
+    """
+    Everything the vectors say, by pod.
+
+    Args:
+        vectors: Answers by query name.
+        dialect: The one the queries were made with.
+        time_s: Instant that was asked for, unix seconds.
+    """
+    samples: dict[PodName, PodSample] = {}
+    for query in ("now", "flow", "gpu"):
+        for labels, value in _finite(vectors.get(query, ())):
+            sample = samples.setdefault(_pod(labels, dialect), PodSample())
+            signal = labels.get(SIGNAL, "")
+            if signal == "seen":
+                sample.age_s = max(0.0, time_s - value)
+            else:
+                sample.values[signal] = value * _SCALES.get(signal, 1.0)
+    for name in HISTOGRAMS:
+        for labels, value in _finite(vectors.get(name, ())):
+            bound = _number(labels.get("le", ""))
+            if bound is not None:
+                buckets = samples.setdefault(_pod(labels, dialect), PodSample()).buckets
+                buckets.setdefault(name, {})[bound] = value
+    for labels, value in _finite(vectors.get("kv", ())):
+        sample = samples.setdefault(_pod(labels, dialect), PodSample())
+        tokens = _kv_tokens(labels, value)
+        if tokens is not None:
+            sample.kv_tokens = (sample.kv_tokens or 0.0) + tokens
+    return samples
+
+
+def _finite(vector: Vector) -> Iterable[tuple[Mapping[str, str], float]]:
+    for series in vector:
+        labels, point = series.get("metric"), series.get("value")
+        if not isinstance(labels, Mapping) or not isinstance(point, Sequence) or len(point) != 2:
+            continue
+        value = _number(str(point[1]))
+        if value is not None and math.isfinite(value):
+            yield labels, value
+
+
+def _number(text: str) -> float | None:
+    """The number, infinity included; None for NaN and for what is no number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(value) else value
+
+
+def _pod(labels: Mapping[str, str], dialect: Dialect) -> PodName:
+    """The pod a series is about: the exported one where the scrape's own label names the exporter."""
+    pod = labels.get(EXPORTED + dialect.pod_label)
+    if pod:
+        return labels.get(EXPORTED + dialect.namespace_label, ""), pod
+    return labels.get(dialect.namespace_label, ""), labels.get(dialect.pod_label, "")
+
+
+def _kv_tokens(labels: Mapping[str, str], value: float) -> float | None:
+    """Tokens of KV cache. vLLM's info metric is 1 per engine; SGLang's value is the number itself."""
+    stated, blocks, size = (_number(labels.get(name, "")) for name in KV_INFO_LABELS)
+    if stated:
+        return stated * value
+    if blocks and size:
+        return blocks * size * value
+    return value if not any(name in labels for name in KV_INFO_LABELS) and value > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierPods:
+    """
+    The pods whose series belong to one tier.
+
+    Args:
+        ready: Replicas that take requests now; what they report stands for the tier.
+        leaving: Terminating ones and those gone within the window: their arrivals were real, their gauges are not
+            capacity's business any more.
+    """
+
+    ready: tuple[PodName, ...]
+    leaving: tuple[PodName, ...] = ()
+
+
+def tier_reading(
+    pods: TierPods, samples: Samples, *, window_s: float, stale_s: float = STALE_S
+) -> TierReading | Missing:
+    """
+    What one tier reports.
+
+    A ready replica that is silent is taken to be like the mean of those that speak, as long as at least half of
+    them do: a lost scrape must not look like lost demand.
+
+    Returns:
+        The reading; `Missing` with reason `NoReplicas` (none is ready), `NoSeries` (never scraped), `Stale` (scraped
+        too long ago) or `PartialScrape` (most are silent).
+    """
+    if not pods.ready:
+        return Missing(reason="NoReplicas")
+    known = [samples[pod] for pod in pods.ready if pod in samples]
+    speaking = [sample for sample in known if sample.answers(stale_s)]
+    if 2 * len(speaking) < len(pods.ready):
+        return _silence(pods, known, speaking)
+    leaving = [samples[pod] for pod in pods.leaving if pod in samples]
+    return _Sum(speaking, leaving, len(pods.ready) / len(speaking), window_s).reading()
+
+
+def _silence(pods: TierPods, known: list[PodSample], speaking: list[PodSample]) -> Missing:
+    ages = [sample.age_s for sample in known if sample.age_s is not None]
+    ready = len(pods.ready)
+    if speaking:
+        return Missing(reason="PartialScrape", detail=f"only {len(speaking)} of {ready} ready replicas report")
+    if ages:
+        return Missing(reason="Stale", detail=f"the newest sample of {ready} ready replicas is {min(ages):.0f} s old")
+    return Missing(
+        reason="NoSeries", detail=f"Prometheus has no series of {ready} ready replicas: is {pods.ready[0][1]} scraped?"
+    )
+
+
+class _Sum:
+    """
+    The arithmetic of one tier.
+
+    Args:
+        speaking: Samples of ready replicas, at least one.
+        leaving: Samples of replicas on their way out.
+        factor: Ready replicas per speaking one, >= 1.
+        window_s: Window of rates, s.
+    """
+
+    def __init__(self, speaking: list[PodSample], leaving: list[PodSample], factor: float, window_s: float) -> None:
+        self._speaking, self._leaving = speaking, leaving
+        self._factor, self._window_s = factor, window_s
+
+    def reading(self) -> TierReading:
+        started, finished = self._flow("started"), self._flow("finished")
+        return TierReading(
+            window_s=self._window_s,
+            age_s=min(s.age_s for s in self._speaking if s.age_s is not None),
+            arrival_rps=self._arrivals(started),
+            completion_rps=finished,
+            prompt_tokens_mean=self._per_request("prompt_length", self._flow("prompt_tokens"), started),
+            output_tokens_mean=self._per_request("output_length", self._flow("output_tokens"), finished),
+            running=self._now("running"),
+            waiting=self._now("waiting"),
+            kv_cache_usage=self._mean("kv_usage"),
+            preemption_rps=self._flow("preempted"),
+            prefix_cache_hit_rate=ratio(self._flow("prefix_hits"), self._flow("prefix_queries")),
+            ttft=self._histogram("ttft"),
+            itl=self._histogram("itl"),
+            ttft_mean_s=ratio(self._flow("ttft_sum"), started),
+            itl_mean_s=ratio(self._flow("itl_sum"), self._flow("itl_count")),
+            gpu_utilization=self._mean("gpu_busy"),
+            power_w=self._now("gpu_power_w"),
+            request_itl=self._histogram("request_itl"),
+            rejection_rps=self._flow("rejected"),
+            abort_rps=self._aborts(started, finished),
+            prompt_tokens_per_s=self._flow("prompt_tokens"),
+            output_tokens_per_s=self._flow("output_tokens"),
+            kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._speaking if s.kv_tokens is not None]),
+            replicas_reporting=len(self._speaking),
+        )
+
+    def _now(self, signal: str) -> float | None:
+        """A gauge summed over ready replicas."""
+        values = [s.values[signal] for s in self._speaking if signal in s.values]
+        return sum(values) * self._factor if values else None
+
+    def _mean(self, signal: str) -> float | None:
+        return _mean([s.values[signal] for s in self._speaking if signal in s.values])
+
+    def _flow(self, signal: str) -> float | None:
+        """A rate summed over ready and leaving replicas; a counter that was never there stays unknown."""
+        ready = [s.values[signal] for s in self._speaking if signal in s.values]
+        leaving = [s.values[signal] for s in self._leaving if signal in s.values]
+        if not ready and not leaving:
+            return None
+        return sum(ready) * self._factor + sum(leaving)
+
+    def _growth(self, signal: str) -> float:
+        """Change of a gauge per second over the window; 0 where it is not known, which leaves a flow as it is."""
+        return (self._flow(signal) or 0.0) / self._window_s
+
+    def _arrivals(self, started: float | None) -> float | None:
+        """First tokens and growth of the queue: vLLM has no counter of arrivals."""
+        return None if started is None else max(0.0, started + self._growth("waiting_growth"))
+
+    def _aborts(self, started: float | None, finished: float | None) -> float | None:
+        """
+        Requests that began and never finished: disconnects leave no other trace.
+
+        What started and neither finished nor still runs was aborted. Older versions counted some of them.
+        """
+        if started is None or finished is None:
+            return self._flow("aborted")
+        vanished = started - finished - self._growth("running_growth")
+        return max(0.0, vanished, self._flow("aborted") or 0.0)
+
+    def _per_request(self, length: str, tokens: float | None, requests: float | None) -> float | None:
+        """Mean tokens per request: from the length histogram, else tokens per request of the counters."""
+        mean = ratio(self._flow(f"{length}_sum"), self._flow(f"{length}_count"))
+        return mean if mean is not None else ratio(tokens, requests)
+
+    def _histogram(self, name: str) -> Histogram | None:
+        buckets = [s.buckets[name] for s in (*self._speaking, *self._leaving) if name in s.buckets]
+        return merged(buckets) if buckets else None
+
+
+def ratio(part: float | None, whole: float | None) -> float | None:
+    """part / whole; None where either is unknown or the whole is zero."""
+    return part / whole if part is not None and whole is not None and whole > 0 else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def merged(buckets: Sequence[Mapping[float, float]]) -> Histogram | None:
+    """
+    One histogram of many, on the edges that all of them have: there the counts are exact.
+
+    Replicas of two versions, or with and without custom buckets, differ in edges; a count guessed between edges
+    would look as sure as a counted one. None where they share no edge but infinity, or one lacks that.
+    """
+    edges = sorted(set.intersection(*(set(b) for b in buckets)))
+    if len(edges) < 2 or edges[-1] != math.inf:
+        return None
+    counts: list[float] = []
+    for edge in edges:
+        # `increase` extrapolates each series alone, which can bend a cumulative count by a hair.
+        counts.append(max(math.fsum(b[edge] for b in buckets), counts[-1] if counts else 0.0))
+    return Histogram(tuple(edges), tuple(counts))

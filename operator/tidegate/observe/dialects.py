@@ -1,0 +1,147 @@
+"""
+One table of metric names: what we call a signal, and what each server and version calls it.
+
+In:    nothing.
+Out:   for each signal the names to try, newest first; a pod speaks one of them.
+Rules: a new server or version is a new name in a row, never a new branch elsewhere.
+
+Source:
+    vLLM 0.6 to 0.32 (`vllm/v1/metrics/loggers.py` and the V0 engine's `metrics.py`; `/metrics` of a running 0.32).
+    SGLang `python/sglang/srt/metrics/collector.py`. NVIDIA dcgm-exporter `etc/dcp-metrics-included.csv`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Shape(StrEnum):
+    """How a signal becomes one number per pod."""
+
+    SUM = "sum"  # a gauge, summed over the engines of a pod
+    MEAN = "avg"  # a gauge, averaged over them
+    MAX = "max"
+    RATE = "rate"  # a counter: per second over the window
+    DELTA = "delta"  # a gauge: change over the window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """
+    One number per pod.
+
+    Args:
+        name: Our word.
+        shape: How it is read.
+        metrics: Selectors to try, newest name first. Braces may hold fixed matchers.
+        scale: Factor that turns the metric into our unit.
+    """
+
+    name: str
+    shape: Shape
+    metrics: tuple[str, ...]
+    scale: float = 1.0
+
+
+WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs")
+RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs")
+
+# Names that only mixed-version fleets still need: `gpu_*` until 0.10, `time_per_output_token` until 0.11.
+NOW = (
+    Signal(name="running", shape=Shape.SUM, metrics=RUNNING),
+    Signal(name="waiting", shape=Shape.SUM, metrics=WAITING),
+    Signal(
+        name="kv_usage",
+        shape=Shape.MEAN,
+        metrics=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"),
+    ),
+    # A sleeping engine answers /health, accepts requests and reports nothing waiting.
+    Signal(name="asleep", shape=Shape.MAX, metrics=('vllm:engine_sleep_state{sleep_state!="awake"}',)),
+)
+
+FLOW = (
+    # First tokens: a request that reached the engine. Requests still queued come on top as `waiting_growth`.
+    Signal(
+        name="started",
+        shape=Shape.RATE,
+        metrics=("vllm:time_to_first_token_seconds_count", "sglang:time_to_first_token_seconds_count"),
+    ),
+    Signal(
+        name="ttft_sum",
+        shape=Shape.RATE,
+        metrics=("vllm:time_to_first_token_seconds_sum", "sglang:time_to_first_token_seconds_sum"),
+    ),
+    Signal(
+        name="finished",
+        shape=Shape.RATE,
+        metrics=(
+            "vllm:e2e_request_latency_seconds_count",
+            'vllm:request_success_total{finished_reason!~"abort|error"}',
+            "sglang:e2e_request_latency_seconds_count",
+        ),
+    ),
+    # 0.32 never counts an abort here (disconnects leave no trace); older versions did.
+    Signal(name="aborted", shape=Shape.RATE, metrics=('vllm:request_success_total{finished_reason=~"abort|error"}',)),
+    Signal(name="rejected", shape=Shape.RATE, metrics=("vllm:admission_rejections_total",)),
+    Signal(
+        name="itl_sum",
+        shape=Shape.RATE,
+        metrics=(
+            "vllm:inter_token_latency_seconds_sum",
+            "vllm:time_per_output_token_seconds_sum",
+            "sglang:inter_token_latency_seconds_sum",
+        ),
+    ),
+    Signal(
+        name="itl_count",
+        shape=Shape.RATE,
+        metrics=(
+            "vllm:inter_token_latency_seconds_count",
+            "vllm:time_per_output_token_seconds_count",
+            "sglang:inter_token_latency_seconds_count",
+        ),
+    ),
+    Signal(name="prompt_tokens", shape=Shape.RATE, metrics=("vllm:prompt_tokens_total", "sglang:prompt_tokens_total")),
+    Signal(
+        name="output_tokens",
+        shape=Shape.RATE,
+        metrics=("vllm:generation_tokens_total", "sglang:generation_tokens_total"),
+    ),
+    Signal(name="prompt_length_sum", shape=Shape.RATE, metrics=("vllm:request_prompt_tokens_sum",)),
+    Signal(name="prompt_length_count", shape=Shape.RATE, metrics=("vllm:request_prompt_tokens_count",)),
+    Signal(name="output_length_sum", shape=Shape.RATE, metrics=("vllm:request_generation_tokens_sum",)),
+    Signal(name="output_length_count", shape=Shape.RATE, metrics=("vllm:request_generation_tokens_count",)),
+    Signal(name="preempted", shape=Shape.RATE, metrics=("vllm:num_preemptions_total",)),
+    Signal(
+        name="prefix_queries",
+        shape=Shape.RATE,
+        metrics=("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
+    ),
+    Signal(
+        name="prefix_hits",
+        shape=Shape.RATE,
+        metrics=("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+    ),
+    Signal(name="waiting_growth", shape=Shape.DELTA, metrics=WAITING),
+    Signal(name="running_growth", shape=Shape.DELTA, metrics=RUNNING),
+)
+
+# Histograms by what they time. `itl` has a sample per token, `request_itl` one per request.
+HISTOGRAMS = {
+    "ttft": ("vllm:time_to_first_token_seconds_bucket", "sglang:time_to_first_token_seconds_bucket"),
+    "itl": (
+        "vllm:inter_token_latency_seconds_bucket",
+        "vllm:time_per_output_token_seconds_bucket",
+        "sglang:inter_token_latency_seconds_bucket",
+    ),
+    "request_itl": ("vllm:request_time_per_output_token_seconds_bucket",),
+}
+
+# Labels that hold the size of the KV cache; blocks times block size where the product is not stated.
+KV_INFO = "vllm:cache_config_info"
+KV_INFO_LABELS = ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
+KV_TOKENS = "sglang:max_total_num_tokens"
+
+GPU = (
+    Signal(name="gpu_busy", shape=Shape.MEAN, metrics=("DCGM_FI_DEV_GPU_UTIL",), scale=0.01),
+    Signal(name="gpu_power_w", shape=Shape.SUM, metrics=("DCGM_FI_DEV_POWER_USAGE",)),
+)

@@ -1,0 +1,175 @@
+"""
+One kind of object, kept in memory: list once, then watch.
+
+In:    a collection of the API server, and a function that trims its objects.
+Out:   `Informer.items`, always the last known state, and whether and when it was last confirmed.
+Rules: list in pages; a relist replaces everything, so what was deleted while nobody watched is gone afterwards; a
+       watch that says nothing for longer than bookmarks take is cut and taken up again; a server that fails is asked
+       again ever more slowly. Raises nothing but cancellation.
+
+Source:
+    Behaviour of client-go's Reflector (`tools/cache/reflector.go`): Replace after a relist, 410 handling, bookmarks.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from tidegate.ports import ApiError, Call, KubeApi
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+PAGE = 500
+# The server closes a watch after this, and sends a bookmark about every minute: 70 s of silence is a dead connection.
+WATCH_S, SILENCE_S = 290, 70.0
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 30.0
+# How often a kind that is not installed is looked for.
+ABSENT_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(Generic[Item]):
+    """
+    What an informer watches.
+
+    Args:
+        path: Collection, e.g. `/api/v1/pods`.
+        trim: What is kept of an object.
+        params: More query parameters, e.g. `{"labelSelector": ...}`.
+        optional: The kind may not be installed (or not be permitted): then there simply is none.
+    """
+
+    path: str
+    trim: Callable[[Mapping[str, Any]], Item]
+    params: Mapping[str, str] = field(default_factory=dict)
+    optional: bool = False
+
+
+class Informer(Generic[Item]):
+    """
+    A cache of one collection.
+
+    Args:
+        api: Connection.
+        source: What to watch.
+        clock: Monotonic seconds.
+        changed: Called after each change, on the event loop.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        source: Source[Item],
+        *,
+        clock: Callable[[], float],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._api, self._source, self._clock, self._changed = api, source, clock, changed
+        self._version = ""
+        self._failures = 0
+        self.items: dict[tuple[str, str], Item] = {}
+        self.synced = False
+        self.absent = False
+        self.seen_s = clock()
+
+    @property
+    def path(self) -> str:
+        """The watched collection."""
+        return self._source.path
+
+    def age_s(self) -> float:
+        """Seconds since the server last confirmed the state: by a list, an event or a bookmark."""
+        return self._clock() - self.seen_s
+
+    async def run(self) -> None:
+        """Keep the cache right until cancelled."""
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+                self._failures = 0
+            except ApiError as error:
+                await asyncio.sleep(self._after(error))
+
+    def _after(self, error: ApiError) -> float:
+        """Seconds to wait before the next try, and what the error means for the cache."""
+        if error.status == 410:
+            self._version = ""
+            return random.uniform(0.0, BACKOFF_MIN_S)
+        if error.status in {403, 404} and self._source.optional:
+            self._version = ""
+            self._replace({}, absent=True)
+            return ABSENT_RETRY_S
+        if error.reason == "Silence":
+            return 0.0
+        self._failures += 1
+        if self._failures in {3, 30, 300}:
+            log.warning("cannot watch %s: %s", self.path, error)
+        pause_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(self._failures, 10))
+        return max(error.retry_after_s or 0.0, pause_s * random.uniform(0.5, 1.0))
+
+    async def _list(self) -> None:
+        found: dict[tuple[str, str], Item] = {}
+        params = {**self._source.params, "limit": str(PAGE)}
+        while True:
+            page = await self._api.send(Call(method="GET", path=self.path, params=params, timeout_s=30.0))
+            for raw in page.get("items") or ():
+                found[_key(raw)] = self._source.trim(raw)
+            meta = page.get("metadata") or {}
+            if not meta.get("continue"):
+                break
+            params["continue"] = meta["continue"]
+        self._version = meta.get("resourceVersion", "")
+        self._replace(found)
+
+    def _replace(self, found: dict[tuple[str, str], Item], *, absent: bool = False) -> None:
+        """Take over a complete list: what is not in it does not exist."""
+        differs = found != self.items or not self.synced
+        self.items, self.synced, self.absent = found, True, absent
+        self.seen_s = self._clock()
+        if differs:
+            self._changed()
+
+    async def _watch(self) -> None:
+        """Follow events from the known version until the server ends the watch; `ApiError` where it fails."""
+        params = {
+            **self._source.params,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(WATCH_S),
+        }
+        async for event in self._api.watch(Call(method="GET", path=self.path, params=params, timeout_s=SILENCE_S)):
+            self._apply(event)
+
+    def _apply(self, event: Mapping[str, Any]) -> None:
+        kind, raw = event.get("type"), event.get("object") or {}
+        if kind == "ERROR":
+            raise ApiError(
+                status=int(raw.get("code") or 500), reason=raw.get("reason", "Error"), detail=raw.get("message", "")
+            )
+        self._version = raw.get("metadata", {}).get("resourceVersion", self._version)
+        self.seen_s = self._clock()
+        self._failures = 0
+        if kind == "BOOKMARK":
+            return
+        key = _key(raw)
+        if kind == "DELETED":
+            differs = self.items.pop(key, None) is not None
+        else:
+            trimmed = self._source.trim(raw)
+            differs = self.items.get(key) != trimmed
+            self.items[key] = trimmed
+        if differs:
+            self._changed()
+
+
+def _key(raw: Mapping[str, Any]) -> tuple[str, str]:
+    meta = raw["metadata"]
+    return meta.get("namespace", ""), meta["name"]

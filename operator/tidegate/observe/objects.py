@@ -1,0 +1,197 @@
+"""
+What is kept of a Kubernetes object: the few fields that somebody reads, out of five kilobytes.
+
+In:    raw JSON as the API server sends it.
+Out:   trimmed values.
+Rules: pure; absent fields have Kubernetes' own defaults.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tidegate.observe.selectors import selector_text
+from tidegate.ports import ObjectRef, OwnedView, WorkloadView, Writer
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodView:
+    """
+    One pod.
+
+    Args:
+        created_s, ready_s: When it was made, and when it turned ready (None: it is not); unix seconds.
+        ready: Condition Ready holds and it is not on its way out.
+        terminating: It has a deletion timestamp.
+        unschedulable: The scheduler found no room.
+        ended: Succeeded or Failed: it holds nothing any more.
+        node: Where it runs; empty: nowhere yet.
+        requests: Extended resources it holds, e.g. `{"nvidia.com/gpu": 2}`.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+    created_s: float
+    ready_s: float | None
+    ready: bool
+    terminating: bool
+    unschedulable: bool
+    ended: bool
+    node: str
+    requests: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    """One node: labels, extended resources it offers, and whether new pods may go there."""
+
+    name: str
+    labels: Mapping[str, str]
+    allocatable: Mapping[str, int]
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalerView:
+    """An HPA or a ScaledObject, and what it scales."""
+
+    ref: ObjectRef
+    target: ObjectRef
+
+
+def unix_seconds(text: str | None) -> float | None:
+    """An RFC 3339 time as unix seconds; None for none."""
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def pod_view(raw: Raw) -> PodView:
+    """A pod, trimmed."""
+    meta, status, spec = raw["metadata"], raw.get("status", {}), raw.get("spec", {})
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    is_ready = conditions.get("Ready", {}).get("status") == "True"
+    scheduled = conditions.get("PodScheduled", {})
+    terminating = bool(meta.get("deletionTimestamp"))
+    return PodView(
+        namespace=meta.get("namespace", ""),
+        name=meta["name"],
+        uid=meta.get("uid", ""),
+        labels=meta.get("labels") or {},
+        created_s=unix_seconds(meta.get("creationTimestamp")) or 0.0,
+        ready_s=unix_seconds(conditions.get("Ready", {}).get("lastTransitionTime")) if is_ready else None,
+        ready=is_ready and not terminating,
+        terminating=terminating,
+        unschedulable=scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable",
+        ended=status.get("phase") in {"Succeeded", "Failed"},
+        node=spec.get("nodeName", ""),
+        requests=_requests(spec),
+    )
+
+
+def _requests(spec: Raw) -> dict[str, int]:
+    """Extended resources of a pod: the sum over its containers, or the most an init container asks for."""
+    total: dict[str, int] = {}
+    for container in spec.get("containers") or ():
+        for name, amount in _extended((container.get("resources") or {}).get("limits")):
+            total[name] = total.get(name, 0) + amount
+    for container in spec.get("initContainers") or ():
+        for name, amount in _extended((container.get("resources") or {}).get("limits")):
+            total[name] = max(total.get(name, 0), amount)
+    return total
+
+
+def _extended(amounts: Mapping[str, Any] | None) -> Iterable[tuple[str, int]]:
+    """Extended resources have a domain in their name, are whole, and have equal requests and limits."""
+    for name, amount in (amounts or {}).items():
+        if "/" in name and str(amount).isdigit():
+            yield name, int(amount)
+
+
+def node_view(raw: Raw) -> NodeView:
+    """A node, trimmed."""
+    status = raw.get("status", {})
+    conditions = {c["type"]: c.get("status") for c in status.get("conditions") or ()}
+    cordoned = bool(raw.get("spec", {}).get("unschedulable"))
+    return NodeView(
+        name=raw["metadata"]["name"],
+        labels=raw["metadata"].get("labels") or {},
+        allocatable=dict(_extended(status.get("allocatable"))),
+        usable=conditions.get("Ready", "True") == "True" and not cordoned,
+    )
+
+
+def workload_view(raw: Raw, *, api_version: str, kind: str, path: str, scale: Raw | None = None) -> WorkloadView:
+    """
+    A workload, trimmed.
+
+    Args:
+        raw: The object. Items of a list carry neither apiVersion nor kind, so these come along.
+        path: Absolute path of its collection in its namespace, e.g. `/apis/apps/v1/namespaces/a/deployments`.
+        scale: Its `/scale`, for kinds other than Deployment and StatefulSet, whose fields are known.
+    """
+    meta, spec = raw["metadata"], raw.get("spec", {})
+    if scale is None:
+        replicas, selector = spec.get("replicas", 1), selector_text(spec.get("selector") or {})
+    else:
+        replicas = scale.get("spec", {}).get("replicas", 0)
+        selector = scale.get("status", {}).get("selector", "")
+    return WorkloadView(
+        ref=ObjectRef(api_version=api_version, kind=kind, namespace=meta.get("namespace", ""), name=meta["name"]),
+        uid=meta.get("uid", ""),
+        path=f"{path}/{meta['name']}",
+        replicas=replicas,
+        selector=selector,
+        labels=meta.get("labels") or {},
+        annotations=meta.get("annotations") or {},
+        owner_uids=_owners(meta),
+        writers=tuple(_writers(meta.get("managedFields") or ())),
+    )
+
+
+def owned_view(raw: Raw, *, api_version: str, kind: str) -> OwnedView:
+    """A Service or PodMonitor of ours, trimmed."""
+    meta = raw["metadata"]
+    ref = ObjectRef(api_version=api_version, kind=kind, namespace=meta.get("namespace", ""), name=meta["name"])
+    return OwnedView(
+        ref=ref, uid=meta.get("uid", ""), annotations=meta.get("annotations") or {}, owner_uids=_owners(meta)
+    )
+
+
+def _owners(meta: Raw) -> tuple[str, ...]:
+    return tuple(owner.get("uid", "") for owner in meta.get("ownerReferences") or ())
+
+
+def _writers(managed: Iterable[Raw]) -> Iterable[Writer]:
+    """Managers that own `.spec.replicas`."""
+    for entry in managed:
+        if "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {}):
+            yield Writer(
+                manager=entry.get("manager", ""),
+                operation=entry.get("operation", ""),
+                subresource=entry.get("subresource", ""),
+                time=entry.get("time", ""),
+            )
+
+
+def scaler_view(raw: Raw, *, api_version: str, kind: str, default_target: tuple[str, str]) -> ScalerView:
+    """
+    An HPA or a ScaledObject, trimmed.
+
+    Args:
+        default_target: (apiVersion, kind) where `spec.scaleTargetRef` leaves them out, as KEDA allows.
+    """
+    meta, target = raw["metadata"], raw.get("spec", {}).get("scaleTargetRef") or {}
+    namespace = meta.get("namespace", "")
+    return ScalerView(
+        ref=ObjectRef(api_version=api_version, kind=kind, namespace=namespace, name=meta["name"]),
+        target=ObjectRef(
+            api_version=target.get("apiVersion") or default_target[0],
+            kind=target.get("kind") or default_target[1],
+            namespace=namespace,
+            name=target.get("name", ""),
+        ),
+    )

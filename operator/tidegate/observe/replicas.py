@@ -1,0 +1,136 @@
+"""
+Pods of a tier in, replicas of a tier out.
+
+In:    the pods as the cluster has them, the replicas its workload asks for, and what Prometheus says of each pod.
+Out:   `TierState` and the pods whose series belong to the tier.
+Rules: no I/O, time is an argument. `Roster` remembers three small things between ticks: which pods have answered,
+       which left lately, how long starts took. A restart rebuilds them from the pods and the first scrape.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from tidegate.domain.key import Key
+from tidegate.domain.observation import Missing, TierReading, TierState
+from tidegate.observe.decode import PodName, Samples, TierPods, tier_reading
+from tidegate.observe.objects import PodView
+
+# A replica that is ready counts once its metrics answer. One that Prometheus has not found after this long counts
+# all the same: then it is the scraping that is broken, and MetricsAvailable says so. Four scrapes of 15 s and the
+# time Prometheus takes to discover a pod.
+ANSWER_GRACE_S = 90.0
+
+# Start-up time is the median of the newest starts: one flapped probe or one cold image must not stand for all.
+STARTS_REMEMBERED = 3
+
+TierKey = tuple[Key, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierView:
+    """
+    What the cluster says of one tier.
+
+    Args:
+        pods: Its pods, ended ones included.
+        wanted: Replicas its workload asks for; None: there is no workload.
+    """
+
+    pods: tuple[PodView, ...]
+    wanted: int | None
+
+
+@dataclass(slots=True)
+class Roster:
+    """Pods known by name, across ticks."""
+
+    window_s: float
+    stale_s: float
+    _answered: set[str] = field(default_factory=set)
+    _known: dict[TierKey, dict[PodName, float]] = field(default_factory=dict)
+    _starts: dict[TierKey, dict[str, tuple[float, float]]] = field(default_factory=dict)
+
+    def states(
+        self, tiers: Mapping[TierKey, TierView], samples: Samples | Missing, *, time_s: float
+    ) -> dict[TierKey, TierState]:
+        """State of every tier at `time_s` (unix seconds); what is remembered of other tiers is dropped."""
+        for memory in (self._known, self._starts):
+            for gone in memory.keys() - tiers.keys():
+                del memory[gone]
+        alive = {pod.uid for view in tiers.values() for pod in view.pods}
+        self._answered &= alive
+        return {tier: self._state(tier, view, samples, time_s) for tier, view in tiers.items()}
+
+    def _state(self, tier: TierKey, view: TierView, samples: Samples | Missing, time_s: float) -> TierState:
+        pods = [pod for pod in view.pods if not pod.ended]
+        ready = [pod for pod in pods if pod.ready and self._serves(pod, samples, time_s)]
+        serving = {pod.uid for pod in ready}
+        starting = [pod for pod in pods if not pod.terminating and pod.uid not in serving]
+        self._learn_starts(tier, pods)
+        # Replicas that are asked for and have no pod yet (quota, or the controller has not come to it) are starting.
+        promised = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
+        state = TierState(
+            ready=len(ready),
+            starting=max(len(starting), promised),
+            terminating=sum(pod.terminating for pod in pods),
+            startup_s=self._startup_s(tier),
+            unschedulable=sum(pod.unschedulable for pod in starting),
+        )
+        leaving = self._leaving(tier, ready, pods, time_s)
+        return replace(state, reading=self._reading(view, ready, leaving, samples))
+
+    def _reading(
+        self, view: TierView, ready: list[PodView], leaving: Iterable[PodName], samples: Samples | Missing
+    ) -> TierReading | Missing:
+        if view.wanted is None and not ready:
+            return Missing(reason="NoWorkload", detail="the tier's workload does not exist")
+        if not ready:
+            return Missing(reason="NoReplicas")
+        if isinstance(samples, Missing):
+            return samples
+        pods = TierPods(ready=tuple(map(_name, ready)), leaving=tuple(leaving))
+        return tier_reading(pods, samples, window_s=self.window_s, stale_s=self.stale_s)
+
+    def _leaving(self, tier: TierKey, ready: list[PodView], pods: list[PodView], time_s: float) -> tuple[PodName, ...]:
+        """
+        Pods that are not capacity any more but whose arrivals lie within the window: terminating ones, and those that
+        are gone from the API. Without them each scale-down would look like a drop in demand and call for the next.
+        """
+        known = self._known.setdefault(tier, {})
+        known.update({_name(pod): time_s for pod in pods})
+        for name in [name for name, seen_s in known.items() if time_s - seen_s > self.window_s]:
+            del known[name]
+        staying = set(map(_name, ready))
+        return tuple(name for name in known if name not in staying)
+
+    def _learn_starts(self, tier: TierKey, pods: Iterable[PodView]) -> None:
+        """Remember how long each pod took when it is first seen ready; later flaps of the probe change nothing."""
+        starts = self._starts.setdefault(tier, {})
+        for pod in pods:
+            if pod.ready_s is not None and pod.uid not in starts:
+                starts[pod.uid] = (pod.created_s, max(0.0, pod.ready_s - pod.created_s))
+        for uid in sorted(starts, key=lambda uid: starts[uid][0])[:-STARTS_REMEMBERED]:
+            # Pods that still exist stay listed, so that their flaps are not taken for starts.
+            if not any(pod.uid == uid for pod in pods):
+                del starts[uid]
+
+    def _startup_s(self, tier: TierKey) -> float | None:
+        newest = sorted(self._starts[tier].values())[-STARTS_REMEMBERED:]
+        return median(took_s for _, took_s in newest) if newest else None
+
+    def _serves(self, pod: PodView, samples: Samples | Missing, time_s: float) -> bool:
+        """Ready, and either seen answering, or nobody can tell."""
+        if isinstance(samples, Missing):
+            return True
+        sample = samples.get((pod.namespace, pod.name))
+        if sample is not None and sample.asleep:
+            return False
+        if sample is not None and sample.answers(self.stale_s):
+            self._answered.add(pod.uid)
+        waited_s = time_s - (pod.ready_s if pod.ready_s is not None else time_s)
+        return pod.uid in self._answered or waited_s > ANSWER_GRACE_S
+
+
+def _name(pod: PodView) -> PodName:
+    return pod.namespace, pod.name

@@ -1,0 +1,16 @@
+"""
+How do the parts become one process?
+
+Question: what runs, in which order, who may act, and what happens when something dies?
+Enters:   settings. Leaves: a running operator: caches warm on every replica, hands only on the leader.
+May import: every room below the command line.
+
+    process   one TaskGroup of everything; the first crash ends it
+    kube      the connection to the API server (implements ports.KubeApi)
+    elector   who leads (implements ports.Fence)
+    inventory what users wrote (implements ports.Inventory)
+    planner   observe, step, hand over: every 15 s or when something changed
+    hands     actuator queue and status writer, leader only
+    keeper    memory in ConfigMaps, and from Prometheus where it is lost
+    server    /metrics, /healthz, /readyz
+"""

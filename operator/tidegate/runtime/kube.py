@@ -1,0 +1,173 @@
+"""
+The connection to the API server: raw JSON over one aiohttp session, with the credentials of `kubernetes.aio`.
+
+In:    a kubeconfig or the pod's service account.
+Out:   `KubeApi`: answers and watch events as plain JSON; `ApiError` for everything else.
+Rules: each call ends within its timeout; nothing is retried here (the callers know what a repetition means).
+
+Typed models cost ten times the time and memory of plain JSON, so the client's own methods are not used.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import Configuration
+
+from tidegate.errors import SpecError
+from tidegate.ports import ApiError, Call
+
+CONNECT_S = 5.0
+# One line of a watch: the largest object etcd takes is 1.5 MiB, JSON escapes can double it.
+LINE_BYTES_MAX = 4 * 2**20
+
+
+async def load_configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
+    """
+    Where the API server is and how to get in: the given kubeconfig, else the pod's own account, else the default file.
+
+    Raises:
+        SpecError: none of them can be used.
+    """
+    configuration = Configuration()
+    try:
+        if kubeconfig is not None:
+            await kube_config.load_kube_config(str(kubeconfig), context, client_configuration=configuration)
+        else:
+            try:
+                kube_config.load_incluster_config(client_configuration=configuration)
+            except kube_config.ConfigException:
+                await kube_config.load_kube_config(None, context, client_configuration=configuration)
+    except (kube_config.ConfigException, OSError, TypeError) as error:
+        raise SpecError(
+            field="kubeconfig",
+            value=str(kubeconfig or ""),
+            allowed=f"a readable kubeconfig or a pod's account: {error}",
+        ) from error
+    return configuration
+
+
+def _ssl_context(configuration: Configuration) -> ssl.SSLContext:
+    context = ssl.create_default_context(
+        cafile=configuration.ssl_ca_cert, cadata=getattr(configuration, "ca_cert_data", None)
+    )
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class HttpKubeApi:
+    """
+    Implements `KubeApi`. Use as an async context manager.
+
+    Args:
+        configuration: As `load_configuration` gives it.
+        counted: Called with (method, status) after each request; status 0: no answer.
+    """
+
+    def __init__(
+        self, configuration: Configuration, *, counted: Callable[[str, int], None] = lambda _method, _status: None
+    ) -> None:
+        self._configuration, self._counted = configuration, counted
+        self._host = configuration.host.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "HttpKubeApi":
+        context = _ssl_context(self._configuration) if self._host.startswith("https") else False
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, limit=64), trust_env=True, read_bufsize=LINE_BYTES_MAX
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, call: Call) -> dict[str, Any]:
+        """Answer of one request, within `call.timeout_s`."""
+        try:
+            async with asyncio.timeout(call.timeout_s), await self._open(call, sock_read_s=call.timeout_s) as response:
+                body = await response.read()
+        except TimeoutError as error:
+            raise self._no_answer(call, "Timeout", f"no answer within {call.timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._no_answer(call, "Unreachable", str(error) or type(error).__name__) from error
+        return _decoded(call, response, body)
+
+    async def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
+        """Events until the server ends the stream; reason `Silence` where it says nothing for `call.timeout_s`."""
+        try:
+            async with asyncio.timeout(CONNECT_S + 5.0):
+                opened = await self._open(call, sock_read_s=call.timeout_s)
+            async with opened as response:
+                if response.status != 200:
+                    _decoded(call, response, await response.read())
+                async for line in response.content:
+                    yield _event(call, line)
+        except TimeoutError as error:
+            raise self._no_answer(call, "Silence", f"nothing for {call.timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._no_answer(call, "Unreachable", str(error) or type(error).__name__) from error
+
+    async def _open(self, call: Call, *, sock_read_s: float) -> aiohttp.ClientResponse:
+        assert self._session is not None, "used outside of its context"
+        headers = {"Accept": call.accept, "User-Agent": "tidegate"}
+        token = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token:
+            headers["Authorization"] = token
+        data = None
+        if call.body is not None:
+            headers["Content-Type"] = call.content_type
+            data = msgspec.json.encode(call.body)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=sock_read_s)
+        response = await self._session.request(
+            call.method, self._host + call.path, params=dict(call.params), data=data, headers=headers, timeout=timeout
+        )
+        self._counted(call.method, response.status)
+        return response
+
+    def _no_answer(self, call: Call, reason: str, detail: str) -> ApiError:
+        if reason != "Silence":
+            self._counted(call.method, 0)
+        return ApiError(status=0, reason=reason, detail=f"{call.method} {call.path}: {detail}")
+
+
+def _event(call: Call, line: bytes) -> dict[str, Any]:
+    try:
+        event = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise ApiError(status=0, reason="NotJson", detail=f"watch {call.path}: half a line") from error
+    if not isinstance(event, dict):
+        raise ApiError(status=0, reason="NotJson", detail=f"watch {call.path}: not an event")
+    return event
+
+
+def _decoded(call: Call, response: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:
+    answer: object = None
+    with suppress(msgspec.DecodeError):
+        answer = msgspec.json.decode(body)
+    if response.status >= 300:
+        known = answer if isinstance(answer, dict) else {}
+        text = known.get("message") or body[:200].decode(errors="replace")
+        raise ApiError(
+            status=response.status,
+            reason=known.get("reason") or response.reason or "Error",
+            detail=f"{call.method} {call.path}: {text}",
+            retry_after_s=_seconds(response.headers.get("Retry-After")),
+        )
+    if not isinstance(answer, dict):
+        raise ApiError(status=0, reason="NotJson", detail=f"{call.method} {call.path}: the answer is not JSON")
+    return answer
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isdigit() else None
