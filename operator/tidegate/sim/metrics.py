@@ -1,0 +1,232 @@
+"""
+What Prometheus would say of the fleet: cumulative counters sampled at scrapes, rates over a window, gauges of the
+last sample.
+
+A new pod's first sample loses what it counted before; a pod that is gone takes its series with it; the newest sample
+has an age. Arrivals are what an operator can know: first tokens plus the growth of the queues.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.domain.observation import (
+    DeploymentObservation,
+    FleetObservation,
+    GatewayReading,
+    Histogram,
+    Missing,
+    TierReading,
+    TierState,
+)
+from tidegate.sim.engine.state import (
+    BLOCKS,
+    BUSY_JOULES,
+    BUSY_S,
+    COMPLETED,
+    GAP_SUM,
+    HIT_TOKENS,
+    OUTPUT_DONE,
+    OUTPUT_TOKENS,
+    PREEMPTIONS,
+    PROMPT_DONE,
+    PROMPT_TOKENS,
+    TTFT_SUM,
+    Floats,
+)
+from tidegate.sim.pods import Life, Pod
+from tidegate.sim.scenario import Trouble
+from tidegate.sim.world import TierKey, World
+
+WINDOW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One scrape of one pod. Histograms are counts per bucket."""
+
+    time_s: float
+    counters: Floats
+    ttft: Floats
+    gap: Floats
+    request_gap: Floats
+    running: int
+    waiting: int
+    kv_usage: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """Gauges of one pod at its last scrape, and their largest value within the window."""
+
+    running: int
+    waiting: int
+    kv_usage: float
+    waiting_max: int
+    kv_usage_max: float
+
+
+class Scraper:
+    """Prometheus of one run."""
+
+    def __init__(self, world: World, *, window_s: float = WINDOW_S) -> None:
+        self.world, self.window_s = world, window_s
+        self._series: dict[int, deque[Sample]] = {}
+        self._gateway: deque[tuple[float, Floats]] = deque()
+
+    def scrape(self) -> None:
+        """Sample every server that answers now."""
+        now = self.world.time_s
+        live = [p for p in self.world.live if p.slot >= 0 and p.life in (Life.READY, Life.DRAINING)]
+        for pod in live:
+            series = self._series.setdefault(pod.number, deque())
+            series.append(self._sample(pod, now))
+            while series[0].time_s < now - self.window_s:
+                series.popleft()
+        alive = {p.number for p in live}
+        for number in [n for n in self._series if n not in alive]:
+            del self._series[number]
+        self._gateway.append((now, self.world.fleet.state.front.arrived.astype(float)))
+        while self._gateway[0][0] < now - self.window_s:
+            self._gateway.popleft()
+
+    def observe(self) -> FleetObservation:
+        """The fleet as an operator would read it now."""
+        scenario, now = self.world.scenario, self.world.time_s
+        seen = {}
+        for index, service in enumerate(scenario.services):
+            key = service.spec.key
+            silent = any(
+                f.trouble is Trouble.NO_METRICS and f.active(now) and f.hits(key.name) for f in scenario.faults
+            )
+            tiers = {t.name: self._state((key, t.name), silent=silent) for t in service.spec.tiers}
+            gateway = self._gateway_reading(index) if service.gateway and not silent else None
+            seen[key] = DeploymentObservation(tiers=tiers, gateway=gateway)
+        return FleetObservation(time_s=scenario.start_s + now, deployments=seen)
+
+    def gauges(self, tier: TierKey) -> list[Gauges]:
+        """Per-pod gauges of the ready pods of a tier that were scraped."""
+        found = [self._series.get(p.number) for p in self.world.of(tier, Life.READY)]
+        return [
+            Gauges(
+                running=s[-1].running,
+                waiting=s[-1].waiting,
+                kv_usage=s[-1].kv_usage,
+                waiting_max=max(x.waiting for x in s),
+                kv_usage_max=max(x.kv_usage for x in s),
+            )
+            for s in found
+            if s
+        ]
+
+    def _sample(self, pod: Pod, now_s: float) -> Sample:
+        slots, slot = self.world.fleet.state.slots, pod.slot
+        blocks = self.world.fleet.state.tiers.scalars[pod.tier, BLOCKS]
+        return Sample(
+            time_s=now_s,
+            counters=slots.counters[slot].copy(),
+            ttft=slots.ttft[slot].copy(),
+            gap=slots.gap[slot].copy(),
+            request_gap=slots.request_gap[slot].copy(),
+            running=int(slots.running_count[slot]),
+            waiting=int(slots.waiting_count[slot]),
+            kv_usage=float(1.0 - slots.blocks_free[slot] / blocks),
+        )
+
+    def _state(self, tier: TierKey, *, silent: bool) -> TierState:
+        pods = [p for p in self.world.live if self.world.tiers[p.tier] == tier]
+        count = {life: sum(p.life is life for p in pods) for life in Life}
+        reading = Missing(reason="PrometheusDown") if silent else self._reading(tier, pods)
+        return TierState(
+            ready=count[Life.READY],
+            starting=count[Life.STARTING] + count[Life.PENDING],
+            terminating=count[Life.DRAINING],
+            startup_s=self.world.last_startup_s.get(tier),
+            unschedulable=count[Life.PENDING],
+            reading=reading if count[Life.READY] > 0 or silent else Missing(reason="NoReplicas"),
+        )
+
+    def _reading(self, tier: TierKey, pods: list[Pod]) -> TierReading | Missing:
+        series = [self._series[p.number] for p in pods if p.number in self._series]
+        if not series:
+            return Missing(reason="NoSamples")
+        rates = [r for r in (self._rates(s) for s in series) if r is not None]
+        last = [s[-1] for s in series]
+        base = {
+            "window_s": self.window_s,
+            "age_s": self.world.time_s - max(s.time_s for s in last),
+            "running": float(sum(s.running for s in last)),
+            "waiting": float(sum(s.waiting for s in last)),
+            "kv_cache_usage": float(np.mean([s.kv_usage for s in last])),
+            "replicas_reporting": len(last),
+            "kv_cache_tokens_per_replica": float(self.world.truths[pods[0].tier].server.law.kv_cache_tokens),
+        }
+        if not rates:
+            return TierReading(arrival_rps=None, **base)  # type: ignore[arg-type]
+        return TierReading(**base, **self._flows(series, rates, self._idle_w(pods[0])))  # type: ignore[arg-type]
+
+    def _idle_w(self, pod: Pod) -> float:
+        return self.world.truths[pod.tier].server.watts_idle
+
+    def _flows(self, series: list[deque[Sample]], rates: list[Sample], idle_w: float) -> dict[str, object]:
+        total: Floats = np.sum([r.counters for r in rates], axis=0)
+        ttft, gap, request_gap = (np.sum([getattr(r, n) for r in rates], axis=0) for n in ("ttft", "gap", "request_gap"))
+        growth = sum((s[-1].waiting - s[0].waiting) / self.window_s for s in series)
+        done, firsts, gaps = total[COMPLETED], ttft.sum(), gap.sum()
+        prompts, busy = total[PROMPT_TOKENS] + total[HIT_TOKENS], total[BUSY_S] / len(rates)
+        return {
+            "arrival_rps": max(0.0, float(firsts + growth)),
+            "completion_rps": float(done),
+            "prompt_tokens_mean": _ratio(total[PROMPT_DONE], done),
+            "output_tokens_mean": _ratio(total[OUTPUT_DONE], done),
+            "preemption_rps": float(total[PREEMPTIONS]),
+            "prefix_cache_hit_rate": _ratio(total[HIT_TOKENS], prompts),
+            "ttft": self._histogram(self.world.fleet.state.front.ttft_edges, ttft),
+            "itl": self._histogram(self.world.fleet.state.front.gap_edges, gap),
+            "request_itl": self._histogram(self.world.fleet.state.front.gap_edges, request_gap),
+            "ttft_mean_s": _ratio(total[TTFT_SUM], firsts),
+            "itl_mean_s": _ratio(total[GAP_SUM], gaps),
+            "gpu_utilization": float(min(1.0, busy)),
+            "power_w": float(total[BUSY_JOULES] + idle_w * max(0.0, len(rates) - total[BUSY_S])),
+            "prompt_tokens_per_s": float(total[PROMPT_TOKENS]),
+            "output_tokens_per_s": float(total[OUTPUT_TOKENS]),
+        }
+
+    def _rates(self, series: deque[Sample]) -> Sample | None:
+        """Per-second rates of one pod as `rate()` gives them; None with fewer than two samples in the window."""
+        if len(series) < 2:
+            return None
+        first, last = series[0], series[-1]
+        span = last.time_s - first.time_s
+        each = span / (len(series) - 1)
+        start_gap = first.time_s - (self.world.time_s - self.window_s)
+        end_gap = self.world.time_s - last.time_s
+        # Prometheus stretches to the window's edge unless the edge is further than 1.1 intervals away, then by half one.
+        reach = span + sum(g if g < 1.1 * each else each / 2 for g in (start_gap, end_gap))
+        scale = reach / span / self.window_s
+        return Sample(
+            time_s=last.time_s,
+            counters=(last.counters - first.counters) * scale,
+            ttft=(last.ttft - first.ttft) * scale,
+            gap=(last.gap - first.gap) * scale,
+            request_gap=(last.request_gap - first.request_gap) * scale,
+            running=last.running,
+            waiting=last.waiting,
+            kv_usage=last.kv_usage,
+        )
+
+    def _histogram(self, edges: Floats, rates: Floats) -> Histogram:
+        counts = np.cumsum(rates * self.window_s)
+        return Histogram((*(float(e) for e in edges), float("inf")), tuple(float(c) for c in counts))
+
+    def _gateway_reading(self, index: int) -> GatewayReading | None:
+        if len(self._gateway) < 2:
+            return None
+        (start_s, before), (end_s, after) = self._gateway[0], self._gateway[-1]
+        queued = float(self.world.fleet.state.front.waiting_count[index])
+        return GatewayReading(arrival_rps=float((after[index] - before[index]) / (end_s - start_s)), queued=queued)
+
+
+def _ratio(above: float, below: float) -> float | None:
+    return float(above / below) if below > 0 else None

@@ -1,0 +1,106 @@
+"""
+What every policy sees, and what it answers.
+
+A policy is called once per tick (15 s). Rivals that run faster or slower loops say in their docstring what that
+changes. A rival steers one tier (it knows no others); its name carries it: `slo-keda@fp8`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tidegate.domain.key import Key
+from tidegate.domain.observation import FleetObservation, Missing, TierReading, TierState
+from tidegate.domain.spec import DeploymentSpec, FleetPolicy
+from tidegate.sim.metrics import Gauges
+from tidegate.sim.scenario import Scenario
+
+TierKey = tuple[Key, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """
+    One instant as a policy sees it.
+
+    Args:
+        time_s: Seconds since the run began.
+        observation: What Prometheus and the API server say.
+        policy: What users want, with the prices and capacities of now.
+        wanted: Replicas asked for and in force, by tier.
+        gauges: Per-pod gauges of a tier's ready pods, for rules that look at pods.
+    """
+
+    time_s: float
+    observation: FleetObservation
+    policy: FleetPolicy
+    wanted: Mapping[TierKey, int]
+    gauges: Callable[[TierKey], list[Gauges]]
+
+    def state(self, tier: TierKey) -> TierState:
+        """Replicas and reading of one tier."""
+        return self.observation.deployments[tier[0]].tiers[tier[1]]
+
+    def reading(self, tier: TierKey) -> TierReading | None:
+        """Metrics of one tier; None where there are none."""
+        reading = self.state(tier).reading
+        return None if isinstance(reading, Missing) else reading
+
+    def spec(self, tier: TierKey) -> DeploymentSpec:
+        """Deployment that a tier belongs to."""
+        return self.policy.deployments[tier[0]]
+
+    def queued(self, key: Key) -> float:
+        """Requests that wait at the gateway; 0 where there is no gateway."""
+        gateway = self.observation.deployments[key].gateway
+        return 0.0 if gateway is None else gateway.queued
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Replicas to set by tier (unnamed ones stay), and the sentence for each deployment."""
+
+    replicas: Mapping[TierKey, int]
+    reasons: Mapping[Key, str] = field(default_factory=dict)
+
+
+class Policy(Protocol):
+    """A scaling rule in closed loop."""
+
+    name: str
+
+    def decide(self, view: View) -> Choice:
+        """What to set now."""
+        ...
+
+
+Maker = Callable[[Scenario], Policy]
+
+
+def bounds(view: View, tier: TierKey) -> tuple[int, int]:
+    """Fewest and most replicas of a rival's only tier: the deployment's bounds and the tier's."""
+    spec = view.spec(tier)
+    part = spec.tier(tier[1])
+    low = max(0 if spec.scale_to_zero else spec.replicas_min, part.replicas_min)
+    return low, max(low, min(spec.replicas_max, part.replicas_max))
+
+
+def chosen_tiers(scenario: Scenario, name: str) -> list[TierKey]:
+    """The tier of that name in every deployment; where a deployment has none of that name, its first tier."""
+    picked = []
+    for service in scenario.services:
+        names = [t.name for t in service.spec.tiers]
+        picked.append((service.spec.key, name if name in names else names[0]))
+    return picked
+
+
+def others_at_zero(view: View, tiers: list[TierKey], replicas: Mapping[TierKey, int]) -> dict[TierKey, int]:
+    """A rival's wish for every tier: its own as decided; any other goes once its own tier is ready to take over."""
+    wish = dict(replicas)
+    for key in view.policy.deployments:
+        own = next((t for t in tiers if t[0] == key), None)
+        for other in view.policy.deployments[key].tiers:
+            tier = (key, other.name)
+            if own is not None and tier != own and view.state(own).ready >= min(1, replicas.get(own, 0)):
+                wish[tier] = 0
+    return wish

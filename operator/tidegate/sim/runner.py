@@ -1,0 +1,112 @@
+"""
+The loop: time moves a tick, Prometheus scrapes, the policy decides, the world obeys.
+
+In:    a scenario and a policy.
+Out:   a `Run`: the world after it, and one row per tick of what happened.
+Rules: the engine's conservation and Little's law are checked at the end of every run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tidegate.domain.key import Key
+from tidegate.domain.spec import FleetPolicy
+from tidegate.sim.metrics import Scraper
+from tidegate.sim.pods import Life
+from tidegate.sim.policies.base import Policy, View
+from tidegate.sim.scenario import Scenario
+from tidegate.sim.world import TierKey, World
+
+# After the last tick nobody scales any more; what is in flight gets this long to finish and is not billed.
+AFTERMATH_S = 600.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """One tick: replicas by tier, money per hour, and why."""
+
+    time_s: float
+    ready: Mapping[TierKey, int]
+    wanted: Mapping[TierKey, int]
+    usd_per_hour: float
+    arrived: tuple[int, ...]
+    reasons: Mapping[Key, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What one policy did in one scenario."""
+
+    scenario: Scenario
+    policy: str
+    world: World
+    rows: list[Row] = field(default_factory=list)
+
+
+def run(scenario: Scenario, policy: Policy, *, progress: Callable[[float], None] | None = None) -> Run:
+    """
+    One closed-loop run.
+
+    Args:
+        progress: Called after each tick with the share of the run that is done, in [0, 1].
+    """
+    world = World(scenario)
+    scraper = Scraper(world)
+    result = Run(scenario=scenario, policy=policy.name, world=world)
+    ticks = int(np.ceil(scenario.duration_s / scenario.tick_s))
+    scraped_s = -scenario.scrape_age_s
+    for tick in range(1, ticks + 1):
+        now = min(tick * scenario.tick_s, scenario.duration_s)
+        while scraped_s + scenario.scrape_s <= now - scenario.scrape_age_s:
+            scraped_s += scenario.scrape_s
+            world.advance(scraped_s)
+            scraper.scrape()
+        world.advance(now)
+        choice = policy.decide(_view(scenario, world, scraper))
+        world.want(choice.replicas)
+        result.rows.append(_row(world, choice.reasons))
+        if progress is not None:
+            progress(tick / ticks)
+    world.fleet.check()
+    world.finish(AFTERMATH_S)
+    return result
+
+
+def fleet_policy(scenario: Scenario, world: World) -> FleetPolicy:
+    """What users want, with the prices and capacities of now."""
+    accelerators = {
+        name: replace(
+            pool.accelerator,
+            price_usd_per_hour=world.market.price_usd(name, world.time_s),
+            capacity=world.market.capacity(name, world.time_s),
+        )
+        for name, pool in scenario.pools.items()
+    }
+    return FleetPolicy(deployments={s.spec.key: s.spec for s in scenario.services}, accelerators=accelerators)
+
+
+def _view(scenario: Scenario, world: World, scraper: Scraper) -> View:
+    return View(
+        time_s=world.time_s,
+        observation=scraper.observe(),
+        policy=fleet_policy(scenario, world),
+        wanted=dict(world.wanted),
+        gauges=scraper.gauges,
+    )
+
+
+def _row(world: World, reasons: Mapping[Key, str]) -> Row:
+    ready = dict.fromkeys(world.tiers, 0)
+    for pod in world.live:
+        if pod.life is Life.READY:
+            ready[world.tiers[pod.tier]] += 1
+    return Row(
+        time_s=world.time_s,
+        ready=ready,
+        wanted=dict(world.wanted),
+        usd_per_hour=world.usd_per_hour(),
+        arrived=tuple(int(n) for n in world.fleet.state.front.arrived),
+        reasons=reasons,
+    )

@@ -1,0 +1,144 @@
+"""
+What a run was worth: one line of figures per policy, and per deployment.
+
+Every request that arrived in the run counts; one that was dropped or has no last token when the run is over missed
+its targets. Money and GPU hours run from the moment a pod holds accelerators until it is gone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.domain.key import Key
+from tidegate.sim.engine.state import DROPPED, FINISHED, Requests
+from tidegate.sim.runner import Run
+from tidegate.sim.scenario import Service
+from tidegate.units import MILLION, SECONDS_PER_HOUR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """
+    One deployment of a run. None: nothing to divide by.
+
+    Args:
+        attainment: Share of arrived requests inside both targets.
+        quality: Mean tier quality over finished requests.
+        dropped: Requests lost with their replica, refused, or never served.
+    """
+
+    requests: int
+    attainment: float | None
+    target: float
+    quality: float | None
+    dropped: int
+    ttft_s_p50: float | None
+    ttft_s_p95: float | None
+    ttft_s_p99: float | None
+    itl_s_p50: float | None
+    itl_s_p95: float | None
+    good_tokens: float
+    usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One run, all deployments together. `joules_per_good_token` and money per good token: None where none was good."""
+
+    scenario: str
+    policy: str
+    attainment: float | None
+    usd: float
+    usd_per_million_good_tokens: float | None
+    gpu_hours: float
+    joules_per_good_token: float | None
+    quality: float | None
+    actions: int
+    replicas_mean: float
+    parts: Mapping[str, Part]
+
+    @property
+    def met(self) -> bool:
+        """Whether every deployment reached its target share."""
+        return all(p.attainment is None or p.attainment >= p.target for p in self.parts.values())
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        return asdict(self) | {"met": self.met}
+
+
+def score(run: Run) -> Score:
+    """The figures of a run."""
+    world, scenario = run.world, run.scenario
+    requests = world.fleet.state.requests
+    parts: dict[str, Part] = {}
+    usd_of = _usd(run)
+    for index, service in enumerate(scenario.services):
+        parts[str(service.spec.key)] = _part(requests, index, service, run, usd_of[service.spec.key])
+    good = sum(p.good_tokens for p in parts.values())
+    count = sum(p.requests for p in parts.values())
+    met = sum((p.attainment or 0.0) * p.requests for p in parts.values())
+    usd = sum(usd_of.values())
+    quality = [(p.quality, p.requests) for p in parts.values() if p.quality is not None]
+    gpu_s = sum(p.accelerators * max(0.0, min(p.gone_s, world.end_s) - p.placed_s) for p in world.pods)
+    held_s = sum(max(0.0, min(p.gone_s, world.end_s) - p.placed_s) for p in world.pods)
+    return Score(
+        scenario=scenario.name,
+        policy=run.policy,
+        attainment=met / count if count else None,
+        usd=usd,
+        usd_per_million_good_tokens=usd / good * MILLION if good else None,
+        gpu_hours=gpu_s / SECONDS_PER_HOUR,
+        joules_per_good_token=world.joules / good if good else None,
+        quality=sum(q * n for q, n in quality) / sum(n for _, n in quality) if quality else None,
+        actions=world.actions,
+        replicas_mean=held_s / world.end_s,
+        parts=parts,
+    )
+
+
+def good(requests: Requests, service: Service, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of some requests met both targets; shape as `rows`."""
+    slo = service.spec.slo
+    gaps = (requests.finish_s - requests.first_s) / np.maximum(requests.output - 1, 1)
+    inside = (requests.first_s - requests.arrival_s <= slo.ttft_s) & (gaps <= slo.itl_s)
+    return rows & (requests.life == FINISHED) & inside
+
+
+def _part(requests: Requests, index: int, service: Service, run: Run, usd: float) -> Part:
+    rows = (requests.deployment == index) & (requests.arrival_s < run.world.end_s)
+    done = rows & (requests.life == FINISHED)
+    met = good(requests, service, rows)
+    count = int(rows.sum())
+    ttft = (requests.first_s - requests.arrival_s)[done]
+    long = done & (requests.output > 1)
+    itl = (requests.finish_s - requests.first_s)[long] / (requests.output[long] - 1)
+    qualities = np.array([run.scenario.service(k).spec.tier(n).quality for k, n in run.world.tiers])
+    return Part(
+        requests=count,
+        attainment=float(met.sum() / count) if count else None,
+        target=service.spec.slo.attainment,
+        quality=float(qualities[requests.tier[done]].mean()) if done.any() else None,
+        dropped=int((rows & (requests.life == DROPPED)).sum()),
+        ttft_s_p50=_percentile(ttft, 50),
+        ttft_s_p95=_percentile(ttft, 95),
+        ttft_s_p99=_percentile(ttft, 99),
+        itl_s_p50=_percentile(itl, 50),
+        itl_s_p95=_percentile(itl, 95),
+        good_tokens=float(requests.output[met].sum()),
+        usd=usd,
+    )
+
+
+def _percentile(values: NDArray[np.float64], level: float) -> float | None:
+    return float(np.percentile(values, level)) if len(values) else None
+
+
+def _usd(run: Run) -> dict[Key, float]:
+    world = run.world
+    usd = {s.spec.key: 0.0 for s in run.scenario.services}
+    for pod in world.pods:
+        usd[world.tiers[pod.tier][0]] += world.market.bill_usd(pod, start_s=0.0, end_s=world.end_s)
+    return usd
