@@ -1,0 +1,248 @@
+"""
+The engine of one emulated server: runs the scheduler's steps at the pace of the law.
+
+A step ends at its start plus the law's time. The next one starts where the last one ended, not where the event loop
+woke up, so that timer dust does not add up; how far the loop woke up too late is the engine's lag. A server that lags
+says so: figures from it are figures about this machine, not about the accelerator.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tidegate.domain.law import PerformanceLaw
+from tidegate.sandbox.emulator.blocks import BlockPool
+from tidegate.sandbox.emulator.faults import Fault, FaultKind
+from tidegate.sandbox.emulator.metrics import EngineMetrics
+from tidegate.sandbox.emulator.scheduler import Limits, Request, Scheduler
+from tidegate.sandbox.emulator.steps import step_s
+
+# How much lateness the next steps may make up for. More than a long step would hide a real stall behind a burst.
+CATCH_UP_S = 0.1
+
+
+class EngineDead(Exception):
+    """The engine is gone; nothing more comes out."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request in the engine, and the bell that rings when it has news."""
+
+    request: Request
+    max_tokens: int
+    finish_reason: str
+    bell: asyncio.Event
+    dead: bool = False
+
+    async def news(self) -> int:
+        """
+        Wait for the next token.
+
+        Returns:
+            Tokens out so far; more than one new one where the caller was slow.
+
+        Raises:
+            EngineDead: The engine died or was killed.
+        """
+        await self.bell.wait()
+        self.bell.clear()
+        if self.dead:
+            raise EngineDead
+        return self.request.emitted
+
+
+@dataclass(slots=True)
+class Lag:
+    """How late steps ended: worst and sum over `steps`, and how many were late by more than a tenth of themselves."""
+
+    steps: int = 0
+    late: int = 0
+    total_s: float = 0.0
+    worst_s: float = 0.0
+
+    def add(self, *, lag_s: float, step_s: float) -> None:
+        """Book one step."""
+        self.steps += 1
+        self.late += lag_s > 0.1 * step_s
+        self.total_s += lag_s
+        self.worst_s = max(self.worst_s, lag_s)
+
+
+class Engine:
+    """
+    One replica's engine.
+
+    Args:
+        law: How fast it is.
+        limits: vLLM's knobs.
+        pool: Its KV cache.
+        metrics: Where it books what it does.
+        fault: How it fails.
+        died: Called with an exit code when a fault kills it.
+    """
+
+    def __init__(
+        self,
+        *,
+        law: PerformanceLaw,
+        limits: Limits,
+        pool: BlockPool,
+        metrics: EngineMetrics,
+        fault: Fault,
+        died: Callable[[int], None],
+    ) -> None:
+        self.law, self.metrics, self.lag = law, metrics, Lag()
+        self.scheduler = Scheduler(limits=limits, pool=pool)
+        self.busy_s = 0.0
+        self._fault, self._died = fault, died
+        self._tickets: dict[Request, Ticket] = {}
+        self._work = asyncio.Event()
+        self._left = asyncio.Event()
+        self._paused = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def unfinished(self) -> int:
+        """Requests inside, waiting and running."""
+        return len(self._tickets)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Prompt tokens of the requests whose first token is not out."""
+        return sum(r.prompt_tokens for r in self._tickets if r.emitted == 0)
+
+    @property
+    def paused(self) -> bool:
+        """Whether steps are on hold."""
+        return self._paused
+
+    def start(self) -> None:
+        """Run until `kill`."""
+        self._task = asyncio.create_task(self._run())
+
+    def submit(self, request: Request, *, max_tokens: int, finish_reason: str) -> Ticket:
+        """Take a request in."""
+        ticket = Ticket(request=request, max_tokens=max_tokens, finish_reason=finish_reason, bell=asyncio.Event())
+        self._tickets[request] = ticket
+        self.scheduler.add(request)
+        self._work.set()
+        if self._fault.kind is FaultKind.DEAD_AT_FIRST_REQUEST:
+            self._die(132)
+        return ticket
+
+    def abort(self, request: Request) -> None:
+        """Forget a request whose client has gone. As in vLLM, no metric says that it was there."""
+        if self._tickets.pop(request, None) is not None:
+            self.scheduler.remove(request)
+            self._left.set()
+            self._book_state()
+
+    def abort_all(self) -> None:
+        """End every request inside; their clients see the connection cut."""
+        for ticket in list(self._tickets.values()):
+            ticket.dead = True
+            ticket.bell.set()
+            self.abort(ticket.request)
+
+    def pause(self) -> None:
+        """Hold every step; requests are taken in and wait."""
+        self._paused = True
+        self._book_state()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._work.set()
+
+    async def drained(self) -> None:
+        """Return when nothing is left inside."""
+        while self._tickets:
+            self._left.clear()
+            await self._left.wait()
+
+    def kill(self) -> None:
+        """Stop at once: every waiting client hears that the engine is dead."""
+        if self._task is not None:
+            self._task.cancel()
+        for ticket in self._tickets.values():
+            ticket.dead = True
+            ticket.bell.set()
+        self._tickets.clear()
+        self._left.set()
+
+    def stop(self) -> None:
+        """Stop at once and tell nobody: what SIGTERM does to a vLLM server that has no shutdown timeout."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        start_s = clock()
+        while True:
+            step = None if self._paused else self.scheduler.schedule(start_s)
+            if step is None or not step.chunks:
+                await self._idle(preempted=step.preempted if step else 0)
+                start_s = clock()
+                continue
+            length_s = step_s(self.law, step.load) * self._slowness()
+            end_s = start_s + length_s
+            await asyncio.sleep(max(0.0, end_s - clock()))
+            now_s = clock()
+            self.busy_s += length_s
+            self.lag.add(lag_s=max(0.0, now_s - end_s), step_s=length_s)
+            self._deliver(self.scheduler.complete(step, now_s), now_s)
+            self.metrics.stepped(
+                step,
+                running=len(self.scheduler.running),
+                waiting=len(self.scheduler.waiting),
+                kv_usage=self.scheduler.pool.usage,
+            )
+            if self._overloaded():
+                self._die(137)
+            start_s = max(end_s, now_s - CATCH_UP_S)
+
+    async def _idle(self, *, preempted: int) -> None:
+        # A request alone that preempted itself is admitted again by the next step. Otherwise nothing fits or nothing
+        # is there, and only a new request, an abort or a resume can change that.
+        self.metrics.preemptions.inc(preempted)
+        if not preempted:
+            self._work.clear()
+        await self._work.wait()
+
+    def _deliver(self, emitted: list[Request], now_s: float) -> None:
+        self.metrics.generation_tokens.inc(len(emitted))
+        for request in emitted:
+            ticket = self._tickets.get(request)
+            if ticket is None:
+                continue
+            if request.emitted == 1:
+                request.first_token_s = now_s
+                self.metrics.first_token(request, now_s)
+            else:
+                self.metrics.itl.observe(now_s - request.last_token_s)
+            request.last_token_s = now_s
+            if request.done:
+                del self._tickets[request]
+                self._left.set()
+                self.metrics.finished(request, max_tokens=ticket.max_tokens, reason=ticket.finish_reason, now_s=now_s)
+            ticket.bell.set()
+
+    def _slowness(self) -> float:
+        return self._fault.number if self._fault.kind is FaultKind.SLOW else 1.0
+
+    def _overloaded(self) -> bool:
+        crash = self._fault.kind is FaultKind.CRASH_UNDER_LOAD
+        return crash and len(self.scheduler.running) > self._fault.number
+
+    def _die(self, code: int) -> None:
+        self._died(code)
+
+    def _book_state(self) -> None:
+        hidden = self._paused
+        self.metrics.state(
+            running=0 if hidden else len(self.scheduler.running),
+            waiting=0 if hidden else len(self.scheduler.waiting),
+            kv_usage=self.scheduler.pool.usage,
+        )
+        self._work.set()

@@ -1,0 +1,47 @@
+"""
+The switches that make an emulated server fail the way real ones do.
+
+Written as NAME or NAME:NUMBER, e.g. `slow:3`, in the container's environment variable `SANDBOX_FAULT`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tidegate.errors import SpecError
+
+FAULT_VARIABLE = "SANDBOX_FAULT"
+
+
+class FaultKind(StrEnum):
+    """How it fails."""
+
+    NONE = "none"
+    NEVER_READY = "never-ready"  # the port never opens
+    DEAD_AT_FIRST_REQUEST = "dead-at-first-request"  # healthy until somebody asks (a missing kernel, say)
+    SLOW = "slow"  # every step takes NUMBER times as long
+    CRASH_UNDER_LOAD = "crash-under-load"  # dies once NUMBER requests run
+
+
+# What NUMBER is where none is given.
+USUAL = {FaultKind.SLOW: 3.0, FaultKind.CRASH_UNDER_LOAD: 8.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One failure; `number` is a factor (slow) or a count (crash-under-load)."""
+
+    kind: FaultKind = FaultKind.NONE
+    number: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Fault":
+        """The fault of that text; none for an empty one."""
+        if not text:
+            return cls()
+        name, _, number = text.partition(":")
+        try:
+            kind = FaultKind(name)
+            return cls(kind=kind, number=float(number) if number else USUAL.get(kind, 0.0))
+        except ValueError as wrong:
+            allowed = f"one of {', '.join(FaultKind)}, with :NUMBER where it takes one"
+            raise SpecError(field=FAULT_VARIABLE, value=text, allowed=allowed) from wrong
