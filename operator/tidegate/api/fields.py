@@ -1,0 +1,177 @@
+"""
+The building blocks of the models: decimal strings, names, rules that hold both in CEL and in Python.
+
+A bound is stated once and leaves twice: into the CRD's schema (checked by the API server) and into the pydantic
+validator (checked by `tidegate plan`, the backtest and the tests, where there is no API server).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+# Validation context key: no cluster behind this manifest, so numbers may stand for decimal strings and a tier
+# needs no pods.
+OFFLINE = "offline"
+
+DECIMAL_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
+DECIMAL_LENGTH = 22
+LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """
+    What must hold across the fields of one object.
+
+    Args:
+        cel: The expression for the API server; `self` is the object.
+        message: Names the fields and what is allowed.
+        holds: The same in Python, given the validated model.
+        field: Name of the field that the error is pinned to (as in YAML); empty: the object itself.
+        cluster_only: Does not apply where no cluster stands behind the manifest.
+    """
+
+    cel: str
+    message: str
+    holds: Callable[[Any], bool]
+    field: str = ""
+    cluster_only: bool = False
+
+    def as_schema(self) -> dict[str, object]:
+        """One entry of `x-kubernetes-validations`."""
+        entry: dict[str, object] = {"rule": self.cel, "message": self.message}
+        return entry | ({"fieldPath": f".{self.field}"} if self.field else {})
+
+
+class ApiModel(BaseModel):
+    """Base of every object in a custom resource: camelCase in YAML, unknown fields dropped as the API server does."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def obey_rules(self, info: ValidationInfo) -> Self:
+        """Raise on the first rule that does not hold."""
+        for rule in self.rules:
+            if not (rule.cluster_only and is_offline(info)) and not rule.holds(self):
+                raise allowed_only(rule.message, rule.field)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The model's schema, with its rules as CEL."""
+        plain: dict[str, Any] = handler.resolve_ref_schema(handler(schema))
+        if cls.rules:
+            plain["x-kubernetes-validations"] = [rule.as_schema() for rule in cls.rules]
+        return plain
+
+
+def is_offline(info: ValidationInfo) -> bool:
+    """Whether the caller said that no cluster stands behind the manifest."""
+    return bool((info.context or {}).get(OFFLINE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecimalString:
+    """
+    Annotation of a number written as text: no floats in the API, so that a value survives every client unchanged.
+
+    Args:
+        what: The field in words for the message, e.g. `attainment`.
+        at_least, at_most: Bounds that are allowed themselves.
+        above, below: Bounds that are not.
+        example: A value that is allowed.
+    """
+
+    what: str
+    at_least: str | None = None
+    above: str | None = None
+    at_most: str | None = None
+    below: str | None = None
+    example: str = "2.5"
+
+    @property
+    def message(self) -> str:
+        """What is allowed, for people."""
+        parts = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
+        bounds = " and ".join(f"{word} {bound}" for word, bound in parts.items() if bound is not None)
+        return f'{self.what} must be a decimal string {bounds}, such as "{self.example}"'
+
+    @property
+    def cel(self) -> str:
+        """The bounds for the API server; true where the pattern already refuses, so that only one error is shown."""
+        parts = {">=": self.at_least, ">": self.above, "<=": self.at_most, "<": self.below}
+        bounds = " && ".join(f"double(self) {op} {float(bound)}" for op, bound in parts.items() if bound is not None)
+        return f"!self.matches('{DECIMAL_PATTERN}') || ({bounds})".replace("\\", "\\\\")
+
+    def holds(self, number: Decimal) -> bool:
+        """Whether a number lies inside the bounds."""
+        return (
+            (self.at_least is None or number >= Decimal(self.at_least))
+            and (self.above is None or number > Decimal(self.above))
+            and (self.at_most is None or number <= Decimal(self.at_most))
+            and (self.below is None or number < Decimal(self.below))
+        )
+
+    def check(self, text: str) -> str:
+        """The text itself; an error where it lies outside the bounds."""
+        if not self.holds(Decimal(text)):
+            raise allowed_only(self.message)
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Text with the pattern first, then the bounds."""
+        text = core_schema.str_schema(pattern=DECIMAL_PATTERN, max_length=DECIMAL_LENGTH)
+        bounded = core_schema.no_info_after_validator_function(self.check, text)
+        return core_schema.with_info_before_validator_function(_text_of_number, bounded)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The same for the API server."""
+        return {
+            "type": "string",
+            "pattern": DECIMAL_PATTERN,
+            "maxLength": DECIMAL_LENGTH,
+            "x-kubernetes-validations": [{"rule": self.cel, "message": self.message}],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListMap:
+    """Annotation of a list that is a map by one field: server-side apply merges by item, and the key is unique."""
+
+    key: str
+
+    def check(self, items: list[Any]) -> list[Any]:
+        """The items themselves; an error where a key is there twice."""
+        keys = [getattr(item, self.key) for item in items]
+        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if twice:
+            raise allowed_only(f"each {self.key} may stand there once; {twice[0]!r} is there twice")
+        return items
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The list, then its keys."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The same for the API server."""
+        plain: dict[str, Any] = dict(handler(schema))
+        return plain | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [to_camel(self.key)]}
+
+
+def allowed_only(message: str, field: str = "") -> PydanticCustomError:
+    """The error of our own rules: says what is allowed, and which field of the object is meant."""
+    return PydanticCustomError("rule", "{allowed}", {"allowed": message, "field": field})
+
+
+def _text_of_number(value: object, info: ValidationInfo) -> object:
+    """A number as decimal string where there is no cluster (JSON from a script); anything else as it is."""
+    if is_offline(info) and isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{Decimal(repr(value)).normalize():f}"
+    return value

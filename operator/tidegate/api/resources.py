@@ -1,0 +1,58 @@
+"""The two custom resources as whole objects: names, metadata, spec and status."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from tidegate.api.accelerator import AcceleratorClassSpec
+from tidegate.api.deployment import InferenceDeploymentSpec
+from tidegate.api.fields import ApiModel
+from tidegate.api.rules import NAME_RULES
+from tidegate.api.status import AcceleratorClassStatus, InferenceDeploymentStatus
+from tidegate.ports import GROUP, VERSION
+
+API_VERSION = f"{GROUP}/{VERSION}"
+
+
+class Metadata(ApiModel):
+    """What we read of an object's metadata; its schema is Kubernetes' own."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class InferenceDeployment(ApiModel):
+    """One LLM, served at the lowest cost that keeps its latency promises."""
+
+    metadata: Metadata
+    spec: Annotated[InferenceDeploymentSpec, Field(description="What you want.")]
+    status: Annotated[
+        InferenceDeploymentStatus | None, Field(description="What was seen and decided; written by the operator only.")
+    ] = None
+
+    rules: ClassVar = NAME_RULES
+
+
+class AcceleratorClass(ApiModel):
+    """A kind of accelerator, its price, and how many there are."""
+
+    metadata: Metadata
+    spec: Annotated[AcceleratorClassSpec, Field(description="What you want.")]
+    status: Annotated[
+        AcceleratorClassStatus | None, Field(description="What the cluster has; written by the operator only.")
+    ] = None
+
+
+KINDS: dict[str, type[InferenceDeployment] | type[AcceleratorClass]] = {
+    "InferenceDeployment": InferenceDeployment,
+    "AcceleratorClass": AcceleratorClass,
+}
+
+
+def plain(model: ApiModel) -> dict[str, Any]:
+    """The object as JSON with the names of the API, what is absent left out."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)

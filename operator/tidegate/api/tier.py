@@ -1,0 +1,204 @@
+"""One way to serve the model: a tier, the pods it runs in, and what is known of its speed."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from tidegate.api.fields import LABEL_PATTERN, SUBDOMAIN_PATTERN, ApiModel, DecimalString, ListMap, Rule
+
+REPLICAS_MOST = 10_000
+# A coefficient of the law in ms: a step of 100 s is no step.
+_MS = {"at_least": "0", "at_most": "100000", "example": "6.37"}
+
+# Plain Kubernetes JSON that we pass on: the API server checks it when the Deployment is made.
+_ANYTHING = {"x-kubernetes-preserve-unknown-fields": True}
+_QUANTITY = {
+    "anyOf": [{"type": "integer"}, {"type": "string"}],
+    "x-kubernetes-int-or-string": True,
+    "maxLength": 32,
+    "pattern": r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$",
+}
+_QUANTITIES = {"type": "object", "maxProperties": 32, "additionalProperties": _QUANTITY}
+
+
+class EnvironmentVariable(ApiModel):
+    """One variable of the vLLM container: a value, or `valueFrom` as in a pod."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256, description="Name of the variable.")]
+    value: Annotated[str | None, Field(max_length=32_768, description="Its value.")] = None
+    value_from: Annotated[
+        dict[str, Any] | None,
+        Field(description="Where the value comes from, as in a pod's `valueFrom`.", json_schema_extra=_ANYTHING),
+    ] = None
+
+    rules: ClassVar = (
+        Rule(
+            cel="!(has(self.value) && has(self.valueFrom))",
+            message="value and valueFrom exclude each other; one of them may be set",
+            holds=lambda v: v.value is None or v.value_from is None,
+        ),
+    )
+
+
+class Resources(ApiModel):
+    """Requests and limits of the vLLM container; the accelerators are added by the operator."""
+
+    requests: Annotated[
+        dict[str, int | str], Field(description="As in a container.", json_schema_extra=_QUANTITIES)
+    ] = Field(default_factory=dict)
+    limits: Annotated[dict[str, int | str], Field(description="As in a container.", json_schema_extra=_QUANTITIES)] = (
+        Field(default_factory=dict)
+    )
+
+
+class Workload(ApiModel):
+    """A Deployment of vLLM that the operator makes and owns."""
+
+    image: Annotated[
+        str,
+        Field(min_length=1, max_length=512, description="Image with vLLM; its tag tells which flags the server knows."),
+    ]
+    model: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=512,
+            description="What this tier loads, e.g. a quantized build of the model; absent: `spec.model`.",
+        ),
+    ] = None
+    args: Annotated[
+        list[Annotated[str, Field(max_length=4096)]],
+        Field(
+            max_length=128,
+            description="Further arguments of `vllm serve`, after the operator's own.",
+            json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        ),
+    ] = Field(default_factory=list)
+    env: Annotated[
+        list[EnvironmentVariable],
+        Field(max_length=128, description="Environment of the container."),
+        ListMap(key="name"),
+    ] = Field(default_factory=list)
+    resources: Annotated[Resources, Field(description="Requests and limits beside the accelerators.")] = Resources()
+    pod_template: Annotated[
+        dict[str, Any],
+        Field(
+            description="A pod template, merged strategically on top of what the operator builds; the server's "
+            "container is called `vllm`.",
+            json_schema_extra=_ANYTHING,
+        ),
+    ] = Field(default_factory=dict)
+
+
+class TargetRef(ApiModel):
+    """An object with a scale subresource, in the namespace of the InferenceDeployment."""
+
+    api_version: Annotated[
+        str,
+        Field(min_length=1, max_length=128, pattern=r"^([a-z0-9.-]+/)?v[0-9][a-z0-9]*$", description="E.g. `apps/v1`."),
+    ]
+    kind: Annotated[
+        str, Field(min_length=1, max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$", description="E.g. `Deployment`.")
+    ]
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN, description="Its name.")]
+
+    rules: ClassVar = (
+        Rule(
+            cel="!(self.kind == 'InferenceDeployment' && self.apiVersion.startsWith('tidegate.io/'))",
+            message="targetRef must name a workload; an InferenceDeployment is not one",
+            holds=lambda t: not (t.kind == "InferenceDeployment" and t.api_version.startswith("tidegate.io/")),
+            field="kind",
+        ),
+    )
+
+
+class Performance(ApiModel):
+    """
+    Prior of the performance law. What is absent comes from the built-in table for the model, accelerator and
+    precision, or is learned.
+    """
+
+    decode_base_milliseconds: Annotated[
+        Annotated[str, DecimalString(what="decodeBaseMilliseconds", **_MS)] | None,
+        Field(description="a: one decode step of an empty batch."),
+    ] = None
+    decode_per_request_milliseconds: Annotated[
+        Annotated[str, DecimalString(what="decodePerRequestMilliseconds", **_MS)] | None,
+        Field(description="b: more per running request."),
+    ] = None
+    decode_per_1k_context_milliseconds: Annotated[
+        Annotated[str, DecimalString(what="decodePer1kContextMilliseconds", **_MS)] | None,
+        Field(
+            alias="decodePer1kContextMilliseconds",
+            description="c: more per running request and 1000 tokens of its context.",
+        ),
+    ] = None
+    prefill_base_milliseconds: Annotated[
+        Annotated[str, DecimalString(what="prefillBaseMilliseconds", **_MS)] | None,
+        Field(description="p0: a prompt, whatever its length."),
+    ] = None
+    prefill_per_1k_tokens_milliseconds: Annotated[
+        Annotated[str, DecimalString(what="prefillPer1kTokensMilliseconds", **_MS)] | None,
+        Field(alias="prefillPer1kTokensMilliseconds", description="p1: more per 1000 prompt tokens."),
+    ] = None
+    kv_cache_tokens: Annotated[
+        int | None, Field(ge=1, le=10**9, description="Tokens of context that fit into one replica.")
+    ] = None
+    max_running_requests: Annotated[int | None, Field(ge=1, le=100_000, description="vLLM's `--max-num-seqs`.")] = None
+
+
+class Tier(ApiModel):
+    """One way to serve the model: precision x accelerator x parallelism."""
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=40, pattern=LABEL_PATTERN, description="Unique in the list, e.g. `fp8`."),
+    ]
+    quality: Annotated[
+        Annotated[str, DecimalString(what="quality", above="0", at_most="1", example="0.99")],
+        Field(description="Score relative to the model in full precision, above 0 and at most 1."),
+    ] = "1"
+    accelerator: Annotated[
+        str,
+        Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN, description="Name of an AcceleratorClass."),
+    ]
+    accelerators_per_replica: Annotated[
+        int, Field(ge=1, le=256, description="Accelerators that one replica occupies.")
+    ] = 1
+    min_replicas: Annotated[int, Field(ge=0, le=REPLICAS_MOST, description="Replicas of this tier, at least.")] = 0
+    max_replicas: Annotated[
+        int | None,
+        Field(
+            ge=0, le=REPLICAS_MOST, description="Replicas of this tier, at most; absent: the deployment's maxReplicas."
+        ),
+    ] = None
+    workload: Annotated[
+        Workload | None, Field(description="The operator makes and owns a Deployment for this tier.")
+    ] = None
+    target_ref: Annotated[
+        TargetRef | None,
+        Field(description="The operator moves the replicas of an object that exists, and nothing else."),
+    ] = None
+    performance: Annotated[
+        Performance | None, Field(description="What you know of this tier's speed better than the built-in table.")
+    ] = None
+
+    rules: ClassVar = (
+        Rule(
+            cel="!(has(self.workload) && has(self.targetRef))",
+            message="workload and targetRef exclude each other; exactly one of them must be set",
+            holds=lambda t: t.workload is None or t.target_ref is None,
+        ),
+        Rule(
+            cel="has(self.workload) || has(self.targetRef)",
+            message="exactly one of workload and targetRef must be set; there is neither",
+            holds=lambda t: t.workload is not None or t.target_ref is not None,
+            cluster_only=True,
+        ),
+        Rule(
+            cel="!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+            message="minReplicas must be at most maxReplicas of the tier",
+            holds=lambda t: t.max_replicas is None or t.min_replicas <= t.max_replicas,
+            field="minReplicas",
+        ),
+    )
