@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from tidegate.domain.forecast import DemandForecast, DemandSample
 from tidegate.domain.observation import DeploymentObservation
 from tidegate.forecast.demand import in_flight, offered
+from tidegate.forecast.expect import expect
 from tidegate.forecast.learn import advanced
 from tidegate.forecast.memory import ForecastMemory
-from tidegate.forecast.outlook import outlook
 
 __all__ = ["ForecastMemory", "backfill", "observe", "predict"]
 
@@ -50,7 +50,7 @@ def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: fl
         horizons_s: Rising, > 0, at least one.
         time_s: Unix seconds, not before the last observation.
     """
-    return outlook(memory, horizons_s=horizons_s, time_s=time_s)
+    return expect(memory, horizons_s=horizons_s, time_s=time_s)
 
 
 def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, float]]) -> ForecastMemory:

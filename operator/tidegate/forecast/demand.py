@@ -22,8 +22,8 @@ def offered(
 
     offered = max(sum over tiers of arrivals + rejections, arrivals at the gateway)
 
-    A tier counts a request when it reaches the server, waiting or not, so its queue is already in. Where only completions
-    are counted, arrivals are completions plus the growth of what is in flight.
+    A tier counts a request when it reaches the server, waiting or not, so its queue is already in. Where only
+    completions are counted, arrivals are completions plus the growth of what is in flight.
 
     Args:
         in_flight_before: Running and waiting requests at the last sample; None: not known.

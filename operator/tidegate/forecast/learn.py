@@ -5,9 +5,9 @@ From one sample of load to the next memory: levels, season, request shape, and t
 import math
 
 from tidegate.domain.forecast import DemandSample
-from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, forecasts
+from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, season_factor
 from tidegate.forecast.memory import ForecastMemory, Shape
-from tidegate.forecast.track import HORIZONS_S, compared, is_due, written
+from tidegate.forecast.track import HORIZONS_S
 from tidegate.units import SECONDS_PER_DAY
 
 # Below this share of the usual load a difference does not matter: it is added on both sides of an error's ratio.
@@ -38,12 +38,13 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float, in_
     season = memory.season.observed(rate_rps=rate, since_s=before if elapsed <= GAP_S else time_s, time_s=time_s)
     small = small_rps(usual)
     tracks = []
-    for index, record in enumerate(memory.tracks):
-        if is_due(record, index=index, time_s=time_s):
-            record = compared(record, index=index, time_s=time_s, seen_rps=rate, small_rps=small)
-            expected = forecasts(levels, season, time_s=time_s, horizon_s=HORIZONS_S[index])
-            record = written(record, index=index, time_s=time_s, expected=expected)
-        tracks.append(record)
+    for record in memory.tracks:
+        if record.is_due(time_s):
+            factor = season_factor(season, time_s=time_s, horizon_s=HORIZONS_S[record.index])
+            compared = record.compared(time_s=time_s, seen_rps=rate, small_rps=small)
+            tracks.append(compared.written(time_s=time_s, levels=levels, factor=factor))
+        else:
+            tracks.append(record)
     return ForecastMemory(
         time_s=time_s,
         levels=levels,
@@ -126,5 +127,3 @@ def _length(
     follow, gain = gains
     spread = finished * ((seen - mean) / mean) ** 2
     return mean + follow * (seen - mean), variance + gain * (spread - variance)
-
-

@@ -3,13 +3,16 @@ What the forecast remembers of one deployment: bounded, a value, about 1.5 KiB o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tidegate.forecast import codes
 from tidegate.forecast.experts import EXPERTS, Levels
 from tidegate.forecast.season import DAILY, WEEKLY, Season, neighbours
 from tidegate.forecast.sketch import BINS
-from tidegate.forecast.track import HORIZONS_S, PENDING_MAX, Pending, Track, fresh, track
+from tidegate.forecast.track import FRESH, HORIZONS_S, PENDING_MAX, Pending, Track, track
+
+NO_LOAD = Levels(0.0, 0.0, 0.0, 0.0)
+NO_SEASON = Season()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +51,14 @@ class ForecastMemory:
     """
 
     time_s: float | None = None
-    levels: Levels = Levels(0.0, 0.0, 0.0, 0.0)
+    levels: Levels = NO_LOAD
     usual_rps: float = 0.0
     queued: float = 0.0
     in_flight: float | None = None
     idle_since_s: float | None = None
     shape: Shape = Shape()
-    season: Season = Season()
-    tracks: tuple[Track, ...] = field(default_factory=lambda: tuple(fresh(i) for i in range(len(HORIZONS_S))))
+    season: Season = NO_SEASON
+    tracks: tuple[Track, ...] = FRESH
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` gives back an equal memory."""
@@ -102,7 +105,7 @@ class ForecastMemory:
                 dispersion=_number(dispersion),
             ),
             season=_season(value),
-            tracks=tuple(_track(part) for part in tracks),
+            tracks=tuple(_track(index, part) for index, part in enumerate(tracks)),
         )
 
 
@@ -121,23 +124,25 @@ def _season(value: Mapping[str, object]) -> Season:
 
 
 def _track_json(record: Track) -> list[str]:
-    made = codes.pack([pending.made_s for pending in record.pending], kind="I")
+    made = codes.pack([record.written_s, *(pending.made_s for pending in record.pending)], kind="I")
     expected = codes.pack([code for pending in record.pending for code in pending.expected])
     return [made, expected, codes.pack(record.losses), codes.pack(record.sketch)]
 
 
-def _track(value: object) -> Track:
-    if not isinstance(value, list):
-        raise TypeError("a record is a list")
+def _track(index: int, value: object) -> Track:
+    if not isinstance(value, list) or len(value) != 4 or not isinstance(value[0], str):
+        raise TypeError("a record is a list of four texts")
     made_text, expected_text, losses_text, sketch_text = value
-    count = len(made_text) // 5
-    if count > PENDING_MAX:
+    count, width = len(made_text) // 5 - 1, len(EXPERTS) + 1
+    if not 0 <= count <= PENDING_MAX:
         raise ValueError(f"{count} pending forecasts")
-    made, width = codes.unpack(made_text, length=count, kind="I"), len(EXPERTS) + 1
+    made = codes.unpack(made_text, length=count + 1, kind="I")
     expected = codes.unpack(expected_text, length=count * width)
     return track(
-        pending=tuple(Pending(made[i], expected[i * width : (i + 1) * width]) for i in range(count)),
-        losses=codes.unpack(losses_text, length=len(EXPERTS)),
+        index=index,
+        written_s=made[0],
+        pending=tuple(Pending(made[i + 1], expected[i * width : (i + 1) * width]) for i in range(count)),
+        losses=codes.unpack(losses_text, length=width),
         sketch=codes.unpack(sketch_text, length=BINS),
     )
 

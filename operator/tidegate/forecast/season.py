@@ -109,9 +109,7 @@ class Season:
         return left + (right - left) * min(max(place - index, 0.0), 1.0)
 
 
-def neighbours(
-    daily: tuple[int, ...], weekly: tuple[int, ...], slot: int
-) -> tuple[float, float, float, float]:
+def neighbours(daily: tuple[int, ...], weekly: tuple[int, ...], slot: int) -> tuple[float, float, float, float]:
     """Usual load in the middle of the four slots from `slot - 1` on."""
 
     def value(number: int) -> float:

@@ -1,24 +1,25 @@
 """
 How wrong the forecast was: a histogram of observed errors that forgets over days, and its quantiles.
 
-An error is `x = log((seen + s) / (expected + s))`: relative, so that it scales with the load; `s` is a small share of
-the usual load, so that a burst out of silence has an error too. The bins grow with the error (x = A*sinh(B*k)), 0.6 %
-wide at zero and a third of the ratio at the ends: steady load gets tight quantiles and a surge of 60 times has a bin.
+The bins grow with the error (z = A*sinh(B*k)), 0.6 % wide at zero and a third of the ratio at the ends: steady load
+gets tight quantiles and a surge of 60 times has a bin.
 
 A sample weighs 16. When a histogram is full, every bin loses a sixteenth, at least 1: a single surge is gone after
-sixteen such losses, about two days where a sample comes each minute. Integers, so that a restart changes nothing.
+sixteen such losses, two to three days at the short horizons. Whole numbers, so that a restart changes nothing.
 """
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 
 WIDTH = 0.02
 GROWTH = 0.3
-BIN_LOW = -18  # x = -2.2: a ninth of what was expected
-BIN_HIGH = 20  # x = 4.2: 56 times
+BIN_LOW = -18  # -2.2: a ninth of what was expected
+BIN_HIGH = 20  # 4.0: 56 times
 BINS = BIN_HIGH - BIN_LOW + 1
 SAMPLE_WEIGHT = 16
-# 3,000 samples: two days of the shortest horizons, a week of the longest.
-TOTAL_MAX = 3_000 * SAMPLE_WEIGHT
+# 2,500 samples: two to three days of the short horizons, a week of the longest.
+TOTAL_MAX = 2_500 * SAMPLE_WEIGHT
 
 Sketch = tuple[int, ...]
 
@@ -48,12 +49,12 @@ def add(sketch: Sketch, error: float) -> Sketch:
 
 def prior(spread: float, *, samples: float) -> Sketch:
     """
-    What is believed before anything was seen: errors around 0, each tail falling off by a power of the ratio.
+    What is believed before anything was seen: errors around 0 with heavy tails.
 
     Half of the weight is Laplace with scale `spread`, half has four times that scale: surges are rare but large.
 
     Args:
-        spread: Scale of the error, > 0; 0.2 is about +-20 %.
+        spread: Scale of the error, > 0.
         samples: Weight of the whole, in samples; after twice as many real ones it hardly counts.
     """
 
@@ -66,7 +67,7 @@ def prior(spread: float, *, samples: float) -> Sketch:
     return tuple(round(samples * SAMPLE_WEIGHT * share(EDGES[i], EDGES[i + 1])) for i in range(BINS))
 
 
-def quantiles(sketch: Sketch, levels: tuple[float, ...]) -> tuple[float, ...]:
+def quantiles(sketch: Sketch, levels: tuple[float, ...]) -> list[float]:
     """
     Errors at rising levels, straight line inside a bin.
 
@@ -77,15 +78,14 @@ def quantiles(sketch: Sketch, levels: tuple[float, ...]) -> tuple[float, ...]:
     Returns:
         Errors, not falling; shape (levels,).
     """
-    total = sum(sketch)
+    sums = list(accumulate(sketch))
+    total = sums[-1]
     assert total > 0, "an empty histogram has no quantiles"
-    found = []
-    index, before = 0, 0
+    found, index = [], 0
     for level in levels:
         rank = level * total
-        while index < BINS - 1 and before + sketch[index] < rank:
-            before += sketch[index]
-            index += 1
-        inside = min((rank - before) / sketch[index], 1.0) if sketch[index] else 1.0
-        found.append(EDGES[index] + (EDGES[index + 1] - EDGES[index]) * inside)
-    return tuple(found)
+        index = bisect_left(sums, rank, index)
+        inside = 1.0 - (sums[index] - rank) / sketch[index]
+        low = EDGES[index]
+        found.append(low + (EDGES[index + 1] - low) * inside)
+    return found

@@ -1,34 +1,43 @@
 """
 One horizon's record: what was expected, how wrong it was, and so which experts count and how wide the quantiles are.
 
-Every `interval_s` a forecast is written down; when its time comes it is compared with the load then seen. So the record
+Every so often a forecast is written down; when its time comes it is compared with the load then seen. So the record
 is of real errors at that very horizon, not of a model's assumption about them.
+
+    x = log((seen + s) / (expected + s))        s: a small share of the usual load, so that a burst out of silence counts
+    z = x / scale,   scale = sqrt(recent mean of |x| / 0.1)
+
+The histogram holds z. Half way between x itself (which forgets nothing, but is as wide in calm as in storms) and x over
+its recent size (which forgets the storms): the tails stay, the middle follows the weather.
 """
 
+import math
 from dataclasses import dataclass
 
-import math
-
 from tidegate.forecast import codes
-from tidegate.forecast.experts import EXPERTS, Forecasts, weights
+from tidegate.forecast.experts import EXPERTS, Levels, Mix, forecasts, mix, mixed, reach, weights
 from tidegate.forecast.sketch import Sketch, add, prior, quantiles
 
 # Horizons with a record of their own, s; those between are mixed from their neighbours.
 HORIZONS_S = (15.0, 60.0, 150.0, 360.0, 900.0)
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-# A forecast per minute at the short horizons, every quarter of the horizon at the long ones.
-INTERVALS_S = (60.0, 60.0, 60.0, 90.0, 225.0)
+# Seconds between two forecasts of a record: often enough for a thousand errors a day at the short horizons.
+INTERVALS_S = (90.0, 90.0, 90.0, 90.0, 225.0)
 # Forecasts under way at once; the oldest is dropped where ticks come too late.
 PENDING_MAX = 6
 # A forecast compared later than this share of its horizon (or this many seconds) is not compared at all.
 LATE_SHARE, LATE_S = 0.25, 30.0
-# Prior errors: +-8 % at 15 s to +-20 % at 15 minutes (Laplace scale), worth eight samples.
-PRIOR_SPREADS = (0.08, 0.1, 0.12, 0.15, 0.2)
-PRIOR_SAMPLES = 8.0
-# Losses are kept in steps of 1/8000 up to 8; a new one moves the mean by a fiftieth.
+# Prior errors: Laplace of this scale and four times it, worth four samples. The same at each horizon.
+PRIOR_SPREAD = 0.1
+PRIOR_SAMPLES = 4.0
+# Mean absolute errors are kept in steps of 1/8000 up to 8; a new one moves the mean by a fiftieth.
 LOSS_STEPS = 8_000.0
+LOSS_CAP = 65_535
 LOSS_GAIN = 0.02
 LOSS_PRIOR = 800
+# Below 1 % nothing is gained by being surer.
+SCALE_UNIT, SCALE_LOSS_MIN = 0.1, 0.01
+_REACHES = tuple(reach(horizon) for horizon in HORIZONS_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,89 +54,101 @@ class Track:
     The record of one horizon.
 
     Args:
+        index: Which of `HORIZONS_S`.
+        written_s: When the last forecast was written down, whole s; 0: never.
         pending: Oldest first, at most `PENDING_MAX`.
-        losses: Recent mean absolute error of each expert in steps of 1/8000; shape (experts,).
-        sketch: Errors of the mix.
-        shares: Share of each expert in the mix; follows from `losses`.
-        factors: `exp(error)` at each of `LEVELS`; follows from `sketch`.
+        losses: Recent mean absolute error of each expert and of the mix in steps of 1/8000; shape (experts + 1,).
+        sketch: Errors z of the mix.
+        form: The mix as a linear form; follows from `losses`.
+        factors: `exp(x)` at each of `LEVELS`; follows from `losses` and `sketch`.
     """
 
+    index: int
+    written_s: int
     pending: tuple[Pending, ...]
     losses: tuple[int, ...]
     sketch: Sketch
-    shares: tuple[float, ...]
+    form: Mix
     factors: tuple[float, ...]
 
+    def is_due(self, time_s: float) -> bool:
+        """True where a forecast's time has come, or a new one should be written down."""
+        pending = self.pending
+        if pending and time_s >= pending[0].made_s + HORIZONS_S[self.index]:
+            return True
+        return time_s >= self.written_s + INTERVALS_S[self.index]
 
-def track(*, pending: tuple[Pending, ...], losses: tuple[int, ...], sketch: Sketch) -> Track:
+    def compared(self, *, time_s: float, seen_rps: float, small_rps: float) -> "Track":
+        """The record after the forecasts whose time has come were compared with the load seen now."""
+        horizon = HORIZONS_S[self.index]
+        pending, losses, sketch = self.pending, self.losses, self.sketch
+        while pending and time_s >= pending[0].made_s + horizon:
+            due, pending = pending[0], pending[1:]
+            if time_s - due.made_s - horizon > max(LATE_SHARE * horizon, LATE_S):
+                continue
+            seen = math.log(seen_rps + small_rps)
+            errors = [seen - math.log(codes.decode(code) + small_rps) for code in due.expected]
+            sketch = add(sketch, errors[-1] / _scale(losses))
+            losses = tuple([_moved(loss, error) for loss, error in zip(losses, errors, strict=True)])
+        if sketch is not self.sketch:
+            return track(index=self.index, written_s=self.written_s, pending=pending, losses=losses, sketch=sketch)
+        return self if pending is self.pending else self._holding(pending, self.written_s)
+
+    def written(self, *, time_s: float, levels: Levels, factor: float) -> "Track":
+        """The record with a new forecast written down, where one is due."""
+        if time_s < self.written_s + INTERVALS_S[self.index]:
+            return self
+        each = forecasts(levels, _REACHES[self.index], factor)
+        expected = [codes.encode(value) for value in each]
+        expected.append(codes.encode(mixed(self.form, levels, factor)))
+        entry = Pending(int(time_s), tuple(expected))
+        return self._holding((*self.pending[-PENDING_MAX + 1 :], entry), entry.made_s)
+
+    def _holding(self, pending: tuple[Pending, ...], written_s: int) -> "Track":
+        return Track(
+            index=self.index,
+            written_s=written_s,
+            pending=pending,
+            losses=self.losses,
+            sketch=self.sketch,
+            form=self.form,
+            factors=self.factors,
+        )
+
+
+def track(
+    *, index: int, written_s: int, pending: tuple[Pending, ...], losses: tuple[int, ...], sketch: Sketch
+) -> Track:
     """The record with what follows from it filled in."""
+    scale = _scale(losses)
     return Track(
+        index=index,
+        written_s=written_s,
         pending=pending,
         losses=losses,
         sketch=sketch,
-        shares=weights(tuple(loss / LOSS_STEPS for loss in losses)),
-        factors=tuple(math.exp(x) for x in quantiles(sketch, LEVELS)),
+        form=mix(weights([loss / LOSS_STEPS for loss in losses[:-1]]), _REACHES[index]),
+        factors=tuple([math.exp(z * scale) for z in quantiles(sketch, LEVELS)]),
     )
 
 
-def fresh(index: int) -> Track:
-    """The record of a horizon before anything was seen: equal experts, prior errors."""
-    return _FRESH[index]
-
-
-def mixed(shares: tuple[float, ...], expected: Forecasts) -> float:
-    """The mix of the experts, requests/s."""
-    a, b, c, d, e, f, g = shares
-    p, q, r, s, t, u, v = expected
-    return a * p + b * q + c * r + d * s + e * t + f * u + g * v
-
-
-def is_due(record: Track, *, index: int, time_s: float) -> bool:
-    """True where a forecast's time has come, or a new one should be written down."""
-    if not record.pending:
-        return True
-    return (
-        time_s >= record.pending[0].made_s + HORIZONS_S[index]
-        or time_s >= record.pending[-1].made_s + INTERVALS_S[index]
-    )
-
-
-def compared(record: Track, *, index: int, time_s: float, seen_rps: float, small_rps: float) -> Track:
-    """The record after the forecasts whose time has come were compared with the load seen now."""
-    horizon = HORIZONS_S[index]
-    pending, losses, sketch = record.pending, record.losses, record.sketch
-    while pending and time_s >= pending[0].made_s + horizon:
-        due, pending = pending[0], pending[1:]
-        if time_s - due.made_s - horizon > max(LATE_SHARE * horizon, LATE_S):
-            continue
-        errors = [math.log((seen_rps + small_rps) / (codes.decode(c) + small_rps)) for c in due.expected]
-        sketch = add(sketch, errors[-1])
-        losses = tuple(_moved(loss, abs(x)) for loss, x in zip(losses, errors[:-1], strict=True))
-    if sketch is record.sketch:
-        return record if pending is record.pending else _with_pending(record, pending)
-    return track(pending=pending, losses=losses, sketch=sketch)
+def _scale(losses: tuple[int, ...]) -> float:
+    return math.sqrt(max(losses[-1] / LOSS_STEPS, SCALE_LOSS_MIN) / SCALE_UNIT)
 
 
 def _moved(loss: int, error: float) -> int:
-    return round(min(loss + LOSS_GAIN * (error * LOSS_STEPS - loss), 65_535.0))
+    moved = round(loss + LOSS_GAIN * (abs(error) * LOSS_STEPS - loss))
+    return moved if moved < LOSS_CAP else LOSS_CAP
 
 
-def written(record: Track, *, index: int, time_s: float, expected: Forecasts) -> Track:
-    """The record with a new forecast written down, where one is due."""
-    pending = record.pending
-    if pending and time_s < pending[-1].made_s + INTERVALS_S[index]:
-        return record
-    entry = Pending(int(time_s), tuple(map(codes.encode, (*expected, mixed(record.shares, expected)))))
-    return _with_pending(record, (*pending[-PENDING_MAX + 1 :], entry))
-
-
-def _with_pending(record: Track, pending: tuple[Pending, ...]) -> Track:
-    return Track(
-        pending=pending, losses=record.losses, sketch=record.sketch, shares=record.shares, factors=record.factors
+# Before anything was seen: equal experts, prior errors.
+FRESH = tuple(
+    track(
+        index=index,
+        written_s=0,
+        pending=(),
+        losses=(LOSS_PRIOR,) * (len(EXPERTS) + 1),
+        sketch=prior(PRIOR_SPREAD, samples=PRIOR_SAMPLES),
     )
-
-
-_FRESH = tuple(
-    track(pending=(), losses=(LOSS_PRIOR,) * len(EXPERTS), sketch=prior(spread, samples=PRIOR_SAMPLES))
-    for spread in PRIOR_SPREADS
+    for index in range(len(HORIZONS_S))
 )

@@ -7,57 +7,66 @@ from bisect import bisect_right
 from functools import lru_cache
 
 from tidegate.domain.forecast import DemandForecast, HorizonForecast
-from tidegate.forecast.experts import forecasts
+from tidegate.forecast.experts import mixed, season_factor
 from tidegate.forecast.learn import small_rps
 from tidegate.forecast.memory import ForecastMemory
-from tidegate.forecast.track import HORIZONS_S, LEVELS, mixed
+from tidegate.forecast.track import HORIZONS_S, LEVELS
 
 # Before any request finished: a chat request of the public Azure traces, rounded.
 PROMPT_TOKENS, OUTPUT_TOKENS = 1_024.0, 256.0
 # Waiting requests are to be served within this time: they are a floor on the rate to plan for.
 DRAIN_S = 60.0
 # The load of now is a floor on the levels from here up: whoever plans for a bad case plans for the present at least.
-FLOOR_LEVEL = 0.75
+FLOOR_INDEX = LEVELS.index(0.75)
 VARIATION_MIN, VARIATION_MAX = 0.1, 4.0
-_FLOOR_INDEX = LEVELS.index(FLOOR_LEVEL)
+_NOTHING = (0.0,) * len(LEVELS)
 
 
-def outlook(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
+def expect(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
     """Demand at each horizon; see `forecast.predict`."""
-    shape, last = memory.shape, memory.levels.last
-    small = small_rps(memory.usual_rps)
-    seen_s = memory.time_s
+    shape, seen_s = memory.shape, memory.time_s
     idle = 0.0 if seen_s is None or memory.idle_since_s is None else seen_s - memory.idle_since_s
     return DemandForecast(
-        now_rps=last,
+        now_rps=memory.levels.last,
         queued=memory.queued,
         prompt_tokens=shape.prompt_tokens or PROMPT_TOKENS,
         output_tokens=shape.output_tokens or OUTPUT_TOKENS,
         prompt_variation=_variation(shape.prompt_variance),
         output_variation=_variation(shape.output_variance),
         burstiness=max(shape.dispersion, 1.0),
-        horizons=tuple(_at(memory, horizon, time_s=time_s, small=small) for horizon in horizons_s),
+        horizons=_horizons(memory, horizons_s, time_s),
         idle_s=idle,
         known=seen_s is not None,
     )
 
 
-def _at(memory: ForecastMemory, horizon_s: float, *, time_s: float, small: float) -> HorizonForecast:
+def _horizons(memory: ForecastMemory, horizons_s: tuple[float, ...], time_s: float) -> tuple[HorizonForecast, ...]:
     if memory.time_s is None:
-        return HorizonForecast(horizon_s=horizon_s, levels=LEVELS, rates_rps=(0.0,) * len(LEVELS))
-    index, share = _place(horizon_s)
-    low, high = memory.tracks[index], memory.tracks[index + 1]
-    expected = forecasts(memory.levels, memory.season, time_s=time_s, horizon_s=horizon_s)
-    left = mixed(low.shares, expected)
-    base = left + (mixed(high.shares, expected) - left) * share + small
+        return tuple(HorizonForecast(horizon_s=h, levels=LEVELS, rates_rps=_NOTHING) for h in horizons_s)
+    known: dict[int, tuple[float, ...]] = {}
     queue_floor = memory.queued / DRAIN_S
     floor = max(queue_floor, memory.levels.last)
-    rates = [
-        max(base * (f + (g - f) * share) - small, queue_floor)
-        for f, g in zip(low.factors, high.factors, strict=True)
-    ]
-    rates[_FLOOR_INDEX:] = [rate if rate > floor else floor for rate in rates[_FLOOR_INDEX:]]
-    return HorizonForecast(horizon_s=horizon_s, levels=LEVELS, rates_rps=tuple(rates))
+    found = []
+    for horizon in horizons_s:
+        index, share = _place(horizon)
+        for i in (index, index + 1):
+            if i not in known:
+                known[i] = _rates(memory, i, time_s)
+        rates = [low + (high - low) * share for low, high in zip(known[index], known[index + 1], strict=True)]
+        for i, rate in enumerate(rates):
+            least = queue_floor if i < FLOOR_INDEX else floor
+            if rate < least:
+                rates[i] = least
+        found.append(HorizonForecast(horizon_s=horizon, levels=LEVELS, rates_rps=tuple(rates)))
+    return tuple(found)
+
+
+def _rates(memory: ForecastMemory, index: int, time_s: float) -> tuple[float, ...]:
+    """Load at each of `LEVELS` at the horizon of one record."""
+    record, small = memory.tracks[index], small_rps(memory.usual_rps)
+    factor = season_factor(memory.season, time_s=time_s, horizon_s=HORIZONS_S[index])
+    base = mixed(record.form, memory.levels, factor) + small
+    return tuple([base * f - small for f in record.factors])
 
 
 @lru_cache(maxsize=4096)
