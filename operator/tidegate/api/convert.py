@@ -83,7 +83,8 @@ def accelerator_of(manifest: Json, *, offline: bool = False) -> domain.Accelerat
 def parse(kind: type[Model], value: object, *, path: str = "", offline: bool = False) -> Model:
     """The model of a piece of JSON; a SpecError whose field starts with `path` where it is not allowed."""
     try:
-        return kind.model_validate(value, context={OFFLINE: offline}, by_alias=True, by_name=False, strict=not offline)
+        lax = False if offline else None
+        return kind.model_validate(value, context={OFFLINE: offline}, by_alias=True, by_name=False, strict=lax)
     except ValidationError as fault:
         raise _spec_error(path, fault.errors()) from None
 

@@ -52,8 +52,14 @@ class Rule:
 class ApiModel(BaseModel):
     """Base of every object in a custom resource: camelCase in YAML, unknown fields dropped as the API server does."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, strict=True)
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def drop_nulls(cls, value: Any) -> Any:
+        """A null is a field that is not there, as the API server has it."""
+        return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def obey_rules(self, info: ValidationInfo) -> Self:
