@@ -111,8 +111,8 @@ class Informer(Generic[Item]):
         self._failures += 1
         if self._failures in {3, 30, 300}:
             log.warning("cannot watch %s: %s", self.path, error)
-        pause_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(self._failures, 10))
-        return max(error.retry_after_s or 0.0, pause_s * random.uniform(0.5, 1.0))
+        pause_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(self._failures, 10))
+        return float(max(error.retry_after_s or 0.0, pause_s * random.uniform(0.5, 1.0)))
 
     async def _list(self) -> None:
         found: dict[tuple[str, str], Item] = {}

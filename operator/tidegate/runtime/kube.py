@@ -17,8 +17,8 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from tidegate.errors import SpecError
 from tidegate.ports import ApiError, Call
@@ -38,19 +38,24 @@ async def load_configuration(kubeconfig: Path | None, context: str | None = None
     configuration = Configuration()
     try:
         if kubeconfig is not None:
-            await kube_config.load_kube_config(str(kubeconfig), context, client_configuration=configuration)
+            await _from_file(kubeconfig, context, configuration)
         else:
             try:
-                kube_config.load_incluster_config(client_configuration=configuration)
-            except kube_config.ConfigException:
-                await kube_config.load_kube_config(None, context, client_configuration=configuration)
-    except (kube_config.ConfigException, OSError, TypeError) as error:
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            except ConfigException:
+                await _from_file(None, context, configuration)
+    except (ConfigException, OSError, TypeError) as error:
         raise SpecError(
             field="kubeconfig",
             value=str(kubeconfig or ""),
             allowed=f"a readable kubeconfig or a pod's account: {error}",
         ) from error
     return configuration
+
+
+async def _from_file(path: Path | None, context: str | None, configuration: Configuration) -> None:
+    name = str(path) if path is not None else None
+    await load_kube_config(name, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
 
 
 def _ssl_context(configuration: Configuration) -> ssl.SSLContext:
@@ -106,8 +111,11 @@ class HttpKubeApi:
     async def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
         """Events until the server ends the stream; reason `Silence` where it says nothing for `call.timeout_s`."""
         try:
-            async with asyncio.timeout(CONNECT_S + 5.0):
+            async with asyncio.timeout(2 * CONNECT_S):
                 opened = await self._open(call, sock_read_s=call.timeout_s)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise self._no_answer(call, "Unreachable", str(error) or "no answer to a watch") from error
+        try:
             async with opened as response:
                 if response.status != 200:
                     _decoded(call, response, await response.read())

@@ -1,0 +1,265 @@
+"""
+The cluster as the informers have it, joined to deployments and tiers.
+
+In:    the API server; per tick the specs, the classes and what Prometheus said of each pod.
+Out:   a `Sight`: observations by deployment, the `ClusterView`, accelerators with their capacity filled in.
+Rules: reads only. A pod belongs to the tier that its labels name (managed tiers) or whose workload selects it
+       (targetRef). Nothing is looked at before every cache is complete.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tidegate.domain.key import Key
+from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.observe.collect import Harvest
+from tidegate.observe.informer import Informer, Source
+from tidegate.observe.kinds import BUILT_IN, Kind, KindWatch, collection_path
+from tidegate.observe.objects import NodeView, PodView, ScalerView, node_view, owned_view, pod_view, scaler_view
+from tidegate.observe.replicas import Roster, TierKey, TierView
+from tidegate.observe.selectors import parse_selector
+from tidegate.observe.stock import accelerator_use, usable_capacity
+from tidegate.ports import (
+    DEPLOYMENT_LABEL,
+    TIER_LABEL,
+    ClusterView,
+    KubeApi,
+    ObjectRef,
+    OwnedView,
+    WorkloadView,
+)
+
+_OWN = {"labelSelector": DEPLOYMENT_LABEL}
+_DEPLOYMENT: Kind = ("apps/v1", "Deployment")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What one look shows; `accelerators` have `capacity` filled in."""
+
+    deployments: Mapping[Key, DeploymentObservation]
+    view: ClusterView
+    accelerators: Mapping[str, Accelerator]
+
+
+class Cluster:
+    """
+    Caches of everything the planner looks at.
+
+    Args:
+        api: Connection.
+        roster: What is remembered of pods between ticks.
+        clock: Monotonic seconds.
+        changed: Called on the event loop after a change that may matter to the plan.
+        namespace: The only one watched; None: all.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        roster: Roster,
+        *,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+        namespace: str | None = None,
+    ) -> None:
+        self._api, self._roster, self._clock, self._changed = api, roster, clock, changed
+        self._namespace = namespace
+        self._group: asyncio.TaskGroup | None = None
+        self.pods = self._informer("v1", "pods", pod_view)
+        self.nodes: Informer[NodeView] = Informer(
+            api, Source(path="/api/v1/nodes", trim=node_view, optional=True), clock=clock, changed=changed
+        )
+        self.scalers: tuple[Informer[ScalerView], ...] = (
+            self._scalers("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+            self._scalers("keda.sh/v1alpha1", "scaledobjects", "ScaledObject"),
+        )
+        self.services = self._owned("v1", "services", "Service")
+        self.pod_monitors = self._owned("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
+        self.kinds: dict[Kind, KindWatch] = {kind: self._kind(kind) for kind in BUILT_IN}
+
+    def _informer(self, api_version: str, plural: str, trim: Callable[..., PodView]) -> Informer[PodView]:
+        path = collection_path(api_version, plural, self._namespace)
+        return Informer(self._api, Source(path=path, trim=trim), clock=self._clock, changed=self._changed)
+
+    def _scalers(self, api_version: str, plural: str, kind: str) -> Informer[ScalerView]:
+        return Informer(
+            self._api,
+            Source(
+                path=collection_path(api_version, plural, self._namespace),
+                trim=lambda raw: scaler_view(raw, api_version=api_version, kind=kind, default_target=_DEPLOYMENT),
+                optional=True,
+            ),
+            clock=self._clock,
+            changed=self._changed,
+        )
+
+    def _owned(self, api_version: str, plural: str, kind: str) -> Informer[OwnedView]:
+        return Informer(
+            self._api,
+            Source(
+                path=collection_path(api_version, plural, self._namespace),
+                trim=lambda raw: owned_view(raw, api_version=api_version, kind=kind),
+                params=_OWN,
+                optional=True,
+            ),
+            clock=self._clock,
+        )
+
+    def _kind(self, kind: Kind) -> KindWatch:
+        return KindWatch(self._api, kind, namespace=self._namespace, clock=self._clock, changed=self._changed)
+
+    @property
+    def informers(self) -> list[Informer[Any]]:
+        """Every cache, for probes and metrics."""
+        return [*self._fixed, *(watch.informer for watch in self.kinds.values() if watch.informer is not None)]
+
+    @property
+    def _fixed(self) -> list[Informer[Any]]:
+        return [self.pods, self.nodes, *self.scalers, self.services, self.pod_monitors]
+
+    @property
+    def synced(self) -> bool:
+        """Every cache is complete."""
+        return all(i.synced for i in self.informers) and all(watch.synced for watch in self.kinds.values())
+
+    def age_s(self) -> float:
+        """Age of the oldest cache, seconds; kinds that are not installed do not count."""
+        return max((i.age_s() for i in self.informers if not i.absent), default=0.0)
+
+    async def run(self) -> None:
+        """Keep every cache right until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for informer in self._fixed:
+                group.create_task(informer.run(), name=f"watch {informer.path}")
+            for kind, watch in self.kinds.items():
+                group.create_task(watch.run(), name=f"watch {kind[1]}")
+
+    def follow(self, specs: Iterable[DeploymentSpec]) -> None:
+        """Watch the kinds that these deployments' tiers point at, from now on."""
+        wanted: dict[Kind, set[ObjectRef]] = defaultdict(set)
+        for spec in specs:
+            for tier in spec.tiers:
+                ref = _target(spec.key, tier)
+                if ref is not None:
+                    wanted[ref.api_version, ref.kind].add(ref)
+        for kind, refs in wanted.items():
+            if kind not in self.kinds and self._group is not None:
+                self.kinds[kind] = self._kind(kind)
+                self._group.create_task(self.kinds[kind].run(), name=f"watch {kind[1]}")
+            if kind in self.kinds:
+                self.kinds[kind].want(frozenset(refs))
+
+    def look(
+        self,
+        specs: Iterable[DeploymentSpec],
+        accelerators: Mapping[str, Accelerator],
+        harvest: Harvest,
+    ) -> Sight:
+        """
+        Everything as it is now.
+
+        Args:
+            specs: Deployments to look at.
+            accelerators: Classes by name, `capacity` as the user states it.
+            harvest: Metrics of the same instant.
+        """
+        specs = list(specs)
+        workloads = self._workloads(specs)
+        tiers = self._tiers(specs, workloads)
+        states = self._roster.states(tiers, harvest.samples, time_s=harvest.time_s)
+        own = {pod.uid for tier in tiers.values() for pod in tier.pods}
+        use = accelerator_use(accelerators.values(), self.nodes.items.values(), self.pods.items.values(), own)
+        if self.nodes.absent:
+            use = {}
+        deployments = {
+            spec.key: DeploymentObservation(
+                tiers={tier.name: states[spec.key, tier.name] for tier in spec.tiers},
+                gateway=_gateway(harvest.activations.get(spec.key)),
+            )
+            for spec in specs
+        }
+        return Sight(
+            deployments=deployments,
+            view=ClusterView(
+                workloads={view.ref: view for view in workloads.values()},
+                scalers=self._scaler_refs(),
+                owned={item.ref: item for i in (self.services, self.pod_monitors) for item in i.items.values()},
+                accelerators=use,
+                has_pod_monitors=self.pod_monitors.synced and not self.pod_monitors.absent,
+            ),
+            accelerators={
+                name: replace(accelerator, capacity=usable_capacity(accelerator, use.get(name)))
+                for name, accelerator in accelerators.items()
+            },
+        )
+
+    def _workloads(self, specs: list[DeploymentSpec]) -> dict[TierKey, WorkloadView]:
+        """The workload of each tier that has one."""
+        managed: dict[TierKey, WorkloadView] = {}
+        for view in self.kinds[_DEPLOYMENT].items():
+            owner, tier = view.labels.get(DEPLOYMENT_LABEL), view.labels.get(TIER_LABEL)
+            if owner and tier:
+                managed[Key(view.ref.namespace, owner), tier] = view
+        found: dict[TierKey, WorkloadView] = {}
+        for spec in specs:
+            for tier_spec in spec.tiers:
+                name, ref = (spec.key, tier_spec.name), _target(spec.key, tier_spec)
+                view_ = managed.get(name) if ref is None else self._target_view(ref)
+                if view_ is not None:
+                    found[name] = view_
+        return found
+
+    def _target_view(self, ref: ObjectRef) -> WorkloadView | None:
+        watch = self.kinds.get((ref.api_version, ref.kind))
+        return watch.get(ref) if watch is not None else None
+
+    def _tiers(self, specs: list[DeploymentSpec], workloads: Mapping[TierKey, WorkloadView]) -> dict[TierKey, TierView]:
+        """Pods of each tier: by label where the tier is managed, by its workload's selector where it is not."""
+        labelled: dict[TierKey, list[PodView]] = defaultdict(list)
+        by_namespace: dict[str, list[PodView]] = defaultdict(list)
+        for pod in self.pods.items.values():
+            by_namespace[pod.namespace].append(pod)
+            owner = pod.labels.get(DEPLOYMENT_LABEL)
+            if owner:
+                labelled[Key(pod.namespace, owner), pod.labels.get(TIER_LABEL, "")].append(pod)
+        tiers: dict[TierKey, TierView] = {}
+        for spec in specs:
+            for tier in spec.tiers:
+                name = (spec.key, tier.name)
+                workload = workloads.get(name)
+                pods = labelled.get(name, [])
+                if tier.target_ref is not None:
+                    selector = parse_selector(workload.selector if workload is not None else "")
+                    pods = [pod for pod in by_namespace[spec.key.namespace] if selector.matches(pod.labels)]
+                tiers[name] = TierView(pods=tuple(pods), wanted=workload.replicas if workload is not None else None)
+        return tiers
+
+    def _scaler_refs(self) -> dict[ObjectRef, tuple[ObjectRef, ...]]:
+        refs: dict[ObjectRef, tuple[ObjectRef, ...]] = {}
+        for informer in self.scalers:
+            for item in informer.items.values():
+                refs[item.target] = (*refs.get(item.target, ()), item.ref)
+        return refs
+
+
+def _target(key: Key, tier: TierSpec) -> ObjectRef | None:
+    """What a targetRef names; None for a managed tier."""
+    ref = tier.target_ref
+    if ref is None:
+        return None
+    return ObjectRef(api_version=ref.api_version, kind=ref.kind, namespace=key.namespace, name=ref.name)
+
+
+def _gateway(activation: float | Missing | None) -> GatewayReading | None:
+    """
+    An activation query's answer as the core knows it: so many requests wait. Nothing asked, or no answer: no gateway.
+    """
+    if activation is None or isinstance(activation, Missing):
+        return None
+    return GatewayReading(arrival_rps=0.0, queued=max(0.0, activation))

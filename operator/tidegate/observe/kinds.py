@@ -1,0 +1,165 @@
+"""
+Workloads of any kind that has /scale, kept in memory.
+
+In:    the kinds that tiers point at.
+Out:   a `WorkloadView` per object.
+Rules: Deployment and StatefulSet say everything themselves; of other kinds only /scale knows replicas and selector,
+       so it is read again whenever the object changed, for the objects that a tier points at and no others.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from tidegate.observe.informer import Informer, Source
+from tidegate.observe.objects import workload_view
+from tidegate.ports import ApiError, Call, KubeApi, ObjectRef, WorkloadView
+
+# (apiVersion, kind), as a manifest names it.
+Kind = tuple[str, str]
+
+BUILT_IN: Mapping[Kind, str] = {("apps/v1", "Deployment"): "deployments", ("apps/v1", "StatefulSet"): "statefulsets"}
+
+# A kind that is not installed, and a /scale that did not answer, are asked for again after this.
+RETRY_S = 30.0
+
+
+def group_path(api_version: str) -> str:
+    """`/apis/apps/v1` for `apps/v1`, `/api/v1` for `v1`."""
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+def collection_path(api_version: str, plural: str, namespace: str | None) -> str:
+    """Path of a collection, in one namespace or (None) in all."""
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    return f"{group_path(api_version)}{scope}/{plural}"
+
+
+async def find_plural(api: KubeApi, kind: Kind) -> str | None:
+    """The plural of a kind that has /scale; None where it is not installed or cannot be scaled."""
+    api_version, name = kind
+    listed = await api.send(Call(method="GET", path=group_path(api_version)))
+    resources = {str(r["name"]): r for r in listed.get("resources") or ()}
+    for plural, resource in resources.items():
+        if resource.get("kind") == name and "/" not in plural and f"{plural}/scale" in resources:
+            return plural
+    return None
+
+
+class KindWatch:
+    """
+    All workloads of one kind.
+
+    Args:
+        api: Connection.
+        kind: Which.
+        namespace: The only one watched; None: all.
+        clock: Monotonic seconds.
+        changed: Called on the event loop after a change.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        kind: Kind,
+        *,
+        namespace: str | None,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self._api, self._kind, self._namespace = api, kind, namespace
+        self._clock, self._changed = clock, changed
+        self._stirred = asyncio.Event()
+        self._scales: dict[ObjectRef, WorkloadView] = {}
+        self.wanted: frozenset[ObjectRef] = frozenset()
+        self.informer: Informer[tuple[str, WorkloadView]] | None = None
+        if kind in BUILT_IN:
+            self._make_informer(BUILT_IN[kind])
+
+    @property
+    def synced(self) -> bool:
+        """The cache is complete. A kind that is not installed holds nobody up."""
+        return self._kind not in BUILT_IN or (self.informer is not None and self.informer.synced)
+
+    def get(self, ref: ObjectRef) -> WorkloadView | None:
+        """The workload as last seen; None where it does not exist (or its /scale has not answered yet)."""
+        if self.informer is None:
+            return None
+        item = self.informer.items.get((ref.namespace, ref.name))
+        if item is None:
+            return None
+        if self._kind in BUILT_IN:
+            return item[1]
+        scaled = self._scales.get(ref)
+        return replace(item[1], replicas=scaled.replicas, selector=scaled.selector) if scaled else None
+
+    def items(self) -> list[WorkloadView]:
+        """All of a built-in kind."""
+        return [view for _, view in self.informer.items.values()] if self.informer is not None else []
+
+    async def run(self) -> None:
+        """Keep the cache right until cancelled."""
+        while self.informer is None:
+            plural = None
+            with suppress(ApiError):
+                plural = await find_plural(self._api, self._kind)
+            if plural is None:
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._make_informer(plural)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.informer.run(), name=f"watch {self.informer.path}")
+            if self._kind not in BUILT_IN:
+                group.create_task(self._read_scales(), name=f"scales of {self.informer.path}")
+
+    def want(self, refs: frozenset[ObjectRef]) -> None:
+        """The objects whose /scale is read."""
+        if refs != self.wanted:
+            self.wanted = refs
+            self._stirred.set()
+
+    def _make_informer(self, plural: str) -> None:
+        api_version, kind = self._kind
+
+        def trim(raw: Mapping[str, Any]) -> tuple[str, WorkloadView]:
+            path = collection_path(api_version, plural, raw["metadata"].get("namespace", ""))
+            return raw["metadata"].get("resourceVersion", ""), workload_view(
+                raw, api_version=api_version, kind=kind, path=path
+            )
+
+        def stir() -> None:
+            self._stirred.set()
+            self._changed()
+
+        source = Source(path=collection_path(api_version, plural, self._namespace), trim=trim, optional=True)
+        self.informer = Informer(self._api, source, clock=self._clock, changed=stir)
+
+    async def _read_scales(self) -> None:
+        """Read /scale of each wanted object once per change of the object."""
+        read: dict[ObjectRef, str] = {}
+        while True:
+            self._stirred.clear()
+            failed = False
+            for ref in sorted(self.wanted, key=str):
+                failed |= not await self._read_scale(ref, read)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S if failed else None):
+                    await self._stirred.wait()
+
+    async def _read_scale(self, ref: ObjectRef, read: dict[ObjectRef, str]) -> bool:
+        """False where the object exists and its /scale did not answer."""
+        assert self.informer is not None
+        version, view = self.informer.items.get((ref.namespace, ref.name), ("", None))
+        if view is None or read.get(ref) == version:
+            return True
+        try:
+            scale = await self._api.send(Call(method="GET", path=f"{view.path}/scale"))
+        except ApiError:
+            return False
+        spec, status = scale.get("spec") or {}, scale.get("status") or {}
+        self._scales[ref] = replace(view, replicas=spec.get("replicas", 0), selector=status.get("selector", ""))
+        read[ref] = version
+        self._changed()
+        return True

@@ -1,0 +1,132 @@
+"""
+What users wrote, as it arrives.
+
+In:    parsed resources from the handlers, and now and then the list of what really exists.
+Out:   the policy: every deployment's last valid spec, every valid AcceleratorClass.
+Rules: an invalid change keeps the last valid spec in the policy (its memory lives on) but not among those that are
+       planned. kopf never tells of a deletion it missed, so a sweep drops what a list does not hold any more.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from tidegate.domain.key import Key
+from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.ports import AcceleratorResource, DeploymentResource
+
+# (namespace, name) to uid.
+Uids = dict[tuple[str, str], str]
+
+
+@dataclass(slots=True)
+class FleetInventory:
+    """
+    Implements `Inventory`.
+
+    Args:
+        changed: Called when a spec, an annotation or the set of objects changed.
+        accepts: Says by its labels whether a deployment belongs to this shard.
+    """
+
+    changed: Callable[[], None] = lambda: None
+    accepts: Callable[[DeploymentResource], bool] = lambda _resource: True
+    deployments: dict[Key, DeploymentResource] = field(default_factory=dict)
+    accelerators: dict[str, AcceleratorResource] = field(default_factory=dict)
+    _valid: dict[Key, DeploymentSpec] = field(default_factory=dict)
+    _swept: set[str] = field(default_factory=set)
+    _dropped: set[str] = field(default_factory=set)
+
+    def put_deployment(self, resource: DeploymentResource) -> None:
+        """Remember a deployment; wakes the planner unless it is an echo of our own status."""
+        if not self.accepts(resource):
+            self.drop_deployment(resource.key, resource.uid)
+            return
+        before = self.deployments.get(resource.key)
+        self.deployments[resource.key] = resource
+        if before is not None and before.uid != resource.uid:
+            self._valid.pop(resource.key, None)
+        if isinstance(resource.spec, DeploymentSpec):
+            self._valid[resource.key] = resource.spec
+        if before is None or _asks(before) != _asks(resource):
+            self.changed()
+
+    def drop_deployment(self, key: Key, uid: str) -> None:
+        """Forget a deployment, unless another one has its name by now."""
+        self._dropped.add(uid)
+        known = self.deployments.get(key)
+        if known is not None and known.uid == uid:
+            del self.deployments[key]
+            self._valid.pop(key, None)
+            self.changed()
+
+    def put_accelerator(self, resource: AcceleratorResource) -> None:
+        """Remember a class."""
+        before = self.accelerators.get(resource.name)
+        self.accelerators[resource.name] = resource
+        if before is None or (before.uid, before.generation) != (resource.uid, resource.generation):
+            self.changed()
+
+    def drop_accelerator(self, name: str, uid: str) -> None:
+        """Forget a class."""
+        self._dropped.add(uid)
+        known = self.accelerators.get(name)
+        if known is not None and known.uid == uid:
+            del self.accelerators[name]
+            self.changed()
+
+    def classes(self) -> dict[str, Accelerator]:
+        """Every valid class, `capacity` as the user states it."""
+        return {
+            name: resource.accelerator
+            for name, resource in self.accelerators.items()
+            if isinstance(resource.accelerator, Accelerator)
+        }
+
+    def specs(self) -> dict[Key, DeploymentSpec]:
+        """The last valid spec of every deployment that has had one."""
+        return dict(self._valid)
+
+    def planned(self, classes: Collection[str]) -> dict[Key, DeploymentSpec]:
+        """Those that can be planned now: the spec is valid as it stands and every class it names exists."""
+        return {
+            key: spec
+            for key, spec in self._valid.items()
+            if isinstance(self.deployments[key].spec, DeploymentSpec)
+            and all(tier.accelerator in classes for tier in spec.tiers)
+        }
+
+    def sweep(self, deployments: Uids, accelerators: Uids, *, before: Collection[str]) -> int:
+        """
+        Drop what a complete list does not hold.
+
+        Args:
+            deployments, accelerators: uids by (namespace, name) as listed.
+            before: uids that were known before the list was asked for; what came later is left alone.
+
+        Returns:
+            Number of ghosts dropped.
+        """
+        ghosts = 0
+        for key, resource in list(self.deployments.items()):
+            if resource.uid in before and deployments.get((key.namespace, key.name)) != resource.uid:
+                self.drop_deployment(key, resource.uid)
+                ghosts += 1
+        for name, class_ in list(self.accelerators.items()):
+            if class_.uid in before and accelerators.get(("", name)) != class_.uid:
+                self.drop_accelerator(name, class_.uid)
+                ghosts += 1
+        self._swept = {*deployments.values(), *accelerators.values()}
+        self._dropped &= self._swept
+        return ghosts
+
+    def uids(self) -> set[str]:
+        """Every known uid."""
+        return {r.uid for r in self.deployments.values()} | {r.uid for r in self.accelerators.values()}
+
+    def missing(self) -> int:
+        """Objects of the last sweep that the handlers have not brought yet; 0: the caches are complete."""
+        return len(self._swept - self.uids() - self._dropped)
+
+
+def _asks(resource: DeploymentResource) -> tuple[object, ...]:
+    return resource.uid, resource.generation, dict(resource.annotations), dict(resource.labels)
