@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from tidegate.api.fields import LABEL_PATTERN, SUBDOMAIN_PATTERN, ApiModel, DecimalString, ListMap, Rule
 
@@ -12,13 +12,17 @@ _MS = {"at_least": "0", "at_most": "100000", "example": "6.37"}
 
 # Plain Kubernetes JSON that we pass on: the API server checks it when the Deployment is made.
 _ANYTHING = {"x-kubernetes-preserve-unknown-fields": True}
-_QUANTITY = {
+_QUANTITY_PATTERN = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
+_INT_OR_STRING = {
     "anyOf": [{"type": "integer"}, {"type": "string"}],
     "x-kubernetes-int-or-string": True,
     "maxLength": 32,
-    "pattern": r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$",
+    "pattern": _QUANTITY_PATTERN,
 }
-_QUANTITIES = {"type": "object", "maxProperties": 32, "additionalProperties": _QUANTITY}
+Quantity = Annotated[
+    int | Annotated[str, Field(max_length=32, pattern=_QUANTITY_PATTERN)], WithJsonSchema(_INT_OR_STRING)
+]
+Quantities = Annotated[dict[str, Quantity], Field(max_length=32, description="As in a container.")]
 
 
 class EnvironmentVariable(ApiModel):
@@ -43,12 +47,8 @@ class EnvironmentVariable(ApiModel):
 class Resources(ApiModel):
     """Requests and limits of the vLLM container; the accelerators are added by the operator."""
 
-    requests: Annotated[
-        dict[str, int | str], Field(description="As in a container.", json_schema_extra=_QUANTITIES)
-    ] = Field(default_factory=dict)
-    limits: Annotated[dict[str, int | str], Field(description="As in a container.", json_schema_extra=_QUANTITIES)] = (
-        Field(default_factory=dict)
-    )
+    requests: Quantities = Field(default_factory=dict)
+    limits: Quantities = Field(default_factory=dict)
 
 
 class Workload(ApiModel):
