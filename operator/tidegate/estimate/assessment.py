@@ -74,7 +74,9 @@ def _assess_tier(
     hit = memory.prefix_hit if memory is not None and memory.prefix_hit is not None else workload.prefix_hit
     shape = _rounded(workload, hit)
     burst = exp(round(log(max(1.0, burstiness)) / BURST_STEP) * BURST_STEP)
-    curve, knee = _curve(law, shape, float(prior.serving.batched_tokens_max), burst, spec.slo.ttft_s, spec.slo.itl_s, spec.slo.attainment)
+    curve, knee = _curve(
+        law, shape, float(prior.serving.batched_tokens_max), burst, spec.slo.ttft_s, spec.slo.itl_s, spec.slo.attainment
+    )
     startups = memory.startup if memory is not None else None
     capacity = knee * (1 - MARGIN_MAX * (1 - confidence))
     return TierEstimate(

@@ -67,7 +67,9 @@ def recognise(accelerator: Accelerator | None) -> Hardware:
 @lru_cache(maxsize=1024)
 def _recognise(name: str, product: str, memory_gib: float | None, board_w: float | None) -> Hardware:
     found = _by_label(product) or _by_label(name) or GENERIC
-    draw = (board_w * DRAW_SHARE_LOW, board_w * DRAW_SHARE_HIGH) if board_w and found.name not in MEASURED_DRAW else None
+    draw = (
+        (board_w * DRAW_SHARE_LOW, board_w * DRAW_SHARE_HIGH) if board_w and found.name not in MEASURED_DRAW else None
+    )
     return Hardware(
         name=found.name,
         memory_bytes=memory_gib * GIB if memory_gib else found.memory_bytes,

@@ -89,7 +89,9 @@ def _learn_tier(
 def mark_of(prior: Prior) -> int:
     """Checksum of how a tier serves."""
     s = prior.serving
-    return crc32(f"{s.shape}|{s.precision}|{s.hardware.name}|{s.tensor_parallel}|{s.pipeline_parallel}|{s.kv_fp8}".encode())
+    return crc32(
+        f"{s.shape}|{s.precision}|{s.hardware.name}|{s.tensor_parallel}|{s.pipeline_parallel}|{s.kv_fp8}".encode()
+    )
 
 
 def _see_replicas(memory: TierMemory, state: TierState, time_s: float) -> TierMemory:

@@ -15,6 +15,9 @@ from tidegate.estimate.roofline import Coefficients
 FACTOR_STEP = 1.02
 
 
+UNCHANGED = Coefficients(a_s=1.0, b_s=1.0, c_s=1.0, p0_s=1.0, p1_s=1.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """
@@ -65,7 +68,7 @@ class TierMemory:
     """
 
     mark: int
-    factors: Coefficients = Coefficients(a_s=1.0, b_s=1.0, c_s=1.0, p0_s=1.0, p1_s=1.0)
+    factors: Coefficients = UNCHANGED
     vector: bool = False
     samples: tuple[Sample, ...] = ()
     windows: int = 0

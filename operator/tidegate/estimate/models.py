@@ -80,7 +80,7 @@ def shape_of(repository: str) -> ModelShape:
 
 @lru_cache(maxsize=1024)
 def precision_in(text: str) -> Precision | None:
-    """The precision that a repository name, a tier name or a `--quantization` value speaks of; None: it says nothing."""
+    """The precision that a repository name, a tier name or a `--quantization` value speaks of; None: none."""
     lowered = text.lower()
     for precision, marks in PRECISION_MARKS:
         if re.search(rf"(?<![a-z0-9])({marks})(?![0-9])", lowered):

@@ -13,13 +13,14 @@ Source: `priors.csv` holds fits to what aiconfigurator 0.12.0 (NVIDIA, Apache-2.
 """
 
 import csv
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from importlib.resources import files
+from math import log2
 
 from tidegate.domain.law import PerformanceLaw, Provenance
-from tidegate.domain.spec import Accelerator, PerformanceHint, TierSpec
-from tidegate.estimate.models import Precision
+from tidegate.domain.spec import Accelerator, PerformanceHint, TierSpec, WorkloadTemplate
+from tidegate.estimate.models import Precision, shape_of
 from tidegate.estimate.roofline import Coefficients, roofline
 from tidegate.estimate.serving import Serving, serving_of
 from tidegate.units import KILO, MILLISECONDS
@@ -28,12 +29,22 @@ from tidegate.units import KILO, MILLISECONDS
 CONFIDENCE_USER = 0.6
 CONFIDENCE_TABLE = 0.5
 CONFIDENCE_TABLE_INT4 = 0.35  # extrapolated by the source itself
-CONFIDENCE_NEAR = 0.3
+CONFIDENCE_NEAR = 0.4  # falls with the distance of the row that is taken instead
 CONFIDENCE_ROOFLINE = 0.15
 CONFIDENCE_GUESS = 0.05  # model or accelerator unknown
 
-# An fp8 KV cache halves what is read, and pays a little for it.
-FP8_KV_COST = 0.55
+# An fp8 KV cache halves what is read; on H200 the kernel gives back some of it.
+FP8_KV_COST = {"h200": 0.7, "h100": 0.55}
+FP8_KV_COST_OTHER = 0.5
+
+# How far a row is from what is looked for: one unit is a doubling of the model or a fourfold split. A row of another
+# accelerator tells little, one of another precision less.
+DISTANCE_PARALLEL = 0.5
+DISTANCE_HARDWARE = 2.0
+DISTANCE_PRECISION = 3.0
+DISTANCE_MAX = 4.0
+# A row departs from its own roofline by no more than this factor, or one of the two is wrong.
+RELATIVE_MAX = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +92,13 @@ def _coefficients(serving: Serving) -> tuple[Coefficients, Provenance, float]:
     if row is not None:
         confidence = CONFIDENCE_TABLE_INT4 if serving.precision is Precision.INT4 else CONFIDENCE_TABLE
         return _with_kv(row, serving), Provenance.TABLE, confidence
-    near = _nearest(serving)
     bare = roofline(serving)
-    if near is not None:
-        relative, base = near
-        return bare.times(relative), Provenance.ROOFLINE, base
-    known = serving.shape.known and serving.hardware.known
-    return bare, Provenance.ROOFLINE, CONFIDENCE_ROOFLINE if known else CONFIDENCE_GUESS
+    if not (serving.shape.known and serving.hardware.known):
+        return bare, Provenance.ROOFLINE, CONFIDENCE_GUESS
+    distance, relative = _nearest(serving)
+    if distance > DISTANCE_MAX:
+        return bare, Provenance.ROOFLINE, CONFIDENCE_ROOFLINE
+    return bare.times(relative), Provenance.ROOFLINE, max(CONFIDENCE_ROOFLINE, CONFIDENCE_NEAR / (1 + distance / 2))
 
 
 RowKey = tuple[str, str, str, int]
@@ -98,13 +109,53 @@ def _row_key(serving: Serving) -> RowKey:
 
 
 def _with_kv(row: Coefficients, serving: Serving) -> Coefficients:
-    cost = FP8_KV_COST if serving.kv_fp8 else 1.0
-    return Coefficients(a_s=row.a_s, b_s=row.b_s, c_s=row.c_s * cost, p0_s=row.p0_s, p1_s=row.p1_s)
+    cost = FP8_KV_COST.get(serving.hardware.name, FP8_KV_COST_OTHER) if serving.kv_fp8 else 1.0
+    return replace(row, c_s=row.c_s * cost)
 
 
-def _nearest(serving: Serving) -> tuple[Coefficients, float] | None:
-    """How much a near row of the table departs from its own roofline, and how much that is worth here."""
-    return None
+@lru_cache(maxsize=1024)
+def _nearest(serving: Serving) -> tuple[float, Coefficients]:
+    """Distance of the nearest row, and by what factors it departs from its own roofline."""
+    return min(
+        ((_distance(serving, key), relative) for key, relative in _relatives().items()), key=lambda pair: pair[0]
+    )
+
+
+def _distance(serving: Serving, key: RowKey) -> float:
+    name, hardware, precision, parallel = key
+    size = abs(log2(serving.shape.params / shape_of(name).params))
+    split = DISTANCE_PARALLEL * abs(log2(serving.tensor_parallel / parallel))
+    elsewhere = DISTANCE_HARDWARE * (hardware != serving.hardware.name)
+    return size + split + elsewhere + DISTANCE_PRECISION * (precision != serving.precision.value)
+
+
+@cache
+def _relatives() -> dict[RowKey, Coefficients]:
+    """Every row of the table over its own roofline."""
+    return {key: _bounded(row.over(roofline(_serving_of_row(key)))) for key, row in _table().items()}
+
+
+def _serving_of_row(key: RowKey) -> Serving:
+    name, hardware, precision, parallel = key
+    accelerator = Accelerator(name=hardware, price_usd_per_hour=0.0)
+    arguments = ("--quantization", precision, "--tensor-parallel-size", str(parallel))
+    tier = TierSpec(
+        name=precision,
+        quality=1.0,
+        accelerator=hardware,
+        accelerators_per_replica=parallel,
+        replicas_min=0,
+        replicas_max=1,
+        workload=WorkloadTemplate(image="", args=arguments),
+    )
+    return serving_of(name, tier, accelerator)
+
+
+def _bounded(c: Coefficients) -> Coefficients:
+    def bound(value: float) -> float:
+        return min(RELATIVE_MAX, max(1 / RELATIVE_MAX, value))
+
+    return Coefficients(a_s=bound(c.a_s), b_s=bound(c.b_s), c_s=bound(c.c_s), p0_s=bound(c.p0_s), p1_s=bound(c.p1_s))
 
 
 @cache

@@ -82,7 +82,7 @@ def roofline(serving: Serving) -> Coefficients:
 def _operations(serving: Serving) -> float:
     """Operations/s one accelerator reaches on this precision."""
     flops = serving.hardware.flops
-    native = {Precision.FP8: "fp8", Precision.NVFP4: "fp4"}.get(serving.precision)
+    native = {Precision.FP8: "fp8", Precision.NVFP4: "fp4"}.get(serving.precision, "")
     if native in flops:
         return flops[native] * FLOPS_REACHED[native]
     return flops["bf16"] * FLOPS_REACHED["bf16"] * UNPACKING.get(serving.precision, 1.0)

@@ -5,6 +5,8 @@ In:    start-ups as the cluster saw them; where there were none, size of the mod
 Out:   the expected time, and the time after which a replica counts as stuck.
 """
 
+from math import sqrt
+
 from tidegate.estimate.memory import StartupMemory, digits
 from tidegate.estimate.serving import Serving
 
@@ -23,7 +25,7 @@ LEARNING_SHARE = 0.3
 
 def prior_s(serving: Serving) -> float:
     """Start-up nobody has seen yet, s."""
-    return min(PRIOR_MAX_S, BASE_S + serving.weight_bytes / LOAD_BYTES_PER_S / max(1, serving.tensor_parallel) ** 0.5)
+    return min(PRIOR_MAX_S, BASE_S + serving.weight_bytes / LOAD_BYTES_PER_S / sqrt(serving.tensor_parallel))
 
 
 def remember(before: StartupMemory | None, startup_s: float) -> StartupMemory:

@@ -1,0 +1,1 @@
+"""Runnable measurements behind the figures in the documents."""
