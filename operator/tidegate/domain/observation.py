@@ -5,7 +5,8 @@ Unknown is not zero: a reading that is not there is `None` in a table of reading
 whole source is silent. Nothing here is ever filled in with 0.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tidegate.domain.key import Key
@@ -61,11 +62,31 @@ class Histogram:
         rank, lower, before = share * self.total, 0.0, 0.0
         for edge, count in zip(self.bounds_s, self.counts, strict=True):
             if count >= rank and count > before:
-                if edge == float("inf"):
+                if edge == math.inf:
                     return lower
                 return lower + (edge - lower) * (rank - before) / (count - before)
-            lower, before = (edge if edge != float("inf") else lower), count
+            lower, before = (edge if edge != math.inf else lower), count
         return lower
+
+
+def merge_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
+    """
+    One histogram of many, on the edges that all of them have: there the counts are exact.
+
+    Replicas of two versions, or with and without custom buckets, differ in edges; a count guessed between edges would
+    look as sure as a counted one. None for no histogram at all, or none that share more than the edge infinity.
+    """
+    if not histograms:
+        return None
+    counted = [dict(zip(h.bounds_s, h.counts, strict=True)) for h in histograms]
+    edges = sorted(set.intersection(*(set(c) for c in counted)))
+    if len(edges) < 2 or edges[-1] != math.inf:
+        return None
+    counts: list[float] = []
+    for edge in edges:
+        # Prometheus extrapolates each series alone, which can bend a cumulative count by a hair.
+        counts.append(max(math.fsum(c[edge] for c in counted), counts[-1] if counts else 0.0))
+    return Histogram(tuple(edges), tuple(counts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +96,21 @@ class TierReading:
 
     Rates are per second, times in seconds, shares in [0, 1]. None: not known (never zero by default).
     The fields up to `power_w` are those of the plan protocol; the rest is what only a cluster knows.
+
+    Sums stand for all ready replicas: where `replicas_reporting` is less, the silent ones are already taken to be like
+    the mean of the others, so that a lost scrape does not look like lost demand. Scale nothing again.
+
+    Args:
+        window_s: Length of the window of rates, s.
+        age_s: Age of the newest sample, s.
+        arrival_rps: Requests that reached the tier: begun ones and growth of the queue. Rejected ones are not in it.
+        running, waiting: Requests now.
+        ttft, itl: Histograms of the window; `ttft` counts requests, `itl` output tokens.
+        request_itl: Mean ITL per request (vLLM's request_time_per_output_token_seconds).
+        rejection_rps: Requests refused at admission: demand that no other number shows.
+        abort_rps: Requests that began and never finished: somebody left. A miss, whatever their latency was.
+        kv_cache_tokens_per_replica: Room for tokens in one replica's KV cache.
+        replicas_reporting: Ready replicas with a fresh sample.
     """
 
     window_s: float
@@ -95,7 +131,7 @@ class TierReading:
     gpu_utilization: float | None = None
     power_w: float | None = None
     # From here on: beyond the protocol.
-    request_itl: Histogram | None = None  # mean ITL per request (vLLM's request_time_per_output_token_seconds)
+    request_itl: Histogram | None = None
     rejection_rps: float | None = None
     abort_rps: float | None = None
     prompt_tokens_per_s: float | None = None

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tidegate.domain.observation import Histogram, Missing, TierReading
+from tidegate.domain.observation import Histogram, Missing, TierReading, merge_histograms
 from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO_LABELS, NOW
 from tidegate.observe.queries import EXPORTED, SIGNAL, Dialect
 
@@ -260,8 +260,8 @@ class _Sum:
         return mean if mean is not None else ratio(tokens, requests)
 
     def _histogram(self, name: str) -> Histogram | None:
-        buckets = [s.buckets[name] for s in (*self._speaking, *self._leaving) if name in s.buckets]
-        return merged(buckets) if buckets else None
+        buckets = [sorted(s.buckets[name].items()) for s in (*self._speaking, *self._leaving) if name in s.buckets]
+        return merge_histograms([Histogram(*map(tuple, zip(*pairs, strict=True))) for pairs in buckets])
 
 
 def ratio(part: float | None, whole: float | None) -> float | None:
@@ -271,20 +271,3 @@ def ratio(part: float | None, whole: float | None) -> float | None:
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def merged(buckets: Sequence[Mapping[float, float]]) -> Histogram | None:
-    """
-    One histogram of many, on the edges that all of them have: there the counts are exact.
-
-    Replicas of two versions, or with and without custom buckets, differ in edges; a count guessed between edges
-    would look as sure as a counted one. None where they share no edge but infinity, or one lacks that.
-    """
-    edges = sorted(set.intersection(*(set(b) for b in buckets)))
-    if len(edges) < 2 or edges[-1] != math.inf:
-        return None
-    counts: list[float] = []
-    for edge in edges:
-        # `increase` extrapolates each series alone, which can bend a cumulative count by a hair.
-        counts.append(max(math.fsum(b[edge] for b in buckets), counts[-1] if counts else 0.0))
-    return Histogram(tuple(edges), tuple(counts))

@@ -105,6 +105,8 @@ class Elector:
             async with asyncio.timeout(left_s):
                 await self._take_or_renew()
         except TimeoutError:
+            # The write may have arrived all the same: what we hold of the Lease is out of date.
+            self._last = {}
             log.debug("the Lease did not answer")
         except ApiError as error:
             # Another process was quicker (409), or the server is down: the next try sees what is there.
@@ -165,13 +167,15 @@ class Elector:
 
     async def _release(self) -> None:
         """Hand the Lease back, so that the next leader need not wait for it to expire."""
-        if not self.leads or not self._last:
+        if not self.leads:
             return
         self._renewed_s = None
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout(1.0):
-                # A duration of 0 is refused by the API server.
-                await self._write(self._last, holder="", transitions=self._epoch, duration_s=1)
+                lease = self._last or await self._read()
+                if (lease.get("spec") or {}).get("holderIdentity") == self._lease.identity:
+                    # A duration of 0 is refused by the API server.
+                    await self._write(lease, holder="", transitions=self._epoch, duration_s=1)
         self._announce()
 
     def _announce(self) -> None:

@@ -1,0 +1,158 @@
+"""
+What users got: attainment, goodput and percentiles of one deployment, out of the histograms of its tiers.
+
+In:    readings, and the targets.
+Out:   `Goodput`.
+Rules: pure. vLLM counts TTFT and ITL apart, so the share of requests inside *both* is not in the data: only bounds are,
+       and they are handed on. Aborted and rejected requests are misses: someone left, or was sent away.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tidegate.domain.observation import Histogram, TierReading, merge_histograms
+from tidegate.domain.spec import Slo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attainment:
+    """
+    Share of requests inside both targets, each in [0, 1].
+
+    Args:
+        lower, upper: What the marginal shares a and b allow: max(0, a + b - 1) and min(a, b), each at the side of the
+            target's bucket that makes it extreme.
+        likely: a * b, interpolated inside the bucket: between the bounds, and a little low, since both targets are
+            missed by the same overload.
+    """
+
+    lower: float
+    likely: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """Seconds at the 50th, 95th and 99th percentile, as Prometheus interpolates them."""
+
+    p50_s: float
+    p95_s: float
+    p99_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goodput:
+    """
+    What one deployment gave its users over the window. None: not known, or no request.
+
+    Args:
+        attainment: Share of requests inside both targets.
+        good_rps: Requests/s inside both targets.
+        good_tokens_per_s: Output tokens/s of those requests, at the mean length.
+        output_tokens_per_s: All output tokens/s.
+        arrival_rps: Requests/s that came, rejected ones included.
+        ttft, itl: Latency over all tiers.
+        gpu_utilization: Mean over tiers, by replicas.
+        power_w: Sum.
+    """
+
+    attainment: Attainment | None
+    good_rps: float | None
+    good_tokens_per_s: float | None
+    output_tokens_per_s: float | None
+    arrival_rps: float | None
+    ttft: Percentiles | None
+    itl: Percentiles | None
+    gpu_utilization: float | None
+    power_w: float | None
+
+
+def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
+    """
+    What the tiers of one deployment gave together.
+
+    Args:
+        readings: Of the tiers that report; an empty sequence gives a Goodput that knows nothing.
+        slo: The targets.
+    """
+    ttft = merge_histograms([r.ttft for r in readings if r.ttft is not None])
+    itl = merge_histograms([h for r in readings if (h := _itl(r)) is not None])
+    attainment = _attainment(ttft, itl, slo, kept=_kept(readings))
+    completed = _sum(readings, lambda r: r.completion_rps)
+    tokens = _sum(readings, lambda r: r.output_tokens_per_s)
+    return Goodput(
+        attainment=attainment,
+        good_rps=_times(_offered(readings, completed), attainment),
+        good_tokens_per_s=_times(tokens, attainment),
+        output_tokens_per_s=tokens,
+        arrival_rps=_sum(
+            readings, lambda r: None if r.arrival_rps is None else r.arrival_rps + (r.rejection_rps or 0.0)
+        ),
+        ttft=_percentiles(ttft),
+        itl=_percentiles(itl),
+        gpu_utilization=_mean_utilization(readings),
+        power_w=_sum(readings, lambda r: r.power_w),
+    )
+
+
+def _itl(reading: TierReading) -> Histogram | None:
+    """Per request where the server counts that (the promise is per request), else per token."""
+    return reading.request_itl if reading.request_itl is not None else reading.itl
+
+
+def _attainment(ttft: Histogram | None, itl: Histogram | None, slo: Slo, *, kept: float) -> Attainment | None:
+    first = ttft.share_at_most(slo.ttft_s) if ttft is not None else None
+    between = itl.share_at_most(slo.itl_s) if itl is not None else None
+    if ttft is None or itl is None or first is None or between is None:
+        return None
+    likely = _share(ttft, slo.ttft_s, first) * _share(itl, slo.itl_s, between)
+    lower, upper = max(0.0, first[0] + between[0] - 1.0), min(first[1], between[1])
+    return Attainment(lower=lower * kept, likely=min(max(likely, lower), upper) * kept, upper=upper * kept)
+
+
+def _share(histogram: Histogram, bound_s: float, ends: tuple[float, float]) -> float:
+    """Share at or below a bound by straight line inside its bucket; the lower end in the open last bucket."""
+    below_s = max((edge for edge in histogram.bounds_s if edge <= bound_s), default=0.0)
+    above_s = min((edge for edge in histogram.bounds_s if edge >= bound_s), default=float("inf"))
+    if above_s == float("inf") or above_s <= below_s:
+        return ends[0]
+    return ends[0] + (ends[1] - ends[0]) * (bound_s - below_s) / (above_s - below_s)
+
+
+def _kept(readings: Sequence[TierReading]) -> float:
+    """Share of requests that were neither sent away nor left before the end; 1 where nothing is known."""
+    lost = sum((r.abort_rps or 0.0) + (r.rejection_rps or 0.0) for r in readings)
+    completed = sum(r.completion_rps or 0.0 for r in readings)
+    return completed / (completed + lost) if completed > 0 else 1.0
+
+
+def _offered(readings: Sequence[TierReading], completed: float | None) -> float | None:
+    """Requests/s that came to an end, good or bad."""
+    if completed is None:
+        return None
+    return completed + sum((r.abort_rps or 0.0) + (r.rejection_rps or 0.0) for r in readings)
+
+
+def _times(rate: float | None, attainment: Attainment | None) -> float | None:
+    return rate * attainment.likely if rate is not None and attainment is not None else None
+
+
+def _sum(readings: Sequence[TierReading], pick: Callable[[TierReading], float | None]) -> float | None:
+    values = [value for r in readings if (value := pick(r)) is not None]
+    return sum(values) if values else None
+
+
+def _mean_utilization(readings: Sequence[TierReading]) -> float | None:
+    known = [(r.gpu_utilization, r.replicas_reporting or 1) for r in readings if r.gpu_utilization is not None]
+    return sum(u * n for u, n in known) / sum(n for _, n in known) if known else None
+
+
+def _percentiles(histogram: Histogram | None) -> Percentiles | None:
+    if histogram is None:
+        return None
+    p50, p95, p99 = (histogram.quantile(share) for share in (0.5, 0.95, 0.99))
+    return (
+        Percentiles(p50_s=p50, p95_s=p95, p99_s=p99)
+        if p50 is not None and p95 is not None and p99 is not None
+        else None
+    )

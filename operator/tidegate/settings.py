@@ -1,0 +1,158 @@
+"""
+Everything an operator's installation can set, each once: name, unit, range, default, and why that default.
+
+In:    texts, from flags or from environment variables (`TIDEGATE_` and the name in capitals).
+Out:   `Settings`, valid, or `SpecError` that names flag and variable.
+Rules: users state what they want of a model in the custom resources; here is only what belongs to the installation.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tidegate.errors import SpecError
+
+ENV_PREFIX = "TIDEGATE_"
+SHARD_LABEL = "tidegate.io/shard"
+
+
+def _setting(default: Any, about: str, **limits: Any) -> Any:
+    """A field with what `--help` and the check need: its sentence, and `low`, `high` or `choices`."""
+    return field(default=default, metadata={"about": about, **limits})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The installation. Lists are comma-separated texts; an empty text is "not set"."""
+
+    prometheus_url: str = _setting(
+        "", "Base URL of Prometheus, Thanos, Mimir or VictoriaMetrics, with its prefix if it has one. Required."
+    )
+    prometheus_token_file: str = _setting("", "File with a bearer token; read again for each query.")
+    prometheus_user: str = _setting("", "User for basic authentication.")
+    prometheus_password_file: str = _setting("", "File with the password for basic authentication.")
+    prometheus_headers: str = _setting("", "More headers: `Name: value`, comma-separated, e.g. `X-Scope-OrgID: team`.")
+    prometheus_ca_file: str = _setting("", "Certificates to trust in place of the system's.")
+    prometheus_insecure: bool = _setting(False, "Take any certificate of Prometheus.")
+    prometheus_matchers: str = _setting(
+        "", "Labels every series must have: `label=value`, comma-separated, e.g. `cluster=eu-1` on a shared server."
+    )
+    prometheus_namespace_label: str = _setting("namespace", "Label that names the scraped pod's namespace.")
+    prometheus_pod_label: str = _setting("pod", "Label that names the scraped pod.")
+    window: float = _setting(
+        60.0, "Window of rates, seconds: at least twice the scrape interval (four scrapes of 15 s).", low=10, high=600
+    )
+    stale: float = _setting(
+        60.0, "Age at which a sample says nothing about now, seconds: above the scrape interval.", low=10, high=600
+    )
+    history_days: float = _setting(
+        8.0,
+        "Days of demand read back at start: a week and a day shows the weekly season; 0 reads none.",
+        low=0,
+        high=60,
+    )
+    tick: float = _setting(
+        15.0, "Seconds between two plans: a common scrape interval; nothing new is known earlier.", low=5, high=60
+    )
+    kubeconfig: str = _setting("", "kubeconfig; without it the pod's own account, else the default file.")
+    context: str = _setting("", "Context of the kubeconfig.")
+    namespace: str = _setting("", "The only namespace to serve; empty: all.")
+    shard: str = _setting(
+        "", f"Serve only deployments whose label {SHARD_LABEL} has this value; empty: those without the label."
+    )
+    operator_namespace: str = _setting("tidegate-system", "Namespace of the Lease and of the memory.")
+    identity: str = _setting("", "Name in the Lease; empty: host name and a random part.")
+    leader_election: bool = _setting(True, "Take part in leader election; without it this process always acts.")
+    memory_interval: float = _setting(
+        300.0, "Seconds between two saves of what was learned: a crash loses at most this much.", low=30, high=3600
+    )
+    writes_per_second: float = _setting(
+        20.0,
+        "API writes per second at most, bursts of twice as many: far below what an API server minds.",
+        low=1,
+        high=500,
+    )
+    listen: str = _setting("0.0.0.0:8080", "Address and port of /metrics, /healthz and /readyz; port 0: any free one.")
+    log_format: str = _setting("text", "How log lines look.", choices=("text", "json"))
+    log_level: str = _setting("info", "Least severe line shown.", choices=("debug", "info", "warning", "error"))
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name), item.metadata)
+        _check_url(self.prometheus_url)
+        for name in ("prometheus_token_file", "prometheus_password_file", "prometheus_ca_file", "kubeconfig"):
+            path = getattr(self, name)
+            if path and not Path(path).is_file():
+                raise _wrong(name, path, "a file that exists")
+        if self.prometheus_token_file and self.prometheus_user:
+            raise _wrong("prometheus_user", self.prometheus_user, "nothing, where a token file is set")
+        for name in ("prometheus_namespace_label", "prometheus_pod_label"):
+            _check_label(name, getattr(self, name))
+        for label in self.matchers:
+            _check_label("prometheus_matchers", label)
+        self.headers, self.address  # noqa: B018 -- each raises where its text is wrong
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """`prometheus_headers`, parsed."""
+        return _pairs("prometheus_headers", self.prometheus_headers, ":")
+
+    @property
+    def matchers(self) -> dict[str, str]:
+        """`prometheus_matchers`, parsed."""
+        return _pairs("prometheus_matchers", self.prometheus_matchers, "=")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """`listen`, parsed."""
+        host, _, port = self.listen.rpartition(":")
+        if not port.isdigit() or int(port) > 65535:
+            raise _wrong("listen", self.listen, "ADDRESS:PORT, e.g. 0.0.0.0:8080")
+        return host.strip("[]"), int(port)
+
+
+def _wrong(name: str, value: object, allowed: str) -> SpecError:
+    return SpecError(field=f"{flag(name)} ({ENV_PREFIX}{name.upper()})", value=value, allowed=allowed)
+
+
+def flag(name: str) -> str:
+    """The command line's word for a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def _check(name: str, value: object, limits: Mapping[str, Any]) -> None:
+    if "choices" in limits and value not in limits["choices"]:
+        raise _wrong(name, value, "one of " + ", ".join(limits["choices"]))
+    if "low" in limits and not (isinstance(value, int | float) and limits["low"] <= value <= limits["high"]):
+        raise _wrong(name, value, f"from {limits['low']} to {limits['high']}")
+
+
+def _check_url(url: str) -> None:
+    if not url:
+        raise _wrong("prometheus_url", url, "the URL of a Prometheus-compatible server, e.g. http://prometheus:9090")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise _wrong("prometheus_url", url, "http://HOST[:PORT][/PREFIX] or the same with https")
+    if parts.username is not None:
+        raise _wrong(
+            "prometheus_url", f"{parts.scheme}://...@{parts.hostname}", "no credentials in the URL; use the files"
+        )
+
+
+def _check_label(name: str, label: str) -> None:
+    """Label names stand bare in a query, so they may hold nothing that means something there."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", label):
+        raise _wrong(name, label, "a label name: letters, digits and _, not beginning with a digit")
+
+
+def _pairs(name: str, text: str, mark: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, found, value = part.partition(mark)
+        if not found or not key.strip():
+            raise _wrong(name, part, f"NAME{mark}VALUE, comma-separated")
+        pairs[key.strip()] = value.strip()
+    return pairs
