@@ -95,12 +95,16 @@ def chosen_tiers(scenario: Scenario, name: str) -> list[TierKey]:
 
 
 def others_at_zero(view: View, tiers: list[TierKey], replicas: Mapping[TierKey, int]) -> dict[TierKey, int]:
-    """A rival's wish for every tier: its own as decided; any other goes once its own tier is ready to take over."""
+    """
+    A rival's wish for every tier: its own as decided; the others go once its own are ready to take over.
+
+    Make before break: the fleet a run starts with may be of other tiers than the policy's own.
+    """
     wish = dict(replicas)
-    for key in view.policy.deployments:
-        own = next((t for t in tiers if t[0] == key), None)
-        for other in view.policy.deployments[key].tiers:
-            tier = (key, other.name)
-            if own is not None and tier != own and view.state(own).ready >= min(1, replicas.get(own, 0)):
-                wish[tier] = 0
+    for key, spec in view.policy.deployments.items():
+        own = [t for t in tiers if t[0] == key]
+        up = sum(view.state(t).ready for t in own) >= min(1, sum(replicas.get(t, 0) for t in own))
+        whole = all(view.state(t).ready >= replicas.get(t, 0) for t in own)
+        others = [(key, t.name) for t in spec.tiers if (key, t.name) not in own]
+        wish |= dict.fromkeys(others, 0) if own and up and whole else {}
     return wish

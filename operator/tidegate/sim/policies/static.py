@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tidegate.sim.policies.base import Choice, TierKey, View
+from tidegate.sim.policies.base import Choice, TierKey, View, others_at_zero
 
 
 class Static:
@@ -12,5 +12,5 @@ class Static:
         self.name, self._replicas = name, dict(replicas)
 
     def decide(self, view: View) -> Choice:
-        """The same again; tiers it does not name go to zero."""
-        return Choice(replicas={tier: self._replicas.get(tier, 0) for tier in view.wanted})
+        """The same again; tiers it does not name go once its own are ready."""
+        return Choice(replicas=others_at_zero(view, list(self._replicas), self._replicas))

@@ -1,0 +1,179 @@
+"""
+Made-up traffic with the statistics of real traffic.
+
+A shape gives the arrival rate per second; arrivals are a gamma renewal process in operational time, so that they burst
+as real clients do (coefficient of variation 1 is Poisson; production clients have a median of 1.0 to 1.4); lengths are
+lognormal.
+
+Source: ServeGen (arXiv 2505.09999) for burstiness and onset of tenants, Azure LLM traces 2023 and 2024 for lengths and
+the daily swing (chat 1.7 x mean at the peak hour, 0.46 x at the trough), Mooncake for long prompts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.errors import SpecError
+from tidegate.sim.traces import Trace, merge
+
+Rates = NDArray[np.float64]  # requests/s for each second of the run; shape (seconds,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """
+    Token lengths: lognormal with these means and coefficients of variation, cut at `longest`.
+
+    Args:
+        hit: Share of prompt tokens that the prefix cache holds.
+    """
+
+    prompt: float
+    output: float
+    prompt_variation: float = 1.0
+    output_variation: float = 0.8
+    longest: int = 16_384
+    hit: float = 0.0
+
+
+CHAT = Lengths(prompt=1155, output=211, prompt_variation=0.96, output_variation=0.77)  # Azure chat 2023
+CODE = Lengths(prompt=2048, output=28, prompt_variation=0.95, output_variation=1.4)  # Azure code 2023
+REASONING = Lengths(prompt=500, output=1600, prompt_variation=1.2, output_variation=0.7)  # ServeGen r1-like
+DOCUMENTS = Lengths(prompt=6000, output=250, prompt_variation=0.5, output_variation=0.6)  # Mooncake-like
+LENGTHS = {"chat": CHAT, "code": CODE, "reasoning": REASONING, "documents": DOCUMENTS}
+
+
+def generate(rates: Rates, lengths: Lengths, *, variation: float = 1.2, seed: int, name: str) -> Trace:
+    """
+    Requests that follow a rate curve.
+
+    Args:
+        rates: Requests/s per second of the run; shape (seconds,).
+        variation: Coefficient of variation of the time between arrivals, > 0.
+    """
+    dice = np.random.default_rng(seed)
+    work = np.concatenate([[0.0], np.cumsum(rates)])
+    count = int(work[-1] + 8 * variation * np.sqrt(work[-1] + 1) + 16)
+    shape = 1.0 / variation**2
+    at = np.cumsum(dice.gamma(shape, 1.0 / shape, count))
+    at = at[at < work[-1]]
+    arrival = np.interp(at, work, np.arange(len(work), dtype=float))
+    prompt = _lognormal(dice, lengths.prompt, lengths.prompt_variation, len(at), lengths.longest)
+    return Trace(
+        arrival_s=arrival,
+        prompt_tokens=prompt,
+        output_tokens=_lognormal(dice, lengths.output, lengths.output_variation, len(at), lengths.longest // 2),
+        hit_tokens=(prompt * lengths.hit).astype(np.int64),
+        name=name,
+    )
+
+
+def _lognormal(
+    dice: np.random.Generator, mean: float, variation: float, count: int, longest: int
+) -> NDArray[np.int64]:
+    squared = np.log1p(variation**2)
+    draws = dice.lognormal(np.log(mean) - squared / 2, np.sqrt(squared), count)
+    return np.clip(draws, 1, longest).astype(np.int64)
+
+
+def steady(*, rps: float, duration_s: float) -> Rates:
+    """The same rate all along."""
+    return np.full(int(duration_s), rps)
+
+
+def diurnal(*, rps: float, duration_s: float, period_s: float = 86_400.0, swing: float = 0.65) -> Rates:
+    """A day: `rps` on average, (1 + swing) times that at the peak; trough at the start; an evening shoulder."""
+    phase = 2 * np.pi * np.arange(int(duration_s)) / period_s
+    wave = -np.cos(phase) + 0.25 * np.sin(2 * phase)
+    return np.asarray(rps * np.maximum(0.05, 1 + swing * wave / np.abs(wave).max()))
+
+
+def bursty(
+    *, rps: float, duration_s: float, factor: float = 4.0, length_s: float = 240.0, every_s: float = 1500.0, seed: int
+) -> Rates:
+    """A floor of `rps`, and bursts of `factor` times as much that begin within seconds, at random."""
+    dice = np.random.default_rng(seed)
+    rates = np.full(int(duration_s), rps)
+    at = every_s * dice.uniform(0.4, 0.8)
+    while at < duration_s:
+        length = length_s * dice.uniform(0.7, 1.5)
+        rates[int(at) : int(at + length)] = rps * factor
+        at += length + every_s * dice.uniform(0.5, 1.5)
+    return rates
+
+
+def on_off(*, rps: float, duration_s: float, on_s: float = 900.0, off_s: float = 1800.0) -> Rates:
+    """Traffic that comes and goes whole: office tools, batch jobs."""
+    second = np.arange(int(duration_s)) % (on_s + off_s)
+    return np.where(second < on_s, rps, 0.0)
+
+
+def ramp(*, levels: tuple[float, ...], duration_s: float) -> Rates:
+    """Levels one after the other, each for its share of the run, joined by straight lines."""
+    nodes = np.linspace(0, duration_s, len(levels))
+    return np.interp(np.arange(int(duration_s)), nodes, levels)
+
+
+def stages(*, levels: tuple[float, ...], duration_s: float) -> Rates:
+    """Levels one after the other, each held, with a jump between."""
+    index = np.arange(int(duration_s)) * len(levels) // int(duration_s)
+    return np.asarray(levels, dtype=float)[index]
+
+
+def multi_tenant(*, rps: float, duration_s: float, seed: int, tenants: int = 8) -> Rates:
+    """
+    Tenants of unequal size that come and go: the largest owns half of the load, each may stop and start again.
+
+    Source: ServeGen: one tenant owns 16 to 52 % of a service, and tenants' onsets make most steps.
+    """
+    dice = np.random.default_rng(seed)
+    sizes = 0.5 ** np.arange(1, tenants + 1)
+    total = np.zeros(int(duration_s))
+    for size in sizes / sizes.sum():
+        at, active = 0.0, bool(dice.random() < 0.7)
+        while at < duration_s:
+            length = dice.exponential(duration_s / 4)
+            if active:
+                total[int(at) : int(at + length)] += size
+            at, active = at + length, not active
+    return np.asarray(rps * total / max(total.mean(), 1e-9))
+
+
+Shape = Callable[[float, float, int], Rates]
+SHAPES: dict[str, Shape] = {
+    "steady": lambda rps, duration_s, _: steady(rps=rps, duration_s=duration_s),
+    "diurnal": lambda rps, duration_s, _: diurnal(rps=rps, duration_s=duration_s),
+    "bursty": lambda rps, duration_s, seed: bursty(rps=rps, duration_s=duration_s, seed=seed),
+    "on-off": lambda rps, duration_s, _: on_off(rps=rps, duration_s=duration_s),
+    "ramp": lambda rps, duration_s, _: ramp(levels=(0.3 * rps, 1.7 * rps, 0.3 * rps), duration_s=duration_s),
+    "multi-tenant": lambda rps, duration_s, seed: multi_tenant(rps=rps, duration_s=duration_s, seed=seed),
+}
+
+
+def parse(text: str, *, seed: int) -> Trace:
+    """
+    A trace from `SHAPE:RPS:HOURS[:LENGTHS]`, e.g. `diurnal:12:24:chat`.
+
+    Raises:
+        SpecError: A shape or lengths that do not exist, or numbers that are none.
+    """
+    name, *rest = text.split(":")
+    if name not in SHAPES:
+        raise SpecError(field="--trace", value=name, allowed=f"a file, or one of {', '.join(SHAPES)} as SHAPE:RPS:HOURS")
+    kind = rest[2] if len(rest) > 2 else "chat"
+    if kind not in LENGTHS:
+        raise SpecError(field="--trace", value=kind, allowed=f"lengths {', '.join(LENGTHS)}")
+    try:
+        rps, hours = float(rest[0]), float(rest[1])
+    except (ValueError, IndexError) as fault:
+        raise SpecError(field="--trace", value=text, allowed="SHAPE:RPS:HOURS[:LENGTHS]") from fault
+    if not (rps > 0 and hours > 0):
+        raise SpecError(field="--trace", value=text, allowed="rate and hours above 0")
+    return generate(SHAPES[name](rps, hours * 3600.0, seed), LENGTHS[kind], seed=seed, name=text)
+
+
+def together(*traces: Trace) -> Trace:
+    """Several generated traces on one deployment."""
+    return merge(traces, name="+".join(t.name for t in traces))

@@ -1,0 +1,117 @@
+"""
+Kubernetes' HorizontalPodAutoscaler: the controller that most rivals hand their number to.
+
+Source: kubernetes `pkg/controller/podautoscaler/{replica_calculator,horizontal}.go`.
+Simplifications: one metric per rule; unready pods are taken as pods without a sample (counted as 0 on scale-up), the
+CPU initialisation period is not modelled; synced at every tick (15 s, as by default).
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import ceil, floor, inf
+
+from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.scenario import Scenario
+
+TOLERANCE = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One direction of `spec.behavior`: window, and the most change per period (the larger of the two wins)."""
+
+    window_s: float
+    percent: float = 100.0
+    pods: float = 0.0
+    period_s: float = 15.0
+
+
+UP_DEFAULT = Rule(window_s=0.0, percent=100.0, pods=4.0)
+DOWN_DEFAULT = Rule(window_s=300.0, percent=100.0)
+
+
+@dataclass(slots=True)
+class Behavior:
+    """Stabilisation and rate limits of one target, with their memory."""
+
+    up: Rule = UP_DEFAULT
+    down: Rule = DOWN_DEFAULT
+    _asked: deque[tuple[float, int]] = field(default_factory=deque)
+    _changed: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def limit(self, *, time_s: float, current: int, raw: int, low: int, high: int) -> int:
+        """The replicas HPA would set for a raw recommendation."""
+        self._asked.append((time_s, raw))
+        while self._asked[0][0] < time_s - max(self.up.window_s, self.down.window_s):
+            self._asked.popleft()
+        steady = self._stabilised(time_s, current, raw)
+        result = max(low, min(high, self._rated(time_s, current, steady)))
+        if result != current:
+            self._changed.append((time_s, result - current))
+        return result
+
+    def _stabilised(self, time_s: float, current: int, raw: int) -> int:
+        if raw >= current:
+            return max(current, min(r for t, r in self._asked if t >= time_s - self.up.window_s))
+        return min(current, max(r for t, r in self._asked if t >= time_s - self.down.window_s))
+
+    def _rated(self, time_s: float, current: int, wish: int) -> int:
+        longest = max(self.up.period_s, self.down.period_s)
+        while self._changed and self._changed[0][0] <= time_s - longest:
+            self._changed.popleft()
+        if wish > current:
+            start = current - self._sum(time_s - self.up.period_s, 1)
+            return min(wish, int(max(start + self.up.pods, ceil(start * (1 + self.up.percent / 100)))))
+        start = current - self._sum(time_s - self.down.period_s, -1)
+        by_percent = floor(start * (1 - self.down.percent / 100)) if self.down.percent > 0 else inf
+        by_pods = start - self.down.pods if self.down.pods > 0 else inf
+        return int(max(wish, min(by_percent, by_pods)))
+
+    def _sum(self, after_s: float, sign: int) -> int:
+        return sum(change for t, change in self._changed if t > after_s and change * sign > 0)
+
+
+def per_pod(value: float, target: float, current: int) -> int:
+    """External metric of type AverageValue: ceil(sum / target), within 10 % of the present no change."""
+    if current > 0 and abs(1 - value / (target * current)) <= TOLERANCE:
+        return current
+    return ceil(value / target - 1e-9)
+
+
+class HpaOnUtilization:
+    """
+    HPA on the mean GPU utilization of its pods (DCGM through an adapter), target 70 %.
+
+    The most common first try; utilization says whether the GPU has work, not whether requests are late.
+
+    Args:
+        target: Share of time busy to hold, in (0, 1).
+    """
+
+    def __init__(self, scenario: Scenario, tier: str, *, target: float = 0.7) -> None:
+        self.name = f"hpa-gpu@{tier}"
+        self._tiers = chosen_tiers(scenario, tier)
+        self._target = target
+        self._behaviors = {t: Behavior() for t in self._tiers}
+
+    def decide(self, view: View) -> Choice:
+        """One sync."""
+        wish = {tier: self._one(view, tier) for tier in self._tiers}
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+
+    def _one(self, view: View, tier: TierKey) -> int:
+        reading, current = view.reading(tier), view.wanted[tier]
+        low, high = bounds(view, tier)
+        if reading is None or reading.gpu_utilization is None:
+            return max(low, current)
+        ready = max(1, view.state(tier).ready)
+        ratio = reading.gpu_utilization / self._target
+        raw = current
+        if abs(1 - ratio) > TOLERANCE:
+            raw = ceil(ratio * ready)
+            if ratio > 1 and current > ready:
+                # Pods that are not ready count as 0 on scale-up; no change where that turns the direction.
+                damped = reading.gpu_utilization * ready / current / self._target
+                raw = ceil(damped * current) if damped > 1 + TOLERANCE else current
+        behavior = self._behaviors[tier]
+        return behavior.limit(time_s=view.time_s, current=current, raw=raw, low=max(1, low), high=high)

@@ -1,0 +1,70 @@
+"""
+The hidden truth about a tier: the prior the product ships, moved by a stated factor.
+
+A factor of 1 says that the priors are right. Anything else is what learning has to find out: 1.3 makes every step 30 %
+slower than anybody was told.
+"""
+
+from dataclasses import dataclass, replace
+
+from tidegate.domain.law import PerformanceLaw
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.estimate.priors import prior_of
+from tidegate.sim.engine.fleet import Server
+from tidegate.sim.scenario import Startup, TierTruth
+
+# Draw of an accelerator that nobody knows anything of: a 400 W board at the H100's shares.
+WATTS_IDLE_UNKNOWN, WATTS_FULL_UNKNOWN = 172.0, 344.0
+# log2 of the batch at half of the rise (estimate.power states the same anchors).
+KNEE_LOG2 = {"a100": 2.5}
+KNEE_LOG2_OTHER = 4.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twist:
+    """How the truth departs from the prior: factors on decode and on prefill, and start-up."""
+
+    decode: float = 1.0
+    prefill: float = 1.0
+    startup: Startup = Startup()
+
+
+def truth_of(model: str, tier: TierSpec, accelerator: Accelerator | None, twist: Twist | None = None) -> TierTruth:
+    """What a tier really does in a run."""
+    twist = twist or Twist()
+    prior = prior_of(model, tier, accelerator)
+    serving, law = prior.serving, prior.law
+    low, high = serving.hardware.draw_w or (WATTS_IDLE_UNKNOWN, WATTS_FULL_UNKNOWN)
+    devices = serving.tensor_parallel * serving.pipeline_parallel
+    return TierTruth(
+        server=Server(
+            law=_twisted(law, twist),
+            token_budget=serving.batched_tokens_max,
+            watts_idle=low * devices,
+            watts_full=high * devices,
+            watts_knee=KNEE_LOG2.get(serving.hardware.name, KNEE_LOG2_OTHER),
+        ),
+        startup=twist.startup,
+    )
+
+
+def truths_of(
+    spec: DeploymentSpec, accelerators: dict[str, Accelerator], twists: dict[str, Twist] | None = None
+) -> dict[str, TierTruth]:
+    """Truth of every tier of a deployment; a twist under the name of its tier, or under `*` for the others."""
+    twists = twists or {}
+    return {
+        t.name: truth_of(spec.model, t, accelerators.get(t.accelerator), twists.get(t.name, twists.get("*")))
+        for t in spec.tiers
+    }
+
+
+def _twisted(law: PerformanceLaw, twist: Twist) -> PerformanceLaw:
+    return replace(
+        law,
+        a_s=law.a_s * twist.decode,
+        b_s=law.b_s * twist.decode,
+        c_s=law.c_s * twist.decode,
+        p0_s=law.p0_s * twist.prefill,
+        p1_s=law.p1_s * twist.prefill,
+    )
