@@ -52,7 +52,7 @@ binaries: $(STAMP)  ## the real control plane, Prometheus and Helm: found, downl
 
 .PHONY: crds
 crds: $(STAMP)  ## write crds/ from the models
-	@$(BIN)/tidegate crds --write crds
+	@$(BIN)/tidegate crds --write crds && $(BIN)/tidegate crds --write charts/tidegate/files/crds
 
 $(TOOLS): requirements/tools.txt
 	@$(PYTHON) -m venv .venv-tools

@@ -50,3 +50,13 @@ annotations:
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* A mapping as `key<mark>value`, comma-separated, in the order of the keys. */ -}}
+{{- define "tidegate.pairs" -}}
+{{- $mark := .mark -}}
+{{- $pairs := list -}}
+{{- range $key, $value := .of -}}
+{{- $pairs = append $pairs (printf "%s%s%s" $key $mark $value) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}
