@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from tidegate.domain.forecast import DemandForecast, DemandSample
 from tidegate.domain.observation import DeploymentObservation
-from tidegate.forecast.demand import in_flight, offered
-from tidegate.forecast.expect import expect
+from tidegate.forecast.demand import offered
+from tidegate.forecast.expect import expected_demand
 from tidegate.forecast.learn import advanced
 from tidegate.forecast.memory import ForecastMemory
 
@@ -38,7 +38,7 @@ def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation
     # A lower bound says something only where it lies above what is already believed.
     if sample is None or (sample.partial and sample.arrival_rps <= before.levels.mid):
         return before
-    return advanced(before, sample, time_s=time_s, in_flight=in_flight(observation))
+    return advanced(before, sample, time_s=time_s)
 
 
 def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
@@ -50,7 +50,7 @@ def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: fl
         horizons_s: Rising, > 0, at least one.
         time_s: Unix seconds, not before the last observation.
     """
-    return expect(memory, horizons_s=horizons_s, time_s=time_s)
+    return expected_demand(memory, horizons_s=horizons_s, time_s=time_s)
 
 
 def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, float]]) -> ForecastMemory:
@@ -71,5 +71,5 @@ def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, fl
         sample = DemandSample(
             arrival_rps=rate_rps, prompt_tokens=None, output_tokens=None, queued=0.0, window_s=max(window, 1.0)
         )
-        learned, previous = advanced(learned, sample, time_s=time_s, in_flight=None), time_s
+        learned, previous = advanced(learned, sample, time_s=time_s), time_s
     return learned

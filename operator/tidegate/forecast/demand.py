@@ -4,10 +4,8 @@ How much load was really offered, whoever served it, from what each tier and the
 Unknown is not zero: a ready tier that does not report makes the sum a lower bound, and no report at all is `None`.
 """
 
-from collections.abc import Iterable
-
 from tidegate.domain.forecast import DemandSample
-from tidegate.domain.observation import DeploymentObservation, TierReading, TierState
+from tidegate.domain.observation import DeploymentObservation, TierReading
 
 # A reading older than this says nothing about now.
 AGE_S_MAX = 120.0
@@ -32,47 +30,45 @@ def offered(
     Returns:
         The sample; `partial` where a ready tier did not report and no gateway saw the whole. None: nobody reported.
     """
-    readings = [r for state in observation.tiers.values() if (r := _usable(state)) is not None]
-    silent = any(_is_silent(state) for state in observation.tiers.values())
-    growth = _growth_rps(in_flight(observation), in_flight_before, elapsed_s)
-    rates = [rate for r in readings if (rate := _arrivals_rps(r, growth_rps=growth / len(readings))) is not None]
+    readings, silent = [], False
+    for state in observation.tiers.values():
+        reading = state.reading
+        if isinstance(reading, TierReading) and reading.age_s <= AGE_S_MAX:
+            readings.append(reading)
+        elif state.ready > 0:
+            silent = True
     gateway = observation.gateway
+    if not readings and gateway is None:
+        return None
+    flying = None if silent else _in_flight(readings)
+    rates = _arrivals_rps(readings, growth_rps=_growth_rps(flying, in_flight_before, elapsed_s))
     if not rates and gateway is None:
         return None
-    seen = sum(rates)
     prompt, output, finished = _shape(readings)
+    queued, window = (0.0, 0.0) if gateway is None else (gateway.queued, 0.0)
+    for reading in readings:
+        queued += reading.waiting or 0.0
+        window = max(window, reading.window_s)
     return DemandSample(
-        arrival_rps=seen if gateway is None else max(seen, gateway.arrival_rps),
+        arrival_rps=sum(rates) if gateway is None else max(sum(rates), gateway.arrival_rps),
         prompt_tokens=prompt,
         output_tokens=output,
-        queued=sum(r.waiting or 0.0 for r in readings) + (gateway.queued if gateway is not None else 0.0),
-        window_s=max((r.window_s for r in readings), default=WINDOW_S),
+        queued=queued,
+        in_flight=flying,
+        window_s=window or WINDOW_S,
         finished=finished,
-        partial=(silent or len(rates) < len(readings)) and gateway is None,
+        partial=gateway is None and (silent or len(rates) < len(readings)),
     )
 
 
-def in_flight(observation: DeploymentObservation) -> float | None:
-    """Requests running or waiting over all tiers; None where a ready tier does not say."""
+def _in_flight(readings: list[TierReading]) -> float | None:
+    """Requests running or waiting; None where a tier does not say."""
     total = 0.0
-    for state in observation.tiers.values():
-        reading = _usable(state)
-        if reading is not None and reading.running is not None and reading.waiting is not None:
-            total += reading.running + reading.waiting
-        elif reading is not None or _is_silent(state):
+    for reading in readings:
+        if reading.running is None or reading.waiting is None:
             return None
+        total += reading.running + reading.waiting
     return total
-
-
-def _usable(state: TierState) -> TierReading | None:
-    reading = state.reading
-    if isinstance(reading, TierReading) and reading.age_s <= AGE_S_MAX:
-        return reading
-    return None
-
-
-def _is_silent(state: TierState) -> bool:
-    return state.ready > 0 and _usable(state) is None
 
 
 def _growth_rps(now: float | None, before: float | None, elapsed_s: float | None) -> float:
@@ -81,15 +77,18 @@ def _growth_rps(now: float | None, before: float | None, elapsed_s: float | None
     return (now - before) / elapsed_s
 
 
-def _arrivals_rps(reading: TierReading, *, growth_rps: float) -> float | None:
-    if reading.arrival_rps is not None:
-        return reading.arrival_rps + (reading.rejection_rps or 0.0)
-    if reading.completion_rps is not None:
-        return max(reading.completion_rps + growth_rps, 0.0) + (reading.rejection_rps or 0.0)
-    return None
+def _arrivals_rps(readings: list[TierReading], *, growth_rps: float) -> list[float]:
+    """Arrivals and rejections of each tier that tells; those that count only
+    completions share the growth of what is in flight."""
+    counting = [r for r in readings if r.arrival_rps is None and r.completion_rps is not None]
+    rates = [r.arrival_rps + (r.rejection_rps or 0.0) for r in readings if r.arrival_rps is not None]
+    for reading in counting:
+        served = (reading.completion_rps or 0.0) + growth_rps / len(counting)
+        rates.append(max(served, 0.0) + (reading.rejection_rps or 0.0))
+    return rates
 
 
-def _shape(readings: Iterable[TierReading]) -> tuple[float | None, float | None, float]:
+def _shape(readings: list[TierReading]) -> tuple[float | None, float | None, float]:
     """Mean prompt and output tokens over tiers, by requests finished, and how many finished."""
     prompts = outputs = finished = 0.0
     for r in readings:

@@ -22,7 +22,7 @@ VARIATION_MIN, VARIATION_MAX = 0.1, 4.0
 _NOTHING = (0.0,) * len(LEVELS)
 
 
-def expect(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
+def expected_demand(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
     """Demand at each horizon; see `forecast.predict`."""
     shape, seen_s = memory.shape, memory.time_s
     idle = 0.0 if seen_s is None or memory.idle_since_s is None else seen_s - memory.idle_since_s
@@ -43,30 +43,34 @@ def expect(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: flo
 def _horizons(memory: ForecastMemory, horizons_s: tuple[float, ...], time_s: float) -> tuple[HorizonForecast, ...]:
     if memory.time_s is None:
         return tuple(HorizonForecast(horizon_s=h, levels=LEVELS, rates_rps=_NOTHING) for h in horizons_s)
-    known: dict[int, tuple[float, ...]] = {}
     queue_floor = memory.queued / DRAIN_S
     floor = max(queue_floor, memory.levels.last)
     found = []
     for horizon in horizons_s:
-        index, share = _place(horizon)
-        for i in (index, index + 1):
-            if i not in known:
-                known[i] = _rates(memory, i, time_s)
-        rates = [low + (high - low) * share for low, high in zip(known[index], known[index + 1], strict=True)]
-        for i, rate in enumerate(rates):
-            least = queue_floor if i < FLOOR_INDEX else floor
-            if rate < least:
-                rates[i] = least
+        rates = _rates(memory, horizon, time_s)
+        _raise(rates, queue_floor, floor)
         found.append(HorizonForecast(horizon_s=horizon, levels=LEVELS, rates_rps=tuple(rates)))
     return tuple(found)
 
 
-def _rates(memory: ForecastMemory, index: int, time_s: float) -> tuple[float, ...]:
-    """Load at each of `LEVELS` at the horizon of one record."""
-    record, small = memory.tracks[index], small_rps(memory.usual_rps)
-    factor = season_factor(memory.season, time_s=time_s, horizon_s=HORIZONS_S[index])
-    base = mixed(record.form, memory.levels, factor) + small
-    return tuple([base * f - small for f in record.factors])
+def _rates(memory: ForecastMemory, horizon_s: float, time_s: float) -> list[float]:
+    """Load at each of `LEVELS`: the mix of the two records next to the horizon, times their errors."""
+    index, share = _place(horizon_s)
+    low, high = memory.tracks[index], memory.tracks[index + 1]
+    factor = season_factor(memory.season, time_s=time_s, horizon_s=horizon_s)
+    left, small = mixed(low.form, memory.levels, factor), small_rps(memory.usual_rps)
+    base = left + (mixed(high.form, memory.levels, factor) - left) * share + small
+    return [base * (f + (g - f) * share) - small for f, g in zip(low.factors, high.factors, strict=True)]
+
+
+def _raise(rates: list[float], queue_floor: float, floor: float) -> None:
+    """Lift the rising rates to what is waiting, and from `FLOOR_INDEX` on to the load of now."""
+    if rates[0] < queue_floor:
+        rates[:] = [max(rate, queue_floor) for rate in rates]
+    index = FLOOR_INDEX
+    while index < len(rates) and rates[index] < floor:
+        rates[index] = floor
+        index += 1
 
 
 @lru_cache(maxsize=4096)

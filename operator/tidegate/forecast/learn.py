@@ -20,14 +20,13 @@ SHAPE_S = 900.0
 SPREAD_S = 3_600.0
 
 
-def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float, in_flight: float | None) -> ForecastMemory:
+def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> ForecastMemory:
     """
     The memory after one more sample.
 
     Args:
         sample: Not partial.
         time_s: Later than the memory's time.
-        in_flight: Running and waiting requests; None: not known.
     """
     rate, before = sample.arrival_rps, memory.time_s
     if before is None:
@@ -50,7 +49,7 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float, in_
         levels=levels,
         usual_rps=usual,
         queued=sample.queued,
-        in_flight=in_flight,
+        in_flight=sample.in_flight,
         idle_since_s=_idle_since(memory, sample, time_s),
         shape=_shape(memory, sample, elapsed),
         season=season,

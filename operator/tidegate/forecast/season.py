@@ -101,12 +101,16 @@ class Season:
 
     def usual_rps(self, time_s: float) -> float:
         """Usual load at a time from half an hour ago to an hour ahead of the slot in progress; < 0: unknown."""
-        place = time_s / SLOT_S - 0.5 - self.slot + 1
-        index = 0 if place < 0 else min(int(place), 2)
+        place = time_s / SLOT_S - self.slot + 0.5
+        if place < 0.0:
+            return self.around[0]
+        if place >= 3.0:
+            return self.around[3]
+        index = int(place)
         left, right = self.around[index], self.around[index + 1]
-        if left < 0 or right < 0:
+        if left < 0.0 or right < 0.0:
             return UNKNOWN
-        return left + (right - left) * min(max(place - index, 0.0), 1.0)
+        return left + (right - left) * (place - index)
 
 
 def neighbours(daily: tuple[int, ...], weekly: tuple[int, ...], slot: int) -> tuple[float, float, float, float]:

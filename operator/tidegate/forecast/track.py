@@ -4,10 +4,10 @@ One horizon's record: what was expected, how wrong it was, and so which experts 
 Every so often a forecast is written down; when its time comes it is compared with the load then seen. So the record
 is of real errors at that very horizon, not of a model's assumption about them.
 
-    x = log((seen + s) / (expected + s))        s: a small share of the usual load, so that a burst out of silence counts
+    x = log((seen + s) / (expected + s))
     z = x / scale,   scale = sqrt(recent mean of |x| / 0.1)
 
-The histogram holds z. Half way between x itself (which forgets nothing, but is as wide in calm as in storms) and x over
+s is a small share of the usual load, so that a burst out of silence counts. The histogram holds z. Half way between x itself (which forgets nothing, but is as wide in calm as in storms) and x over
 its recent size (which forgets the storms): the tails stay, the middle follows the weather.
 """
 
@@ -16,13 +16,15 @@ from dataclasses import dataclass
 
 from tidegate.forecast import codes
 from tidegate.forecast.experts import EXPERTS, Levels, Mix, forecasts, mix, mixed, reach, weights
-from tidegate.forecast.sketch import Sketch, add, prior, quantiles
+from tidegate.forecast.sketch import SAMPLE_WEIGHT, Sketch, add, prior, quantiles
 
 # Horizons with a record of their own, s; those between are mixed from their neighbours.
 HORIZONS_S = (15.0, 60.0, 150.0, 360.0, 900.0)
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-# Seconds between two forecasts of a record: often enough for a thousand errors a day at the short horizons.
-INTERVALS_S = (90.0, 90.0, 90.0, 90.0, 225.0)
+# Seconds between two forecasts of a record: at first as often as may be, later 500 errors a day are enough.
+INTERVALS_S = (60.0, 60.0, 60.0, 90.0, 225.0)
+INTERVAL_LATER_S = 180.0
+LATER = 300 * SAMPLE_WEIGHT
 # Forecasts under way at once; the oldest is dropped where ticks come too late.
 PENDING_MAX = 6
 # A forecast compared later than this share of its horizon (or this many seconds) is not compared at all.
@@ -30,14 +32,14 @@ LATE_SHARE, LATE_S = 0.25, 30.0
 # Prior errors: Laplace of this scale and four times it, worth four samples. The same at each horizon.
 PRIOR_SPREAD = 0.1
 PRIOR_SAMPLES = 4.0
-# Mean absolute errors are kept in steps of 1/8000 up to 8; a new one moves the mean by a fiftieth.
+# Mean absolute errors are kept in steps of 1/8000 up to 8; a new one moves the mean by 3 %.
 LOSS_STEPS = 8_000.0
 LOSS_CAP = 65_535
-LOSS_GAIN = 0.02
+LOSS_GAIN = 0.03
 LOSS_PRIOR = 800
 # Below 1 % nothing is gained by being surer.
 SCALE_UNIT, SCALE_LOSS_MIN = 0.1, 0.01
-_REACHES = tuple(reach(horizon) for horizon in HORIZONS_S)
+_CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Track:
         sketch: Errors z of the mix.
         form: The mix as a linear form; follows from `losses`.
         factors: `exp(x)` at each of `LEVELS`; follows from `losses` and `sketch`.
+        interval_s: Seconds between two forecasts; follows from `sketch`.
     """
 
     index: int
@@ -70,13 +73,14 @@ class Track:
     sketch: Sketch
     form: Mix
     factors: tuple[float, ...]
+    interval_s: float
 
     def is_due(self, time_s: float) -> bool:
         """True where a forecast's time has come, or a new one should be written down."""
         pending = self.pending
         if pending and time_s >= pending[0].made_s + HORIZONS_S[self.index]:
             return True
-        return time_s >= self.written_s + INTERVALS_S[self.index]
+        return time_s >= self.written_s + self.interval_s
 
     def compared(self, *, time_s: float, seen_rps: float, small_rps: float) -> "Track":
         """The record after the forecasts whose time has come were compared with the load seen now."""
@@ -96,9 +100,9 @@ class Track:
 
     def written(self, *, time_s: float, levels: Levels, factor: float) -> "Track":
         """The record with a new forecast written down, where one is due."""
-        if time_s < self.written_s + INTERVALS_S[self.index]:
+        if time_s < self.written_s + self.interval_s:
             return self
-        each = forecasts(levels, _REACHES[self.index], factor)
+        each = forecasts(levels, carry=_CARRIES[self.index], factor=factor)
         expected = [codes.encode(value) for value in each]
         expected.append(codes.encode(mixed(self.form, levels, factor)))
         entry = Pending(int(time_s), tuple(expected))
@@ -113,6 +117,7 @@ class Track:
             sketch=self.sketch,
             form=self.form,
             factors=self.factors,
+            interval_s=self.interval_s,
         )
 
 
@@ -127,8 +132,9 @@ def track(
         pending=pending,
         losses=losses,
         sketch=sketch,
-        form=mix(weights([loss / LOSS_STEPS for loss in losses[:-1]]), _REACHES[index]),
+        form=mix(weights([loss / LOSS_STEPS for loss in losses[:-1]]), carry=_CARRIES[index]),
         factors=tuple([math.exp(z * scale) for z in quantiles(sketch, LEVELS)]),
+        interval_s=INTERVALS_S[index] if sum(sketch) < LATER else max(INTERVALS_S[index], INTERVAL_LATER_S),
     )
 
 
