@@ -29,7 +29,7 @@ async def install_crds(server: aiohttp.ClientSession) -> None:
 async def _until_served(server: aiohttp.ClientSession, path: str) -> None:
     for _ in range(100):
         async with server.get(path) as answer:
-            conditions = (await answer.json()).get("status", {}).get("conditions", [])
+            conditions = (await answer.json()).get("status", {}).get("conditions") or []
         if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
             return
         await asyncio.sleep(0.1)

@@ -442,7 +442,7 @@ TABLE = [
         base=ACCELERATOR,
     ),
     bad("a price is negative", {"spec.pricePerHour": "-3"}, "spec.pricePerHour", "should match", base=ACCELERATOR),
-    bad("a currency is a sign", {"spec.currency": "$"}, "spec.currency", "should match", base=ACCELERATOR),
+    bad("a currency is in small letters", {"spec.currency": "usd"}, "spec.currency", "should match", base=ACCELERATOR),
     bad(
         "a capacity is negative", {"spec.capacity": -1}, "spec.capacity", "greater than or equal to 0", base=ACCELERATOR
     ),

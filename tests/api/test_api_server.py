@@ -49,7 +49,7 @@ async def test_a_bad_manifest_is_refused_with_the_right_words(server: aiohttp.Cl
 @pytest.mark.parametrize("text", [GOOD, MINIMAL, ACCELERATOR], ids=["everything", "the least", "an accelerator"])
 async def test_a_good_manifest_is_accepted(server: aiohttp.ClientSession, text: str) -> None:
     status, answer = await create(server, yaml.safe_load(text), dryRun="All")
-    assert status == 201, answer
+    assert status == 201, answer["message"]
 
 
 async def test_defaults_are_filled_in_by_the_server(server: aiohttp.ClientSession) -> None:

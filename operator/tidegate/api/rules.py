@@ -62,7 +62,7 @@ SPEC_RULES = (
         field="replicas",
     ),
     Rule(
-        cel="self.schedules.all(s, (has(s.minReplicas) ? s.minReplicas : self.minReplicas) <= "
+        cel="!has(self.schedules) || self.schedules.all(s, (has(s.minReplicas) ? s.minReplicas : self.minReplicas) <= "
         "(has(s.maxReplicas) ? s.maxReplicas : self.maxReplicas))",
         message="while a schedule holds, minReplicas must be at most maxReplicas; set both in the schedule",
         holds=lambda spec: all(_schedule_fits(spec, s) for s in spec.schedules),
