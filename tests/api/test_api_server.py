@@ -1,6 +1,5 @@
 """The CRDs on a real API server: accepted, and refusing what they must with the right words."""
 
-import copy
 from collections.abc import AsyncIterator
 from typing import Any
 

@@ -177,7 +177,7 @@ class InferenceDeploymentSpec(ApiModel):
     scale_down: Annotated[ScaleDown, Field(description="How careful a scale-down is.")] = ScaleDown()
     schedules: Annotated[
         list[Schedule],
-        Field(max_length=16, description="Bounds by time of day. Where two hold at once, the wider promise wins."),
+        Field(max_length=16, description="Bounds by time of day; of several that hold at once the strictest counts."),
         ListMap(key="name"),
     ] = Field(default_factory=list)
     tiers: Annotated[

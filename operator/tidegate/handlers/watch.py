@@ -1,0 +1,110 @@
+"""
+The kopf handlers and settings.
+
+Only `on.event` is used: it writes nothing to an object. An index is quadratic at start, timers and deletion handlers
+put a finalizer on every object, and change handlers an annotation (measured with kopf 1.45).
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import kopf
+
+from tidegate.domain.key import Key
+from tidegate.handlers.parse import Parser
+from tidegate.ports import ACCELERATORS, DEPLOYMENTS, GROUP, VERSION, Inventory
+
+Raw = Mapping[str, Any]
+Login = Callable[..., kopf.ConnectionInfo | None]
+
+
+def _any(labels: Mapping[str, str]) -> bool:
+    return True
+
+
+def make_registry(
+    inventory: Inventory, *, login: Login | None = None, wants: Callable[[Mapping[str, str]], bool] = _any
+) -> kopf.OperatorRegistry:
+    """
+    Handlers that keep an inventory right.
+
+    Args:
+        inventory: Where the resources go.
+        login: How kopf reaches the API server; the usual ways (the pod's own account, kubeconfig) unless told.
+        wants: Which InferenceDeployments are ours, by their labels; one that stops being ours is dropped.
+    """
+    registry = kopf.OperatorRegistry()
+    parser = Parser()
+
+    def deployment(event: Raw, **_: Any) -> None:
+        raw = event["object"]
+        meta = raw["metadata"]
+        if _is_gone(event) or not wants(meta.get("labels") or {}):
+            parser.forget(meta["uid"])
+            inventory.drop_deployment(Key(meta["namespace"], meta["name"]), meta["uid"])
+        else:
+            inventory.put_deployment(parser.deployment(raw))
+
+    def accelerator(event: Raw, **_: Any) -> None:
+        raw = event["object"]
+        meta = raw["metadata"]
+        if _is_gone(event):
+            parser.forget(meta["uid"])
+            inventory.drop_accelerator(meta["name"], meta["uid"])
+        else:
+            inventory.put_accelerator(parser.accelerator(raw))
+
+    kopf.on.event(GROUP, VERSION, DEPLOYMENTS, registry=registry)(_on_loop(deployment))
+    kopf.on.event(GROUP, VERSION, ACCELERATORS, registry=registry)(_on_loop(accelerator))
+    for way in (login,) if login else (kopf.login_with_service_account, kopf.login_with_kubeconfig):
+        kopf.on.login(registry=registry)(way)
+    return registry
+
+
+def make_settings() -> kopf.OperatorSettings:
+    """kopf as a quiet watcher: no events, no peering, no annotation, and connections that are never half dead."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.watching.chunk_size = 500
+    settings.watching.server_timeout = 290
+    settings.watching.client_timeout = 300
+    settings.watching.connect_timeout = 5
+    settings.networking.request_timeout = 20
+    settings.networking.error_backoffs = (1, 2, 4)
+    settings.process.ultimate_exiting_timeout = 20
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else one line per object and relist
+    return settings
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps no copy of the last spec: kopf would compute a difference for each event that nobody reads."""
+
+    def build(self, **_: Any) -> Any:
+        """An empty essence."""
+        return {}
+
+    def fetch(self, **_: Any) -> Any:
+        """Nothing was stored."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Stores nothing."""
+
+
+def _is_gone(event: Raw) -> bool:
+    """Deleted, or on its way: what it owns must not be made again while it is collected."""
+    return event["type"] == "DELETED" or bool(event["object"]["metadata"].get("deletionTimestamp"))
+
+
+def _on_loop(handler: Callable[..., None]) -> Callable[..., Any]:
+    """The handler as a coroutine: a plain function would run in a thread."""
+
+    async def run(**arguments: Any) -> None:
+        handler(**arguments)
+
+    run.__name__ = handler.__name__
+    return run
