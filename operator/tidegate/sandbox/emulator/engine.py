@@ -68,6 +68,10 @@ class Lag:
         self.total_s += lag_s
         self.worst_s = max(self.worst_s, lag_s)
 
+    def figures(self) -> dict[str, float]:
+        """The same as plain values."""
+        return {"steps": self.steps, "steps_late": self.late, "lag_total_s": self.total_s, "lag_worst_s": self.worst_s}
+
 
 class Engine:
     """
@@ -79,6 +83,7 @@ class Engine:
         pool: Its KV cache.
         metrics: Where it books what it does.
         fault: How it fails.
+        lag: Where it books how late it is; servers of one node may share it.
         died: Called with an exit code when a fault kills it.
     """
 
@@ -90,9 +95,10 @@ class Engine:
         pool: BlockPool,
         metrics: EngineMetrics,
         fault: Fault,
+        lag: Lag,
         died: Callable[[int], None],
     ) -> None:
-        self.law, self.metrics, self.lag = law, metrics, Lag()
+        self.law, self.metrics, self.lag = law, metrics, lag
         self.scheduler = Scheduler(limits=limits, pool=pool)
         self.busy_s = 0.0
         self._fault, self._died = fault, died

@@ -17,7 +17,7 @@ from tidegate.errors import SpecError
 from tidegate.sandbox.emulator.args import Options
 from tidegate.sandbox.emulator.blocks import BlockPool
 from tidegate.sandbox.emulator.cache_info import cache_info
-from tidegate.sandbox.emulator.engine import Engine
+from tidegate.sandbox.emulator.engine import Engine, Lag
 from tidegate.sandbox.emulator.faults import Fault, FaultKind
 from tidegate.sandbox.emulator.http_metrics import HttpMetrics
 from tidegate.sandbox.emulator.metrics import EngineMetrics
@@ -36,12 +36,13 @@ DEAD_LINGER_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSpec:
-    """What runs where: vLLM's options, the law of the hardware, where to listen, and how it fails."""
+    """What runs where: vLLM's options, the law of the hardware, where to listen, how it fails, who books its lag."""
 
     options: Options
     law: PerformanceLaw
     address: str
     fault: Fault = field(default_factory=Fault)
+    lag: Lag = field(default_factory=Lag)
 
 
 class EmulatedServer:
@@ -80,6 +81,7 @@ class EmulatedServer:
             pool=BlockPool(blocks=blocks, caching=options.prefix_caching),
             metrics=self.metrics,
             fault=spec.fault,
+            lag=spec.lag,
             died=self._engine_died,
         )
         self.draining = self.dead = False
@@ -117,15 +119,11 @@ class EmulatedServer:
 
     def describe(self) -> dict[str, float]:
         """What it has in hand, and how far it kept up with its own law; see `engine.Lag`."""
-        lag = self.engine.lag
         return {
             "unfinished": self.engine.unfinished,
             "running": len(self.engine.scheduler.running),
             "busy_s": self.engine.busy_s,
-            "steps": lag.steps,
-            "steps_late": lag.late,
-            "lag_total_s": lag.total_s,
-            "lag_worst_s": lag.worst_s,
+            **self.engine.lag.figures(),
         }
 
     def _engine_died(self, code: int) -> None:

@@ -1,0 +1,177 @@
+"""
+Containers as processes: an emulated vLLM server, or one that only waits.
+
+In:    a container of a pod spec and where it runs.
+Out:   a `Process`: it starts, it can be asked or forced to stop, and it ends with an exit code.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tidegate.sandbox.emulator.args import Options, parse
+from tidegate.sandbox.emulator.engine import Lag
+from tidegate.sandbox.emulator.faults import FAULT_VARIABLE, Fault
+from tidegate.sandbox.emulator.server import EmulatedServer, ServerSpec
+from tidegate.sandbox.kube import Object
+from tidegate.sandbox.kubelet.addresses import listening
+from tidegate.sandbox.kubelet.hardware import Hardware, drawn, hardware_of
+from tidegate.sandbox.kubelet.machines import GPU_RESOURCE
+
+log = logging.getLogger(__name__)
+
+TERMINATED, KILLED = 143, 137
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """
+    Where a container runs.
+
+    Args:
+        address: The pod's reported address.
+        pod: Name of the pod; start-up times are drawn from it.
+        product: Product label of the node.
+        pace: How much faster than life start-ups pass.
+        seed: Of the whole sandbox.
+        lag: Where its servers book how late they are.
+    """
+
+    address: str
+    pod: str
+    product: str
+    pace: float
+    seed: int
+    lag: Lag
+
+
+class Process(Protocol):
+    """A running container."""
+
+    exited: "asyncio.Future[int]"
+
+    @property
+    def serving(self) -> bool:
+        """Whether its port answers."""
+
+    async def terminate(self) -> None:
+        """SIGTERM; returns at once."""
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+
+
+def is_vllm(container: Object) -> bool:
+    """Whether a container is a vLLM server: by its image, or by how it is started."""
+    words = [*(container.get("command") or []), *(container.get("args") or [])]
+    named = "vllm" in str(container.get("image", "")).lower()
+    return named or any("vllm" in word for word in words[:4])
+
+
+def environment(container: Object) -> dict[str, str]:
+    """Plain values of a container's environment; references to other objects are left out."""
+    return {entry["name"]: str(entry["value"]) for entry in container.get("env") or [] if "value" in entry}
+
+
+def gpus_of(container: Object) -> int:
+    """Accelerators a container asks for."""
+    resources = container.get("resources") or {}
+    limits = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
+    return int(limits.get(GPU_RESOURCE, 0))
+
+
+class WaitingProcess:
+    """A container that is not vLLM: it runs until it is told to stop."""
+
+    def __init__(self) -> None:
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def serving(self) -> bool:
+        """It has no port; probes find what they expect."""
+        return True
+
+    async def terminate(self) -> None:
+        """Ends at once."""
+        self._end(TERMINATED)
+
+    async def kill(self) -> None:
+        """Ends at once."""
+        self._end(KILLED)
+
+    def _end(self, code: int) -> None:
+        if not self.exited.done():
+            self.exited.set_result(code)
+
+
+class VllmProcess:
+    """
+    A vLLM container: loads its weights, then serves.
+
+    Raises:
+        SpecError: vLLM would refuse the arguments, or the context does not fit into memory.
+    """
+
+    def __init__(self, container: Object, place: Place) -> None:
+        words = [*(container.get("command") or []), *(container.get("args") or [])]
+        env = environment(container)
+        options = parse(words, env)
+        self.hardware = _hardware(options, words, env, container, place)
+        fault = Fault.parse(env.get(FAULT_VARIABLE))
+        self.server = EmulatedServer(
+            ServerSpec(
+                options=options,
+                law=self.hardware.law,
+                address=listening(place.address),
+                fault=fault,
+                lag=place.lag,
+            )
+        )
+        self.exited = self.server.exited
+        self.serving = False
+        self._loading = asyncio.create_task(self._load(place))
+
+    async def terminate(self) -> None:
+        """SIGTERM: while it loads it ends at once, afterwards it drains."""
+        if self.serving:
+            await self.server.terminate()
+        else:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        self._loading.cancel()
+        await self.server.kill()
+
+    async def _load(self, place: Place) -> None:
+        await asyncio.sleep(drawn(self.hardware.startup_s, seed=place.seed, name=place.pod) / place.pace)
+        try:
+            await self.server.start()
+        except OSError:
+            log.exception("%s cannot listen", place.pod)
+            await self.server.kill()
+        else:
+            self.serving = True
+
+
+def _hardware(options: Options, words: list[str], env: Mapping[str, str], container: Object, place: Place) -> Hardware:
+    return hardware_of(
+        options, arguments=words, env=env, product=place.product, gpus=gpus_of(container), seed=place.seed
+    )
+
+
+def start(container: Object, place: Place) -> VllmProcess | WaitingProcess:
+    """Start a container of a pod."""
+    return VllmProcess(container, place) if is_vllm(container) else WaitingProcess()
+
+
+def pull_s(container: Object, place: Place) -> float:
+    """How long its image takes on a node that does not have it, at the sandbox's pace; 0 for what is not vLLM."""
+    if not is_vllm(container):
+        return 0.0
+    words = [*(container.get("command") or []), *(container.get("args") or [])]
+    env = environment(container)
+    hardware = _hardware(parse(words, env), words, env, container, place)
+    return drawn(hardware.pull_s, seed=place.seed, name=f"{place.pod}/pull") / place.pace
