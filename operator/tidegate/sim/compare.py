@@ -106,7 +106,8 @@ class _Bench:
     def _fluid(self) -> Result:
         usd = sum(fluid_usd(self.scenario, s) for s in self.scenario.services)
         tokens = sum(
-            float(s.traffic.window(start_s=0, end_s=self.scenario.duration_s).output_tokens.sum()) * s.spec.slo.attainment
+            float(s.traffic.window(start_s=0, end_s=self.scenario.duration_s).output_tokens.sum())
+            * s.spec.slo.attainment
             for s in self.scenario.services
         )
         bound = Score(

@@ -70,9 +70,7 @@ def generate(rates: Rates, lengths: Lengths, *, variation: float = 1.2, seed: in
     )
 
 
-def _lognormal(
-    dice: np.random.Generator, mean: float, variation: float, count: int, longest: int
-) -> NDArray[np.int64]:
+def _lognormal(dice: np.random.Generator, mean: float, variation: float, count: int, longest: int) -> NDArray[np.int64]:
     squared = np.log1p(variation**2)
     draws = dice.lognormal(np.log(mean) - squared / 2, np.sqrt(squared), count)
     return np.clip(draws, 1, longest).astype(np.int64)
@@ -161,7 +159,9 @@ def parse(text: str, *, seed: int) -> Trace:
     """
     name, *rest = text.split(":")
     if name not in SHAPES:
-        raise SpecError(field="--trace", value=name, allowed=f"a file, or one of {', '.join(SHAPES)} as SHAPE:RPS:HOURS")
+        raise SpecError(
+            field="--trace", value=name, allowed=f"a file, or one of {', '.join(SHAPES)} as SHAPE:RPS:HOURS"
+        )
     kind = rest[2] if len(rest) > 2 else "chat"
     if kind not in LENGTHS:
         raise SpecError(field="--trace", value=kind, allowed=f"lengths {', '.join(LENGTHS)}")

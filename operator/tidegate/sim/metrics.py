@@ -171,7 +171,9 @@ class Scraper:
 
     def _flows(self, series: list[deque[Sample]], rates: list[Sample], idle_w: float) -> dict[str, object]:
         total: Floats = np.sum([r.counters for r in rates], axis=0)
-        ttft, gap, request_gap = (np.sum([getattr(r, n) for r in rates], axis=0) for n in ("ttft", "gap", "request_gap"))
+        ttft, gap, request_gap = (
+            np.sum([getattr(r, n) for r in rates], axis=0) for n in ("ttft", "gap", "request_gap")
+        )
         growth = sum((s[-1].waiting - s[0].waiting) / self.window_s for s in series)
         done, firsts, gaps = total[COMPLETED], ttft.sum(), gap.sum()
         prompts, busy = total[PROMPT_TOKENS] + total[HIT_TOKENS], total[BUSY_S] / len(rates)
@@ -202,7 +204,7 @@ class Scraper:
         each = span / (len(series) - 1)
         start_gap = first.time_s - (self.world.time_s - self.window_s)
         end_gap = self.world.time_s - last.time_s
-        # Prometheus stretches to the window's edge unless the edge is further than 1.1 intervals away, then by half one.
+        # Prometheus stretches to the window's edge; where that is further than 1.1 intervals away, by half an interval.
         reach = span + sum(g if g < 1.1 * each else each / 2 for g in (start_gap, end_gap))
         scale = reach / span / self.window_s
         return Sample(

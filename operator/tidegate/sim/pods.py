@@ -9,6 +9,7 @@ Rules: all chance comes from one seeded generator.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import pairwise
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class Market:
         for fault in self._of(Trouble.PRICE_CHANGE, pod.accelerator):
             edges |= {e for e in (fault.start_s, fault.end_s) if low < e < high}
         steps = sorted(edges)
-        spans = zip(steps, steps[1:], strict=False)
+        spans = pairwise(steps)
         return sum(self.price_usd(pod.accelerator, a) * (b - a) for a, b in spans) * pod.accelerators / SECONDS_PER_HOUR
 
     def _of(self, trouble: Trouble, name: str) -> list[Fault]:

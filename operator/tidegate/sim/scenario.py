@@ -37,7 +37,7 @@ class TierTruth:
     """What a tier really is; the policies see only what it does."""
 
     server: Server
-    startup: Startup = Startup()
+    startup: Startup = field(default_factory=Startup)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,8 @@ def good(requests: Requests, service: Service, rows: NDArray[np.bool_]) -> NDArr
     slo = service.spec.slo
     gaps = (requests.finish_s - requests.first_s) / np.maximum(requests.output - 1, 1)
     inside = (requests.first_s - requests.arrival_s <= slo.ttft_s) & (gaps <= slo.itl_s)
-    return rows & (requests.life == FINISHED) & inside
+    met: NDArray[np.bool_] = rows & (requests.life == FINISHED) & inside
+    return met
 
 
 def _part(requests: Requests, index: int, service: Service, run: Run, usd: float) -> Part:

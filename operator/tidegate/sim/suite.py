@@ -92,7 +92,9 @@ def diurnal(seed: int) -> Scenario:
 
 def burst(seed: int) -> Scenario:
     """Load jumps to four times its floor within seconds, for minutes, at random."""
-    one = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95), tiers("nvidia-h100", {"bf16": 2, "fp8": 1}))
+    one = spec(
+        "chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95), tiers("nvidia-h100", {"bf16": 2, "fp8": 1})
+    )
     rates = make.bursty(rps=4, duration_s=2 * HOUR, seed=seed)
     traffic = make.generate(rates, make.CHAT, seed=seed, name="burst")
     return scenario("burst-x4", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed)
@@ -101,7 +103,9 @@ def burst(seed: int) -> Scenario:
 def ramp(seed: int) -> Scenario:
     """2 to 10 and back to 1 requests/s of 4,000-token prompts: the shape llm-d publishes for its SLO-aware rule."""
     lengths = Lengths(prompt=4000, output=250, prompt_variation=0.05, output_variation=0.2)
-    one = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.100, attainment=0.95), tiers("nvidia-h100", {"bf16": 2, "fp8": 2}))
+    one = spec(
+        "chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.100, attainment=0.95), tiers("nvidia-h100", {"bf16": 2, "fp8": 2})
+    )
     rates = make.ramp(levels=(2, 2, 6, 10, 10, 6, 2, 1, 1), duration_s=HOUR)
     traffic = make.generate(rates, lengths, variation=1.0, seed=seed, name="ramp")
     return scenario("ramp", (service(one, traffic, {"bf16": 3}),), hours=1, seed=seed)
@@ -121,14 +125,18 @@ def on_off(seed: int) -> Scenario:
 def prefill_heavy(seed: int) -> Scenario:
     """Long documents, short answers: weight-only tiers lose, fp8 wins and takes half the GPUs."""
     one = spec("docs", LLAMA_70B, Slo(ttft_s=4.0, itl_s=0.150), tiers("nvidia-h100", {"bf16": 4, "fp8": 2, "int4": 2}))
-    traffic = make.generate(make.diurnal(rps=2.0, duration_s=2 * HOUR, period_s=2 * HOUR), make.DOCUMENTS, seed=seed, name="docs")
+    traffic = make.generate(
+        make.diurnal(rps=2.0, duration_s=2 * HOUR, period_s=2 * HOUR), make.DOCUMENTS, seed=seed, name="docs"
+    )
     return scenario("prefill-heavy", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed)
 
 
 def decode_heavy(seed: int) -> Scenario:
     """Short questions, long reasoning, on GPUs without fp8."""
     one = spec("reason", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.030), tiers("nvidia-a100", {"bf16": 1, "int4": 1}))
-    traffic = make.generate(make.diurnal(rps=4.0, duration_s=2 * HOUR, period_s=2 * HOUR), make.REASONING, seed=seed, name="reason")
+    traffic = make.generate(
+        make.diurnal(rps=4.0, duration_s=2 * HOUR, period_s=2 * HOUR), make.REASONING, seed=seed, name="reason"
+    )
     return scenario("decode-heavy", (service(one, traffic, {"bf16": 4}),), hours=2, seed=seed)
 
 
@@ -148,7 +156,9 @@ def budget_bound(seed: int) -> Scenario:
         tiers("nvidia-h100", {"bf16": 4, "fp8": 2, "int4": 2}), cost=Cost(budget_usd_per_hour=30.0),
         quality=Quality(minimum=0.9, average_minimum=0.99),
     )  # fmt: skip
-    traffic = make.generate(make.diurnal(rps=6, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="budget")
+    traffic = make.generate(
+        make.diurnal(rps=6, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="budget"
+    )
     return scenario("budget-bound", (service(one, traffic, {"bf16": 1}),), hours=2, seed=seed)
 
 
@@ -158,7 +168,9 @@ def quality_bound(seed: int) -> Scenario:
         "chat", LLAMA_70B, Slo(ttft_s=4.0, itl_s=0.060, attainment=0.95),
         tiers("nvidia-h100", {"bf16": 4, "int4": 2}), quality=Quality(minimum=0.9, average_minimum=0.985),
     )  # fmt: skip
-    traffic = make.generate(make.diurnal(rps=5, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="quality")
+    traffic = make.generate(
+        make.diurnal(rps=5, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="quality"
+    )
     return scenario("quality-bound", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed)
 
 
@@ -210,10 +222,16 @@ def wrong_prior(seed: int) -> Scenario:
 
 def spot(seed: int) -> Scenario:
     """A third of the GPUs is reclaimed at the peak with 30 s of notice, and comes back half an hour later."""
-    one = spec("chat", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.040, attainment=0.95), tiers("nvidia-h100", {"bf16": 1, "fp8": 1}))
-    traffic = make.generate(make.diurnal(rps=45, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="spot")
+    one = spec(
+        "chat", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.040, attainment=0.95), tiers("nvidia-h100", {"bf16": 1, "fp8": 1})
+    )
+    traffic = make.generate(
+        make.diurnal(rps=45, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="spot"
+    )
     fault = Fault(trouble=Trouble.SPOT_RECLAIM, start_s=HOUR, end_s=1.5 * HOUR, target="nvidia-h100", amount=3)
-    return scenario("spot-reclaim", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed, capacity=9, faults=(fault,))
+    return scenario(
+        "spot-reclaim", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed, capacity=9, faults=(fault,)
+    )
 
 
 SUITE: dict[str, Seeded] = {

@@ -87,15 +87,14 @@ def read(path: Path) -> Trace:
         SpecError: The file is absent, has other columns, or a line that is no request; it names line and value.
     """
     try:
-        opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
-        with opened as lines:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as lines:
             return _parse(csv.reader(lines), path)
     except OSError as fault:
         raise SpecError(field="--trace", value=str(path), allowed=f"a readable CSV file ({fault})") from fault
 
 
 def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defined]
-    header = next(rows, [])
+    header: list[str] = next(rows, [])
     if tuple(header[:3]) != COLUMNS:
         raise SpecError(field=f"{path.name}:1", value=",".join(header), allowed=f"the columns {','.join(COLUMNS)}")
     values: list[tuple[float, float, float]] = []

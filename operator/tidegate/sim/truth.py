@@ -5,7 +5,8 @@ A factor of 1 says that the priors are right. Anything else is what learning has
 slower than anybody was told.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from tidegate.domain.law import PerformanceLaw
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
@@ -26,7 +27,7 @@ class Twist:
 
     decode: float = 1.0
     prefill: float = 1.0
-    startup: Startup = Startup()
+    startup: Startup = field(default_factory=Startup)
 
 
 def truth_of(model: str, tier: TierSpec, accelerator: Accelerator | None, twist: Twist | None = None) -> TierTruth:
@@ -49,7 +50,7 @@ def truth_of(model: str, tier: TierSpec, accelerator: Accelerator | None, twist:
 
 
 def truths_of(
-    spec: DeploymentSpec, accelerators: dict[str, Accelerator], twists: dict[str, Twist] | None = None
+    spec: DeploymentSpec, accelerators: Mapping[str, Accelerator], twists: Mapping[str, Twist] | None = None
 ) -> dict[str, TierTruth]:
     """Truth of every tier of a deployment; a twist under the name of its tier, or under `*` for the others."""
     twists = twists or {}

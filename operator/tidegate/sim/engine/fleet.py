@@ -98,7 +98,7 @@ class Fleet:
         random_router: Route at random instead of to the replica with fewest outstanding requests.
     """
 
-    def __init__(  # noqa: PLR0913 - the joints of the simulation
+    def __init__(
         self,
         traffic: Sequence[Trace],
         servers: Sequence[Server],
@@ -180,9 +180,10 @@ class Fleet:
         arrived = int(state.front.arrived.sum())
         seen = sum(count[n] for n in ("at_gateway", "waiting", "running", "finished", "dropped"))
         assert arrived == seen, f"{arrived} arrived, {seen} accounted for"
-        held = sum(self.load(s) for s in np.flatnonzero(slots.life != FREE)) + int(state.front.waiting_count.sum())
+        alive = [int(s) for s in np.flatnonzero(slots.life != FREE)]
+        held = sum(self.load(s) for s in alive) + int(state.front.waiting_count.sum())
         assert held == count["at_gateway"] + count["waiting"] + count["running"], "queues and lives disagree"
-        for slot in np.flatnonzero(slots.life != FREE):
+        for slot in alive:
             present, stayed = slots.counters[slot, PRESENT_S], slots.counters[slot, STAYED_S]
             so_far = sum(slots.clock_s[slot] - state.requests.entered_s[row] for row in self.held(slot))
             assert abs(present - stayed - so_far) <= DUST * max(1.0, present), f"Little's law fails on slot {slot}"
@@ -202,9 +203,6 @@ class Fleet:
         ready = np.flatnonzero((slots.life == READY) & (slots.deployment == deployment))
         front.candidates[deployment, : len(ready)] = ready
         front.candidate_count[deployment] = len(ready)
-
-
-
 
 
 def _requests(traffic: Sequence[Trace]) -> Requests:

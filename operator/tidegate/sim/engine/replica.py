@@ -102,9 +102,9 @@ def jump(state: State, slot: int, until_s: float) -> bool:
 def steps_until(first: float, growth: float, span_s: float) -> int:
     """Fewest steps that fill the span when each takes `growth` longer than the one before."""
     if growth <= 1e-15:
-        return max(1, int(ceil(span_s / first)))
+        return max(1, ceil(span_s / first))
     lead = first / growth - 0.5
-    return max(1, int(ceil(sqrt(lead * lead + 2.0 * span_s / growth) - lead)))
+    return max(1, ceil(sqrt(lead * lead + 2.0 * span_s / growth) - lead))
 
 
 @compiled

@@ -79,9 +79,7 @@ def step_line(tiers: Tiers, tier: int, decodes: int, context: float) -> tuple[fl
 
 
 @compiled
-def step_s(
-    tiers: Tiers, tier: int, decodes: int, context: float, prompt_tokens: int, attention: float
-) -> float:
+def step_s(tiers: Tiers, tier: int, decodes: int, context: float, prompt_tokens: int, attention: float) -> float:
     """
     Time of any step, s.
 

@@ -89,9 +89,7 @@ class Clairvoyant:
                 wish[key, name] = int(ahead.max()) if len(ahead) else int(needs[-1])
         return Choice(replicas=others_at_zero(view, list(wish), wish))
 
-    def _plan(
-        self, known: Known, tiers: tuple[str, ...], load: float
-    ) -> dict[str, tuple[NDArray[np.int64], float]]:
+    def _plan(self, known: Known, tiers: tuple[str, ...], load: float) -> dict[str, tuple[NDArray[np.int64], float]]:
         mix = cheapest_mix(known, tiers, load)
         fleets = [mix(float(d)) for d in known.demand_rps]
         plan = {}
@@ -134,7 +132,9 @@ def cheapest_mix(known: Known, tiers: tuple[str, ...], load: float):  # type: ig
 
 def fluid_usd(scenario: Scenario, service: Service) -> float:
     """Money that no fleet can undercut: demand over the fluid rate of the cheapest allowed tier, fractions paid."""
-    rates = {t.name: fluid_rps(service.truths[t.name].server, service.traffic, service.spec.slo) for t in service.spec.tiers}
+    rates = {
+        t.name: fluid_rps(service.truths[t.name].server, service.traffic, service.spec.slo) for t in service.spec.tiers
+    }
     allowed = [t.name for t in service.spec.tiers if t.quality >= service.spec.quality.minimum and rates[t.name] > 0]
     if not allowed:
         return 0.0

@@ -44,9 +44,7 @@ class Tidegate:
         return Choice(replicas=replicas, reasons=reasons)
 
 
-def only(
-    policy: FleetPolicy, observation: FleetObservation, tier: str
-) -> tuple[FleetPolicy, FleetObservation]:
+def only(policy: FleetPolicy, observation: FleetObservation, tier: str) -> tuple[FleetPolicy, FleetObservation]:
     """The same fleet with one tier per deployment; a deployment without that tier keeps its first."""
     specs: dict[object, DeploymentSpec] = {}
     seen: dict[object, DeploymentObservation] = {}

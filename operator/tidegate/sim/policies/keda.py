@@ -106,5 +106,3 @@ def stress(reading: TierReading | None, ttft_s: float, itl_s: float) -> float:
     gaps = reading.request_itl or reading.itl
     itl = gaps.quantile(0.9) if gaps else None
     return max((ttft or 0.0) / ttft_s, (itl or 0.0) / itl_s)
-
-

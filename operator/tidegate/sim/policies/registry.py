@@ -51,3 +51,10 @@ def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
             yield partial(RIVALS[base], scenario, each)
     else:
         raise SpecError(field="--policy", value=name, allowed=f"one of {', '.join(names())}")
+
+
+def check(chosen: list[str], scenario: Scenario) -> None:
+    """A SpecError for the first name that cannot run on this scenario; before anything runs."""
+    for name in chosen:
+        if name not in BOUNDS:
+            list(makers(name, scenario))

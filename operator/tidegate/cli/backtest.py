@@ -1,0 +1,189 @@
+"""`tidegate backtest`: what a policy would have done, and what it would have cost."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tidegate.errors import SpecError, TidegateError
+from tidegate.units import SECONDS_PER_HOUR
+
+if TYPE_CHECKING:
+    from tidegate.domain.key import Key
+    from tidegate.sim.compare import Progress, Result
+    from tidegate.sim.scenario import Scenario
+    from tidegate.sim.traces import Trace
+
+TABLE_WIDTH = 120
+DEFAULT_POLICIES = "tidegate,static,slo-keda,clairvoyant"
+SUITE_POLICIES = "tidegate,static,slo-keda,keda-waiting,hpa-gpu,clairvoyant,fluid"
+
+
+@click.command("backtest")
+@click.option(
+    "-f", "--filename", "filenames", multiple=True, type=click.Path(path_type=Path, exists=True),
+    help="Manifests: a file or a folder (may be repeated).",
+)  # fmt: skip
+@click.option(
+    "--trace", "traces", multiple=True, metavar="[NAME=]FILE|SHAPE",
+    help="Traffic: CSV (arrival_s,input_tokens,output_tokens; .gz too) or SHAPE:RPS:HOURS[:LENGTHS], "
+    "e.g. diurnal:12:24:chat. With several deployments: NAME=... for each.",
+)  # fmt: skip
+@click.option("--policy", "policies", help=f"Comma-separated, NAME or NAME@TIER [default: {DEFAULT_POLICIES}].")
+@click.option("--seed", default=1, show_default=True, help="Same seed, same run.")
+@click.option("--truth", default=1.0, show_default=True, help="Real step times over those of the priors.")
+@click.option("--startup", "startup_s", default=120.0, show_default=True, help="Median start-up of a replica, s.")
+@click.option("--hours", type=float, help="Only the first hours of the traffic.")
+@click.option("--suite", is_flag=True, help="The fixed scenarios instead of a manifest.")
+@click.option("--scenario", "scenarios", multiple=True, help="Only this scenario of the suite (may be repeated).")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--list", "listing", is_flag=True, help="Name the policies, scenarios and traffic shapes there are.")
+def command(**options: Any) -> None:
+    """Replay traffic against a simulated fleet: what each policy would have done, and what it would have cost."""
+    try:
+        _backtest(Options(**options))
+    except TidegateError as fault:
+        raise click.ClickException(str(fault)) from fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line, as it was given."""
+
+    filenames: tuple[Path, ...]
+    traces: tuple[str, ...]
+    policies: str | None
+    seed: int
+    truth: float
+    startup_s: float
+    hours: float | None
+    suite: bool
+    scenarios: tuple[str, ...]
+    output: str
+    listing: bool
+
+
+def _backtest(options: Options) -> None:
+    if options.listing:
+        _list()
+        return
+    fixed = options.suite or bool(options.scenarios)
+    runs = _suite(options.scenarios, options.seed) if fixed else [_from_manifest(options)]
+    names = options.policies or (SUITE_POLICIES if fixed else DEFAULT_POLICIES)
+    _show(_results(runs, names), options.output)
+
+
+def _list() -> None:
+    from tidegate.sim.generators import LENGTHS, SHAPES
+    from tidegate.sim.policies.registry import names
+    from tidegate.sim.suite import SUITE
+
+    click.echo(f"policies:  {', '.join(names())}")
+    click.echo(f"scenarios: {', '.join(SUITE)}")
+    click.echo(f"shapes:    {', '.join(SHAPES)}")
+    click.echo(f"lengths:   {', '.join(LENGTHS)}")
+
+
+def _suite(scenarios: tuple[str, ...], seed: int) -> "list[Scenario]":
+    from tidegate.sim.suite import SUITE, named
+
+    return [named(name, seed=seed) for name in scenarios or SUITE]
+
+
+def _from_manifest(options: Options) -> "Scenario":
+    from tidegate.api.manifests import load
+    from tidegate.sim.offline import Settings, scenario_of
+
+    if not options.filenames or not options.traces:
+        raise click.UsageError("give -f MANIFEST and --trace FILE, or --suite")
+    if not (options.truth > 0 and options.startup_s > 0 and (options.hours is None or options.hours > 0)):
+        raise click.UsageError("--truth, --startup and --hours are above 0")
+    parts = [load(name) for name in options.filenames]
+    deployments = {key: spec for part in parts for key, spec in part.deployments.items()}
+    accelerators = {name: a for part in parts for name, a in part.accelerators.items()}
+    settings = Settings(
+        seed=options.seed,
+        truth=options.truth,
+        startup_s=options.startup_s,
+        duration_s=None if options.hours is None else options.hours * SECONDS_PER_HOUR,
+    )
+    return scenario_of(deployments, accelerators, _traffic(options.traces, list(deployments), options.seed), settings)
+
+
+def _traffic(traces: tuple[str, ...], keys: "list[Key]", seed: int) -> "dict[Key, Trace]":
+    """Which trace belongs to which deployment; a trace without a name goes to the only one there is."""
+    found: dict[Key, Trace] = {}
+    for index, text in enumerate(traces):
+        name, separator, source = text.rpartition("=")
+        matching = [k for k in keys if not separator or name in (k.name, str(k))]
+        if len(matching) != 1:
+            allowed = ", ".join(f"{k.name}=FILE" for k in keys) or "a manifest with a deployment"
+            raise SpecError(field="--trace", value=text, allowed=allowed)
+        found[matching[0]] = _trace(source, seed + index)
+    return found
+
+
+def _trace(source: str, seed: int) -> "Trace":
+    from tidegate.sim.generators import SHAPES, parse
+    from tidegate.sim.traces import read
+
+    if source.partition(":")[0] in SHAPES and not Path(source).exists():
+        return parse(source, seed=seed)
+    return read(Path(source))
+
+
+def _results(runs: "list[Scenario]", names: str) -> "dict[str, Mapping[str, Result]]":
+    from tidegate.sim.compare import all_names, compare
+    from tidegate.sim.policies.registry import check
+
+    chosen = all_names(names)
+    for scenario in runs:
+        check(chosen, scenario)
+    found: dict[str, Mapping[str, Result]] = {}
+    with _progress(len(runs)) as step:
+        for index, scenario in enumerate(runs):
+            found[scenario.name] = compare(scenario, chosen, progress=step(index, scenario.name))
+    return found
+
+
+@contextmanager
+def _progress(count: int) -> "Iterator[Callable[[int, str], Progress]]":
+    """A bar on standard error where a person looks at it, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def step(index: int, scenario: str) -> "Progress":
+            def report(policy: str, share: float) -> None:
+                where = f"[{index + 1}/{count}] {scenario}" if count > 1 else scenario
+                bar.update(task, description=f"{where} · {policy}", completed=share)
+
+            return report
+
+        yield step
+
+
+def _show(results: "Mapping[str, Mapping[str, Result]]", output: str) -> None:
+    from rich.console import Console
+
+    from tidegate.sim.table import rows, table
+
+    scores = {name: {p: r.score for p, r in group.items()} for name, group in results.items()}
+    if output == "json":
+        click.echo(json.dumps(rows(scores), indent=2))
+        return
+    # A pipe has no width of its own; rich would take 80 columns and cut the figures.
+    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console.print(table(scores))
+    if any(not s.met for group in scores.values() for s in group.values() if s.attainment is not None):
+        console.print("! below the share of requests that the targets ask for")
