@@ -10,10 +10,11 @@ more than any Poisson law allows. Silence changes nothing: a missing reading is 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tidegate.domain.forecast import DemandForecast, DemandSample
 from tidegate.domain.observation import DeploymentObservation
-from tidegate.forecast.demand import offered
+from tidegate.forecast.demand import WINDOW_S, offered
 from tidegate.forecast.expect import expected_demand
 from tidegate.forecast.learn import advanced
 from tidegate.forecast.memory import ForecastMemory
@@ -58,18 +59,17 @@ def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, fl
     A memory that knows the past, as if it had been watched.
 
     Args:
-        memory: What a restart found; kept where it is newer than the history.
-        history: (unix s, arrivals/s) by rising time, at any step; a week of it is enough.
+        memory: What a restart found; only what is newer than it is taken from the history. None: all of it.
+        history: (unix s, arrivals/s) by rising time, at any step; a week of it is enough. Short horizons learn
+            their errors only from steps of a minute or less.
     """
     learned = ForecastMemory() if memory is None else memory
-    previous = None
+    # A hole in the history is longer than its step: the step is the length that a sample speaks for.
+    step = min((later[0] - sooner[0] for sooner, later in pairwise(history)), default=WINDOW_S)
     for time_s, rate_rps in history:
-        if learned.time_s is not None and time_s <= learned.time_s:
-            previous = time_s
-            continue
-        window = time_s - previous if previous is not None else 60.0
-        sample = DemandSample(
-            arrival_rps=rate_rps, prompt_tokens=None, output_tokens=None, queued=0.0, window_s=max(window, 1.0)
-        )
-        learned, previous = advanced(learned, sample, time_s=time_s), time_s
+        if learned.time_s is None or time_s > learned.time_s:
+            sample = DemandSample(
+                arrival_rps=rate_rps, prompt_tokens=None, output_tokens=None, queued=learned.queued, window_s=step
+            )
+            learned = advanced(learned, sample, time_s=time_s)
     return learned

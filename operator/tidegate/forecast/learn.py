@@ -7,13 +7,14 @@ import math
 from tidegate.domain.forecast import DemandSample
 from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, season_factor
 from tidegate.forecast.memory import ForecastMemory, Shape
+from tidegate.forecast.season import SLOT_S, Season
 from tidegate.forecast.track import HORIZONS_S
 from tidegate.units import SECONDS_PER_DAY
 
 # Below this share of the usual load a difference does not matter: it is added on both sides of an error's ratio.
 SMALL_SHARE = 0.05
 SMALL_RPS = 1e-4
-# A stretch without samples longer than this is a gap: nothing is known of the load in it.
+# A stretch without samples longer than this is a gap: only the sample's own window of it is known.
 GAP_S = 300.0
 # Request shape follows within a quarter of an hour, its spread and the dispersion within an hour.
 SHAPE_S = 900.0
@@ -34,7 +35,8 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
     else:
         levels, usual = _moved(memory, rate, time_s - before)
     elapsed = time_s - before
-    season = memory.season.observed(rate_rps=rate, since_s=before if elapsed <= GAP_S else time_s, time_s=time_s)
+    seen_s = elapsed if elapsed <= GAP_S else min(elapsed, sample.window_s)
+    season = _season(memory.season, rate, since_s=time_s - seen_s, time_s=time_s)
     small = small_rps(usual)
     tracks = []
     for record in memory.tracks:
@@ -73,6 +75,14 @@ def _moved(memory: ForecastMemory, rate: float, elapsed_s: float) -> tuple[Level
         levels.slow + slow * (rate - levels.slow),
     )
     return moved, memory.usual_rps + day * (rate - memory.usual_rps)
+
+
+def _season(season: Season, rate_rps: float, *, since_s: float, time_s: float) -> Season:
+    """The season after a stretch of any length, half an hour at a time."""
+    while time_s - since_s > SLOT_S:
+        season = season.observed(rate_rps=rate_rps, since_s=since_s, time_s=since_s + SLOT_S)
+        since_s += SLOT_S
+    return season.observed(rate_rps=rate_rps, since_s=since_s, time_s=time_s)
 
 
 def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> float | None:

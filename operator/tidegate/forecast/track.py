@@ -7,8 +7,9 @@ is of real errors at that very horizon, not of a model's assumption about them.
     x = log((seen + s) / (expected + s))
     z = x / scale,   scale = sqrt(recent mean of |x| / 0.1)
 
-s is a small share of the usual load, so that a burst out of silence counts. The histogram holds z. Half way between x itself (which forgets nothing, but is as wide in calm as in storms) and x over
-its recent size (which forgets the storms): the tails stay, the middle follows the weather.
+s is a small share of the usual load, so that a burst out of silence counts. The histogram holds z: half way between x
+itself (which forgets nothing, but is as wide in calm as in storms) and x over its recent size (which forgets the
+storms). The tails stay, the middle follows the weather.
 """
 
 import math
@@ -27,8 +28,8 @@ INTERVAL_LATER_S = 180.0
 LATER = 300 * SAMPLE_WEIGHT
 # Forecasts under way at once; the oldest is dropped where ticks come too late.
 PENDING_MAX = 6
-# A forecast compared later than this share of its horizon (or this many seconds) is not compared at all.
-LATE_SHARE, LATE_S = 0.25, 30.0
+# A forecast compared later than this share of its horizon, or one slow tick, is not compared at all.
+LATE_SHARE, LATE_S = 0.25, 60.0
 # Prior errors: Laplace of this scale and four times it, worth four samples. The same at each horizon.
 PRIOR_SPREAD = 0.1
 PRIOR_SAMPLES = 4.0

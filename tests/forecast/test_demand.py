@@ -1,0 +1,88 @@
+"""What load was offered, read off one observation."""
+
+import pytest
+from tests.forecast.builders import SILENT, gateway, serving, silence
+
+from tidegate.domain.forecast import DemandSample
+from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing, TierState
+from tidegate.forecast.demand import offered
+
+STARTING = TierState(starting=1)
+MUTE = TierState(ready=1, reading=SILENT)
+
+
+def sample(gateway_seen: GatewayReading | None = None, **tiers: TierState) -> DemandSample | None:
+    observation = DeploymentObservation(tiers=tiers, gateway=gateway_seen)
+    return offered(observation, in_flight_before=10.0, elapsed_s=20.0)
+
+
+@pytest.mark.parametrize(
+    ("observed", "arrival_rps", "partial"),
+    [
+        pytest.param(sample(a=serving(2.0), b=serving(3.0)), 5.0, False, id="tiers add up"),
+        pytest.param(sample(a=serving(2.0, rejection_rps=1.5)), 3.5, False, id="a rejected request wanted service"),
+        pytest.param(sample(a=serving(0.0)), 0.0, False, id="a zero that was read is a zero"),
+        pytest.param(sample(a=serving(2.0), b=STARTING), 2.0, False, id="a tier without a ready replica has no load"),
+        pytest.param(sample(a=serving(2.0), b=MUTE), 2.0, True, id="a silent tier makes the sum a lower bound"),
+        pytest.param(sample(a=serving(2.0, age_s=600.0), b=serving(1.0)), 1.0, True, id="an old reading is silence"),
+        pytest.param(sample(gateway(4.0), a=MUTE), 4.0, False, id="the gateway speaks for silent tiers"),
+        pytest.param(sample(gateway(4.0), a=serving(2.0)), 4.0, False, id="the gateway sees what no tier got"),
+        pytest.param(sample(gateway(1.0), a=serving(2.0)), 2.0, False, id="what tiers got was offered"),
+        pytest.param(sample(gateway(0.2), a=STARTING), 0.2, False, id="at zero replicas only the gateway knows"),
+        pytest.param(
+            sample(a=serving(None, completion_rps=3.0, running=20.0, waiting=30.0)),
+            3.0 + (50.0 - 10.0) / 20.0,
+            False,
+            id="where completions are counted the growth of the queue is load",
+        ),
+        pytest.param(
+            sample(a=serving(None, completion_rps=1.0, running=0.0, waiting=0.0)),
+            0.5,
+            False,
+            id="a shrinking queue is load that came before",
+        ),
+        pytest.param(
+            sample(a=serving(None, completion_rps=0.1, running=0.0, waiting=0.0)),
+            0.0,
+            False,
+            id="load is not negative",
+        ),
+        pytest.param(sample(a=serving(None), b=serving(1.0)), 1.0, True, id="a tier that tells no rate is not zero"),
+    ],
+)
+def test_offered_load(observed: DemandSample | None, arrival_rps: float, partial: bool) -> None:
+    assert observed is not None
+    assert observed.arrival_rps == pytest.approx(arrival_rps)
+    assert observed.partial is partial
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        pytest.param(silence(), id="every tier silent and no gateway"),
+        pytest.param(DeploymentObservation(tiers={"a": STARTING}), id="nothing is up and nobody watches the door"),
+        pytest.param(DeploymentObservation(tiers={"a": serving(None)}), id="a reading without any rate"),
+        pytest.param(
+            DeploymentObservation(tiers={"a": TierState(ready=3, reading=Missing(reason="Stale"))}), id="stale metrics"
+        ),
+    ],
+)
+def test_nobody_spoke(observation: DeploymentObservation) -> None:
+    assert offered(observation, in_flight_before=None, elapsed_s=None) is None
+
+
+def test_requests_wait_at_tiers_and_at_the_gateway() -> None:
+    observed = sample(gateway(1.0, queued=3.0), a=serving(1.0, waiting=4.0), b=serving(1.0))
+    assert observed is not None
+    assert observed.queued == 7.0
+    assert observed.in_flight is None  # tier b does not say
+
+
+def test_lengths_are_weighted_by_requests_finished() -> None:
+    long = serving(1.0, completion_rps=1.0, prompt_tokens_mean=4000.0, output_tokens_mean=100.0)
+    short = serving(3.0, completion_rps=3.0, prompt_tokens_mean=400.0, output_tokens_mean=500.0)
+    observed = sample(a=long, b=short)
+    assert observed is not None
+    assert observed.prompt_tokens == pytest.approx(1300.0)
+    assert observed.output_tokens == pytest.approx(400.0)
+    assert observed.finished == pytest.approx(240.0)

@@ -1,0 +1,222 @@
+"""What holds for every load: quantiles in order, silence is nothing, steady stays steady, the past is remembered."""
+
+import json
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.forecast.builders import NOON, gateway, seen, serving, silence
+
+from tidegate import forecast
+from tidegate.domain.forecast import DemandForecast
+from tidegate.domain.observation import DeploymentObservation, TierState
+from tidegate.forecast import ForecastMemory
+
+HORIZONS = (15.0, 45.0, 120.0, 600.0, 3_600.0)
+Load = list[tuple[float, float]]
+
+rates = st.one_of(st.just(0.0), st.floats(0.01, 500.0))
+loads = st.lists(st.tuples(st.floats(5.0, 60.0), rates), min_size=1, max_size=60)
+
+
+def watched(load: Load, *, memory: ForecastMemory | None = None, times: float = 1.0) -> tuple[ForecastMemory, float]:
+    """The memory after (seconds since the last tick, requests/s), and the time then."""
+    now = NOON if memory is None or memory.time_s is None else memory.time_s
+    known = memory if memory is not None else ForecastMemory()
+    for elapsed, rate in load:
+        now += elapsed
+        known = forecast.observe(known, observation=seen(rate * times), time_s=now)
+    return known, now
+
+
+def predicted(load: Load, *, times: float = 1.0) -> DemandForecast:
+    memory, now = watched(load, times=times)
+    return forecast.predict(memory, horizons_s=HORIZONS, time_s=now)
+
+
+def steady(rate: float, *, hours: float, tick_s: float = 15.0) -> Load:
+    return [(tick_s, rate)] * int(hours * 3600 / tick_s)
+
+
+@given(loads)
+def test_quantiles_do_not_cross_and_are_not_negative(load: Load) -> None:
+    for horizon in predicted(load).horizons:
+        assert horizon.rates_rps[0] >= 0.0
+        assert all(low <= high for low, high in pairwise(horizon.rates_rps))
+        assert all(math.isfinite(rate) for rate in horizon.rates_rps)
+
+
+@given(loads)
+def test_same_in_same_out(load: Load) -> None:
+    assert predicted(load) == predicted(load)
+
+
+@given(loads)
+def test_a_restart_changes_nothing(load: Load) -> None:
+    memory, now = watched(load)
+    again = ForecastMemory.from_json(json.loads(json.dumps(memory.to_json())))
+    assert again == memory
+    rest = [(20.0, 3.0), (200.0, 4.0)]
+    assert watched(rest, memory=again) == watched(rest, memory=memory)
+    assert forecast.predict(again, horizons_s=HORIZONS, time_s=now) == forecast.predict(
+        memory, horizons_s=HORIZONS, time_s=now
+    )
+
+
+@given(loads, st.floats(1.0, 1e5))
+def test_silence_changes_nothing(load: Load, wait_s: float) -> None:
+    memory, now = watched(load)
+    assert forecast.observe(memory, observation=silence(), time_s=now + wait_s) == memory
+
+
+@given(loads)
+def test_time_that_does_not_go_on_changes_nothing(load: Load) -> None:
+    memory, now = watched(load)
+    assert forecast.observe(memory, observation=seen(77.0), time_s=now) == memory
+    assert forecast.observe(memory, observation=seen(77.0), time_s=now - 30.0) == memory
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.floats(5.0, 60.0), st.floats(0.5, 50.0)), min_size=2, max_size=60), st.floats(0.2, 20.0))
+def test_forecasts_scale_with_the_load(load: Load, times: float) -> None:
+    base, scaled = predicted(load), predicted(load, times=times)
+    for plain, larger in zip(base.horizons, scaled.horizons, strict=True):
+        for one, other in zip(plain.rates_rps, larger.rates_rps, strict=True):
+            assert other == pytest.approx(one * times, rel=0.03, abs=0.02 * times)
+
+
+@pytest.mark.parametrize("tick_s", [5.0, 15.0, 60.0])
+@pytest.mark.parametrize("rate", [0.2, 7.0, 900.0])
+def test_steady_load_is_forecast_as_itself(rate: float, tick_s: float) -> None:
+    memory, now = watched(steady(rate, hours=8, tick_s=tick_s))
+    expected = forecast.predict(memory, horizons_s=(15.0, 120.0, 600.0), time_s=now)
+    for horizon in expected.horizons:
+        assert horizon.quantile(0.5) == pytest.approx(rate, rel=0.005)
+        assert horizon.quantile(0.99) == pytest.approx(rate, rel=0.02)
+        assert horizon.quantile(0.05) == pytest.approx(rate, rel=0.02)
+
+
+def test_nothing_seen_is_said() -> None:
+    memory = forecast.observe(None, observation=silence(), time_s=NOON)
+    expected = forecast.predict(memory, horizons_s=HORIZONS, time_s=NOON)
+    assert not expected.known
+    assert expected.horizons[0].rates_rps[-1] == 0.0
+
+
+def test_before_errors_are_known_the_quantiles_are_wide() -> None:
+    expected = predicted([(15.0, 10.0)] * 3).at(120.0)
+    assert expected.quantile(0.5) == pytest.approx(10.0, rel=0.02)
+    assert expected.quantile(0.95) > 13.0
+    assert expected.quantile(0.05) < 8.0
+
+
+def test_a_burst_now_is_a_floor() -> None:
+    expected = predicted([*steady(5.0, hours=3), (15.0, 20.0)])
+    for horizon in expected.horizons:
+        assert horizon.quantile(0.75) >= 20.0
+
+
+def test_a_queue_now_is_a_floor_where_no_request_arrives() -> None:
+    observation = DeploymentObservation(tiers={"bf16": TierState()}, gateway=gateway(0.0, queued=30.0))
+    memory = forecast.observe(None, observation=observation, time_s=NOON)
+    expected = forecast.predict(memory, horizons_s=HORIZONS, time_s=NOON)
+    assert expected.queued == 30.0
+    assert expected.horizons[0].rates_rps[0] == pytest.approx(0.5)
+    assert expected.idle_s == 0.0
+
+
+def surges(*, every: int, length: int, count: int) -> Load:
+    calm, surge = [(15.0, 5.0)] * (every - length), [(15.0, 20.0)] * length
+    return (calm + surge) * count
+
+
+def test_surges_of_the_last_hours_stay_in_the_high_quantiles() -> None:
+    calm_only, _ = watched(steady(5.0, hours=6))
+    # A surge to four times the load for five minutes in every hour, then two hours of calm.
+    surged, now = watched([*surges(every=240, length=20, count=6), *steady(5.0, hours=2)])
+    horizons = (120.0,)
+    calm_p99 = forecast.predict(calm_only, horizons_s=horizons, time_s=now).horizons[0].quantile(0.99)
+    surged_p99 = forecast.predict(surged, horizons_s=horizons, time_s=now).horizons[0].quantile(0.99)
+    assert calm_p99 < 5.3
+    assert surged_p99 > 6.5
+
+
+def test_a_lower_bound_counts_only_where_it_is_news() -> None:
+    memory, now = watched(steady(5.0, hours=1))
+    less = DeploymentObservation(tiers={"a": serving(2.0), "b": TierState(ready=1)})
+    more = DeploymentObservation(tiers={"a": serving(9.0), "b": TierState(ready=1)})
+    assert forecast.observe(memory, observation=less, time_s=now + 15) is memory
+    assert forecast.observe(memory, observation=more, time_s=now + 15).levels.last == 9.0
+
+
+def test_idle_time_is_what_was_seen_to_be_idle() -> None:
+    memory, now = watched([(15.0, 5.0), (15.0, 0.0), (15.0, 0.0), (15.0, 0.0)])
+    assert forecast.predict(memory, horizons_s=HORIZONS, time_s=now).idle_s == 30.0
+    # An hour without metrics proves nothing: the clock starts again.
+    late = forecast.observe(memory, observation=seen(0.0), time_s=now + 3600)
+    assert forecast.predict(late, horizons_s=HORIZONS, time_s=now + 3600).idle_s == 0.0
+    back = forecast.observe(memory, observation=seen(1.0), time_s=now + 15)
+    assert forecast.predict(back, horizons_s=HORIZONS, time_s=now + 15).idle_s == 0.0
+
+
+def daily(time_s: float) -> float:
+    return 10.0 + 8.0 * math.sin(2 * math.pi * time_s / 86_400)
+
+
+@pytest.mark.parametrize("step_s", [60.0, 300.0, 1_200.0, 3_600.0])
+def test_history_teaches_the_time_of_day(step_s: float) -> None:
+    start = NOON - 7 * 86_400
+    history = [(start + i * step_s, daily(start + i * step_s)) for i in range(int(7 * 86_400 / step_s) + 1)]
+    memory = forecast.backfill(None, history=history)
+    assert memory.season.usual_rps(NOON) == pytest.approx(daily(NOON), rel=0.12)
+    assert memory.season.usual_rps(NOON + 1_800) == pytest.approx(daily(NOON + 1_800), rel=0.2)
+
+
+def test_history_older_than_the_memory_is_not_taken_twice() -> None:
+    memory, now = watched(steady(5.0, hours=1))
+    assert forecast.backfill(memory, history=[(now - 60.0, 50.0), (now, 50.0)]) == memory
+    assert forecast.backfill(memory, history=[(now + 60.0, 50.0)]).levels.last == 50.0
+
+
+def test_a_weekend_is_learned_as_such() -> None:
+    saturday = 2  # days after the epoch's Thursday
+    start = NOON - NOON % 604_800
+
+    def load(time_s: float) -> float:
+        return 2.0 if int(time_s // 86_400) % 7 in (saturday, saturday + 1) else 20.0
+
+    history = [(start + i * 600.0, load(start + i * 600.0)) for i in range(6 * 7 * 144)]
+    memory = forecast.backfill(None, history=history)
+    ahead = start + 6 * 604_800 + saturday * 86_400 + 12 * 3600
+    watching = forecast.observe(memory, observation=seen(2.0), time_s=ahead)
+    assert watching.season.usual_rps(ahead) < 8.0
+    assert (
+        forecast.observe(memory, observation=seen(20.0), time_s=ahead + 3 * 86_400).season.usual_rps(ahead + 3 * 86_400)
+        > 14.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("variation", "low", "high"),
+    [pytest.param(0.0, 0.1, 0.15, id="all of one length"), pytest.param(1.5, 1.0, 2.2, id="lengths that vary widely")],
+)
+def test_the_spread_of_lengths_is_read_off_the_means_of_windows(variation: float, low: float, high: float) -> None:
+    memory, now = ForecastMemory(), NOON
+    for i in range(2_000):
+        now += 15.0
+        # A window of 300 requests: its mean is off by variation / sqrt(300), to one side or the other.
+        mean = 1000.0 * (1.0 + variation / math.sqrt(300.0) * (1 if i % 2 else -1))
+        observation = seen(5.0, completion_rps=5.0, prompt_tokens_mean=mean, output_tokens_mean=200.0)
+        memory = forecast.observe(memory, observation=observation, time_s=now)
+    expected = forecast.predict(memory, horizons_s=HORIZONS, time_s=now)
+    assert expected.prompt_tokens == pytest.approx(1000.0, rel=0.02)
+    assert low <= expected.prompt_variation <= high
+
+
+def test_bursts_show_in_the_index_of_dispersion() -> None:
+    calm = predicted(steady(10.0, hours=4))
+    bursting = predicted([(15.0, 30.0 if i % 8 == 0 else 7.0) for i in range(960)])
+    assert calm.burstiness == 1.0
+    assert bursting.burstiness > 100.0
