@@ -70,6 +70,7 @@ class Cluster:
         self._api, self._roster, self._clock, self._changed = api, roster, clock, changed
         self._namespace = namespace
         self._group: asyncio.TaskGroup | None = None
+        self._serving: set[Key] = set()
         self.pods = self._informer("v1", "pods", pod_view)
         self.nodes: Informer[NodeView] = Informer(
             api, Source(path="/api/v1/nodes", trim=node_view, optional=True), clock=clock, changed=changed
@@ -155,6 +156,14 @@ class Cluster:
             if kind in self.kinds:
                 self.kinds[kind].want(frozenset(refs))
 
+    def serves(self, key: Key) -> bool:
+        """True where the deployment had a replica, ready or not, at the last look."""
+        return key in self._serving
+
+    def owners(self, specs: Iterable[DeploymentSpec]) -> dict[tuple[str, str], Key]:
+        """Whose workload is whose: deployment by (namespace, workload name)."""
+        return {(view.ref.namespace, view.ref.name): key for (key, _), view in self._workloads(list(specs)).items()}
+
     def look(
         self,
         specs: Iterable[DeploymentSpec],
@@ -173,6 +182,7 @@ class Cluster:
         workloads = self._workloads(specs)
         tiers = self._tiers(specs, workloads)
         states = self._roster.states(tiers, harvest.samples, time_s=harvest.time_s)
+        self._serving = {key for (key, _), state in states.items() if state.wanted > 0}
         own = {pod.uid for tier in tiers.values() for pod in tier.pods}
         use = accelerator_use(accelerators.values(), self.nodes.items.values(), self.pods.items.values(), own)
         if self.nodes.absent:

@@ -94,6 +94,12 @@ class Collector:
             time_s=time_s, samples=samples, activations=asked, took_s=self._clock() - began_s, failures=failures
         )
 
+    async def activations(self, time_s: float, asked: Mapping[Key, str]) -> dict[Key, float | Missing]:
+        """Only the activation queries, between two ticks."""
+        joint = activation_query(asked)
+        answers = await self._ask({"activation": joint}, time_s) if joint else {}
+        return await self._activations(asked, answers.get("activation"), time_s)
+
     def _nothing(self, time_s: float, why: SourceError, activations: Mapping[Key, str], began_s: float) -> Harvest:
         missing = Missing(reason=why.reason, detail=why.detail)
         return Harvest(

@@ -7,15 +7,15 @@ Rules: an invalid change keeps the last valid spec in the policy (its memory liv
        planned. kopf never tells of a deletion it missed, so a sweep drops what a list does not hold any more.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.ports import AcceleratorResource, DeploymentResource
 
-# (namespace, name) to uid.
-Uids = dict[tuple[str, str], str]
+# (namespace, name) to (uid, generation), as listed.
+Listed = Mapping[tuple[str, str], tuple[str, int]]
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class FleetInventory:
     deployments: dict[Key, DeploymentResource] = field(default_factory=dict)
     accelerators: dict[str, AcceleratorResource] = field(default_factory=dict)
     _valid: dict[Key, DeploymentSpec] = field(default_factory=dict)
-    _swept: set[str] = field(default_factory=set)
+    _swept: dict[str, int] = field(default_factory=dict)
     _dropped: set[str] = field(default_factory=set)
 
     def put_deployment(self, resource: DeploymentResource) -> None:
@@ -95,12 +95,12 @@ class FleetInventory:
             and all(tier.accelerator in classes for tier in spec.tiers)
         }
 
-    def sweep(self, deployments: Uids, accelerators: Uids, *, before: Collection[str]) -> int:
+    def sweep(self, deployments: Listed, accelerators: Listed, *, before: Collection[str]) -> int:
         """
         Drop what a complete list does not hold.
 
         Args:
-            deployments, accelerators: uids by (namespace, name) as listed.
+            deployments, accelerators: As listed.
             before: uids that were known before the list was asked for; what came later is left alone.
 
         Returns:
@@ -108,24 +108,34 @@ class FleetInventory:
         """
         ghosts = 0
         for key, resource in list(self.deployments.items()):
-            if resource.uid in before and deployments.get((key.namespace, key.name)) != resource.uid:
+            if resource.uid in before and deployments.get((key.namespace, key.name), ("", 0))[0] != resource.uid:
                 self.drop_deployment(key, resource.uid)
                 ghosts += 1
         for name, class_ in list(self.accelerators.items()):
-            if class_.uid in before and accelerators.get(("", name)) != class_.uid:
+            if class_.uid in before and accelerators.get(("", name), ("", 0))[0] != class_.uid:
                 self.drop_accelerator(name, class_.uid)
                 ghosts += 1
-        self._swept = {*deployments.values(), *accelerators.values()}
-        self._dropped &= self._swept
+        self._swept = dict([*deployments.values(), *accelerators.values()])
+        self._dropped &= self._swept.keys()
         return ghosts
 
     def uids(self) -> set[str]:
         """Every known uid."""
-        return {r.uid for r in self.deployments.values()} | {r.uid for r in self.accelerators.values()}
+        return set(self._generations())
 
-    def missing(self) -> int:
-        """Objects of the last sweep that the handlers have not brought yet; 0: the caches are complete."""
-        return len(self._swept - self.uids() - self._dropped)
+    def behind(self) -> int:
+        """Objects of the last sweep that the handlers have not brought, or brought older; 0: nothing is missing."""
+        known = self._generations()
+        return sum(
+            known.get(uid, -1) < generation for uid, generation in self._swept.items() if uid not in self._dropped
+        )
+
+    def _generations(self) -> dict[str, int]:
+        known: list[DeploymentResource | AcceleratorResource] = [
+            *self.deployments.values(),
+            *self.accelerators.values(),
+        ]
+        return {resource.uid: resource.generation for resource in known}
 
 
 def _asks(resource: DeploymentResource) -> tuple[object, ...]:

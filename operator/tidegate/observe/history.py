@@ -1,0 +1,91 @@
+"""
+Yesterday's demand, read back: what the forecast would remember if it had been running.
+
+In:    a client, how far back, and which workload serves which deployment.
+Out:   arrivals per second over time, by deployment.
+Rules: one query for the whole fleet per day of history, whatever the number of deployments; pods that are long gone are
+       found again by their workload's name, which their own name begins with.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from tidegate.domain.key import Key
+from tidegate.observe.decode import Series
+from tidegate.observe.dialects import FLOW
+from tidegate.observe.prometheus import Prometheus
+from tidegate.observe.queries import Dialect, quoted, selector
+from tidegate.observe.threads import in_thread
+from tidegate.units import SECONDS_PER_DAY
+
+STEP_S = 300.0
+ANSWER_S = 20.0
+
+# A pod of a Deployment ends in its ReplicaSet's hash and five letters, one of a StatefulSet in a number (of a
+# LeaderWorkerSet in two). Kubernetes draws both from an alphabet without vowels.
+_POD = "(.+?)(-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}|(-[0-9]+){1,2})"
+_WORKLOAD = "tidegate_workload"
+
+# (namespace, workload name)
+Workload = tuple[str, str]
+Curve = list[tuple[float, float]]
+
+
+def history_query(dialect: Dialect) -> str:
+    """Requests begun and rejected per second, by namespace and workload."""
+    names = [metric for s in FLOW if s.name in {"started", "rejected"} for metric in s.metrics]
+    rates = (f"rate({selector(name, dialect)}[{STEP_S:.0f}s])" for name in names)
+    marked = (
+        f'label_replace({rate}, "{_WORKLOAD}", "$1", {quoted(dialect.pod_label)}, {quoted(_POD)})' for rate in rates
+    )
+    # `+` would lose pods that never reject; several names of one signal never share a pod.
+    grouping = f"{dialect.namespace_label},{_WORKLOAD}"
+    sums = [f'label_replace(sum by ({grouping}) ({m}), "part", "{i}", "", "")' for i, m in enumerate(marked)]
+    return f"sum by ({grouping}) ({' or '.join(sums)})"
+
+
+async def read_history(
+    client: Prometheus,
+    dialect: Dialect,
+    owners: Mapping[Workload, Key],
+    *,
+    start_s: float,
+    end_s: float,
+) -> dict[Key, Curve]:
+    """
+    Demand of each deployment from `start_s` to `end_s` (unix seconds), by rising time.
+
+    Raises:
+        SourceError: a part of it could not be read; half a past is worse than none.
+    """
+    found: dict[Key, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    query = history_query(dialect)
+    begin_s = start_s
+    while begin_s < end_s:
+        until_s = min(begin_s + SECONDS_PER_DAY, end_s)
+        matrix = await _part(client, query, begin_s, until_s)
+        _add(found, matrix, dialect, owners)
+        begin_s = until_s + STEP_S
+    return {key: sorted(points.items()) for key, points in found.items()}
+
+
+async def _part(client: Prometheus, query: str, begin_s: float, until_s: float) -> list[Series]:
+    return await in_thread(
+        lambda: client.custom_query_range(query, begin_s, until_s, f"{STEP_S:.0f}s", timeout=ANSWER_S)
+    )
+
+
+def _add(
+    found: dict[Key, dict[float, float]], matrix: Iterable[Series], dialect: Dialect, owners: Mapping[Workload, Key]
+) -> None:
+    for series in matrix:
+        labels, points = series.get("metric"), series.get("values")
+        if not isinstance(labels, Mapping) or not isinstance(points, list):
+            continue
+        key = owners.get((labels.get(dialect.namespace_label, ""), labels.get(_WORKLOAD, "")))
+        if key is None:
+            continue
+        for time_s, text in points:
+            value = float(text)
+            if value >= 0:  # NaN is not
+                found[key][float(time_s)] += value

@@ -1,0 +1,257 @@
+"""
+Tidegate's own metrics: what the last tick saw and decided, for Prometheus.
+
+In:    a `Tick` after each plan, and counts of what happened.
+Out:   `tidegate_*` in base units.
+Rules: gauges are made from the last tick at the moment of the scrape, so the series of a deleted object is gone with
+       it; a number that is not known has no series; no gauge carries a reason as a label. Counters of a deleted
+       deployment are removed.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from tidegate.domain.decision import Decision
+from tidegate.domain.goodput import Goodput, goodput
+from tidegate.domain.key import Key
+from tidegate.domain.observation import DeploymentObservation, TierReading
+from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.ports import AcceleratorUse
+from tidegate.units import MILLION, SECONDS_PER_HOUR
+
+_DEPLOYMENT = ("namespace", "name")
+_TIER = ("namespace", "name", "tier")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Everything one tick showed."""
+
+    specs: Mapping[Key, DeploymentSpec] = field(default_factory=dict)
+    observations: Mapping[Key, DeploymentObservation] = field(default_factory=dict)
+    decisions: Mapping[Key, Decision] = field(default_factory=dict)
+    accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
+    use: Mapping[str, AcceleratorUse] = field(default_factory=dict)
+
+
+# name -> (help, labels); the order is that of the page.
+FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "desired_replicas": ("Replicas decided.", _TIER),
+    "uncapped_replicas": ("Replicas that would run without bounds, budget and capacity.", _TIER),
+    "ready_replicas": ("Replicas that are ready and answer.", _TIER),
+    "starting_replicas": ("Replicas on their way.", _TIER),
+    "terminating_replicas": ("Replicas on their way out.", _TIER),
+    "startup_seconds": ("Time from the making of a replica until it is ready, as last seen.", _TIER),
+    "capacity_requests_per_second": ("Arrival rate one replica holds inside the targets, margin taken off.", _TIER),
+    "metric_age_seconds": ("Age of the newest sample of the tier.", _TIER),
+    "metrics_missing": ("1 where a tier with ready replicas has no usable metrics.", _TIER),
+    "attainment_ratio": ("Share of requests inside both targets, likely value.", _DEPLOYMENT),
+    "attainment_lower_ratio": ("Lower bound of that share.", _DEPLOYMENT),
+    "attainment_upper_ratio": ("Upper bound of that share.", _DEPLOYMENT),
+    "attainment_target_ratio": ("Share that was promised.", _DEPLOYMENT),
+    "arrival_requests_per_second": ("Requests that came, rejected ones included.", _DEPLOYMENT),
+    "goodput_requests_per_second": ("Requests inside both targets.", _DEPLOYMENT),
+    "goodput_tokens_per_second": ("Output tokens of requests inside both targets.", _DEPLOYMENT),
+    "forecast_requests_per_second": ("Demand quantile the plan is sized for.", _DEPLOYMENT),
+    "forecast_horizon_seconds": ("How far ahead that is.", _DEPLOYMENT),
+    "ttft_p95_seconds": ("Time to first token, 95th percentile.", _DEPLOYMENT),
+    "itl_p95_seconds": ("Inter-token latency of a request, 95th percentile.", _DEPLOYMENT),
+    "prediction_error_ratio": (
+        "What was seen over what was predicted for the decided fleet, minus 1.",
+        (*_DEPLOYMENT, "quantity"),
+    ),
+    "cost_dollars_per_hour": ("Price of the replicas that exist.", _DEPLOYMENT),
+    "budget_dollars_per_hour": ("Budget.", _DEPLOYMENT),
+    "cost_dollars_per_million_output_tokens": ("Price of the output tokens of now.", _DEPLOYMENT),
+    "cost_dollars_per_million_good_tokens": ("Price of those inside both targets.", _DEPLOYMENT),
+    "energy_joules_per_output_token": ("Energy of the accelerators per output token.", _DEPLOYMENT),
+    "gpu_utilization_ratio": ("Mean utilization of the accelerators.", _DEPLOYMENT),
+    "accelerators_allocatable": ("Accelerators the nodes of the class offer.", ("accelerator",)),
+    "accelerators_tidegate": ("Accelerators Tidegate's replicas hold.", ("accelerator",)),
+    "accelerators_others": ("Accelerators other pods hold.", ("accelerator",)),
+}
+
+Sample = tuple[str, tuple[str, ...], float | None]
+
+
+def samples(tick: Tick) -> Iterator[Sample]:
+    """(family, label values, number) of a tick; None where the number is not known."""
+    for key, spec in tick.specs.items():
+        seen, decision = tick.observations.get(key), tick.decisions.get(key)
+        owner = (key.namespace, key.name)
+        yield "attainment_target_ratio", owner, spec.slo.attainment
+        yield "budget_dollars_per_hour", owner, spec.cost.budget_usd_per_hour
+        if decision is not None:
+            yield from _decided(owner, decision)
+        if seen is not None:
+            got = goodput([s.reading for s in seen.tiers.values() if isinstance(s.reading, TierReading)], spec.slo)
+            yield from _states(owner, seen)
+            yield from _got(owner, got)
+            yield from _cost(owner, got, _usd_per_hour(spec, seen, tick.accelerators))
+            if decision is not None:
+                yield from _errors(owner, decision, got)
+    for name, use in tick.use.items():
+        yield "accelerators_allocatable", (name,), use.allocatable
+        yield "accelerators_tidegate", (name,), use.by_tidegate
+        yield "accelerators_others", (name,), use.by_others
+
+
+def _decided(owner: tuple[str, str], decision: Decision) -> Iterator[Sample]:
+    yield "forecast_requests_per_second", owner, decision.forecast_rps
+    yield "forecast_horizon_seconds", owner, decision.horizon_s
+    for name, tier in decision.tiers.items():
+        yield "desired_replicas", (*owner, name), tier.replicas
+        yield "capacity_requests_per_second", (*owner, name), tier.capacity_rps
+    for name, replicas in (decision.uncapped or {}).items():
+        yield "uncapped_replicas", (*owner, name), replicas
+
+
+def _states(owner: tuple[str, str], seen: DeploymentObservation) -> Iterator[Sample]:
+    for name, state in seen.tiers.items():
+        tier = (*owner, name)
+        yield "ready_replicas", tier, state.ready
+        yield "starting_replicas", tier, state.starting
+        yield "terminating_replicas", tier, state.terminating
+        yield "startup_seconds", tier, state.startup_s
+        known = isinstance(state.reading, TierReading)
+        yield "metric_age_seconds", tier, state.reading.age_s if isinstance(state.reading, TierReading) else None
+        yield "metrics_missing", tier, float(state.ready > 0 and not known)
+
+
+def _got(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
+    if got.attainment is not None:
+        yield "attainment_ratio", owner, got.attainment.likely
+        yield "attainment_lower_ratio", owner, got.attainment.lower
+        yield "attainment_upper_ratio", owner, got.attainment.upper
+    yield "arrival_requests_per_second", owner, got.arrival_rps
+    yield "goodput_requests_per_second", owner, got.good_rps
+    yield "goodput_tokens_per_second", owner, got.good_tokens_per_s
+    yield "ttft_p95_seconds", owner, got.ttft.p95_s if got.ttft is not None else None
+    yield "itl_p95_seconds", owner, got.itl.p95_s if got.itl is not None else None
+    yield "gpu_utilization_ratio", owner, got.gpu_utilization
+
+
+def _cost(owner: tuple[str, str], got: Goodput, usd_per_hour: float) -> Iterator[Sample]:
+    yield "cost_dollars_per_hour", owner, usd_per_hour
+    usd_per_s = usd_per_hour / SECONDS_PER_HOUR
+    yield "cost_dollars_per_million_output_tokens", owner, _per(usd_per_s * MILLION, got.output_tokens_per_s)
+    yield "cost_dollars_per_million_good_tokens", owner, _per(usd_per_s * MILLION, got.good_tokens_per_s)
+    yield "energy_joules_per_output_token", owner, _per(got.power_w, got.output_tokens_per_s)
+
+
+def _errors(owner: tuple[str, str], decision: Decision, got: Goodput) -> Iterator[Sample]:
+    predicted = decision.prediction
+    if predicted is None:
+        return
+    pairs = {
+        "attainment": (got.attainment.likely if got.attainment else None, predicted.attainment),
+        "ttft_p95": (got.ttft.p95_s if got.ttft else None, predicted.ttft_s_p95),
+        "itl_p95": (got.itl.p95_s if got.itl else None, predicted.itl_s_p95),
+    }
+    for quantity, (seen, expected) in pairs.items():
+        quotient = _per(seen, expected)
+        yield "prediction_error_ratio", (*owner, quantity), quotient - 1.0 if quotient is not None else None
+
+
+def _per(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole is not None and whole > 0 else None
+
+
+def _usd_per_hour(spec: DeploymentSpec, seen: DeploymentObservation, accelerators: Mapping[str, Accelerator]) -> float:
+    """What exists costs, ready or not: an accelerator is paid for from the moment it is taken."""
+    total = 0.0
+    for tier in spec.tiers:
+        state, accelerator = seen.tiers.get(tier.name), accelerators.get(tier.accelerator)
+        if state is not None and accelerator is not None:
+            replicas = state.ready + state.starting + state.terminating - (state.unschedulable or 0)
+            total += replicas * tier.accelerators_per_replica * accelerator.price_usd_per_hour
+    return total
+
+
+class _Gauges(Collector):
+    def __init__(self) -> None:
+        self.tick = Tick()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        families = {
+            name: GaugeMetricFamily(f"tidegate_{name}", about, labels=labels)
+            for name, (about, labels) in FAMILIES.items()
+        }
+        for name, labels, value in samples(self.tick):
+            if value is not None:
+                families[name].add_metric(labels, value)
+        return families.values()
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self, version: str) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._gauges = _Gauges()
+        registry.register(self._gauges)
+        Gauge("tidegate_info", "The version that runs.", ["version"], registry=registry).labels(version).set(1)
+        self.leader = Gauge("tidegate_leader", "1 on the process that acts.", registry=registry)
+        self.loop_lag_s = Gauge("tidegate_loop_lag_seconds", "How late the event loop last was.", registry=registry)
+        self.cache_age_s = Gauge(
+            "tidegate_cache_age_seconds",
+            "Time since the API server last confirmed the oldest cache.",
+            registry=registry,
+        )
+        self.tick_s = Histogram(
+            "tidegate_tick_seconds", "Duration of a tick: observe, decide, hand over.", registry=registry
+        )
+        self.memory_bytes = Gauge("tidegate_memory_bytes", "Size of what is remembered, as saved.", registry=registry)
+        self._decisions = Counter(
+            "tidegate_decisions",
+            "Decisions that differ from the one before, by reason.",
+            [*_DEPLOYMENT, "reason"],
+            registry=registry,
+        )
+        self._calls = Counter(
+            "tidegate_api_requests",
+            "Calls to the API server; status 0: no answer.",
+            ["method", "status"],
+            registry=registry,
+        )
+        self._failures = Counter(
+            "tidegate_prometheus_failures",
+            "Failed queries, by query and reason.",
+            ["query", "reason"],
+            registry=registry,
+        )
+        self._faults = Counter("tidegate_planner_faults", "Deployments the planner failed on.", registry=registry)
+        self._counted: dict[Key, Tally[str]] = {}
+
+    def show(self, tick: Tick) -> None:
+        """Replace what the gauges show; counters of deployments that are gone go too."""
+        self._gauges.tick = tick
+        for key in self._counted.keys() - tick.specs.keys():
+            for reason in self._counted.pop(key):
+                self._decisions.remove(key.namespace, key.name, reason)
+
+    def decided(self, decision: Decision) -> None:
+        """Count a decision that differs from the last one."""
+        key, reason = decision.key, decision.reason.value
+        self._decisions.labels(key.namespace, key.name, reason).inc()
+        self._counted.setdefault(key, Tally())[reason] += 1
+        if decision.error is not None:
+            self._faults.inc()
+
+    def called(self, method: str, status: int) -> None:
+        """Count a call to the API server."""
+        self._calls.labels(method, str(status)).inc()
+
+    def failed(self, failures: Mapping[str, str]) -> None:
+        """Count failed queries: reasons by query name."""
+        for query, reason in failures.items():
+            self._failures.labels(query, reason).inc()
+
+    def page(self) -> bytes:
+        """The page for Prometheus."""
+        return generate_latest(self._registry)

@@ -1,0 +1,65 @@
+"""
+The only way to write: slowly enough, and only as leader.
+
+In:    a connection, a fence, a rate.
+Out:   `KubeApi` that lets reads through, and writes while the fence holds and the bucket has tokens.
+Rules: the fence is asked last, just before the write, after any waiting.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from tidegate.ports import ApiError, Call, Fence, KubeApi
+
+
+class Bucket:
+    """
+    A token bucket: `rate_per_s` on average, bursts of twice as many.
+
+    Args:
+        rate_per_s: Tokens per second, > 0.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, rate_per_s: float, *, clock: Callable[[], float]) -> None:
+        self._rate, self._clock = rate_per_s, clock
+        self._tokens, self._filled_s = 2.0 * rate_per_s, clock()
+
+    def wait_s(self) -> float:
+        """Take a token; how long to wait until it is really there."""
+        now_s = self._clock()
+        self._tokens = min(2.0 * self._rate, self._tokens + (now_s - self._filled_s) * self._rate)
+        self._filled_s = now_s
+        self._tokens -= 1.0
+        return max(0.0, -self._tokens / self._rate)
+
+
+class FencedApi:
+    """
+    Implements `KubeApi`.
+
+    Args:
+        api: The connection.
+        fence: Who may write.
+        bucket: How fast.
+        in_flight_max: Writes at once.
+    """
+
+    def __init__(self, api: KubeApi, fence: Fence, bucket: Bucket, *, in_flight_max: int = 8) -> None:
+        self._api, self._fence, self._bucket = api, fence, bucket
+        self._slots = asyncio.Semaphore(in_flight_max)
+
+    async def send(self, call: Call) -> dict[str, Any]:
+        """The answer; reason `NotLeader` for a write that may not start any more."""
+        if call.method == "GET":
+            return await self._api.send(call)
+        async with self._slots:
+            await asyncio.sleep(self._bucket.wait_s())
+            if not self._fence.holds():
+                raise ApiError(status=0, reason="NotLeader", detail=f"{call.method} {call.path}: leadership has ended")
+            return await self._api.send(call)
+
+    def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
+        """Watches only read."""
+        return self._api.watch(call)

@@ -1,0 +1,193 @@
+"""
+From decisions to the cluster: the newest batch is carried out and reported, by the leader only.
+
+In:    a `Batch` per tick.
+Out:   writes of workloads, statuses and events; nothing at all where nothing differs.
+Rules: one batch at a time. A batch that comes while another is being carried out replaces the one that waits, so a slow
+       API server never makes a queue of old decisions.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from tidegate.domain.decision import Decision
+from tidegate.domain.key import Key
+from tidegate.domain.observation import DeploymentObservation
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode
+from tidegate.ports import (
+    ACCELERATORS,
+    DEPLOYMENTS,
+    GROUP,
+    JSON_PATCH,
+    VERSION,
+    AcceleratorResource,
+    AcceleratorUse,
+    Actuator,
+    ApiError,
+    Call,
+    ClusterView,
+    DeploymentResource,
+    Fence,
+    KubeApi,
+    Order,
+    Outcome,
+    Report,
+)
+from tidegate.runtime.inventory import FleetInventory
+
+log = logging.getLogger(__name__)
+
+Status = dict[str, Any]
+
+# Deployments in work at once. Writes have a tighter limit of their own; this one bounds tasks.
+AT_ONCE = 32
+
+
+class Poster(Protocol):
+    """Posts events on transitions (`report.events.EventPoster`)."""
+
+    async def post(self, report: Report, status: Status) -> None:
+        """Events for what differs between the status that stands there and the new one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One tick's work."""
+
+    time_s: float
+    resources: Mapping[Key, DeploymentResource] = field(default_factory=dict)
+    decisions: Mapping[Key, Decision] = field(default_factory=dict)
+    observations: Mapping[Key, DeploymentObservation] = field(default_factory=dict)
+    view: ClusterView = field(default_factory=ClusterView)
+    accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
+    classes: tuple[AcceleratorResource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporting:
+    """The pure and the posting half of the report room."""
+
+    deployment_status: Callable[[Report], Status]
+    accelerator_status: Callable[[AcceleratorResource, AcceleratorUse | None], Status]
+    poster: Poster
+
+
+class Hands:
+    """
+    Carries out batches.
+
+    Args:
+        api: Fenced connection.
+        fence: Who may act.
+        inventory: Takes the status that was written, so that the next tick compares with it.
+        actuator, reporting: The rooms.
+    """
+
+    def __init__(
+        self, api: KubeApi, fence: Fence, inventory: FleetInventory, *, actuator: Actuator, reporting: Reporting
+    ) -> None:
+        self._api, self._fence, self._inventory = api, fence, inventory
+        self._actuator, self._reporting = actuator, reporting
+        self._next: Batch | None = None
+        self._stirred = asyncio.Event()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._sent: dict[str, tuple[Status, Status]] = {}
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def give(self, batch: Batch) -> None:
+        """Hand over a tick's work; it replaces what has not been begun."""
+        self._next = batch
+        self.idle.clear()
+        self._stirred.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            batch, self._next = self._next, None
+            if batch is not None and self._fence.holds():
+                await self._carry_out(batch)
+            if self._next is None:
+                self.idle.set()
+
+    async def _carry_out(self, batch: Batch) -> None:
+        alive = {r.uid for r in batch.resources.values()} | {class_.uid for class_ in batch.classes}
+        self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
+        async with asyncio.TaskGroup() as group:
+            for resource in batch.resources.values():
+                group.create_task(self._guarded(str(resource.key), self._deployment(resource, batch)))
+            for class_ in batch.classes:
+                group.create_task(self._guarded(class_.name, self._accelerator(class_, batch)))
+
+    async def _guarded(self, name: str, work: Awaitable[None]) -> None:
+        """One object's trouble is its own: the API's is told and tried again next tick, ours ends the process."""
+        async with self._slots:
+            try:
+                await work
+            except ApiError as error:
+                level = logging.DEBUG if error.reason in {"NotLeader", "NotFound", "Conflict"} else logging.WARNING
+                log.log(level, "%s: %s", name, error)
+
+    async def _deployment(self, resource: DeploymentResource, batch: Batch) -> None:
+        decision = batch.decisions.get(resource.key)
+        outcome = await self._act(resource, decision, batch)
+        report = Report(
+            resource=resource,
+            decision=decision,
+            observation=batch.observations.get(resource.key),
+            outcome=outcome,
+            view=batch.view,
+            time_s=batch.time_s,
+        )
+        status = self._reporting.deployment_status(report)
+        if self._stands(resource.uid, status, resource.status):
+            return
+        await self._reporting.poster.post(report, status)
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{resource.key.namespace}/{DEPLOYMENTS}/{resource.key.name}"
+        written = await self._write_status(path, resource.uid, status)
+        now = self._inventory.deployments.get(resource.key)
+        if now is not None and now.uid == resource.uid:
+            self._inventory.put_deployment(replace(now, status=written))
+
+    async def _act(self, resource: DeploymentResource, decision: Decision | None, batch: Batch) -> Outcome | None:
+        """Carry out what may be carried out: a valid spec in mode Auto that is not paused and did not fail."""
+        spec = resource.spec
+        if not isinstance(spec, DeploymentSpec) or spec.mode is not Mode.AUTO or spec.paused:
+            return None
+        if decision is not None and decision.error is not None:
+            decision = None
+        order = Order(resource=resource, decision=decision, view=batch.view, accelerators=batch.accelerators)
+        outcome = await self._actuator.carry_out(order)
+        for action in outcome.actions:
+            log.info(action, extra={"deployment": str(resource.key)})
+        return outcome
+
+    async def _accelerator(self, class_: AcceleratorResource, batch: Batch) -> None:
+        status = self._reporting.accelerator_status(class_, batch.view.accelerators.get(class_.name))
+        if self._stands(class_.uid, status, class_.status):
+            return
+        written = await self._write_status(f"/apis/{GROUP}/{VERSION}/{ACCELERATORS}/{class_.name}", class_.uid, status)
+        now = self._inventory.accelerators.get(class_.name)
+        if now is not None and now.uid == class_.uid:
+            self._inventory.put_accelerator(replace(now, status=written))
+
+    def _stands(self, uid: str, status: Status, there: Mapping[str, Any]) -> bool:
+        """The status is there already, or was sent and is there as the server keeps it (an old CRD may drop fields)."""
+        return status == there or self._sent.get(uid) == (status, there)
+
+    async def _write_status(self, path: str, uid: str, status: Status) -> Status:
+        """Replace the whole status of exactly this object; what the server made of it."""
+        body = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        answer = await self._api.send(Call(method="PATCH", path=f"{path}/status", body=body, content_type=JSON_PATCH))
+        kept = dict(answer.get("status") or {})
+        self._sent[uid] = (status, kept)
+        return kept

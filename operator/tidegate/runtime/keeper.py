@@ -1,0 +1,138 @@
+"""
+What was learned survives: memory in ConfigMaps, and demand from Prometheus where it is lost.
+
+In:    the fleet's memory.
+Out:   ConfigMaps `tidegate-memory-NN` in the operator's namespace; on start the memory that they hold.
+Rules: written by the leader only, at most once per interval and shard, and only where something differs; a part that
+       cannot be read is lost alone. Deployments are spread over a fixed number of shards by a hash of their name, so
+       16 MiB of room hold about ten thousand of them.
+"""
+
+import base64
+import logging
+import zlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tidegate.domain.key import Key
+from tidegate.memory import DeploymentMemory, FleetMemory
+from tidegate.ports import APPLY_PATCH, FIELD_MANAGER, ApiError, Call, KubeApi
+
+log = logging.getLogger(__name__)
+
+SHARDS = 16
+ENTRY = "memory"
+
+
+@dataclass(slots=True)
+class Keeper:
+    """
+    Loads and saves memory.
+
+    Args:
+        api: Fenced connection (reads pass on every replica).
+        namespace: Of the ConfigMaps.
+        name: Their common name; differs between shards of the operator.
+    """
+
+    api: KubeApi
+    namespace: str
+    name: str = "tidegate-memory"
+    _saved: dict[int, bytes] = field(default_factory=dict)
+
+    def _path(self, shard: int) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/configmaps/{self.name}-{shard:02d}"
+
+    async def load(self) -> dict[Key, DeploymentMemory]:
+        """
+        Everything that was saved, whether or not the deployments still exist.
+
+        Raises:
+            ApiError: the server did not answer. A missing or damaged ConfigMap is no error.
+        """
+        memory: dict[Key, DeploymentMemory] = {}
+        for shard in range(SHARDS):
+            try:
+                stored = await self.api.send(Call(method="GET", path=self._path(shard)))
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                continue
+            packed = _packed(stored)
+            self._saved[shard] = packed
+            memory |= unpack(packed)
+        return memory
+
+    async def save(self, memory: FleetMemory, keys: Collection[Key]) -> int:
+        """
+        Save what differs from what is stored.
+
+        Args:
+            memory: Of the fleet.
+            keys: Deployments that exist; others are left out, and so forgotten.
+
+        Returns:
+            Bytes stored in all.
+        """
+        total = 0
+        for shard, parts in enumerate(_spread(memory, keys)):
+            packed = pack(parts)
+            if packed != self._saved.get(shard, pack({})):
+                await self.api.send(self._apply(shard, packed))
+                self._saved[shard] = packed
+            total += len(packed)
+        return total
+
+    def _apply(self, shard: int, packed: bytes) -> Call:
+        body: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": f"{self.name}-{shard:02d}",
+                "namespace": self.namespace,
+                "labels": {"app.kubernetes.io/managed-by": "tidegate"},
+            },
+            "binaryData": {ENTRY: base64.b64encode(packed).decode()},
+        }
+        params = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return Call(method="PATCH", path=self._path(shard), params=params, body=body, content_type=APPLY_PATCH)
+
+
+def shard_of(key: Key) -> int:
+    """Shard of a deployment: the same in every process."""
+    return zlib.crc32(str(key).encode()) % SHARDS
+
+
+def _spread(memory: FleetMemory, keys: Iterable[Key]) -> list[dict[str, object]]:
+    shards: list[dict[str, object]] = [{} for _ in range(SHARDS)]
+    for key in sorted(keys):
+        part = memory.deployments.get(key)
+        if part is not None:
+            shards[shard_of(key)][str(key)] = part.to_json()
+    return shards
+
+
+def pack(parts: dict[str, object]) -> bytes:
+    """Parts by key, as stored: the same parts give the same bytes."""
+    return zlib.compress(msgspec.json.encode(parts), 6)
+
+
+def unpack(packed: bytes) -> dict[Key, DeploymentMemory]:
+    """The inverse of `pack`; empty for what cannot be read."""
+    try:
+        parts = msgspec.json.decode(zlib.decompress(packed), type=dict[str, dict[str, Any]])
+    except (zlib.error, msgspec.DecodeError):
+        if packed:
+            log.warning("saved memory cannot be read: starting afresh")
+        return {}
+    return {Key.parse(name): DeploymentMemory.from_json(part) for name, part in parts.items()}
+
+
+def _packed(stored: dict[str, Any]) -> bytes:
+    try:
+        return base64.b64decode((stored.get("binaryData") or {}).get(ENTRY, ""))
+    except ValueError:
+        return b""

@@ -1,0 +1,58 @@
+"""
+Log lines: for people or for machines, to standard error.
+
+In:    a format and a level.
+Out:   the root logger, set up; `extra=` fields of a call come along in both formats.
+Rules: kopf's own lines are about its handlers, which is not what a user asks: only its warnings are shown.
+"""
+
+import json
+import logging
+from datetime import UTC, datetime
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        } | _extras(record)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, message, then `name=value`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line, with a traceback below where there is one."""
+        fields = "".join(f" {name}={value}" for name, value in _extras(record).items() if not name.startswith("k8s_"))
+        line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def set_up(*, style: str, level: str) -> None:
+    """Send every log line of the process to standard error in one style (`text` or `json`)."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("kopf", "aiohttp", "urllib3", "asyncio", "prometheus_api_client"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

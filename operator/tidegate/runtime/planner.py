@@ -1,0 +1,227 @@
+"""
+The control loop: observe, step, hand over.
+
+In:    caches, metrics, what users want.
+Out:   a `Batch` for the hands, numbers for /metrics, one log line per decision that changed.
+Rules: one tick at a time, every `period_s`, earlier when something a user wrote changed or somebody waits at zero
+       replicas, never closer than the core allows. `cycle.step` runs beside the event loop. Every replica of the
+       operator plans, so that its memory is warm; only the leader's batch is carried out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from tidegate import cycle
+from tidegate.domain.decision import Decision, FleetDecision
+from tidegate.domain.key import Key
+from tidegate.domain.observation import FleetObservation, Missing
+from tidegate.domain.spec import DeploymentSpec, FleetPolicy, Mode
+from tidegate.forecast.memory import ForecastMemory
+from tidegate.memory import DeploymentMemory, FleetMemory
+from tidegate.observe.cluster import Cluster, Sight
+from tidegate.observe.collect import Collector
+from tidegate.observe.threads import in_thread
+from tidegate.ports import Fence
+from tidegate.report.metrics import Metrics, Tick
+from tidegate.runtime.hands import Batch, Hands
+from tidegate.runtime.inventory import FleetInventory
+
+log = logging.getLogger(__name__)
+
+# The core's own limit on how close two observations may be.
+GAP_S = 5.0
+# Changes come in flocks (kubectl apply -f folder/): wait for the end of one.
+DEBOUNCE_S = 0.5
+# How often deployments at zero replicas are looked at: somebody waits for the first of these.
+ACTIVATION_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the planner is made of."""
+
+    inventory: FleetInventory
+    cluster: Cluster
+    collector: Collector
+    hands: Hands
+    metrics: Metrics
+    fence: Fence
+
+
+@dataclass(slots=True, kw_only=True)
+class Planner:
+    """
+    The loop.
+
+    Args:
+        parts: The rooms.
+        period_s: Seconds between two ticks.
+        wall: Unix seconds. clock: Monotonic seconds.
+        memory: What the core remembers.
+    """
+
+    parts: Parts
+    period_s: float
+    wall: Callable[[], float]
+    clock: Callable[[], float]
+    memory: FleetMemory = field(default_factory=FleetMemory)
+    ticks: int = 0
+    last_tick_s: float = 0.0
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _uids: dict[Key, str] = field(default_factory=dict)
+    _said: dict[Key, tuple[object, ...]] = field(default_factory=dict)
+    _last_time_s: float = 0.0
+    _offered: dict[Key, Callable[[], ForecastMemory]] = field(default_factory=dict)
+
+    def wake(self) -> None:
+        """Plan soon."""
+        self.woken.set()
+
+    def offer(self, rebuild: Mapping[Key, Callable[[], ForecastMemory]]) -> None:
+        """Demand that was found elsewhere, as functions that build the forecast's memory; taken in at the next tick."""
+        self._offered.update(rebuild)
+
+    async def run(self) -> None:
+        """Tick until cancelled. The caches must be complete."""
+        while True:
+            self.woken.clear()
+            began_s = self.clock()
+            await self.tick()
+            await self._rest(began_s)
+
+    async def _rest(self, began_s: float) -> None:
+        """Until the next tick is due, or something calls for an earlier one."""
+        await asyncio.sleep(max(0.0, began_s + GAP_S - self.clock()))
+        while (left_s := began_s + self.period_s - self.clock()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, ACTIVATION_S)):
+                    await self.woken.wait()
+            if self.woken.is_set():
+                await asyncio.sleep(DEBOUNCE_S)
+                return
+            if await self._somebody_waits():
+                return
+
+    async def _somebody_waits(self) -> bool:
+        """True where an activation query of a deployment at zero replicas gives more than 0."""
+        asked = self._waiting(self.parts.inventory.planned(self.parts.inventory.classes()))
+        if not asked:
+            return False
+        values = await self.parts.collector.activations(self.wall(), asked)
+        return any(not isinstance(value, Missing) and value > 0 for value in values.values())
+
+    async def tick(self) -> None:
+        """Once round."""
+        parts, began_s = self.parts, self.clock()
+        # The core's time never goes back, whatever NTP does to the wall clock.
+        time_s = max(self.wall(), self._last_time_s + 1e-3)
+        self._last_time_s = time_s
+        self._forget_namesakes()
+        classes = parts.inventory.classes()
+        planned, specs = parts.inventory.planned(classes), parts.inventory.specs()
+        parts.cluster.follow(specs.values())
+        harvest = await parts.collector.collect(time_s, self._waiting(planned))
+        parts.metrics.failed(harvest.failures)
+        sight = parts.cluster.look(specs.values(), classes, harvest)
+        decisions = await self._decide(time_s, specs, planned, sight)
+        batch = self._batch(time_s, sight, decisions)
+        self._say(decisions)
+        if parts.fence.holds():
+            parts.metrics.show(self._shown(specs, sight, decisions))
+            parts.hands.give(batch)
+        else:
+            parts.metrics.show(Tick())
+        self.ticks += 1
+        self.last_tick_s = self.clock()
+        parts.metrics.tick_s.observe(self.last_tick_s - began_s)
+
+    async def _decide(
+        self, time_s: float, specs: Mapping[Key, DeploymentSpec], planned: Mapping[Key, DeploymentSpec], sight: Sight
+    ) -> Mapping[Key, Decision]:
+        """The core's decisions for what can be planned; the others keep their memory and are left alone."""
+        known = {
+            key: spec for key, spec in specs.items() if all(t.accelerator in sight.accelerators for t in spec.tiers)
+        }
+        policy = FleetPolicy(deployments=known, accelerators=sight.accelerators)
+        seen = {key: sight.deployments[key] for key in known if key in planned}
+        observation = FleetObservation(time_s=time_s, deployments=seen)
+        before, offered = self.memory, self._offered
+        self._offered = {}
+
+        def work() -> tuple[FleetMemory, FleetDecision]:
+            return cycle.step(_with_demand(before, offered), observation, policy)
+
+        after, decision = await in_thread(work)
+        # A class that is gone for a moment must not cost the memory of those that named it.
+        kept = {k: m for k, m in before.deployments.items() if k in specs and k not in known}
+        self.memory = FleetMemory(deployments={**after.deployments, **kept})
+        return decision.deployments
+
+    def _forget_namesakes(self) -> None:
+        """Another object under the same name starts with an empty memory."""
+        uids = {key: resource.uid for key, resource in self.parts.inventory.deployments.items()}
+        strangers = {key for key, uid in uids.items() if self._uids.get(key, uid) != uid}
+        if strangers:
+            kept = {key: part for key, part in self.memory.deployments.items() if key not in strangers}
+            self.memory = FleetMemory(deployments=kept)
+        self._uids = uids
+        for gone in self._said.keys() - uids.keys():
+            del self._said[gone]
+
+    def _waiting(self, planned: Mapping[Key, DeploymentSpec]) -> dict[Key, str]:
+        """Activation queries of deployments that have no replica."""
+        return {
+            key: spec.scale_to_zero.activation_query
+            for key, spec in planned.items()
+            if spec.scale_to_zero is not None
+            and spec.scale_to_zero.activation_query
+            and spec.mode is not Mode.OFF
+            and not self.parts.cluster.serves(key)
+        }
+
+    def _batch(self, time_s: float, sight: Sight, decisions: Mapping[Key, Decision]) -> Batch:
+        inventory = self.parts.inventory
+        return Batch(
+            time_s=time_s,
+            resources=dict(inventory.deployments),
+            decisions=decisions,
+            observations=sight.deployments,
+            view=sight.view,
+            accelerators=sight.accelerators,
+            classes=tuple(inventory.accelerators.values()),
+        )
+
+    def _shown(self, specs: Mapping[Key, DeploymentSpec], sight: Sight, decisions: Mapping[Key, Decision]) -> Tick:
+        return Tick(
+            specs=specs,
+            observations=sight.deployments,
+            decisions=decisions,
+            accelerators=sight.accelerators,
+            use=sight.view.accelerators,
+        )
+
+    def _say(self, decisions: Mapping[Key, Decision]) -> None:
+        """One line per decision that differs from the last one of its deployment, on the leader."""
+        acts = self.parts.fence.holds()
+        for key, decision in decisions.items():
+            replicas = {name: tier.replicas for name, tier in decision.tiers.items()}
+            said = (decision.reason, decision.error, tuple(replicas.items()))
+            if self._said.get(key) == said:
+                continue
+            self._said[key] = said
+            if acts:
+                self.parts.metrics.decided(decision)
+                level = logging.ERROR if decision.error else logging.INFO
+                extra = {"deployment": str(key), "reason": decision.reason.value, "replicas": replicas}
+                log.log(level, decision.message, extra=extra)
+
+
+def _with_demand(memory: FleetMemory, offered: Mapping[Key, Callable[[], ForecastMemory]]) -> FleetMemory:
+    """The memory with the forecast's part built anew where demand was read back."""
+    parts = dict(memory.deployments)
+    for key, build in offered.items():
+        parts[key] = replace(parts.get(key, DeploymentMemory()), forecast=build())
+    return FleetMemory(deployments=parts)
