@@ -1,58 +1,122 @@
-"""From problems to decisions."""
+"""
+From problems to decisions: plan each alone, share what is scarce, take the next step, say why.
+"""
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from dataclasses import replace
 
-from tidegate.domain.decision import Decision, Prediction, Reason, TierDecision
+from tidegate.domain.decision import Decision, Reason
 from tidegate.domain.key import Key
-from tidegate.domain.observation import TierReading
-from tidegate.domain.spec import Accelerator, TierSpec
+from tidegate.domain.spec import Accelerator
+from tidegate.errors import TidegateError
+from tidegate.plan.draft import Draft, classes_used, close_draft, open_draft
+from tidegate.plan.explain import explain, survey
+from tidegate.plan.fleet import Fleet
 from tidegate.plan.memory import PlanMemory
 from tidegate.plan.problem import Problem
+from tidegate.plan.pursue import Carries
+from tidegate.plan.rest import decide
+from tidegate.plan.share import share
+from tidegate.plan.transition import advance
+
+# "We are wrong", in one deployment: it is left alone, the others are planned.
+FAULTS = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, TidegateError)
 
 
 def choose(
     problems: Sequence[Problem], *, accelerators: Mapping[str, Accelerator], time_s: float
 ) -> Mapping[Key, tuple[PlanMemory, Decision]]:
-    """Decide for every problem."""
-    return {problem.spec.key: _single(problem, accelerators) for problem in problems}
+    """
+    Decide for every problem.
+
+    Args:
+        problems: One per deployment, keys distinct.
+        accelerators: Classes by name.
+        time_s: Now, unix seconds; later than in the last call.
+
+    Returns:
+        By deployment, in the order of the problems: what to remember, and the decision. A deployment the planner
+        fails on keeps its memory and gets a decision with `error`.
+    """
+    outcome: dict[Key, tuple[PlanMemory, Decision]] = {}
+    drafts: list[Draft] = []
+    for problem in problems:
+        try:
+            draft = open_draft(problem, accelerators, time_s)
+            decide(draft)
+        except FAULTS as fault:
+            outcome[problem.spec.key] = _failed(problem, fault)
+        else:
+            drafts.append(draft)
+    share(drafts, accelerators)
+    free = _free(drafts, accelerators)
+    for draft in drafts:
+        try:
+            outcome[draft.spec.key] = _conclude(draft, free)
+        except FAULTS as fault:
+            outcome[draft.spec.key] = _failed(draft.problem, fault)
+    return {problem.spec.key: outcome[problem.spec.key] for problem in problems}
 
 
-def _single(problem: Problem, accelerators: Mapping[str, Accelerator]) -> tuple[PlanMemory, Decision]:
-    spec = problem.spec
-    before = problem.memory.target if problem.memory else {}
-    silent = any(s.ready and not isinstance(s.reading, TierReading) for s in problem.states.values())
-    demand = problem.forecast.horizons[-1].quantile(0.95)
-
-    def price(tier: TierSpec) -> float:
-        return accelerators[tier.accelerator].price_usd_per_hour * tier.accelerators_per_replica
-
-    def count(tier: TierSpec) -> int:
-        capacity = problem.estimates[tier.name].capacity_rps
-        wanted = ceil(demand / capacity) if capacity > 0 else tier.replicas_max
-        return min(max(wanted, spec.replicas_min, tier.replicas_min), spec.replicas_max, tier.replicas_max)
-
-    usable = [t for t in spec.tiers if t.quality >= spec.quality.minimum and t.name in problem.estimates]
-    best = min(usable, key=lambda t: count(t) * price(t))
-    target = {t.name: (count(t) if t is best else 0) for t in spec.tiers}
-    if silent:
-        target = {name: max(n, before.get(name, 0)) for name, n in target.items()}
-    cost = sum(price(t) * target[t.name] for t in spec.tiers)
+def _failed(problem: Problem, fault: Exception) -> tuple[PlanMemory, Decision]:
     decision = Decision(
-        key=spec.key,
-        tiers={
-            t.name: TierDecision(
-                replicas=target[t.name],
-                capacity_rps=problem.estimates[t.name].capacity_rps if t.name in problem.estimates else None,
-            )
-            for t in spec.tiers
-        },
-        reason=Reason.METRICS_MISSING if silent else Reason.STEADY,
-        message=f"forecast {demand:.1f} req/s: ${cost:.2f}/h",
-        forecast_rps=demand,
-        horizon_s=problem.forecast.horizons[-1].horizon_s,
-        prediction=Prediction(
-            attainment=None, ttft_s_p95=None, itl_s_p95=None, usd_per_hour=cost, usd_per_million_output_tokens=None
-        ),
+        key=problem.spec.key,
+        tiers={},
+        reason=Reason.PLANNER_FAULT,
+        message=f"the planner failed on this deployment and leaves it alone: {fault!r}",
+        error=repr(fault),
     )
-    return PlanMemory(target=target), decision
+    return problem.memory or PlanMemory(), decision
+
+
+def _free(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
+    """Accelerators of limited classes that no target needs: room to hold old and new replicas together."""
+    free = {name: pool.capacity for name, pool in accelerators.items() if pool.capacity is not None}
+    if free:
+        for draft in drafts:
+            for name, used in classes_used(draft, draft.target).items():
+                if name in free:
+                    free[name] -= used
+    return free
+
+
+def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]:
+    fleet = draft.target
+    if draft.ready != draft.target and not draft.spec.paused:
+        fleet = _step(draft, free)
+    memo = draft.memo
+    if memo.profile is None or memo.profiled != fleet or memo.basis != draft.basis:
+        memo = replace(
+            memo,
+            profiled=fleet,
+            profile=draft.profile_of(fleet),
+            basis=draft.basis,
+            blocked=tuple([a.counted if a.blocked else -1 for a in draft.arrivals]),
+        )
+    if draft.searched or memo.alternatives is None:
+        memo = survey(draft, memo)
+    decision = explain(draft, fleet, memo)
+    return close_draft(draft, memo), decision
+
+
+def _step(draft: Draft, free: dict[str, int]) -> Fleet:
+    """Replicas to set now: the target, what must stay until it serves, and what is stuck but still hoped for."""
+    used = classes_used(draft, draft.target)
+    room = {name: used.get(name, 0) + max(0, left) for name, left in free.items() if name in draft.model.classes}
+    within = replace(draft.limits, room=room)
+    fleet = advance(
+        draft.model, within, arrivals=draft.arrivals, target=draft.target, carries=Carries(draft, draft.target)
+    )
+    if draft.given:
+        fleet = _hoping(draft, fleet)
+    for name, now in classes_used(draft, fleet).items():
+        if name in free:
+            free[name] -= now - used.get(name, 0)
+    return fleet
+
+
+def _hoping(draft: Draft, fleet: Fleet) -> Fleet:
+    """Where the plan falls short anyway, replicas that are stuck stay asked for: they may come after all."""
+    hoped = tuple([n + a.stuck for n, a in zip(fleet, draft.arrivals, strict=True)])
+    open_tiers = replace(draft.limits, tiers=tuple([(0, t.replicas_max) for t in draft.spec.tiers]))
+    return hoped if open_tiers.below(draft.model, hoped) else fleet

@@ -1,23 +1,128 @@
-"""What `plan` remembers of one deployment between two ticks."""
+"""What `plan` remembers of one deployment between two ticks: under 0.5 KiB of JSON with three tiers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierProgress:
+    """
+    How the replicas asked of one tier come along. The cluster only tells counts; the times are ours.
+
+    Args:
+        ready: Ready replicas at the last tick.
+        asks: (time asked, replicas) of those not ready yet, oldest first.
+        failures: Start-ups in a row that took too long.
+        blocked_until_s: No more of this tier before; 0 where it is not blocked.
+    """
+
+    ready: int = 0
+    asks: tuple[tuple[float, int], ...] = ()
+    failures: int = 0
+    blocked_until_s: float = 0.0
+
+    def to_json(self) -> list[object]:
+        """Plain JSON values."""
+        return [self.ready, [list(ask) for ask in self.asks], self.failures, self.blocked_until_s]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> "TierProgress":
+        """The inverse of `to_json`."""
+        ready, asks, failures, blocked = value
+        return cls(
+            ready=int(ready),
+            asks=tuple([(float(at), int(n)) for at, n in asks]),
+            failures=int(failures),
+            blocked_until_s=float(blocked),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanMemory:
-    """The plan in force: replicas by tier."""
+    """
+    The plan in force and what it rests on. Fleets are replicas per tier in the order of `names`.
 
-    target: Mapping[str, int] = field(default_factory=dict)
+    Args:
+        names: Tiers of the spec that the plan was made for.
+        ideal: Fleet this deployment would have if the others were not there.
+        target: Fleet it heads for: `ideal`, less what shared accelerators do not hold.
+        given: What the ideal plan had to give up, a `solve.Given`.
+        basis: Digest of the limits, prices and promises the plan was made under.
+        capacities: Capacity of a replica of each tier when the plan was made, requests/s.
+        load_ref: Load the plan was made for, fluid $/h (see `window.load`).
+        shown_ref: Demand quantile that was shown with the plan, requests/s.
+        peaks: (slot, highest load) of the stabilisation window, oldest first.
+        watched_since_s: Since when the load has been seen without a gap; None: it is not being seen.
+        fresh_s: Time of the last complete metrics; None: never.
+        moved_s: Time the target last changed.
+        progress: Of each tier.
+        grant: Accelerators by class that the shared pool left to this deployment, and the pool's size then; empty
+            where the pool is large enough.
+        memo: Whatever need not be computed again (`draft.Memo`). Not part of the value, never written out.
+    """
+
+    names: tuple[str, ...] = ()
+    ideal: tuple[int, ...] = ()
+    target: tuple[int, ...] = ()
+    given: int = 0
+    basis: int = 0
+    capacities: tuple[float, ...] = ()
+    load_ref: float = 0.0
+    shown_ref: float = 0.0
+    peaks: tuple[tuple[int, float], ...] = ()
+    watched_since_s: float | None = None
+    fresh_s: float | None = None
+    moved_s: float = 0.0
+    progress: tuple[TierProgress, ...] = ()
+    grant: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    memo: object = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` gives back an equal memory."""
-        return {"target": dict(self.target)}
+        return {
+            "names": list(self.names),
+            "ideal": list(self.ideal),
+            "target": list(self.target),
+            "given": self.given,
+            "basis": self.basis,
+            "capacities": list(self.capacities),
+            "load": self.load_ref,
+            "shown": self.shown_ref,
+            "peaks": [list(peak) for peak in self.peaks],
+            "watched": self.watched_since_s,
+            "fresh": self.fresh_s,
+            "moved": self.moved_s,
+            "progress": [tier.to_json() for tier in self.progress],
+            "grant": {name: list(pair) for name, pair in self.grant.items()},
+        }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> "PlanMemory":
+    def from_json(cls, value: Mapping[str, Any]) -> "PlanMemory":
         """The memory that `to_json` wrote. Raises KeyError, TypeError or ValueError where it is damaged."""
-        target = value["target"]
-        if not isinstance(target, Mapping):
-            raise TypeError("target is not a mapping")
-        return cls(target={str(name): int(count) for name, count in target.items()})
+        names = tuple([str(name) for name in value["names"]])
+        fleets = [tuple([int(n) for n in value[which]]) for which in ("ideal", "target")]
+        progress = tuple([TierProgress.from_json(tier) for tier in value["progress"]])
+        capacities = tuple([float(c) for c in value["capacities"]])
+        if any(len(part) != len(names) for part in (*fleets, progress, capacities)):
+            raise ValueError("a fleet does not fit the tiers")
+        return cls(
+            names=names,
+            ideal=fleets[0],
+            target=fleets[1],
+            given=int(value["given"]),
+            basis=int(value["basis"]),
+            capacities=capacities,
+            load_ref=float(value["load"]),
+            shown_ref=float(value["shown"]),
+            peaks=tuple([(int(slot), float(load)) for slot, load in value["peaks"]]),
+            watched_since_s=_optional(value["watched"]),
+            fresh_s=_optional(value["fresh"]),
+            moved_s=float(value["moved"]),
+            progress=progress,
+            grant={str(name): (int(pair[0]), int(pair[1])) for name, pair in value["grant"].items()},
+        )
+
+
+def _optional(value: Any) -> float | None:
+    return None if value is None else float(value)

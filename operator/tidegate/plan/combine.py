@@ -1,0 +1,149 @@
+"""
+One option per deployment, inside what the accelerator classes hold: the best combination.
+
+Few combinations are tried one by one. Many go to a mixed-integer program (HiGHS), level by level: first the misses
+of the highest priority, then of the next, then quality, then money. It runs under a limit of nodes, not of seconds, so
+that the same input gives the same output on every machine. Where the limit hits, priorities are served in turn.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from tidegate.plan.fleet import Fleet, Floats
+
+TRIED_MAX = 20_000
+NODES_MAX = 2_000
+LEVEL_SLACK = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """
+    One plan of one deployment.
+
+    Args:
+        used: Accelerators of each short class.
+        missed: How far attainment stays below the promise, in [0, 1]; more than 1 where bounds are missed.
+        quality_lost: 1 where the average quality was given up, else 0.
+        usd_per_hour: What it costs, moves included.
+    """
+
+    fleet: Fleet
+    used: tuple[tuple[str, int], ...]
+    missed: float
+    quality_lost: float
+    usd_per_hour: float
+
+
+def combine(
+    options: Sequence[Sequence[Option]], priorities: Sequence[int], capacity: Mapping[str, int]
+) -> list[Option]:
+    """
+    The best choice of one option each.
+
+    Args:
+        options: Of each deployment; the first one is its ideal plan. Highest priority first.
+        priorities: Of each deployment.
+        capacity: Accelerators of each short class.
+    """
+    turn = in_turn(options, capacity)
+    if prod([len(of) for of in options]) <= TRIED_MAX:
+        return _tried(options, priorities, capacity) or turn
+    solved = _solved(options, priorities, capacity)
+    return solved if solved is not None and _rank(solved, priorities) <= _rank(turn, priorities) else turn
+
+
+def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) -> list[Option]:
+    """Highest priority first: each takes its best option that leaves the later ones the least they need."""
+    least = [min(of, key=lambda o: (sum([n for _, n in o.used]), o.missed)) for of in options]
+    chosen = list(least)
+    for i, of in enumerate(options):
+        ranked = sorted(of, key=lambda o: (o.missed, o.quality_lost, o.usd_per_hour))
+        for option in ranked:
+            if _fits([*chosen[:i], option, *chosen[i + 1 :]], capacity):
+                chosen[i] = option
+                break
+    return chosen
+
+
+def _fits(chosen: Sequence[Option], capacity: Mapping[str, int]) -> bool:
+    used = dict.fromkeys(capacity, 0)
+    for option in chosen:
+        for name, n in option.used:
+            used[name] += n
+    return all(used[name] <= most for name, most in capacity.items())
+
+
+def _rank(chosen: Sequence[Option], priorities: Sequence[int]) -> tuple[float, ...]:
+    """What is compared: misses by falling priority, quality, money."""
+    levels = sorted(set(priorities), reverse=True)
+    missed = [
+        round(sum([o.missed for o, p in zip(chosen, priorities, strict=True) if p == level]), 6) for level in levels
+    ]
+    lost = sum([o.quality_lost for o in chosen])
+    return (*missed, lost, round(sum([o.usd_per_hour for o in chosen]), 6))
+
+
+def _tried(
+    options: Sequence[Sequence[Option]], priorities: Sequence[int], capacity: Mapping[str, int]
+) -> list[Option] | None:
+    """Every combination that fits, depth first."""
+    best: tuple[tuple[float, ...], list[Option]] | None = None
+
+    def descend(chosen: list[Option], left: dict[str, int]) -> None:
+        nonlocal best
+        if len(chosen) == len(options):
+            rank = _rank(chosen, priorities)
+            if best is None or rank < best[0]:
+                best = rank, list(chosen)
+            return
+        for option in options[len(chosen)]:
+            rest = {name: left[name] - n for name, n in option.used}
+            if min(rest.values()) >= 0:
+                descend([*chosen, option], rest)
+
+    descend([], dict(capacity))
+    return best[1] if best else None
+
+
+def _solved(
+    options: Sequence[Sequence[Option]], priorities: Sequence[int], capacity: Mapping[str, int]
+) -> list[Option] | None:
+    """The same by integer programs, one per level of the order; None where one of them finds no answer."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - a second to import, rarely needed
+
+    flat = [option for of in options for option in of]
+    owner = np.repeat(np.arange(len(options)), [len(of) for of in options])
+    one_each = np.equal.outer(np.arange(len(options)), owner).astype(float)
+    used = np.array([[dict(o.used)[name] for o in flat] for name in capacity], dtype=float)
+    constraints = [
+        LinearConstraint(one_each, 1.0, 1.0),
+        LinearConstraint(used, -np.inf, np.array(list(capacity.values()), dtype=float)),
+    ]
+    answer = None
+    for level in _levels(flat, owner, priorities):
+        answer = milp(
+            level,
+            integrality=np.ones(len(flat)),
+            bounds=Bounds(0.0, 1.0),
+            constraints=constraints,
+            options={"node_limit": NODES_MAX, "disp": False},
+        )
+        if answer.x is None:
+            return None
+        constraints.append(LinearConstraint(level[None, :], -np.inf, float(level @ answer.x) + LEVEL_SLACK))
+    if answer is None:
+        return None
+    picked = [flat[i] for i in np.flatnonzero(np.asarray(answer.x) > 0.5)]
+    return picked if len(picked) == len(options) and _fits(picked, capacity) else None
+
+
+def _levels(flat: Sequence[Option], owner: np.ndarray, priorities: Sequence[int]) -> list[Floats]:
+    """Objectives in order: misses by falling priority, quality, money."""
+    missed = np.array([o.missed for o in flat])
+    rank = np.array(priorities)[owner]
+    levels = [np.where(rank == p, missed, 0.0) for p in sorted(set(priorities), reverse=True)]
+    return [*levels, np.array([o.quality_lost for o in flat]), np.array([o.usd_per_hour for o in flat])]

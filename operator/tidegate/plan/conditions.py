@@ -1,0 +1,87 @@
+"""
+The planner's findings as conditions. Messages carry no number that moves every tick, so that status does not churn.
+"""
+
+from functools import lru_cache
+
+from tidegate.domain.decision import Condition, Constraint, Status
+from tidegate.plan.draft import Draft
+from tidegate.plan.limits import MONEY_DUST
+from tidegate.plan.sight import Sight
+from tidegate.plan.solve import Given
+
+
+def conditions(draft: Draft, attainment: float, usd_per_hour: float, binding: Constraint) -> tuple[Condition, ...]:
+    """One per type, always all of them."""
+    return (
+        _slo(draft, attainment, binding),
+        _budget(draft, usd_per_hour),
+        _metrics(draft),
+        _capacity(draft, binding),
+        _quality(draft),
+        _scaling(binding),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _made(type_: str, status: Status, reason: str, message: str) -> Condition:
+    return Condition(type=type_, status=status, reason=reason, message=message)
+
+
+def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
+    if draft.sight is Sight.NONE:
+        return _made("SLOMet", Status.UNKNOWN, "MetricsMissing", "no metrics to tell from")
+    target = draft.spec.slo.attainment
+    if draft.given is Given.TARGET:
+        return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even idle")
+    if attainment < target - 1e-9 and any(draft.target):
+        reason = "TooFewReplicas" if binding is Constraint.NONE else f"{binding.value}Limited"
+        return _made("SLOMet", Status.FALSE, reason, f"expected attainment is below {target:g}")
+    return _made("SLOMet", Status.TRUE, "Planned", f"expected attainment is at least {target:g}")
+
+
+def _budget(draft: Draft, usd_per_hour: float) -> Condition:
+    budget = draft.limits.budget
+    if usd_per_hour > budget + MONEY_DUST:  # only where a person set the replicas: no plan does this
+        return _made("WithinBudget", Status.FALSE, "AboveBudget", f"runs above ${budget:.2f}/h")
+    if budget == float("inf"):
+        return _made("WithinBudget", Status.TRUE, "NoBudget", "no budget is set")
+    return _made("WithinBudget", Status.TRUE, "Planned", f"planned inside ${budget:.2f}/h")
+
+
+def _metrics(draft: Draft) -> Condition:
+    if draft.missing is not None:
+        since = draft.fresh_s
+        age = f"; last complete {draft.time_s - since:.0f} s ago" if since is not None else "; never complete"
+        return Condition(
+            type="MetricsAvailable",
+            status=Status.FALSE,
+            reason=draft.missing.reason,
+            message=f"{draft.missing.detail}{age}",
+        )
+    if draft.sight is Sight.NOTHING_RUNS and draft.problem.gateway is None:
+        return _made("MetricsAvailable", Status.UNKNOWN, "NoReplicas", "no replica is ready, so none reports")
+    return _made("MetricsAvailable", Status.TRUE, "Fresh", "every tier with a ready replica reports")
+
+
+def _capacity(draft: Draft, binding: Constraint) -> Condition:
+    late = [name for name, a in zip(draft.model.names, draft.arrivals, strict=True) if a.stuck or a.blocked]
+    if late:
+        names = ", ".join(late)
+        return _made("CapacityAvailable", Status.FALSE, "ReplicasStuck", f"replicas do not start in time: {names}")
+    if binding is Constraint.CAPACITY:
+        return _made("CapacityAvailable", Status.FALSE, "AcceleratorsShort", "an accelerator class is too small")
+    return _made("CapacityAvailable", Status.TRUE, "Enough", "accelerators suffice for the plan")
+
+
+def _quality(draft: Draft) -> Condition:
+    if draft.given is Given.QUALITY:
+        least = draft.spec.quality.average_minimum
+        return _made("QualityReduced", Status.TRUE, "GivenUp", f"mean quality is below {least:g} to meet the targets")
+    return _made("QualityReduced", Status.FALSE, "Kept", "mean quality is kept")
+
+
+def _scaling(binding: Constraint) -> Condition:
+    if binding is Constraint.NONE:
+        return _made("ScalingLimited", Status.FALSE, "NotLimited", "no limit changes the plan")
+    return _made("ScalingLimited", Status.TRUE, binding.value, f"{binding.value} keeps the plan from the uncapped one")

@@ -1,0 +1,282 @@
+"""
+One deployment while it is being planned: what is known, and the plan as it takes shape.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+
+from tidegate.domain.decision import Alternative, Reason
+from tidegate.domain.observation import Missing
+from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.plan.fleet import Fleet, FleetModel, Profile, build, profile
+from tidegate.plan.limits import Limits, accelerators_used, limits
+from tidegate.plan.memory import PlanMemory, TierProgress
+from tidegate.plan.problem import Problem
+from tidegate.plan.scenario import Scenarios, scenarios
+from tidegate.plan.search import Goal
+from tidegate.plan.sight import Sight, sight
+from tidegate.plan.solve import Given
+from tidegate.plan.startup import Arrivals, follow
+from tidegate.units import SECONDS_PER_HOUR, TICK_S
+
+# A plan is expected to last this long: what a move costs is spread over it.
+PLAN_LIFE_S = SECONDS_PER_HOUR
+# A new replica has a cold prefix cache and a removed one loses its own: about a minute of its price each.
+CACHE_LOSS_S = 60.0
+# Risk of a removed replica being needed again, as a share of its price: ten runs of the suite's noise.
+REMORSE_SHARE = 0.03
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memo:
+    """
+    What need not be computed again while its inputs are the same. Never written out, never decides anything.
+
+    Args:
+        marks: Inputs of the tables: spec, curves, capacities, prices and room.
+        profiled: The fleet whose curve `profile` is.
+        uncapped, alternatives: Of the last search.
+    """
+
+    marks: tuple[object, ...]
+    model: FleetModel
+    limits: Limits | None
+    profiled: Fleet = ()
+    profile: Profile | None = None
+    blocked: tuple[int, ...] = ()
+    basis: int = 0
+    uncapped: Mapping[str, int] | None = None
+    alternatives: tuple[Alternative, ...] | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Draft:
+    """
+    Work in progress, handed from step to step of `choose`.
+
+    Args:
+        limits: Hard limits of now; tiers that may not grow are capped at what they have.
+        arrivals: Replicas by tier, in the order of the spec.
+        demand: Quantiles at the lead time of the fastest tier.
+        current: The ideal fleet so far, less replicas that will not come.
+        ideal, target: Set by the steps; see `PlanMemory`.
+        searched: Whether the plan was looked for anew in this tick.
+    """
+
+    problem: Problem
+    time_s: float
+    memory: PlanMemory | None
+    memo: Memo
+    model: FleetModel
+    limits: Limits
+    basis: int
+    progress: tuple[TierProgress, ...]
+    arrivals: tuple[Arrivals, ...]
+    sight: Sight
+    missing: Missing | None
+    demand: Scenarios
+    current: Fleet
+    ideal: Fleet
+    target: Fleet
+    given: Given = Given.NOTHING
+    reason: Reason = Reason.STEADY
+    load: float = 0.0
+    peaks: tuple[tuple[int, float], ...] = ()
+    load_ref: float = 0.0
+    capacities: tuple[float, ...] = ()
+    shown_ref: float = 0.0
+    watched_since_s: float | None = None
+    fresh_s: float | None = None
+    moved_s: float = 0.0
+    grant: Mapping[str, tuple[int, int]]
+    searched: bool = False
+    utilization: float | None = None
+
+    @property
+    def spec(self) -> DeploymentSpec:
+        """What the user asked for."""
+        return self.problem.spec
+
+    @property
+    def counted(self) -> Fleet:
+        """Replicas that serve or will."""
+        return tuple([a.counted for a in self.arrivals])
+
+    @property
+    def ready(self) -> Fleet:
+        """Replicas that serve."""
+        return tuple([a.ready for a in self.arrivals])
+
+    def profile_of(self, fleet: Fleet) -> Profile:
+        """The curve of a fleet, from the memo where it is the same one."""
+        if self.memo.profile is not None and self.memo.profiled == fleet:
+            return self.memo.profile
+        return profile(self.model, fleet)
+
+    def demand_at(self, lead_s: float) -> Scenarios:
+        """Demand until a replica with that start-up time could serve."""
+        return scenarios(self.problem.forecast, lead_s + TICK_S)
+
+    def goal(self, demand: Scenarios) -> Goal:
+        """The promises at a demand, moves counted from the current fleet."""
+        spec, prices = self.spec, self.model.prices
+        starting = (np.array(self.model.startup_s) + CACHE_LOSS_S) / PLAN_LIFE_S
+        return Goal(
+            demand=demand,
+            attainment=spec.slo.attainment,
+            quality=spec.quality.average_minimum,
+            current=self.current,
+            grow_usd=prices * starting,
+            shrink_usd=prices * (CACHE_LOSS_S / PLAN_LIFE_S + REMORSE_SHARE),
+        )
+
+
+def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s: float) -> Draft:
+    """Everything about a deployment that has to be known before deciding."""
+    before = problem.memory
+    names = tuple([t.name for t in problem.spec.tiers])
+    if before is not None and before.names != names:
+        before = None
+    memo = _memo(problem, before, accelerators)
+    model = memo.model
+    progress, arrivals = _follow(problem, before, time_s)
+    base = memo.limits
+    if base is None:
+        base = limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
+    blocked = tuple([a.counted if a.blocked else -1 for a in arrivals])
+    known = memo.blocked == blocked and memo.basis and memo.limits is base
+    basis = memo.basis if known else _basis(problem.spec, model, base, blocked)
+    lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
+    seen, missing = sight(problem.states)
+    counted = tuple([a.counted for a in arrivals])
+    ideal = before.ideal if before is not None else counted
+    current = tuple([min(n, a.counted) if a.blocked or a.stuck else n for n, a in zip(ideal, arrivals, strict=True)])
+    return Draft(
+        problem=problem,
+        time_s=time_s,
+        memory=before,
+        memo=memo,
+        model=model,
+        limits=_capped(base, blocked),
+        basis=basis,
+        progress=progress,
+        arrivals=arrivals,
+        sight=seen,
+        missing=missing,
+        demand=scenarios(problem.forecast, lead + TICK_S),
+        current=current,
+        ideal=current,
+        target=before.target if before is not None else counted,
+        given=Given(before.given) if before is not None else Given.NOTHING,
+        peaks=before.peaks if before is not None else (),
+        load_ref=before.load_ref if before is not None else 0.0,
+        capacities=before.capacities if before is not None else model.capacities,
+        shown_ref=before.shown_ref if before is not None else 0.0,
+        watched_since_s=before.watched_since_s if before is not None else None,
+        fresh_s=before.fresh_s if before is not None else None,
+        moved_s=before.moved_s if before is not None else time_s,
+        grant=before.grant if before is not None else {},
+    )
+
+
+def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
+    """What to remember of it."""
+    return PlanMemory(
+        names=draft.model.names,
+        ideal=draft.ideal,
+        target=draft.target,
+        given=int(draft.given),
+        basis=draft.basis,
+        capacities=draft.capacities,
+        load_ref=draft.load_ref,
+        shown_ref=draft.shown_ref,
+        peaks=draft.peaks,
+        watched_since_s=draft.watched_since_s,
+        fresh_s=draft.fresh_s,
+        moved_s=draft.moved_s,
+        progress=draft.progress,
+        grant=draft.grant,
+        memo=memo,
+    )
+
+
+def _memo(problem: Problem, before: PlanMemory | None, accelerators: Mapping[str, Accelerator]) -> Memo:
+    spec, estimates = problem.spec, problem.estimates
+    marks: list[object] = [spec]
+    for tier in spec.tiers:
+        estimate, pool = estimates.get(tier.name), accelerators.get(tier.accelerator)
+        if estimate is not None:
+            marks += (estimate.curve, estimate.capacity_rps, estimate.startup_s, estimate.power_w)
+        marks += (None,) if pool is None else (pool.price_usd_per_hour, pool.capacity)
+    memo = before.memo if before is not None else None
+    if isinstance(memo, Memo) and _same(memo.marks, marks):
+        return memo
+    model = build(spec, estimates, accelerators)
+    fixed = None if spec.schedules else limits(spec, model=model, accelerators=accelerators, time_s=0.0)
+    return Memo(marks=tuple(marks), model=model, limits=fixed)
+
+
+def _same(old: tuple[object, ...], new: list[object]) -> bool:
+    """Objects by identity first; numbers by value. Equal curves that are not the same object are built again."""
+    if len(old) != len(new):
+        return False
+    return all(a is b or (a.__class__ in PLAIN and a == b) for a, b in zip(old, new, strict=True))
+
+
+PLAIN = (float, int, str, DeploymentSpec)
+
+
+def _follow(
+    problem: Problem, before: PlanMemory | None, time_s: float
+) -> tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]:
+    progress, arrivals = [], []
+    for i, tier in enumerate(problem.spec.tiers):
+        state, estimate = problem.states.get(tier.name), problem.estimates.get(tier.name)
+        known = before.progress[i] if before is not None else TierProgress(ready=state.ready if state else 0)
+        if state is None:
+            progress.append(TierProgress(failures=known.failures, blocked_until_s=known.blocked_until_s))
+            arrivals.append(Arrivals(0, 0, 0, blocked=time_s < known.blocked_until_s))
+            continue
+        late = estimate.startup_s_late if estimate is not None else float("inf")
+        tier_progress, arrival = follow(known, state, late_s=late, time_s=time_s)
+        progress.append(tier_progress)
+        arrivals.append(arrival)
+    return tuple(progress), tuple(arrivals)
+
+
+def _capped(base: Limits, blocked: tuple[int, ...]) -> Limits:
+    """Tiers whose replicas do not come may not grow."""
+    if max(blocked) < 0:
+        return base
+    tiers = tuple(
+        [
+            bounds if cap < 0 else (min(bounds[0], cap), min(bounds[1], cap))
+            for bounds, cap in zip(base.tiers, blocked, strict=True)
+        ]
+    )
+    low = min(base.total[0], sum([high for _, high in tiers]))
+    return Limits(
+        total=(low, base.total[1]),
+        tiers=tiers,
+        budget=base.budget,
+        room=base.room,
+        pinned=base.pinned,
+        idle=base.idle,
+    )
+
+
+def _basis(spec: DeploymentSpec, model: FleetModel, base: Limits, blocked: tuple[int, ...]) -> int:
+    """Digest of everything but load and performance that a plan rests on; the same in every process."""
+    closed = tuple([cap >= 0 for cap in blocked])
+    parts = (spec.slo, spec.quality, model.prices.tolist(), model.usable, closed)
+    room = sorted(base.room.items())
+    text = repr((parts, base.total, base.tiers, base.budget, room, base.pinned, base.idle))
+    return crc32(text.encode()) or 1
+
+
+def classes_used(draft: Draft, fleet: Fleet) -> dict[str, int]:
+    """Accelerators by class that a fleet of this deployment occupies."""
+    return accelerators_used(draft.model, fleet)

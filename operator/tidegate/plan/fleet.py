@@ -1,0 +1,264 @@
+"""
+What a mixed fleet does under load.
+
+A least-outstanding router makes the number of running requests N equal over replicas. So a fleet of n_t replicas
+per tier serves, at a common N,
+
+    rate(N) = sum n_t * r_t(N)          good(N) = sum n_t * r_t(N) * attainment_t(N)
+
+and meets the targets for the share good / rate. Tables hold r_t on one grid of N for all tiers; the curve of a
+fleet is then a sum of rows. Attainment at a rate is the best the fleet reaches at that rate or more, so that it
+never rises with load, whatever the tiers' shares do.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.domain.estimate import ServiceCurve, TierEstimate
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.plan.scenario import Scenarios
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Fleet = tuple[int, ...]  # replicas per tier, in the order of the spec
+
+# Past the end of the curve queues grow without bound; what is left falls with the overload, so that more replicas
+# still compare better than fewer when none are enough.
+OVERLOAD_ATTAINMENT = 0.05
+# A capacity estimate below this share of its own curve says the curve is wrong, not that the margin is huge.
+MARGIN_MIN = 0.2
+QUALITY_DUST = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FleetModel:
+    """
+    Tables of one deployment; arrays are (tiers,) or (tiers, points), tiers in the order of the spec.
+
+    Args:
+        prices: $/h of one replica.
+        gpus: Accelerators of one replica.
+        usable: Whether the tier may be planned at all: it has an estimate, its accelerator class exists, and its
+            quality is not below the minimum.
+        rates, goods: Requests/s of one replica, and those inside both targets, at each N of the grid.
+        ttft, itl: 95th percentiles at each N, s.
+        startup_s: Expected time from ask to ready.
+        capacities: `TierEstimate.capacity_rps`.
+    """
+
+    tiers: tuple[TierSpec, ...]
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    usable: tuple[bool, ...]
+    prices: Floats
+    gpus: Ints
+    qualities: Floats
+    rates: Floats
+    goods: Floats
+    ttft: Floats
+    itl: Floats
+    startup_s: tuple[float, ...]
+    capacities: tuple[float, ...]
+    powers: tuple[float | None, ...]
+
+    def usd_per_hour(self, fleet: Fleet) -> float:
+        """Price of a fleet, $/h."""
+        total: float = sum([n * p for n, p in zip(fleet, self.prices.tolist(), strict=True)])
+        return total
+
+
+def build(
+    spec: DeploymentSpec, estimates: Mapping[str, TierEstimate], accelerators: Mapping[str, Accelerator]
+) -> FleetModel:
+    """Tables for the tiers of a spec."""
+    usable = tuple([_usable(t, spec, estimates, accelerators) for t in spec.tiers])
+    curves = [estimates[t.name].curve if t.name in estimates else None for t in spec.tiers]
+    grid = _grid([c for c in curves if c is not None])
+    shape = (len(spec.tiers), len(grid))
+    rates, goods, ttft, itl = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for i, (tier, curve) in enumerate(zip(spec.tiers, curves, strict=True)):
+        if curve is not None:
+            margin = _margin(estimates[tier.name], spec.slo.attainment)
+            rates[i], goods[i], ttft[i], itl[i] = _rows(curve, grid, margin)
+    prices = [
+        accelerators[t.accelerator].price_usd_per_hour * t.accelerators_per_replica
+        if t.accelerator in accelerators
+        else 0.0
+        for t in spec.tiers
+    ]
+    of = [estimates.get(t.name) for t in spec.tiers]
+    return FleetModel(
+        tiers=spec.tiers,
+        names=tuple([t.name for t in spec.tiers]),
+        classes=tuple([t.accelerator for t in spec.tiers]),
+        usable=usable,
+        prices=np.array(prices),
+        gpus=np.array([t.accelerators_per_replica for t in spec.tiers]),
+        qualities=np.array([t.quality for t in spec.tiers]),
+        rates=rates,
+        goods=goods,
+        ttft=ttft,
+        itl=itl,
+        startup_s=tuple([e.startup_s if e else 0.0 for e in of]),
+        capacities=tuple([e.capacity_rps if e else 0.0 for e in of]),
+        powers=tuple([e.power_w if e else None for e in of]),
+    )
+
+
+def _usable(
+    tier: TierSpec, spec: DeploymentSpec, estimates: Mapping[str, TierEstimate], accelerators: Mapping[str, Accelerator]
+) -> bool:
+    planned = tier.name in estimates and tier.accelerator in accelerators
+    return planned and tier.quality >= spec.quality.minimum - QUALITY_DUST
+
+
+def _grid(curves: list[ServiceCurve]) -> Floats:
+    """All N at which any tier's curve has a point, and a hair above each end, where that tier falls over."""
+    points = {p.running for curve in curves for p in curve.points if p.running > 0}
+    points |= {curve.points[-1].running * (1 + 1e-6) for curve in curves}
+    return np.array(sorted(points) or [1.0])
+
+
+def _margin(estimate: TierEstimate, target: float) -> float:
+    """
+    What the estimate's confidence takes off the curve, as a factor on rates in (0, 1].
+
+    The curve carries no margin and the capacity does; their ratio at the target is applied to the whole curve.
+    """
+    points = estimate.curve.points
+    shares = np.array([p.attainment for p in points])
+    if estimate.capacity_rps <= 0 or shares[0] < target:
+        return 1.0
+    rates = np.array([p.rate_rps for p in points])
+    at_target = float(np.interp(-target, -shares, rates)) if shares[-1] < target else float(rates[-1])
+    return min(1.0, max(MARGIN_MIN, estimate.capacity_rps / at_target)) if at_target > 0 else 1.0
+
+
+def _rows(curve: ServiceCurve, grid: Floats, margin: float) -> tuple[Floats, Floats, Floats, Floats]:
+    points = curve.points
+    at = np.array([0.0] + [p.running for p in points])
+    rate = np.array([0.0] + [p.rate_rps for p in points]) * margin
+    share = np.array([points[0].attainment] + [p.attainment for p in points])
+    rates = np.interp(grid, at, rate)
+    goods = rates * np.interp(grid, at, share, right=0.0)
+    ttft = np.interp(grid, at[1:], [p.ttft_s_p95 for p in points])
+    itl = np.interp(grid, at[1:], [p.itl_s_p95 for p in points])
+    return rates, goods, ttft, itl
+
+
+def _attained(rates: Floats, goods: Floats) -> Floats:
+    """Attainment at each N, never rising with load; shape as given, N along the last axis."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(rates > 0, goods / rates, 0.0)
+    return np.maximum.accumulate(share[..., ::-1], axis=-1)[..., ::-1]
+
+
+def expected_attainment(model: FleetModel, fleets: Ints, demand: Scenarios) -> Floats:
+    """
+    Share of expected requests inside both targets, for many fleets.
+
+    Args:
+        fleets: Replicas; shape (fleets, tiers).
+        demand: What comes.
+
+    Returns:
+        Shape (fleets,), in [0, 1]; 1 where nothing comes.
+    """
+    rates = fleets @ model.rates
+    shares = _attained(rates, fleets @ model.goods)
+    return _expected(rates, shares, demand)
+
+
+def _expected(rates: Floats, shares: Floats, demand: Scenarios) -> Floats:
+    total: Floats = np.zeros(len(rates))
+    rows = np.arange(len(rates))
+    last = rates.shape[1] - 1
+    for rate, part in zip(demand.rates_rps, demand.shares, strict=True):
+        if rate <= 0:
+            total += part
+            continue
+        right = (rates < rate).sum(axis=1)
+        over = right > last
+        right = np.minimum(right, last)
+        left = np.maximum(right - 1, 0)
+        low, high = rates[rows, left], rates[rows, right]
+        step = np.where(high > low, (rate - low) / np.where(high > low, high - low, 1.0), 1.0)
+        step = np.clip(step, 0.0, 1.0)
+        value = shares[rows, left] + (shares[rows, right] - shares[rows, left]) * step
+        total += part * np.where(over, OVERLOAD_ATTAINMENT * rates[:, -1] / rate, value)
+    return total
+
+
+def mean_quality(model: FleetModel, fleets: Ints, rate_rps: float) -> Floats:
+    """Traffic-weighted mean quality of many fleets at one rate; shape (fleets,); 1 for a fleet of none."""
+    rates = fleets @ model.rates
+    weighted = fleets @ (model.rates * model.qualities[:, None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quality = np.where(rates > 0, weighted / rates, 1.0)
+    last = rates.shape[1] - 1
+    right = np.minimum((rates < rate_rps).sum(axis=1), last)
+    found: Floats = quality[np.arange(len(rates)), right]
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """One fleet's curve as plain lists over N, tiers weighted by their traffic: what the quick path asks every tick."""
+
+    rates: list[float]
+    shares: list[float]
+    ttft: list[float]
+    itl: list[float]
+    quality: list[float]
+
+    def attainment(self, demand: Scenarios) -> float:
+        """`expected_attainment` of this fleet."""
+        return sum([part * self._share(rate) for rate, part in zip(demand.rates_rps, demand.shares, strict=True)])
+
+    def latency(self, rate_rps: float) -> tuple[float, float, float]:
+        """
+        95th percentiles of TTFT and ITL, s, and mean quality at a rate; past the end of the curve those of its end.
+
+        A percentile of a mix is not the mean of percentiles; tiers at one N are close enough for a report.
+        """
+        right = min(bisect_left(self.rates, rate_rps), len(self.rates) - 1)
+        if right == 0 or self.rates[right] <= self.rates[right - 1]:
+            return self.ttft[right], self.itl[right], self.quality[right]
+        low = self.rates[right - 1]
+        step = min(1.0, (rate_rps - low) / (self.rates[right] - low))
+        return _blend(self.ttft, right, step), _blend(self.itl, right, step), _blend(self.quality, right, step)
+
+    def _share(self, rate_rps: float) -> float:
+        if rate_rps <= 0:
+            return 1.0
+        rates, shares = self.rates, self.shares
+        right = bisect_left(rates, rate_rps)
+        if right >= len(rates):
+            return OVERLOAD_ATTAINMENT * rates[-1] / rate_rps
+        if right == 0:
+            return shares[0]
+        low, high = rates[right - 1], rates[right]
+        return shares[right - 1] + (shares[right] - shares[right - 1]) * (rate_rps - low) / (high - low)
+
+
+def _blend(values: list[float], right: int, step: float) -> float:
+    return values[right - 1] + (values[right] - values[right - 1]) * step
+
+
+def profile(model: FleetModel, fleet: Fleet) -> Profile:
+    """The curve of one fleet."""
+    by_tier = np.array(fleet)[:, None] * model.rates
+    rates = by_tier.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = np.where(rates > 0, by_tier / rates, 0.0)
+    return Profile(
+        rates.tolist(),
+        _attained(rates, np.array(fleet) @ model.goods).tolist(),
+        (parts * model.ttft).sum(axis=0).tolist(),
+        (parts * model.itl).sum(axis=0).tolist(),
+        (model.qualities @ parts).tolist(),
+    )

@@ -1,0 +1,112 @@
+"""
+What a plan may never break: bounds, schedules, pins, budget, capacity, minimum quality.
+
+Upper limits are hard. A lower bound that the budget or the accelerators cannot carry gives way to them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.plan.fleet import Fleet, FleetModel
+from tidegate.plan.schedule import scheduled
+
+MONEY_DUST = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    The space of plans. Tiers in the order of the spec.
+
+    Args:
+        total: Lower and upper bound of the sum.
+        tiers: Lower and upper bound of each tier; shape (tiers,).
+        budget: $/h; infinity where there is none.
+        room: Accelerators by class that this deployment may occupy; a class that is not in it is unlimited.
+        pinned: Whether the total was fixed by hand.
+        idle: Lower bound of the total after a long time without a request: 0 where scale to zero is on and no
+            schedule asks for more.
+    """
+
+    total: tuple[int, int]
+    tiers: tuple[tuple[int, int], ...]
+    budget: float
+    room: Mapping[str, int]
+    pinned: bool = False
+    idle: int = 0
+
+    def hold(self, model: FleetModel, fleet: Fleet) -> bool:
+        """Whether a fleet is inside all of them."""
+        return (
+            self.below(model, fleet)
+            and self.total[0] <= sum(fleet)
+            and all(low <= n for n, (low, _) in zip(fleet, self.tiers, strict=True))
+        )
+
+    def below(self, model: FleetModel, fleet: Fleet) -> bool:
+        """Whether a fleet is inside the upper ones."""
+        if sum(fleet) > self.total[1] or model.usd_per_hour(fleet) > self.budget + MONEY_DUST:
+            return False
+        if any(n > high for n, (_, high) in zip(fleet, self.tiers, strict=True)):
+            return False
+        use = accelerators_used(model, fleet)
+        return all(use.get(name, 0) <= most for name, most in self.room.items())
+
+
+def accelerators_used(model: FleetModel, fleet: Fleet) -> dict[str, int]:
+    """Accelerators by class that a fleet occupies."""
+    used: dict[str, int] = {}
+    for n, per_replica, name in zip(fleet, model.gpus.tolist(), model.classes, strict=True):
+        if n:
+            used[name] = used.get(name, 0) + n * per_replica
+    return used
+
+
+def limits(
+    spec: DeploymentSpec, *, model: FleetModel, accelerators: Mapping[str, Accelerator], time_s: float
+) -> Limits:
+    """
+    The limits in force at an instant.
+
+    A pin fixes the total inside the tiers' own bounds; else the schedules that are active move the total's bounds.
+    Tiers below the minimum quality, and tiers of which nothing is known, get no replica.
+    """
+    low, high, asked = scheduled(spec, time_s)
+    idle = 0 if spec.scale_to_zero is not None and not asked else low
+    low = max(low, 1)  # nothing but idleness, or a hand, takes the last replica
+    if spec.replicas_pinned is not None:
+        low = high = idle = spec.replicas_pinned
+    tiers = tuple([_tier_bounds(t, usable=ok) for t, ok in zip(spec.tiers, model.usable, strict=True)])
+    tiers = tuple([(min(a, high), min(b, high)) for a, b in tiers])
+    budget = spec.cost.budget_usd_per_hour
+    room = {
+        name: capacity
+        for name in dict.fromkeys(model.classes)
+        if name in accelerators and (capacity := accelerators[name].capacity) is not None
+    }
+    found = Limits(
+        total=(min(low, high, sum([b for _, b in tiers])), high),
+        tiers=tiers,
+        budget=float("inf") if budget is None else budget,
+        room=room,
+        pinned=spec.replicas_pinned is not None,
+        idle=idle,
+    )
+    return _carried(found, model)
+
+
+def _tier_bounds(tier: TierSpec, *, usable: bool) -> tuple[int, int]:
+    if not usable:
+        return 0, 0
+    return min(tier.replicas_min, tier.replicas_max), tier.replicas_max
+
+
+def _carried(found: Limits, model: FleetModel) -> Limits:
+    """Lower bounds of tiers cut to what budget, capacity and total can carry, dearest tier first."""
+    lows = [low for low, _ in found.tiers]
+    order = sorted(range(len(lows)), key=lambda i: -float(model.prices[i]))
+    for i in order:
+        while lows[i] > 0 and not found.below(model, tuple(lows)):
+            lows[i] -= 1
+    return replace(found, tiers=tuple([(low, high) for low, (_, high) in zip(lows, found.tiers, strict=True)]))

@@ -1,0 +1,235 @@
+"""
+The plan of one deployment, as if no other were there.
+
+Growing is immediate and in one step. Anything smaller, or cheaper in another mix, waits until the whole
+stabilisation window has been seen, is sized for the highest load in it, and has to pay for the move. A plan is
+looked at anew only when something it rests on has left its band, so that noise moves nothing.
+"""
+
+from dataclasses import replace
+
+from tidegate.domain.decision import Reason
+from tidegate.plan import window
+from tidegate.plan.draft import Draft
+from tidegate.plan.fleet import Fleet
+from tidegate.plan.limits import Limits
+from tidegate.plan.scenario import Scenarios
+from tidegate.plan.search import cheapest
+from tidegate.plan.sight import Sight, not_gpu_bound
+from tidegate.plan.solve import Given, Solution, solve
+from tidegate.plan.transition import advance
+
+# Load and capacities may drift this far from where the plan was made before it is looked at anew.
+LOAD_BAND = 0.03
+CAPACITY_BAND = 0.03
+# A smaller fleet must also carry this much more than the highest load of the window.
+SHRINK_MARGIN = 1.02
+# Below these a new plan is not better, just different.
+SAVING_SHARE = 0.005
+ATTAINMENT_STEP = 0.005
+DUST = 1e-9
+
+
+def pursue(draft: Draft) -> None:
+    """Set the ideal fleet, what it gives up, and the reason."""
+    _watch(draft)
+    if draft.memory is None:
+        _grow(draft, Reason.INITIAL)
+        return
+    changed = draft.basis != draft.memory.basis
+    if not draft.limits.hold(draft.model, draft.current):
+        _grow(draft, _asked(draft))
+        return
+    attained = draft.profile_of(draft.current).attainment(draft.demand)
+    if attained < draft.spec.slo.attainment - DUST and (draft.given is Given.NOTHING or changed or _drifted(draft)):
+        _grow_or_explain(draft)
+        return
+    recovered = draft.given >= Given.TARGET and attained >= draft.spec.slo.attainment
+    if changed or recovered or _drifted(draft):
+        _reconsider(draft)
+    elif draft.given is Given.NOTHING and _fewer_would_do(draft):
+        draft.reason = Reason.STABILIZING
+
+
+def _asked(draft: Draft) -> Reason:
+    """Why the plan in force is outside the limits."""
+    if draft.limits.pinned:
+        return Reason.PINNED
+    return Reason.BOUNDS_CHANGED if any(draft.current) else Reason.ACTIVATED
+
+
+def _watch(draft: Draft) -> None:
+    """Take the load of now into the window."""
+    draft.load = window.load(draft.model, draft.demand)
+    draft.peaks = window.remember(draft.peaks, draft.load, window_s=draft.spec.scale_down_window_s, time_s=draft.time_s)
+    if draft.sight is not Sight.ALL:
+        draft.watched_since_s = None
+        return
+    draft.fresh_s = draft.time_s
+    if draft.watched_since_s is None:
+        draft.watched_since_s = draft.time_s
+
+
+def _drifted(draft: Draft) -> bool:
+    held, ref = window.highest(draft.peaks), draft.load_ref
+    if not ref * (1 - LOAD_BAND) <= held <= ref * (1 + LOAD_BAND):
+        return True
+    pairs = zip(draft.model.capacities, draft.capacities, strict=True)
+    return any(abs(now - then) > CAPACITY_BAND * then for now, then in pairs)
+
+
+def _settle(draft: Draft) -> None:
+    """The plan stands: measure drift from here."""
+    draft.load_ref = window.highest(draft.peaks)
+    draft.capacities = draft.model.capacities
+
+
+def _grow_or_explain(draft: Draft) -> None:
+    """Grow, unless what misses the targets is not the GPUs and demand has not risen either."""
+    idle = not_gpu_bound(draft.problem.states, draft.spec.slo)
+    if idle is not None and draft.demand.shown_rps <= draft.shown_ref * (1 + LOAD_BAND):
+        draft.utilization, draft.reason = idle, Reason.NOT_GPU_BOUND
+        return
+    _grow(draft, Reason.DEMAND_RISING)
+
+
+def _grow(draft: Draft, reason: Reason) -> None:
+    """More replicas now: at first beside what runs, in another mix only where that is not enough."""
+    draft.searched = True
+    before, held = draft.current, draft.given
+    solution = _at_lead(draft, _kept(draft)) or _at_lead(draft, draft.limits, by_giving_up=True)
+    if solution is None or (held is not Given.NOTHING and _no_better(draft, solution)):
+        _settle(draft)
+        return
+    draft.ideal, draft.given = solution.fleet, solution.given
+    draft.shown_ref = draft.demand.shown_rps
+    draft.capacities = draft.model.capacities
+    if solution.fleet == before:
+        draft.reason = reason if draft.memory is None else Reason.STEADY
+        _settle(draft)
+        return
+    draft.reason = reason
+    draft.moved_s, draft.load_ref = draft.time_s, 0.0  # once the window has passed, see whether another mix is cheaper
+
+
+def _kept(draft: Draft) -> Limits:
+    """The limits, with everything that runs kept where they allow it."""
+    tiers = tuple(
+        [(max(low, min(n, high)), high) for n, (low, high) in zip(draft.current, draft.limits.tiers, strict=True)]
+    )
+    return replace(draft.limits, tiers=tiers)
+
+
+def _at_lead(draft: Draft, limits: Limits, *, by_giving_up: bool = False) -> Solution | None:
+    """
+    The cheapest fleet at the demand of when its slowest new replica will be ready.
+
+    The lead time depends on which tiers are added, and they on the lead time: start with the fastest and go on
+    until no slower one is added.
+    """
+    demand, solution = draft.demand, None
+    for _ in range(len(draft.model.tiers)):
+        solution = _solved(draft, limits, demand, by_giving_up=by_giving_up)
+        if solution is None:
+            return None
+        lead = _lead(draft, solution.fleet)
+        later = draft.demand_at(lead)
+        if later.horizon_s <= demand.horizon_s:
+            break
+        demand = later
+    return solution
+
+
+def _solved(draft: Draft, limits: Limits, demand: Scenarios, *, by_giving_up: bool) -> Solution | None:
+    goal = draft.goal(demand)
+    if by_giving_up:
+        return solve(draft.model, limits, goal)
+    found = cheapest(draft.model, limits, goal)
+    if found is None:
+        return None
+    return Solution(
+        fleet=found.fleet,
+        attainment=found.attainment,
+        quality=found.quality,
+        objective=found.objective,
+        given=Given.NOTHING,
+    )
+
+
+def _lead(draft: Draft, fleet: Fleet) -> float:
+    startups = draft.model.startup_s
+    return max([s for s, n, now in zip(startups, fleet, draft.current, strict=True) if n > now], default=0.0)
+
+
+def _no_better(draft: Draft, solution: Solution) -> bool:
+    """Whether a plan that gives something up is only another way of giving up as much."""
+    if not draft.limits.hold(draft.model, draft.current) or solution.given is not draft.given:
+        return False
+    now = draft.profile_of(draft.current).attainment(draft.demand)
+    cheaper = solution.objective < draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE)
+    return abs(solution.attainment - now) <= ATTAINMENT_STEP and not cheaper
+
+
+def _reconsider(draft: Draft) -> None:
+    """See whether a smaller fleet or another mix is cheaper, at the highest load of the window."""
+    if not _may_shrink(draft):
+        return
+    draft.searched = True
+    held = window.highest(draft.peaks)
+    factor = held / draft.load if draft.load > 0 else 1.0
+    demand = draft.demand.times(max(1.0, factor) * SHRINK_MARGIN)
+    solution = solve(draft.model, draft.limits, draft.goal(demand))
+    current_usd = draft.model.usd_per_hour(draft.current)
+    cheaper = solution.objective < current_usd * (1 - SAVING_SHARE) - DUST
+    better = solution.given < draft.given
+    _settle(draft)
+    if solution.given > draft.given or not (cheaper or better) or not _reachable(draft, solution.fleet):
+        if solution.given <= draft.given:
+            draft.given = min(draft.given, solution.given) if solution.fleet == draft.current else draft.given
+        return
+    grows = any(n > now for n, now in zip(solution.fleet, draft.current, strict=True))
+    draft.ideal, draft.given = solution.fleet, solution.given
+    draft.reason = Reason.TIER_SWITCH if grows else Reason.DEMAND_FALLING
+    draft.shown_ref = draft.demand.shown_rps
+    if grows:
+        draft.moved_s = draft.time_s
+
+
+def _may_shrink(draft: Draft) -> bool:
+    """Only after a whole window was seen without a gap, and passed since the last growth."""
+    since, length = draft.watched_since_s, draft.spec.scale_down_window_s
+    if draft.sight is not Sight.ALL or since is None:
+        return False
+    return draft.time_s - max(since, draft.moved_s) >= length - DUST
+
+
+def _reachable(draft: Draft, fleet: Fleet) -> bool:
+    """Whether make-before-break has a first step towards it inside the limits."""
+    if fleet == draft.counted:
+        return True
+    step = advance(draft.model, draft.limits, arrivals=draft.arrivals, target=fleet, carries=Carries(draft, fleet))
+    return step != draft.counted
+
+
+class Carries:
+    """Whether ready replicas serve the load of now as well as the target would, so that the others may go."""
+
+    def __init__(self, draft: Draft, target: Fleet) -> None:
+        self.draft, self.demand = draft, draft.demand_at(0.0)
+        reached = draft.profile_of(target).attainment(self.demand)
+        self.asked = min(draft.spec.slo.attainment, reached) - DUST
+
+    def __call__(self, fleet: Fleet) -> bool:
+        return self.draft.profile_of(fleet).attainment(self.demand) >= self.asked
+
+
+def _fewer_would_do(draft: Draft) -> bool:
+    """Whether the load of now, unlike that of the window, could do with one replica less."""
+    if window.highest(draft.peaks) <= draft.load * (1 + LOAD_BAND):
+        return False
+    largest = max(range(len(draft.current)), key=lambda i: draft.current[i])
+    fewer = list(draft.current)
+    fewer[largest] -= 1
+    if sum(fewer) < draft.limits.total[0] or fewer[largest] < draft.limits.tiers[largest][0]:
+        return False
+    return draft.profile_of(tuple(fewer)).attainment(draft.demand) >= draft.spec.slo.attainment

@@ -1,0 +1,97 @@
+"""
+When not to plan: paused, blind, asleep.
+
+Silence never shrinks anything: while metrics are missing the plan in force stands, and what runs stays. Zero replicas
+need proof that nobody asks, and one sign of a request ends them.
+"""
+
+from dataclasses import replace
+
+from tidegate.domain.decision import Reason
+from tidegate.domain.spec import Mode
+from tidegate.plan.draft import Draft
+from tidegate.plan.fleet import Fleet
+from tidegate.plan.pursue import pursue
+from tidegate.plan.sight import Sight
+from tidegate.plan.solve import Given, solve
+
+# After so long without metrics the last good plan is set again, whatever got lost meanwhile.
+FALLBACK_S = 300.0
+
+
+def decide(draft: Draft) -> None:
+    """Set the ideal fleet and the reason, by the first of these that applies."""
+    if draft.spec.paused or draft.spec.mode is Mode.OFF:
+        draft.reason = Reason.PAUSED if draft.spec.paused else Reason.MODE_OFF
+        draft.ideal = draft.target = draft.counted
+    elif _asleep(draft) or _idle(draft):
+        _sleep(draft)
+    elif _dark(draft):
+        _hold(draft)
+    else:
+        pursue(draft)
+
+
+def _dark(draft: Draft) -> bool:
+    """Nothing is seen although replicas are ready; or nothing was ready lately, and this is no first plan."""
+    return draft.sight is Sight.NONE
+
+
+def _hold(draft: Draft) -> None:
+    """
+    The plan in force, and at least what runs; a fallback to the last good plan after `FALLBACK_S`.
+
+    Bounds that changed meanwhile are obeyed: they are the user's word, not silence.
+    """
+    draft.watched_since_s = None
+    blind = draft.fresh_s is None or draft.time_s - draft.fresh_s >= FALLBACK_S
+    draft.reason = Reason.FALLBACK if blind and draft.memory is not None else Reason.METRICS_MISSING
+    wanted: Fleet = tuple(map(max, draft.current, draft.counted))
+    if draft.limits.hold(draft.model, wanted):
+        draft.ideal = wanted
+    elif not draft.limits.hold(draft.model, draft.current):
+        floor = tuple(
+            [(max(low, min(n, high)), high) for n, (low, high) in zip(wanted, draft.limits.tiers, strict=True)]
+        )
+        solution = solve(draft.model, replace(draft.limits, tiers=floor), draft.goal(draft.demand))
+        if not draft.limits.hold(draft.model, solution.fleet):
+            solution = solve(draft.model, draft.limits, draft.goal(draft.demand))
+        draft.ideal, draft.given, draft.searched = solution.fleet, solution.given, True
+
+
+def _called(draft: Draft) -> bool:
+    """Whether somebody waits."""
+    gateway = draft.problem.gateway
+    at_gateway = gateway is not None and (gateway.queued > 0 or gateway.arrival_rps > 0)
+    return at_gateway or draft.problem.forecast.queued > 0
+
+
+def _asleep(draft: Draft) -> bool:
+    """At zero, allowed to be there, and not called. Without a gateway nobody could call: then the first plan wakes."""
+    if draft.limits.idle > 0 or any(draft.counted) or any(a.stuck for a in draft.arrivals) or _called(draft):
+        return False
+    if draft.memory is None:
+        return draft.problem.gateway is not None
+    return not any(draft.memory.target)
+
+
+def _idle(draft: Draft) -> bool:
+    """Proof that nobody asked for long enough: metrics of all tiers, no load, no queue, a silent gateway."""
+    zero, expected = draft.spec.scale_to_zero, draft.problem.forecast
+    if zero is None or draft.limits.idle > 0 or draft.sight is not Sight.ALL:
+        return False
+    return expected.idle_s >= zero.idle_s and expected.now_rps <= 0 and not _called(draft)
+
+
+def _sleep(draft: Draft) -> None:
+    lows = tuple([low for low, _ in draft.limits.tiers])
+    short = max(0, draft.limits.idle - sum(lows))
+    if short:  # a pin above zero with nothing to do: the usual plan knows which tier
+        pursue(draft)
+        return
+    draft.ideal, draft.given = lows, Given.NOTHING
+    draft.reason = Reason.SCALED_TO_ZERO
+    draft.watched_since_s, draft.load_ref = None, 0.0
+    draft.peaks = ()
+    if draft.sight is Sight.ALL:
+        draft.fresh_s = draft.time_s

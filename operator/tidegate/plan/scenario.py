@@ -1,0 +1,93 @@
+"""
+The demand a fleet is sized for: a few rates with probabilities, instead of one number.
+
+A plan is judged by the share of *requests* that meet the targets, so a rate counts with its probability times
+the requests it brings: a burst of four times the load in 5 % of the time is 17 % of the requests.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+from tidegate.domain.forecast import DemandForecast
+
+# The quantile that people read in messages and that the stabilisation window remembers.
+SHOWN_LEVEL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Scenarios:
+    """
+    Demand at one lead time.
+
+    Args:
+        rates_rps: Arrival rates, not falling, >= 0; shape (scenarios,).
+        weights: Probability of each, summing to 1; shape (scenarios,).
+        shown_rps: The quantile `SHOWN_LEVEL`, for messages.
+        horizon_s: How far ahead.
+    """
+
+    rates_rps: tuple[float, ...]
+    weights: tuple[float, ...]
+    shown_rps: float
+    horizon_s: float
+
+    @property
+    def mean_rps(self) -> float:
+        """Expected arrival rate, requests/s."""
+        return sum([w * r for w, r in zip(self.weights, self.rates_rps, strict=True)])
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of all expected requests that each scenario brings; the probabilities where nothing comes at all."""
+        brought = [w * r for w, r in zip(self.weights, self.rates_rps, strict=True)]
+        total = sum(brought)
+        return tuple([b / total for b in brought]) if total > 0 else self.weights
+
+    def times(self, factor: float) -> "Scenarios":
+        """All rates scaled, factor >= 0."""
+        if factor == 1.0:
+            return self
+        rates = tuple([r * factor for r in self.rates_rps])
+        return Scenarios(rates, self.weights, self.shown_rps * factor, self.horizon_s)
+
+
+def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
+    """
+    Demand until replicas asked for now could serve.
+
+    At each quantile level the highest rate at any horizon up to the lead time: falling demand is still served on
+    its way down, rising demand is met where it will be.
+
+    Args:
+        forecast: Quantiles at rising horizons.
+        lead_s: Time until a replica asked for now serves, s.
+    """
+    horizons = forecast.horizons
+    last = horizons[-1]
+    rates = horizons[0].rates_rps
+    for horizon in horizons:
+        if horizon is not horizons[0] and horizon.levels == last.levels:
+            rates = tuple(map(max, rates, horizon.rates_rps))
+        if horizon.horizon_s >= lead_s - 1e-9:
+            last = horizon
+            break
+    levels = last.levels
+    if len(rates) != len(levels):
+        rates = last.rates_rps
+    return Scenarios(rates, _weights(levels), _at(levels, rates, SHOWN_LEVEL), last.horizon_s)
+
+
+def _weights(levels: tuple[float, ...]) -> tuple[float, ...]:
+    """Probability mass nearest to each level: cells end half-way between neighbours, the outer ones at 0 and 1."""
+    edges = [0.0, *[(a + b) / 2 for a, b in itertools.pairwise(levels)], 1.0]
+    return tuple([b - a for a, b in itertools.pairwise(edges)])
+
+
+def _at(levels: tuple[float, ...], rates: tuple[float, ...], level: float) -> float:
+    for i, upper in enumerate(levels):
+        if level <= upper:
+            if i == 0:
+                return rates[0]
+            share = (level - levels[i - 1]) / (upper - levels[i - 1])
+            return rates[i - 1] + (rates[i] - rates[i - 1]) * share
+    return rates[-1]

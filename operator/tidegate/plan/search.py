@@ -1,0 +1,369 @@
+"""
+The cheapest fleet, exactly.
+
+What a plan costs is a sum over tiers: $/h of its replicas, plus what it takes to get there spread over an hour.
+What it must do is a share of requests. Three steps:
+
+1. An upper bound: the cheapest single-tier fleet that does it, or the fleet that runs.
+2. All fleets between the lower bound and that cost. The lower bound is a Lagrangian one: a fleet that holds the
+   share t of rate L has some N with sum n*r >= L and sum n*(g - t*r) >= 0, so for every m >= 0
+   sum n * max_N [r + m*(g - t*r)] >= L, which is linear in n.
+3. They are tried in order of cost; the first one that does it is the cheapest.
+
+Exact up to `STEPS` replicas of a tier; beyond that all tiers but one move in steps.
+"""
+
+from dataclasses import dataclass
+from math import ceil, floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.plan.fleet import Fleet, FleetModel, Floats, Ints, expected_attainment, mean_quality
+from tidegate.plan.limits import MONEY_DUST, Limits
+from tidegate.plan.scenario import Scenarios
+
+Flags = NDArray[np.bool_]
+
+# Float dust on shares and dollars.
+DUST = 1e-9
+# Multipliers m of the bound: 0 bounds by raw throughput, large ones by throughput at the target alone.
+MULTIPLIERS = np.array([0.0, 3.0, 10.0, 30.0, 100.0])
+CUTS = 6  # of all bounds the strongest few are enough to prune
+STEPS = 64  # counts tried of each tier but the last
+ALONE = 12  # counts of a single tier tried for a first upper bound, from its lower bound on
+MIXED_TIERS = 4  # tiers that may grow in one plan; those beyond keep their lower bound
+CHUNK = 128
+# Effort cap of one search, fleets. Beyond it the incumbent stands: feasible, if perhaps not the cheapest.
+FLEETS_MAX = 400_000
+# Attainment this close to the best counts as the best: the last 0.2 % are not bought with whole replicas.
+BEST_EFFORT_SLACK = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Goal:
+    """
+    What is asked of a fleet.
+
+    Args:
+        demand: What comes.
+        attainment: Share of requests that must meet both targets.
+        quality: Traffic-weighted mean quality that must be kept.
+        current: Fleet that moves are counted from.
+        grow_usd, shrink_usd: What one replica more or fewer costs on the way, as $/h over the plan's life; shape
+            (tiers,). `shrink_usd` is below the price, so that fewer replicas never cost more.
+    """
+
+    demand: Scenarios
+    attainment: float
+    quality: float
+    current: Fleet
+    grow_usd: Floats
+    shrink_usd: Floats
+
+    def objective(self, model: FleetModel, fleets: Ints) -> Floats:
+        """$/h of many fleets, moves included; shape (fleets,)."""
+        change = fleets - np.array(self.current)
+        moves = np.maximum(change, 0) @ self.grow_usd + np.maximum(-change, 0) @ self.shrink_usd
+        total: Floats = fleets @ model.prices + moves
+        return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A fleet and what is expected of it."""
+
+    fleet: Fleet
+    attainment: float
+    quality: float
+    objective: float
+
+
+def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
+    """The cheapest fleet inside the limits that meets the goal; ties to the better quality, then fewer replicas."""
+    cuts = _cuts(model, goal)
+    best = _incumbent(model, limits, goal, cuts)
+    candidates = _candidates(model, limits, goal, cuts=cuts, ceiling=best.objective if best else float("inf"))
+    if candidates is None:
+        return best
+    for fleets, costs in _in_order(model, candidates, goal):
+        reached, quality = _judge(model, fleets, goal)
+        good = np.flatnonzero(_meets(reached, quality, goal))
+        if len(good):
+            i = int(good[0])
+            return _found(fleets, reached, quality, costs, i)
+    return best
+
+
+def best_quality(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
+    """Of the fleets that meet the attainment, the one with the best mean quality, then the cheapest."""
+    relaxed = _with_quality(goal, 0.0)
+    candidates = _candidates(model, limits, relaxed, cuts=_cuts(model, relaxed), ceiling=float("inf"))
+    return None if candidates is None else _pick(model, candidates, relaxed, by_quality=True)
+
+
+def best_effort(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
+    """The fleet that serves most requests inside the targets, then the cheapest; None where no fleet is allowed."""
+    box = _boxes(model, limits, goal, limits.total[1])
+    fleets = _enumerate(model, limits, goal, box, cuts=None, ceiling=float("inf"), largest=_size(box) > FLEETS_MAX)
+    return None if fleets is None or not len(fleets) else _pick(model, fleets, goal, by_quality=False)
+
+
+def _with_quality(goal: Goal, quality: float) -> Goal:
+    return Goal(
+        demand=goal.demand,
+        attainment=goal.attainment,
+        quality=quality,
+        current=goal.current,
+        grow_usd=goal.grow_usd,
+        shrink_usd=goal.shrink_usd,
+    )
+
+
+def _pick(model: FleetModel, fleets: Ints, goal: Goal, *, by_quality: bool) -> Found | None:
+    reached, quality = _judge(model, fleets, goal)
+    costs = goal.objective(model, fleets)
+    if by_quality:
+        allowed = _meets(reached, quality, goal)
+        if not allowed.any():
+            return None
+        rank = np.where(allowed, -np.round(quality, 4), np.inf)
+    else:
+        rank = np.where(reached >= reached.max() - BEST_EFFORT_SLACK, 0.0, 1.0)
+    i = int(np.lexsort((*_ties(model, fleets), np.round(costs, 9), rank))[0])
+    return _found(fleets, reached, quality, costs, i)
+
+
+def _found(fleets: Ints, reached: Floats, quality: Floats, costs: Floats, i: int) -> Found:
+    return Found(
+        fleet=tuple(fleets[i].tolist()),
+        attainment=float(reached[i]),
+        quality=float(quality[i]),
+        objective=float(costs[i]),
+    )
+
+
+def _judge(model: FleetModel, fleets: Ints, goal: Goal) -> tuple[Floats, Floats]:
+    return (
+        expected_attainment(model, fleets, goal.demand),
+        mean_quality(model, fleets, goal.demand.mean_rps),
+    )
+
+
+def _meets(reached: Floats, quality: Floats, goal: Goal) -> Flags:
+    meets: Flags = (reached >= goal.attainment - DUST) & (quality >= goal.quality - DUST)
+    return meets
+
+
+def _ties(model: FleetModel, fleets: Ints) -> tuple[Floats, ...]:
+    """Keys that make the order total, least important first: counts by tier, number of replicas, quality."""
+    return (*[fleets[:, i] for i in range(fleets.shape[1])], fleets.sum(axis=1), -np.round(fleets @ model.qualities, 9))
+
+
+def _in_order(model: FleetModel, fleets: Ints, goal: Goal) -> list[tuple[Ints, Floats]]:
+    """Chunks by rising objective, growing, so that the usual hit among the first few is quick."""
+    costs = goal.objective(model, fleets)
+    order = np.lexsort((*_ties(model, fleets), np.round(costs, 9)))
+    chunks, start, size = [], 0, CHUNK
+    while start < len(order):
+        rows = order[start : start + size]
+        chunks.append((fleets[rows], costs[rows]))
+        start, size = start + size, size * 4
+    return chunks
+
+
+def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats, Floats]) -> Found | None:
+    """The cheapest of: the current fleet, and each tier alone on top of the lower bounds."""
+    lows = np.array([low for low, _ in limits.tiers])
+    rows = [np.array(goal.current)]
+    for i, (low, high) in enumerate(limits.tiers):
+        start = max(low, _alone(i, cuts), limits.total[0] - int(lows.sum()) + low)
+        for n in range(start, min(high, start + ALONE) + 1):
+            row = lows.copy()
+            row[i] = n
+            rows.append(row)
+    fleets = _inside(model, limits, np.array(rows))
+    fleets = fleets[(fleets >= lows).all(axis=1) & (fleets.sum(axis=1) >= limits.total[0])]
+    if not len(fleets):
+        return None
+    reached, quality = _judge(model, fleets, goal)
+    allowed = _meets(reached, quality, goal)
+    if not allowed.any():
+        return None
+    costs = np.where(allowed, goal.objective(model, fleets), np.inf)
+    i = int(np.argmin(costs))
+    return _found(fleets, reached, quality, costs, i)
+
+
+def _alone(tier: int, cuts: tuple[Floats, Floats]) -> int:
+    """Replicas of one tier below which the cuts rule it out alone."""
+    lines, needs = cuts
+    if not len(needs) or not (lines[:, tier] > 0).all():
+        return 0
+    return ceil(float((needs / lines[:, tier]).max()) - DUST)
+
+
+def _candidates(
+    model: FleetModel, limits: Limits, goal: Goal, *, cuts: tuple[Floats, Floats], ceiling: float
+) -> Ints | None:
+    """Every fleet inside the limits that passes the lower bounds and costs at most the ceiling."""
+    box = _boxes(model, limits, goal, limits.total[1])
+    return _enumerate(model, limits, goal, box, cuts=cuts, ceiling=ceiling, largest=False)
+
+
+def _cuts(model: FleetModel, goal: Goal) -> tuple[Floats, Floats]:
+    """
+    Inequalities weights @ n >= needs that every fleet that meets the goal fulfils; shapes (cuts, tiers), (cuts,).
+
+    Attainment never rises with load, so missing it at one scenario means missing it at all above: what may be
+    lost in all, (1 - target), bounds what may be lost at each scenario from its share of requests upward.
+    """
+    weights, needs, upward = [], [], 0.0
+    for rate, share in reversed(list(zip(goal.demand.rates_rps, goal.demand.shares, strict=True))):
+        upward += share
+        target = 1.0 - (1.0 - goal.attainment) / upward if upward > 0 else 0.0
+        if rate <= 0 or target <= 2 * OVERLOAD_MARGIN:
+            continue
+        slack = model.goods - target * model.rates
+        value = model.rates[None] + MULTIPLIERS[:, None, None] * slack[None]
+        weights.append(np.maximum(value.max(axis=2), 0.0))
+        needs.append(np.full(len(MULTIPLIERS), rate * (1 - DUST)))
+    if not weights:
+        return np.zeros((0, len(model.tiers))), np.zeros(0)
+    lines, bounds = np.concatenate(weights), np.concatenate(needs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        strength = (bounds[:, None] / lines * np.where(model.prices > 0, model.prices, 1.0)).min(axis=1)
+    keep = np.argsort(-np.nan_to_num(strength, posinf=1e18), kind="stable")[:CUTS]
+    return lines[keep], bounds[keep]
+
+
+# Targets near the overload floor say nothing: a fleet past its curve reaches them.
+OVERLOAD_MARGIN = 0.05
+
+
+def _boxes(model: FleetModel, limits: Limits, goal: Goal, most: int) -> list[tuple[int, int]]:
+    """Counts of each tier worth trying: inside all upper limits, growth only in the few most useful tiers."""
+    useful = _useful(model, goal)
+    box = []
+    for i, (low, high) in enumerate(limits.tiers):
+        top = min(high, most)
+        price, name = float(model.prices[i]), model.classes[i]
+        if price > 0 and limits.budget < float("inf"):
+            top = min(top, floor(limits.budget / price + MONEY_DUST))
+        if name in limits.room:
+            top = min(top, limits.room[name] // int(model.gpus[i]))
+        if i not in useful and goal.current[i] <= low:
+            top = min(top, low)
+        box.append((min(low, top), top))
+    return box
+
+
+def _useful(model: FleetModel, goal: Goal) -> set[int]:
+    """The tiers that good requests are cheapest on; all of them where there are few."""
+    if len(model.tiers) <= MIXED_TIERS:
+        return set(range(len(model.tiers)))
+    carried = np.where(model.goods >= goal.attainment * model.rates, model.rates, 0.0).max(axis=1)
+    fallback = model.goods.max(axis=1) * 1e-3
+    cost = model.prices / np.maximum(np.maximum(carried, fallback), 1e-12)
+    per_quality = np.argsort(cost, kind="stable")
+    best = {int(i) for i in per_quality[: MIXED_TIERS - 1]}
+    above = [int(i) for i in per_quality if model.qualities[i] >= goal.quality]
+    return best | set(above[:1]) | {int(i) for i in per_quality[: MIXED_TIERS - len(best | set(above[:1]))]}
+
+
+def _size(box: list[tuple[int, int]]) -> int:
+    size = 1
+    for low, high in box:
+        size *= high - low + 1
+    return size
+
+
+def _enumerate(
+    model: FleetModel,
+    limits: Limits,
+    goal: Goal,
+    box: list[tuple[int, int]],
+    *,
+    cuts: tuple[Floats, Floats] | None,
+    ceiling: float,
+    largest: bool,
+) -> Ints | None:
+    """
+    Fleets of a box, tier by tier, dropping partial ones that the cuts and the ceiling rule out.
+
+    `largest` keeps, for the last tier, only the most replicas that fit. None: no fleet is left, or too many.
+    """
+    order = sorted(range(len(box)), key=lambda i: box[i][1] - box[i][0])
+    lows = np.array([low for low, _ in box])
+    rows = lows[None, :].copy()
+    for depth, tier in enumerate(order):
+        low, high = box[tier]
+        counts = np.arange(low, high + 1)
+        last = depth == len(order) - 1
+        if not last and len(counts) > STEPS:
+            counts = np.unique(np.append(np.linspace(low, high, STEPS).round().astype(np.int64), goal.current[tier]))
+            counts = counts[(counts >= low) & (counts <= high)]
+        if len(rows) * len(counts) > 4 * FLEETS_MAX:
+            return None
+        rows = np.repeat(rows, len(counts), axis=0)
+        rows[:, tier] = np.tile(counts, len(rows) // len(counts))
+        rows = _pruned(model, limits, goal, rows, rest=order[depth + 1 :], cuts=cuts, ceiling=ceiling)
+        if last and largest:
+            rows = _largest(rows, tier)
+    rows = rows[rows.sum(axis=1) >= limits.total[0]]
+    return rows if 0 < len(rows) <= FLEETS_MAX else None
+
+
+def _pruned(
+    model: FleetModel,
+    limits: Limits,
+    goal: Goal,
+    rows: Ints,
+    *,
+    rest: list[int],
+    cuts: tuple[Floats, Floats] | None,
+    ceiling: float,
+) -> Ints:
+    rows = _inside(model, limits, rows)
+    floor_usd = rows @ model.prices
+    if cuts is not None and len(cuts[1]) and len(rows):
+        lines, needs = cuts
+        missing = np.maximum(needs[None, :] - rows @ lines.T, 0.0)
+        if rest:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = np.where(lines[:, rest] > 0, model.prices[rest] / lines[:, rest], np.inf).min(axis=1)
+            more = np.where(missing > 0, missing * np.where(np.isfinite(ratio), ratio, np.inf), 0.0).max(axis=1)
+            floor_usd = floor_usd + more
+        else:
+            rows, floor_usd = _kept(rows, floor_usd, np.asarray((missing <= 0).all(axis=1)))
+    if ceiling < float("inf"):
+        if not rest:
+            floor_usd = goal.objective(model, rows)
+        rows = rows[floor_usd <= ceiling + MONEY_DUST]
+    elif len(rows):
+        rows = rows[np.isfinite(floor_usd)]
+    return rows
+
+
+def _kept(rows: Ints, values: Floats, keep: Flags) -> tuple[Ints, Floats]:
+    return rows[keep], values[keep]
+
+
+def _inside(model: FleetModel, limits: Limits, rows: Ints) -> Ints:
+    """Rows inside the upper limits; lower ones are the box's business."""
+    keep = rows.sum(axis=1) <= limits.total[1]
+    if limits.budget < float("inf"):
+        keep &= rows @ model.prices <= limits.budget + MONEY_DUST
+    for name, most in limits.room.items():
+        used = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
+        keep &= used <= most
+    highs = np.array([high for _, high in limits.tiers])
+    inside: Ints = rows[keep & (rows <= highs).all(axis=1)]
+    return inside
+
+
+def _largest(rows: Ints, tier: int) -> Ints:
+    """Of rows that differ in one tier only, the one with most replicas of it."""
+    others = np.delete(rows, tier, axis=1)
+    _, first = np.unique(others[::-1], axis=0, return_index=True)
+    return rows[::-1][np.sort(first)]

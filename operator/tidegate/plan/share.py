@@ -1,0 +1,122 @@
+"""
+Deployments that want the same accelerators.
+
+Each was planned as if alone. Where a class cannot hold all of those plans, every deployment concerned names what
+it would do with less, and the best combination is taken: fewest misses for the highest priority first, down to the
+lowest, then least quality given up, then cheapest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tidegate.domain.decision import Reason
+from tidegate.domain.spec import Accelerator
+from tidegate.plan.combine import Option, combine
+from tidegate.plan.draft import Draft, classes_used
+from tidegate.plan.fleet import Fleet, expected_attainment
+from tidegate.plan.limits import Limits
+from tidegate.plan.solve import Given, Solution, solve
+
+# Ways to do with less that one deployment offers. More would only refine who gets the last accelerator.
+OPTIONS_MAX = 48
+
+
+def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> None:
+    """Set every draft's target: its ideal fleet, or what the pool leaves of it."""
+    wanted: dict[str, int] = {}
+    for draft in drafts:
+        for name, used in classes_used(draft, draft.ideal).items():
+            wanted[name] = wanted.get(name, 0) + used
+    short = {
+        name: pool.capacity
+        for name, used in wanted.items()
+        if (pool := accelerators.get(name)) is not None and pool.capacity is not None and used > pool.capacity
+    }
+    if not short:
+        for draft in drafts:
+            draft.target, draft.grant = draft.ideal, {}
+        return
+    members = []
+    for draft in drafts:
+        if any(name in short for name in classes_used(draft, draft.ideal)):
+            members.append(draft)
+        else:
+            draft.target, draft.grant = draft.ideal, {}
+    if not _stands(members, short):
+        _deal(members, short)
+
+
+def _stands(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
+    """Whether the last deal still fits: nobody's plan changed, the pools are as large as they were."""
+    used: dict[str, int] = {}
+    for draft in members:
+        before = draft.memory
+        if before is None or draft.searched or draft.ideal != before.ideal or draft.basis != before.basis:
+            return False
+        if any(draft.grant.get(name, (0, -1))[1] != short[name] for name in short if name in draft.model.classes):
+            return False
+        for name, n in classes_used(draft, draft.target).items():
+            used[name] = used.get(name, 0) + n
+        if not draft.limits.hold(draft.model, draft.target):
+            return False
+    return all(used.get(name, 0) <= capacity for name, capacity in short.items())
+
+
+def _deal(members: Sequence[Draft], short: Mapping[str, int]) -> None:
+    ordered = sorted(members, key=lambda d: (-d.spec.priority, d.spec.key))
+    options = [_options(draft, short) for draft in ordered]
+    chosen = combine(options, [d.spec.priority for d in ordered], short)
+    for draft, option in zip(ordered, chosen, strict=True):
+        draft.target = option.fleet
+        used = dict(option.used)
+        draft.grant = {name: (used.get(name, 0), size) for name, size in short.items() if name in draft.model.classes}
+        if option.fleet != draft.ideal:
+            draft.searched = True
+            if draft.reason in (Reason.DEMAND_RISING, Reason.INITIAL):
+                draft.reason = Reason.CAPACITY_LIMITED
+
+
+def _options(draft: Draft, short: Mapping[str, int]) -> list[Option]:
+    """Plans of one deployment by falling use of the short classes, from its ideal one to the least it may have."""
+    goal = draft.goal(draft.demand)
+    reached = float(expected_attainment(draft.model, np.array([draft.ideal]), draft.demand)[0])
+    first = Solution(
+        fleet=draft.ideal,
+        attainment=reached,
+        quality=1.0,
+        objective=draft.model.usd_per_hour(draft.ideal),
+        given=draft.given,
+    )
+    found: dict[Fleet, Option] = {draft.ideal: _option(draft, first, short)}
+    queue = [found[draft.ideal]]
+    while queue and len(found) < OPTIONS_MAX:
+        option = queue.pop(0)
+        for name, used in option.used:
+            solution = solve(draft.model, _with_room(draft.limits, {name: used - 1}), goal) if used else None
+            if solution is None or solution.fleet in found:
+                continue
+            found[solution.fleet] = _option(draft, solution, short)
+            queue.append(found[solution.fleet])
+    if len(found) >= OPTIONS_MAX:  # never without a way to take as little as allowed
+        least = solve(draft.model, _with_room(draft.limits, dict.fromkeys(short, 0)), goal)
+        found[least.fleet] = _option(draft, least, short)
+    return list(found.values())
+
+
+def _with_room(limits: Limits, room: Mapping[str, int]) -> Limits:
+    return replace(limits, room={**limits.room, **room})
+
+
+def _option(draft: Draft, solution: Solution, short: Mapping[str, int]) -> Option:
+    used = classes_used(draft, solution.fleet)
+    promised = draft.spec.slo.attainment
+    under = max(0, draft.limits.total[0] - sum(solution.fleet))
+    return Option(
+        fleet=solution.fleet,
+        used=tuple([(name, used.get(name, 0)) for name in short]),
+        missed=round(max(0.0, promised - solution.attainment) + under, 3),
+        quality_lost=1.0 if solution.given is Given.QUALITY else 0.0,
+        usd_per_hour=solution.objective,
+    )

@@ -1,0 +1,102 @@
+"""
+What to run when not everything fits: the order of giving up.
+
+1. Everything: the cheapest fleet that meets attainment and average quality.
+2. Average quality goes first, as little of it as can be.
+3. Where no tier meets the targets even idle, no number of replicas will: the best attainment that tiers offer
+   becomes the target, instead of the largest fleet that money buys.
+4. Attainment goes last, as little of it as can be.
+
+Bounds, budget, capacity and minimum quality are in the limits: no step leaves them.
+"""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+
+from tidegate.plan.fleet import Fleet, FleetModel
+from tidegate.plan.limits import Limits
+from tidegate.plan.search import Found, Goal, best_effort, best_quality, cheapest
+
+# Of the attainment that an idle fleet reaches, how much a loaded one is asked for where the target is out of reach.
+REACHABLE_SHARE = 0.98
+
+
+class Given(IntEnum):
+    """What had to be given up, least first."""
+
+    NOTHING = 0
+    QUALITY = 1
+    TARGET = 2  # no tier meets it even idle
+    ATTAINMENT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """The fleet to head for, what is expected of it, and what was given up for it."""
+
+    fleet: Fleet
+    attainment: float
+    quality: float
+    objective: float
+    given: Given
+
+
+def solve(model: FleetModel, limits: Limits, goal: Goal) -> Solution:
+    """The best fleet inside the limits. Where no tier can be used at all it is the empty one."""
+    found = cheapest(model, limits, goal)
+    if found is not None:
+        return _solution(found, Given.NOTHING)
+    if goal.quality > 0 and (found := best_quality(model, limits, goal)) is not None:
+        return _solution(found, Given.QUALITY)
+    any_quality = replace(goal, quality=0.0)
+    ceiling = attainment_idle(model, limits)
+    if ceiling < goal.attainment:
+        found = cheapest(model, limits, replace(any_quality, attainment=ceiling * REACHABLE_SHARE))
+        if found is not None:
+            return _solution(found, Given.TARGET)
+    found = best_effort(model, limits, any_quality)
+    if found is None:
+        found = best_effort(model, _loosened(model, limits, any_quality), any_quality)
+    if found is None:
+        nothing = tuple([0] * len(model.tiers))
+        return Solution(fleet=nothing, attainment=0.0, quality=1.0, objective=0.0, given=Given.ATTAINMENT)
+    return _solution(found, Given.ATTAINMENT)
+
+
+def attainment_idle(model: FleetModel, limits: Limits) -> float:
+    """The best attainment that any allowed tier has at almost no load; 0 where none is allowed."""
+    allowed = [i for i, (_, high) in enumerate(limits.tiers) if high > 0]
+    shares = [float(model.goods[i, 0] / model.rates[i, 0]) for i in allowed if model.rates[i, 0] > 0]
+    return max(shares, default=0.0)
+
+
+def _loosened(model: FleetModel, limits: Limits, goal: Goal) -> Limits:
+    """The highest lower bound on the total that budget and capacity can carry."""
+    low, high = 0, limits.total[0]
+    while low < high:
+        middle = (low + high + 1) // 2
+        if best_effort(model, replace(limits, total=(middle, limits.total[1])), goal) is None:
+            high = middle - 1
+        else:
+            low = middle
+    return replace(limits, total=(low, limits.total[1]))
+
+
+def _solution(found: Found, given: Given) -> Solution:
+    return Solution(
+        fleet=found.fleet,
+        attainment=found.attainment,
+        quality=found.quality,
+        objective=found.objective,
+        given=given,
+    )
+
+
+def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solution:
+    """The plan without bounds, budget and capacity; tiers below the minimum quality stay out."""
+    tiers = tuple([(0, replicas_max if usable else 0) for usable in model.usable])
+    free = Limits(total=(0, replicas_max), tiers=tiers, budget=float("inf"), room={})
+    still = replace(goal, grow_usd=np.zeros_like(goal.grow_usd), shrink_usd=np.zeros_like(goal.shrink_usd))
+    return solve(model, free, still)

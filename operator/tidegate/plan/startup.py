@@ -1,0 +1,93 @@
+"""
+Which of the replicas still starting will come.
+
+The cluster tells only how many are starting. We remember when each was asked for: one that turns ready takes the
+oldest ask with it, one that vanishes the newest. What is older than the tier's late start-up time, or was found
+unschedulable for longer than a moment, is stuck: it stops counting, and the tier is left alone for a while that
+doubles with each failure.
+"""
+
+from dataclasses import dataclass
+
+from tidegate.domain.observation import TierState
+from tidegate.plan.memory import TierProgress
+
+# A scheduler needs a moment, and a drained replica's accelerators are freed late: two ticks.
+UNSCHEDULABLE_GRACE_S = 30.0
+BACKOFF_MAX_S = 3600.0
+ASKS_MAX = 4  # remembered apart; the oldest are merged into the younger of two, so that none is called stuck too early
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """
+    One tier now.
+
+    Args:
+        ready: Replicas that serve.
+        healthy: Replicas that start and are expected to come.
+        stuck: Replicas that start and are not.
+        blocked: Whether the tier may not grow now.
+    """
+
+    ready: int
+    healthy: int
+    stuck: int
+    blocked: bool
+
+    @property
+    def counted(self) -> int:
+        """Replicas that serve or will."""
+        return self.ready + self.healthy
+
+
+def follow(before: TierProgress, state: TierState, *, late_s: float, time_s: float) -> tuple[TierProgress, Arrivals]:
+    """
+    Take in what the cluster shows of one tier.
+
+    Args:
+        late_s: Age at which a replica still starting counts as stuck, s.
+    """
+    if not state.starting and not before.asks and before.ready == state.ready and not before.failures:
+        return before, Arrivals(state.ready, 0, 0, blocked=False)
+    arrived = max(0, state.ready - before.ready)
+    asks = _settled(before.asks, arrived=arrived, starting=state.starting, time_s=time_s)
+    failures, blocked_until = before.failures, before.blocked_until_s
+    if arrived:
+        failures, blocked_until = 0, 0.0
+    stuck = _stuck(asks, state, late_s=late_s, time_s=time_s)
+    if stuck and time_s >= blocked_until:
+        blocked_until = time_s + min(BACKOFF_MAX_S, late_s * 2.0**failures)
+        failures += 1
+    progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
+    return progress, Arrivals(state.ready, state.starting - stuck, stuck, blocked=time_s < blocked_until)
+
+
+def _settled(
+    asks: tuple[tuple[float, int], ...], *, arrived: int, starting: int, time_s: float
+) -> tuple[tuple[float, int], ...]:
+    """The asks still open: the oldest arrived, the newest were cancelled, what is more was asked just now."""
+    left = list(asks)
+    while arrived and left:
+        at, n = left.pop(0)
+        if n > arrived:
+            left.insert(0, (at, n - arrived))
+        arrived = max(0, arrived - n)
+    surplus = sum([n for _, n in left]) - starting
+    while surplus > 0:
+        at, n = left.pop()
+        if n > surplus:
+            left.append((at, n - surplus))
+        surplus -= n
+    if surplus < 0:
+        left.append((time_s, -surplus))
+    while len(left) > ASKS_MAX:
+        (_, first), (at, second) = left[0], left[1]
+        left[:2] = [(at, first + second)]
+    return tuple(left)
+
+
+def _stuck(asks: tuple[tuple[float, int], ...], state: TierState, *, late_s: float, time_s: float) -> int:
+    late = sum([n for at, n in asks if time_s - at >= late_s])
+    waited = sum([n for at, n in asks if time_s - at >= UNSCHEDULABLE_GRACE_S])
+    return min(state.starting, max(late, min(state.unschedulable or 0, waited)))

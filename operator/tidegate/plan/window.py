@@ -1,0 +1,44 @@
+"""
+The stabilisation window: never shrink below what the last minutes needed.
+
+What is remembered is not replicas but load, as the fluid cost of the demand: the $/h it would cost if replicas
+were divisible, on the tier that carries it cheapest. It falls when demand falls and rises when a replica turns
+out to carry less, so one number covers both. Demand is scaled up by (highest load of the window / load now) before
+anything smaller is planned.
+"""
+
+from tidegate.plan.fleet import FleetModel
+from tidegate.plan.scenario import Scenarios
+
+SLOTS = 5  # of a window; a peak is forgotten at most a fifth of the window late
+
+
+def load(model: FleetModel, demand: Scenarios) -> float:
+    """Fluid $/h of the shown demand quantile; where nothing is known to carry it, the demand itself."""
+    costs = [
+        price / capacity
+        for price, capacity, usable in zip(model.prices.tolist(), model.capacities, model.usable, strict=True)
+        if usable and capacity > 0
+    ]
+    return demand.shown_rps * min(costs) if costs and min(costs) > 0 else demand.shown_rps
+
+
+def remember(
+    peaks: tuple[tuple[int, float], ...], value: float, *, window_s: float, time_s: float
+) -> tuple[tuple[int, float], ...]:
+    """The peaks with one more reading; slots that have left the window are dropped."""
+    if window_s <= 0:
+        return ((0, value),)
+    length = window_s / SLOTS
+    slot = int(time_s // length)
+    oldest = slot - SLOTS
+    if peaks and peaks[-1][0] == slot and peaks[0][0] >= oldest:
+        return peaks if peaks[-1][1] >= value else (*peaks[:-1], (slot, value))
+    kept = [peak for peak in peaks if oldest <= peak[0] < slot]
+    same = [v for s, v in peaks if s == slot]
+    return (*kept, (slot, max([value, *same])))
+
+
+def highest(peaks: tuple[tuple[int, float], ...]) -> float:
+    """The highest load of the window; 0 where nothing is remembered."""
+    return max([value for _, value in peaks], default=0.0)
