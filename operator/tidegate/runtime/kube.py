@@ -9,10 +9,11 @@ Typed models cost ten times the time and memory of plain JSON, so the client's o
 """
 
 import asyncio
+import math
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -28,7 +29,7 @@ CONNECT_S = 5.0
 LINE_BYTES_MAX = 4 * 2**20
 
 
-async def load_configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
+async def load_configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
     """
     Where the API server is and how to get in: the given kubeconfig, else the pod's own account, else the default file.
 
@@ -47,14 +48,13 @@ async def load_configuration(kubeconfig: Path | None, context: str | None = None
     except (ConfigException, OSError, TypeError) as error:
         raise SpecError(
             field="kubeconfig",
-            value=str(kubeconfig or ""),
+            value=kubeconfig or "",
             allowed=f"a readable kubeconfig or a pod's account: {error}",
         ) from error
     return configuration
 
 
-async def _from_file(path: Path | None, context: str | None, configuration: Configuration) -> None:
-    name = str(path) if path is not None else None
+async def _from_file(name: str | None, context: str | None, configuration: Configuration) -> None:
     await load_kube_config(name, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
 
 
@@ -85,6 +85,11 @@ class HttpKubeApi:
         self._configuration, self._counted = configuration, counted
         self._host = configuration.host.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self._answered_s = -math.inf
+
+    def answered_within(self, seconds: float) -> bool:
+        """True where the server answered something in the last seconds."""
+        return time.monotonic() - self._answered_s <= seconds
 
     async def __aenter__(self) -> "HttpKubeApi":
         context = _ssl_context(self._configuration) if self._host.startswith("https") else False
@@ -140,6 +145,7 @@ class HttpKubeApi:
         response = await self._session.request(
             call.method, self._host + call.path, params=dict(call.params), data=data, headers=headers, timeout=timeout
         )
+        self._answered_s = time.monotonic()
         self._counted(call.method, response.status)
         return response
 

@@ -71,6 +71,7 @@ class Planner:
     ticks: int = 0
     last_tick_s: float = 0.0
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    ticked: asyncio.Event = field(default_factory=asyncio.Event)
     _uids: dict[Key, str] = field(default_factory=dict)
     _said: dict[Key, tuple[object, ...]] = field(default_factory=dict)
     _last_time_s: float = 0.0
@@ -135,6 +136,7 @@ class Planner:
         else:
             parts.metrics.show(Tick())
         self.ticks += 1
+        self.ticked.set()
         self.last_tick_s = self.clock()
         parts.metrics.tick_s.observe(self.last_tick_s - began_s)
 

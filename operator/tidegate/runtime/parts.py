@@ -1,0 +1,173 @@
+"""
+Making the parts, once, from settings.
+
+In:    settings, a connection.
+Out:   `Assembly`: every long-lived object of the process, wired.
+Rules: no task is started here.
+"""
+
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate import __version__
+from tidegate.actuate.cluster import ClusterActuator
+from tidegate.observe.cluster import Cluster
+from tidegate.observe.collect import Collector
+from tidegate.observe.prometheus import Access, Prometheus
+from tidegate.observe.queries import Dialect
+from tidegate.observe.replicas import Roster
+from tidegate.ports import Fence
+from tidegate.report.events import EventPoster
+from tidegate.report.metrics import Metrics
+from tidegate.report.status import accelerator_status, deployment_status
+from tidegate.runtime.elector import Elector, LeaseName
+from tidegate.runtime.fenced import Bucket, FencedApi
+from tidegate.runtime.hands import Hands, Reporting
+from tidegate.runtime.inventory import FleetInventory
+from tidegate.runtime.keeper import Keeper
+from tidegate.runtime.kube import HttpKubeApi
+from tidegate.runtime.planner import Parts, Planner
+from tidegate.runtime.recovery import Recovery, Saver
+from tidegate.runtime.sweep import Sweeper
+from tidegate.settings import Settings
+
+
+class Always:
+    """A `Fence` for a process that is alone."""
+
+    epoch = 0
+
+    def holds(self) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """Everything that lives as long as the process. `elector` is None where there is no election."""
+
+    settings: Settings
+    api: HttpKubeApi
+    elector: Elector | None
+    fence: Fence
+    inventory: FleetInventory
+    cluster: Cluster
+    planner: Planner
+    hands: Hands
+    sweeper: Sweeper
+    recovery: Recovery
+    saver: Saver
+    metrics: Metrics
+    clients: tuple[Prometheus, ...]
+
+
+def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly:
+    """Wire the parts."""
+    clock = time.monotonic
+    inventory = FleetInventory()
+    elector = _elector(settings, api) if settings.leader_election else None
+    fence: Fence = elector if elector is not None else Always()
+    fenced = FencedApi(api, fence, Bucket(settings.writes_per_second, clock=clock))
+    cluster = Cluster(
+        api,
+        Roster(window_s=settings.window, stale_s=settings.stale),
+        clock=clock,
+        changed=lambda: None,
+        namespace=settings.namespace or None,
+    )
+    access, dialect = _access(settings), _dialect(settings)
+    client, patient = Prometheus(access), Prometheus(access)
+    reporting = Reporting(
+        deployment_status=deployment_status, accelerator_status=accelerator_status, poster=EventPoster(fenced, fence)
+    )
+    hands = Hands(fenced, fence, inventory, actuator=ClusterActuator(fenced, fence), reporting=reporting)
+    planner = Planner(
+        parts=Parts(
+            inventory=inventory,
+            cluster=cluster,
+            collector=Collector(client, dialect, clock=clock),
+            hands=hands,
+            metrics=metrics,
+            fence=fence,
+        ),
+        period_s=settings.tick,
+        wall=time.time,
+        clock=clock,
+    )
+    inventory.changed = planner.wake
+    keeper = Keeper(fenced, settings.operator_namespace, _named("tidegate-memory", settings))
+    return Assembly(
+        settings=settings,
+        api=api,
+        elector=elector,
+        fence=fence,
+        inventory=inventory,
+        cluster=cluster,
+        planner=planner,
+        hands=hands,
+        sweeper=Sweeper(api=api, inventory=inventory, namespace=settings.namespace or None, clock=clock),
+        recovery=Recovery(
+            keeper=keeper,
+            planner=planner,
+            inventory=inventory,
+            cluster=cluster,
+            client=patient,
+            dialect=dialect,
+            days=settings.history_days,
+            wall=time.time,
+        ),
+        saver=Saver(
+            keeper=keeper,
+            planner=planner,
+            inventory=inventory,
+            fence=fence,
+            metrics=metrics,
+            period_s=settings.memory_interval,
+        ),
+        metrics=metrics,
+        clients=(client, patient),
+    )
+
+
+def make_metrics() -> Metrics:
+    """The metrics of this version."""
+    return Metrics(__version__)
+
+
+def _named(name: str, settings: Settings) -> str:
+    """A name of its own for each shard and each namespace served."""
+    return "-".join(part for part in (name, settings.shard, settings.namespace) if part)
+
+
+def _elector(settings: Settings, api: HttpKubeApi) -> Elector:
+    identity = settings.identity or f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+    lease = LeaseName(namespace=settings.operator_namespace, name=_named("tidegate", settings), identity=identity)
+    return Elector(api, lease, clock=time.monotonic)
+
+
+def _access(settings: Settings) -> Access:
+    def path(text: str) -> Path | None:
+        return Path(text) if text else None
+
+    return Access(
+        url=settings.prometheus_url,
+        token_file=path(settings.prometheus_token_file),
+        user=settings.prometheus_user,
+        password_file=path(settings.prometheus_password_file),
+        headers=settings.headers,
+        ca_file=path(settings.prometheus_ca_file),
+        verify=not settings.prometheus_insecure,
+    )
+
+
+def _dialect(settings: Settings) -> Dialect:
+    return Dialect(
+        window_s=settings.window,
+        namespace_label=settings.prometheus_namespace_label,
+        pod_label=settings.prometheus_pod_label,
+        matchers=settings.matchers,
+    )

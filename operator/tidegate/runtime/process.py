@@ -1,0 +1,285 @@
+"""
+The process: every part as a task of one group; the first that dies ends it, with a sentence.
+
+In:    settings, SIGTERM.
+Out:   an exit code: 0 stopped as asked, 1 something died, 2 it cannot run like this.
+Rules: caches fill before anything is planned. On SIGTERM: hands off, save, hand the Lease back, in that order, in less
+       than three seconds.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+import kopf
+from kubernetes.aio.client import Configuration
+
+from tidegate.errors import SourceError, SpecError, TidegateError
+from tidegate.handlers import make_registry, make_settings
+from tidegate.ports import ApiError
+from tidegate.runtime import logs
+from tidegate.runtime.kube import HttpKubeApi, load_configuration
+from tidegate.runtime.parts import Assembly, assemble, make_metrics
+from tidegate.runtime.server import Probes, Server
+from tidegate.settings import SHARD_LABEL, Settings
+
+log = logging.getLogger(__name__)
+
+# A start waits this long for an API server that is not up yet.
+API_WAIT_S = 30.0
+# A cache that nothing confirms for so long, while the API server answers others, is a dead watch: bookmarks come each
+# minute.
+CACHE_AGE_MAX_S = 180.0
+# Ticks that may fail to happen before the loop counts as stuck.
+TICKS_MISSED_MAX = 10
+SAVE_S, STOP_S = 1.2, 0.8
+
+
+def main(settings: Settings) -> int:
+    """Run until told to stop; the exit code."""
+    logs.set_up(style=settings.log_format, level=settings.log_level)
+    try:
+        asyncio.run(run(settings))
+    except Exception as error:
+        return _epitaph(error)
+    return 0
+
+
+def _epitaph(error: Exception) -> int:
+    """Say what ended the process; a traceback only where we are wrong."""
+    faults = list(_leaves(error))
+    for fault in faults:
+        if isinstance(fault, TidegateError):
+            log.critical("cannot run: %s", fault)
+        else:
+            log.critical("stopped by a fault: %r", fault, exc_info=fault)
+    return 2 if all(isinstance(fault, SpecError) for fault in faults) else 1
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for fault in error.exceptions:
+            yield from _leaves(fault)
+    else:
+        yield error
+
+
+async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
+    """
+    Run until `stop` is set (by SIGTERM or SIGINT where it is not given).
+
+    Raises:
+        SpecError: the installation is wrong.
+        ExceptionGroup: a part died.
+    """
+    stop = stop or _stop_on_signals()
+    configuration = await load_configuration(settings.kubeconfig or None, settings.context or None)
+    metrics = make_metrics()
+    async with HttpKubeApi(configuration, counted=metrics.called) as api:
+        assembly = assemble(settings, api, metrics)
+        await _first_contact(assembly)
+        await _live(assembly, configuration, stop)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _first_contact(assembly: Assembly) -> None:
+    """Saved memory and the list of what exists; an API server that is still starting is waited for."""
+    until_s = time.monotonic() + API_WAIT_S
+    while True:
+        try:
+            await assembly.sweeper.sweep()
+            await assembly.recovery.load()
+        except ApiError as error:
+            if time.monotonic() > until_s or error.status in {401, 403}:
+                raise
+            await asyncio.sleep(1.0)
+        else:
+            return
+
+
+class _Watcher:
+    """kopf's end, asked for and reached."""
+
+    def __init__(self) -> None:
+        self.quit, self.ended = asyncio.Event(), asyncio.Event()
+
+
+async def _live(assembly: Assembly, configuration: Configuration, stop: asyncio.Event) -> None:
+    """Every part as a task, until `stop` is set or one of them ends."""
+    watcher = _Watcher()
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_forever(name, work), name=name)
+            for name, work in _work(assembly, configuration, watcher).items()
+        ]
+        await stop.wait()
+        await _farewell(assembly, {task.get_name(): task for task in tasks}, watcher)
+    for client in assembly.clients:
+        client.close()
+
+
+def _work(
+    assembly: Assembly, configuration: Configuration, watcher: _Watcher
+) -> Mapping[str, Coroutine[Any, Any, None]]:
+    """What runs, by name."""
+    server = Server(assembly.settings.address, assembly.metrics, _probes(assembly))
+    work = {
+        "server": server.run(),
+        "cluster": assembly.cluster.run(),
+        "sweeper": assembly.sweeper.run(),
+        "pulse": _pulse(assembly),
+        "planner": _plan(assembly),
+        "hands": assembly.hands.run(),
+        "recovery": _when_synced(assembly, assembly.recovery.run()),
+        "saver": assembly.saver.run(),
+    }
+    if assembly.elector is not None:
+        work["elector"] = assembly.elector.run()
+    # Last: when kopf ends it waits for the tasks that are younger than itself.
+    work["resources"] = _kopf(assembly, configuration, watcher)
+    return work
+
+
+async def _forever(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """A part that ends is as bad as one that fails."""
+    await work
+    raise SourceError(source=name, reason="Ended", detail="this part of the operator ended by itself")
+
+
+async def _farewell(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]], watcher: _Watcher) -> None:
+    """Hands off first, then save while still leading, then let go of the Lease, then the rest."""
+    for name in ("planner", "hands", "recovery", "saver"):
+        tasks[name].cancel()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SAVE_S):
+            await assembly.saver.save()
+    if "elector" in tasks:
+        await _end(tasks["elector"])
+    watcher.quit.set()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_S):
+            await watcher.ended.wait()
+    for task in tasks.values():
+        task.cancel()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def _kopf(assembly: Assembly, configuration: Configuration, watcher: _Watcher) -> None:
+    """kopf, embedded: it watches the custom resources and calls the handlers."""
+    settings = assembly.settings
+
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await _connection(configuration)
+
+    def wants(labels: Mapping[str, str]) -> bool:
+        return labels.get(SHARD_LABEL, "") == settings.shard
+
+    await kopf.operator(
+        registry=make_registry(assembly.inventory, login=cast(Any, login), wants=wants),
+        settings=make_settings(),
+        clusterwide=not settings.namespace,
+        namespaces=[settings.namespace] if settings.namespace else [],
+        standalone=True,
+        stop_flag=watcher.quit,
+    )
+    watcher.ended.set()
+    if watcher.quit.is_set():
+        await asyncio.Event().wait()
+
+
+async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
+    """Our own credentials as kopf wants them; it asks again when they are refused."""
+    header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+    scheme, _, token = header.rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme.capitalize() or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+async def _plan(assembly: Assembly) -> None:
+    await _synced(assembly)
+    await assembly.planner.run()
+
+
+async def _when_synced(assembly: Assembly, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await _synced(assembly)
+        # The first look binds workloads to deployments.
+        await assembly.planner.ticked.wait()
+    except BaseException:
+        work.close()
+        raise
+    await work
+    await asyncio.Event().wait()
+
+
+async def _synced(assembly: Assembly) -> None:
+    """Nothing is planned on half a picture."""
+    while _not_ready(assembly):  # noqa: ASYNC110 -- a dozen caches have no event in common
+        await asyncio.sleep(0.05)
+
+
+def _not_ready(assembly: Assembly) -> str:
+    behind = assembly.inventory.behind()
+    if behind:
+        return f"{behind} resources have not arrived yet"
+    unsynced = [i.path for i in assembly.cluster.informers if not i.synced]
+    return f"not listed yet: {', '.join(unsynced)}" if unsynced or not assembly.cluster.synced else ""
+
+
+def _probes(assembly: Assembly) -> Probes:
+    """Readiness latches: a cache that was complete once stays usable while its watch is taken up again."""
+    was_ready = False
+
+    def ready() -> str:
+        nonlocal was_ready
+        wrong = "" if was_ready else _not_ready(assembly)
+        was_ready = was_ready or not wrong
+        return wrong
+
+    return Probes(alive=lambda: _not_alive(assembly), ready=ready)
+
+
+def _not_alive(assembly: Assembly) -> str:
+    """What a restart would cure: a loop that does not turn, a watch that is dead while the API server answers."""
+    planner, now_s = assembly.planner, time.monotonic()
+    if planner.ticks and now_s - planner.last_tick_s > TICKS_MISSED_MAX * planner.period_s:
+        return f"no plan for {now_s - planner.last_tick_s:.0f} s"
+    age_s = assembly.cluster.age_s()
+    if age_s > CACHE_AGE_MAX_S and assembly.api.answered_within(CACHE_AGE_MAX_S / 3):
+        return f"a cache has not been confirmed for {age_s:.0f} s"
+    swept_s = assembly.sweeper.swept_s
+    if swept_s is not None and now_s - swept_s > CACHE_AGE_MAX_S and assembly.inventory.behind():
+        return "custom resources do not arrive although they exist"
+    return ""
+
+
+async def _pulse(assembly: Assembly) -> None:
+    """Measure the event loop and the caches, for /metrics."""
+    metrics, pause_s = assembly.metrics, 0.5
+    while True:
+        began_s = time.monotonic()
+        await asyncio.sleep(pause_s)
+        metrics.loop_lag_s.set(max(0.0, time.monotonic() - began_s - pause_s))
+        metrics.cache_age_s.set(assembly.cluster.age_s())
+        metrics.leader.set(float(assembly.fence.holds()))
