@@ -202,6 +202,7 @@ class WorkloadView:
         labels, annotations: Of the workload itself.
         owner_uids: uids of its ownerReferences.
         writers: Managers that own `.spec.replicas`.
+        ready: `.status.readyReplicas`.
     """
 
     ref: ObjectRef
@@ -213,6 +214,7 @@ class WorkloadView:
     annotations: Mapping[str, str] = field(default_factory=dict)
     owner_uids: tuple[str, ...] = ()
     writers: tuple[Writer, ...] = ()
+    ready: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,6 +149,7 @@ def workload_view(raw: Raw, *, api_version: str, kind: str, path: str, scale: Ra
         annotations=meta.get("annotations") or {},
         owner_uids=_owners(meta),
         writers=tuple(_writers(meta.get("managedFields") or ())),
+        ready=(raw.get("status") or {}).get("readyReplicas") or 0,
     )
 
 

@@ -1,0 +1,147 @@
+"""
+The objects that a deployment with managed tiers owns: a Deployment per tier, one Service, one PodMonitor.
+
+In:    the custom resource and the accelerator classes.
+Out:   plain manifests, each with a hash of itself, so that what is right already is not written again.
+Rules: pure. `replicas` is never among the fields: they are moved through /scale alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.actuate.pod import labels, selector, template
+from tidegate.actuate.vllm import PORT
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.ports import GROUP, VERSION, DeploymentResource, ObjectRef
+
+Json = dict[str, Any]
+
+HASH_ANNOTATION = f"{GROUP}/applied-hash"
+# Longer than any start-up that is still worth waiting for; past it Kubernetes calls a roll-out failed.
+PROGRESS_DEADLINE_S = 3900
+SCRAPE_INTERVAL = "15s"
+
+_COLLECTIONS = {
+    ("apps/v1", "Deployment"): "/apis/apps/v1/namespaces/{}/deployments",
+    ("v1", "Service"): "/api/v1/namespaces/{}/services",
+    ("monitoring.coreos.com/v1", "PodMonitor"): "/apis/monitoring.coreos.com/v1/namespaces/{}/podmonitors",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One object as it should be; `hash` stands in its annotations too."""
+
+    ref: ObjectRef
+    body: Json
+    hash: str
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the object."""
+        return path_of(self.ref)
+
+
+def path_of(ref: ObjectRef) -> str:
+    """Absolute path of an object of a kind that we own."""
+    return f"{_COLLECTIONS[ref.api_version, ref.kind].format(ref.namespace)}/{ref.name}"
+
+
+def workload_ref(spec: DeploymentSpec, tier: TierSpec) -> ObjectRef:
+    """The workload that a tier's replicas are moved on: its own Deployment, or its target."""
+    if tier.target_ref is None:
+        return _ref(spec, "apps/v1", "Deployment", f"{spec.key.name}-{tier.name}")
+    target = tier.target_ref
+    return _ref(spec, target.api_version, target.kind, target.name)
+
+
+def wanted(
+    resource: DeploymentResource, accelerators: Mapping[str, Accelerator], *, pod_monitor: bool
+) -> tuple[Manifest, ...]:
+    """
+    Every object that the deployment should own; none where all its tiers only point at workloads.
+
+    Args:
+        resource: The custom resource, its spec valid.
+        accelerators: Every class; a managed tier whose class is not among them has no Deployment yet.
+        pod_monitor: Whether the cluster knows PodMonitors.
+    """
+    assert isinstance(resource.spec, DeploymentSpec)
+    managed = [tier for tier in resource.spec.tiers if tier.workload is not None]
+    if not managed:
+        return ()
+    return tuple(_sealed(body, resource) for body in _bodies(resource.spec, managed, accelerators, pod_monitor))
+
+
+def _bodies(
+    spec: DeploymentSpec, managed: list[TierSpec], accelerators: Mapping[str, Accelerator], pod_monitor: bool
+) -> Iterator[Json]:
+    yield _service(spec)
+    if pod_monitor:
+        yield _pod_monitor(spec)
+    for tier in managed:
+        if tier.accelerator in accelerators:
+            yield _deployment(spec, tier, accelerators[tier.accelerator])
+
+
+def _deployment(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) -> Json:
+    ref = workload_ref(spec, tier)
+    return _object(ref, labels(spec.key, tier.name)) | {
+        "spec": {
+            "selector": {"matchLabels": selector(spec.key, tier.name)},
+            # A new version of a pod must serve before an old one goes: nothing is unavailable on purpose.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "progressDeadlineSeconds": PROGRESS_DEADLINE_S,
+            "revisionHistoryLimit": 3,
+            "template": template(spec, tier, accelerator),
+        }
+    }
+
+
+def _service(spec: DeploymentSpec) -> Json:
+    ref = _ref(spec, "v1", "Service", spec.key.name)
+    port = {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}
+    return _object(ref, labels(spec.key)) | {"spec": {"selector": selector(spec.key), "ports": [port]}}
+
+
+def _pod_monitor(spec: DeploymentSpec) -> Json:
+    ref = _ref(spec, "monitoring.coreos.com/v1", "PodMonitor", spec.key.name)
+    endpoint = {"port": "http", "path": "/metrics", "interval": SCRAPE_INTERVAL}
+    return _object(ref, labels(spec.key)) | {
+        "spec": {"selector": {"matchLabels": selector(spec.key)}, "podMetricsEndpoints": [endpoint]}
+    }
+
+
+def _ref(spec: DeploymentSpec, api_version: str, kind: str, name: str) -> ObjectRef:
+    return ObjectRef(api_version=api_version, kind=kind, namespace=spec.key.namespace, name=name)
+
+
+def _object(ref: ObjectRef, own_labels: dict[str, str]) -> Json:
+    metadata = {"name": ref.name, "namespace": ref.namespace, "labels": own_labels}
+    return {"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata}
+
+
+def _sealed(body: Json, resource: DeploymentResource) -> Manifest:
+    """The object with its owner and the hash of all of that."""
+    metadata = body["metadata"] | {"ownerReferences": [_owner(resource)]}
+    text = json.dumps(body | {"metadata": metadata}, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    metadata |= {"annotations": {HASH_ANNOTATION: digest}}
+    ref = ObjectRef(
+        api_version=body["apiVersion"], kind=body["kind"], namespace=metadata["namespace"], name=metadata["name"]
+    )
+    return Manifest(ref=ref, body=body | {"metadata": metadata}, hash=digest)
+
+
+def _owner(resource: DeploymentResource) -> Json:
+    """Kubernetes removes what we made when the custom resource is deleted, with or without the operator."""
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "InferenceDeployment",
+        "name": resource.key.name,
+        "uid": resource.uid,
+        "controller": True,
+    }

@@ -1,0 +1,114 @@
+"""
+Who else moves the replicas of a workload, and what we do about it: report it, and stand back.
+
+In:    a workload as the cluster has it, what we asked for last, the time.
+Out:   a finding, or none.
+Rules: pure. An autoscaler that points at the workload has it for as long as it does. A person or a pipeline that sets
+       replicas has its way for a while; then the operator, which was told to scale this workload, goes on.
+
+Source: managedFields of Kubernetes say who set `.spec.replicas` last, through which subresource and when.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidegate.domain.decision import Condition, Status
+from tidegate.ports import FIELD_MANAGER, ClusterView, ObjectRef, WorkloadView, Writer
+
+# Holds the replicas of a new Deployment until they are first moved (see `steps`); ours as well.
+INITIAL_MANAGER = f"{FIELD_MANAGER}-initial"
+
+# Long enough to finish what somebody scales by hand for, short enough not to be forgotten.
+HOLD_S = 600.0
+
+# Managers as they name themselves, for the sentence.
+_KNOWN = {
+    "kube-controller-manager": "a HorizontalPodAutoscaler",
+    "keda": "KEDA",
+    "keda-operator": "KEDA",
+    "kubectl": "kubectl scale",
+    "kubectl-client-side-apply": "kubectl apply",
+    "kubectl-edit": "kubectl edit",
+    "kubectl-patch": "kubectl patch",
+    "argocd-controller": "Argo CD",
+    "argocd-application-controller": "Argo CD",
+    "kustomize-controller": "Flux",
+    "helm-controller": "Flux",
+    "helm": "Helm",
+    "Helm": "Helm",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """
+    What is known of one workload when its replicas are to be moved.
+
+    Args:
+        ref: Which one.
+        workload: As the cluster has it.
+        asked: Replicas that the last status says we asked for; None: we never did.
+        now_s: Unix seconds.
+    """
+
+    ref: ObjectRef
+    workload: WorkloadView
+    asked: int | None
+    now_s: float
+
+
+def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
+    """The finding that somebody else moves the replicas; None where they are ours to move."""
+    scalers = view.scalers.get(claim.ref, ())
+    if scalers:
+        names = ", ".join(sorted(str(scaler) for scaler in scalers))
+        return _finding(
+            "OtherAutoscaler", f"{claim.ref} is scaled by {names} too: replicas are left to it until it is removed"
+        )
+    writer = _stranger(claim.workload)
+    # Where the replicas are what we asked for, nobody interfered: we simply have not had to move them yet.
+    if writer is None or claim.asked is None or claim.workload.replicas == claim.asked:
+        return None
+    until_s = _seconds(writer.time) + HOLD_S
+    if claim.now_s >= until_s:
+        return None
+    until = datetime.fromtimestamp(until_s).astimezone().strftime("%H:%M:%S %Z")
+    return _finding(
+        "OtherWriter",
+        f"{_who(writer)} set {claim.ref} to {claim.workload.replicas} replicas where {claim.asked} were asked for: "
+        f"left so until {until}; set spec.replicas to pin the total, or leave replicas out of what is applied",
+    )
+
+
+def _stranger(workload: WorkloadView) -> Writer | None:
+    """The last foreign writer where we own nothing; None where the replicas are ours or nobody's."""
+    if any(writer.manager in (FIELD_MANAGER, INITIAL_MANAGER) for writer in workload.writers):
+        return None
+    return max(workload.writers, key=lambda writer: writer.time, default=None)
+
+
+def _who(writer: Writer) -> str:
+    return _KNOWN.get(writer.manager, writer.manager)
+
+
+def _seconds(text: str) -> float:
+    """Unix seconds of a Kubernetes time; 0 where there is none, so that nothing is held for ever."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _finding(reason: str, message: str) -> Condition:
+    return Condition(type="ScalingLimited", status=Status.TRUE, reason=reason, message=message)
+
+
+def asked_before(status: Mapping[str, object], tier: str) -> int | None:
+    """Replicas of a tier that the status says were asked for; None: nothing was."""
+    tiers = status.get("tiers")
+    for item in tiers if isinstance(tiers, list) else []:
+        if item.get("name") == tier:
+            desired = item.get("desired")
+            return desired if isinstance(desired, int) else None
+    return None

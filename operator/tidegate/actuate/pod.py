@@ -1,0 +1,101 @@
+"""
+The pod of a managed tier.
+
+In:    deployment, tier, accelerator class.
+Out:   a pod template: what vLLM needs to start, serve and drain, with the user's own template merged on top.
+Rules: pure; the same input gives the same bytes.
+"""
+
+from typing import Any
+
+from tidegate.actuate.merge import strategic
+from tidegate.actuate.vllm import PORT, Server, server
+from tidegate.domain.key import Key
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.ports import DEPLOYMENT_LABEL, TIER_LABEL
+
+Json = dict[str, Any]
+
+CONTAINER = "vllm"
+# Loading hundreds of gigabytes of weights from a slow store takes most of an hour; a server that dies restarts at once,
+# so a long startup probe costs nothing.
+STARTUP_PERIOD_S, STARTUP_FAILURES = 5, 720
+SHM_GIB_PER_ACCELERATOR = 2
+
+
+def labels(key: Key, tier: str | None = None) -> dict[str, str]:
+    """Labels of what belongs to a deployment, or to one of its tiers."""
+    own = {"app.kubernetes.io/managed-by": "tidegate", DEPLOYMENT_LABEL: key.name}
+    return own | ({TIER_LABEL: tier} if tier else {})
+
+
+def selector(key: Key, tier: str | None = None) -> dict[str, str]:
+    """The labels that find its pods."""
+    return {DEPLOYMENT_LABEL: key.name} | ({TIER_LABEL: tier} if tier else {})
+
+
+def template(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) -> Json:
+    """The pod template of a tier."""
+    assert tier.workload is not None, tier.name
+    how = server(spec, tier)
+    pod = {
+        "metadata": {"labels": labels(spec.key, tier.name)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": how.grace_s,
+            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+            "nodeSelector": dict(accelerator.node_selector),
+            "tolerations": [{"key": accelerator.resource_name, "operator": "Exists", "effect": "NoSchedule"}],
+            "containers": [_container(tier, accelerator, how)],
+            "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shm(tier)}}],
+        },
+    }
+    merged: Json = strategic(pod, tier.workload.pod_template)
+    # The selector is ours: a template that moves its own pods out of it is refused by the API server.
+    merged["metadata"]["labels"] = merged["metadata"].get("labels", {}) | selector(spec.key, tier.name)
+    return merged
+
+
+def _container(tier: TierSpec, accelerator: Accelerator, how: Server) -> Json:
+    assert tier.workload is not None
+    return {
+        "name": CONTAINER,
+        "image": tier.workload.image,
+        "command": list(how.command),
+        "args": list(how.args),
+        "env": [dict(variable) for variable in tier.workload.env],
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "resources": _resources(tier, accelerator),
+        "startupProbe": _probe(period=STARTUP_PERIOD_S, failures=STARTUP_FAILURES),
+        "readinessProbe": _probe(period=5, failures=3),
+        "livenessProbe": _probe(period=10, failures=6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": how.pre_stop_s}}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+    }
+
+
+def _probe(*, period: int, failures: int) -> Json:
+    return {
+        "httpGet": {"path": "/health", "port": "http"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _resources(tier: TierSpec, accelerator: Accelerator) -> Json:
+    """The user's resources, and as many accelerators as a replica occupies: a limit, which is a request too."""
+    assert tier.workload is not None
+    given = tier.workload.resources
+    count = {accelerator.resource_name: str(tier.accelerators_per_replica)}
+    return {
+        "requests": {**given.get("requests", {}), **count},  # type: ignore[dict-item]
+        "limits": {**given.get("limits", {}), **count},  # type: ignore[dict-item]
+    }
+
+
+def _shm(tier: TierSpec) -> str:
+    """Tensor-parallel workers talk through shared memory; a container's own 64 MiB end in a bus error."""
+    return f"{SHM_GIB_PER_ACCELERATOR * tier.accelerators_per_replica}Gi"

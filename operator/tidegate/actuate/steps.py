@@ -1,0 +1,238 @@
+"""
+From an order to API calls: what differs from what is wanted, and nothing else.
+
+In:    an `Order` and the time.
+Out:   chains of writes and findings. In a chain each write needs the one before it; chains do not need each other.
+Rules: pure. Where everything is right there is no write. More replicas are asked for before fewer.
+
+A new Deployment starts with no replica, although a body without `replicas` would start one: it is applied with 0,
+another manager takes hold of that 0, and it is applied again without the field. From then on /scale alone moves it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest, wanted, workload_ref
+from tidegate.actuate.ownership import INITIAL_MANAGER, Claim, asked_before, other_writer
+from tidegate.actuate.vllm import findings
+from tidegate.domain.decision import Condition, Status
+from tidegate.domain.spec import DeploymentSpec, Mode, TierSpec
+from tidegate.ports import (
+    APPLY_PATCH,
+    DEPLOYMENT_LABEL,
+    FIELD_MANAGER,
+    MERGE_PATCH,
+    Call,
+    ObjectRef,
+    Order,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """One API call, and the sentence that tells it; an empty sentence is not worth telling."""
+
+    call: Call
+    sentence: str = ""
+
+
+Chain = tuple[Write, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What to write, in this order, and what was found on the way."""
+
+    chains: tuple[Chain, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Move:
+    """Replicas of one workload, from what they are to what they should be."""
+
+    ref: ObjectRef
+    path: str
+    before: int
+    after: int
+
+    @property
+    def write(self) -> Write:
+        """The patch of /scale."""
+        return Write(
+            call=Call(
+                method="PATCH",
+                path=f"{self.path}/scale",
+                params={"fieldManager": FIELD_MANAGER},
+                body={"spec": {"replicas": self.after}},
+                content_type=MERGE_PATCH,
+            ),
+            sentence=f"{self.ref}: replicas {self.before} -> {self.after}",
+        )
+
+
+def steps(order: Order, *, now_s: float) -> Steps:
+    """
+    What to do for one deployment.
+
+    Args:
+        order: What is wanted and what is there.
+        now_s: Unix seconds, for how long another writer has its way.
+    """
+    spec = order.resource.spec
+    assert isinstance(spec, DeploymentSpec), order.resource.key
+    if spec.mode is not Mode.AUTO or spec.paused:
+        return Steps()
+    manifests = wanted(order.resource, order.accelerators, pod_monitor=order.view.has_pod_monitors)
+    conditions = [finding for tier in spec.tiers for finding in findings(tier)]
+    builds: dict[ObjectRef, Chain] = {}
+    for manifest in manifests:
+        if _is_foreign(manifest.ref, order):
+            conditions.append(_name_taken(manifest.ref))
+        elif chain := tuple(_build(manifest, order)):
+            builds[manifest.ref] = chain
+    moves, limits = _moves(spec, order, {m.ref: m for m in manifests}, now_s)
+    chains = [(*builds.pop(move.ref, ()), move.write) for move in sorted(moves, key=lambda m: m.before - m.after)]
+    return Steps(
+        chains=(*builds.values(), *chains, *_retired(spec, order, manifests)),
+        conditions=_merged([*conditions, *limits]),
+    )
+
+
+def _build(manifest: Manifest, order: Order) -> Iterator[Write]:
+    """Applies an object where it is not as it should be."""
+    ref = manifest.ref
+    if ref.kind != "Deployment":
+        there = order.view.owned.get(ref)
+        if there is None or there.annotations.get(HASH_ANNOTATION) != manifest.hash:
+            yield Write(call=_apply(manifest), sentence=f"{ref}: {'applied' if there is None else 'changed'}")
+        return
+    workload = order.view.workloads.get(ref)
+    if workload is None:
+        yield Write(call=_apply(manifest, replicas=0, sealed=False), sentence=f"{ref}: made")
+        yield Write(call=_hold_replicas(manifest, 0))
+        yield Write(call=_apply(manifest))
+    elif workload.annotations.get(HASH_ANNOTATION) != manifest.hash:
+        if any(w.manager == FIELD_MANAGER and w.operation == "Apply" for w in workload.writers):
+            yield Write(call=_hold_replicas(manifest, workload.replicas))  # the making was cut short
+        yield Write(call=_apply(manifest), sentence=f"{ref}: pods changed")
+
+
+def _apply(manifest: Manifest, *, replicas: int | None = None, sealed: bool = True) -> Call:
+    body: dict[str, Any] = dict(manifest.body)
+    if replicas is not None:
+        body["spec"] = body["spec"] | {"replicas": replicas}
+    if not sealed:
+        body["metadata"] = {name: value for name, value in body["metadata"].items() if name != "annotations"}
+    return Call(
+        method="PATCH",
+        path=manifest.path,
+        params={"fieldManager": FIELD_MANAGER, "force": "true"},
+        body=body,
+        content_type=APPLY_PATCH,
+    )
+
+
+def _hold_replicas(manifest: Manifest, replicas: int) -> Call:
+    """Another manager takes hold of the replicas, so that a body without them leaves them as they are."""
+    ref = manifest.ref
+    metadata = {"name": ref.name, "namespace": ref.namespace}
+    return Call(
+        method="PATCH",
+        path=manifest.path,
+        params={"fieldManager": INITIAL_MANAGER, "force": "true"},
+        body={"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata, "spec": {"replicas": replicas}},
+        content_type=APPLY_PATCH,
+    )
+
+
+def _is_foreign(ref: ObjectRef, order: Order) -> bool:
+    """An object of that name exists that somebody else made; it is never taken over."""
+    there = order.view.workloads.get(ref) or order.view.owned.get(ref)
+    return there is not None and order.resource.uid not in there.owner_uids
+
+
+def _name_taken(ref: ObjectRef) -> Condition:
+    return _stalled("NameTaken", f"{ref} exists and is not ours: rename it, the deployment or the tier")
+
+
+def _moves(
+    spec: DeploymentSpec, order: Order, made: Mapping[ObjectRef, Manifest], now_s: float
+) -> tuple[list[_Move], list[Condition]]:
+    moves: list[_Move] = []
+    conditions: list[Condition] = []
+    for tier in spec.tiers:
+        move = _move(spec, tier, order, made=made, now_s=now_s)
+        if isinstance(move, Condition):
+            conditions.append(move)
+        elif move is not None:
+            moves.append(move)
+    return moves, conditions
+
+
+def _move(
+    spec: DeploymentSpec, tier: TierSpec, order: Order, *, made: Mapping[ObjectRef, Manifest], now_s: float
+) -> _Move | Condition | None:
+    """What to do about the replicas of one tier; a finding where they are not ours to move."""
+    ref = workload_ref(spec, tier)
+    workload = order.view.workloads.get(ref)
+    if workload is None and ref not in made:
+        if tier.target_ref is None:
+            return None  # its class is not known yet, which is reported elsewhere
+        return _stalled("TargetNotFound", f"tier {tier.name}: {ref} does not exist or has no scale subresource")
+    if workload is not None and _is_foreign(ref, order):
+        if tier.target_ref is None:
+            return None  # the name is taken, which is reported where it would be made
+        if owner := workload.labels.get(DEPLOYMENT_LABEL):
+            return _stalled("TargetTaken", f"tier {tier.name}: {ref} belongs to InferenceDeployment {owner}")
+    if order.decision is None or tier.name not in order.decision.tiers:
+        return None
+    if workload is not None:
+        claim = Claim(ref=ref, workload=workload, asked=asked_before(order.resource.status, tier.name), now_s=now_s)
+        if other := other_writer(claim, order.view):
+            return other
+    path, before = (made[ref].path, 0) if workload is None else (workload.path, workload.replicas)
+    after = order.decision.tiers[tier.name].replicas
+    return None if before == after else _Move(ref=ref, path=path, before=before, after=after)
+
+
+def _retired(spec: DeploymentSpec, order: Order, manifests: tuple[Manifest, ...]) -> Iterator[Chain]:
+    """
+    Removes what we made and nobody wants any more: a tier that is gone, or that points at a target now.
+
+    A tier's pods go only once the tiers that stay have been asked for what was decided.
+    """
+    refs = {manifest.ref for manifest in manifests} | {workload_ref(spec, tier) for tier in spec.tiers}
+    mine = [w for w in order.view.workloads.values() if order.resource.uid in w.owner_uids and w.ref not in refs]
+    if not mine or order.decision is None or not order.decision.tiers:
+        return
+    if any(_short(spec, tier, order) for tier in spec.tiers):
+        return
+    for workload in mine:
+        preconditions = {"preconditions": {"uid": workload.uid}, "propagationPolicy": "Background"}
+        call = Call(method="DELETE", path=workload.path, body=preconditions)
+        yield (Write(call=call, sentence=f"{workload.ref}: removed, no tier wants it any more"),)
+
+
+def _short(spec: DeploymentSpec, tier: TierSpec, order: Order) -> bool:
+    assert order.decision is not None
+    workload = order.view.workloads.get(workload_ref(spec, tier))
+    decided = order.decision.tiers.get(tier.name)
+    return decided is not None and decided.replicas > (workload.ready if workload is not None else 0)
+
+
+def _stalled(reason: str, message: str) -> Condition:
+    return Condition(type="Stalled", status=Status.TRUE, reason=reason, message=message)
+
+
+def _merged(conditions: list[Condition]) -> tuple[Condition, ...]:
+    """One finding per type: the first one's reason, everybody's sentence."""
+    merged: dict[str, Condition] = {}
+    for finding in conditions:
+        first = merged.get(finding.type)
+        message = finding.message if first is None else f"{first.message}; {finding.message}"
+        merged[finding.type] = Condition(
+            type=finding.type, status=finding.status, reason=(first or finding).reason, message=message
+        )
+    return tuple(merged.values())

@@ -1,0 +1,144 @@
+"""
+The command line of a vLLM replica: what the operator adds to the arguments that the user gave.
+
+In:    a managed tier of a deployment.
+Out:   command, arguments, how it drains; findings where the user's own arguments are known to hurt.
+Rules: pure. A flag that the user gives is the user's; the operator leaves it out. A flag that the image's version does
+       not know is left out too: vLLM refuses to start on an unknown one.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+
+from tidegate.domain.decision import Condition, Status
+from tidegate.domain.spec import DeploymentSpec, Slo, TierSpec
+
+PORT = 8000
+Version = tuple[int, int]
+
+# First releases that know a flag. Graceful shutdown: vllm-project/vllm#34730, in v0.18.0. Buckets: seen in 0.32.0.
+SHUTDOWN_SINCE: Version = (0, 18)
+BUCKETS_SINCE: Version = (0, 32)
+
+# The endpoints and the proxies that watch them need this long to stop sending requests to a pod on its way out.
+PRE_STOP_S = 15
+# Without --shutdown-timeout SIGTERM cuts what is running, so the pod is held back long enough for most answers.
+PRE_STOP_WITHOUT_DRAIN_S = 60
+# A replica ends as soon as its last request has: this is only the longest answer that is waited for.
+DRAIN_S = 300
+EXIT_S = 15
+
+# Edges per decade. Round targets lie on one of them, so that changing a target seldom restarts the replicas.
+_MANTISSAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+_TTFT_DECADES, _TTFT_TAIL = (-2, -1, 0, 1), (100.0, 200.0, 400.0, 800.0)
+_ITL_DECADES, _ITL_TAIL = (-3, -2, -1), (1.0, 2.5, 5.0, 10.0, 40.0)
+
+_SHORT = {"-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-q": "--quantization"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """
+    How one replica is started and ended.
+
+    Args:
+        command: The program; not the image's entry point, which differs between images.
+        args: Its arguments.
+        pre_stop_s: How long a pod on its way out still serves before it is told to end.
+        grace_s: When it is ended by force, counted from the start of `pre_stop_s`.
+    """
+
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    pre_stop_s: int
+    grace_s: int
+
+
+def server(spec: DeploymentSpec, tier: TierSpec) -> Server:
+    """The server of a managed tier."""
+    assert tier.workload is not None, tier.name
+    given = flags(tier.workload.args)
+    version = version_of(tier.workload.image)
+    drains = "--shutdown-timeout" in given or knows(version, SHUTDOWN_SINCE)
+    own: dict[str, str] = {"--served-model-name": spec.model, "--port": str(PORT)}
+    if tier.accelerators_per_replica > 1 and "--pipeline-parallel-size" not in given:
+        own["--tensor-parallel-size"] = str(tier.accelerators_per_replica)
+    if knows(version, BUCKETS_SINCE):
+        own["--custom-histogram-buckets"] = buckets(spec.slo)
+    if drains:
+        own["--shutdown-timeout"] = str(DRAIN_S)
+    added = [word for flag, value in own.items() if flag not in given for word in (flag, value)]
+    model = () if "--model" in given else (tier.workload.model or spec.model,)
+    drain_s = _whole(given.get("--shutdown-timeout"), DRAIN_S) if drains else 0
+    pre_stop_s = PRE_STOP_S if drains else PRE_STOP_WITHOUT_DRAIN_S
+    return Server(
+        command=("vllm", "serve"),
+        args=(*model, *added, *tier.workload.args),
+        pre_stop_s=pre_stop_s,
+        grace_s=pre_stop_s + drain_s + EXIT_S,
+    )
+
+
+def version_of(image: str) -> Version | None:
+    """Release of vLLM by the image's tag; None where the tag does not tell (`latest`, a digest, an own scheme)."""
+    name, _, _digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    found = re.match(r"v?(\d+)\.(\d+)(\.\d+)?([.+-]|rc|$)", tag)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def knows(version: Version | None, since: Version) -> bool:
+    """Whether a release surely has what came with another one."""
+    return version is not None and version >= since
+
+
+def flags(args: tuple[str, ...]) -> dict[str, str]:
+    """The flags a user gave, long names with `-`, and their values (empty: none)."""
+    found: dict[str, str] = {}
+    last = ""
+    for word in args:
+        if word.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", word):
+            name, _, value = word.partition("=")
+            last = _SHORT.get(name, name.replace("_", "-"))
+            found[last] = value
+        elif last and not found[last]:
+            found[last] = word
+    return found
+
+
+def buckets(slo: Slo) -> str:
+    """
+    Edges of the latency histograms in seconds, the targets among them: attainment is then read, not interpolated.
+
+    Returns:
+        JSON, the same text for the same targets.
+    """
+    return json.dumps(
+        {
+            "time_to_first_token": _edges(_TTFT_DECADES, _TTFT_TAIL, slo.ttft_s),
+            "inter_token_latency": _edges(_ITL_DECADES, _ITL_TAIL, slo.itl_s),
+        },
+        separators=(",", ":"),
+    )
+
+
+def findings(tier: TierSpec) -> tuple[Condition, ...]:
+    """What in the user's own arguments is known to hurt."""
+    if tier.workload is None or flags(tier.workload.args).get("--quantization") not in ("gptq", "awq"):
+        return ()
+    name = flags(tier.workload.args)["--quantization"]
+    message = (
+        f"tier {tier.name}: --quantization {name} forces a slow kernel; without the flag vLLM reads the format from "
+        f"the checkpoint and takes the fast one ({name}_marlin)"
+    )
+    return (Condition(type="ConfigurationWarning", status=Status.TRUE, reason="SlowQuantization", message=message),)
+
+
+def _edges(decades: tuple[int, ...], tail: tuple[float, ...], target_s: float) -> list[float]:
+    grid = {float(f"{mantissa * 10.0**decade:.6g}") for decade in decades for mantissa in _MANTISSAS}
+    return sorted(grid | set(tail) | {float(f"{target_s:.6g}")})
+
+
+def _whole(text: str | None, otherwise: int) -> int:
+    return int(text) if text and text.isdigit() else otherwise
