@@ -62,6 +62,10 @@ $(TOOLS): requirements/tools.txt
 LOCK := .venv-tools/bin/pip-compile --quiet --strip-extras --generate-hashes --no-header --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-options
 
+.PHONY: manifests
+manifests: crds  ## write the chart's README and deploy/base from the chart
+	@$(BIN)/python -m tools.generate
+
 .PHONY: lock
 lock: $(TOOLS)  ## write requirements/*.txt anew
 	@$(LOCK) --output-file requirements/run.txt pyproject.toml

@@ -1,0 +1,174 @@
+"""The chart, rendered by the real Helm: what each value changes, what the schema refuses, what is generated from it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import by_kind, container, environment, render
+from tools import generate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.cluster  # Helm is one of the programs that `make binaries` gets
+
+
+def test_the_defaults_run_two_replicas_under_restricted_pod_security() -> None:
+    (deployment,) = by_kind(render(), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    assert deployment["spec"]["replicas"] == 2
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(deployment)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_custom_resource_definitions_stay_when_the_release_goes() -> None:
+    crds = by_kind(render(), "CustomResourceDefinition")
+    assert len(crds) == 2
+    assert {crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in crds} == {"keep"}
+    assert by_kind(render("--set", "crds.install=false"), "CustomResourceDefinition") == []
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "crds").glob("*.yaml")))
+def test_the_chart_carries_the_generated_definitions(name: str) -> None:
+    assert (ROOT / "charts/tidegate/files/crds" / name).read_text() == (ROOT / "crds" / name).read_text()
+
+
+ON_OFF = [
+    ("PodDisruptionBudget", "podDisruptionBudget.enabled=false", "replicas=2"),
+    ("NetworkPolicy", "networkPolicy.enabled=false", "networkPolicy.enabled=true"),
+    ("ServiceMonitor", "serviceMonitor.enabled=false", "serviceMonitor.enabled=true"),
+    ("PrometheusRule", "prometheusRule.enabled=false", "prometheusRule.enabled=true"),
+    ("ConfigMap", "dashboards.enabled=false", "dashboards.enabled=true"),
+    ("ServiceAccount", "serviceAccount.create=false", "serviceAccount.create=true"),
+    ("ClusterRole", "rbac.create=false", "rbac.create=true"),
+]
+
+
+@pytest.mark.parametrize(("kind", "off", "on"), ON_OFF, ids=[f"{kind} comes and goes" for kind, _, _ in ON_OFF])
+def test_an_optional_object_comes_and_goes(kind: str, off: str, on: str) -> None:
+    assert by_kind(render("--set", off), kind) == []
+    assert by_kind(render("--set", on), kind) != []
+
+
+ENVIRONMENT = [
+    ("prometheus.url=https://p.example/x", "TIDEGATE_PROMETHEUS_URL", "https://p.example/x"),
+    ("prometheus.headers.X-Scope-OrgID=team", "TIDEGATE_PROMETHEUS_HEADERS", "X-Scope-OrgID: team"),
+    ("prometheus.matchers.cluster=eu", "TIDEGATE_PROMETHEUS_MATCHERS", "cluster=eu"),
+    ("prometheus.tls.insecureSkipVerify=true", "TIDEGATE_PROMETHEUS_INSECURE", "true"),
+    ("prometheus.tls.caConfigMap=ca", "TIDEGATE_PROMETHEUS_CA_FILE", "/etc/tidegate/ca/ca.crt"),
+    ("prometheus.windowSeconds=120", "TIDEGATE_WINDOW", "120"),
+    ("operator.tickSeconds=30", "TIDEGATE_TICK", "30"),
+    ("operator.historyDays=2", "TIDEGATE_HISTORY_DAYS", "2"),
+    ("operator.writesPerSecond=5", "TIDEGATE_WRITES_PER_SECOND", "5"),
+    ("operator.logFormat=text", "TIDEGATE_LOG_FORMAT", "text"),
+    ("operator.logLevel=debug", "TIDEGATE_LOG_LEVEL", "debug"),
+    ("watchNamespace=prod", "TIDEGATE_NAMESPACE", "prod"),
+    ("shard=a", "TIDEGATE_SHARD", "a"),
+]
+
+
+@pytest.mark.parametrize(("value", "variable", "expected"), ENVIRONMENT, ids=[row[0] for row in ENVIRONMENT])
+def test_a_value_reaches_the_operator(value: str, variable: str, expected: str) -> None:
+    assert environment(render("--set", value))[variable] == expected
+
+
+def test_every_variable_is_a_setting_of_the_operator() -> None:
+    from dataclasses import fields
+
+    from tidegate.settings import ENV_PREFIX, Settings
+
+    known = {ENV_PREFIX + item.name.upper() for item in fields(Settings)}
+    everything = ["--set", "prometheus.auth.type=basic,prometheus.auth.user=u,prometheus.auth.existingSecret=s"]
+    assert set(environment(render(*everything))) <= known
+
+
+def test_credentials_come_from_a_mounted_secret() -> None:
+    objects = render("--set", "prometheus.auth.type=bearer,prometheus.auth.existingSecret=token")
+    (deployment,) = by_kind(objects, "Deployment")
+    volumes = {v["name"]: v for v in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["prometheus"]["secret"]["secretName"] == "token"
+    assert environment(objects)["TIDEGATE_PROMETHEUS_TOKEN_FILE"] == "/etc/tidegate/prometheus/token"
+
+
+def test_one_namespace_takes_the_namespaced_rules_out_of_the_cluster_role() -> None:
+    objects = render("--set", "watchNamespace=prod")
+    cluster = next(o for o in by_kind(objects, "ClusterRole") if o["metadata"]["name"] == "tidegate")
+    assert {r for rule in cluster["rules"] for r in rule["resources"]} == {
+        "acceleratorclasses",
+        "acceleratorclasses/status",
+        "nodes",
+    }
+    assert {r["metadata"]["namespace"] for r in by_kind(objects, "Role")} == {"prod", generate.NAMESPACE}
+
+
+def test_no_rule_reads_secrets_or_uses_a_wildcard() -> None:
+    for role in [o for kind in ("ClusterRole", "Role") for o in by_kind(render(), kind)]:
+        for rule in role["rules"]:
+            assert "secrets" not in rule["resources"]
+            assert "*" not in [*rule["resources"], *rule["verbs"], *rule["apiGroups"]]
+
+
+def test_a_digest_wins_over_the_tag() -> None:
+    digest = "sha256:" + "a" * 64
+    (deployment,) = by_kind(render("--set", f"image.tag=v1,image.digest={digest}"), "Deployment")
+    assert container(deployment)["image"] == f"tidegate/tidegate@{digest}"
+
+
+REFUSED = [
+    ("replicas=0", "replicas"),
+    ("prometheus.url=prometheus:9090", "prometheus"),
+    ("prometheus.url=http://user:secret@prometheus", "prometheus"),
+    ("operator.logLevel=loud", "logLevel"),
+    ("operator.tickSeconds=1", "tickSeconds"),
+    ("image.digest=abc", "digest"),
+    ("replica=3", "replica"),
+    ("prometheus.auth.type=bearer", "existingSecret"),
+    ("prometheus.auth.type=basic,prometheus.auth.existingSecret=s", "user"),
+    ("watchNamespace=Prod", "watchNamespace"),
+    ("prometheusRule.budgetShare=2", "budgetShare"),
+]
+
+
+@pytest.mark.parametrize(("value", "named"), REFUSED, ids=[f"{row[0]} is refused" for row in REFUSED])
+def test_a_bad_value_is_refused_by_name(value: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        render("--set", value)
+
+
+def test_the_alerts_and_the_dashboard_use_metrics_that_exist() -> None:
+    from tidegate.report.metrics import Metrics
+
+    page = Metrics("test").page().decode()
+    known = set(re.findall(r"^# TYPE (tidegate_\w+)", page, re.MULTILINE))
+    known |= {f"{name}{suffix}" for name in known for suffix in ("_total", "_bucket", "_count", "_sum")}
+    (rule,) = by_kind(render("--set", "prometheusRule.enabled=true"), "PrometheusRule")
+    (dashboard,) = by_kind(render("--set", "dashboards.enabled=true"), "ConfigMap")
+    texts = json.dumps(rule) + dashboard["data"]["tidegate.json"]
+    assert set(re.findall(r"\btidegate_[a-z0-9_]+", texts)) <= known
+    assert {p["title"] for p in json.loads(dashboard["data"]["tidegate.json"])["panels"]}
+
+
+def test_the_readme_is_the_one_that_values_make() -> None:
+    assert (generate.CHART / "README.md").read_text() == generate.readme()
+
+
+def test_every_value_is_explained_and_in_the_schema() -> None:
+    values: dict[str, Any] = yaml.safe_load((generate.CHART / "values.yaml").read_text())
+    schema = json.loads((generate.CHART / "values.schema.json").read_text())
+    assert set(values) <= set(schema["properties"])
+    for name, value in values.items():
+        if isinstance(value, dict) and value and schema["properties"][name].get("additionalProperties") is False:
+            assert set(value) <= set(schema["properties"][name]["properties"]), name
+
+
+@pytest.mark.parametrize("name", ["namespace.yaml", "crds.yaml", "operator.yaml", "kustomization.yaml"])
+def test_the_plain_manifests_are_those_of_the_chart(name: str) -> None:
+    assert (generate.BASE / name).read_text() == generate.base()[name], "run `make manifests`"

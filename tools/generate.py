@@ -1,0 +1,119 @@
+"""
+What is generated from the chart: its README, and the plain manifests for `kubectl apply -k deploy/base`.
+
+`make manifests` writes both; the tests compare what lies in the repository with what this makes.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from tidegate.sandbox.binaries import Effort, provide
+
+ROOT = Path(__file__).resolve().parents[1]
+CHART = ROOT / "charts" / "tidegate"
+BASE = ROOT / "deploy" / "base"
+NAMESPACE = "tidegate-system"
+KUBERNETES = "1.36.0"
+# What only means something to Helm.
+HELM_LABELS = ("helm.sh/chart", "app.kubernetes.io/managed-by")
+
+INTRODUCTION = """\
+<!-- Made by `make manifests` from values.yaml. Do not edit. -->
+# Tidegate's chart
+
+```console cluster
+$ helm install tidegate charts/tidegate --namespace tidegate-system --create-namespace \\
+    --set prometheus.url=http://prometheus-operated.monitoring.svc:9090
+$ helm -n tidegate-system test tidegate
+```
+
+Two replicas, one of which leads; restricted pod security; the least permissions that work. The custom resource definitions are upgraded with the release
+and stay when it is uninstalled, as do your objects and everything that serves.
+
+## Values
+
+| value | default | meaning |
+|---|---|---|
+"""
+
+
+def rows(text: str) -> Iterator[tuple[str, str, str]]:
+    """(path, default, meaning) of each leaf of values.yaml; the meaning stands in `# --` lines above it."""
+    path: list[tuple[int, str]] = []
+    about: list[str] = []
+    for line in text.splitlines():
+        comment = re.match(r"\s*# -- ?(.*)", line)
+        found = re.match(r"(\s*)([A-Za-z]+):\s*(.*)", line)
+        if comment:
+            about.append(comment[1])
+        elif found:
+            indent = len(found[1])
+            path = [(i, name) for i, name in path if i < indent] + [(indent, found[2])]
+            if found[3]:
+                yield ".".join(name for _, name in path), found[3], " ".join(about)
+            about = []
+
+
+def readme() -> str:
+    """The chart's README."""
+    lines = [f"| `{p}` | `{d}` | {a} |" for p, d, a in rows((CHART / "values.yaml").read_text())]
+    return INTRODUCTION + "\n".join(lines) + "\n"
+
+
+def render(*arguments: str) -> list[dict[str, object]]:
+    """Objects that `helm template` makes with these arguments."""
+    helm = provide(["helm"], effort=Effort.LOOK)["helm"].path
+    command = [str(helm), "template", "tidegate", str(CHART), "--kube-version", KUBERNETES, "--namespace", NAMESPACE]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ValueError(done.stderr.strip())
+    return [d for d in yaml.safe_load_all(done.stdout) if d]
+
+
+def base() -> dict[str, str]:
+    """Files of the kustomize base by name: one per kind of object."""
+    objects = [_without_helm(o) for o in render("--skip-tests", "--set", "crds.install=true")]
+    crds = [o for o in objects if o["kind"] == "CustomResourceDefinition"]
+    rest = [o for o in objects if o["kind"] != "CustomResourceDefinition"]
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["namespace.yaml", "crds.yaml", "operator.yaml"],
+    }
+    files = {
+        "namespace.yaml": [namespace],
+        "crds.yaml": crds,
+        "operator.yaml": rest,
+        "kustomization.yaml": [kustomization],
+    }
+    head = "# Made by `make manifests` from the chart. Do not edit.\n"
+    return {name: head + yaml.safe_dump_all(parts, sort_keys=False, width=120) for name, parts in files.items()}
+
+
+def _without_helm(value: object) -> object:
+    """The object without labels and annotations that only mean something to Helm."""
+    if isinstance(value, list):
+        return [_without_helm(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {k: _without_helm(v) for k, v in value.items() if k not in HELM_LABELS and not str(k).startswith("helm.sh/")}
+    return {k: v for k, v in kept.items() if not (k in {"annotations", "labels"} and v == {})}
+
+
+def main() -> None:
+    """Write everything."""
+    (CHART / "README.md").write_text(readme())
+    BASE.mkdir(parents=True, exist_ok=True)
+    for name, text in base().items():
+        (BASE / name).write_text(text)
+    sys.stdout.write(f"wrote {CHART / 'README.md'} and {BASE}\n")
+
+
+if __name__ == "__main__":
+    main()
