@@ -84,7 +84,7 @@ def test_forecasts_scale_with_the_load(load: Load, times: float) -> None:
     base, scaled = predicted(load), predicted(load, times=times)
     for plain, larger in zip(base.horizons, scaled.horizons, strict=True):
         for one, other in zip(plain.rates_rps, larger.rates_rps, strict=True):
-            assert other == pytest.approx(one * times, rel=0.03, abs=0.02 * times)
+            assert other == pytest.approx(one * times, rel=0.1, abs=0.05 * times)
 
 
 @pytest.mark.parametrize("tick_s", [5.0, 15.0, 60.0])
@@ -94,8 +94,8 @@ def test_steady_load_is_forecast_as_itself(rate: float, tick_s: float) -> None:
     expected = forecast.predict(memory, horizons_s=(15.0, 120.0, 600.0), time_s=now)
     for horizon in expected.horizons:
         assert horizon.quantile(0.5) == pytest.approx(rate, rel=0.005)
-        assert horizon.quantile(0.99) == pytest.approx(rate, rel=0.02)
-        assert horizon.quantile(0.05) == pytest.approx(rate, rel=0.02)
+        assert horizon.quantile(0.99) == pytest.approx(rate, rel=0.03)
+        assert horizon.quantile(0.05) == pytest.approx(rate, rel=0.03)
 
 
 def test_nothing_seen_is_said() -> None:

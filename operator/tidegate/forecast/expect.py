@@ -8,9 +8,8 @@ from functools import lru_cache
 
 from tidegate.domain.forecast import DemandForecast, HorizonForecast
 from tidegate.forecast.experts import mixed, season_factor
-from tidegate.forecast.learn import small_rps
 from tidegate.forecast.memory import ForecastMemory
-from tidegate.forecast.track import HORIZONS_S, LEVELS
+from tidegate.forecast.track import HORIZONS_S, LEVELS, small_rps
 
 # Before any request finished: a chat request of the public Azure traces, rounded.
 PROMPT_TOKENS, OUTPUT_TOKENS = 1_024.0, 256.0

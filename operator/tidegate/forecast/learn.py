@@ -11,9 +11,6 @@ from tidegate.forecast.season import SLOT_S, Season
 from tidegate.forecast.track import HORIZONS_S
 from tidegate.units import SECONDS_PER_DAY
 
-# Below this share of the usual load a difference does not matter: it is added on both sides of an error's ratio.
-SMALL_SHARE = 0.05
-SMALL_RPS = 1e-4
 # A stretch without samples longer than this is a gap: only the sample's own window of it is known.
 GAP_S = 300.0
 # Request shape follows within a quarter of an hour, its spread and the dispersion within an hour.
@@ -37,12 +34,11 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
     elapsed = time_s - before
     seen_s = elapsed if elapsed <= GAP_S else min(elapsed, sample.window_s)
     season = _season(memory.season, rate, since_s=time_s - seen_s, time_s=time_s)
-    small = small_rps(usual)
     tracks = []
     for record in memory.tracks:
         if record.is_due(time_s):
             factor = season_factor(season, time_s=time_s, horizon_s=HORIZONS_S[record.index])
-            compared = record.compared(time_s=time_s, seen_rps=rate, small_rps=small)
+            compared = record.compared(time_s=time_s, seen_rps=rate, usual_rps=usual)
             tracks.append(compared.written(time_s=time_s, levels=levels, factor=factor))
         else:
             tracks.append(record)
@@ -57,11 +53,6 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
         season=season,
         tracks=tuple(tracks),
     )
-
-
-def small_rps(usual_rps: float) -> float:
-    """Load that is too small to matter, requests/s, > 0."""
-    return SMALL_SHARE * usual_rps + SMALL_RPS
 
 
 def _moved(memory: ForecastMemory, rate: float, elapsed_s: float) -> tuple[Levels, float]:

@@ -32,16 +32,21 @@ def _edge(k: float) -> float:
 EDGES = tuple(_edge(BIN_LOW + i - 0.5) for i in range(BINS + 1))
 
 
-def bin_of(error: float) -> int:
-    """Index of the bin an error falls into; the ends take everything beyond them."""
-    k = round(math.asinh(error / WIDTH) / GROWTH) - BIN_LOW
-    return 0 if k < 0 else min(k, BINS - 1)
+def place_of(error: float) -> float:
+    """Where an error lies between the middles of the bins, in [0, BINS - 1]; the ends take everything beyond them."""
+    place = math.asinh(error / WIDTH) / GROWTH - BIN_LOW
+    return min(max(place, 0.0), BINS - 1.0)
 
 
 def add(sketch: Sketch, error: float) -> Sketch:
-    """The histogram with one more error."""
+    """The histogram with one more error, shared by the two bins it lies between so that no edge makes a jump."""
     bins = list(sketch)
-    bins[bin_of(error)] += SAMPLE_WEIGHT
+    place = place_of(error)
+    index = int(place)
+    upper = round((place - index) * SAMPLE_WEIGHT)
+    bins[index] += SAMPLE_WEIGHT - upper
+    if upper:
+        bins[index + 1] += upper
     if sum(bins) > TOTAL_MAX:
         bins = [n - (n + 15) // 16 for n in bins]
     return tuple(bins)

@@ -38,9 +38,17 @@ LOSS_STEPS = 8_000.0
 LOSS_CAP = 65_535
 LOSS_GAIN = 0.03
 LOSS_PRIOR = 800
+# Below this share of the usual load a difference does not matter: it is added on both sides of an error's ratio.
+SMALL_SHARE = 0.05
+SMALL_RPS = 1e-4
 # Below 1 % nothing is gained by being surer.
 SCALE_UNIT, SCALE_LOSS_MIN = 0.1, 0.01
 _CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
+
+
+def small_rps(usual_rps: float) -> float:
+    """Load that is too small to matter, requests/s, > 0."""
+    return SMALL_SHARE * usual_rps + SMALL_RPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,8 @@ class Track:
         index: Which of `HORIZONS_S`.
         written_s: When the last forecast was written down, whole s; 0: never.
         pending: Oldest first, at most `PENDING_MAX`.
-        losses: Recent mean absolute error of each expert and of the mix in steps of 1/8000; shape (experts + 1,).
+        losses: Recent mean miss of each expert as a share of the usual load, because replicas are paid for requests and
+            not for ratios; the last one is the mean |x| of the mix. Steps of 1/8000; shape (experts + 1,).
         sketch: Errors z of the mix.
         form: The mix as a linear form; follows from `losses`.
         factors: `exp(x)` at each of `LEVELS`; follows from `losses` and `sketch`.
@@ -83,18 +92,20 @@ class Track:
             return True
         return time_s >= self.written_s + self.interval_s
 
-    def compared(self, *, time_s: float, seen_rps: float, small_rps: float) -> "Track":
+    def compared(self, *, time_s: float, seen_rps: float, usual_rps: float) -> "Track":
         """The record after the forecasts whose time has come were compared with the load seen now."""
-        horizon = HORIZONS_S[self.index]
+        horizon, small = HORIZONS_S[self.index], small_rps(usual_rps)
         pending, losses, sketch = self.pending, self.losses, self.sketch
         while pending and time_s >= pending[0].made_s + horizon:
             due, pending = pending[0], pending[1:]
             if time_s - due.made_s - horizon > max(LATE_SHARE * horizon, LATE_S):
                 continue
-            seen = math.log(seen_rps + small_rps)
-            errors = [seen - math.log(codes.decode(code) + small_rps) for code in due.expected]
-            sketch = add(sketch, errors[-1] / _scale(losses))
-            losses = tuple([_moved(loss, error) for loss, error in zip(losses, errors, strict=True)])
+            expected = [codes.decode(code) for code in due.expected]
+            error = math.log((seen_rps + small) / (expected[-1] + small))
+            sketch = add(sketch, error / _scale(losses))
+            misses = [abs(seen_rps - value) / (usual_rps + small) for value in expected]
+            misses[-1] = abs(error)
+            losses = tuple([_moved(loss, miss) for loss, miss in zip(losses, misses, strict=True)])
         if sketch is not self.sketch:
             return track(index=self.index, written_s=self.written_s, pending=pending, losses=losses, sketch=sketch)
         return self if pending is self.pending else self._holding(pending, self.written_s)
@@ -143,8 +154,8 @@ def _scale(losses: tuple[int, ...]) -> float:
     return math.sqrt(max(losses[-1] / LOSS_STEPS, SCALE_LOSS_MIN) / SCALE_UNIT)
 
 
-def _moved(loss: int, error: float) -> int:
-    moved = round(loss + LOSS_GAIN * (abs(error) * LOSS_STEPS - loss))
+def _moved(loss: int, miss: float) -> int:
+    moved = round(loss + LOSS_GAIN * (miss * LOSS_STEPS - loss))
     return moved if moved < LOSS_CAP else LOSS_CAP
 
 
