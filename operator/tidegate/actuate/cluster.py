@@ -16,7 +16,7 @@ from tidegate.ports import ApiError, Fence, KubeApi, Order, Outcome
 
 NOT_LEADER = SourceError(source="lease", reason="NotLeader", detail="another replica of the operator leads now")
 # The server understood and says no: sending the same again will not help.
-_REJECTIONS = frozenset({400, 403, 422})
+_REJECTIONS = frozenset({400, 403, 409, 422})
 
 
 class ClusterActuator:

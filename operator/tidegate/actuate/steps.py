@@ -10,7 +10,7 @@ another manager takes hold of that 0, and it is applied again without the field.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest, wanted, workload_ref
@@ -106,11 +106,12 @@ def _build(manifest: Manifest, order: Order) -> Iterator[Write]:
     if ref.kind != "Deployment":
         there = order.view.owned.get(ref)
         if there is None or there.annotations.get(HASH_ANNOTATION) != manifest.hash:
-            yield Write(call=_apply(manifest), sentence=f"{ref}: {'applied' if there is None else 'changed'}")
+            made = there is None
+            yield Write(call=_apply(manifest, force=not made), sentence=f"{ref}: {'made' if made else 'changed'}")
         return
     workload = order.view.workloads.get(ref)
     if workload is None:
-        yield Write(call=_apply(manifest, replicas=0, sealed=False), sentence=f"{ref}: made")
+        yield Write(call=_first_apply(manifest), sentence=f"{ref}: made")
         yield Write(call=_hold_replicas(manifest, 0))
         yield Write(call=_apply(manifest))
     elif workload.annotations.get(HASH_ANNOTATION) != manifest.hash:
@@ -119,19 +120,23 @@ def _build(manifest: Manifest, order: Order) -> Iterator[Write]:
         yield Write(call=_apply(manifest), sentence=f"{ref}: pods changed")
 
 
-def _apply(manifest: Manifest, *, replicas: int | None = None, sealed: bool = True) -> Call:
-    body: dict[str, Any] = dict(manifest.body)
-    if replicas is not None:
-        body["spec"] = body["spec"] | {"replicas": replicas}
-    if not sealed:
-        body["metadata"] = {name: value for name, value in body["metadata"].items() if name != "annotations"}
+def _apply(manifest: Manifest, *, force: bool = True) -> Call:
+    """Server-side apply; without `force` an object of that name that somebody else made is a conflict."""
     return Call(
         method="PATCH",
         path=manifest.path,
-        params={"fieldManager": FIELD_MANAGER, "force": "true"},
-        body=body,
+        params={"fieldManager": FIELD_MANAGER, "force": str(force).lower()},
+        body=manifest.body,
         content_type=APPLY_PATCH,
     )
+
+
+def _first_apply(manifest: Manifest) -> Call:
+    """The Deployment without a replica, and without the hash: it is not finished yet."""
+    body: dict[str, Any] = dict(manifest.body)
+    body["spec"] = body["spec"] | {"replicas": 0}
+    body["metadata"] = {name: value for name, value in body["metadata"].items() if name != "annotations"}
+    return replace(_apply(manifest, force=False), body=body)
 
 
 def _hold_replicas(manifest: Manifest, replicas: int) -> Call:
@@ -177,24 +182,35 @@ def _move(
     """What to do about the replicas of one tier; a finding where they are not ours to move."""
     ref = workload_ref(spec, tier)
     workload = order.view.workloads.get(ref)
-    if workload is None and ref not in made:
-        if tier.target_ref is None:
-            return None  # its class is not known yet, which is reported elsewhere
-        return _stalled("TargetNotFound", f"tier {tier.name}: {ref} does not exist or has no scale subresource")
-    if workload is not None and _is_foreign(ref, order):
-        if tier.target_ref is None:
-            return None  # the name is taken, which is reported where it would be made
-        if owner := workload.labels.get(DEPLOYMENT_LABEL):
-            return _stalled("TargetTaken", f"tier {tier.name}: {ref} belongs to InferenceDeployment {owner}")
-    if order.decision is None or tier.name not in order.decision.tiers:
-        return None
-    if workload is not None:
-        claim = Claim(ref=ref, workload=workload, asked=asked_before(order.resource.status, tier.name), now_s=now_s)
-        if other := other_writer(claim, order.view):
-            return other
-    path, before = (made[ref].path, 0) if workload is None else (workload.path, workload.replicas)
+    if obstacle := _obstacle(tier, ref, order):
+        return obstacle
+    known = ref in made if workload is None else not (tier.workload and _is_foreign(ref, order))
+    if not known or order.decision is None or tier.name not in order.decision.tiers:
+        return None  # a class that is not known yet, or a name that is taken, is reported elsewhere
     after = order.decision.tiers[tier.name].replicas
-    return None if before == after else _Move(ref=ref, path=path, before=before, after=after)
+    if workload is None:
+        return _Move(ref=ref, path=made[ref].path, before=0, after=after) if after else None
+    claim = Claim(ref=ref, workload=workload, asked=asked_before(order.resource.status, tier.name), now_s=now_s)
+    if other := other_writer(claim, order.view):
+        return other
+    return (
+        None
+        if workload.replicas == after
+        else _Move(ref=ref, path=workload.path, before=workload.replicas, after=after)
+    )
+
+
+def _obstacle(tier: TierSpec, ref: ObjectRef, order: Order) -> Condition | None:
+    """Why a target cannot be scaled: it is not there, or another InferenceDeployment made it."""
+    if tier.target_ref is None:
+        return None
+    workload = order.view.workloads.get(ref)
+    if workload is None:
+        return _stalled("TargetNotFound", f"tier {tier.name}: {ref} does not exist or has no scale subresource")
+    owner = workload.labels.get(DEPLOYMENT_LABEL)
+    if owner and _is_foreign(ref, order):
+        return _stalled("TargetTaken", f"tier {tier.name}: {ref} belongs to InferenceDeployment {owner}")
+    return None
 
 
 def _retired(spec: DeploymentSpec, order: Order, manifests: tuple[Manifest, ...]) -> Iterator[Chain]:
