@@ -4,7 +4,7 @@ How good the forecast is: pinball loss on real traces, walk-forward, against sim
     python benchmarks/forecast_pinball.py --traces FOLDER [--only NAME ...] [--tick 15] [--window 60]
 
 FOLDER holds `*.csv.gz` whose first column is arrival times in seconds (docs/forecast.md names the traces). Each tick
-sees the arrival rate of the last window, as a scrape would, and forecasts the rate that the tick one horizon later sees.
+sees the arrival rate of the last window, as a scrape would, and forecasts what the tick one horizon later sees.
 Nothing is fitted beforehand and no tick sees the future. Losses are in % of the trace's mean load; lower is better.
 
 The ladder, each step with quantiles from its own observed errors except the first:
