@@ -1,0 +1,26 @@
+"""
+A small Kubernetes control plane in this process: what the sandbox starts on where no real one is at hand.
+
+Question: what would the API server say, and what would the controllers do? Enters: HTTP. Leaves: HTTP, and objects.
+May import: `errors`, `sandbox.control_plane.account`, aiohttp. The rules are Kubernetes' own; `tests/sandbox/conformance`
+runs the same requests against this and against the real one, so that it cannot drift unseen.
+
+    resources   which kinds there are, built in or by CustomResourceDefinition
+    store       objects, resourceVersion, history, watches
+    schema      defaulting, pruning, validation and CEL of custom resources
+    builtin     the defaults of built-in kinds, and their lists that are merged by key
+    patching    merge, JSON and strategic-merge patches
+    apply       server-side apply: field ownership and conflicts
+    writing     the one path that every write takes
+    reading     lists, continuation, selectors, tables
+    watching    watch streams
+    server      HTTP
+    controllers Deployment -> ReplicaSet -> Pod, binding, EndpointSlice, garbage collection
+
+Not there, on purpose: enforcement of RBAC (requests are recorded instead, so that a test can compare them with the
+chart's rules), admission webhooks, version conversion, quotas, and every kind that neither Tidegate nor its sandbox uses.
+"""
+
+from tidegate.sandbox.embedded.server import EmbeddedControlPlane
+
+__all__ = ["EmbeddedControlPlane"]

@@ -1,0 +1,86 @@
+"""
+CEL: the `x-kubernetes-validations` of a schema, run over an object.
+
+In:    an object, its old state, the schema.
+Out:   causes of a 422, one per rule that does not hold.
+Rules: the language is the library's; the functions that Kubernetes adds are added here as far as they are used.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import cel
+
+from tidegate.sandbox.embedded.failures import cause
+
+Node = dict[str, Any]
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"sum": sum, "isSorted": lambda items: list(items) == sorted(items)}
+
+
+@lru_cache(maxsize=1024)
+def _program(rule: str) -> Any:
+    return cel.compile(rule)
+
+
+def broken_rules(value: Any, old: Any, node: Node, path: str = "") -> Iterator[dict[str, str]]:
+    """
+    Walks an object and its schema side by side and runs every rule on the way.
+
+    Args:
+        value: What stands here now.
+        old: What stood here before; None where nothing did, which skips the rules about changes.
+        node: Its schema.
+        path: Where here is.
+    """
+    for rule in node.get("x-kubernetes-validations") or ():
+        yield from _broken(rule, value, old, node, path)
+    if isinstance(value, dict):
+        old = old if isinstance(old, dict) else {}
+        for name, each in value.items():
+            field = (node.get("properties") or {}).get(name) or node.get("additionalProperties")
+            if isinstance(field, dict):
+                yield from broken_rules(each, old.get(name), field, f"{path}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            counterpart = _counterpart(each, old, node)
+            yield from broken_rules(each, counterpart, node.get("items") or {}, f"{path}[{index}]")
+
+
+def _counterpart(item: Any, old: Any, node: Node) -> Any:
+    """The old state of a list item: found by its keys; None in lists without keys, as in Kubernetes."""
+    keys = node.get("x-kubernetes-list-map-keys")
+    if not keys or not isinstance(old, list):
+        return None
+    return next((each for each in old if all(each.get(key) == item.get(key) for key in keys)), None)
+
+
+def _broken(rule: dict[str, Any], value: Any, old: Any, node: Node, path: str) -> Iterator[dict[str, str]]:
+    program = _program(rule["rule"])
+    if "oldSelf" in rule["rule"] and old is None:
+        return
+    variables = {"self": _typed(value, node), "oldSelf": _typed(old, node)}
+    try:
+        holds = program.execute(cel.Context(variables=variables, functions=_FUNCTIONS))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        yield cause(path, f"Invalid value: rule {rule['rule']!r} cannot be evaluated: {error}")
+        return
+    if holds is not True:
+        field = path + rule.get("fieldPath", "")
+        message = rule.get("message") or f"failed rule: {rule['rule']}"
+        shown = f'"{value}"' if isinstance(value, str) else '"object"' if isinstance(value, dict) else str(value)
+        yield cause(field.lstrip("."), f"Invalid value: {shown}: {message}", rule.get("reason", "FieldValueInvalid"))
+
+
+def _typed(value: Any, node: Node) -> Any:
+    """JSON as CEL sees it: a `number` is a double even where it is written without a point."""
+    if isinstance(value, dict):
+        properties = node.get("properties") or {}
+        additional = node.get("additionalProperties")
+        rest = additional if isinstance(additional, dict) else {}
+        return {name: _typed(each, properties.get(name, rest)) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_typed(each, node.get("items") or {}) for each in value]
+    if node.get("type") == "number" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

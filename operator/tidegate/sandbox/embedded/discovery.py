@@ -1,0 +1,70 @@
+"""
+What clients ask before they ask for objects: which groups, versions and kinds there are.
+
+In:    the registry.
+Out:   discovery documents, the version, an OpenAPI document.
+"""
+
+from typing import Any
+
+from tidegate.sandbox.embedded.resources import VERBS, Registry, Resource
+
+VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.3+embedded", "platform": "linux/amd64", "gitCommit": ""}
+# An OpenAPI v2 document without kinds, as protobuf: swagger "2.0", info {title, version}, no paths. Old kubectls read
+# nothing but protobuf here; for a kind that the document does not name they leave the checking to the server.
+OPENAPI_V2_PROTOBUF = b"\x0a\x032.0\x12\x13\x0a\x08tidegate\x12\x07sandbox\x42\x00"
+OPENAPI_V2 = {"swagger": "2.0", "info": {"title": "tidegate", "version": "sandbox"}, "paths": {}}
+
+
+def document(path: str, registry: Registry) -> dict[str, Any] | None:
+    """The discovery document at a path; None where there is none."""
+    parts = path.strip("/").split("/")
+    if parts == ["version"]:
+        return VERSION
+    if parts == ["api"]:
+        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+    if parts == ["apis"]:
+        groups = [_group(name, registry) for name in sorted({r.group for r in registry if r.group})]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+    if parts == ["api", "v1"]:
+        return _kinds("", "v1", registry)
+    if len(parts) == 2 and parts[0] == "apis" and any(r.group == parts[1] for r in registry):
+        return {"kind": "APIGroup", "apiVersion": "v1", **_group(parts[1], registry)}
+    if len(parts) == 3 and parts[0] == "apis":
+        return _kinds(parts[1], parts[2], registry)
+    return None
+
+
+def _group(name: str, registry: Registry) -> dict[str, Any]:
+    versions = sorted({r.version for r in registry if r.group == name}, key=_age_of_version)
+    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
+    return {"name": name, "versions": listed, "preferredVersion": listed[0]}
+
+
+def _age_of_version(version: str) -> tuple[int, str]:
+    """Stable versions first, then beta, then alpha."""
+    return (2 if "alpha" in version else 1 if "beta" in version else 0), version
+
+
+def _kinds(group: str, version: str, registry: Registry) -> dict[str, Any] | None:
+    found = [each for each in registry if (each.group, each.version) == (group, version)]
+    if not found:
+        return None
+    name = f"{group}/{version}" if group else version
+    listed = [entry for resource in found for entry in _entries(resource)]
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": listed}
+
+
+def _entries(resource: Resource) -> list[dict[str, Any]]:
+    base = {"singularName": resource.kind.lower(), "namespaced": resource.namespaced, "kind": resource.kind}
+    own: dict[str, Any] = {"name": resource.plural, **base, "verbs": list(VERBS)}
+    if resource.short_names:
+        own["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        own["categories"] = list(resource.categories)
+    below = []
+    for name in resource.subresources():
+        entry: dict[str, Any] = {"name": f"{resource.plural}/{name}", **base, "singularName": ""}
+        entry["verbs"] = ["get", "patch", "update"]
+        below.append(entry | ({"group": "autoscaling", "version": "v1", "kind": "Scale"} if name == "scale" else {}))
+    return [own, *below]

@@ -1,0 +1,137 @@
+"""
+One request to the API server, as the rest of the embedded control plane sees it.
+
+In:    method, path, query, headers, body.
+Out:   `Request`; a 404 where the path leads nowhere.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from tidegate.sandbox.embedded.failures import ApiError, bad_request
+from tidegate.sandbox.embedded.resources import Registry, Resource
+
+_SUBRESOURCES = frozenset({"status", "scale", "binding", "eviction", "token", "finalize"})
+
+
+class NowhereError(Exception):
+    """No such page: a group, version or kind that is not served. Answered in plain text, as Kubernetes does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """
+    A request for objects.
+
+    Args:
+        user: Who asks.
+        verb: What RBAC calls it: get, list, watch, create, update, patch, delete, deletecollection.
+        resource: Of which kind.
+        namespace: Where; empty for cluster-scoped kinds and for all namespaces.
+        name: Which object; empty for all.
+        subresource: `status`, `scale` ...; empty for the object itself.
+        query: Parameters of the URL.
+        content_type: Of the body, without parameters.
+        body: The body, unread.
+        agent: The client's `User-Agent`.
+        accept: What the client wants to read.
+        warnings: Sentences for the `Warning` header, filled on the way.
+    """
+
+    user: str
+    verb: str
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    body: bytes = b""
+    agent: str = ""
+    accept: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name) of the object."""
+        return self.namespace, self.name
+
+    @property
+    def manager(self) -> str:
+        """The field manager: the parameter, else the program's name from `User-Agent`."""
+        return self.query.get("fieldManager") or self.agent.split("/")[0] or "unknown"
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing is to be kept."""
+        return self.query.get("dryRun") == "All"
+
+    def flag(self, name: str) -> bool:
+        """A parameter as a truth value."""
+        return self.query.get(name, "").lower() in ("true", "1")
+
+    def content(self) -> Any:
+        """
+        The body, read; an empty one is an empty object.
+
+        Raises:
+            ApiError: 400 where it cannot be read.
+        """
+        if not self.body.strip():
+            return {}
+        try:
+            return yaml.safe_load(self.body) if "yaml" in self.content_type else json.loads(self.body)
+        except (ValueError, yaml.YAMLError) as error:
+            raise bad_request(f"the body cannot be read: {error}") from error
+
+    def item(self) -> dict[str, Any]:
+        """
+        The body as an object.
+
+        Raises:
+            ApiError: 400 where it is none.
+        """
+        content = self.content()
+        if not isinstance(content, dict):
+            raise bad_request("the body must be an object")
+        return content
+
+
+def locate(path: str, registry: Registry) -> tuple[Resource, str, str, str]:
+    """
+    (resource, namespace, name, subresource) behind a path.
+
+    Raises:
+        NowhereError: It leads nowhere.
+        ApiError: 404 for a subresource that the kind does not have.
+    """
+    parts = path.strip("/").split("/")
+    group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (parts[1], parts[2], parts[3:])
+    namespace = ""
+    if len(rest) >= 3 and rest[0] == "namespaces" and rest[2] not in ("status", "finalize"):
+        namespace, rest = rest[1], rest[2:]
+    resource = registry.find(group, version, rest[0]) if 1 <= len(rest) <= 3 else None
+    if resource is None or (namespace and not resource.namespaced):
+        raise NowhereError
+    name, subresource = (rest[1] if len(rest) > 1 else ""), (rest[2] if len(rest) > 2 else "")
+    if subresource and subresource not in _SUBRESOURCES:
+        raise ApiError(404, "NotFound", "the server could not find the requested resource")
+    if subresource in ("status", "scale") and subresource not in resource.subresources():
+        raise ApiError(404, "NotFound", "the server could not find the requested resource")
+    return resource, namespace, name, subresource
+
+
+def verb_of(method: str, *, name: str, watch: bool) -> str:
+    """What RBAC calls a method on an object or on a collection."""
+    if method == "GET":
+        return "watch" if watch else "get" if name else "list"
+    if method == "DELETE":
+        return "delete" if name else "deletecollection"
+    verbs = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+    if method not in verbs or (method in ("PUT", "PATCH") and not name):
+        raise ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+    return verbs[method]
