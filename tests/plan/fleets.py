@@ -102,7 +102,7 @@ def reading(rate: float, *, age_s: float = 5.0, **more: object) -> TierReading:
 
 @dataclass
 class Loop:
-    """A closed loop with an ideal cluster: what is asked for is ready `startup_ticks` later, what is dropped is gone."""
+    """A closed loop with an ideal cluster: what is asked for is ready `startup_ticks` later."""
 
     spec: DeploymentSpec
     estimates: Mapping[str, TierEstimate]

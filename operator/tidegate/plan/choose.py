@@ -10,7 +10,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator
 from tidegate.errors import TidegateError
 from tidegate.plan.draft import Draft, classes_used, close_draft, open_draft
-from tidegate.plan.explain import explain, survey
+from tidegate.plan.explain import binding, explain, survey
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.memory import PlanMemory
 from tidegate.plan.problem import Problem
@@ -95,6 +95,8 @@ def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]
         )
     if draft.searched or memo.alternatives is None:
         memo = survey(draft, memo)
+    if draft.searched or draft.memory is None:
+        draft.binding = binding(draft, memo)
     decision = explain(draft, fleet, memo)
     return close_draft(draft, memo), decision
 

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from tidegate.domain.decision import Alternative, Reason
+from tidegate.domain.decision import Alternative, Constraint, Reason
 from tidegate.domain.observation import Missing
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan.fleet import Fleet, FleetModel, Profile, build, profile
@@ -94,6 +94,7 @@ class Draft:
     grant: Mapping[str, tuple[int, int]]
     searched: bool = False
     utilization: float | None = None
+    binding: Constraint = Constraint.NONE
 
     @property
     def spec(self) -> DeploymentSpec:
@@ -171,6 +172,7 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
         ideal=current,
         target=before.target if before is not None else counted,
         given=Given(before.given) if before is not None else Given.NOTHING,
+        binding=Constraint(before.binding) if before is not None else Constraint.NONE,
         peaks=before.peaks if before is not None else (),
         load_ref=before.load_ref if before is not None else 0.0,
         capacities=before.capacities if before is not None else model.capacities,
@@ -189,6 +191,7 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         ideal=draft.ideal,
         target=draft.target,
         given=int(draft.given),
+        binding=draft.binding.value,
         basis=draft.basis,
         capacities=draft.capacities,
         load_ref=draft.load_ref,

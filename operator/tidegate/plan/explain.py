@@ -57,7 +57,7 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
         usd_per_hour=model.usd_per_hour(fleet),
         attainment=curve.attainment(demand) if any(fleet) or demand.shown_rps > 0 else 1.0,
         profile=curve,
-        binding=_binding(draft, memo),
+        binding=draft.binding,
     )
     reason = _reason(draft, outcome)
     estimates = draft.problem.estimates
@@ -146,7 +146,7 @@ def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -
     return f"saves ${planned - usd:.2f}/h, not enough to pay for the move, or not for long enough yet"
 
 
-def _binding(draft: Draft, memo: Memo) -> Constraint:
+def binding(draft: Draft, memo: Memo) -> Constraint:
     """What keeps the plan from the uncapped one, where something was given up for it."""
     if draft.given is Given.NOTHING and draft.target == draft.ideal:
         return Constraint.NONE

@@ -32,6 +32,7 @@ OVERLOAD_ATTAINMENT = 0.05
 # A capacity estimate below this share of its own curve says the curve is wrong, not that the margin is huge.
 MARGIN_MIN = 0.2
 QUALITY_DUST = 1e-12
+RATE_DUST = 1e-9  # a request in thirty years is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -178,7 +179,7 @@ def _expected(rates: Floats, shares: Floats, demand: Scenarios) -> Floats:
     rows = np.arange(len(rates))
     last = rates.shape[1] - 1
     for rate, part in zip(demand.rates_rps, demand.shares, strict=True):
-        if rate <= 0:
+        if rate <= RATE_DUST:
             total += part
             continue
         right = (rates < rate).sum(axis=1)
@@ -233,7 +234,7 @@ class Profile:
         return _blend(self.ttft, right, step), _blend(self.itl, right, step), _blend(self.quality, right, step)
 
     def _share(self, rate_rps: float) -> float:
-        if rate_rps <= 0:
+        if rate_rps <= RATE_DUST:
             return 1.0
         rates, shares = self.rates, self.shares
         right = bisect_left(rates, rate_rps)

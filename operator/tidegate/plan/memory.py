@@ -48,6 +48,7 @@ class PlanMemory:
         ideal: Fleet this deployment would have if the others were not there.
         target: Fleet it heads for: `ideal`, less what shared accelerators do not hold.
         given: What the ideal plan had to give up, a `solve.Given`.
+        binding: The `Constraint` that keeps the plan from the uncapped one.
         basis: Digest of the limits, prices and promises the plan was made under.
         capacities: Capacity of a replica of each tier when the plan was made, requests/s.
         load_ref: Load the plan was made for, fluid $/h (see `window.load`).
@@ -66,6 +67,7 @@ class PlanMemory:
     ideal: tuple[int, ...] = ()
     target: tuple[int, ...] = ()
     given: int = 0
+    binding: str = "None"
     basis: int = 0
     capacities: tuple[float, ...] = ()
     load_ref: float = 0.0
@@ -85,6 +87,7 @@ class PlanMemory:
             "ideal": list(self.ideal),
             "target": list(self.target),
             "given": self.given,
+            "binding": self.binding,
             "basis": self.basis,
             "capacities": list(self.capacities),
             "load": self.load_ref,
@@ -111,6 +114,7 @@ class PlanMemory:
             ideal=fleets[0],
             target=fleets[1],
             given=int(value["given"]),
+            binding=str(value["binding"]),
             basis=int(value["basis"]),
             capacities=capacities,
             load_ref=float(value["load"]),

@@ -19,12 +19,13 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.plan.fleet import Fleet, FleetModel, Floats, Ints, expected_attainment, mean_quality
+from tidegate.plan.fleet import RATE_DUST, Fleet, FleetModel, Floats, Ints, expected_attainment, mean_quality
 from tidegate.plan.limits import MONEY_DUST, Limits
 from tidegate.plan.scenario import Scenarios
 
 Flags = NDArray[np.bool_]
 
+NEVER = 1e15  # $/h of what no replica can carry
 # Float dust on shares and dollars.
 DUST = 1e-9
 # Multipliers m of the bound: 0 bounds by raw throughput, large ones by throughput at the target alone.
@@ -178,7 +179,7 @@ def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats
     rows = [np.array(goal.current)]
     for i, (low, high) in enumerate(limits.tiers):
         start = max(low, _alone(i, cuts), limits.total[0] - int(lows.sum()) + low)
-        for n in range(start, min(high, start + ALONE) + 1):
+        for n in _counts(start, high):
             row = lows.copy()
             row[i] = n
             rows.append(row)
@@ -193,6 +194,14 @@ def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats
     costs = np.where(allowed, goal.objective(model, fleets), np.inf)
     i = int(np.argmin(costs))
     return _found(fleets, reached, quality, costs, i)
+
+
+def _counts(start: int, high: int) -> list[int]:
+    """One by one near the lower bound, then in steps of 5 percent."""
+    found = list(range(start, min(high, start + ALONE) + 1))
+    while found and found[-1] < high and found[-1] < 2 * start:
+        found.append(min(high, found[-1] + max(1, found[-1] // 20)))
+    return found
 
 
 def _alone(tier: int, cuts: tuple[Floats, Floats]) -> int:
@@ -222,7 +231,7 @@ def _cuts(model: FleetModel, goal: Goal) -> tuple[Floats, Floats]:
     for rate, share in reversed(list(zip(goal.demand.rates_rps, goal.demand.shares, strict=True))):
         upward += share
         target = 1.0 - (1.0 - goal.attainment) / upward if upward > 0 else 0.0
-        if rate <= 0 or target <= 2 * OVERLOAD_MARGIN:
+        if rate <= RATE_DUST or target <= 2 * OVERLOAD_MARGIN:
             continue
         slack = model.goods - target * model.rates
         value = model.rates[None] + MULTIPLIERS[:, None, None] * slack[None]
@@ -233,7 +242,7 @@ def _cuts(model: FleetModel, goal: Goal) -> tuple[Floats, Floats]:
     lines, bounds = np.concatenate(weights), np.concatenate(needs)
     with np.errstate(divide="ignore", invalid="ignore"):
         strength = (bounds[:, None] / lines * np.where(model.prices > 0, model.prices, 1.0)).min(axis=1)
-    keep = np.argsort(-np.nan_to_num(strength, posinf=1e18), kind="stable")[:CUTS]
+    keep = np.argsort(-np.nan_to_num(strength, posinf=NEVER), kind="stable")[:CUTS]
     return lines[keep], bounds[keep]
 
 
@@ -331,8 +340,8 @@ def _pruned(
         missing = np.maximum(needs[None, :] - rows @ lines.T, 0.0)
         if rest:
             with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = np.where(lines[:, rest] > 0, model.prices[rest] / lines[:, rest], np.inf).min(axis=1)
-            more = np.where(missing > 0, missing * np.where(np.isfinite(ratio), ratio, np.inf), 0.0).max(axis=1)
+                ratio = np.where(lines[:, rest] > 0, model.prices[rest] / lines[:, rest], NEVER).min(axis=1)
+            more = (missing * ratio).max(axis=1)
             floor_usd = floor_usd + more
         else:
             rows, floor_usd = _kept(rows, floor_usd, np.asarray((missing <= 0).all(axis=1)))
@@ -341,7 +350,7 @@ def _pruned(
             floor_usd = goal.objective(model, rows)
         rows = rows[floor_usd <= ceiling + MONEY_DUST]
     elif len(rows):
-        rows = rows[np.isfinite(floor_usd)]
+        rows = rows[floor_usd < NEVER]
     return rows
 
 

@@ -1,0 +1,197 @@
+"""The search is held to the plainest possible one: try every fleet."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.plan.fleets import POOLS, estimate, forecast, spec, tier
+from tidegate.domain.spec import Accelerator, Cost, Quality
+from tidegate.plan.fleet import FleetModel, build, expected_attainment, mean_quality, profile
+from tidegate.plan.limits import Limits, accelerators_used, limits
+from tidegate.plan.scenario import scenarios
+from tidegate.plan.search import Goal, best_effort, best_quality, cheapest
+from tidegate.plan.solve import Given, solve
+
+NAMES = ("bf16", "fp8", "int4")
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[FleetModel, Limits, Goal]:
+    """Up to three tiers on two classes, few replicas, every kind of limit now and then."""
+    names = NAMES[: draw(st.integers(1, 3))]
+    high = draw(st.integers(1, 5))
+    tiers, estimates = [], {}
+    for name in names:
+        low = draw(st.sampled_from((0, 0, 0, 1)))
+        tiers.append(
+            tier(
+                name,
+                quality=draw(st.sampled_from((1.0, 0.99, 0.95, 0.9))),
+                accelerator=draw(st.sampled_from(("h100", "l40s"))),
+                gpus=draw(st.integers(1, 2)),
+                low=low,
+                high=high,
+            )
+        )
+        estimates[name] = estimate(
+            draw(st.floats(0.5, 12)),
+            startup_s=draw(st.sampled_from((30.0, 120.0, 600.0))),
+            idle=draw(st.sampled_from((1.0, 1.0, 0.97))),
+            running=draw(st.floats(4, 100)),
+        )
+    demand = scenarios(forecast(draw(st.floats(0, 40)), spread=draw(st.sampled_from((0.0, 0.3, 2.0)))), 120.0)
+    pools = {
+        name: Accelerator(
+            name=name,
+            price_usd_per_hour=draw(st.sampled_from((0.7, 1.2, 3.0))),
+            capacity=draw(st.sampled_from((None, None, 2, 6))),
+        )
+        for name in POOLS
+    }
+    wanted = spec(
+        *tiers,
+        replicas_min=draw(st.integers(0, 3)),
+        replicas_max=draw(st.integers(3, 12)),
+        cost=Cost(budget_usd_per_hour=draw(st.sampled_from((None, None, 4.0, 12.0)))),
+        quality=Quality(
+            minimum=draw(st.sampled_from((0.0, 0.95))), average_minimum=draw(st.sampled_from((0.0, 0.97, 0.99)))
+        ),
+    )
+    model = build(wanted, estimates, pools)
+    bounds = limits(wanted, model=model, accelerators=pools, time_s=0.0)
+    goal = Goal(
+        demand=demand,
+        attainment=0.99,
+        quality=wanted.quality.average_minimum,
+        current=tuple(draw(st.integers(0, 3)) for _ in names),
+        grow_usd=model.prices * draw(st.sampled_from((0.0, 0.1))),
+        shrink_usd=model.prices * draw(st.sampled_from((0.0, 0.05))),
+    )
+    return model, bounds, goal
+
+
+def every_fleet(model: FleetModel, bounds: Limits) -> np.ndarray:
+    fleets = [f for f in product(*[range(b + 1) for _, b in bounds.tiers]) if bounds.hold(model, f)]
+    return np.array(fleets).reshape(len(fleets), len(model.names))
+
+
+def meeting(model: FleetModel, fleets: np.ndarray, goal: Goal) -> np.ndarray:
+    reached = expected_attainment(model, fleets, goal.demand)
+    quality = mean_quality(model, fleets, goal.demand.mean_rps)
+    return (reached >= goal.attainment - 1e-9) & (quality >= goal.quality - 1e-9)
+
+
+@settings(max_examples=250, deadline=None)
+@given(cases())
+def test_the_search_finds_what_trying_every_fleet_finds(case: tuple[FleetModel, Limits, Goal]) -> None:
+    model, bounds, goal = case
+    fleets = every_fleet(model, bounds)
+    good = fleets[meeting(model, fleets, goal)] if len(fleets) else fleets
+    found = cheapest(model, bounds, goal)
+    if not len(good):
+        assert found is None
+        return
+    assert found is not None
+    assert bounds.hold(model, found.fleet)
+    assert found.objective <= goal.objective(model, good).min() + 1e-6
+    assert found.attainment >= goal.attainment - 1e-9
+    assert found.quality >= goal.quality - 1e-9
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases())
+def test_the_best_quality_and_the_best_effort_are_the_best_of_all_fleets(case: tuple[FleetModel, Limits, Goal]) -> None:
+    model, bounds, goal = case
+    fleets = every_fleet(model, bounds)
+    kept, served = best_quality(model, bounds, goal), best_effort(model, bounds, goal)
+    if not len(fleets):
+        assert kept is None
+        assert served is None
+        return
+    assert served is not None
+    assert served.attainment >= expected_attainment(model, fleets, goal.demand).max() - 0.002 - 1e-9
+    good = fleets[meeting(model, fleets, replace(goal, quality=0.0))]
+    assert (kept is None) == (not len(good))
+    if kept is not None:
+        assert kept.quality >= mean_quality(model, good, goal.demand.mean_rps).max() - 1e-4
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases(), st.floats(1.0, 3.0))
+def test_more_demand_never_costs_less(case: tuple[FleetModel, Limits, Goal], factor: float) -> None:
+    model, bounds, goal = case
+    less, more = cheapest(model, bounds, goal), cheapest(model, bounds, replace(goal, demand=goal.demand.times(factor)))
+    assert less is not None or more is None or goal.quality > 0
+    if less is not None and more is not None and goal.quality == 0:
+        assert less.objective <= more.objective + 1e-6
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases())
+def test_whatever_is_given_up_the_hard_limits_hold(case: tuple[FleetModel, Limits, Goal]) -> None:
+    model, bounds, goal = case
+    solution = solve(model, bounds, goal)
+    assert bounds.below(model, solution.fleet)
+    assert all(n == 0 for n, ok in zip(solution.fleet, model.usable, strict=True) if not ok)
+    if solution.given is Given.NOTHING:
+        assert bounds.hold(model, solution.fleet)
+        assert solution.attainment >= goal.attainment - 1e-9
+    used = accelerators_used(model, solution.fleet)
+    assert all(used.get(name, 0) <= most for name, most in bounds.room.items())
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_one_fleet_and_many_fleets_are_judged_alike(case: tuple[FleetModel, Limits, Goal]) -> None:
+    model, bounds, goal = case
+    fleets = every_fleet(model, bounds)[:20]
+    if not len(fleets):
+        return
+    together = expected_attainment(model, fleets, goal.demand)
+    for row, share in zip(fleets, together, strict=True):
+        alone = profile(model, tuple(row.tolist())).attainment(goal.demand)
+        assert abs(alone - share) < 1e-9
+
+
+def test_a_mix_beats_one_tier_where_whole_replicas_are_coarse() -> None:
+    """13 req/s on replicas of 10 ($6) and 3 ($2): two large ones cost $12, one of each costs $8."""
+    wanted = spec(tier("large", gpus=2), tier("small", accelerator="l40s"))
+    pools = {
+        "h100": Accelerator(name="h100", price_usd_per_hour=3.0),
+        "l40s": Accelerator(name="l40s", price_usd_per_hour=2.0),
+    }
+    model = build(wanted, {"large": estimate(10), "small": estimate(3.2)}, pools)
+    bounds = limits(wanted, model=model, accelerators=pools, time_s=0.0)
+    still = np.zeros(2)
+    goal = Goal(
+        demand=scenarios(forecast(13.0), 120.0),
+        attainment=0.99,
+        quality=0.0,
+        current=(0, 0),
+        grow_usd=still,
+        shrink_usd=still,
+    )
+    found = cheapest(model, bounds, goal)
+    assert found is not None
+    assert found.fleet == (1, 1)
+
+
+def test_two_hundred_replicas_of_three_tiers_are_still_planned() -> None:
+    wanted = spec(*[tier(n, high=400) for n in NAMES], replicas_max=1000)
+    model = build(wanted, {"bf16": estimate(6), "fp8": estimate(9), "int4": estimate(5)}, POOLS)
+    bounds = limits(wanted, model=model, accelerators=POOLS, time_s=0.0)
+    goal = Goal(
+        demand=scenarios(forecast(1500.0, spread=0.2), 120.0),
+        attainment=0.99,
+        quality=0.0,
+        current=(0, 0, 0),
+        grow_usd=model.prices * 0.05,
+        shrink_usd=model.prices * 0.05,
+    )
+    found = cheapest(model, bounds, goal)
+    assert found is not None
+    assert sum(found.fleet) == found.fleet[1] + found.fleet[0] + found.fleet[2]
+    assert 160 <= sum(found.fleet) <= 200
