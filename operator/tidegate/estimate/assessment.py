@@ -6,24 +6,33 @@ Out:   a `TierEstimate` for every tier, also for those that nothing runs on.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
 
-from tidegate.domain.estimate import ServiceCurve, TierEstimate
-from tidegate.domain.law import PerformanceLaw, Provenance, Workload
+from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.law import Workload
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
-from tidegate.estimate import service, startup
-from tidegate.estimate.learning import mark_of, prior_coefficients
+from tidegate.estimate import startup
+from tidegate.estimate.capacity import Carried, carried
+from tidegate.estimate.law import confidence_of, law_in_force
+from tidegate.estimate.learning import mark_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.estimate.power import power_w
-from tidegate.estimate.priors import Prior, prior_of
+from tidegate.estimate.priors import prior_of
+from tidegate.estimate.service import Service
 
-# The shape of requests moves in steps of 3 percent, burstiness of 20: less is noise and would undo the memo.
-WORKLOAD_STEP = log(1.03)
-BURST_STEP = log(1.2)
 # A guess gives up this share of its capacity, certainty none.
 MARGIN_MAX = 0.3
+
+# Request shape and burstiness, in steps.
+Asked = tuple[Workload, int]
+
+# The shape of requests moves in steps: less is noise, and a shape that stands still keeps what was computed for it.
+TOKENS_STEP = log(1.04)
+COMPUTED_STEP = log(1.06)
+VARIATION_STEP = 0.25
+BURST_STEP = log(1.5)
 
 
 def assess(
@@ -41,13 +50,27 @@ def assess(
         memory: What was learned.
         spec: The deployment.
         accelerators: Classes by name; a tier whose class is missing is estimated on a modest generic one.
-        workload: Expected request shape; `prefix_hit` is replaced by what each tier was seen to have.
+        workload: Expected request shape; `prefix_hit` holds where a tier has not shown its own.
         burstiness: Index of dispersion of arrivals, >= 1.
+
+    Returns:
+        The same object as before where nothing that matters has changed.
     """
-    return {
-        tier.name: _assess_tier(memory.tiers.get(tier.name), spec, tier, accelerators, workload, burstiness)
-        for tier in spec.tiers
+    shape = _in_steps(workload)
+    asked = (shape, round(log(max(1.0, burstiness)) / BURST_STEP))
+    classes = [accelerators.get(tier.accelerator) for tier in spec.tiers]
+    slot = _last.get(id(spec))
+    if slot is not None and slot.answers(spec, memory, asked, classes):
+        return slot.estimates
+    burst = exp(asked[1] * BURST_STEP)
+    estimates = {
+        tier.name: _assess_tier(memory.tiers.get(tier.name), spec, tier, found, shape, burst)
+        for tier, found in zip(spec.tiers, classes, strict=True)
     }
+    if len(_last) >= SLOTS_MAX:
+        _last.clear()
+    _last[id(spec)] = _Slot(spec=spec, memory=memory, asked=asked, classes=classes, estimates=estimates)
+    return estimates
 
 
 def startup_times(memory: EstimateMemory, *, spec: DeploymentSpec) -> Mapping[str, float]:
@@ -55,123 +78,113 @@ def startup_times(memory: EstimateMemory, *, spec: DeploymentSpec) -> Mapping[st
     times: dict[str, float] = {}
     for tier in spec.tiers:
         known = memory.tiers.get(tier.name)
-        seen = known.startup if known is not None else None
-        times[tier.name] = startup.expected_s(seen, prior_of(spec.model, tier, None).serving)
+        if known is not None and known.startup is not None:
+            times[tier.name] = known.startup.mean_s
+        else:
+            times[tier.name] = startup.prior_s(prior_of(spec.model, tier, None).serving)
     return times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slot:
+    """The last answer for a spec, with all that it depends on (held, so that no identity is used twice)."""
+
+    spec: DeploymentSpec
+    memory: EstimateMemory
+    asked: Asked
+    classes: list[Accelerator | None]
+    estimates: Mapping[str, TierEstimate]
+
+    def answers(
+        self, spec: DeploymentSpec, memory: EstimateMemory, asked: Asked, classes: list[Accelerator | None]
+    ) -> bool:
+        """True where the question is the same: spec and memory by identity, the rest by value."""
+        return self.spec is spec and self.memory is memory and self.asked == asked and self.classes == classes
+
+
+# A memo, not a state: without it the answers are equal, only later.
+_last: dict[int, _Slot] = {}
+SLOTS_MAX = 65536
 
 
 def _assess_tier(
     known: TierMemory | None,
     spec: DeploymentSpec,
     tier: TierSpec,
-    accelerators: Mapping[str, Accelerator],
-    workload: Workload,
-    burstiness: float,
+    accelerator: Accelerator | None,
+    shape: Workload,
+    burst: float,
 ) -> TierEstimate:
-    prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
+    prior = prior_of(spec.model, tier, accelerator)
     memory = known if known is not None and known.mark == mark_of(prior) else None
-    law, provenance, confidence = in_force(prior, memory)
-    hit = memory.prefix_hit if memory is not None and memory.prefix_hit is not None else workload.prefix_hit
-    shape = _rounded(workload, hit)
-    burst = exp(round(log(max(1.0, burstiness)) / BURST_STEP) * BURST_STEP)
-    curve, knee = _curve(
-        law, shape, float(prior.serving.batched_tokens_max), burst, spec.slo.ttft_s, spec.slo.itl_s, spec.slo.attainment
+    law, provenance = law_in_force(prior, memory)
+    serving = prior.serving
+    workload = _with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0)
+    found = _carried(
+        Service(
+            law=law,
+            workload=workload,
+            batched_tokens_max=float(serving.batched_tokens_max),
+            context_max=serving.context_max,
+            burstiness=burst,
+            ttft_s=spec.slo.ttft_s,
+            itl_s=spec.slo.itl_s,
+        ),
+        spec.slo.attainment,
+        memory.misses if memory is not None else 1.0,
     )
-    startups = memory.startup if memory is not None else None
-    capacity = knee * (1 - MARGIN_MAX * (1 - confidence))
+    confidence = confidence_of(prior, memory, running=found.running)
+    startups = known.startup if known is not None else None
     return TierEstimate(
         law=law,
         provenance=provenance,
         confidence=confidence,
-        workload=shape,
-        curve=curve,
-        capacity_rps=capacity,
-        startup_s=startup.expected_s(startups, prior.serving),
-        startup_s_late=startup.late_s(startups, prior.serving),
-        power_w=power_w(prior.serving, curve.at_rate(capacity).running),
-    )
-
-
-def in_force(prior: Prior, memory: TierMemory | None) -> tuple[PerformanceLaw, Provenance, float]:
-    """The prior's law with what was learned, where it comes from, and its confidence."""
-    if memory is None:
-        return prior.law, prior.provenance, prior.confidence
-    kv = memory.kv_cache_tokens or prior.law.kv_cache_tokens
-    learned = prior_coefficients(prior).times(memory.factors)
-    law = replace(
-        prior.law,
-        a_s=learned.a_s,
-        b_s=learned.b_s,
-        c_s=learned.c_s,
-        p0_s=learned.p0_s,
-        p1_s=learned.p1_s,
-        kv_cache_tokens=kv,
-    )
-    if not memory.windows:
-        return law, prior.provenance, prior.confidence
-    trust = memory.windows / (memory.windows + 4) * max(0.0, 1 - 2 * memory.error)
-    confidence = prior.confidence + (1 - prior.confidence) * trust
-    return law, Provenance.LEARNED if memory.vector else Provenance.SCALED, confidence
-
-
-def _rounded(workload: Workload, hit: float) -> Workload:
-    def step(value: float) -> float:
-        return exp(round(log(value) / WORKLOAD_STEP) * WORKLOAD_STEP)
-
-    return Workload(
-        prompt_tokens=step(workload.prompt_tokens),
-        output_tokens=step(workload.output_tokens),
-        prefix_hit=1 - min(1.0, step(1 - min(0.95, max(0.0, hit)))),
-        prompt_variation=round(workload.prompt_variation * 10) / 10,
-        output_variation=round(workload.output_variation * 10) / 10,
-    )
-
-
-# Where the curve is sampled, as multiples of the knee; beyond it up to the rate that is not sustained.
-AROUND_KNEE = (0.02, 0.3, 0.6, 0.8, 0.9, 1.0, 1.05, 1.1, 1.2, 1.35)
-TO_THE_END = (0.02, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.92, 0.97)
-
-
-@lru_cache(maxsize=65536)
-def _curve(
-    law: PerformanceLaw,
-    workload: Workload,
-    batched_tokens_max: float,
-    burstiness: float,
-    ttft_s: float,
-    itl_s: float,
-    target: float,
-) -> tuple[ServiceCurve, float]:
-    """The service curve, and the rate at which attainment crosses the target (0: it never reaches it)."""
-    one = service.Service(
-        law=law,
         workload=workload,
-        batched_tokens_max=batched_tokens_max,
-        burstiness=burstiness,
-        ttft_s=ttft_s,
-        itl_s=itl_s,
+        curve=found.curve,
+        capacity_rps=found.rate_rps * (1.0 - MARGIN_MAX * (1.0 - confidence)),
+        startup_s=startup.expected_s(startups, serving),
+        startup_s_late=startup.late_s(startups, serving),
+        power_w=power_w(serving, found.running),
     )
-    end = one.rate_unstable
-    knee = _knee(one, target)
-    rates = sorted({f * knee for f in AROUND_KNEE if 0 < f * knee < 0.98 * end} | {f * end for f in TO_THE_END})
-    points = []
-    best = 1.0
-    for rate in rates:
-        point = service.operate(one, rate)
-        best = min(best, point.attainment)
-        points.append(replace(point, attainment=best))
-    return ServiceCurve(points=tuple(points)), knee
 
 
-def _knee(one: service.Service, target: float) -> float:
-    high = one.rate_unstable
-    low = 0.001 * high
-    if service.attainment(one, low) < target:
-        return 0.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        if service.attainment(one, middle) >= target:
-            low = middle
-        else:
-            high = middle
-    return low
+@lru_cache(maxsize=49152)
+def _carried(service: Service, target: float, misses: float) -> Carried:
+    return carried(service, target=target, misses=misses)
+
+
+def _hit(memory: TierMemory | None, shape: Workload) -> float:
+    return memory.prefix_hit if memory is not None and memory.prefix_hit is not None else shape.prefix_hit
+
+
+@lru_cache(maxsize=4096)
+def _with_hit(shape: Workload, hit: float) -> Workload:
+    computed = exp(round(log(1.0 - min(0.95, hit)) / COMPUTED_STEP) * COMPUTED_STEP)
+    return Workload(
+        prompt_tokens=shape.prompt_tokens,
+        output_tokens=shape.output_tokens,
+        prefix_hit=1.0 - computed,
+        prompt_variation=shape.prompt_variation,
+        output_variation=shape.output_variation,
+    )
+
+
+def _in_steps(workload: Workload) -> Workload:
+    return _stepped(
+        round(log(workload.prompt_tokens) / TOKENS_STEP),
+        round(log(workload.output_tokens) / TOKENS_STEP),
+        workload.prefix_hit,
+        round(workload.prompt_variation / VARIATION_STEP),
+        round(workload.output_variation / VARIATION_STEP),
+    )
+
+
+@lru_cache(maxsize=16384)
+def _stepped(prompt: int, output: int, hit: float, prompt_variation: int, output_variation: int) -> Workload:
+    return Workload(
+        prompt_tokens=exp(prompt * TOKENS_STEP),
+        output_tokens=exp(output * TOKENS_STEP),
+        prefix_hit=hit,
+        prompt_variation=prompt_variation * VARIATION_STEP,
+        output_variation=output_variation * VARIATION_STEP,
+    )

@@ -10,7 +10,7 @@ Source: makers' data sheets (dense figures, no sparsity); draw of H100 and A100 
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 
@@ -32,14 +32,16 @@ class Hardware:
         name: Key of the priors table; empty: not recognised, figures are a guess.
         memory_bytes: Memory of one accelerator.
         bandwidth: Memory bandwidth, bytes/s.
-        flops: Dense operations/s by precision of the arithmetic: `bf16` always, `fp8` and `fp4` where it has them.
+        flops_bf16, flops_fp8, flops_fp4: Dense operations/s; None: it has no such arithmetic.
         draw_w: Draw with one running request and with very many, W; None: not known.
     """
 
     name: str
     memory_bytes: float
     bandwidth: float
-    flops: Mapping[str, float]
+    flops_bf16: float
+    flops_fp8: float | None
+    flops_fp4: float | None
     draw_w: tuple[float, float] | None
 
     @property
@@ -49,7 +51,9 @@ class Hardware:
 
 
 # About an A10: small enough that a plan made on it does not promise too much.
-GENERIC = Hardware(name="", memory_bytes=24 * GIB, bandwidth=600e9, flops={"bf16": 100e12}, draw_w=None)
+GENERIC = Hardware(
+    name="", memory_bytes=24 * GIB, bandwidth=600e9, flops_bf16=100e12, flops_fp8=None, flops_fp4=None, draw_w=None
+)
 
 
 def recognise(accelerator: Accelerator | None) -> Hardware:
@@ -67,15 +71,11 @@ def recognise(accelerator: Accelerator | None) -> Hardware:
 @lru_cache(maxsize=1024)
 def _recognise(name: str, product: str, memory_gib: float | None, board_w: float | None) -> Hardware:
     found = _by_label(product) or _by_label(name) or GENERIC
-    draw = (
-        (board_w * DRAW_SHARE_LOW, board_w * DRAW_SHARE_HIGH) if board_w and found.name not in MEASURED_DRAW else None
-    )
-    return Hardware(
-        name=found.name,
+    stated = board_w is not None and found.name not in MEASURED_DRAW
+    return replace(
+        found,
         memory_bytes=memory_gib * GIB if memory_gib else found.memory_bytes,
-        bandwidth=found.bandwidth,
-        flops=found.flops,
-        draw_w=draw or found.draw_w,
+        draw_w=_draw(board_w) if board_w is not None and stated else found.draw_w,
     )
 
 
@@ -103,14 +103,17 @@ def _aliases() -> tuple[tuple[str, Hardware], ...]:
 
 
 def _hardware(row: Mapping[str, str]) -> Hardware:
-    board = float(row["board_w"])
     low, high = row["draw_low_w"], row["draw_high_w"]
-    measured = (float(low), float(high)) if low and high else (board * DRAW_SHARE_LOW, board * DRAW_SHARE_HIGH)
-    flops = {kind: float(row[f"{kind}_tflops"]) * 1e12 for kind in ("bf16", "fp8", "fp4") if row[f"{kind}_tflops"]}
     return Hardware(
         name=row["name"],
         memory_bytes=float(row["memory_gib"]) * GIB,
         bandwidth=float(row["bandwidth_gb_s"]) * 1e9,
-        flops=flops,
-        draw_w=measured,
+        flops_bf16=float(row["bf16_tflops"]) * 1e12,
+        flops_fp8=float(row["fp8_tflops"]) * 1e12 if row["fp8_tflops"] else None,
+        flops_fp4=float(row["fp4_tflops"]) * 1e12 if row["fp4_tflops"] else None,
+        draw_w=(float(low), float(high)) if low and high else _draw(float(row["board_w"])),
     )
+
+
+def _draw(board_w: float) -> tuple[float, float]:
+    return board_w * DRAW_SHARE_LOW, board_w * DRAW_SHARE_HIGH

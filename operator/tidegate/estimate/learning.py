@@ -4,32 +4,53 @@ What a tick teaches about each tier.
 In:    the memory and one observation.
 Out:   the next memory; the same object where the observation taught nothing.
 
-A window is taken as one sample, and the next one only when that window has passed: readings of overlapping windows are
-not independent, and most ticks cost nothing.
+A window is taken once, and the next one only when it has passed: readings of overlapping windows are not independent,
+and most ticks cost nothing. Left out: replicas that just became ready, stale readings, empty windows, outliers. Several
+outliers in a row on the same side are no outliers: the law has moved, and what was known is dropped.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import log
 from zlib import crc32
 
 from tidegate.domain.observation import DeploymentObservation, TierReading, TierState
-from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
-from tidegate.estimate import fit, startup
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo
+from tidegate.estimate import comparison, fit, startup
+from tidegate.estimate.law import coefficients_of, in_steps
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory, digits
 from tidegate.estimate.priors import Prior, prior_of
-from tidegate.estimate.roofline import Coefficients
+from tidegate.estimate.samples import bucket, hit_of, kept, sample_of
 
 # A reading older than this says nothing about now, s.
 AGE_MAX_S = 60.0
 # A fresh replica is slow at first (graphs, caches, connections): its window and this long after are left out, s.
 WARMUP_S = 60.0
-# A sample this far from what the law says is an outlier, unless several in a row agree.
-OUTLIER_LOG = log(1.6)
-SURPRISES_FOR_CHANGE = 4
-SAMPLES_MAX = 10
-WINDOWS_MAX = 100
-ERROR_SHARE = 0.2
+# The first windows may be far from the prior: they set the scale. Later ones this far off are outliers.
+WINDOWS_TRUSTING = 3
+OUTLIER_LOG = log(1.5)
+SURPRISES_FOR_CHANGE = 3
+# A law that errs by this much to one side, window after window, has moved.
+BIAS_FOR_CHANGE = 0.10
+SAMPLES_AFTER_CHANGE = 3
+# A window that the law foresees this well changes nothing.
+FORESEEN_LOG = log(1.03)
+BUCKET_FULL = 3
+WINDOWS_MAX = 50
+ERROR_SHARE = 0.25
+HIT_SHARE = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What one tier showed in a window that may be learned from."""
+
+    prior: Prior
+    slo: Slo
+    reading: TierReading
+    ready: int
+    sample: Sample
+    time_s: float
 
 
 def learn(
@@ -55,105 +76,112 @@ def learn(
     """
     before = memory.tiers if memory is not None else {}
     after: dict[str, TierMemory] = {}
+    same = memory is not None and len(before) == len(spec.tiers)
     for tier in spec.tiers:
-        known = before.get(tier.name)
-        after[tier.name] = _learn_tier(known, spec, tier, accelerators, observation.tiers.get(tier.name), time_s)
-    if memory is not None and len(before) == len(after) and all(after[name] is before.get(name) for name in after):
-        return memory
-    return EstimateMemory(tiers=after)
+        name = tier.name
+        known, state = before.get(name), observation.tiers.get(name)
+        if known is not None and (state is None or _nothing_new(known, state, time_s)):
+            after[name] = known
+            continue
+        prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
+        after[name] = _learn_tier(known, prior, spec.slo, state, time_s)
+        same = same and after[name] is known
+    return memory if same and memory is not None else EstimateMemory(tiers=after)
 
 
-def _learn_tier(
-    known: TierMemory | None,
-    spec: DeploymentSpec,
-    tier: TierSpec,
-    accelerators: Mapping[str, Accelerator],
-    state: TierState | None,
-    time_s: float,
-) -> TierMemory:
-    prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
+def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
+    """True where this tick can not teach anything: the quick way out of most ticks."""
+    if state.ready != known.ready or time_s < known.sampled_s:
+        return False
+    reading = state.reading
+    if not isinstance(reading, TierReading) or state.ready <= 0:
+        return True
+    return time_s - known.sampled_s < reading.window_s or time_s - known.changed_s < reading.window_s + WARMUP_S
+
+
+def _learn_tier(known: TierMemory | None, prior: Prior, slo: Slo, state: TierState | None, time_s: float) -> TierMemory:
     mark = mark_of(prior)
     memory = known if known is not None and known.mark == mark else TierMemory(mark=mark)
     if state is None:
         return memory
-    memory = _see_replicas(memory, state, time_s)
+    if state.ready != memory.ready:
+        memory = _see_replicas(memory, state, time_s)
     reading = state.reading
     if not isinstance(reading, TierReading) or state.ready <= 0 or reading.age_s > AGE_MAX_S:
         return memory
-    if time_s - memory.changed_s < reading.window_s + WARMUP_S or time_s - memory.sampled_s < reading.window_s:
+    if _nothing_new(memory, state, time_s):
         return memory
     sample = sample_of(reading, state.ready)
-    return memory if sample is None else _take(memory, prior, sample, reading, time_s)
+    if sample is None:
+        return memory
+    window = Window(prior=prior, slo=slo, reading=reading, ready=state.ready, sample=sample, time_s=time_s)
+    return _take(memory, window)
 
 
 def mark_of(prior: Prior) -> int:
-    """Checksum of how a tier serves."""
+    """Checksum of how a tier serves; what was learned of one does not hold for another."""
     s = prior.serving
-    return crc32(
-        f"{s.shape}|{s.precision}|{s.hardware.name}|{s.tensor_parallel}|{s.pipeline_parallel}|{s.kv_fp8}".encode()
-    )
+    parts = (s.shape.name, s.shape.params, s.precision, s.hardware.name, s.tensor_parallel, s.pipeline_parallel)
+    return crc32(repr((*parts, s.kv_fp8)).encode())
 
 
 def _see_replicas(memory: TierMemory, state: TierState, time_s: float) -> TierMemory:
-    if state.ready != memory.ready:
-        # The first sight of a running tier is not the start of its replicas, but nobody knows when that was.
-        memory = replace(memory, ready=state.ready, changed_s=time_s)
-        if state.startup_s is not None and state.startup_s > 0:
-            memory = replace(memory, startup=startup.remember(memory.startup, state.startup_s))
-    return memory
-
-
-def sample_of(reading: TierReading, ready: int) -> Sample | None:
-    """The window as the law sees it, per replica; None where something is missing or nothing ran."""
-    itl_s, isl, osl = reading.itl_mean_s, reading.prompt_tokens_mean, reading.output_tokens_mean
-    if not itl_s or not isl or not osl or itl_s <= 0:
-        return None
-    running = _running(reading, itl_s, osl)
-    if running is None or running <= 0:
-        return None
-    hit = reading.prefix_cache_hit_rate or 0.0
-    return Sample(
-        running=digits(running / ready + 1.0, 3),
-        context=digits(isl + osl, 3),
-        interference=digits(isl * (1 - hit) / osl, 3),
-        itl_s=digits(itl_s, 3),
-    )
-
-
-def _running(reading: TierReading, itl_s: float, osl: float) -> float | None:
-    """Mean requests decoding in the window over all replicas: by Little from the token rate, else the gauge of now."""
-    tokens = reading.output_tokens_per_s
-    if tokens is None and reading.completion_rps is not None:
-        tokens = reading.completion_rps * osl
-    return tokens * itl_s if tokens is not None else reading.running
-
-
-def _take(memory: TierMemory, prior: Prior, sample: Sample, reading: TierReading, time_s: float) -> TierMemory:
-    base = prior_coefficients(prior)
-    law = base.times(memory.factors)
-    miss = log(sample.itl_s / fit.predicted_s(law, sample))
-    samples = _with(memory.samples, sample)
-    factors = fit.scalar(base, samples)
-    hit = reading.prefix_cache_hit_rate
+    """The memory after replicas came or went."""
+    # At first sight of replicas that serve nobody knows since when: they are taken to be warm.
+    since = time_s - WARMUP_S if memory.ready is None and not state.starting else time_s
+    seen = state.startup_s
+    grown = memory.ready is not None and state.ready > memory.ready
+    known = memory.startup
+    news = seen is not None and seen > 0 and (grown or known is None or digits(seen) != known.last_s)
     return replace(
         memory,
-        samples=samples,
-        factors=Coefficients(a_s=factors, b_s=factors, c_s=factors, p0_s=factors, p1_s=factors),
+        ready=state.ready,
+        changed_s=since,
+        startup=startup.remember(known, seen) if news and seen is not None else known,
+    )
+
+
+def _take(memory: TierMemory, window: Window) -> TierMemory:
+    """The memory after one window."""
+    sample, reading = window.sample, window.reading
+    base = coefficients_of(window.prior)
+    miss = log(sample.itl_s / fit.predicted_s(base.times(memory.factors), sample))
+    if memory.windows >= WINDOWS_TRUSTING and abs(miss) > max(OUTLIER_LOG, 4 * memory.error):
+        surprises = memory.surprises + 1 if miss > 0 else memory.surprises - 1
+        if surprises * miss < 0:
+            surprises = 1 if miss > 0 else -1
+        if abs(surprises) < SURPRISES_FOR_CHANGE:
+            return replace(memory, surprises=surprises, sampled_s=window.time_s)
+        memory = _moved(memory, kept_samples=0)
+    memory = replace(
+        memory,
         windows=min(WINDOWS_MAX, memory.windows + 1),
-        error=digits(memory.error + ERROR_SHARE * (abs(miss) - memory.error), 3),
-        sampled_s=time_s,
-        prefix_hit=memory.prefix_hit if hit is None else digits(hit, 2),
+        error=digits(memory.error + ERROR_SHARE * (abs(miss) - memory.error), 3) if memory.windows else abs(miss),
+        bias=digits(memory.bias + ERROR_SHARE * (miss - memory.bias), 3),
+        surprises=0,
+        sampled_s=window.time_s,
+        prefix_hit=_hit(memory.prefix_hit, reading),
         kv_cache_tokens=reading.kv_cache_tokens_per_replica or memory.kv_cache_tokens,
     )
+    if memory.windows > WINDOWS_TRUSTING and abs(memory.bias) > BIAS_FOR_CHANGE:
+        memory = _moved(memory, kept_samples=SAMPLES_AFTER_CHANGE - 1)
+    compared = comparison.compare(memory, window.prior, window.slo, reading, window.ready, window.time_s)
+    crowd = sum(bucket(s) == bucket(sample) for s in memory.samples)
+    if abs(miss) < FORESEEN_LOG and crowd >= BUCKET_FULL and compared.prompts is memory.prompts:
+        return compared
+    samples = kept(compared.samples, sample)
+    found = fit.fit(base, samples, compared.prompts)
+    return replace(compared, samples=samples, factors=in_steps(found.factors, memory.factors), vector=found.vector)
 
 
-def _with(samples: tuple[Sample, ...], sample: Sample) -> tuple[Sample, ...]:
-    return (*samples, sample)[-SAMPLES_MAX:]
+def _moved(memory: TierMemory, *, kept_samples: int) -> TierMemory:
+    """The law is another one: what was seen before does not hold, and little is known of the new one."""
+    samples = memory.samples[-kept_samples:] if kept_samples else ()
+    return replace(memory, samples=samples, windows=len(samples), bias=0.0, surprises=0, vector=False)
 
 
-def prior_coefficients(prior: Prior) -> Coefficients:
-    """The five coefficients of a prior's law; a zero is lifted a little so that a factor can act on it."""
-    law = prior.law
-    return Coefficients(
-        a_s=max(law.a_s, 1e-5), b_s=max(law.b_s, 1e-8), c_s=max(law.c_s, 1e-12), p0_s=law.p0_s, p1_s=max(law.p1_s, 1e-8)
-    )
+def _hit(before: float | None, reading: TierReading) -> float | None:
+    if reading.prefix_cache_hit_rate is None:
+        return before
+    seen = hit_of(reading)
+    return digits(seen if before is None else before + HIT_SHARE * (seen - before), 3)

@@ -11,17 +11,13 @@ from typing import cast
 
 from tidegate.estimate.roofline import Coefficients
 
-# Factors move in steps of two percent: finer is noise, and a law that stands still keeps what was computed from it.
-FACTOR_STEP = 1.02
-
-
 UNCHANGED = Coefficients(a_s=1.0, b_s=1.0, c_s=1.0, p0_s=1.0, p1_s=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """
-    One window of one tier as the law sees it, per replica.
+    One window of decoding of one tier as the law sees it, per replica.
 
     Args:
         running: Requests decoding together with the one that is timed, itself included, >= 1.
@@ -37,11 +33,20 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Prefill of a mean prompt as seen: prompt tokens computed, and the time they took, queue and decode taken off."""
+
+    tokens: float
+    prefill_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartupMemory:
-    """Start-ups seen: running mean and mean deviation, s, and how many (capped)."""
+    """Start-ups seen: running mean and mean deviation, the last one, s, and how many (capped)."""
 
     mean_s: float
     deviation_s: float
+    last_s: float
     seen: int
 
 
@@ -54,13 +59,16 @@ class TierMemory:
         mark: Checksum of how the tier serves; another one means other hardware or weights: start again.
         factors: Learned factors on the prior's coefficients.
         vector: True once the factors were fitted one by one, not all as one.
-        samples: Bounded, spread over the operating range; newest of each range last.
-        windows: Samples taken so far (capped): how much was seen.
-        error: Mean relative error of predictions made before the sample was learned.
-        surprises: Samples in a row that did not fit, signed by direction.
-        sampled_s: When the last sample was taken.
+        samples: Bounded, spread over the operating range; older ones first.
+        prompts: At most one per size of prompt.
+        windows: Windows since the law last changed (capped): how much was seen of it.
+        error: Mean relative error of predictions made before the window was learned.
+        bias: The same with its sign.
+        surprises: Windows in a row that did not fit, signed by direction.
+        sampled_s: When the last window was taken, unix s.
+        compared_s: When attainment and first tokens were last compared, unix s.
         ready: Ready replicas at the last tick; None: never seen.
-        changed_s: When that number last changed.
+        changed_s: When that number last changed, unix s.
         prefix_hit: Share of prompt tokens found in the cache, smoothed; None: not reported.
         kv_cache_tokens: As one replica reports it; None: not reported.
         misses: Learned factor on the share of requests predicted to miss.
@@ -71,10 +79,13 @@ class TierMemory:
     factors: Coefficients = UNCHANGED
     vector: bool = False
     samples: tuple[Sample, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
     windows: int = 0
     error: float = 0.0
+    bias: float = 0.0
     surprises: int = 0
     sampled_s: float = 0.0
+    compared_s: float = 0.0
     ready: int | None = None
     changed_s: float = 0.0
     prefix_hit: float | None = None
@@ -84,46 +95,46 @@ class TierMemory:
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values with short keys; numbers rounded to what they are good for."""
-        f = self.factors
-        value: dict[str, object] = {
+        f, w = self.factors, self.startup
+        return {
             "m": self.mark,
             "f": [f.a_s, f.b_s, f.c_s, f.p0_s, f.p1_s],
             "v": self.vector,
             "s": [[s.running, s.context, s.interference, s.itl_s] for s in self.samples],
-            "n": self.windows,
-            "e": self.error,
-            "u": self.surprises,
-            "t": self.sampled_s,
+            "p": [[p.tokens, p.prefill_s] for p in self.prompts],
+            "n": [self.windows, self.error, self.bias, self.surprises],
+            "t": [self.sampled_s, self.compared_s, self.changed_s],
             "r": self.ready,
-            "c": self.changed_s,
             "h": self.prefix_hit,
             "k": self.kv_cache_tokens,
             "x": self.misses,
+            "w": None if w is None else [w.mean_s, w.deviation_s, w.last_s, w.seen],
         }
-        if self.startup is not None:
-            value["w"] = [self.startup.mean_s, self.startup.deviation_s, self.startup.seen]
-        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "TierMemory":
         """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none."""
         a, b, c, p0, p1 = _numbers(value["f"])
-        startup = value.get("w")
+        windows, error, bias, surprises = _numbers(value["n"])
+        sampled_s, compared_s, changed_s = _numbers(value["t"])
         return cls(
             mark=int(_number(value["m"])),
             factors=Coefficients(a_s=a, b_s=b, c_s=c, p0_s=p0, p1_s=p1),
             vector=bool(value["v"]),
             samples=tuple(_sample(row) for row in cast(Sequence[object], value["s"])),
-            windows=int(_number(value["n"])),
-            error=_number(value["e"]),
-            surprises=int(_number(value["u"])),
-            sampled_s=_number(value["t"]),
+            prompts=tuple(_prompt(row) for row in cast(Sequence[object], value["p"])),
+            windows=int(windows),
+            error=error,
+            bias=bias,
+            surprises=int(surprises),
+            sampled_s=sampled_s,
+            compared_s=compared_s,
             ready=None if value["r"] is None else int(_number(value["r"])),
-            changed_s=_number(value["c"]),
+            changed_s=changed_s,
             prefix_hit=_optional(value["h"]),
             kv_cache_tokens=_optional(value["k"]),
             misses=_number(value["x"]),
-            startup=None if startup is None else _startup(startup),
+            startup=None if value["w"] is None else _startup(value["w"]),
         )
 
 
@@ -168,6 +179,11 @@ def _sample(row: object) -> Sample:
     return Sample(running=running, context=context, interference=interference, itl_s=itl_s)
 
 
+def _prompt(row: object) -> Prompt:
+    tokens, prefill_s = _numbers(row)
+    return Prompt(tokens=tokens, prefill_s=prefill_s)
+
+
 def _startup(row: object) -> StartupMemory:
-    mean_s, deviation_s, seen = _numbers(row)
-    return StartupMemory(mean_s=mean_s, deviation_s=deviation_s, seen=int(seen))
+    mean_s, deviation_s, last_s, seen = _numbers(row)
+    return StartupMemory(mean_s=mean_s, deviation_s=deviation_s, last_s=last_s, seen=int(seen))

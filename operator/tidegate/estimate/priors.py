@@ -13,6 +13,7 @@ Source: `priors.csv` holds fits to what aiconfigurator 0.12.0 (NVIDIA, Apache-2.
 """
 
 import csv
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -49,18 +50,44 @@ RELATIVE_MAX = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
-    """A law, its origin, its confidence in [0, 1], and how the tier serves."""
+    """A law, its origin, its confidence in [0, 1], how the tier serves, and whether the user stated the KV memory."""
 
     law: PerformanceLaw
     provenance: Provenance
     confidence: float
     serving: Serving
+    kv_stated: bool = False
 
 
 def prior_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Prior:
     """The prior of a tier; never fails: what is not known is guessed and says so by its confidence."""
-    serving = serving_of(model, tier, accelerator)
-    return _prior(serving, tier.hint)
+    workload = tier.workload
+    what = (model, tier.name, tier.accelerators_per_replica)
+    how = (workload.model, workload.args) if workload is not None else None
+    where = (
+        (accelerator.name, accelerator.product, accelerator.memory_gib, accelerator.board_power_w)
+        if accelerator is not None
+        else None
+    )
+    return _remembered((what, how, where, tier.hint), model, tier, accelerator)
+
+
+def _remembered(key: tuple[Hashable, ...], model: str, tier: TierSpec, accelerator: Accelerator | None) -> Prior:
+    """
+    The prior by everything it depends on.
+
+    A tier holds mappings and can not be hashed; `functools.lru_cache` therefore does not fit.
+    """
+    prior = _priors.get(key)
+    if prior is None:
+        if len(_priors) >= PRIORS_MAX:
+            _priors.clear()
+        prior = _priors[key] = _prior(serving_of(model, tier, accelerator), tier.hint)
+    return prior
+
+
+_priors: dict[Hashable, Prior] = {}
+PRIORS_MAX = 65536
 
 
 def _prior(serving: Serving, hint: PerformanceHint) -> Prior:
@@ -80,7 +107,13 @@ def _prior(serving: Serving, hint: PerformanceHint) -> Prior:
         share = stated / 4
         confidence = confidence * (1 - share) + max(confidence, CONFIDENCE_USER) * share
         provenance = Provenance.USER
-    return Prior(law=law, provenance=provenance, confidence=confidence, serving=serving)
+    return Prior(
+        law=law,
+        provenance=provenance,
+        confidence=confidence,
+        serving=serving,
+        kv_stated=hint.kv_cache_tokens is not None,
+    )
 
 
 def _first(stated: float | None, found: float) -> float:

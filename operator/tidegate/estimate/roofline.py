@@ -16,7 +16,7 @@ from tidegate.estimate.serving import Serving
 
 BANDWIDTH_REACHED = 0.9
 BANDWIDTH_REACHED_KV = 0.85
-FLOPS_REACHED = {"bf16": 0.72, "fp8": 0.5, "fp4": 0.35}
+FLOPS_REACHED_BF16, FLOPS_REACHED_FP8, FLOPS_REACHED_FP4 = 0.72, 0.5, 0.35
 # Weight-only formats compute in bf16 and pay for unpacking.
 UNPACKING = {Precision.INT4: 0.65, Precision.INT8: 0.95, Precision.FP8: 0.95, Precision.NVFP4: 0.65}
 # Launches, sampling, scheduling of an 8 B model; grows with depth as KV bytes do.
@@ -25,8 +25,12 @@ KV_BYTES_8B = 131_072
 # One decoding request costs about half of what a prompt token costs (its matrices are read anyway).
 DECODE_OVER_PREFILL = 0.55
 PROMPT_OVER_STEP = 0.55
-# Splitting in two makes weights and arithmetic 1.55 times faster, not 2: the parts have to be added up again.
-PARALLEL_EXPONENT = 0.65
+# What splitting gains, as powers of the parallelism: reading weights and context the whole, arithmetic less (the parts
+# have to be added up again), the fixed time of a prompt next to nothing. Adding up also costs each step.
+PARALLEL_PREFILL = 0.75
+PARALLEL_REQUEST = 0.4
+PARALLEL_PROMPT = 0.1
+PARALLEL_OVERHEAD = 1.6
 # A mixture of experts reads about this many times what one token passes through at usual batch sizes.
 EXPERTS_READ = 4.0
 
@@ -65,24 +69,25 @@ class Coefficients:
 def roofline(serving: Serving) -> Coefficients:
     """Coefficients by memory bandwidth and arithmetic; every one above 0."""
     shape, hardware = serving.shape, serving.hardware
-    split = serving.tensor_parallel**PARALLEL_EXPONENT
-    read = min(shape.params, EXPERTS_READ * shape.params_active) / shape.params * serving.weight_bytes
+    parallel = serving.tensor_parallel
     overhead = STEP_OVERHEAD_S * shape.kv_bytes / KV_BYTES_8B
-    a_s = overhead + read / (hardware.bandwidth * BANDWIDTH_REACHED) / split
-    p1_s = 2 * shape.params_active / _operations(serving) / split
+    share_read = min(shape.params, EXPERTS_READ * shape.params_active) / shape.params
+    weights_s = share_read * serving.weight_bytes / (hardware.bandwidth * BANDWIDTH_REACHED)
+    token_s = 2 * shape.params_active / _operations(serving)
     return Coefficients(
-        a_s=a_s,
-        b_s=DECODE_OVER_PREFILL * p1_s,
-        c_s=serving.kv_bytes / (serving.tensor_parallel * hardware.bandwidth * BANDWIDTH_REACHED_KV),
-        p0_s=PROMPT_OVER_STEP * a_s,
-        p1_s=p1_s,
+        a_s=overhead * (PARALLEL_OVERHEAD if parallel > 1 else 1.0) + weights_s / parallel,
+        b_s=DECODE_OVER_PREFILL * token_s / parallel**PARALLEL_REQUEST,
+        c_s=serving.kv_bytes / (parallel * hardware.bandwidth * BANDWIDTH_REACHED_KV),
+        p0_s=PROMPT_OVER_STEP * (overhead + weights_s) / parallel**PARALLEL_PROMPT,
+        p1_s=token_s / parallel**PARALLEL_PREFILL,
     )
 
 
 def _operations(serving: Serving) -> float:
     """Operations/s one accelerator reaches on this precision."""
-    flops = serving.hardware.flops
-    native = {Precision.FP8: "fp8", Precision.NVFP4: "fp4"}.get(serving.precision, "")
-    if native in flops:
-        return flops[native] * FLOPS_REACHED[native]
-    return flops["bf16"] * FLOPS_REACHED["bf16"] * UNPACKING.get(serving.precision, 1.0)
+    hardware, precision = serving.hardware, serving.precision
+    if precision is Precision.FP8 and hardware.flops_fp8 is not None:
+        return hardware.flops_fp8 * FLOPS_REACHED_FP8
+    if precision is Precision.NVFP4 and hardware.flops_fp4 is not None:
+        return hardware.flops_fp4 * FLOPS_REACHED_FP4
+    return hardware.flops_bf16 * FLOPS_REACHED_BF16 * UNPACKING.get(precision, 1.0)

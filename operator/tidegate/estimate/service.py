@@ -2,7 +2,7 @@
 How one replica serves a steady stream of requests: running requests, ITL and TTFT as distributions, attainment.
 
 In:    a law, a request shape, the targets, an arrival rate and how bursty arrivals are.
-Out:   an `OperatingPoint`; and the highest rate that keeps a share of requests inside both targets.
+Out:   attainment and `OperatingPoint`s, for many rates at once: arrays are of shape (rates,) unless stated.
 
 Decoding. A request that runs with N others takes a + (b + c*ctx)*(N + 1) per step; a share rate*p1*isl of the time goes
 to prompts that share the steps. With Little's N = rate*osl*ITL this solves to
@@ -17,32 +17,41 @@ First token. Prompts queue for the token budget of the steps (one server, genera
 scaled by the burstiness), and for a place in the batch where that is short (many servers: Sakasegawa). The wait has an
 atom at 0 and an exponential tail; to it comes the prompt's own prefill, whose length is lognormal.
 
-Bursts. Arrivals are given an index of dispersion over one tick. A queue that forgets within tau sees the part of it that
-happens within tau, and what lasts longer than a tick is the forecast's business: 1 + ln(index) * min(1, tau / tick).
+Bursts. Arrivals are given an index of dispersion over one tick. A queue that forgets within tau sees the part of it
+that happens within tau, and what lasts longer than a tick is the forecast's business: 1 + ln(index)*min(1, tau/tick).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import erf, exp, log, sqrt
+from functools import cached_property
+from math import log, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from tidegate.domain.estimate import OperatingPoint
 from tidegate.domain.law import PerformanceLaw, Workload
 from tidegate.units import TICK_S
 
-# The wait beyond its atom: (its length in means at the node, weight); fine where a 99 % promise is decided.
-WAIT_NODES = tuple(
-    (-log(1 - probability), weight)
-    for probability, weight in (
-        (0.25, 0.5), (0.625, 0.25), (0.8125, 0.125), (0.91, 0.07), (0.965, 0.035), (0.99, 0.015), (0.998, 0.005)
-    )
-)  # fmt: skip
+Floats = NDArray[np.float64]
+
+# The exponential wait as nodes: (probability at the node, weight); fine where a 99 % promise is decided.
+_WAIT = ((0.25, 0.5), (0.625, 0.25), (0.8125, 0.125), (0.91, 0.07), (0.965, 0.035), (0.99, 0.015), (0.998, 0.005))
+WAIT_MEANS = np.array([-log(1 - probability) for probability, _ in _WAIT])
+WAIT_WEIGHTS = np.array([weight for _, weight in _WAIT])
 # Lengths of answers: (normal quantile, weight); short answers spread most, so they are looked at closer.
-OUTPUT_NODES = ((-2.05, 0.04), (-1.48, 0.06), (-1.04, 0.1), (-0.52, 0.2), (0.0, 0.2), (0.52, 0.2), (1.28, 0.2))
+_OUTPUT = ((-2.05, 0.04), (-1.48, 0.06), (-1.04, 0.1), (-0.52, 0.2), (0.0, 0.2), (0.52, 0.2), (1.28, 0.2))
+OUTPUT_QUANTILES = np.array([z for z, _ in _OUTPUT])
+OUTPUT_WEIGHTS = np.array([weight for _, weight in _OUTPUT])
 # A queue is taken to be stable up to this share of its capacity; beyond it waits are longer than any target.
 USED_MAX = 0.999
+# Smallest spread of a logarithm: below it a distribution is a step.
+WIDTH_MIN = 1e-4
+HALVINGS = 7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """
     Everything about one replica but the rate.
@@ -51,6 +60,7 @@ class Service:
         law: Performance law.
         workload: Request shape.
         batched_tokens_max: Most tokens in one step.
+        context_max: Longest prompt that is taken, tokens; infinity where nothing limits it.
         burstiness: Index of dispersion of arrivals over one tick, >= 1.
         ttft_s, itl_s: The targets.
     """
@@ -58,191 +68,225 @@ class Service:
     law: PerformanceLaw
     workload: Workload
     batched_tokens_max: float
+    context_max: float
     burstiness: float
     ttft_s: float
     itl_s: float
 
-    @property
+    @cached_property
     def decode_slope_s(self) -> float:
         """Decode work one running request adds to a step, s."""
         return self.law.b_s + self.law.c_s * self.workload.context_tokens
 
-    @property
+    @cached_property
     def prompt_s(self) -> float:
         """Time the prompt of one request takes from decoding, s."""
         return self.law.p1_s * self.workload.prefill_tokens
 
-    @property
+    @cached_property
+    def floor_s(self) -> float:
+        """ITL of a request that runs alone, s."""
+        return self.law.a_s + self.decode_slope_s
+
+    @cached_property
     def rate_unstable(self) -> float:
         """Arrival rate at which the queue of one replica grows without end, requests/s."""
         work = self.prompt_s + self.workload.output_tokens * self.decode_slope_s
         limit = self.law.running_limit(self.workload)
         full = self.workload.output_tokens * (self.law.a_s + self.decode_slope_s * limit) + limit * self.prompt_s
-        return min(1.0 / work if work > 0 else limit / full, limit / full)
+        return min(1.0 / work, limit / full) if work > 0 else limit / full
 
-    def dispersion(self, tau_s: float) -> float:
+    @cached_property
+    def prompt_width(self) -> float:
+        """Spread of the logarithm of prompt lengths."""
+        return max(WIDTH_MIN, sqrt(log(1 + self.workload.prompt_variation**2)))
+
+    @cached_property
+    def answers(self) -> Floats:
+        """Lengths of answers at `OUTPUT_QUANTILES`, tokens."""
+        width = sqrt(log(1 + self.workload.output_variation**2))
+        lengths = self.workload.output_tokens * np.exp(OUTPUT_QUANTILES * width - width * width / 2)
+        return np.asarray(np.maximum(1.0, lengths))
+
+    def dispersion(self, tau_s: Floats) -> Floats:
         """Index of dispersion of arrivals as a queue with this memory sees it."""
-        return 1.0 + log(self.burstiness) * min(1.0, tau_s / TICK_S)
+        return 1.0 + log(self.burstiness) * np.minimum(1.0, tau_s / TICK_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """Time before the own prefill: 0 but for a share of requests, whose wait is exponential; and the decode step."""
-
-    share: float
-    mean_s: float
-    step_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class State:
     """
-    Distribution of a request's mean ITL.
+    One replica at each rate.
 
     Args:
-        floor_s: ITL of a request alone.
-        excess_s: Mean of what comes on top.
-        slow: Variance of the excess that the answer's length does not average away, s^2.
-        lumps: Variance that falls with the number of output tokens, s^2 * token.
-        ceiling_s: What not even a replica that prefills in every step exceeds.
+        rates: Arrival rates below `rate_unstable`, requests/s.
+        itl_s: Mean inter-token latency.
+        running: Mean requests decoding.
+        step_s: Mean decode step without prompts in it.
+        waits: Share of requests that wait for others before their prefill.
+        wait_s: Mean wait of those, s; exponential.
+        slow: Variance of a request's ITL that the length of its answer does not average away, s^2.
+        lumps: Variance that falls with the number of its tokens, s^2 * token.
+        ceiling_s: ITL that not even a replica which prefills in every step exceeds.
     """
 
-    floor_s: float
-    excess_s: float
-    slow: float
-    lumps: float
-    ceiling_s: float
+    rates: Floats
+    itl_s: Floats
+    running: Floats
+    step_s: Floats
+    waits: Floats
+    wait_s: Floats
+    slow: Floats
+    lumps: Floats
+    ceiling_s: Floats
 
 
-def operate(service: Service, rate_rps: float) -> OperatingPoint:
-    """One replica at a steady rate, >= 0 and below `rate_unstable`."""
-    wait, spread = distributions(service, rate_rps)
-    itl_mean = spread.floor_s + spread.excess_s
-    return OperatingPoint(
-        rate_rps=rate_rps,
-        running=rate_rps * service.workload.output_tokens * itl_mean,
-        ttft_s_p95=quantile(lambda t: ttft_share(service, wait, t), 0.95, service.law.prefill_s(service.workload)),
-        itl_s_p95=quantile(lambda t: itl_share(service, spread, t), 0.95, itl_mean),
-        attainment=ttft_share(service, wait, service.ttft_s) * itl_share(service, spread, service.itl_s),
+def state_at(service: Service, rates: Floats) -> State:
+    """The replica at each of the rates, all below `rate_unstable`."""
+    law, workload = service.law, service.workload
+    free = 1 - rates * (service.prompt_s + workload.output_tokens * service.decode_slope_s)
+    itl = service.floor_s / free
+    running = rates * workload.output_tokens * itl
+    step = law.a_s * np.minimum(1.0, running) + service.decode_slope_s * running
+    waits, wait = _wait(service, rates, itl, step)
+    slope = service.decode_slope_s + service.prompt_s / workload.output_tokens
+    burst = service.dispersion(workload.output_tokens * itl)
+    # Each step that is longer lets more requests in: fluctuations of N grow as the replica has less time left. N is
+    # averaged over the time that the request runs, about as long as N remembers: half of its variance stays.
+    variance = running * burst / free
+    # Prompts that arrive while an answer is written make it longer, so that more of them arrive.
+    prompt_squared = service.prompt_s**2 * (1 + workload.prompt_variation**2)
+    return State(
+        rates=rates,
+        itl_s=itl,
+        running=running,
+        step_s=step,
+        waits=waits,
+        wait_s=wait,
+        slow=slope**2 * variance / 2,
+        lumps=burst * rates * itl * prompt_squared / free**2,
+        # Every step takes at most its budget of prompt tokens, beside a batch that is at its busiest.
+        ceiling_s=service.floor_s
+        + law.p1_s * service.batched_tokens_max
+        + service.decode_slope_s * (running + 2 * np.sqrt(variance)),
     )
 
 
-def attainment(service: Service, rate_rps: float) -> float:
-    """Share of requests inside both targets at a rate; 0 from `rate_unstable` on."""
-    if rate_rps >= service.rate_unstable:
-        return 0.0
-    wait, spread = distributions(service, rate_rps)
-    return ttft_share(service, wait, service.ttft_s) * itl_share(service, spread, service.itl_s)
-
-
-def distributions(service: Service, rate_rps: float) -> tuple[Wait, Spread]:
-    """Wait of a request before its prefill, and spread of its ITL, at a rate below `rate_unstable`."""
+def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[Floats, Floats]:
+    """Share of requests that wait before their prefill, and for how long."""
     law, workload = service.law, service.workload
-    floor = law.a_s + service.decode_slope_s
-    itl_mean = floor / (1 - rate_rps * (service.prompt_s + workload.output_tokens * service.decode_slope_s))
-    running = rate_rps * workload.output_tokens * itl_mean
-    return _wait(service, rate_rps, running, itl_mean), _spread(service, rate_rps, running, itl_mean)
-
-
-def _wait(service: Service, rate_rps: float, running: float, itl_mean: float) -> Wait:
-    law, workload = service.law, service.workload
-    step = law.a_s * min(1.0, running) + service.decode_slope_s * running
-    work = workload.prefill_tokens * (law.p1_s + step / service.batched_tokens_max) + max(0.0, law.p0_s - step)
+    idle = np.maximum(0.0, min(law.p0_s, law.a_s) - step)
+    work = workload.prefill_tokens * (law.p1_s + step / service.batched_tokens_max) + idle
     squared = work * work * (1 + workload.prompt_variation**2)
-    busy = min(USED_MAX, rate_rps * work)
-    queue = service.dispersion(work / (1 - busy) ** 2) * rate_rps * squared / (2 * (1 - busy))
+    busy = np.minimum(USED_MAX, rates * work)
+    queue = service.dispersion(work / (1 - busy) ** 2) * rates * squared / (2 * (1 - busy))
     limit = law.running_limit(workload)
-    held = workload.output_tokens * itl_mean + work
-    used = min(USED_MAX, rate_rps * held / limit)
+    held = workload.output_tokens * itl + work
+    used = np.minimum(USED_MAX, rates * held / limit)
     crowded = used ** (sqrt(2 * (limit + 1)) - 1)
     scatter = (service.dispersion(held) + workload.output_variation**2) / 2
     slots = scatter * crowded / (limit * (1 - used)) * held
-    share = 1 - (1 - busy) * (1 - crowded)
-    return Wait(share=share, mean_s=(queue + slots) / share if share > 0 else 0.0, step_s=step)
+    waits = 1 - (1 - busy) * (1 - crowded)
+    return waits, (queue + slots) / np.maximum(waits, 1e-12)
 
 
-def _spread(service: Service, rate_rps: float, running: float, itl_mean: float) -> Spread:
-    law, workload = service.law, service.workload
-    floor = law.a_s + service.decode_slope_s
-    free = floor / itl_mean
-    slope = service.decode_slope_s + service.prompt_s / workload.output_tokens
-    burst = service.dispersion(workload.output_tokens * itl_mean)
-    prompt_squared = service.prompt_s**2 * (1 + workload.prompt_variation**2)
-    return Spread(
-        floor_s=floor,
-        excess_s=itl_mean - floor,
-        # Each step that is longer lets more requests in: fluctuations of N grow as the replica has less time left. N is
-        # averaged over the time that the request runs, about as long as N remembers: half of its variance stays.
-        slow=slope**2 * running * burst / free / 2,
-        # Prompts that arrive while an answer is written make it longer, so that more of them arrive.
-        lumps=burst * rate_rps * itl_mean * prompt_squared / free**2,
-        # Every step takes at most its budget of prompt tokens, beside a batch that is at its busiest.
-        ceiling_s=floor
-        + law.p1_s * service.batched_tokens_max
-        + service.decode_slope_s * (running + 2 * sqrt(running * burst / free)),
+def attainment(service: Service, rates: Floats) -> Floats:
+    """Share of requests inside both targets; 0 from `rate_unstable` on."""
+    stable = rates < service.rate_unstable
+    state = state_at(service, np.where(stable, rates, 0.0))
+    ttft = ttft_share(service, state, np.full_like(rates, service.ttft_s))
+    itl = itl_share(service, state, np.full_like(rates, service.itl_s))
+    return np.where(stable, ttft * itl, 0.0)
+
+
+def operate(service: Service, rates: Floats) -> tuple[OperatingPoint, ...]:
+    """One replica at each rate, all below `rate_unstable`."""
+    state = state_at(service, rates)
+    share = ttft_share(service, state, np.full_like(rates, service.ttft_s)) * itl_share(
+        service, state, np.full_like(rates, service.itl_s)
+    )
+    columns = (rates, state.running, ttft_quantile(service, state, 0.95), itl_quantile(service, state, 0.95), share)
+    return tuple(
+        OperatingPoint(rate_rps=rate, running=running, ttft_s_p95=ttft, itl_s_p95=itl, attainment=inside)
+        for rate, running, ttft, itl, inside in zip(*(column.tolist() for column in columns), strict=True)
     )
 
 
-def ttft_share(service: Service, wait: Wait, bound_s: float) -> float:
-    """Share of requests whose first token comes within the bound."""
-    share = (1 - wait.share) * _prompt_share(service, wait.step_s, bound_s)
-    if wait.share <= 0:
-        return share
-    for means, weight in WAIT_NODES:
-        share += wait.share * weight * _prompt_share(service, wait.step_s, bound_s - wait.mean_s * means)
-    return share
+def ttft_share(service: Service, state: State, bounds_s: Floats) -> Floats:
+    """Share of requests whose first token comes within the bound of each rate."""
+    left = bounds_s - _before_prompt(service, state)
+    late = _prompt_share(service, state, left[:, None] - state.wait_s[:, None] * WAIT_MEANS) @ WAIT_WEIGHTS
+    prompt = _prompt_share(service, state, left[:, None])[:, 0]
+    return np.asarray((1 - state.waits) * prompt + state.waits * late)
 
 
-def _prompt_share(service: Service, step_s: float, bound_s: float) -> float:
-    """Share of prompts whose own prefill takes no longer than the bound, a started step waited for."""
-    law, workload = service.law, service.workload
-    left = bound_s - max(law.p0_s, step_s) - step_s / 2
-    if left <= 0:
-        return 0.0
-    per_token = (law.p1_s + step_s / service.batched_tokens_max) * (1 - workload.prefix_hit)
-    return _lognormal_share(left, workload.prompt_tokens * per_token, workload.prompt_variation)
+def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
+    """Share of requests whose mean ITL is within the bound of each rate."""
+    excess = np.maximum(state.itl_s - service.floor_s, 1e-12)
+    left = np.maximum(bounds_s - service.floor_s, 0.0)
+    width = _itl_width(service, state, excess)
+    ratio = np.log(np.maximum(left, 1e-300) / excess)[:, None]
+    share = ndtr(ratio / width + width / 2) @ OUTPUT_WEIGHTS
+    return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s, 1.0, share))
 
 
-def itl_share(service: Service, spread: Spread, bound_s: float) -> float:
-    """Share of requests whose mean ITL is within the bound."""
-    left = bound_s - spread.floor_s
-    if left <= 0:
-        return 0.0
-    if spread.excess_s <= 0 or bound_s >= spread.ceiling_s:
-        return 1.0
-    workload = service.workload
-    width = sqrt(log(1 + workload.output_variation**2))
-    share = 0.0
-    for z, weight in OUTPUT_NODES:
-        tokens = max(1.0, workload.output_tokens * exp(z * width - width * width / 2))
-        deviation = sqrt(spread.slow + spread.lumps / tokens)
-        share += weight * _lognormal_share(left, spread.excess_s, deviation / spread.excess_s)
-    return share
+def ttft_quantile(service: Service, state: State, level: float) -> Floats:
+    """Time within which this share of requests has its first token."""
+    before, mean = _before_prompt(service, state), _prompt_mean(service, state)
+    width = service.prompt_width
+
+    def own(share: float) -> Floats:
+        return before + mean * np.exp(ndtri(share) * width - width * width / 2)
+
+    # Neither prompt nor wait alone may be late more often than both, nor both more often than the two together.
+    half = (1 + level) / 2
+    waiting = state.wait_s * np.log(np.maximum(state.waits / (1 - half), 1.0))
+    return _halve(lambda t: ttft_share(service, state, t), level, own(level), own(half) + waiting)
 
 
-def _lognormal_share(value: float, mean: float, variation: float) -> float:
-    """Share of a lognormal with that mean and coefficient of variation at or below the value."""
-    if mean <= 0:
-        return 1.0
-    if variation <= 1e-6:
-        return 1.0 if value >= mean else 0.0
-    squared = log(1 + variation * variation)
-    return 0.5 * (1 + erf((log(value / mean) + squared / 2) / sqrt(2 * squared)))
+def itl_quantile(service: Service, state: State, level: float) -> Floats:
+    """Mean ITL that this share of requests does not exceed."""
+    excess = np.maximum(state.itl_s - service.floor_s, 1e-12)
+    width = _itl_width(service, state, excess)
+    ends = excess[:, None] * np.exp(ndtri(level) * width - width * width / 2)
+    low, high = service.floor_s + ends.min(axis=1), service.floor_s + ends.max(axis=1)
+    return np.minimum(_halve(lambda t: itl_share(service, state, t), level, low, high), state.ceiling_s)
 
 
-def quantile(share: Callable[[float], float], level: float, guess_s: float) -> float:
-    """Time at which a share reaches the level, to about 1 %; `guess_s` is above 0."""
-    low, high = 0.0, guess_s
-    while share(high) < level and high < QUANTILE_MAX_S:
-        low, high = high, high * 1.5
-    for _ in range(6):
+def _before_prompt(service: Service, state: State) -> Floats:
+    """
+    Time before the tokens of the own prompt count: half of a started step, and the fixed part of the next.
+
+    What a prompt costs beyond an empty step is time outside of the engine: no step shortens it.
+    """
+    law = service.law
+    outside = max(0.0, law.p0_s - law.a_s)
+    return np.asarray(np.maximum(law.p0_s, state.step_s + outside) + state.step_s / 2)
+
+
+def _prompt_mean(service: Service, state: State) -> Floats:
+    return service.workload.prefill_tokens * (service.law.p1_s + state.step_s / service.batched_tokens_max)
+
+
+def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
+    """Share of prompts computed within the time left, of shape (rates, nodes); none is longer than `context_max`."""
+    width = service.prompt_width
+    ratio = np.log(np.maximum(left_s, 1e-300) / _prompt_mean(service, state)[:, None])
+    share = ndtr(ratio / width + width / 2)
+    longest = ndtr(log(service.context_max / service.workload.prompt_tokens) / width + width / 2)
+    return np.asarray(np.minimum(1.0, share / max(longest, 1e-9)))
+
+
+def _itl_width(service: Service, state: State, excess: Floats) -> Floats:
+    """Spread of the logarithm of the excess by length of the answer, of shape (rates, nodes)."""
+    variance = state.slow[:, None] + state.lumps[:, None] / service.answers
+    return np.maximum(WIDTH_MIN, np.sqrt(np.log1p(variance / (excess * excess)[:, None])))
+
+
+def _halve(share: Callable[[Floats], Floats], level: float, low: Floats, high: Floats) -> Floats:
+    """Where a rising share reaches the level, between two bounds of it."""
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
-        if share(middle) < level:
-            low = middle
-        else:
-            high = middle
+        inside = share(middle) < level
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     return high
-
-
-# No target is longer than this; a quantile beyond it is "never".
-QUANTILE_MAX_S = 3600.0

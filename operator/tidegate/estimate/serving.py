@@ -37,7 +37,9 @@ class Serving:
         kv_fp8: True where the KV cache takes one byte a value.
         running_max: Most requests in a batch.
         batched_tokens_max: Most tokens in one step.
+        context_max: Longest context that is served, tokens; infinity where the arguments do not say.
         memory_share: Share of the memory that vLLM takes.
+        prefix_caching: False where it is switched off.
     """
 
     shape: ModelShape
@@ -48,7 +50,9 @@ class Serving:
     kv_fp8: bool
     running_max: int
     batched_tokens_max: int
+    context_max: float
     memory_share: float
+    prefix_caching: bool
 
     @property
     def kv_bytes(self) -> float:
@@ -86,7 +90,9 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
         kv_fp8=(arguments.kv_cache_dtype or "").startswith("fp8"),
         running_max=arguments.running_max or RUNNING_MAX,
         batched_tokens_max=arguments.batched_tokens_max or BATCHED_TOKENS_MAX,
+        context_max=float(arguments.context_max or "inf"),
         memory_share=arguments.memory_share or MEMORY_SHARE,
+        prefix_caching=arguments.prefix_caching is not False,
     )
 
 

@@ -31,12 +31,14 @@ def prior_s(serving: Serving) -> float:
 def remember(before: StartupMemory | None, startup_s: float) -> StartupMemory:
     """The memory with one more start-up, s > 0."""
     if before is None:
-        return StartupMemory(mean_s=digits(startup_s), deviation_s=digits(startup_s / 4), seen=1)
+        seen_s = digits(startup_s)
+        return StartupMemory(mean_s=seen_s, deviation_s=digits(startup_s / 4), last_s=seen_s, seen=1)
     share = max(LEARNING_SHARE, 1 / (before.seen + 1))
     deviation = abs(startup_s - before.mean_s)
     return StartupMemory(
         mean_s=digits(before.mean_s + share * (startup_s - before.mean_s)),
         deviation_s=digits(before.deviation_s + share * (deviation - before.deviation_s)),
+        last_s=digits(startup_s),
         seen=min(SEEN_MAX, before.seen + 1),
     )
 

@@ -1,0 +1,121 @@
+"""
+Where prediction and reality are held against each other: first tokens, and the share of requests inside the targets.
+
+In:    the memory, a reading with its histograms.
+Out:   the memory with what was learned of prompts and of misses. Slow on purpose, and bounded.
+"""
+
+from dataclasses import replace
+from math import exp, log, sqrt
+
+import numpy as np
+
+from tidegate.domain.law import PerformanceLaw, Workload
+from tidegate.domain.observation import TierReading
+from tidegate.domain.spec import Slo
+from tidegate.estimate.law import law_in_force
+from tidegate.estimate.memory import Prompt, TierMemory, digits
+from tidegate.estimate.priors import Prior
+from tidegate.estimate.samples import hit_of, kept_prompts
+from tidegate.estimate.service import Service, State, attainment, state_at
+
+# Between two comparisons, s; the first ones follow each other closely.
+PERIOD_S = 300.0
+WINDOWS_CLOSE = 3
+# A queue that makes up more than this share of the first token hides the prompt in it.
+QUEUE_SHARE_MAX = 0.4
+WAITING_MAX = 0.5
+REQUESTS_MIN = 10.0
+# The factor on misses: bounds, and the share of its logarithm's error taken over at a comparison.
+MISSES_MIN, MISSES_MAX = 0.25, 8.0
+MISSES_SHARE = 0.3
+MISSES_LEAP = log(4.0)
+# A prediction of no miss at all is taken for one in ten thousand.
+PREDICTED_MIN = 1e-4
+MISSES_DIGITS = 2
+
+
+def compare(memory: TierMemory, prior: Prior, slo: Slo, reading: TierReading, ready: int, time_s: float) -> TierMemory:
+    """The memory after a comparison; the same where none is due or the reading does not allow one."""
+    due = memory.windows <= WINDOWS_CLOSE or time_s - memory.compared_s >= PERIOD_S
+    rate = reading.arrival_rps
+    if not due or rate is None or rate * reading.window_s < REQUESTS_MIN:
+        return memory
+    law, _ = law_in_force(prior, memory)
+    service = _service(prior, law, reading, slo)
+    if service is None or rate / ready >= service.rate_unstable:
+        return memory
+    rates = np.array([rate / ready])
+    state = state_at(service, rates)
+    prompt = _prompt(service, state, reading, ready)
+    seen = _missed(reading, slo, rate * reading.window_s)
+    predicted = 1.0 - float(attainment(service, rates)[0])
+    return replace(
+        memory,
+        compared_s=time_s,
+        prompts=memory.prompts if prompt is None else kept_prompts(memory.prompts, prompt),
+        misses=memory.misses if seen is None else _misses(memory.misses, predicted, *seen),
+    )
+
+
+def _service(prior: Prior, law: PerformanceLaw, reading: TierReading, slo: Slo) -> Service | None:
+    """The replica under the requests of this window; None where nobody says what they look like."""
+    isl, osl = reading.prompt_tokens_mean, reading.output_tokens_mean
+    if not isl or not osl:
+        return None
+    return Service(
+        law=law,
+        workload=Workload(prompt_tokens=isl, output_tokens=osl, prefix_hit=hit_of(reading)),
+        batched_tokens_max=float(prior.serving.batched_tokens_max),
+        context_max=prior.serving.context_max,
+        burstiness=1.0,
+        ttft_s=slo.ttft_s,
+        itl_s=slo.itl_s,
+    )
+
+
+def _prompt(service: Service, state: State, reading: TierReading, ready: int) -> Prompt | None:
+    """Prefill of the mean prompt, out of the mean time to first token; None where a queue hides it."""
+    ttft_s = reading.ttft_mean_s
+    if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX:
+        return None
+    step = float(state.step_s[0])
+    queue_s = float(state.waits[0] * state.wait_s[0])
+    tokens = service.workload.prefill_tokens
+    # A started step is waited for, decoding goes on in the steps of the prompt.
+    decode_s = step / 2 + tokens * step / service.batched_tokens_max + max(0.0, step - service.law.a_s)
+    prefill_s = ttft_s - queue_s - decode_s
+    if queue_s > QUEUE_SHARE_MAX * ttft_s or prefill_s < (1 - QUEUE_SHARE_MAX) / 2 * ttft_s:
+        return None
+    return Prompt(tokens=digits(tokens, 3), prefill_s=digits(prefill_s, 3))
+
+
+def _missed(reading: TierReading, slo: Slo, requests: float) -> tuple[float, float] | None:
+    """
+    Bounds of the share of requests that missed a target, by buckets and by chance; None where nobody counted.
+
+    The histogram of token gaps is no histogram of requests: a prompt that lengthens one gap in twenty spoils few means.
+    Where all gaps are short, so are the means: it serves as a lower bound of what was inside.
+    """
+    ttft = reading.ttft.share_at_most(slo.ttft_s) if reading.ttft is not None else None
+    itl = reading.request_itl.share_at_most(slo.itl_s) if reading.request_itl is not None else None
+    if itl is None and reading.itl is not None:
+        gaps = reading.itl.share_at_most(slo.itl_s)
+        itl = (gaps[0], 1.0) if gaps is not None else None
+    if ttft is None or itl is None:
+        return None
+    low, high = 1.0 - min(ttft[1], itl[1]), min(1.0, 2.0 - ttft[0] - itl[0])
+    return max(0.0, low - _chance(low, requests)), min(1.0, high + _chance(high, requests))
+
+
+def _chance(share: float, requests: float) -> float:
+    """Two standard deviations of a share counted over so many requests, and one request more."""
+    return 2 * sqrt(share * (1 - share) / requests) + 1 / requests
+
+
+def _misses(before: float, predicted: float, low: float, high: float) -> float:
+    """The factor on predicted misses, moved towards the bounds of those seen."""
+    expected = min(1.0, before * max(predicted, PREDICTED_MIN))
+    nearest = min(max(expected, low), high)
+    moved = before * exp(MISSES_SHARE * min(MISSES_LEAP, max(-MISSES_LEAP, log(nearest / expected))))
+    return digits(min(MISSES_MAX, max(MISSES_MIN, moved)), MISSES_DIGITS)

@@ -1,0 +1,88 @@
+"""
+The law in force: the prior, times what was learned.
+"""
+
+from dataclasses import replace
+from math import exp, log, sqrt
+
+from tidegate.domain.law import PerformanceLaw, Provenance
+from tidegate.estimate.memory import TierMemory
+from tidegate.estimate.priors import Prior
+from tidegate.estimate.roofline import Coefficients
+
+# Floors under a prior's coefficients, so that a factor can move each of them: 10 us a step, 1 ms a prompt, ...
+A_MIN_S, B_MIN_S, C_MIN_S, P0_MIN_S, P1_MIN_S = 1e-5, 1e-7, 1e-10, 1e-3, 1e-8
+# Factors move in steps of two percent: finer is noise, and a law that stands still keeps what was computed from it.
+FACTOR_STEP = log(1.02)
+# Trust in what was seen: half after this many windows; none where predictions err by half.
+WINDOWS_HALF = 3.0
+ERROR_USELESS = 0.5
+
+
+def coefficients_of(prior: Prior) -> Coefficients:
+    """The five coefficients of a prior's law, each above 0."""
+    law = prior.law
+    return Coefficients(
+        a_s=max(law.a_s, A_MIN_S),
+        b_s=max(law.b_s, B_MIN_S),
+        c_s=max(law.c_s, C_MIN_S),
+        p0_s=max(law.p0_s, P0_MIN_S),
+        p1_s=max(law.p1_s, P1_MIN_S),
+    )
+
+
+def in_steps(new: Coefficients, old: Coefficients) -> Coefficients:
+    """The new factors on a grid of two percent; one that moved by less than a step stays what it was."""
+    return Coefficients(
+        a_s=_step(new.a_s, old.a_s),
+        b_s=_step(new.b_s, old.b_s),
+        c_s=_step(new.c_s, old.c_s),
+        p0_s=_step(new.p0_s, old.p0_s),
+        p1_s=_step(new.p1_s, old.p1_s),
+    )
+
+
+def _step(new: float, old: float) -> float:
+    if abs(log(new / old)) < FACTOR_STEP:
+        return old
+    return float(f"{exp(round(log(new) / FACTOR_STEP) * FACTOR_STEP):.4g}")
+
+
+def law_in_force(prior: Prior, memory: TierMemory | None) -> tuple[PerformanceLaw, Provenance]:
+    """The law to plan with, and where it comes from."""
+    if memory is None or not (memory.windows or memory.kv_cache_tokens):
+        return prior.law, prior.provenance
+    reported = memory.kv_cache_tokens
+    learned = coefficients_of(prior).times(memory.factors) if memory.windows else coefficients_of(prior)
+    law = replace(
+        prior.law,
+        a_s=learned.a_s,
+        b_s=learned.b_s,
+        c_s=learned.c_s,
+        p0_s=learned.p0_s,
+        p1_s=learned.p1_s,
+        kv_cache_tokens=prior.law.kv_cache_tokens if prior.kv_stated or not reported else reported,
+    )
+    if not memory.windows:
+        return law, prior.provenance
+    return law, Provenance.LEARNED if memory.vector else Provenance.SCALED
+
+
+def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float) -> float:
+    """
+    How sure the law is, in [0, 1].
+
+    Args:
+        prior: Where learning began.
+        memory: What was learned; None: nothing.
+        running: N that the law is asked about; beyond what was seen it is believed less.
+    """
+    if memory is None or not memory.windows:
+        return prior.confidence
+    seen = memory.windows / (memory.windows + WINDOWS_HALF)
+    right = max(0.0, 1.0 - memory.error / ERROR_USELESS)
+    reached = max((s.running for s in memory.samples), default=1.0)
+    covered = min(1.0, reached / max(1.0, running))
+    # A single factor on the prior's shape reaches less far beyond what was seen than a fit of every coefficient.
+    far = sqrt(sqrt(covered)) if memory.vector else sqrt(covered)
+    return prior.confidence * right + (1.0 - prior.confidence * right) * seen * right * far

@@ -1,0 +1,92 @@
+"""
+From a reading to what the law can learn from, and which samples are kept.
+
+In:    the metrics of one tier over a window.
+Out:   a `Sample` of decoding; a bounded set of samples that covers the operating range.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import floor, log2
+
+from tidegate.domain.observation import TierReading
+from tidegate.estimate.memory import Prompt, Sample, digits
+
+SAMPLES_MAX = 12
+PROMPTS_MAX = 3
+# Share of what is new in a remembered prompt size.
+PROMPT_SHARE = 0.3
+# The gauge of now and Little's law over the window describe the same load when they agree this well.
+AGREEMENT = 2.0
+
+
+def sample_of(reading: TierReading, ready: int) -> Sample | None:
+    """
+    The window as the law sees it, per replica; None where something is missing, nothing ran or the load was moving.
+
+    The mean ITL is taken over tokens: it is that of a batch met by a token, one more than the time average where
+    requests come at random.
+    """
+    itl_s, isl, osl = reading.itl_mean_s, reading.prompt_tokens_mean, reading.output_tokens_mean
+    if not (itl_s and isl and osl) or itl_s <= 0 or isl <= 0 or osl <= 0:
+        return None
+    running = _running(reading, itl_s, osl)
+    if running is None or running <= 0:
+        return None
+    return Sample(
+        running=digits(running / ready + 1.0, 3),
+        context=digits(isl + osl, 3),
+        interference=digits(isl * (1.0 - hit_of(reading)) / osl, 3),
+        itl_s=digits(itl_s, 3),
+    )
+
+
+def hit_of(reading: TierReading) -> float:
+    """Share of prompt tokens found in the cache, in [0, 0.95]; a cache nobody speaks of is taken as empty."""
+    return min(0.95, max(0.0, reading.prefix_cache_hit_rate or 0.0))
+
+
+def _running(reading: TierReading, itl_s: float, osl: float) -> float | None:
+    """Mean requests decoding over all replicas in the window: by Little's law, checked by the gauge of now."""
+    tokens = reading.output_tokens_per_s
+    if tokens is None and reading.completion_rps is not None:
+        tokens = reading.completion_rps * osl
+    if tokens is None:
+        return reading.running
+    running = tokens * itl_s
+    if reading.running is None:
+        return running
+    # Noise of the gauge is about its root; beyond that the load of the window is not the load of now.
+    slack = 2.0 * (running + 1.0) ** 0.5
+    inside = running / AGREEMENT - slack <= reading.running <= running * AGREEMENT + slack
+    return running if inside else None
+
+
+def kept(samples: Sequence[Sample], new: Sample) -> tuple[Sample, ...]:
+    """The samples with a new one; when there are too many, the oldest of the fullest doubling of N goes."""
+    together = (*samples, new)
+    if len(together) <= SAMPLES_MAX:
+        return together
+    counts = Counter(bucket(s) for s in together)
+    fullest = max(counts, key=lambda b: (counts[b], b))
+    oldest = next(i for i, s in enumerate(together) if bucket(s) == fullest)
+    return together[:oldest] + together[oldest + 1 :]
+
+
+def bucket(sample: Sample) -> int:
+    """Doubling of N a sample lies in."""
+    return floor(log2(sample.running))
+
+
+def kept_prompts(prompts: Sequence[Prompt], new: Prompt) -> tuple[Prompt, ...]:
+    """The prompts with a new one, mixed into that of its size; when there are too many, the oldest size goes."""
+    size = floor(log2(new.tokens))
+    same = [p for p in prompts if floor(log2(p.tokens)) == size]
+    others = [p for p in prompts if floor(log2(p.tokens)) != size]
+    if same:
+        old = same[0]
+        new = Prompt(
+            tokens=digits(old.tokens + PROMPT_SHARE * (new.tokens - old.tokens), 3),
+            prefill_s=digits(old.prefill_s + PROMPT_SHARE * (new.prefill_s - old.prefill_s), 3),
+        )
+    return (*others, new)[-PROMPTS_MAX:]
