@@ -7,7 +7,9 @@ May import: every room. Each command is loaded only when it is called, so that `
 Exit codes: 0 done; 1 something failed; 2 wrong usage, or (plan) the promises cannot be met.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -20,21 +22,36 @@ COMMANDS = {
     "backtest": "What a policy would have done, and what it would have cost.",
     "explain": "Why a deployment runs what it runs.",
     "top": "Load, replicas, attainment and cost of every deployment.",
+    "pause": "Hold a deployment: plan and report, touch nothing.",
+    "resume": "End a pause.",
     "crds": "The custom resource definitions, from the models.",
     "sandbox": "The whole product on this machine, with real parts.",
 }
 
 
+# What a person with a cluster at hand needs; the rest runs in a pod or without a cluster.
+KUBECTL_COMMANDS = ("explain", "top", "plan", "pause", "resume")
+
+
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is called."""
+    """
+    A group that imports a command's module when the command is called.
+
+    Args:
+        names: Commands of this group, out of `COMMANDS`.
+    """
+
+    def __init__(self, *args: Any, names: Iterable[str] = tuple(COMMANDS), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._names = tuple(names)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Command names in the order of `COMMANDS`."""
-        return list(COMMANDS)
+        """Command names, in their order."""
+        return list(self._names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name; None where there is none."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._names:
             return None
         command = import_module(f"tidegate.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
@@ -43,10 +60,19 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `--help`, without importing anything."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, COMMANDS[name]) for name in self._names])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=LazyGroup, names=KUBECTL_COMMANDS, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="kubectl tidegate")
+def kubectl() -> None:
+    """Ask and steer Tidegate from kubectl (`kubectl tidegate ...`)."""
+
+
+@click.group(cls=LazyGroup, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="tidegate")
 def main() -> None:
     """Tidegate serves each LLM at the lowest cost that keeps its latency promises."""

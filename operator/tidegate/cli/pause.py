@@ -1,0 +1,62 @@
+"""`tidegate pause` and `tidegate resume`: one annotation on one deployment."""
+
+import asyncio
+
+import click
+
+from tidegate.domain.key import Key
+
+PAUSED = "tidegate.io/paused"
+
+
+class DeploymentName(click.ParamType):
+    """`NAMESPACE/NAME`, or `NAME` in the namespace `default`."""
+
+    name = "namespace/name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Key:
+        """The key; a usage error where a part is empty."""
+        if isinstance(value, Key):
+            return value
+        namespace, slash, name = str(value).rpartition("/")
+        if not name or (slash and not namespace) or "/" in namespace:
+            self.fail(f"{value!r} is not NAMESPACE/NAME", param, ctx)
+        return Key(namespace or "default", name)
+
+
+def annotate(key: Key, *, kubeconfig: str | None, context: str | None, paused: bool) -> None:
+    """
+    Set or remove the annotation.
+
+    Raises:
+        click.ClickException: The cluster refused or did not answer.
+    """
+    from tidegate.errors import TidegateError
+    from tidegate.ports import DEPLOYMENTS, FIELD_MANAGER, GROUP, MERGE_PATCH, VERSION, Call
+    from tidegate.runtime.kube import HttpKubeApi, load_configuration
+
+    async def send() -> None:
+        call = Call(
+            method="PATCH",
+            path=f"/apis/{GROUP}/{VERSION}/namespaces/{key.namespace}/{DEPLOYMENTS}/{key.name}",
+            params={"fieldManager": f"{FIELD_MANAGER}-cli"},
+            body={"metadata": {"annotations": {PAUSED: "true" if paused else None}}},
+            content_type=MERGE_PATCH,
+        )
+        async with HttpKubeApi(await load_configuration(kubeconfig, context)) as api:
+            await api.send(call)
+
+    try:
+        asyncio.run(send())
+    except TidegateError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command("pause")
+@click.argument("deployment", type=DeploymentName())
+@click.option("--kubeconfig", help="kubeconfig; without it the default file.")
+@click.option("--context", help="Context of the kubeconfig.")
+def command(deployment: Key, kubeconfig: str | None, context: str | None) -> None:
+    """Hold DEPLOYMENT (NAMESPACE/NAME): Tidegate goes on planning and reporting, and touches nothing."""
+    annotate(deployment, kubeconfig=kubeconfig, context=context, paused=True)
+    click.echo(f"{deployment} is paused")
