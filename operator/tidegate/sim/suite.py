@@ -73,165 +73,148 @@ def scenario(
 
 
 CHAT_SLO = Slo(ttft_s=1.0, itl_s=0.040, attainment=0.99)
+# L40S servers are slow enough that a handful is needed for traffic that simulates in a second.
+SMALL_SLO = Slo(ttft_s=1.5, itl_s=0.060, attainment=0.99)
+H100, A100, L40S = "nvidia-h100", "nvidia-a100", "nvidia-l40s"
+QUESTIONS = Lengths(prompt=400, output=300)
+
+
+def day(mean_rps: float, hours: float) -> make.Rates:
+    """A day squeezed into so many hours."""
+    return make.diurnal(rps=mean_rps, duration_s=hours * HOUR, period_s=hours * HOUR)
+
+
+def single(
+    name: str, of: DeploymentSpec, rates: make.Rates, lengths: Lengths, initial: Mapping[str, int], seed: int,
+    *, faults: tuple[Fault, ...] = (), twists: dict[str, Twist] | None = None, capacity: int | None = 64,
+) -> Scenario:  # fmt: skip
+    """A run with one deployment."""
+    traffic = make.generate(rates, lengths, seed=seed, name=name)
+    one = service(of, traffic, initial, twists=twists)
+    return scenario(name, (one,), hours=len(rates) / HOUR, seed=seed, faults=faults, capacity=capacity)
 
 
 def steady(seed: int) -> Scenario:
     """Steady load: the fleet should stop moving, and be no larger than needed."""
-    one = spec("chat", LLAMA_8B, CHAT_SLO, tiers("nvidia-h100", {"bf16": 1, "fp8": 1, "int4": 1}))
-    traffic = make.generate(make.steady(rps=45, duration_s=HOUR), make.CHAT, seed=seed, name="steady")
-    return scenario("steady", (service(one, traffic, {"bf16": 3}),), hours=1, seed=seed)
+    of = spec("chat", LLAMA_8B, CHAT_SLO, tiers(H100, {"bf16": 1, "fp8": 1, "int4": 1}))
+    return single("steady", of, make.steady(rps=60, duration_s=HOUR), make.CHAT, {"bf16": 4}, seed)
 
 
 def diurnal(seed: int) -> Scenario:
-    """A day squeezed into three hours on small GPUs."""
-    one = spec("chat", LLAMA_8B, Slo(ttft_s=1.5, itl_s=0.060), tiers("nvidia-l40s", {"bf16": 1, "fp8": 1, "int4": 1}))
-    rates = make.diurnal(rps=9, duration_s=3 * HOUR, period_s=3 * HOUR)
-    traffic = make.generate(rates, make.CHAT, seed=seed, name="diurnal")
-    return scenario("diurnal", (service(one, traffic, {"bf16": 3}),), hours=3, seed=seed)
+    """A day squeezed into two hours on small GPUs."""
+    of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1, "int4": 1}))
+    return single("diurnal", of, day(16, 2), make.CHAT, {"bf16": 3}, seed)
 
 
 def burst(seed: int) -> Scenario:
     """Load jumps to four times its floor within seconds, for minutes, at random."""
-    one = spec(
-        "chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95), tiers("nvidia-h100", {"bf16": 2, "fp8": 1})
-    )
-    rates = make.bursty(rps=4, duration_s=2 * HOUR, seed=seed)
-    traffic = make.generate(rates, make.CHAT, seed=seed, name="burst")
-    return scenario("burst-x4", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed)
+    of = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95), tiers(H100, {"bf16": 2, "fp8": 1}))
+    rates = make.bursty(rps=6, duration_s=2 * HOUR, seed=seed)
+    return single("burst-x4", of, rates, make.CHAT, {"bf16": 1}, seed)
 
 
 def ramp(seed: int) -> Scenario:
     """2 to 10 and back to 1 requests/s of 4,000-token prompts: the shape llm-d publishes for its SLO-aware rule."""
-    lengths = Lengths(prompt=4000, output=250, prompt_variation=0.05, output_variation=0.2)
-    one = spec(
-        "chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.100, attainment=0.95), tiers("nvidia-h100", {"bf16": 2, "fp8": 2})
-    )
+    lengths = Lengths(prompt=4000, output=1000, prompt_variation=0.05, output_variation=0.2)
+    of = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.100, attainment=0.95), tiers(H100, {"bf16": 2, "fp8": 2}))
     rates = make.ramp(levels=(2, 2, 6, 10, 10, 6, 2, 1, 1), duration_s=HOUR)
-    traffic = make.generate(rates, lengths, variation=1.0, seed=seed, name="ramp")
-    return scenario("ramp", (service(one, traffic, {"bf16": 3}),), hours=1, seed=seed)
+    return single("ramp", of, rates, lengths, {"bf16": 3}, seed)
 
 
 def on_off(seed: int) -> Scenario:
-    """Traffic that stops for half an hour at a time; zero replicas are allowed after 5 idle minutes."""
-    one = spec(
-        "office", LLAMA_8B, Slo(ttft_s=2.0, itl_s=0.040, attainment=0.90), tiers("nvidia-h100", {"bf16": 1, "fp8": 1}),
+    """Traffic that stops for 35 minutes at a time; zero replicas are allowed after 5 idle minutes."""
+    of = spec(
+        "office", LLAMA_8B, Slo(ttft_s=2.0, itl_s=0.060, attainment=0.85), tiers(L40S, {"bf16": 1, "fp8": 1}),
         replicas_min=0, scale_to_zero=ScaleToZero(idle_s=300.0),
     )  # fmt: skip
     rates = make.on_off(rps=12, duration_s=3 * HOUR, on_s=1500, off_s=2100)
-    traffic = make.generate(rates, make.CHAT, seed=seed, name="on-off")
-    return scenario("on-off", (service(one, traffic, {"bf16": 1}),), hours=3, seed=seed)
+    return single("on-off", of, rates, make.CHAT, {"fp8": 3}, seed)
 
 
 def prefill_heavy(seed: int) -> Scenario:
     """Long documents, short answers: weight-only tiers lose, fp8 wins and takes half the GPUs."""
-    one = spec("docs", LLAMA_70B, Slo(ttft_s=4.0, itl_s=0.150), tiers("nvidia-h100", {"bf16": 4, "fp8": 2, "int4": 2}))
-    traffic = make.generate(
-        make.diurnal(rps=2.0, duration_s=2 * HOUR, period_s=2 * HOUR), make.DOCUMENTS, seed=seed, name="docs"
-    )
-    return scenario("prefill-heavy", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed)
+    of = spec("docs", LLAMA_70B, Slo(ttft_s=4.0, itl_s=0.150), tiers(H100, {"bf16": 4, "fp8": 2, "int4": 2}))
+    return single("prefill-heavy", of, day(3.5, 2), make.DOCUMENTS, {"bf16": 1}, seed)
 
 
 def decode_heavy(seed: int) -> Scenario:
     """Short questions, long reasoning, on GPUs without fp8."""
-    one = spec("reason", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.030), tiers("nvidia-a100", {"bf16": 1, "int4": 1}))
-    traffic = make.generate(
-        make.diurnal(rps=4.0, duration_s=2 * HOUR, period_s=2 * HOUR), make.REASONING, seed=seed, name="reason"
-    )
-    return scenario("decode-heavy", (service(one, traffic, {"bf16": 4}),), hours=2, seed=seed)
+    of = spec("reason", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.030), tiers(A100, {"bf16": 1, "int4": 1}))
+    return single("decode-heavy", of, day(6, 2), make.REASONING, {"bf16": 2}, seed)
 
 
 def tight_itl(seed: int) -> Scenario:
     """An inter-token target that full precision cannot meet at all, at low load."""
     slo = Slo(ttft_s=3.0, itl_s=0.025, attainment=0.95)
-    one = spec("assist", LLAMA_70B, slo, tiers("nvidia-a100", {"bf16": 4, "int4": 4}), quality=Quality(minimum=0.9))
-    lengths = Lengths(prompt=400, output=200)
-    traffic = make.generate(make.steady(rps=0.8, duration_s=2 * HOUR), lengths, variation=1.0, seed=seed, name="assist")
-    return scenario("tight-itl", (service(one, traffic, {"bf16": 1}),), hours=2, seed=seed)
+    of = spec("assist", LLAMA_70B, slo, tiers(A100, {"bf16": 4, "int4": 4}), quality=Quality(minimum=0.9))
+    rates = make.steady(rps=1.5, duration_s=2 * HOUR)
+    return single("tight-itl", of, rates, Lengths(prompt=400, output=200), {"int4": 1}, seed)
 
 
 def budget_bound(seed: int) -> Scenario:
-    """The peak costs more than the budget in full precision; a cheaper tier fits."""
-    one = spec(
-        "chat", LLAMA_70B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95),
-        tiers("nvidia-h100", {"bf16": 4, "fp8": 2, "int4": 2}), cost=Cost(budget_usd_per_hour=30.0),
+    """The peak costs more than the budget in full precision; with fp8 it almost fits."""
+    of = spec(
+        "chat", LLAMA_70B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.90),
+        tiers(H100, {"bf16": 4, "fp8": 2, "int4": 2}), cost=Cost(budget_usd_per_hour=24.0),
         quality=Quality(minimum=0.9, average_minimum=0.99),
     )  # fmt: skip
-    traffic = make.generate(
-        make.diurnal(rps=6, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="budget"
-    )
-    return scenario("budget-bound", (service(one, traffic, {"bf16": 1}),), hours=2, seed=seed)
+    return single("budget-bound", of, day(12, 2), make.CHAT, {"fp8": 2}, seed)
 
 
 def quality_bound(seed: int) -> Scenario:
-    """int4 takes a quarter of the GPUs, but the mean quality must stay at 0.985: the best fleet is a mix."""
-    one = spec(
-        "chat", LLAMA_70B, Slo(ttft_s=4.0, itl_s=0.060, attainment=0.95),
-        tiers("nvidia-h100", {"bf16": 4, "int4": 2}), quality=Quality(minimum=0.9, average_minimum=0.985),
+    """int4 is a fifth cheaper, but the mean quality must stay at 0.985: the best fleet is a mix."""
+    of = spec(
+        "chat", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.020, attainment=0.95), tiers(A100, {"bf16": 1, "int4": 1}),
+        quality=Quality(minimum=0.9, average_minimum=0.985),
     )  # fmt: skip
-    traffic = make.generate(
-        make.diurnal(rps=5, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="quality"
-    )
-    return scenario("quality-bound", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed)
+    return single("quality-bound", of, day(24, 2), QUESTIONS, {"bf16": 3}, seed)
 
 
 def shared_pool(seed: int) -> Scenario:
-    """Two deployments peak together on 8 GPUs that hold one and a half of them; the higher priority comes first."""
-    options = tiers("nvidia-h100", {"bf16": 1, "fp8": 1})
-    paid = spec("paid", LLAMA_8B, CHAT_SLO, options, priority=100)
-    free = spec("free", LLAMA_8B, Slo(ttft_s=2.0, itl_s=0.060, attainment=0.90), options, priority=10)
-    rates = make.diurnal(rps=40, duration_s=2 * HOUR, period_s=2 * HOUR)
-    first = make.generate(rates, make.CHAT, seed=seed, name="paid")
-    second = make.generate(rates * 1.6, make.CHAT, seed=seed + 1, name="free")
-    both = (service(paid, first, {"bf16": 2}), service(free, second, {"bf16": 2}))
+    """Two deployments peak together on 8 GPUs that do not hold both; the higher priority comes first."""
+    options = tiers(H100, {"bf16": 2, "fp8": 1})
+    paid = spec("paid", QWEN_32B, Slo(ttft_s=2.0, itl_s=0.060, attainment=0.97), options, priority=100)
+    free = spec("free", QWEN_32B, Slo(ttft_s=4.0, itl_s=0.080, attainment=0.80), options, priority=10)
+    first = make.generate(day(12, 2), make.CHAT, seed=seed, name="paid")
+    second = make.generate(day(14, 2), make.CHAT, seed=seed + 1, name="free")
+    both = (service(paid, first, {"fp8": 2}), service(free, second, {"fp8": 2}))
     return scenario("shared-pool", both, hours=2, seed=seed, capacity=8)
 
 
 def outage(seed: int) -> Scenario:
-    """Prometheus is gone for ten minutes while load climbs to its peak."""
-    base = diurnal(seed)
-    fault = Fault(trouble=Trouble.NO_METRICS, start_s=1.15 * HOUR, end_s=1.15 * HOUR + 600)
-    return scenario("metrics-outage", base.services, hours=3, seed=seed, faults=(fault,))
+    """Prometheus is gone for ten minutes at the peak."""
+    fault = Fault(trouble=Trouble.NO_METRICS, start_s=0.95 * HOUR, end_s=0.95 * HOUR + 600)
+    of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1, "int4": 1}))
+    return single("metrics-outage", of, day(16, 2), make.CHAT, {"fp8": 2}, seed, faults=(fault,))
 
 
 def stuck(seed: int) -> Scenario:
     """Pods of the cheapest tier do not start for forty minutes while load ramps up."""
-    one = spec("chat", LLAMA_8B, CHAT_SLO, tiers("nvidia-h100", {"bf16": 1, "fp8": 1}))
-    rates = make.ramp(levels=(15, 15, 60, 60, 40), duration_s=2 * HOUR)
-    traffic = make.generate(rates, make.CHAT, seed=seed, name="stuck")
+    of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1}))
+    rates = make.ramp(levels=(6, 6, 22, 22, 14), duration_s=2 * HOUR)
     fault = Fault(trouble=Trouble.STUCK_TIER, start_s=900, end_s=900 + 2400, target="chat/fp8")
-    return scenario("stuck-tier", (service(one, traffic, {"bf16": 1}),), hours=2, seed=seed, faults=(fault,))
+    return single("stuck-tier", of, rates, make.CHAT, {"fp8": 2}, seed, faults=(fault,))
 
 
 def slow_start(seed: int) -> Scenario:
     """Replicas take ten minutes to start: weights come over a slow link."""
-    one = spec("chat", LLAMA_8B, CHAT_SLO, tiers("nvidia-h100", {"bf16": 1, "fp8": 1}))
-    rates = make.diurnal(rps=40, duration_s=3 * HOUR, period_s=3 * HOUR)
-    traffic = make.generate(rates, make.CHAT, seed=seed, name="slow")
+    of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1}))
     twists = {"*": Twist(startup=Startup(median_s=600.0, spread=0.2))}
-    return scenario("slow-start", (service(one, traffic, {"bf16": 2}, twists=twists),), hours=3, seed=seed)
+    return single("slow-start", of, day(14, 3), make.CHAT, {"fp8": 2}, seed, twists=twists)
 
 
 def wrong_prior(seed: int) -> Scenario:
     """Every step takes 1.4 times what the priors say: sizing by the book fails."""
-    one = spec("chat", LLAMA_8B, CHAT_SLO, tiers("nvidia-h100", {"bf16": 1, "fp8": 1, "int4": 1}))
-    rates = make.diurnal(rps=36, duration_s=2 * HOUR, period_s=2 * HOUR)
-    traffic = make.generate(rates, make.CHAT, seed=seed, name="wrong")
+    of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1, "int4": 1}))
     twists = {"*": Twist(decode=1.4, prefill=1.4)}
-    return scenario("wrong-prior", (service(one, traffic, {"bf16": 2}, twists=twists),), hours=2, seed=seed)
+    return single("wrong-prior", of, day(11, 2), make.CHAT, {"fp8": 3}, seed, twists=twists)
 
 
 def spot(seed: int) -> Scenario:
     """A third of the GPUs is reclaimed at the peak with 30 s of notice, and comes back half an hour later."""
-    one = spec(
-        "chat", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.040, attainment=0.95), tiers("nvidia-h100", {"bf16": 1, "fp8": 1})
-    )
-    traffic = make.generate(
-        make.diurnal(rps=45, duration_s=2 * HOUR, period_s=2 * HOUR), make.CHAT, seed=seed, name="spot"
-    )
-    fault = Fault(trouble=Trouble.SPOT_RECLAIM, start_s=HOUR, end_s=1.5 * HOUR, target="nvidia-h100", amount=3)
-    return scenario(
-        "spot-reclaim", (service(one, traffic, {"bf16": 2}),), hours=2, seed=seed, capacity=9, faults=(fault,)
-    )
+    of = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95), tiers(H100, {"bf16": 2, "fp8": 1}))
+    fault = Fault(trouble=Trouble.SPOT_RECLAIM, start_s=HOUR, end_s=1.5 * HOUR, target=H100, amount=3)
+    return single("spot-reclaim", of, day(16, 2), make.CHAT, {"fp8": 3}, seed, capacity=9, faults=(fault,))
 
 
 SUITE: dict[str, Seeded] = {
