@@ -302,6 +302,7 @@ class Report:
         outcome: None: not carried out (mode, pause, or not yet).
         view: The cluster.
         time_s: Of the tick, unix seconds.
+        accelerators: Every class, by name.
     """
 
     resource: DeploymentResource
@@ -310,6 +311,7 @@ class Report:
     outcome: Outcome | None
     view: ClusterView
     time_s: float
+    accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
 
 
 class Actuator(Protocol):

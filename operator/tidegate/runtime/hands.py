@@ -144,6 +144,7 @@ class Hands:
             outcome=outcome,
             view=batch.view,
             time_s=batch.time_s,
+            accelerators=batch.accelerators,
         )
         status = self._reporting.deployment_status(report)
         if self._stands(resource.uid, status, resource.status):
