@@ -5,8 +5,8 @@ Make the shipped table of priors from a table of step times.
 
 FOLDER holds `priors.csv` (published fits, kept as they are) and `step_times.csv.gz` (decode and prefill steps predicted
 by aiconfigurator 0.12.0, NVIDIA, Apache-2.0, from kernels it measured). Configurations without a published fit are
-fitted the same way: relative least squares, no coefficient below 0, N <= 256 and N*context <= 600,000; prompts of 128 to
-16,384 tokens. Four and eight L40S are left out: the source's model of their interconnect is not credible.
+fitted the same way: relative least squares, no coefficient below 0, N <= 256 and N*context <= 600,000; prompts of 128
+to 16,384 tokens. Four and eight L40S are left out: the source's model of their interconnect is not credible.
 """
 
 import csv

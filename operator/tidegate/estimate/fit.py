@@ -52,7 +52,7 @@ def fit(prior: Coefficients, samples: Sequence[Sample], prompts: Sequence[Prompt
         samples: Windows of decoding, at least one.
         prompts: Windows of first tokens; empty: p1 and p0 follow the common factor.
     """
-    common = _common(prior, samples)
+    common = common_factor(prior, samples)
     p1, p0 = _prompt_factors(prior, prompts, common)
     a = b = c = _decode(prior, samples, p1)
     vector = identifiable(samples)
@@ -76,7 +76,7 @@ def identifiable(samples: Sequence[Sample]) -> bool:
     return max(running) >= RANGE_FOR_VECTOR * min(running)
 
 
-def _common(prior: Coefficients, samples: Sequence[Sample]) -> float:
+def common_factor(prior: Coefficients, samples: Sequence[Sample]) -> float:
     """One factor on everything: the median, so that one bad sample moves nothing."""
     return exp(_median([log(s.itl_s / predicted_s(prior, s)) for s in samples]))
 

@@ -236,7 +236,7 @@ def ttft_quantile(service: Service, state: State, level: float) -> Floats:
     width = service.prompt_width
 
     def own(share: float) -> Floats:
-        return before + mean * np.exp(ndtri(share) * width - width * width / 2)
+        return np.asarray(before + mean * np.exp(ndtri(share) * width - width * width / 2))
 
     # Neither prompt nor wait alone may be late more often than both, nor both more often than the two together.
     half = (1 + level) / 2

@@ -11,12 +11,15 @@ from tidegate.domain.spec import Accelerator, TierSpec
 from tidegate.estimate.arguments import ServeArguments, parse
 from tidegate.estimate.hardware import Hardware, recognise
 from tidegate.estimate.models import WEIGHT_BYTES, ModelShape, Precision, precision_in, shape_of
+from tidegate.units import GIB
 
-# vLLM's own defaults where the arguments are silent (0.32: share of memory 0.92, 256 sequences on most accelerators).
+# vLLM's own defaults where the arguments are silent. Its server takes 8192 tokens a step on accelerators with 70 GiB and
+# more except the A100, 2048 on others; and 256 sequences (newer ones 1024 on the large accelerators: the lower one can
+# only cost money).
 MEMORY_SHARE = 0.92
 RUNNING_MAX = 256
-# Prompt tokens that one step takes beside the decoding ones; vLLM's serving default on data-centre accelerators.
-BATCHED_TOKENS_MAX = 8192
+BATCHED_TOKENS_LARGE, BATCHED_TOKENS_SMALL = 8192, 2048
+LARGE_BYTES = 70 * GIB
 # A replica keeps back activations, graphs and the runtime: about 4 GB on 80 GiB, 2 GB on 24 GiB (vLLM reports 41,408
 # tokens for an 8 B model on an RTX 4090, which this reproduces within a tenth).
 RESERVE_BYTES = 1.0e9
@@ -81,19 +84,25 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
     # A client may ask for `chat-large`; the repository that is loaded tells more, and the other way round.
     shape = shape if shape.known else shape_of(model)
     pipeline = arguments.pipeline_parallel or 1
+    hardware = recognise(accelerator)
     return Serving(
         shape=shape,
         precision=_precision(arguments, loaded, tier),
-        hardware=recognise(accelerator),
+        hardware=hardware,
         tensor_parallel=arguments.tensor_parallel or max(1, tier.accelerators_per_replica // pipeline),
         pipeline_parallel=pipeline,
         kv_fp8=(arguments.kv_cache_dtype or "").startswith("fp8"),
         running_max=arguments.running_max or RUNNING_MAX,
-        batched_tokens_max=arguments.batched_tokens_max or BATCHED_TOKENS_MAX,
+        batched_tokens_max=arguments.batched_tokens_max or _batched_tokens(hardware),
         context_max=float(arguments.context_max or "inf"),
         memory_share=arguments.memory_share or MEMORY_SHARE,
         prefix_caching=arguments.prefix_caching is not False,
     )
+
+
+def _batched_tokens(hardware: Hardware) -> int:
+    large = hardware.memory_bytes >= LARGE_BYTES and not hardware.name.startswith("a100")
+    return BATCHED_TOKENS_LARGE if large else BATCHED_TOKENS_SMALL
 
 
 def _precision(arguments: ServeArguments, loaded: str, tier: TierSpec) -> Precision:
