@@ -211,7 +211,8 @@ def apply(
     merged = _merge(copied(live) if live else {}, wanted, shape.top(), shape, "")
     owned_elsewhere = {path for paths in managers.others(key).values() for path in paths}
     given_up = managers.of(key) - fields.keys() - owned_elsewhere
-    for path in sorted(given_up, key=len, reverse=True):
+    # Whole items first: an item that has lost its key can no longer be found.
+    for path in sorted(given_up, key=lambda each: (each[-1] != ".", -len(each))):
         _remove(merged, path, keep=owned_elsewhere | fields.keys())
     return merged, managers, set(fields)
 

@@ -14,7 +14,6 @@ from tidegate.sandbox.embedded.selectors import selector_text
 from tidegate.sandbox.embedded.store import copied
 
 API_VERSION = "autoscaling/v1"
-FIELD: Path = ("f:spec", "f:replicas")
 
 
 def to_scale(item: dict[str, Any], resource: Resource) -> dict[str, Any]:
@@ -29,7 +28,8 @@ def to_scale(item: dict[str, Any], resource: Resource) -> dict[str, Any]:
         "kind": "Scale",
         "apiVersion": API_VERSION,
         "metadata": {name: metadata[name] for name in kept if name in metadata} | _managed(item, paths),
-        "spec": {"replicas": replicas} if (replicas := _at(item, paths.replicas)) is not None else {},
+        # A count of zero is left out, here as in a real API server, and so has no owner either.
+        "spec": {"replicas": replicas} if (replicas := _at(item, paths.replicas)) else {},
         "status": status,
     }
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidegate.sandbox.embedded import builtin, failures, patching
-from tidegate.sandbox.embedded.apply import Managers, Shape, apply, changed_fields, owned_fields
+from tidegate.sandbox.embedded.apply import Managers, Path, Shape, apply, changed_fields, owned_fields
 from tidegate.sandbox.embedded.request import Request
 from tidegate.sandbox.embedded.resources import Registry, Resource
 from tidegate.sandbox.embedded.scaling import nested, to_scale, with_scale
@@ -247,10 +247,24 @@ class Writer:
         else:
             managers = Managers(old)
             changed, gone = changed_fields(old, new, shape)
+            if request.subresource == "scale":
+                changed, gone = _scaled_fields(old, new, changed, request.resource)
             managers.take(key, changed | gone)
             if changed or gone:
                 managers.give(key, (managers.of(key) - gone) | changed, api_version=api_version, now=now)
         new["metadata"]["managedFields"] = managers.entries()
+
+
+def _scaled_fields(old: Object, new: Object, changed: set[Path], resource: Resource) -> tuple[set[Path], set[Path]]:
+    """
+    What a write through the scale changes in ownership: (fields the writer owns, fields nobody owns any more).
+
+    Two quirks of a real API server, kept here on purpose: a count of zero is left out of a `Scale` and so has no owner;
+    and where nobody owned the count before, the writer is not recorded either.
+    """
+    if "managedFields" not in to_scale(old, resource)["metadata"]:
+        return set(), set()
+    return (changed, set()) if to_scale(new, resource)["spec"] else (set(), changed)
 
 
 def _with_version(item: Object, scale: Object) -> Object:
