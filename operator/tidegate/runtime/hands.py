@@ -72,7 +72,7 @@ class Reporting:
     """The pure and the posting half of the report room."""
 
     deployment_status: Callable[[Report], Status]
-    accelerator_status: Callable[[AcceleratorResource, AcceleratorUse | None], Status]
+    accelerator_status: Callable[[AcceleratorResource, AcceleratorUse | None, float], Status]
     poster: Poster
 
 
@@ -170,7 +170,7 @@ class Hands:
         return outcome
 
     async def _accelerator(self, class_: AcceleratorResource, batch: Batch) -> None:
-        status = self._reporting.accelerator_status(class_, batch.view.accelerators.get(class_.name))
+        status = self._reporting.accelerator_status(class_, batch.view.accelerators.get(class_.name), batch.time_s)
         if self._stands(class_.uid, status, class_.status):
             return
         written = await self._write_status(f"/apis/{GROUP}/{VERSION}/{ACCELERATORS}/{class_.name}", class_.uid, status)

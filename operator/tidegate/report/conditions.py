@@ -1,0 +1,175 @@
+"""
+The conditions of a deployment, as kstatus and people read them.
+
+In:    a `Report` and what stands in the status.
+Out:   the whole list, in a fixed order.
+Rules: pure. `lastTransitionTime` moves when the status of a condition does. A condition whose message differs only in
+       its numbers is the same condition. Abnormal ones (Stalled, Reconciling, Paused, ...) are there only while true.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tidegate.domain.decision import Condition, Reason, Status
+from tidegate.domain.goodput import Goodput
+from tidegate.domain.spec import DeploymentSpec, Mode
+from tidegate.errors import SpecError
+from tidegate.ports import Report
+from tidegate.report.numbers import instant
+
+Json = dict[str, Any]
+
+# The order in which people read them.
+ORDER = (
+    "Ready",
+    "Stalled",
+    "Reconciling",
+    "Paused",
+    "SLOMet",
+    "WithinBudget",
+    "MetricsAvailable",
+    "CapacityAvailable",
+    "QualityReduced",
+    "ScalingLimited",
+    "FallbackActive",
+    "ConfigurationWarning",
+)
+# Present only while true.
+ABNORMAL = frozenset({"Stalled", "Reconciling", "Paused", "FallbackActive", "ConfigurationWarning"})
+# Present from the first status on, Unknown until there is something to tell.
+ALWAYS = (
+    "Ready",
+    "SLOMet",
+    "WithinBudget",
+    "MetricsAvailable",
+    "CapacityAvailable",
+    "QualityReduced",
+    "ScalingLimited",
+)
+_NUMBER = re.compile(r"\d+([.:]\d+)*")
+MESSAGE_LENGTH = 1024
+
+
+def conditions(report: Report, seen: Goodput | None) -> list[Json]:
+    """
+    All conditions of a deployment.
+
+    Args:
+        report: Of this tick.
+        seen: What users got; None: not known.
+    """
+    previous = {c["type"]: c for c in report.resource.status.get("conditions", ()) if isinstance(c, Mapping)}
+    found = {kind: _unknown(kind) for kind in ALWAYS}
+    for finding in _findings(report, seen):
+        if finding.type not in ABNORMAL or finding.status is Status.TRUE:
+            found[finding.type] = finding
+    if isinstance(report.resource.spec, DeploymentSpec):
+        _add_progress(found, report, previous)
+    kinds = sorted(found, key=lambda kind: ORDER.index(kind) if kind in ORDER else len(ORDER))
+    return [as_json(found[kind], previous.get(kind), report.resource.generation, report.time_s) for kind in kinds]
+
+
+def as_json(finding: Condition, previous: Mapping[str, Any] | None, generation: int, time_s: float) -> Json:
+    """The condition as the API has it, on top of the one that stands there."""
+    same_status = previous is not None and previous.get("status") == finding.status.value
+    message = finding.message[:MESSAGE_LENGTH]
+    if previous is not None and same_status and _same_words(finding, previous):
+        message = str(previous.get("message"))
+    since = previous.get("lastTransitionTime") if previous is not None and same_status else None
+    return {
+        "type": finding.type,
+        "status": finding.status.value,
+        "reason": finding.reason,
+        "message": message,
+        "lastTransitionTime": since or instant(time_s),
+        "observedGeneration": generation,
+    }
+
+
+def _same_words(finding: Condition, previous: Mapping[str, Any]) -> bool:
+    return previous.get("reason") == finding.reason and _NUMBER.sub("#", str(previous.get("message"))) == _NUMBER.sub(
+        "#", finding.message[:MESSAGE_LENGTH]
+    )
+
+
+def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
+    """Planner's findings first, then what the cluster showed, then what users saw: the later one of a type counts."""
+    spec, decision = report.resource.spec, report.decision
+    if isinstance(spec, SpecError):
+        return (_true("Stalled", "InvalidSpec", str(spec)),)
+    found: list[Condition] = list(decision.conditions) if decision is not None else []
+    found += [c for c in (report.outcome.conditions if report.outcome else ()) if c.status is Status.TRUE]
+    if spec.paused:
+        found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused says so"))
+    if decision is not None and decision.reason is Reason.FALLBACK:
+        found.append(_true("FallbackActive", "MetricsMissing", decision.message))
+    return [*found, *_promise(report, seen)]
+
+
+def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
+    """SLOMet by what users got, where that is beyond doubt: the plan is only an expectation."""
+    assert isinstance(report.resource.spec, DeploymentSpec)
+    target = report.resource.spec.slo.attainment
+    if report.decision is not None and report.decision.reason is Reason.TARGET_INFEASIBLE:
+        return (_condition("SLOMet", Status.FALSE, "TargetInfeasible", report.decision.message),)
+    if seen is None or seen.attainment is None:
+        return ()
+    if seen.attainment.upper < target:
+        share = f"at most {seen.attainment.upper:.3f} of the requests met both targets; {target:g} is promised"
+        return (_condition("SLOMet", Status.FALSE, "Missed", share),)
+    return ()
+
+
+def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping[str, Mapping[str, Any]]) -> None:
+    """Ready, and Reconciling while a new generation has not been brought to serve for the first time."""
+    ready, missing = _replicas(report)
+    found["Ready"] = _ready(found, report, ready)
+    new = report.resource.status.get("observedGeneration") != report.resource.generation
+    under_way = previous.get("Reconciling", {}).get("status") == "True"
+    if "Stalled" in found or report.decision is None or not _acts(report):
+        return
+    if (new or under_way) and missing:
+        found["Reconciling"] = _true("Reconciling", "Starting", f"{missing} replicas are on their way")
+
+
+def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condition:
+    spec, decision = report.resource.spec, report.decision
+    assert isinstance(spec, DeploymentSpec)
+    if stalled := found.get("Stalled"):
+        return _condition("Ready", Status.FALSE, stalled.reason, stalled.message)
+    if spec.mode is Mode.OFF:
+        return _true("Ready", "ModeOff", "mode is Off: nothing is planned")
+    if decision is None:
+        return _condition("Ready", Status.UNKNOWN, "NotPlanned", "not planned yet")
+    if decision.error is not None:
+        return _condition("Ready", Status.FALSE, decision.reason.value, decision.message)
+    if ready == 0 and any(tier.replicas for tier in decision.tiers.values()) and _acts(report):
+        return _condition("Ready", Status.FALSE, "NoReplicaReady", "no replica answers yet")
+    word = "Recommending" if spec.mode is Mode.RECOMMEND else "Serving"
+    return _true("Ready", word, "the plan is reported only" if word == "Recommending" else "the plan is carried out")
+
+
+def _replicas(report: Report) -> tuple[int, int]:
+    """Replicas that answer, and how many of the decided ones do not yet."""
+    states = report.observation.tiers if report.observation is not None else {}
+    ready = {name: state.ready for name, state in states.items()}
+    decided = report.decision.tiers if report.decision is not None else {}
+    return sum(ready.values()), sum(max(0, tier.replicas - ready.get(name, 0)) for name, tier in decided.items())
+
+
+def _acts(report: Report) -> bool:
+    spec = report.resource.spec
+    return isinstance(spec, DeploymentSpec) and spec.mode is Mode.AUTO and not spec.paused
+
+
+def _unknown(kind: str) -> Condition:
+    return _condition(kind, Status.UNKNOWN, "NotPlanned", "not planned yet")
+
+
+def _true(kind: str, reason: str, message: str) -> Condition:
+    return _condition(kind, Status.TRUE, reason, message)
+
+
+def _condition(kind: str, status: Status, reason: str, message: str) -> Condition:
+    return Condition(type=kind, status=status, reason=reason, message=message)

@@ -1,0 +1,167 @@
+"""
+Kubernetes events: what happened to a deployment, once.
+
+In:    a `Report` and the new status.
+Out:   events on transitions: a decision that moves replicas, a condition that turns, a write that was refused.
+Rules: never per tick; each object has a small allowance and the whole operator another one, so that a flapping
+       deployment cannot flood the API server. An event that is lost is lost: status holds the truth.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.ports import GROUP, VERSION, ApiError, Call, DeploymentResource, Fence, KubeApi, Report
+from tidegate.report.numbers import instant
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+COMPONENT = "tidegate"
+# As client-go's own limits in spirit: a burst that tells one story, then one event in five minutes.
+OBJECT_BURST, OBJECT_PERIOD_S = 8, 300.0
+FLEET_BURST, FLEET_PERIOD_S = 50, 0.1
+MESSAGE_LENGTH = 1000
+
+# Condition -> the status that is a warning.
+_WARNS = {
+    "Ready": "False",
+    "Stalled": "True",
+    "SLOMet": "False",
+    "WithinBudget": "False",
+    "MetricsAvailable": "False",
+    "CapacityAvailable": "False",
+    "QualityReduced": "True",
+    "ScalingLimited": "True",
+    "FallbackActive": "True",
+    "ConfigurationWarning": "True",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event: `reason` is the code that status and metrics use too."""
+
+    reason: str
+    message: str
+    action: str
+    warning: bool = False
+
+
+class Allowance:
+    """A token bucket: `burst` at once, then one per period."""
+
+    def __init__(self, burst: int, period_s: float, clock: Callable[[], float]) -> None:
+        self._burst, self._period_s, self._clock = burst, period_s, clock
+        self._tokens, self._at = float(burst), clock()
+
+    def take(self) -> bool:
+        """True where there was one left."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) / self._period_s)
+        self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class EventPoster:
+    """
+    Posts events.
+
+    Args:
+        api: Connection.
+        fence: Who may write.
+        clock: Monotonic seconds, for the allowances.
+    """
+
+    def __init__(self, api: KubeApi, fence: Fence, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api, self._fence, self._clock = api, fence, clock
+        self._fleet = Allowance(FLEET_BURST, FLEET_PERIOD_S, clock)
+        self._objects: dict[str, Allowance] = {}
+        self._count = 0
+
+    async def post(self, report: Report, status: Mapping[str, Any]) -> None:
+        """Posts what differs between the status that stands there and the new one; never raises `ApiError`."""
+        allowance = self._objects.setdefault(report.resource.uid, Allowance(OBJECT_BURST, OBJECT_PERIOD_S, self._clock))
+        for event in events(report, status):
+            if not (self._fence.holds() and allowance.take() and self._fleet.take()):
+                return
+            try:
+                await self._api.send(self._call(report.resource, event, report.time_s))
+            except ApiError as fault:
+                log.debug("event %s of %s is lost: %s", event.reason, report.resource.key, fault)
+                return
+
+    def forget(self, uid: str) -> None:
+        """Drop the allowance of an object that is gone."""
+        self._objects.pop(uid, None)
+
+    def _call(self, resource: DeploymentResource, event: Event, time_s: float) -> Call:
+        self._count += 1
+        # Unique over restarts and leaders: the time in nanoseconds, as client-go does it, and a count.
+        name = f"{resource.key.name}.{int(time_s * 1e9) + self._count:x}"
+        body = event_body(resource, event, name=name, time_s=time_s)
+        path = f"/apis/events.k8s.io/v1/namespaces/{resource.key.namespace}/events"
+        return Call(method="POST", path=path, body=body)
+
+
+def events(report: Report, status: Mapping[str, Any]) -> Iterator[Event]:
+    """What happened between the status that stands there and the new one, most important first."""
+    old = report.resource.status
+    if report.outcome is not None:
+        for action in report.outcome.actions:
+            yield Event(reason=_reason(status), message=f"{action} ({_message(status)})", action="Scale")
+    yield from _turned(old, status)
+    before, after = old.get("decision") or {}, status.get("decision") or {}
+    quiet = report.outcome is not None and report.outcome.actions
+    if after.get("reason") != before.get("reason") and not quiet:
+        yield Event(reason=_reason(status), message=_message(status), action="Plan")
+
+
+def event_body(resource: DeploymentResource, event: Event, *, name: str, time_s: float) -> Json:
+    """An event of events.k8s.io/v1 on the custom resource."""
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": resource.key.namespace},
+        "eventTime": instant(time_s).replace("Z", ".000000Z"),
+        "reportingController": f"{GROUP}/operator",
+        "reportingInstance": COMPONENT,
+        "action": event.action,
+        "reason": event.reason,
+        "note": event.message[:MESSAGE_LENGTH],
+        "type": "Warning" if event.warning else "Normal",
+        "regarding": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "InferenceDeployment",
+            "namespace": resource.key.namespace,
+            "name": resource.key.name,
+            "uid": resource.uid,
+        },
+    }
+
+
+def _turned(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
+    """Conditions that turned to what warns, changed their reason while warning, or turned back."""
+    before = {c["type"]: c for c in old.get("conditions", ())}
+    after = {c["type"]: c for c in new.get("conditions", ())}
+    for kind, bad in _WARNS.items():
+        was, now = before.get(kind, {}), after.get(kind, {})
+        was_bad, is_bad = was.get("status") == bad, now.get("status") == bad
+        if is_bad and (not was_bad or was.get("reason") != now.get("reason")):
+            if kind != "Ready" or "Stalled" not in after:  # the same story twice
+                yield Event(reason=now["reason"], message=f"{kind}: {now['message']}", action=kind, warning=True)
+        elif was_bad and not is_bad and now.get("status") != "Unknown":
+            yield Event(reason=f"{kind}Recovered", message=f"{kind} is well again", action=kind)
+
+
+def _reason(status: Mapping[str, Any]) -> str:
+    return str((status.get("decision") or {}).get("reason") or "Applied")
+
+
+def _message(status: Mapping[str, Any]) -> str:
+    return str((status.get("decision") or {}).get("message") or "the objects were not as they should be")

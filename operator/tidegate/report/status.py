@@ -1,0 +1,235 @@
+"""
+The status of a deployment and of an accelerator class.
+
+In:    a `Report`; `report.resource.status` is what stands there now.
+Out:   the whole `.status`. It equals the old one where nothing that matters has changed.
+Rules: pure. What is not known is left out, never zero. Where nothing was seen, what was seen before stays.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tidegate.domain.decision import Condition, Constraint, Decision, Reason, Status
+from tidegate.domain.goodput import Goodput, goodput
+from tidegate.domain.observation import TierReading
+from tidegate.domain.spec import DeploymentSpec, TierSpec
+from tidegate.errors import SpecError
+from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, Report
+from tidegate.report.conditions import as_json, conditions
+from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, text
+from tidegate.units import MILLION, SECONDS_PER_HOUR, milliseconds
+
+Json = dict[str, Any]
+Old = Mapping[str, Any]
+
+# Decisions that move replicas: they stay in the status while the fleet is what they made it.
+MOVES = frozenset(
+    reason.value
+    for reason in (
+        Reason.INITIAL,
+        Reason.DEMAND_RISING,
+        Reason.DEMAND_FALLING,
+        Reason.TIER_SWITCH,
+        Reason.BOUNDS_CHANGED,
+        Reason.ACTIVATED,
+        Reason.SCALED_TO_ZERO,
+    )
+)
+ALTERNATIVES = 3
+
+
+def deployment_status(report: Report) -> Json:
+    """The whole status of one deployment."""
+    old: Old = report.resource.status
+    spec = report.resource.spec
+    seen = _seen(report)
+    status: Json = {"observedGeneration": report.resource.generation}
+    if isinstance(spec, SpecError):
+        kept = {name: value for name, value in old.items() if name not in ("conditions", "observedGeneration")}
+        return status | kept | {"conditions": conditions(report, None)}
+    tiers = [_tier(tier, report, _named(old.get("tiers"), tier.name)) for tier in spec.tiers]
+    status |= _totals(report, tiers)
+    status["conditions"] = conditions(report, seen)
+    status["tiers"] = tiers
+    parts = {
+        "goodput": _goodput(seen, old.get("goodput") or {}),
+        "cost": _cost(report, seen, old.get("cost") or {}),
+        "gpuUtilization": calm_share(seen.gpu_utilization, old.get("gpuUtilization"), band=0.05) if seen else None,
+        "decision": _decision(report.decision, old, tiers, report.time_s),
+    }
+    return status | {name: part for name, part in parts.items() if part}
+
+
+def accelerator_status(resource: AcceleratorResource, use: AcceleratorUse | None, time_s: float) -> Json:
+    """The whole status of one accelerator class; `use` None: the nodes have not been seen yet."""
+    status: Json = {"observedGeneration": resource.generation}
+    if use is not None:
+        status |= {
+            "allocatable": use.allocatable,
+            "allocatedByTidegate": use.by_tidegate,
+            "allocatedByOthers": use.by_others,
+        }
+    old = {c["type"]: c for c in resource.status.get("conditions", ())}
+    ready = _class_ready(resource, use)
+    return status | {"conditions": [as_json(ready, old.get("Ready"), resource.generation, time_s)]}
+
+
+def _class_ready(resource: AcceleratorResource, use: AcceleratorUse | None) -> Condition:
+    if isinstance(resource.accelerator, SpecError):
+        state, reason, message = Status.FALSE, "InvalidSpec", str(resource.accelerator)
+    elif use is None:
+        state, reason, message = Status.UNKNOWN, "NotCounted", "the nodes have not been counted yet"
+    elif use.allocatable == 0 and resource.accelerator.capacity is None:
+        state, reason, message = Status.FALSE, "NoNodes", "no usable node matches nodeSelector and offers resourceName"
+    else:
+        state, reason, message = Status.TRUE, "Counted", "deployments may use it"
+    return Condition(type="Ready", status=state, reason=reason, message=message)
+
+
+def _seen(report: Report) -> Goodput | None:
+    """What users got; None where nothing is known of this tick."""
+    spec = report.resource.spec
+    if isinstance(spec, SpecError) or report.observation is None:
+        return None
+    readings = [state.reading for state in report.observation.tiers.values()]
+    return goodput([reading for reading in readings if isinstance(reading, TierReading)], spec.slo)
+
+
+def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
+    state = report.observation.tiers.get(tier.name) if report.observation is not None else None
+    decided = report.decision.tiers.get(tier.name) if report.decision is not None else None
+    seen: Json
+    if state is not None:
+        seen = {"ready": state.ready, "starting": state.starting, "terminating": state.terminating}
+    else:
+        seen = {name: old.get(name) for name in ("ready", "starting", "terminating")}
+    startup_s = state.startup_s if state is not None and state.startup_s is not None else None
+    if startup_s is None and decided is not None:
+        startup_s = decided.startup_s
+    capacity_rps = decided.capacity_rps if decided is not None else None
+    row = {
+        "name": tier.name,
+        "desired": decided.replicas if decided is not None else old.get("desired"),
+        **seen,
+        "startupSeconds": calm_count(startup_s, old.get("startupSeconds")) if decided or state else None,
+        "capacityPerReplica": calm(capacity_rps, old.get("capacityPerReplica")),
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _totals(report: Report, tiers: list[Json]) -> Json:
+    replicas = sum(tier.get("ready", 0) + tier.get("starting", 0) for tier in tiers)
+    desired = [f"{tier['desired']} {tier['name']}" for tier in tiers if tier.get("desired")]
+    totals: Json = {
+        "replicas": replicas,
+        "readyReplicas": sum(tier.get("ready", 0) for tier in tiers),
+        "selector": f"{DEPLOYMENT_LABEL}={report.resource.key.name}",
+    }
+    if any("desired" in tier for tier in tiers):
+        totals["mix"] = " + ".join(desired) or "none"
+    return totals
+
+
+def _goodput(seen: Goodput | None, old: Old) -> Json | None:
+    if seen is None:
+        return dict(old) or None
+    share = seen.attainment.likely if seen.attainment is not None else None
+    row = {
+        "requestsPerSecond": calm(seen.good_rps, old.get("requestsPerSecond")),
+        "attainment": calm_share(share, old.get("attainment")),
+        "ttftP95Milliseconds": calm_count(
+            milliseconds(seen.ttft.p95_s) if seen.ttft else None, old.get("ttftP95Milliseconds")
+        ),
+        "itlP95Milliseconds": calm_count(
+            milliseconds(seen.itl.p95_s) if seen.itl else None, old.get("itlP95Milliseconds")
+        ),
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _cost(report: Report, seen: Goodput | None, old: Old) -> Json | None:
+    """What exists costs; per token by what was served, else by what the plan expects."""
+    usd_per_hour = _usd_per_hour(report)
+    if usd_per_hour is None:
+        return dict(old) or None
+    expected = report.decision.prediction if report.decision is not None else None
+    tokens = seen.output_tokens_per_s if seen is not None else None
+    good = seen.good_tokens_per_s if seen is not None else None
+    watts = seen.power_w if seen is not None else None
+    row = {
+        "perMillionOutputTokens": calm(
+            _per_million(usd_per_hour, tokens) or (expected.usd_per_million_output_tokens if expected else None),
+            old.get("perMillionOutputTokens"),
+        ),
+        "perMillionGoodTokens": calm(
+            _per_million(usd_per_hour, good) or (expected.usd_per_million_good_tokens if expected else None),
+            old.get("perMillionGoodTokens"),
+        ),
+        "joulesPerOutputToken": calm(
+            watts / tokens if watts and tokens else (expected.joules_per_output_token if expected else None),
+            old.get("joulesPerOutputToken"),
+        ),
+    }
+    return {"perHour": money(usd_per_hour)} | {name: value for name, value in row.items() if value is not None}
+
+
+def _usd_per_hour(report: Report) -> float | None:
+    """Price of the replicas that exist, those on their way in or out among them; None where a price is not known."""
+    spec = report.resource.spec
+    if report.observation is None or not isinstance(spec, DeploymentSpec):
+        return None
+    total = 0.0
+    for tier in spec.tiers:
+        state, accelerator = report.observation.tiers.get(tier.name), report.accelerators.get(tier.accelerator)
+        count = state.ready + state.starting + state.terminating if state is not None else 0
+        if count and accelerator is None:
+            return None
+        if accelerator is not None:
+            total += count * tier.accelerators_per_replica * accelerator.price_usd_per_hour
+    return total
+
+
+def _per_million(usd_per_hour: float, tokens_per_s: float | None) -> float | None:
+    return usd_per_hour / SECONDS_PER_HOUR / tokens_per_s * MILLION if tokens_per_s else None
+
+
+def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s: float) -> Json | None:
+    """The last decision that differs from the one before; its time is when it was taken."""
+    old: Old = status.get("decision") or {}
+    if decision is None:
+        return dict(old) or None
+    desired = {tier["name"]: tier.get("desired") for tier in tiers}
+    before = {tier["name"]: tier.get("desired") for tier in status.get("tiers", ())}
+    same = old.get("reason") == decision.reason.value
+    rests = decision.reason is Reason.STEADY and old.get("reason") in MOVES
+    bound = old.get("bindingConstraint", Constraint.NONE.value) == decision.binding.value
+    if old and (same or rests) and bound and desired == before:
+        return dict(old)
+    row: Json = {
+        "time": instant(time_s),
+        "reason": decision.reason.value,
+        "message": decision.message[:2048],
+        "bindingConstraint": decision.binding.value,
+    }
+    if decision.uncapped is not None:
+        row["uncapped"] = _mix(decision.uncapped)
+    if decision.alternatives:
+        row["alternatives"] = [
+            {"tiers": _mix(other.replicas), "costPerHour": money(other.usd_per_hour)}
+            | ({} if other.attainment is None else {"attainment": text(round(other.attainment, 3))})
+            | {"whyNot": other.why_not}
+            for other in decision.alternatives[:ALTERNATIVES]
+        ]
+    return row
+
+
+def _mix(replicas: Mapping[str, int]) -> list[Json]:
+    return [{"name": name, "replicas": count} for name, count in replicas.items()]
+
+
+def _named(items: object, name: str) -> Old:
+    for item in items if isinstance(items, list) else ():
+        if item.get("name") == name:
+            found: Old = item
+            return found
+    return {}
