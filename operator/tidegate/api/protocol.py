@@ -1,0 +1,287 @@
+"""
+The plan protocol on the wire: one JSON object per line in (a tick), one per line out (a plan).
+
+In:    bytes of a line. Out: domain observations, or a SpecError that names field, value and what is allowed.
+Rules: unknown fields are ignored; whole numbers may be written as 2 or 2.0; a reading that no server can have
+       (negative, not finite) is unknown, a wrong count or a wrong type is an error of its deployment alone.
+
+The line is decoded in two steps, so that one wrong deployment does not spoil the rest: the tick with each deployment
+left as bytes, then each deployment.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+import msgspec
+
+from tidegate.domain.key import Key
+from tidegate.domain.observation import (
+    DeploymentObservation,
+    GatewayReading,
+    Histogram,
+    Missing,
+    TierReading,
+    TierState,
+)
+from tidegate.domain.spec import Accelerator
+from tidegate.errors import SpecError
+
+Number = int | float | None
+
+NO_REPLICAS = Missing(reason="NoReplicas")
+NO_METRICS = Missing(reason="NoMetrics", detail="the tick carries no observation of a tier with ready replicas")
+COUNT_ALLOWED = "a whole number, 0 or more, is"
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """Metrics of one tier; names and units as in the protocol."""
+
+    window_s: Number = None
+    age_s: Number = None
+    arrival_rate: Number = None
+    completion_rate: Number = None
+    prompt_tokens_mean: Number = None
+    output_tokens_mean: Number = None
+    running: Number = None
+    waiting: Number = None
+    kv_cache_usage: Number = None
+    preemption_rate: Number = None
+    prefix_cache_hit_rate: Number = None
+    ttft_buckets: dict[str, Number] | None = None
+    itl_buckets: dict[str, Number] | None = None
+    ttft_mean: Number = None
+    itl_mean: Number = None
+    gpu_utilization: Number = None
+    power_watts: Number = None
+
+
+class Tier(msgspec.Struct, frozen=True):
+    """Replicas of one tier as the cluster has them."""
+
+    ready: Number = None
+    starting: Number = 0
+    terminating: Number = 0
+    startup_s: Number = None
+    observation: Reading | None = None
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    """What a gateway in front of all tiers saw."""
+
+    arrival_rate: Number = None
+    queued: Number = None
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One deployment of a tick; `spec` stays bytes, so that an unchanged one is not read again."""
+
+    name: str
+    namespace: str = "default"
+    spec: msgspec.Raw = msgspec.Raw()
+    tiers: dict[str, Tier] | None = None
+    gateway: Gateway | None = None
+
+    @property
+    def key(self) -> Key:
+        """Its name in the fleet."""
+        return Key(self.namespace, self.name)
+
+
+class Name(msgspec.Struct, frozen=True):
+    """What can be told of a deployment that cannot be read."""
+
+    name: object = None
+    namespace: object = "default"
+
+
+class Class(msgspec.Struct, frozen=True):
+    """One accelerator class; `pricePerHour` may be a decimal string, as in the CRD."""
+
+    name: str
+    pricePerHour: int | float | str
+    capacity: Number = None
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """One line of input, deployments still bytes."""
+
+    time: int | float
+    deployments: list[msgspec.Raw] = []
+    accelerators: list[msgspec.Raw] | None = None
+
+
+_TICK = msgspec.json.Decoder(Tick)
+_DEPLOYMENT = msgspec.json.Decoder(Deployment)
+_CLASS = msgspec.json.Decoder(Class)
+_NAME = msgspec.json.Decoder(Name)
+
+
+def read_tick(line: bytes) -> Tick:
+    """
+    The tick of one line.
+
+    Raises:
+        SpecError: The line is no JSON, or not an object with `time` and a list of deployments.
+    """
+    try:
+        tick = _TICK.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        raise _unreadable("line", fault, allowed="one JSON object with time and deployments is") from None
+    if not math.isfinite(tick.time):
+        raise SpecError(field="time", value=tick.time, allowed="finite unix seconds are")
+    return tick
+
+
+def read_deployment(raw: msgspec.Raw) -> Deployment:
+    """One deployment of a tick; SpecError where a field has the wrong type."""
+    try:
+        return _DEPLOYMENT.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        raise _unreadable("deployment", fault, allowed="the protocol's types are") from None
+
+
+def read_name(raw: msgspec.Raw) -> Key:
+    """The name of a deployment that could not be read, as far as it can be told."""
+    try:
+        found = _NAME.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Key("", "")
+    return Key(*(part if isinstance(part, str) else "" for part in (found.namespace, found.name)))
+
+
+def read_accelerator(raw: msgspec.Raw) -> Accelerator:
+    """One accelerator class; SpecError where it is wrong."""
+    try:
+        found = _CLASS.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise _unreadable("accelerator", fault, allowed="name, pricePerHour and capacity are") from None
+    field = f"accelerators[{found.name}]"
+    try:
+        price = float(found.pricePerHour)
+    except ValueError:
+        price = math.nan
+    if not (math.isfinite(price) and price >= 0):
+        raise SpecError(field=f"{field}.pricePerHour", value=found.pricePerHour, allowed="dollars, 0 or more, are")
+    capacity = None if found.capacity is None else _count(found.capacity, f"{field}.capacity")
+    return Accelerator(name=found.name, price_usd_per_hour=price, capacity=capacity)
+
+
+def observation_of(deployment: Deployment) -> DeploymentObservation:
+    """What was seen of one deployment; SpecError for a count or a window that cannot be."""
+    tiers = deployment.tiers or {}
+    return DeploymentObservation(
+        tiers={name: _state(tier, name) for name, tier in tiers.items()},
+        gateway=None if deployment.gateway is None else _gateway(deployment.gateway),
+    )
+
+
+def _state(tier: Tier, name: str) -> TierState:
+    ready = _count(tier.ready, name, "ready")
+    silence = NO_METRICS if ready else NO_REPLICAS
+    return TierState(
+        ready=ready,
+        starting=_count(tier.starting, name, "starting"),
+        terminating=_count(tier.terminating, name, "terminating"),
+        startup_s=_amount(tier.startup_s),
+        reading=silence if tier.observation is None else _reading(tier.observation, name),
+    )
+
+
+def _reading(seen: Reading, name: str) -> TierReading:
+    window = _amount(seen.window_s)
+    if not window:
+        raise SpecError(field=f"tiers[{name}].observation.window_s", value=seen.window_s, allowed="seconds above 0 are")
+    return TierReading(
+        window_s=window,
+        age_s=_amount(seen.age_s) or 0.0,  # null stands for what is stale: what is here is as fresh as it says
+        arrival_rps=_amount(seen.arrival_rate),
+        completion_rps=_amount(seen.completion_rate),
+        prompt_tokens_mean=_amount(seen.prompt_tokens_mean),
+        output_tokens_mean=_amount(seen.output_tokens_mean),
+        running=_amount(seen.running),
+        waiting=_amount(seen.waiting),
+        kv_cache_usage=_share(seen.kv_cache_usage),
+        preemption_rps=_amount(seen.preemption_rate),
+        prefix_cache_hit_rate=_share(seen.prefix_cache_hit_rate),
+        ttft=histogram(seen.ttft_buckets),
+        itl=histogram(seen.itl_buckets),
+        ttft_mean_s=_amount(seen.ttft_mean),
+        itl_mean_s=_amount(seen.itl_mean),
+        gpu_utilization=_share(seen.gpu_utilization),
+        power_w=_amount(seen.power_watts),
+    )
+
+
+def _gateway(seen: Gateway) -> GatewayReading | None:
+    """None where it says nothing; a rate that is not known is 0 here, because tiers may only add to it."""
+    rate, queued = _amount(seen.arrival_rate), _amount(seen.queued)
+    if rate is None and queued is None:
+        return None
+    return GatewayReading(arrival_rps=rate or 0.0, queued=queued or 0.0)
+
+
+def _amount(value: Number) -> float | None:
+    """A number of something, >= 0 and finite; None where it is neither."""
+    if value is None or not 0.0 <= value < math.inf:
+        return None
+    return float(value)
+
+
+def _share(value: Number) -> float | None:
+    amount = _amount(value)
+    return None if amount is None else min(amount, 1.0)
+
+
+def _count(value: Number, *path: str) -> int:
+    if value is None or not 0 <= value < math.inf or value != int(value):
+        field = path[0] if len(path) == 1 else f"tiers[{path[0]}].{path[1]}"
+        raise SpecError(field=field, value=value, allowed=COUNT_ALLOWED)
+    return int(value)
+
+
+def histogram(buckets: Mapping[str, Number] | None) -> Histogram | None:
+    """
+    Cumulative counts by upper bound; None where a bound or a count is no number.
+
+    Counts that fall with the bound (one scrape between two buckets) are lifted to the one before.
+    """
+    if not buckets:
+        return None
+    layout = _layout(tuple(buckets))
+    if layout is None:
+        return None
+    order, bounds = layout
+    counts, highest = list(buckets.values()), 0.0
+    lifted = []
+    for index in order:
+        count = counts[index]
+        if count is None or not 0.0 <= count < math.inf:
+            return None
+        highest = count if count > highest else highest
+        lifted.append(float(highest))
+    if len(bounds) > len(lifted):
+        lifted.append(lifted[-1])
+    return Histogram(bounds, tuple(lifted))
+
+
+@lru_cache(maxsize=1024)
+def _layout(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+    """Order of the bounds and the bounds, infinity last; None where one is no number of seconds."""
+    try:
+        bounds = [float(name) for name in names]
+    except ValueError:
+        return None
+    if not all(bound >= 0.0 for bound in bounds) or len(set(bounds)) < len(bounds):
+        return None
+    order = sorted(range(len(bounds)), key=bounds.__getitem__)
+    rising = [bounds[i] for i in order]
+    return tuple(order), tuple(rising if rising[-1] == math.inf else [*rising, math.inf])
+
+
+def _unreadable(what: str, fault: Exception, *, allowed: str) -> SpecError:
+    """The decoder's own words, the path in them as the field."""
+    text = str(fault)
+    reason, _, path = text.partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").lstrip(".") or what
+    return SpecError(field=field, value=what, allowed=f"{allowed} ({reason})")

@@ -1,0 +1,154 @@
+"""
+The decision core without a cluster: ticks in, plans out, state kept between the lines as the operator keeps it.
+
+No clock, no randomness, no network: the same lines give the same bytes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import msgspec
+
+from tidegate import cycle
+from tidegate.api import answer, protocol
+from tidegate.api.convert import deployment_spec
+from tidegate.domain.key import Key
+from tidegate.domain.observation import DeploymentObservation, FleetObservation
+from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy
+from tidegate.errors import SpecError
+from tidegate.memory import FleetMemory
+
+Entry = answer.Plan | answer.Refusal
+
+
+@dataclass(slots=True)
+class Wanted:
+    """
+    The spec of one deployment as last sent.
+
+    Args:
+        raw: Its bytes, to tell whether the next one is the same.
+        spec: The last valid one; None: there was none yet.
+        fault: What is wrong with the last one sent; None: nothing.
+    """
+
+    raw: bytes
+    spec: DeploymentSpec | None
+    fault: SpecError | None
+
+
+@dataclass(slots=True)
+class Stream:
+    """
+    What the process keeps between lines.
+
+    Args:
+        memory: What the core learned.
+        wanted: Specs by deployment.
+        accelerators: Classes of the last tick that named any, and what is wrong with those that cannot be used.
+        time_s: Time of the last tick that was planned; None: none yet.
+    """
+
+    memory: FleetMemory = field(default_factory=FleetMemory)
+    wanted: dict[Key, Wanted] = field(default_factory=dict)
+    accelerators: dict[str, Accelerator] = field(default_factory=dict)
+    class_faults: list[str] = field(default_factory=list)
+    time_s: float | None = None
+
+    def answer(self, line: bytes) -> bytes:
+        """The output line for an input line; an input that cannot be read changes nothing."""
+        try:
+            tick = protocol.read_tick(line)
+            self._check_time(tick.time)
+        except SpecError as fault:
+            return answer.write(None, (), error=str(fault))
+        if tick.accelerators is not None:
+            self._read_classes(tick.accelerators)
+        entries: dict[Key, Entry | None] = {}
+        refused: list[Entry] = []
+        seen: dict[Key, DeploymentObservation] = {}
+        for raw in tick.deployments:
+            key, outcome = self._read(raw)
+            if key in entries or not key.name:
+                error = str(outcome) if isinstance(outcome, SpecError) else f"{key} stands in the tick twice"
+                refused.append(answer.refusal(key, error))
+            elif isinstance(outcome, SpecError):
+                entries[key] = answer.refusal(key, str(outcome))
+            else:
+                entries[key], seen[key] = None, outcome
+        self._plan(tick.time, entries, seen)
+        return answer.write(tick.time, [*(entry for entry in entries.values() if entry is not None), *refused])
+
+    def _check_time(self, time_s: float) -> None:
+        if self.time_s is not None and time_s <= self.time_s:
+            raise SpecError(field="time", value=time_s, allowed=f"time goes on: more than {self.time_s} is")
+
+    def _read_classes(self, raws: Iterable[msgspec.Raw]) -> None:
+        self.accelerators, self.class_faults = {}, []
+        for raw in raws:
+            try:
+                accelerator = protocol.read_accelerator(raw)
+            except SpecError as fault:
+                self.class_faults.append(str(fault))
+            else:
+                self.accelerators[accelerator.name] = accelerator
+
+    def _read(self, raw: msgspec.Raw) -> tuple[Key, DeploymentObservation | SpecError]:
+        """What a tick says of one deployment, or why that cannot be used."""
+        try:
+            deployment = protocol.read_deployment(raw)
+        except SpecError as fault:
+            return protocol.read_name(raw), fault
+        key = deployment.key
+        try:
+            self._want(key, bytes(deployment.spec))
+            return key, protocol.observation_of(deployment)
+        except SpecError as fault:
+            return key, fault
+
+    def _want(self, key: Key, raw: bytes) -> None:
+        """Take a new spec, or hold on to the last one; SpecError where it cannot be used."""
+        wanted = self.wanted.get(key)
+        if raw not in (b"", b"null") and (wanted is None or raw != wanted.raw):
+            wanted = self.wanted[key] = _wanted(key, raw, wanted)
+        if wanted is None:
+            raise SpecError(field="spec", value=None, allowed="the first tick of a deployment carries its spec")
+        if wanted.fault is not None:
+            raise wanted.fault
+        for index, tier in enumerate(wanted.spec.tiers if wanted.spec is not None else ()):
+            if tier.accelerator not in self.accelerators:
+                known = ", ".join(sorted(self.accelerators)) or "none"
+                allowed = "; ".join([f"the accelerators of the tick are: {known}", *self.class_faults])
+                raise SpecError(field=f"spec.tiers[{index}].accelerator", value=tier.accelerator, allowed=allowed)
+
+    def _plan(self, time_s: float, entries: dict[Key, Entry | None], seen: Mapping[Key, DeploymentObservation]) -> None:
+        """One step of the core; fills the entries that are still open and forgets what the tick does not list."""
+        self.wanted = {key: self.wanted[key] for key in entries if key in self.wanted}
+        specs = {key: wanted.spec for key, wanted in self.wanted.items() if wanted.spec is not None}
+        policy = FleetPolicy(deployments=specs, accelerators=self.accelerators)
+        observation = FleetObservation(time_s=time_s, deployments=seen)
+        self.memory, decision = cycle.step(self.memory, observation, policy)
+        self.time_s = time_s
+        for key, decided in decision.deployments.items():
+            entries[key] = answer.plan_of(decided)
+
+
+def serve(lines: BinaryIO, out: BinaryIO) -> None:
+    """Answer each line, flushed before the next is read; a fault of our own costs one line, not the process."""
+    stream = Stream()
+    for line in lines:
+        try:
+            reply = stream.answer(line)
+        except Exception as fault:  # the loop's outermost frame
+            reply = answer.write(None, (), error=f"the planner failed on this line: {fault!r}")
+        out.write(reply)
+        out.flush()
+
+
+def _wanted(key: Key, raw: bytes, before: Wanted | None) -> Wanted:
+    """The spec in these bytes; where it is wrong the last valid one stays known, so that nothing learned is lost."""
+    try:
+        return Wanted(raw=raw, spec=deployment_spec(key, msgspec.json.decode(raw), offline=True), fault=None)
+    except SpecError as fault:
+        return Wanted(raw=raw, spec=before.spec if before is not None else None, fault=fault)
