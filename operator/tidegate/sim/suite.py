@@ -7,6 +7,7 @@ about learning that they are wrong.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Quality, ScaleToZero, Slo, TierSpec
@@ -53,7 +54,7 @@ def spec(name: str, model: str, slo: Slo, options: tuple[TierSpec, ...], **more:
 
 
 def service(
-    of: DeploymentSpec, traffic: Trace, initial: Mapping[str, int], *, twists: dict[str, Twist] | None = None
+    of: DeploymentSpec, traffic: Trace, initial: Mapping[str, int], *, twists: Mapping[str, Twist] | None = None
 ) -> Service:
     """A deployment with truths of the shipped priors, twisted where the scenario says so."""
     accelerators = {t.accelerator: accelerator(t.accelerator) for t in of.tiers}
@@ -79,38 +80,62 @@ H100, A100, L40S = "nvidia-h100", "nvidia-a100", "nvidia-l40s"
 QUESTIONS = Lengths(prompt=400, output=300)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """Traffic to be made: a rate per second, and how long requests are."""
+
+    rates: make.Rates
+    lengths: Lengths
+
+
 def day(mean_rps: float, hours: float) -> make.Rates:
     """A day squeezed into so many hours."""
     return make.diurnal(rps=mean_rps, duration_s=hours * HOUR, period_s=hours * HOUR)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """What is unusual about a run: faults, truths off the priors, accelerators in the pool."""
+
+    faults: tuple[Fault, ...] = ()
+    twists: Mapping[str, Twist] = field(default_factory=dict)
+    capacity: int | None = 64
+
+
 def single(
-    name: str, of: DeploymentSpec, rates: make.Rates, lengths: Lengths, initial: Mapping[str, int], seed: int,
-    *, faults: tuple[Fault, ...] = (), twists: dict[str, Twist] | None = None, capacity: int | None = 64,
-) -> Scenario:  # fmt: skip
+    of: DeploymentSpec, flow: Flow, *, name: str, initial: Mapping[str, int], seed: int, extra: Extra | None = None
+) -> Scenario:
     """A run with one deployment."""
-    traffic = make.generate(rates, lengths, seed=seed, name=name)
-    one = service(of, traffic, initial, twists=twists)
-    return scenario(name, (one,), hours=len(rates) / HOUR, seed=seed, faults=faults, capacity=capacity)
+    extra = extra or Extra()
+    traffic = make.generate(flow.rates, flow.lengths, seed=seed, name=name)
+    one = service(of, traffic, initial, twists=extra.twists)
+    hours = len(flow.rates) / HOUR
+    return scenario(name, (one,), hours=hours, seed=seed, faults=extra.faults, capacity=extra.capacity)
 
 
 def steady(seed: int) -> Scenario:
     """Steady load: the fleet should stop moving, and be no larger than needed."""
     of = spec("chat", LLAMA_8B, CHAT_SLO, tiers(H100, {"bf16": 1, "fp8": 1, "int4": 1}))
-    return single("steady", of, make.steady(rps=60, duration_s=HOUR), make.CHAT, {"bf16": 4}, seed)
+    return single(
+        of,
+        Flow(rates=make.steady(rps=60, duration_s=HOUR), lengths=make.CHAT),
+        name="steady",
+        initial={"bf16": 4},
+        seed=seed,
+    )
 
 
 def diurnal(seed: int) -> Scenario:
     """A day squeezed into two hours on small GPUs."""
     of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1, "int4": 1}))
-    return single("diurnal", of, day(16, 2), make.CHAT, {"bf16": 3}, seed)
+    return single(of, Flow(rates=day(16, 2), lengths=make.CHAT), name="diurnal", initial={"bf16": 3}, seed=seed)
 
 
 def burst(seed: int) -> Scenario:
     """Load jumps to four times its floor within seconds, for minutes, at random."""
     of = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95), tiers(H100, {"bf16": 2, "fp8": 1}))
     rates = make.bursty(rps=6, duration_s=2 * HOUR, seed=seed)
-    return single("burst-x4", of, rates, make.CHAT, {"bf16": 1}, seed)
+    return single(of, Flow(rates=rates, lengths=make.CHAT), name="burst-x4", initial={"bf16": 1}, seed=seed)
 
 
 def ramp(seed: int) -> Scenario:
@@ -118,7 +143,7 @@ def ramp(seed: int) -> Scenario:
     lengths = Lengths(prompt=4000, output=1000, prompt_variation=0.05, output_variation=0.2)
     of = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.100, attainment=0.95), tiers(H100, {"bf16": 2, "fp8": 2}))
     rates = make.ramp(levels=(2, 2, 6, 10, 10, 6, 2, 1, 1), duration_s=HOUR)
-    return single("ramp", of, rates, lengths, {"bf16": 3}, seed)
+    return single(of, Flow(rates=rates, lengths=lengths), name="ramp", initial={"bf16": 3}, seed=seed)
 
 
 def on_off(seed: int) -> Scenario:
@@ -128,19 +153,23 @@ def on_off(seed: int) -> Scenario:
         replicas_min=0, scale_to_zero=ScaleToZero(idle_s=300.0),
     )  # fmt: skip
     rates = make.on_off(rps=12, duration_s=3 * HOUR, on_s=1500, off_s=2100)
-    return single("on-off", of, rates, make.CHAT, {"fp8": 3}, seed)
+    return single(of, Flow(rates=rates, lengths=make.CHAT), name="on-off", initial={"fp8": 3}, seed=seed)
 
 
 def prefill_heavy(seed: int) -> Scenario:
     """Long documents, short answers: weight-only tiers lose, fp8 wins and takes half the GPUs."""
     of = spec("docs", LLAMA_70B, Slo(ttft_s=4.0, itl_s=0.150), tiers(H100, {"bf16": 4, "fp8": 2, "int4": 2}))
-    return single("prefill-heavy", of, day(3.5, 2), make.DOCUMENTS, {"bf16": 1}, seed)
+    return single(
+        of, Flow(rates=day(3.5, 2), lengths=make.DOCUMENTS), name="prefill-heavy", initial={"bf16": 1}, seed=seed
+    )
 
 
 def decode_heavy(seed: int) -> Scenario:
     """Short questions, long reasoning, on GPUs without fp8."""
     of = spec("reason", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.030), tiers(A100, {"bf16": 1, "int4": 1}))
-    return single("decode-heavy", of, day(6, 2), make.REASONING, {"bf16": 2}, seed)
+    return single(
+        of, Flow(rates=day(6, 2), lengths=make.REASONING), name="decode-heavy", initial={"bf16": 2}, seed=seed
+    )
 
 
 def tight_itl(seed: int) -> Scenario:
@@ -148,7 +177,9 @@ def tight_itl(seed: int) -> Scenario:
     slo = Slo(ttft_s=3.0, itl_s=0.025, attainment=0.95)
     of = spec("assist", LLAMA_70B, slo, tiers(A100, {"bf16": 4, "int4": 4}), quality=Quality(minimum=0.9))
     rates = make.steady(rps=1.5, duration_s=2 * HOUR)
-    return single("tight-itl", of, rates, Lengths(prompt=400, output=200), {"int4": 1}, seed)
+    return single(
+        of, Flow(rates=rates, lengths=Lengths(prompt=400, output=200)), name="tight-itl", initial={"int4": 1}, seed=seed
+    )
 
 
 def budget_bound(seed: int) -> Scenario:
@@ -158,7 +189,7 @@ def budget_bound(seed: int) -> Scenario:
         tiers(H100, {"bf16": 4, "fp8": 2, "int4": 2}), cost=Cost(budget_usd_per_hour=24.0),
         quality=Quality(minimum=0.9, average_minimum=0.99),
     )  # fmt: skip
-    return single("budget-bound", of, day(12, 2), make.CHAT, {"fp8": 2}, seed)
+    return single(of, Flow(rates=day(12, 2), lengths=make.CHAT), name="budget-bound", initial={"fp8": 2}, seed=seed)
 
 
 def quality_bound(seed: int) -> Scenario:
@@ -167,7 +198,7 @@ def quality_bound(seed: int) -> Scenario:
         "chat", LLAMA_8B, Slo(ttft_s=1.0, itl_s=0.020, attainment=0.95), tiers(A100, {"bf16": 1, "int4": 1}),
         quality=Quality(minimum=0.9, average_minimum=0.985),
     )  # fmt: skip
-    return single("quality-bound", of, day(24, 2), QUESTIONS, {"bf16": 3}, seed)
+    return single(of, Flow(rates=day(24, 2), lengths=QUESTIONS), name="quality-bound", initial={"bf16": 3}, seed=seed)
 
 
 def shared_pool(seed: int) -> Scenario:
@@ -185,7 +216,14 @@ def outage(seed: int) -> Scenario:
     """Prometheus is gone for ten minutes at the peak."""
     fault = Fault(trouble=Trouble.NO_METRICS, start_s=0.95 * HOUR, end_s=0.95 * HOUR + 600)
     of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1, "int4": 1}))
-    return single("metrics-outage", of, day(16, 2), make.CHAT, {"fp8": 2}, seed, faults=(fault,))
+    return single(
+        of,
+        Flow(rates=day(16, 2), lengths=make.CHAT),
+        name="metrics-outage",
+        initial={"fp8": 2},
+        seed=seed,
+        extra=Extra(faults=(fault,)),
+    )
 
 
 def stuck(seed: int) -> Scenario:
@@ -193,28 +231,56 @@ def stuck(seed: int) -> Scenario:
     of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1}))
     rates = make.ramp(levels=(6, 6, 22, 22, 14), duration_s=2 * HOUR)
     fault = Fault(trouble=Trouble.STUCK_TIER, start_s=900, end_s=900 + 2400, target="chat/fp8")
-    return single("stuck-tier", of, rates, make.CHAT, {"fp8": 2}, seed, faults=(fault,))
+    return single(
+        of,
+        Flow(rates=rates, lengths=make.CHAT),
+        name="stuck-tier",
+        initial={"fp8": 2},
+        seed=seed,
+        extra=Extra(faults=(fault,)),
+    )
 
 
 def slow_start(seed: int) -> Scenario:
     """Replicas take ten minutes to start: weights come over a slow link."""
     of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1}))
     twists = {"*": Twist(startup=Startup(median_s=600.0, spread=0.2))}
-    return single("slow-start", of, day(14, 3), make.CHAT, {"fp8": 2}, seed, twists=twists)
+    return single(
+        of,
+        Flow(rates=day(14, 3), lengths=make.CHAT),
+        name="slow-start",
+        initial={"fp8": 2},
+        seed=seed,
+        extra=Extra(twists=twists),
+    )
 
 
 def wrong_prior(seed: int) -> Scenario:
     """Every step takes 1.4 times what the priors say: sizing by the book fails."""
     of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1, "int4": 1}))
     twists = {"*": Twist(decode=1.4, prefill=1.4)}
-    return single("wrong-prior", of, day(11, 2), make.CHAT, {"fp8": 3}, seed, twists=twists)
+    return single(
+        of,
+        Flow(rates=day(11, 2), lengths=make.CHAT),
+        name="wrong-prior",
+        initial={"fp8": 3},
+        seed=seed,
+        extra=Extra(twists=twists),
+    )
 
 
 def spot(seed: int) -> Scenario:
     """A third of the GPUs is reclaimed at the peak with 30 s of notice, and comes back half an hour later."""
     of = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95), tiers(H100, {"bf16": 2, "fp8": 1}))
     fault = Fault(trouble=Trouble.SPOT_RECLAIM, start_s=HOUR, end_s=1.5 * HOUR, target=H100, amount=3)
-    return single("spot-reclaim", of, day(16, 2), make.CHAT, {"fp8": 3}, seed, capacity=9, faults=(fault,))
+    return single(
+        of,
+        Flow(rates=day(16, 2), lengths=make.CHAT),
+        name="spot-reclaim",
+        initial={"fp8": 3},
+        seed=seed,
+        extra=Extra(capacity=9, faults=(fault,)),
+    )
 
 
 SUITE: dict[str, Seeded] = {
