@@ -9,12 +9,15 @@ Rules: pure. An autoscaler that points at the workload has it for as long as it 
 Source: managedFields of Kubernetes say who set `.spec.replicas` last, through which subresource and when.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from tidegate.actuate.manifests import workload_ref
 from tidegate.domain.decision import Condition, Status
-from tidegate.ports import FIELD_MANAGER, ClusterView, ObjectRef, WorkloadView, Writer
+from tidegate.domain.key import Key
+from tidegate.domain.spec import DeploymentSpec
+from tidegate.ports import FIELD_MANAGER, ClusterView, DeploymentResource, ObjectRef, WorkloadView, Writer
 
 # Holds the replicas of a new Deployment until they are first moved (see `steps`); ours as well.
 INITIAL_MANAGER = f"{FIELD_MANAGER}-initial"
@@ -102,6 +105,28 @@ def _seconds(text: str) -> float:
 
 def _finding(reason: str, message: str) -> Condition:
     return Condition(type="ScalingLimited", status=Status.TRUE, reason=reason, message=message)
+
+
+def rivals(resources: Iterable[DeploymentResource]) -> dict[Key, Condition]:
+    """
+    Deployments that point at a workload which another one points at too; the one that was there first keeps it.
+
+    Returns:
+        The finding of each later deployment, which must not scale anything.
+    """
+    claims: dict[ObjectRef, list[DeploymentResource]] = {}
+    for resource in resources:
+        if isinstance(resource.spec, DeploymentSpec):
+            for tier in resource.spec.tiers:
+                if tier.target_ref is not None:
+                    claims.setdefault(workload_ref(resource.spec, tier), []).append(resource)
+    found: dict[Key, Condition] = {}
+    for ref, claimants in claims.items():
+        first, *others = sorted(claimants, key=lambda r: (r.created, str(r.key)))
+        for other in others:
+            message = f"{ref} is a target of InferenceDeployment {first.key} already; each workload has one owner"
+            found[other.key] = Condition(type="Stalled", status=Status.TRUE, reason="DuplicateTarget", message=message)
+    return found
 
 
 def asked_before(status: Mapping[str, object], tier: str) -> int | None:

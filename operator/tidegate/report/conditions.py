@@ -99,12 +99,23 @@ def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     if isinstance(spec, SpecError):
         return (_true("Stalled", "InvalidSpec", str(spec)),)
     found: list[Condition] = list(decision.conditions) if decision is not None else []
+    found += _unknown_accelerators(spec, report)
     found += [c for c in (report.outcome.conditions if report.outcome else ()) if c.status is Status.TRUE]
     if spec.paused:
         found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused says so"))
     if decision is not None and decision.reason is Reason.FALLBACK:
         found.append(_true("FallbackActive", "MetricsMissing", decision.message))
     return [*found, *_promise(report, seen)]
+
+
+def _unknown_accelerators(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
+    """A tier that names a class that does not exist: nothing is planned until it does."""
+    missing = [tier for tier in spec.tiers if tier.accelerator not in report.accelerators]
+    if not missing:
+        return ()
+    named = ", ".join(f"tier {tier.name}: {tier.accelerator!r}" for tier in missing)
+    known = ", ".join(sorted(report.accelerators)) or "none exists yet"
+    return (_true("Stalled", "UnknownAccelerator", f"no such AcceleratorClass ({named}); there are: {known}"),)
 
 
 def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:

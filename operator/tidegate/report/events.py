@@ -23,6 +23,8 @@ COMPONENT = "tidegate"
 # As client-go's own limits in spirit: a burst that tells one story, then one event in five minutes.
 OBJECT_BURST, OBJECT_PERIOD_S = 8, 300.0
 FLEET_BURST, FLEET_PERIOD_S = 50, 0.1
+# Objects whose allowance is kept before the full ones are dropped.
+REMEMBERED = 1000
 MESSAGE_LENGTH = 1000
 
 # Condition -> the status that is a warning.
@@ -57,11 +59,19 @@ class Allowance:
         self._burst, self._period_s, self._clock = burst, period_s, clock
         self._tokens, self._at = float(burst), clock()
 
-    def take(self) -> bool:
-        """True where there was one left."""
+    def is_full(self) -> bool:
+        """Nothing was taken for long enough."""
+        self._fill()
+        return self._tokens >= self._burst
+
+    def _fill(self) -> None:
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._at) / self._period_s)
         self._at = now
+
+    def take(self) -> bool:
+        """True where there was one left."""
+        self._fill()
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
@@ -86,9 +96,9 @@ class EventPoster:
 
     async def post(self, report: Report, status: Mapping[str, Any]) -> None:
         """Posts what differs between the status that stands there and the new one; never raises `ApiError`."""
-        allowance = self._objects.setdefault(report.resource.uid, Allowance(OBJECT_BURST, OBJECT_PERIOD_S, self._clock))
+
         for event in events(report, status):
-            if not (self._fence.holds() and allowance.take() and self._fleet.take()):
+            if not (self._fence.holds() and self._allowance(report.resource.uid).take() and self._fleet.take()):
                 return
             try:
                 await self._api.send(self._call(report.resource, event, report.time_s))
@@ -96,9 +106,13 @@ class EventPoster:
                 log.debug("event %s of %s is lost: %s", event.reason, report.resource.key, fault)
                 return
 
-    def forget(self, uid: str) -> None:
-        """Drop the allowance of an object that is gone."""
-        self._objects.pop(uid, None)
+    def _allowance(self, uid: str) -> Allowance:
+        """What is left of an object's allowance; those that are full again need not be remembered."""
+        if uid not in self._objects:
+            if len(self._objects) >= REMEMBERED:
+                self._objects = {key: left for key, left in self._objects.items() if not left.is_full()}
+            self._objects[uid] = Allowance(OBJECT_BURST, OBJECT_PERIOD_S, self._clock)
+        return self._objects[uid]
 
     def _call(self, resource: DeploymentResource, event: Event, time_s: float) -> Call:
         self._count += 1

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from tidegate.domain.decision import Decision
+from tidegate.actuate.ownership import rivals
+from tidegate.domain.decision import Condition, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode
@@ -65,6 +66,7 @@ class Batch:
     view: ClusterView = field(default_factory=ClusterView)
     accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
     classes: tuple[AcceleratorResource, ...] = ()
+    rivals: Mapping[Key, Condition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,7 @@ class Hands:
                 self.idle.set()
 
     async def _carry_out(self, batch: Batch) -> None:
+        batch = replace(batch, rivals=rivals(batch.resources.values()))
         alive = {r.uid for r in batch.resources.values()} | {class_.uid for class_ in batch.classes}
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
         async with asyncio.TaskGroup() as group:
@@ -161,6 +164,8 @@ class Hands:
         spec = resource.spec
         if not isinstance(spec, DeploymentSpec) or spec.mode is not Mode.AUTO or spec.paused:
             return None
+        if rival := batch.rivals.get(resource.key):
+            return Outcome(conditions=(rival,))
         if decision is not None and decision.error is not None:
             decision = None
         order = Order(resource=resource, decision=decision, view=batch.view, accelerators=batch.accelerators)
