@@ -151,7 +151,7 @@ def tier_reading(
 
     Returns:
         The reading; `Missing` with reason `NoReplicas` (none is ready), `NoSeries` (never scraped), `Stale` (scraped
-        too long ago) or `PartialScrape` (most are silent).
+        too long ago), `PartialScrape` (most are silent) or `Asleep` (in sleep mode).
     """
     if not pods.ready:
         return Missing(reason="NoReplicas")
@@ -166,6 +166,8 @@ def tier_reading(
 def _silence(pods: TierPods, known: list[PodSample], speaking: list[PodSample]) -> Missing:
     ages = [sample.age_s for sample in known if sample.age_s is not None]
     ready = len(pods.ready)
+    if known and all(sample.asleep for sample in known):
+        return Missing(reason="Asleep", detail=f"the engines of {ready} ready replicas are in sleep mode")
     if speaking:
         return Missing(reason="PartialScrape", detail=f"only {len(speaking)} of {ready} ready replicas report")
     if ages:

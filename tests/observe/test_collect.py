@@ -1,0 +1,146 @@
+"""All metrics of a tick, or one reason, within five seconds, whatever the server does."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from tests.observe.fake_prometheus import FAILURES, FakePrometheus, Handler, always, failure, one, serving, vector
+from tidegate.domain.key import Key
+from tidegate.domain.observation import Missing
+from tidegate.observe.collect import Collector
+from tidegate.observe.prometheus import Access, Prometheus
+from tidegate.observe.queries import Dialect
+
+NOW = 1_000_000.0
+CHAT, CODE = Key("prod", "chat"), Key("prod", "code")
+
+
+@asynccontextmanager
+async def collecting(handler: Handler, *, timeout_s: float = 4.0) -> AsyncIterator[tuple[Collector, FakePrometheus]]:
+    async with serving(handler) as server:
+        client = Prometheus(Access(url=server.url), timeout_s=timeout_s)
+        yield Collector(client, Dialect(), clock=time.monotonic), server
+        client.close()
+
+
+async def healthy(_: web.Request, form: dict[str, str]) -> web.StreamResponse:
+    if "num_requests_running" in form["query"] and "rate(" not in form["query"]:
+        labels = {"namespace": "prod", "pod": "a"}
+        return vector(one(3, signal="running", **labels), one(NOW - 7, signal="seen", **labels))
+    return vector()
+
+
+async def test_all_queries_of_a_tick_see_one_instant() -> None:
+    async with collecting(healthy) as (collector, server):
+        harvest = await collector.collect(NOW, {})
+    assert not isinstance(harvest.samples, Missing)
+    assert harvest.samples["prod", "a"].age_s == 7.0
+    assert {form["time"] for form in server.asked} == {"1000000.000"}
+    assert len(server.asked) <= 12
+
+
+@pytest.mark.parametrize(("handler", "reason"), FAILURES.values(), ids=FAILURES.keys())
+async def test_each_failure_is_missing_with_a_reason(handler: Handler, reason: str) -> None:
+    async with collecting(handler, timeout_s=0.4) as (collector, _):
+        harvest = await collector.collect(NOW, {CHAT: "queue"})
+    assert isinstance(harvest.samples, Missing)
+    assert harvest.samples.reason == reason
+    assert harvest.activations == {CHAT: harvest.samples}
+    assert harvest.took_s < 5.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["no answer at all", "an answer that drips"])
+async def test_the_real_limits_end_a_tick_within_five_seconds(name: str) -> None:
+    async with collecting(FAILURES[name][0]) as (collector, _):
+        began_s = time.monotonic()
+        harvest = await collector.collect(NOW, {})
+    assert time.monotonic() - began_s < 5.0
+    assert isinstance(harvest.samples, Missing)
+
+
+async def test_gpu_numbers_are_left_out_where_only_they_fail() -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        broken = "DCGM" in form["query"]
+        return await (failure(500, "no")(request, form) if broken else healthy(request, form))
+
+    async with collecting(handler) as (collector, _):
+        harvest = await collector.collect(NOW, {})
+    assert not isinstance(harvest.samples, Missing)
+    assert harvest.failures == {"gpu": "ServerError"}
+
+
+async def test_one_failed_histogram_is_not_taken_for_an_empty_one() -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        broken = form["query"].startswith("sum by (namespace,pod,le) (increase(vllm:time_to")
+        return await (failure(500, "no")(request, form) if broken else healthy(request, form))
+
+    async with collecting(handler) as (collector, _):
+        assert isinstance((await collector.collect(NOW, {})).samples, Missing)
+
+
+async def test_a_server_that_is_down_is_only_knocked_at_until_it_answers() -> None:
+    down = True
+
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        return await (failure(503, "down")(request, form) if down else healthy(request, form))
+
+    async with collecting(handler) as (collector, server):
+        for _ in range(3):
+            await collector.collect(NOW, {})
+        before = len(server.asked)
+        assert isinstance((await collector.collect(NOW, {})).samples, Missing)
+        assert len(server.asked) - before == 1
+        down = False
+        assert not isinstance((await collector.collect(NOW, {})).samples, Missing)
+
+
+async def test_who_waits_at_zero_replicas_is_told_apart() -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        if "tidegate_owner" in form["query"]:
+            return vector(one(3, tidegate_owner="prod/chat"))
+        return await healthy(request, form)
+
+    async with collecting(handler) as (collector, _):
+        harvest = await collector.collect(NOW, {CHAT: "a", CODE: "b", Key("x", "evil"): "1) or (1"})
+    assert harvest.activations[CHAT] == 3.0
+    assert harvest.activations[CODE] == 0.0
+    wrong = harvest.activations[Key("x", "evil")]
+    assert isinstance(wrong, Missing)
+    assert wrong.reason == "BadQuery"
+
+
+async def test_a_wrong_activation_query_does_not_hide_the_others() -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        if "sum((typo(" in form["query"]:
+            return await FAILURES["400 for bad PromQL"][0](request, form)
+        if "tidegate_owner" in form["query"]:
+            return vector(one(2, tidegate_owner="prod/chat"))
+        return await healthy(request, form)
+
+    async with collecting(handler) as (collector, _):
+        harvest = await collector.collect(NOW, {CHAT: "good", CODE: "typo()"})
+    assert harvest.activations[CHAT] == 2.0
+    assert isinstance(harvest.activations[CODE], Missing)
+    assert not isinstance(harvest.samples, Missing), "the fleet's own metrics are not touched"
+
+
+async def test_an_activation_query_that_gives_nan_is_not_zero() -> None:
+    async with collecting(always(lambda: vector(one("NaN", tidegate_owner="prod/chat")))) as (collector, _):
+        found = (await collector.activations(NOW, {CHAT: "0/0"}))[CHAT]
+    assert isinstance(found, Missing)
+
+
+async def test_a_cancelled_tick_leaves_no_task_behind() -> None:
+    async with collecting(FAILURES["no answer at all"][0], timeout_s=0.3) as (collector, _):
+        before = asyncio.all_tasks()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await collector.collect(NOW, {})
+        await asyncio.sleep(0)
+        assert {t for t in asyncio.all_tasks() - before if "_one" in repr(t.get_coro())} == set()
+        await asyncio.sleep(0.5)

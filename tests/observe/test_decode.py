@@ -1,0 +1,196 @@
+"""Vectors to readings: what is silent is missing, and never zero."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.domain.observation import Missing, TierReading
+from tidegate.observe.decode import PodSample, TierPods, pod_samples, tier_reading
+from tidegate.observe.queries import Dialect
+
+NOW = 1_000_000.0
+WINDOW = 60.0
+
+
+def series(value: object, **labels: str) -> dict[str, Any]:
+    return {"metric": {"namespace": "prod", "pod": "a", **labels}, "value": [NOW, str(value)]}
+
+
+def sample(
+    *, age_s: float | None = 5.0, buckets: dict[str, dict[float, float]] | None = None, **values: float
+) -> PodSample:
+    return PodSample(values={"running": 0.0, **values}, age_s=age_s, buckets=buckets or {})
+
+
+def read(pods: dict[str, PodSample], *, ready: str = "a", leaving: str = "") -> TierReading | Missing:
+    return tier_reading(
+        TierPods(ready=tuple(("prod", p) for p in ready), leaving=tuple(("prod", p) for p in leaving)),
+        {("prod", name): pod for name, pod in pods.items()},
+        window_s=WINDOW,
+    )
+
+
+def reading(pods: dict[str, PodSample], *, ready: str = "a", leaving: str = "") -> TierReading:
+    found = read(pods, ready=ready, leaving=leaving)
+    assert isinstance(found, TierReading), found
+    return found
+
+
+@pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf", "nonsense"])
+def test_what_is_no_number_is_left_out(text: str) -> None:
+    found = pod_samples({"now": [series(text, signal="waiting"), series(3, signal="running")]}, Dialect(), time_s=NOW)
+    assert found["prod", "a"].values == {"running": 3.0}
+
+
+@pytest.mark.parametrize("broken", [{}, {"metric": {}}, {"metric": [], "value": 1}, {"metric": {}, "value": [1]}])
+def test_a_series_of_another_shape_is_left_out(broken: dict[str, object]) -> None:
+    assert pod_samples({"now": [broken]}, Dialect(), time_s=NOW) == {}
+
+
+def test_age_is_that_of_the_scrape_not_of_the_query() -> None:
+    found = pod_samples({"now": [series(NOW - 42, signal="seen")]}, Dialect(), time_s=NOW)
+    assert found["prod", "a"].age_s == 42.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "value", "tokens"),
+    [
+        pytest.param({"kv_cache_size_tokens": "448000"}, 1, 448_000.0, id="the size as 0.32 states it"),
+        pytest.param({"num_gpu_blocks": "100", "block_size": "16"}, 1, 1600.0, id="blocks times their size before"),
+        pytest.param({"num_gpu_blocks": "100", "block_size": "16"}, 2, 3200.0, id="two engines of one pod"),
+        pytest.param(
+            {"kv_cache_size_tokens": "None", "num_gpu_blocks": "4", "block_size": "16"},
+            1,
+            64.0,
+            id="a label without number",
+        ),
+        pytest.param({"num_gpu_blocks": "None", "block_size": "16"}, 1, None, id="not known"),
+        pytest.param({}, 5000, 5000.0, id="SGLang's value is the number itself"),
+    ],
+)
+def test_kv_capacity(labels: dict[str, str], value: float, tokens: float | None) -> None:
+    found = pod_samples({"kv": [series(value, **labels)]}, Dialect(), time_s=NOW)
+    assert found["prod", "a"].kv_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param({"namespace": "prod", "pod": "a"}, id="the exporter's labels are honoured"),
+        pytest.param(
+            {"namespace": "gpu", "pod": "dcgm-7", "exported_namespace": "prod", "exported_pod": "a"},
+            id="the scrape's own labels push them aside",
+        ),
+    ],
+)
+def test_gpu_series_find_their_pod(labels: dict[str, str]) -> None:
+    vector = [series(83, signal="gpu_busy", **labels), series(400, signal="gpu_power_w", **labels)]
+    found = pod_samples({"gpu": vector}, Dialect(), time_s=NOW)
+    assert found["prod", "a"].values == pytest.approx({"gpu_busy": 0.83, "gpu_power_w": 400.0})
+
+
+@pytest.mark.parametrize(
+    ("pods", "ready", "reason"),
+    [
+        pytest.param({}, "", "NoReplicas", id="no replica is ready"),
+        pytest.param({}, "ab", "NoSeries", id="nobody scrapes them"),
+        pytest.param({"a": sample(age_s=61.0)}, "a", "Stale", id="the last scrape was a minute ago"),
+        pytest.param({"a": PodSample(values={}, age_s=None)}, "a", "NoSeries", id="counters but no gauge"),
+        pytest.param({"a": sample()}, "abc", "PartialScrape", id="most are silent"),
+        pytest.param({"a": sample(asleep=1.0)}, "a", "Asleep", id="a sleeping engine says nothing of now"),
+    ],
+)
+def test_silence_has_a_reason(pods: dict[str, PodSample], ready: str, reason: str) -> None:
+    found = read(pods, ready=ready)
+    assert isinstance(found, Missing)
+    assert found.reason == reason
+
+
+def test_one_silent_replica_of_three_is_taken_to_be_like_the_others() -> None:
+    pods = {"a": sample(started=2.0, running=10.0), "b": sample(started=4.0, running=20.0)}
+    found = reading(pods, ready="abc")
+    assert found.arrival_rps == pytest.approx(9.0)
+    assert found.running == pytest.approx(45.0)
+    assert found.replicas_reporting == 2
+
+
+def test_a_counter_that_was_never_there_is_unknown() -> None:
+    found = reading({"a": sample()})
+    assert found.arrival_rps is None
+    assert found.rejection_rps is None
+    assert found.prefix_cache_hit_rate is None
+    assert found.ttft is None
+    assert found.gpu_utilization is None
+
+
+def test_arrivals_are_first_tokens_and_growth_of_the_queue() -> None:
+    assert reading({"a": sample(started=2.0, waiting_growth=60.0)}).arrival_rps == pytest.approx(3.0)
+    assert reading({"a": sample(started=2.0, waiting_growth=-60.0)}).arrival_rps == pytest.approx(1.0)
+    assert reading({"a": sample(started=2.0, waiting_growth=-600.0)}).arrival_rps == 0.0
+
+
+def test_what_began_and_neither_ended_nor_runs_was_aborted() -> None:
+    found = reading({"a": sample(started=5.0, finished=3.0, running_growth=60.0)})
+    assert found.abort_rps == pytest.approx(1.0)
+    assert reading({"a": sample(started=3.0, finished=3.0, running_growth=30.0)}).abort_rps == 0.0
+    assert reading({"a": sample(started=3.0, finished=3.0, aborted=0.5)}).abort_rps == 0.5
+
+
+def test_arrivals_at_replicas_on_their_way_out_count_and_their_gauges_do_not() -> None:
+    pods = {"a": sample(started=2.0, running=4.0), "b": sample(started=1.0, running=9.0)}
+    found = reading(pods, ready="a", leaving="b")
+    assert found.arrival_rps == pytest.approx(3.0)
+    assert found.running == 4.0
+
+
+def test_means_are_over_requests_not_over_replicas() -> None:
+    pods = {
+        "a": sample(prompt_length_sum=900.0, prompt_length_count=9.0),
+        "b": sample(prompt_length_sum=1000.0, prompt_length_count=1.0),
+    }
+    assert reading(pods, ready="ab").prompt_tokens_mean == pytest.approx(190.0)
+
+
+def test_a_server_without_length_histograms_gives_means_from_its_token_counters() -> None:
+    found = reading({"a": sample(started=2.0, finished=2.0, prompt_tokens=600.0, output_tokens=100.0)})
+    assert (found.prompt_tokens_mean, found.output_tokens_mean) == (300.0, 50.0)
+
+
+def test_histograms_join_on_the_edges_that_all_replicas_have() -> None:
+    pods = {
+        "a": sample(buckets={"ttft": {0.1: 1.0, 0.5: 4.0, 1.0: 5.0, math.inf: 6.0}}),
+        "b": sample(buckets={"ttft": {0.5: 2.0, 2.0: 3.0, math.inf: 3.0}}),
+    }
+    found = reading(pods, ready="ab").ttft
+    assert found is not None
+    assert (found.bounds_s, found.counts) == ((0.5, math.inf), (6.0, 9.0))
+
+
+def test_histograms_without_a_common_edge_are_not_guessed() -> None:
+    pods = {
+        "a": sample(buckets={"ttft": {0.1: 1.0, math.inf: 1.0}}),
+        "b": sample(buckets={"ttft": {0.2: 1.0, math.inf: 1.0}}),
+    }
+    assert reading(pods, ready="ab").ttft is None
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({"started": st.floats(0, 1e4), "age": st.one_of(st.none(), st.floats(0, 200))}),
+        max_size=8,
+    )
+)
+def test_silence_never_makes_demand_look_smaller_than_the_replicas_that_speak(pods: list[dict[str, Any]]) -> None:
+    names = "abcdefgh"[: len(pods)]
+    found = read(
+        {n: sample(age_s=p["age"], started=p["started"]) for n, p in zip(names, pods, strict=True)}, ready=names
+    )
+    speaking = [p["started"] for p in pods if p["age"] is not None and p["age"] <= 60.0]
+    if isinstance(found, Missing):
+        assert 2 * len(speaking) < len(pods) or not pods
+    else:
+        assert found.arrival_rps is not None
+        assert found.arrival_rps >= sum(speaking) * (1 - 1e-9)

@@ -1,0 +1,120 @@
+"""The PromQL of a tick: few queries, nothing escapes its quotes, every version's names are asked for."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.data import data_path
+from tidegate.domain.key import Key
+from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO, NOW
+from tidegate.observe.queries import Dialect, activation_query, is_closed, quoted, selector, tick_queries
+
+CHAT, CODE = Key("prod", "chat"), Key("prod", "code")
+
+
+def unquoted(text: str) -> str:
+    """What PromQL reads in a double-quoted literal; fails where the literal ends early."""
+    assert text[0] == text[-1] == '"'
+    body, out, i = text[1:-1], [], 0
+    while i < len(body):
+        assert body[i] != '"', "the literal ends early"
+        assert body[i] not in "\n\r", "a bare line end"
+        if body[i] == "\\":
+            out.append({"n": "\n", "r": "\r"}.get(body[i + 1], body[i + 1]))
+            i += 1
+        else:
+            out.append(body[i])
+        i += 1
+    return "".join(out)
+
+
+@given(st.text())
+def test_a_quoted_value_means_exactly_itself(value: str) -> None:
+    assert unquoted(quoted(value)) == value
+
+
+def test_a_tick_asks_at_most_twelve_questions_however_many_deployments_there_are() -> None:
+    many = {Key("prod", f"d{i}"): "sum(queue)" for i in range(1000)}
+    assert activation_query(many) is not None
+    assert len(tick_queries(Dialect())) + 1 <= 12
+
+
+def test_every_series_carries_the_matchers_of_a_shared_server() -> None:
+    dialect = Dialect(matchers={"cluster": 'eu"1'})
+    names = (
+        [m for s in (*NOW, *FLOW, *GPU) for m in s.metrics] + [m for h in HISTOGRAMS.values() for m in h] + [KV_INFO]
+    )
+    text = " ".join(tick_queries(dialect).values())
+    for name in names:
+        bare = name.partition("{")[0]
+        for found in re.finditer(re.escape(bare) + r"(?![A-Za-z0-9_])(\{[^}]*\})?", text):
+            assert found.group(1) is not None, bare
+            assert r'cluster="eu\"1"' in found.group(1), bare
+
+
+def test_matchers_join_those_the_signal_has_itself() -> None:
+    assert selector('a{b!="c"}', Dialect(matchers={"d": "e"})) == 'a{b!="c",d="e"}'
+    assert selector("a", Dialect()) == "a"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("vllm:gpu_cache_usage_perc", id="0.6 to 0.10 call the cache a GPU cache"),
+        pytest.param("vllm:kv_cache_usage_perc", id="0.11 on call it KV cache"),
+        pytest.param("vllm:time_per_output_token_seconds_bucket", id="0.6 to 0.10 time output tokens"),
+        pytest.param("vllm:inter_token_latency_seconds_bucket", id="0.11 on time the gaps between them"),
+        pytest.param("vllm:gpu_prefix_cache_hits_total", id="the first V1 engine's prefix cache"),
+        pytest.param("vllm:prefix_cache_hits_total", id="the prefix cache of now"),
+        pytest.param(
+            "vllm:request_time_per_output_token_seconds_bucket", id="the mean per request, where it is counted"
+        ),
+        pytest.param("vllm:admission_rejections_total", id="refused requests, from 0.30 on"),
+        pytest.param("sglang:num_queue_reqs", id="SGLang's queue"),
+        pytest.param("DCGM_FI_DEV_POWER_USAGE", id="power from the GPU exporter"),
+    ],
+)
+def test_the_names_of_each_version_are_asked_for(name: str) -> None:
+    assert name in " ".join(tick_queries(Dialect()).values())
+
+
+def test_a_running_0_32_has_the_newest_name_of_each_signal() -> None:
+    page = data_path("vllm_0.32_metrics.txt").read_text()
+    exported = {line.partition("{")[0] for line in page.splitlines() if not line.startswith("#")}
+    newest = [s.metrics[0] for s in (*NOW, *FLOW)] + [names[0] for names in HISTOGRAMS.values()] + [KV_INFO]
+    assert {name.partition("{")[0] for name in newest} - exported == set()
+
+
+def test_the_labels_of_pods_can_be_named_otherwise() -> None:
+    queries = tick_queries(Dialect(namespace_label="kubernetes_namespace", pod_label="kubernetes_pod_name"))
+    assert all("by (kubernetes_namespace,kubernetes_pod_name" in query for query in queries.values())
+    assert "exported_kubernetes_pod_name" in queries["gpu"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "closed"),
+    [
+        pytest.param('sum(gateway_queue{route="chat"})', True, id="an ordinary expression"),
+        pytest.param('a{b=")"} + c', True, id="brackets inside a string do not count"),
+        pytest.param("1) or vector(9) or (1", False, id="reaching out of one's own brackets"),
+        pytest.param('a{b="c', False, id="a string that does not end"),
+        pytest.param("a # rest", False, id="a comment that would swallow the neighbour"),
+        pytest.param("a{b=`x`}", True, id="a raw string"),
+        pytest.param("(a]", False, id="brackets that do not match"),
+        pytest.param("  ", False, id="nothing"),
+        pytest.param('a{b="\\""} ) or (c', False, id="an escaped quote does not end the string"),
+    ],
+)
+def test_an_activation_query_has_to_stand_alone(expression: str, closed: bool) -> None:
+    assert is_closed(expression) is closed
+
+
+def test_one_query_asks_for_everybody_at_zero_and_names_the_owner() -> None:
+    query = activation_query({CODE: "b", CHAT: "a", Key("x", "evil"): "1) or (1"})
+    assert query == (
+        'label_replace(sum((a)), "tidegate_owner", "prod/chat", "", "")'
+        ' or label_replace(sum((b)), "tidegate_owner", "prod/code", "", "")'
+    )
+    assert activation_query({}) is None
