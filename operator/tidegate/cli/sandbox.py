@@ -1,14 +1,102 @@
 """`tidegate sandbox`: the whole product on this machine."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from tidegate.errors import SourceError
+from tidegate.errors import SourceError, TidegateError
+
+if TYPE_CHECKING:
+    from tidegate.sandbox.demo import Options, Scenario
 
 
 @click.group(name="sandbox", invoke_without_command=True)
+@click.option(
+    "--manifest",
+    type=click.Path(exists=True, path_type=Path),
+    help="Your own manifests (file or folder): AcceleratorClasses and InferenceDeployments.",
+)
+@click.option(
+    "--trace",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Your own traffic: CSV with arrival_s,input_tokens,output_tokens (.gz too).",
+)
+@click.option(
+    "--duration", type=click.FloatRange(min=10), default=300.0, show_default=True, help="Seconds of the replay."
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=1),
+    help="Seconds of traffic per second [a day fills the duration; a trace runs as it was]. Rates stay what they are.",
+)
+@click.option(
+    "--control-plane",
+    type=click.Choice(["auto", "kubernetes", "embedded"]),
+    default="auto",
+    envvar="CONTROL_PLANE",
+    show_default=True,
+    show_envvar=True,
+    help="The real one, our stand-in, or the real one where it can be had without a build.",
+)
+@click.option(
+    "--balance",
+    type=click.Choice(["least", "random"]),
+    default="least",
+    show_default=True,
+    help="Which replica a request goes to: the least busy (a gateway) or any (a Service).",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of everything that is drawn.")
+@click.option("--keep", is_flag=True, help="Leave everything up at the end, until Ctrl-C, and say how to reach it.")
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, /, **values: Any) -> None:
     """The whole product on this machine, with real parts: without a subcommand, the demo."""
+    if context.invoked_subcommand is None:
+        _demo(values)
+
+
+def _demo(values: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from tidegate.sandbox.demo import Options, run
+    from tidegate.sandbox.front import Policy
+
+    options = Options(
+        trace=values["trace"],
+        duration_s=values["duration"],
+        speed=values["speed"],
+        control_plane=values["control_plane"],
+        policy=Policy(values["balance"]),
+        keep=values["keep"],
+        seed=values["seed"],
+    )
+    try:
+        run(_scenario(options, values["manifest"]), console=Console())
+    except TidegateError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _scenario(options: "Options", manifest: Path | None) -> "Scenario":
+    """The manifests, checked as strictly as the API server will, and what they make of the demo."""
+    import yaml
+
+    from tidegate.api import crd, manifests
+    from tidegate.sandbox.demo import MANIFEST
+    from tidegate.sandbox.demo.scenario import scenario
+
+    path = manifest or MANIFEST
+    parsed = manifests.load(path, offline=False)
+    files = sorted(f for f in path.iterdir() if f.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+    documents = [d for file in files for d in yaml.safe_load_all(file.read_text(encoding="utf-8")) if d]
+    return scenario(
+        options,
+        documents=documents,
+        definitions=[yaml.safe_load(text) for text in crd.files().values()],
+        deployments=parsed.deployments,
+        accelerators=parsed.accelerators,
+    )
 
 
 @command.command()

@@ -5,7 +5,8 @@ In:    what a node has.
 Out:   API objects.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tidegate.sandbox.kube import Object
@@ -30,6 +31,8 @@ class Machine:
         product: Value of the label `nvidia.com/gpu.product`, e.g. `NVIDIA-H100-80GB-HBM3`.
         gpus: How many of them.
         gpu_memory_gib: Memory of one.
+        resource: Kubernetes resource that they are.
+        labels: More labels, e.g. what an AcceleratorClass selects its nodes by.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Machine:
     product: str
     gpus: int
     gpu_memory_gib: int = 80
+    resource: str = GPU_RESOURCE
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def node_object(machine: Machine) -> Object:
@@ -55,6 +60,7 @@ def node_object(machine: Machine) -> Object:
                 "nvidia.com/gpu.memory": str(machine.gpu_memory_gib * 1024),
                 "nvidia.com/gpu.present": "true",
                 "sandbox.tidegate.io/hollow": "true",
+                **machine.labels,
             },
         },
     }
@@ -67,7 +73,7 @@ def node_status(machine: Machine, now: datetime) -> Object:
         "memory": "2Ti",
         "ephemeral-storage": "10Ti",
         "pods": "250",
-        GPU_RESOURCE: str(machine.gpus),
+        machine.resource: str(machine.gpus),
     }
     return {
         "capacity": amounts,

@@ -18,7 +18,6 @@ from tidegate.sandbox.emulator.server import EmulatedServer, ServerSpec
 from tidegate.sandbox.kube import Object
 from tidegate.sandbox.kubelet.addresses import listening
 from tidegate.sandbox.kubelet.hardware import Hardware, drawn, hardware_of
-from tidegate.sandbox.kubelet.machines import GPU_RESOURCE
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +75,10 @@ def environment(container: Object) -> dict[str, str]:
 
 
 def gpus_of(container: Object) -> int:
-    """Accelerators a container asks for."""
+    """Accelerators a container asks for: every extended resource counts (`nvidia.com/gpu`, `amd.com/gpu`)."""
     resources = container.get("resources") or {}
     limits = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
-    return int(limits.get(GPU_RESOURCE, 0))
+    return sum(int(count) for name, count in limits.items() if "/" in name)
 
 
 class WaitingProcess:

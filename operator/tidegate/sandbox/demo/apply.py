@@ -1,0 +1,65 @@
+"""
+`kubectl apply --server-side` in a few lines: an object of any kind, by what the API server says of its kinds.
+
+In:    a manifest.
+Out:   the object, applied.
+"""
+
+import asyncio
+from typing import Any
+
+from tidegate.errors import SourceError
+from tidegate.sandbox.kube import Kind, Kube, KubeError, Object
+
+# A CRD is served some moments after it is made.
+PATIENCE_S = 20.0
+RETRY_S = 0.1
+
+
+async def apply(kube: Kube, document: Object) -> Object:
+    """
+    Apply one object.
+
+    A namespace that is not there is made first. A kind that is not served yet is waited for.
+
+    Raises:
+        SourceError: The API server refuses it, or does not know its kind.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline_s = clock() + PATIENCE_S
+    while True:
+        try:
+            resource = await _resource(kube, document)
+            break
+        except SourceError:
+            if clock() > deadline_s:
+                raise
+            await asyncio.sleep(RETRY_S)
+    metadata = document["metadata"]
+    namespace = metadata.get("namespace", "default") if resource["namespaced"] else None
+    if namespace is not None:
+        await _ensure_namespace(kube, namespace)
+    path = f"{_root(document['apiVersion'])}{f'/namespaces/{namespace}' if namespace else ''}/{resource['name']}"
+    return await kube.patch(f"{path}/{metadata['name']}", document, Kind.APPLY)
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+async def _resource(kube: Kube, document: Object) -> dict[str, Any]:
+    listing = await kube.get(_root(document["apiVersion"]))
+    for resource in listing["resources"]:
+        if resource["kind"] == document["kind"] and "/" not in resource["name"]:
+            return dict(resource)
+    raise SourceError(source="kubernetes", reason="NotFound", detail=f"no kind {document['kind']} is served")
+
+
+async def _ensure_namespace(kube: Kube, name: str) -> None:
+    try:
+        await kube.get(f"/api/v1/namespaces/{name}")
+    except KubeError as refused:
+        if refused.status != 404:
+            raise
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        await kube.create("/api/v1/namespaces", body)

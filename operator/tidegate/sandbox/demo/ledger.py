@@ -1,0 +1,71 @@
+"""
+What the fleet costs: every accelerator from the moment a pod is bound to it until the pod is gone.
+
+In:    pods as they change, prices by tier, time.
+Out:   dollars and accelerator hours so far, dollars per hour now, the dearest fleet so far.
+Rules: starting and terminating replicas cost what ready ones cost; a pod that waits for room costs nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tidegate.units import SECONDS_PER_HOUR
+
+
+@dataclass(slots=True)
+class Ledger:
+    """
+    Books of one deployment.
+
+    Args:
+        price: Dollars per hour of one replica of a tier.
+        gpus: Accelerators of one replica of a tier.
+    """
+
+    price: Callable[[str], float]
+    gpus: Callable[[str], int]
+    usd: float = 0.0
+    gpu_hours: float = 0.0
+    peak: Counter[str] = field(default_factory=Counter)
+    _bound: dict[str, str] = field(default_factory=dict)  # pod uid -> tier
+    _since_s: float | None = None
+
+    def open(self, now_s: float) -> None:
+        """Begin to count at that time, on what runs already."""
+        self._since_s = now_s
+        self.peak = self.replicas
+
+    def bound(self, uid: str, tier: str, now_s: float) -> None:
+        """A pod has its accelerators."""
+        self.pass_time(now_s)
+        self._bound[uid] = tier
+        if self.usd_per_hour > self._cost(self.peak):
+            self.peak = self.replicas
+
+    def gone(self, uid: str, now_s: float) -> None:
+        """A pod has given them back."""
+        self.pass_time(now_s)
+        self._bound.pop(uid, None)
+
+    def pass_time(self, now_s: float) -> None:
+        """Count up to that time."""
+        if self._since_s is None:
+            return
+        hours = (now_s - self._since_s) / SECONDS_PER_HOUR
+        self.usd += hours * self.usd_per_hour
+        self.gpu_hours += hours * sum(self.gpus(tier) for tier in self._bound.values())
+        self._since_s = now_s
+
+    @property
+    def replicas(self) -> Counter[str]:
+        """Replicas that hold accelerators now, by tier."""
+        return Counter(self._bound.values())
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Dollars per hour now."""
+        return self._cost(self.replicas)
+
+    def _cost(self, replicas: Counter[str]) -> float:
+        return sum(count * self.price(tier) for tier, count in replicas.items())

@@ -1,0 +1,42 @@
+"""
+The operator's service account and what it may do: the chart's rules, without Helm.
+
+In:    a namespace and a name.
+Out:   manifests.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from tidegate.sandbox.kube import Object
+
+RBAC = "rbac.authorization.k8s.io"
+RULES = Path(__file__).with_name("rules.yaml")
+
+
+def rights(namespace: str, name: str) -> list[Object]:
+    """Namespace, account, and the two roles of an operator that serves all namespaces."""
+    rules = yaml.safe_load(RULES.read_text())
+    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}},
+        _object("ClusterRole", {"name": name}, rules=rules["cluster"] + rules["namespaced"]),
+        _object("ClusterRoleBinding", {"name": name}, roleRef=_reference("ClusterRole", name), subjects=subjects),
+        _object("Role", {"name": name, "namespace": namespace}, rules=rules["own"]),
+        _object(
+            "RoleBinding",
+            {"name": name, "namespace": namespace},
+            roleRef=_reference("Role", name),
+            subjects=subjects,
+        ),
+    ]
+
+
+def _object(kind: str, metadata: Object, **fields: object) -> Object:
+    return {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, **fields}
+
+
+def _reference(kind: str, name: str) -> Object:
+    return {"apiGroup": RBAC, "kind": kind, "name": name}

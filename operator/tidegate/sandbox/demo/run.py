@@ -1,0 +1,153 @@
+"""
+The demo from beginning to end.
+
+In:    a scenario.
+Out:   what a person sees; 0, or why it went wrong.
+"""
+
+import asyncio
+import signal
+from contextlib import suppress
+
+from rich.console import Console
+from rich.live import Live
+
+from tidegate.errors import SourceError
+from tidegate.sandbox.binaries import CONTROL_PLANE, Effort, Found, provide
+from tidegate.sandbox.control_plane import RealControlPlane
+from tidegate.sandbox.demo.ledger import Ledger
+from tidegate.sandbox.demo.scenario import Scenario
+from tidegate.sandbox.demo.scene import Observer, Scene
+from tidegate.sandbox.demo.stage import ControlPlane, Say, Stage
+from tidegate.sandbox.demo.verdict import remarks, table
+from tidegate.sandbox.demo.view import line, picture
+from tidegate.sandbox.embedded import EmbeddedControlPlane
+
+FRAME_S = 0.5
+LINE_S = 5.0
+# The traffic begins when somebody can answer it, and at the latest after this long.
+FIRST_REPLICA_S = 90.0
+# How long the last answers may take after the last arrival.
+TAIL_S = 60.0
+
+
+def run(scenario: Scenario, *, console: Console) -> None:
+    """
+    Show it.
+
+    Raises:
+        SourceError: A program cannot be had, or a part died; the text says which and why.
+        KeyboardInterrupt: The user had enough. Everything is stopped all the same.
+    """
+    asyncio.run(_show(scenario, console))
+
+
+async def _show(scenario: Scenario, console: Console) -> None:
+    def say(text: str) -> None:
+        console.print(f"[dim]{text}[/dim]", highlight=False)
+
+    stage = Stage(scenario, plane=_plane(scenario, say), prometheus_program=_prometheus(say), say=say)
+    task = asyncio.current_task()
+    assert task is not None, "asyncio.run made one"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with stage:
+        scene = Scene(scenario, Ledger(scenario.price_usd_per_hour, scenario.gpus))
+        observer = Observer(stage, scene)
+        watching = asyncio.create_task(observer.run())
+        try:
+            await _play(stage, scene, observer, console)
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError, ExceptionGroup):
+                await watching
+        console.print(table(scene))
+        for remark in remarks(scene):
+            console.print(remark, highlight=False)
+        if scenario.options.keep:
+            await _keep(stage, console)
+
+
+async def _play(stage: Stage, scene: Scene, observer: Observer, console: Console) -> None:
+    """Wait for a first replica, then the replay with its live view."""
+    clock = asyncio.get_running_loop().time
+    await _first_replica(stage, scene, console)
+    outcomes = stage.start_traffic()
+    scene.started_s = clock()
+    scene.ledger.open(scene.started_s)
+    total, end_s = len(scene.scenario.arrivals), scene.started_s + scene.scenario.duration_s
+    with _Screen(console, scene) as screen:
+        while clock() < end_s or (len(scene.outcomes) < total and clock() < end_s + TAIL_S):
+            await asyncio.sleep(FRAME_S)
+            stage.check()
+            observer.read_outcomes(outcomes)
+            if clock() < end_s:
+                scene.ledger.pass_time(clock())
+            screen.draw(clock())
+
+
+async def _first_replica(stage: Stage, scene: Scene, console: Console) -> None:
+    clock = asyncio.get_running_loop().time
+    deadline_s = clock() + FIRST_REPLICA_S
+    with console.status("the first replica starts"):
+        while not any(states["ready"] for states in scene.replicas().values()):
+            stage.check()
+            if clock() > deadline_s:
+                console.print("no replica got ready; the traffic begins all the same")
+                return
+            await asyncio.sleep(FRAME_S)
+
+
+class _Screen:
+    """A live view on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, console: Console, scene: Scene) -> None:
+        self._console, self._scene = console, scene
+        self._live = Live(console=console, auto_refresh=False, screen=False) if console.is_terminal else None
+        self._next_s = 0.0
+
+    def __enter__(self) -> "_Screen":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def draw(self, now_s: float) -> None:
+        """Show the scene."""
+        if self._live is not None:
+            self._live.update(picture(self._scene, now_s), refresh=True)
+        elif now_s >= self._next_s:
+            self._next_s = now_s + LINE_S
+            self._console.print(line(self._scene, now_s), highlight=False, soft_wrap=True)
+
+
+async def _keep(stage: Stage, console: Console) -> None:
+    """Leave everything up until Ctrl-C."""
+    console.print(f"\nexport KUBECONFIG={stage.kubeconfig}", highlight=False, soft_wrap=True)
+    console.print(f"clients: {stage.url}/v1   Prometheus: {stage.prometheus_url}   logs: {stage.processes.logs}")
+    console.print("Everything stays up until Ctrl-C.")
+    while True:
+        await asyncio.sleep(1.0)
+        stage.check()
+
+
+def _plane(scenario: Scenario, say: Say) -> ControlPlane:
+    """The real control plane where it can be had without a build, else the embedded one at once."""
+    wanted = scenario.options.control_plane
+    if wanted == "embedded":
+        return EmbeddedControlPlane()
+    try:
+        effort = Effort.BUILD if wanted == "kubernetes" else Effort.DOWNLOAD
+        return RealControlPlane(provide(CONTROL_PLANE, effort=effort, say=say))
+    except SourceError as missing:
+        if wanted == "kubernetes":
+            raise
+        say(f"no Kubernetes binaries at hand ({missing.detail}): the embedded control plane stands in")
+        say("`make binaries` (or `tidegate sandbox binaries`) builds the real one, once, in minutes")
+        return EmbeddedControlPlane()
+
+
+def _prometheus(say: Say) -> Found:
+    return provide(["prometheus"], effort=Effort.DOWNLOAD, say=say)["prometheus"]

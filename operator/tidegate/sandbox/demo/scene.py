@@ -1,0 +1,183 @@
+"""
+What is to be seen right now, gathered from everything that runs.
+
+In:    pods and the custom resource as the API server has them, outcomes from the replayer, Prometheus, the nodes' lag.
+Out:   a `Scene`, changed in place.
+"""
+
+import asyncio
+import json
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tidegate.errors import SourceError
+from tidegate.sandbox.demo.ledger import Ledger
+from tidegate.sandbox.demo.scenario import Scenario
+from tidegate.sandbox.demo.stage import Stage
+from tidegate.sandbox.kube import Change, Object
+from tidegate.sandbox.traffic.outcomes import Outcome, Summary, summary
+
+GROUP = "/apis/tidegate.io/v1alpha1"
+DEPLOYMENT_LABEL, TIER_LABEL = "tidegate.io/inference-deployment", "tidegate.io/tier"
+POLL_S = 1.0
+# How far back "now" reaches.
+RECENT_S = 20.0
+
+
+@dataclass(slots=True)
+class Scene:
+    """
+    Everything that is shown.
+
+    Args:
+        scenario: What is shown.
+        ledger: What it costs.
+    """
+
+    scenario: Scenario
+    ledger: Ledger
+    started_s: float | None = None  # of the replay, loop time
+    outcomes: list[Outcome] = field(default_factory=list)
+    pods: dict[str, Object] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)
+    decisions: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=6))
+    gpu_utilization: float | None = None
+    lag: dict[str, float] = field(default_factory=dict)
+    queued: int = 0
+
+    def elapsed_s(self, now_s: float) -> float:
+        """Seconds of the replay; 0 before it starts."""
+        return max(0.0, now_s - self.started_s) if self.started_s is not None else 0.0
+
+    def replicas(self) -> dict[str, Counter[str]]:
+        """Pods by tier and state: `ready`, `starting`, `pending`, `leaving`."""
+        found: dict[str, Counter[str]] = {tier.name: Counter() for tier in self.scenario.deployment.tiers}
+        for pod in self.pods.values():
+            found.setdefault(tier_of(pod), Counter())[state_of(pod)] += 1
+        return found
+
+    def offered_rps(self, elapsed_s: float) -> float:
+        """Arrivals per second over the last seconds."""
+        window_s = min(RECENT_S / 2, elapsed_s)
+        if window_s <= 0:
+            return 0.0
+        return sum(1 for a in self.scenario.arrivals if elapsed_s - window_s < a.time_s <= elapsed_s) / window_s
+
+    def in_flight(self, elapsed_s: float) -> int:
+        """Requests that were due and are not over."""
+        return sum(1 for a in self.scenario.arrivals if a.time_s <= elapsed_s) - len(self.outcomes)
+
+    def recent(self, elapsed_s: float) -> Summary:
+        """What clients saw in the last seconds."""
+        ended = [o for o in self.outcomes if o.ended_s > elapsed_s - RECENT_S]
+        return summary(ended, self.scenario.deployment.slo)
+
+    def whole(self) -> Summary:
+        """What clients saw so far."""
+        return summary(self.outcomes, self.scenario.deployment.slo)
+
+
+def tier_of(pod: Object) -> str:
+    """The tier a pod belongs to."""
+    return str(pod["metadata"].get("labels", {}).get(TIER_LABEL, "?"))
+
+
+def state_of(pod: Object) -> str:
+    """A pod's state in one word."""
+    if "deletionTimestamp" in pod["metadata"]:
+        return "leaving"
+    if not pod["spec"].get("nodeName"):
+        return "pending"
+    conditions = pod.get("status", {}).get("conditions", [])
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return "ready" if ready else "starting"
+
+
+class Observer:
+    """Keeps a scene up to date while it runs."""
+
+    def __init__(self, stage: Stage, scene: Scene) -> None:
+        self._stage, self._scene = stage, scene
+        self._read = 0
+
+    async def run(self) -> None:
+        """Follow everything, until cancelled."""
+        async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_pods())
+            tasks.create_task(self._follow_status())
+            tasks.create_task(self._poll(session))
+
+    def read_outcomes(self, path: Path) -> None:
+        """Take in what the replayer wrote since the last call."""
+        if not path.exists():
+            return
+        with path.open() as file:
+            file.seek(self._read)
+            while (line := file.readline()).endswith("\n"):
+                self._read = file.tell()
+                value = json.loads(line)
+                if isinstance(value, dict):
+                    self._scene.outcomes.append(Outcome(**value))
+
+    async def _follow_pods(self) -> None:
+        key = self._scene.scenario.deployment.key
+        path = f"/api/v1/namespaces/{key.namespace}/pods"
+        async for change in self._stage.kube.follow(path, labelSelector=f"{DEPLOYMENT_LABEL}={key.name}"):
+            self._take(change)
+
+    def _take(self, change: Change) -> None:
+        now_s = asyncio.get_running_loop().time()
+        uid = change.object["metadata"]["uid"]
+        if change.gone:
+            self._scene.pods.pop(uid, None)
+            self._scene.ledger.gone(uid, now_s)
+            return
+        self._scene.pods[uid] = change.object
+        if change.object["spec"].get("nodeName"):
+            self._scene.ledger.bound(uid, tier_of(change.object), now_s)
+
+    async def _follow_status(self) -> None:
+        key = self._scene.scenario.deployment.key
+        path = f"{GROUP}/namespaces/{key.namespace}/inferencedeployments"
+        async for change in self._stage.kube.follow(path, fieldSelector=f"metadata.name={key.name}"):
+            status = change.object.get("status") or {}
+            decision = status.get("decision") or {}
+            known = (self._scene.status.get("decision") or {}).get("time")
+            self._scene.status = status
+            if decision and decision.get("time") != known:
+                elapsed_s = self._scene.elapsed_s(asyncio.get_running_loop().time())
+                self._scene.decisions.append((elapsed_s, decision["reason"], decision["message"]))
+
+    async def _poll(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            with suppress(aiohttp.ClientError, TimeoutError, SourceError, ValueError):
+                await self._poll_lag(session)
+            with suppress(aiohttp.ClientError, TimeoutError, SourceError, ValueError, KeyError):
+                await self._poll_prometheus(session)
+            await asyncio.sleep(POLL_S)
+
+    async def _poll_lag(self, session: aiohttp.ClientSession) -> None:
+        total: Counter[str] = Counter()
+        worst_s = 0.0
+        for url in self._stage.lag_urls:
+            async with session.get(url) as response:
+                figures = await response.json()
+            worst_s = max(worst_s, figures.pop("lag_worst_s"))
+            total.update(figures)
+        self._scene.lag = {**total, "lag_worst_s": worst_s}
+
+    async def _poll_prometheus(self, session: aiohttp.ClientSession) -> None:
+        self._scene.gpu_utilization = await self._query(session, 'avg(DCGM_FI_DEV_GPU_UTIL{pod!=""}) / 100')
+        queued = await self._query(session, "sum(front_queued_requests)")
+        self._scene.queued = round(queued or 0.0)
+
+    async def _query(self, session: aiohttp.ClientSession, text: str) -> float | None:
+        async with session.get(f"{self._stage.prometheus_url}/api/v1/query", params={"query": text}) as response:
+            answer = await response.json()
+        result = answer["data"]["result"]
+        return float(result[0]["value"][1]) if result else None

@@ -1,0 +1,229 @@
+"""
+Everything that runs during a demo, and that does not run after it.
+
+In:    a scenario, and the programs that were found.
+Out:   a `Stage` with addresses; on exit every process is gone and every file deleted.
+
+The order: control plane, definitions and rights, Prometheus, nodes, front, operator, manifests. Each part is a
+process of its own, so that none waits for another's interpreter, and each dies with this one.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tidegate.errors import SourceError
+from tidegate.sandbox import prometheus
+from tidegate.sandbox.binaries import Found
+from tidegate.sandbox.control_plane import Account, RealControlPlane
+from tidegate.sandbox.control_plane.processes import Processes, working_folder
+from tidegate.sandbox.control_plane.real import free_ports
+from tidegate.sandbox.demo.apply import apply
+from tidegate.sandbox.demo.rights import rights
+from tidegate.sandbox.demo.scenario import Scenario, machines_for
+from tidegate.sandbox.discovery import finds_pods_itself
+from tidegate.sandbox.embedded import EmbeddedControlPlane
+from tidegate.sandbox.kube import Kube, Object
+from tidegate.sandbox.kubelet.addresses import listening, node_address
+from tidegate.sandbox.kubelet.nodes import EXPORTER_PORT
+
+HOST = "127.0.0.1"
+OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "tidegate-system", "tidegate"
+SCRAPE_S = 1.0
+# What an installation would leave at its defaults, shortened as the day is: seconds between plans, window of rates,
+# age at which a sample says nothing any more. They are the smallest values the operator takes.
+OPERATOR_FLAGS = ("--tick=5", "--window=10", "--stale=10", "--history-days=0")
+
+Say = Callable[[str], None]
+ControlPlane = RealControlPlane | EmbeddedControlPlane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where things listen on 127.0.0.1."""
+
+    prometheus: int
+    front: int
+    front_metrics: int
+    operator: int
+
+
+class Stage:
+    """
+    The stage; an async context manager.
+
+    Args:
+        scenario: What is shown.
+        plane: A control plane that is not started yet.
+        prometheus_program: Where Prometheus lies.
+        say: Gets a line per step.
+        operator: Command of the operator before its flags; empty: none is started.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        plane: ControlPlane,
+        prometheus_program: Found,
+        say: Say,
+        operator: Sequence[str] = (sys.executable, "-m", "tidegate", "run"),
+    ) -> None:
+        self.scenario, self._plane, self._program = scenario, plane, prometheus_program
+        self._say, self._operator = say, operator
+        self.ports = Ports(**dict(zip(Ports.__slots__, free_ports(len(Ports.__slots__)), strict=True)))
+        self.machines = machines_for(scenario.accelerators)
+        self._exits = AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        """Where clients send their requests."""
+        return f"http://{HOST}:{self.ports.front}"
+
+    @property
+    def prometheus_url(self) -> str:
+        """Where Prometheus answers."""
+        return f"http://{HOST}:{self.ports.prometheus}"
+
+    @property
+    def lag_urls(self) -> list[str]:
+        """Where each node tells how its servers keep up."""
+        return [f"http://{listening(node_address(m.number))}:{EXPORTER_PORT}/emulator" for m in self.machines]
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._exits.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exits.aclose()
+
+    async def _start(self) -> None:
+        self.folder = working_folder()
+        self._exits.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self._say(f"control plane: {self._plane.kind}")
+        await self._exits.enter_async_context(self._plane)
+        self.processes = Processes(self.folder / "logs")
+        self._exits.callback(self.processes.stop)
+        admin = self._plane.admin
+        self.kubeconfig = admin.write_kubeconfig(self.folder / "admin.kubeconfig")
+        session = await self._exits.enter_async_context(admin.session())
+        self.kube = Kube(session)
+        self._say("definitions and rights")
+        await self.apply(self.scenario.definitions)
+        await self.apply(rights(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT))
+        self._say("Prometheus, nodes, front")
+        self._start_prometheus(admin)
+        self._start_nodes(admin)
+        self._start_front(admin)
+        if self._operator:
+            self._say("operator")
+            await self._start_operator()
+        self._say("manifests")
+        await self.apply(self.scenario.documents)
+
+    async def apply(self, documents: Sequence[Object]) -> None:
+        """Server-side apply; namespaces that are missing are made, kinds that are too new are waited for."""
+        for document in documents:
+            await apply(self.kube, document)
+
+    def start_traffic(self) -> Path:
+        """Start the replayer; the file its outcomes come in."""
+        rows = [(a.time_s, a.prompt_tokens, a.output_tokens) for a in self.scenario.arrivals]
+        arrivals = self._write("arrivals.json", json.dumps(rows))
+        outcomes = self.folder / "outcomes.jsonl"
+        config = {
+            "arrivals": str(arrivals),
+            "url": self.url,
+            "model": self.scenario.deployment.model,
+            "seed": self.scenario.options.seed,
+            "outcomes": str(outcomes),
+        }
+        self._start_module("traffic", config)
+        return outcomes
+
+    def check(self) -> None:
+        """
+        Nothing that should run has died.
+
+        Raises:
+            SourceError: Something has; with the end of its log.
+        """
+        for name, why in self.processes.dead().items():
+            if name != "traffic" or "exit code 0" not in why:
+                raise SourceError(source=name, reason="Died", detail=why)
+
+    def _start_prometheus(self, admin: Account) -> None:
+        token = self._write("token", admin.token)
+        sources = prometheus.Sources(
+            account=admin,
+            token_file=token,
+            front_port=self.ports.front_metrics,
+            own_discovery=finds_pods_itself(self._program.path),
+        )
+        text = prometheus.configuration(sources, interval_s=SCRAPE_S)
+        config = self._write("prometheus.yml", text)
+        data = self.folder / "prometheus"
+        line = prometheus.command(self._program.path, config=config, data=data, port=self.ports.prometheus)
+        self.processes.start("prometheus", line)
+
+    def _start_nodes(self, admin: Account) -> None:
+        config = {
+            **_credentials(admin),
+            "pace": self.scenario.pace,
+            "seed": self.scenario.options.seed,
+            "machines": [asdict(machine) for machine in self.machines],
+        }
+        self._start_module("kubelet", config)
+
+    def _start_front(self, admin: Account) -> None:
+        key = self.scenario.deployment.key
+        config = {
+            **_credentials(admin),
+            "policy": self.scenario.options.policy.value,
+            "metrics_port": self.ports.front_metrics,
+            "services": [{"namespace": key.namespace, "name": key.name, "port": self.ports.front}],
+        }
+        self._start_module("front", config)
+
+    async def _start_operator(self) -> None:
+        account = await self._plane.service_account(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
+        kubeconfig = account.write_kubeconfig(self.folder / "operator.kubeconfig")
+        flags = [
+            *OPERATOR_FLAGS,
+            f"--kubeconfig={kubeconfig}",
+            f"--prometheus-url={self.prometheus_url}",
+            f"--operator-namespace={OPERATOR_NAMESPACE}",
+            f"--listen={HOST}:{self.ports.operator}",
+        ]
+        self.processes.start("operator", [*self._operator, *flags])
+
+    def _start_module(self, name: str, config: Mapping[str, Any]) -> None:
+        path = self._write(f"{name}.json", json.dumps(config))
+        self.processes.start(name, [sys.executable, "-m", f"tidegate.sandbox.{name}", str(path)])
+
+    def _write(self, name: str, text: str) -> Path:
+        """A file that only we may read: some hold tokens."""
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_text(text)
+        return path
+
+
+def _credentials(account: Account) -> dict[str, str | None]:
+    return {
+        "url": account.url,
+        "ca_file": str(account.ca_file) if account.ca_file is not None else None,
+        "token": account.token,
+    }

@@ -1,0 +1,149 @@
+"""
+The table at the end: what clients got, what it cost, and what it would have cost otherwise.
+
+In:    the scene when the replay is over.
+Out:   rows and remarks, then a table.
+
+The rivals are fleets that stand still. They were not run: each is taken to serve every request inside the targets,
+which favours it. `peak fleet` is the dearest fleet of this very run, kept from beginning to end; `TIER alone` is that
+tier sized for the highest load, by the capacity that the operator learned.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from rich.table import Table
+
+from tidegate.sandbox.demo.scene import Scene
+from tidegate.sandbox.traffic.arrivals import peak_rps
+from tidegate.units import MILLION, SECONDS_PER_HOUR
+
+# The highest load is taken over a window as long as a replica takes to come.
+PEAK_WINDOW_S = 10.0
+# A run whose servers were later than this with more of their steps than that says so beside its figures.
+LATE_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """
+    One fleet.
+
+    Args:
+        name: Which.
+        attainment: Share of requests inside both targets; None: not run.
+        usd: Dollars over the replay.
+        gpu_hours: Accelerator hours over the replay.
+        good_tokens: Output tokens of requests inside both targets.
+    """
+
+    name: str
+    attainment: float | None
+    usd: float
+    gpu_hours: float
+    good_tokens: int
+
+    @property
+    def usd_per_million_good_tokens(self) -> float | None:
+        """None where there was no good token."""
+        return self.usd / self.good_tokens * MILLION if self.good_tokens else None
+
+
+def rows(scene: Scene) -> list[Row]:
+    """Tidegate, and the fleets that stand still."""
+    whole, scenario, ledger = scene.whole(), scene.scenario, scene.ledger
+    hours = scenario.duration_s / SECONDS_PER_HOUR
+    found = [
+        Row(
+            name="Tidegate",
+            attainment=whole.attainment,
+            usd=ledger.usd,
+            gpu_hours=ledger.gpu_hours,
+            good_tokens=whole.good_tokens,
+        )
+    ]
+    fleets: dict[str, Mapping[str, int]] = {"peak fleet, all the time": ledger.peak, **_alone(scene)}
+    for name, replicas in fleets.items():
+        found.append(
+            Row(
+                name=f"{name} ({mix(replicas)})",
+                attainment=None,
+                usd=hours * sum(count * scenario.price_usd_per_hour(tier) for tier, count in replicas.items()),
+                gpu_hours=hours * sum(count * scenario.gpus(tier) for tier, count in replicas.items()),
+                good_tokens=whole.tokens,
+            )
+        )
+    return found
+
+
+def mix(replicas: Mapping[str, int]) -> str:
+    """A fleet in words."""
+    return " + ".join(f"{count} x {tier}" for tier, count in sorted(replicas.items()) if count) or "nothing"
+
+
+def _alone(scene: Scene) -> dict[str, Mapping[str, int]]:
+    """The first tier alone, sized for the highest load; nothing where its capacity is not known."""
+    first = scene.scenario.deployment.tiers[0].name
+    for tier in scene.status.get("tiers") or []:
+        capacity_rps = float(tier.get("capacityPerReplica") or 0.0)
+        if tier["name"] == first and capacity_rps > 0:
+            needed = ceil(peak_rps(scene.scenario.arrivals, PEAK_WINDOW_S) / capacity_rps)
+            return {f"{first} alone, all the time": {first: needed}}
+    return {}
+
+
+def table(scene: Scene) -> Table:
+    """The rows as a table; accelerator hours and dollars as if the compressed time had passed in full."""
+    scale = scene.scenario.speed
+    grid = Table(title=f"{_span(scene)} in {scene.scenario.duration_s:.0f} s", title_justify="left")
+    for name in ("fleet", "attainment", "$ per M good tokens", "GPU hours", "$"):
+        grid.add_column(name, justify="left" if name == "fleet" else "right")
+    found = rows(scene)
+    for row in found:
+        per_million = row.usd_per_million_good_tokens
+        grid.add_row(
+            row.name,
+            f"{row.attainment:.1%}" if row.attainment is not None else "taken as 100%",
+            f"{per_million:.2f}" if per_million is not None else "-",
+            f"{row.gpu_hours * scale:.1f}",
+            f"{row.usd * scale:.2f}",
+        )
+    return grid
+
+
+def remarks(scene: Scene) -> list[str]:
+    """What has to be said beside the figures."""
+    whole, slo = scene.whole(), scene.scenario.deployment.slo
+    said = [
+        f"{whole.requests} requests, {whole.failed} failed; promised: {slo.attainment:.0%} within "
+        f"{slo.ttft_s * 1000:.0f} ms to the first token and {slo.itl_s * 1000:.0f} ms per token",
+    ]
+    if whole.ttft_s_p95 is not None and whole.itl_s_p95 is not None:
+        said.append(f"p95 as clients saw it: {whole.ttft_s_p95 * 1000:.0f} ms to the first token, "
+                    f"{whole.itl_s_p95 * 1000:.0f} ms per token")  # fmt: skip
+    claimed = (scene.status.get("goodput") or {}).get("attainment")
+    recent = scene.recent(scene.scenario.duration_s).attainment
+    if claimed is not None and recent is not None:
+        said.append(f"the operator's own attainment at the end: {float(claimed):.1%}; its clients': {recent:.1%}")
+    return [*said, *_lag(scene)]
+
+
+def _lag(scene: Scene) -> list[str]:
+    steps = scene.lag.get("steps", 0.0)
+    if not steps:
+        return ["how far the servers kept up is not known"]
+    late, mean_s = scene.lag["steps_late"] / steps, scene.lag["lag_total_s"] / steps
+    figures = (
+        f"{late:.1%} of {steps:.0f} steps ended late by more than a tenth (mean {1000 * mean_s:.1f} ms, "
+        f"worst {1000 * scene.lag['lag_worst_s']:.0f} ms); requests were sent up to "
+        f"{1000 * scene.whole().late_s_worst:.0f} ms late"
+    )
+    if late > LATE_SHARE:
+        return [f"THIS MACHINE LAGGED, the latencies above are partly its own: {figures}"]
+    return [f"this machine kept up: {figures}"]
+
+
+def _span(scene: Scene) -> str:
+    hours = scene.scenario.duration_s * scene.scenario.speed / SECONDS_PER_HOUR
+    return "a day" if abs(hours - 24) < 0.1 else f"{hours:.1f} hours"

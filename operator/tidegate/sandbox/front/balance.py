@@ -1,0 +1,96 @@
+"""
+The replicas behind a Service, and which one is next.
+
+In:    EndpointSlices as they change, connections as they open and close.
+Out:   an address and port, or a wait until there is one.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tidegate.sandbox.kube import Object
+from tidegate.sandbox.kubelet.addresses import listening
+
+Backend = tuple[str, int]
+
+
+class Policy(StrEnum):
+    """How a replica is picked."""
+
+    LEAST = "least"
+    RANDOM = "random"
+
+
+def backends_in(endpoint_slice: Object) -> frozenset[Backend]:
+    """Addresses of the ready endpoints of a slice, where they listen."""
+    ports = [int(port["port"]) for port in endpoint_slice.get("ports") or [] if port.get("port")]
+    ready = [e for e in endpoint_slice.get("endpoints") or [] if (e.get("conditions") or {}).get("ready", True)]
+    return frozenset((listening(address), ports[0]) for e in ready for address in e["addresses"] if ports)
+
+
+@dataclass(slots=True)
+class Backends:
+    """
+    Ready replicas, and how many connections each has.
+
+    Args:
+        policy: How one is picked.
+        chance: Where randomness comes from; ties are broken by it.
+    """
+
+    policy: Policy = Policy.LEAST
+    chance: random.Random = field(default_factory=random.Random)
+    queued: int = 0
+    taken: int = 0
+    _slices: dict[str, frozenset[Backend]] = field(default_factory=dict)
+    _open: dict[Backend, int] = field(default_factory=dict)
+    _some: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def update(self, name: str, ready: frozenset[Backend]) -> None:
+        """What a slice says now; empty where it is gone."""
+        self._slices[name] = ready
+        if self.ready:
+            self._some.set()
+        else:
+            self._some.clear()
+
+    @property
+    def ready(self) -> list[Backend]:
+        """Replicas that may get a connection, in a fixed order."""
+        return sorted(frozenset().union(*self._slices.values()))
+
+    def pick(self) -> Backend | None:
+        """The next one; None where there is none."""
+        ready = self.ready
+        if not ready:
+            return None
+        if self.policy is Policy.RANDOM:
+            return self.chance.choice(ready)
+        fewest = min(self._open.get(backend, 0) for backend in ready)
+        return self.chance.choice([b for b in ready if self._open.get(b, 0) == fewest])
+
+    async def next(self, patience_s: float) -> Backend | None:
+        """The next one, waited for where there is none; None when nobody came in time."""
+        self.queued += 1
+        self.taken += 1
+        try:
+            async with asyncio.timeout(patience_s):
+                while (backend := self.pick()) is None:
+                    await self._some.wait()
+                return backend
+        except TimeoutError:
+            return None
+        finally:
+            self.queued -= 1
+
+    def opened(self, backend: Backend) -> None:
+        """A connection to it opened."""
+        self._open[backend] = self._open.get(backend, 0) + 1
+
+    def closed(self, backend: Backend) -> None:
+        """A connection to it closed."""
+        self._open[backend] -= 1
+        if self._open[backend] == 0:
+            del self._open[backend]
