@@ -1,0 +1,171 @@
+"""One kind in memory: complete after a list, right after a watch, and never with ghosts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.kube_fakes import Clock, ScriptedApi, down, gone, not_found, until
+from tidegate.observe import informer as module
+from tidegate.observe.informer import Informer, Source
+from tidegate.ports import ApiError
+
+PATH = "/api/v1/pods"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_MIN_S", 0.0)
+    monkeypatch.setattr(module, "ABSENT_RETRY_S", 0.0)
+
+
+def pod(name: str, version: int, value: str = "") -> dict[str, Any]:
+    return {"metadata": {"namespace": "a", "name": name, "resourceVersion": str(version)}, "value": value}
+
+
+def page(*items: dict[str, Any], version: int = 1, more: str = "") -> dict[str, Any]:
+    return {"items": list(items), "metadata": {"resourceVersion": str(version), "continue": more}}
+
+
+def event(kind: str, item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "object": item}
+
+
+@asynccontextmanager
+async def informing(
+    api: ScriptedApi, *, optional: bool = False
+) -> AsyncIterator[tuple[Informer[str], Clock, list[int]]]:
+    clock, changes = Clock(), list[int]()
+    source = Source(path=PATH, trim=lambda raw: str(raw.get("value")), params={"labelSelector": "x"}, optional=optional)
+    informer = Informer(api, source, clock=clock, changed=lambda: changes.append(1))
+    task = asyncio.create_task(informer.run())
+    try:
+        yield informer, clock, changes
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def names(informer: Informer[str]) -> set[str]:
+    return {name for _, name in informer.items}
+
+
+async def test_a_list_in_pages_is_complete_only_at_its_end() -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = [page(pod("p", 1), more="next"), page(pod("q", 1), version=7)]
+    async with informing(api) as (informer, _, _changes):
+        await until(lambda: informer.synced)
+        assert names(informer) == {"p", "q"}
+        await until(lambda: api.watches)
+    assert api.calls[0].params["limit"] == "500"
+    assert api.calls[1].params["continue"] == "next"
+    assert api.watches[0].params["resourceVersion"] == "7"
+    assert api.watches[0].params["allowWatchBookmarks"] == "true"
+    assert api.watches[0].params["labelSelector"] == "x"
+    assert api.watches[0].timeout_s == 70.0
+
+
+async def test_events_change_the_cache_and_an_event_that_changes_nothing_wakes_nobody() -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = page(pod("p", 1, "old"))
+    async with informing(api) as (informer, _, changes):
+        await until(lambda: informer.synced)
+        changes.clear()
+        for item in (event("MODIFIED", pod("p", 2, "new")), event("MODIFIED", pod("p", 3, "new"))):
+            api.events(PATH).put_nowait(item)
+        api.events(PATH).put_nowait(event("ADDED", pod("q", 4)))
+        api.events(PATH).put_nowait(event("DELETED", pod("p", 5)))
+        api.events(PATH).put_nowait(event("DELETED", pod("p", 5)))
+        await until(lambda: "a" and names(informer) == {"q"})
+        await until(lambda: api.events(PATH).empty())
+    assert len(changes) == 3
+
+
+async def test_a_bookmark_moves_the_version_and_confirms_the_cache() -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = page(version=3)
+    async with informing(api) as (informer, clock, changes):
+        await until(lambda: informer.synced)
+        changes.clear()
+        clock.now_s += 60
+        assert informer.age_s() == 60
+        api.events(PATH).put_nowait(event("BOOKMARK", {"metadata": {"resourceVersion": "99"}}))
+        await until(lambda: informer.age_s() == 0)
+        api.events(PATH).put_nowait(None)
+        await until(lambda: len(api.watches) == 2)
+    assert api.watches[1].params["resourceVersion"] == "99"
+    assert changes == []
+
+
+@pytest.mark.parametrize(
+    "expiry",
+    [
+        pytest.param(gone(), id="the watch is refused"),
+        pytest.param(event("ERROR", {"code": 410, "reason": "Expired"}), id="the watch says so in the stream"),
+    ],
+)
+async def test_what_was_deleted_while_history_was_lost_is_gone_after_the_relist(expiry: Any) -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = [page(pod("p", 1), pod("q", 1)), page(pod("q", 1), version=50)]
+    async with informing(api) as (informer, _, _changes):
+        await until(lambda: names(informer) == {"p", "q"})
+        api.events(PATH).put_nowait(expiry)
+        await until(lambda: names(informer) == {"q"})
+        await until(lambda: len(api.watches) == 2)
+    assert api.watches[1].params["resourceVersion"] == "50"
+
+
+async def test_a_silent_watch_is_taken_up_where_it_was() -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = page(pod("p", 1), version=5)
+    async with informing(api) as (informer, _, _changes):
+        await until(lambda: informer.synced)
+        api.events(PATH).put_nowait(ApiError(status=0, reason="Silence", detail=""))
+        await until(lambda: len(api.watches) == 2)
+        assert names(informer) == {"p"}
+    assert len(api.calls) == 1, "no relist"
+
+
+async def test_the_cache_stays_while_the_server_is_away() -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = page(pod("p", 1), version=5)
+    async with informing(api) as (informer, clock, _changes):
+        await until(lambda: informer.synced)
+        for _ in range(4):
+            api.events(PATH).put_nowait(down())
+        clock.now_s += 33
+        await until(lambda: len(api.watches) == 5)
+        assert names(informer) == {"p"}
+        assert informer.age_s() == 33, "nothing has confirmed it"
+
+
+async def test_a_list_that_expires_between_two_pages_begins_anew() -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = [page(pod("p", 1), more="next"), gone(), page(pod("q", 9), version=9)]
+    async with informing(api) as (informer, _, _changes):
+        await until(lambda: informer.synced)
+        assert names(informer) == {"q"}
+    assert "continue" not in api.calls[2].params
+
+
+@pytest.mark.parametrize("status", [404, 403])
+async def test_a_kind_that_is_not_there_is_an_empty_one_until_it_is_installed(status: int) -> None:
+    api = ScriptedApi()
+    absent = ApiError(status=status, reason="NotFound", detail=PATH)
+    api.answers["GET", PATH] = [absent, absent, page(pod("p", 1))]
+    async with informing(api, optional=True) as (informer, _, _changes):
+        await until(lambda: informer.synced)
+        assert informer.absent
+        await until(lambda: names(informer) == {"p"})
+        assert not informer.absent
+
+
+async def test_a_kind_that_has_to_be_there_is_not_taken_for_empty() -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = [not_found(PATH), not_found(PATH), page(pod("p", 1))]
+    async with informing(api) as (informer, _, _changes):
+        await until(lambda: len(api.calls) == 2)
+        assert not informer.synced
+        await until(lambda: informer.synced)

@@ -1,0 +1,208 @@
+"""What is kept of Kubernetes' objects, and who holds the accelerators."""
+
+from typing import Any
+
+import pytest
+
+from tidegate.domain.spec import Accelerator
+from tidegate.observe.objects import NodeView, PodView, node_view, pod_view, scaler_view, workload_view
+from tidegate.observe.stock import accelerator_use, usable_capacity
+from tidegate.ports import AcceleratorUse, ObjectRef
+
+GPU = "nvidia.com/gpu"
+
+
+def raw_pod(**status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "namespace": "prod",
+            "name": "chat-0",
+            "uid": "u",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"app": "chat"},
+        },
+        "spec": {
+            "nodeName": "n1",
+            "containers": [
+                {"resources": {"limits": {GPU: "2", "cpu": "4"}}},
+                {"resources": {"limits": {GPU: "1"}}},
+                {},
+            ],
+            "initContainers": [{"resources": {"limits": {GPU: "8", "example.com/nic": "1"}}}],
+        },
+        "status": status,
+    }
+
+
+def condition(kind: str, status: str, time: str = "2026-01-01T00:02:00Z", **more: str) -> dict[str, str]:
+    return {"type": kind, "status": status, "lastTransitionTime": time, **more}
+
+
+def test_a_pod_is_trimmed_to_what_somebody_reads() -> None:
+    found = pod_view(raw_pod(phase="Running", conditions=[condition("Ready", "True")]))
+    assert found.ready
+    assert found.ready_s == found.created_s + 120
+    assert found.requests == {GPU: 8, "example.com/nic": 1}
+    assert (found.node, found.ended, found.terminating) == ("n1", False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "field", "expected"),
+    [
+        pytest.param({"conditions": [condition("Ready", "False")]}, "ready", False, id="not ready"),
+        pytest.param({"phase": "Failed"}, "ended", True, id="failed"),
+        pytest.param({"phase": "Succeeded"}, "ended", True, id="done"),
+        pytest.param({}, "ready", False, id="no status yet"),
+        pytest.param(
+            {"conditions": [condition("PodScheduled", "False", reason="Unschedulable")]},
+            "unschedulable",
+            True,
+            id="no room",
+        ),
+        pytest.param(
+            {"conditions": [condition("PodScheduled", "False", reason="SchedulingGated")]},
+            "unschedulable",
+            False,
+            id="held back by a gate",
+        ),
+    ],
+)
+def test_states_of_a_pod(status: dict[str, Any], field: str, expected: bool) -> None:
+    assert getattr(pod_view(raw_pod(**status)), field) is expected
+
+
+def test_a_pod_on_its_way_out_is_not_ready() -> None:
+    raw = raw_pod(conditions=[condition("Ready", "True")])
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    found = pod_view(raw)
+    assert (found.ready, found.terminating) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "usable"),
+    [
+        pytest.param({}, {"conditions": [condition("Ready", "True")]}, True, id="ready"),
+        pytest.param({}, {"conditions": [condition("Ready", "Unknown")]}, False, id="unreachable"),
+        pytest.param({"unschedulable": True}, {"conditions": [condition("Ready", "True")]}, False, id="cordoned"),
+        pytest.param({}, {}, True, id="no condition at all"),
+    ],
+)
+def test_nodes_that_take_new_pods(spec: dict[str, Any], status: dict[str, Any], usable: bool) -> None:
+    raw = {"metadata": {"name": "n"}, "spec": spec, "status": {"allocatable": {GPU: "8", "cpu": "64"}, **status}}
+    found = node_view(raw)
+    assert (found.usable, found.allocatable) == (usable, {GPU: 8})
+
+
+def test_a_deployment_says_its_replicas_its_selector_and_who_set_them() -> None:
+    raw = {
+        "metadata": {
+            "namespace": "prod",
+            "name": "chat",
+            "uid": "u",
+            "ownerReferences": [{"uid": "owner"}],
+            "managedFields": [
+                {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {}}}},
+                {
+                    "manager": "hpa",
+                    "operation": "Update",
+                    "subresource": "scale",
+                    "time": "t",
+                    "fieldsV1": {"f:spec": {"f:replicas": {}}},
+                },
+            ],
+        },
+        "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "chat"}}},
+    }
+    found = workload_view(
+        raw, api_version="apps/v1", kind="Deployment", path="/apis/apps/v1/namespaces/prod/deployments"
+    )
+    assert (found.replicas, found.selector, found.owner_uids) == (3, "app=chat", ("owner",))
+    assert found.path == "/apis/apps/v1/namespaces/prod/deployments/chat"
+    assert [(w.manager, w.subresource) for w in found.writers] == [("hpa", "scale")]
+
+
+def test_any_other_kind_is_known_by_its_scale() -> None:
+    scale = {"spec": {"replicas": 4}, "status": {"selector": "lws=x"}}
+    found = workload_view({"metadata": {"name": "x"}}, api_version="g/v1", kind="K", path="/p", scale=scale)
+    assert (found.replicas, found.selector) == (4, "lws=x")
+
+
+def test_replicas_that_are_left_out_are_one() -> None:
+    assert workload_view({"metadata": {"name": "x"}}, api_version="apps/v1", kind="Deployment", path="/p").replicas == 1
+
+
+def test_a_scaled_object_without_a_kind_means_a_deployment() -> None:
+    raw = {"metadata": {"namespace": "prod", "name": "so"}, "spec": {"scaleTargetRef": {"name": "chat"}}}
+    found = scaler_view(
+        raw, api_version="keda.sh/v1alpha1", kind="ScaledObject", default_target=("apps/v1", "Deployment")
+    )
+    assert found.target == ObjectRef(api_version="apps/v1", kind="Deployment", namespace="prod", name="chat")
+
+
+def node(name: str, amount: int, *, usable: bool = True, **labels: str) -> NodeView:
+    return NodeView(name=name, labels=labels, allocatable={GPU: amount}, usable=usable)
+
+
+def holder(uid: str, where: str, amount: int, *, ended: bool = False) -> PodView:
+    return PodView(
+        namespace="x",
+        name=uid,
+        uid=uid,
+        labels={},
+        created_s=0.0,
+        ready_s=None,
+        ready=False,
+        terminating=False,
+        unschedulable=False,
+        ended=ended,
+        node=where,
+        requests={GPU: amount},
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "pods", "expected"),
+    [
+        pytest.param([node("a", 8, kind="h100")], [], (8, 0, 0), id="an empty node"),
+        pytest.param([node("a", 8, kind="a10")], [], (0, 0, 0), id="a node of another class"),
+        pytest.param(
+            [node("a", 8, kind="h100")],
+            [holder("ours", "a", 2), holder("theirs", "a", 3)],
+            (8, 2, 3),
+            id="ours and others' on one node",
+        ),
+        pytest.param(
+            [node("a", 8, kind="h100")],
+            [holder("ours", "", 2), holder("done", "a", 4, ended=True)],
+            (8, 0, 0),
+            id="not bound, or over",
+        ),
+        pytest.param(
+            [node("a", 8, usable=False, kind="h100")],
+            [holder("ours", "a", 2), holder("theirs", "a", 1)],
+            (3, 2, 1),
+            id="a cordoned node offers only what is held",
+        ),
+    ],
+)
+def test_accelerators_are_counted_by_holder(
+    nodes: list[NodeView], pods: list[PodView], expected: tuple[int, int, int]
+) -> None:
+    h100 = Accelerator(name="h100", price_usd_per_hour=3.0, node_selector={"kind": "h100"})
+    use = accelerator_use([h100], nodes, pods, {"ours"})["h100"]
+    assert (use.allocatable, use.by_tidegate, use.by_others) == expected
+
+
+@pytest.mark.parametrize(
+    ("stated", "use", "capacity"),
+    [
+        pytest.param(64, AcceleratorUse(allocatable=8, by_tidegate=0, by_others=4), 64, id="the stated ceiling holds"),
+        pytest.param(
+            None, AcceleratorUse(allocatable=8, by_tidegate=2, by_others=3), 5, id="the nodes' offer without others'"
+        ),
+        pytest.param(None, AcceleratorUse(allocatable=2, by_tidegate=0, by_others=3), 0, id="never below nothing"),
+        pytest.param(None, None, None, id="nodes cannot be seen: unknown, not none"),
+    ],
+)
+def test_capacity(stated: int | None, use: AcceleratorUse | None, capacity: int | None) -> None:
+    assert usable_capacity(Accelerator(name="h", price_usd_per_hour=1.0, capacity=stated), use) == capacity

@@ -1,0 +1,151 @@
+"""Pods to replicas: what counts as capacity, what is on its way, how long it takes."""
+
+from dataclasses import replace
+
+import pytest
+
+from tidegate.domain.key import Key
+from tidegate.domain.observation import Missing, TierReading, TierState
+from tidegate.observe.decode import PodName, PodSample, Samples
+from tidegate.observe.objects import PodView
+from tidegate.observe.replicas import Roster, TierView
+
+TIER = (Key("prod", "chat"), "bf16")
+NOW = 10_000.0
+DOWN = Missing(reason="Timeout")
+FRESH = PodSample(values={"running": 1.0, "started": 1.0}, age_s=3.0)
+
+
+def pod(name: str, *, ready_s: float | None = NOW - 500, created_s: float = NOW - 600, **more: object) -> PodView:
+    base = PodView(
+        namespace="prod",
+        name=name,
+        uid=f"uid-{name}",
+        labels={},
+        created_s=created_s,
+        ready_s=ready_s,
+        ready=ready_s is not None,
+        terminating=False,
+        unschedulable=False,
+        ended=False,
+        node="n",
+        requests={},
+    )
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def answering(*names: str) -> dict[PodName, PodSample]:
+    return {("prod", name): FRESH for name in names}
+
+
+def state(
+    *pods: PodView,
+    samples: Samples | Missing = DOWN,
+    wanted: int | None = None,
+    roster: Roster | None = None,
+    at: float = NOW,
+) -> TierState:
+    roster = roster or Roster(window_s=60.0, stale_s=60.0)
+    view = TierView(pods=pods, wanted=wanted if wanted is not None else len(pods))
+    return roster.states({TIER: view}, samples, time_s=at)[TIER]
+
+
+def counts(found: TierState) -> tuple[int, int, int]:
+    return found.ready, found.starting, found.terminating
+
+
+@pytest.mark.parametrize(
+    ("pods", "wanted", "expected"),
+    [
+        pytest.param([pod("a"), pod("b", ready_s=None)], 2, (1, 1, 0), id="one serves, one starts"),
+        pytest.param([pod("a"), pod("b", terminating=True, ready=False)], 1, (1, 0, 1), id="one is on its way out"),
+        pytest.param([pod("a", ended=True)], 0, (0, 0, 0), id="an ended pod is no replica"),
+        pytest.param([pod("a")], 3, (1, 2, 0), id="replicas that have no pod yet are starting"),
+        pytest.param([pod("a"), pod("b")], 1, (2, 0, 0), id="replicas that are still to be removed are ready"),
+        pytest.param(
+            [pod("a"), pod("b", ready_s=None)], 1, (1, 1, 0), id="a rolling update has one more than asked for"
+        ),
+    ],
+)
+def test_replicas_are_counted(pods: list[PodView], wanted: int, expected: tuple[int, int, int]) -> None:
+    assert counts(state(*pods, wanted=wanted)) == expected
+
+
+def test_a_pod_without_room_is_starting_and_unschedulable() -> None:
+    found = state(pod("a"), pod("b", ready_s=None, unschedulable=True))
+    assert (found.starting, found.unschedulable) == (1, 1)
+
+
+def test_a_new_replica_counts_when_its_metrics_answer() -> None:
+    roster, young = Roster(window_s=60.0, stale_s=60.0), pod("b", ready_s=NOW - 5)
+    before = state(pod("a"), young, samples=answering("a"), roster=roster)
+    assert counts(before) == (1, 1, 0)
+    after = state(pod("a"), young, samples=answering("a", "b"), roster=roster, at=NOW + 15)
+    assert counts(after) == (2, 0, 0)
+
+
+def test_one_that_has_answered_stays_ready_while_a_scrape_fails() -> None:
+    roster, young = Roster(window_s=60.0, stale_s=60.0), pod("b", ready_s=NOW - 5)
+    state(young, samples=answering("b"), roster=roster)
+    assert counts(state(young, samples={}, roster=roster)) == (1, 0, 0)
+
+
+def test_a_replica_prometheus_never_finds_counts_in_the_end_and_its_metrics_are_missing() -> None:
+    found = state(pod("b", ready_s=NOW - 91), samples=answering("other"))
+    assert counts(found) == (1, 0, 0)
+    assert isinstance(found.reading, Missing)
+    assert found.reading.reason == "NoSeries"
+
+
+def test_ready_pods_count_while_prometheus_is_down() -> None:
+    found = state(pod("b", ready_s=NOW - 5), samples=DOWN)
+    assert counts(found) == (1, 0, 0)
+    assert found.reading == DOWN
+
+
+def test_a_sleeping_engine_is_no_capacity() -> None:
+    asleep = PodSample(values={"running": 0.0, "asleep": 1.0}, age_s=3.0)
+    assert counts(state(pod("a"), samples={("prod", "a"): asleep})) == (0, 1, 0)
+
+
+def test_a_tier_without_a_workload_says_so() -> None:
+    roster = Roster(window_s=60.0, stale_s=60.0)
+    found = roster.states({TIER: TierView(pods=(), wanted=None)}, {}, time_s=NOW)[TIER]
+    assert found.reading == Missing(reason="NoWorkload", detail="the tier's workload does not exist")
+
+
+def test_start_up_is_the_median_of_the_newest_three() -> None:
+    starts = [(50.0, 1), (60.0, 2), (100.0, 3), (70.0, 4)]
+    pods = [pod(f"p{i}", created_s=NOW - 900 + i, ready_s=NOW - 900 + i + took_s) for took_s, i in starts]
+    assert state(*pods).startup_s == pytest.approx(70.0)
+
+
+def test_a_flapping_probe_is_not_taken_for_a_start() -> None:
+    roster = Roster(window_s=60.0, stale_s=60.0)
+    assert state(pod("a", created_s=NOW - 600, ready_s=NOW - 500), roster=roster).startup_s == 100.0
+    assert state(pod("a", created_s=NOW - 600, ready_s=NOW - 10), roster=roster).startup_s == 100.0
+
+
+def test_what_was_learned_of_starts_outlives_the_pods() -> None:
+    roster = Roster(window_s=60.0, stale_s=60.0)
+    state(pod("a"), roster=roster)
+    assert state(wanted=0, roster=roster).startup_s == 100.0
+
+
+def test_arrivals_of_a_replica_just_removed_are_not_lost() -> None:
+    roster, both = Roster(window_s=60.0, stale_s=60.0), answering("a", "b")
+    first = state(pod("a"), pod("b"), samples=both, roster=roster).reading
+    second = state(pod("a"), samples=both, roster=roster, at=NOW + 15, wanted=1).reading
+    late = state(pod("a"), samples=both, roster=roster, at=NOW + 76, wanted=1).reading
+    assert isinstance(first, TierReading)
+    assert isinstance(second, TierReading)
+    assert isinstance(late, TierReading)
+    assert (first.arrival_rps, second.arrival_rps, late.arrival_rps) == (2.0, 2.0, 1.0)
+    assert second.running == 1.0, "but it holds nothing that a survivor has"
+
+
+def test_memory_of_tiers_that_are_gone_is_dropped() -> None:
+    roster = Roster(window_s=60.0, stale_s=60.0)
+    state(pod("a"), samples=answering("a"), roster=roster)
+    roster.states({}, {}, time_s=NOW)
+    assert state(wanted=0, roster=roster).startup_s is None
