@@ -30,7 +30,8 @@ from tidegate.domain.forecast import DemandSample
 from tidegate.forecast import ForecastMemory, experts, sketch
 from tidegate.forecast.expect import expected_demand
 from tidegate.forecast.learn import advanced
-from tidegate.forecast.track import LOSS_GAIN, PRIOR_SAMPLES, PRIOR_SPREAD, small_rps
+from tidegate.forecast.track import HORIZONS_S as RECORDS_S
+from tidegate.forecast.track import LOSS_GAIN, PRIOR_SAMPLES, PRIOR_SPREADS, small_rps
 
 HORIZONS_S = (60.0, 120.0, 300.0, 600.0)
 LEVELS = (0.5, 0.9, 0.95, 0.99)
@@ -46,8 +47,8 @@ class Rung:
     """One step of the ladder at one horizon: the mix of some experts, and its own errors."""
 
     chosen: tuple[int, ...]
+    errors: sketch.Sketch
     losses: list[float] = field(default_factory=lambda: [0.1] * len(experts.EXPERTS))
-    errors: sketch.Sketch = field(default_factory=lambda: sketch.prior(PRIOR_SPREAD, samples=PRIOR_SAMPLES))
 
     def expected(self, each: Sequence[float]) -> float:
         """The mix of the chosen experts."""
@@ -91,7 +92,8 @@ def forecasts(rates: Array, *, tick_s: float, window_s: float) -> dict[str, Arra
     """Quantiles of each method at each tick; shape (ticks, horizons, levels)."""
     shape = (len(rates), len(HORIZONS_S), len(LEVELS))
     found = {name: np.zeros(shape) for name in ("now", *LADDER, "tidegate")}
-    rungs = {(name, j): Rung(chosen) for name, chosen in LADDER.items() for j in range(len(HORIZONS_S))}
+    priors = [sketch.prior(PRIOR_SPREADS[nearest(h)], samples=PRIOR_SAMPLES) for h in HORIZONS_S]
+    rungs = {(name, j): Rung(chosen, prior) for name, chosen in LADDER.items() for j, prior in enumerate(priors)}
     made: dict[int, list[tuple[float, ...]]] = {j: [] for j in range(len(HORIZONS_S))}
     mixes: dict[tuple[str, int], list[float]] = {key: [] for key in rungs}
     for i, memory in walk(rates, tick_s=tick_s, window_s=window_s):
@@ -114,6 +116,11 @@ def forecasts(rates: Array, *, tick_s: float, window_s: float) -> dict[str, Arra
                 quantiles = sketch.quantiles(rung.errors, LEVELS)
                 found[name][i, j] = [max(base * math.exp(x) - small, 0.0) for x in quantiles]
     return found
+
+
+def nearest(horizon_s: float) -> int:
+    """The product's record next to a horizon: every method starts from the same prior."""
+    return min(range(len(RECORDS_S)), key=lambda i: abs(math.log(RECORDS_S[i] / horizon_s)))
 
 
 def pinball(quantiles: Array, rates: Array, *, tick_s: float) -> Array:
