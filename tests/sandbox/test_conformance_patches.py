@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.kube import APPS, JSON, MERGE, STRATEGIC, TIDEGATE, Kube, config_map, deployment, inference_deployment
+from tests.sandbox.kube import (
+    APPS,
+    JSON,
+    MERGE,
+    STRATEGIC,
+    TIDEGATE,
+    Kube,
+    config_map,
+    deployment,
+    inference_deployment,
+)
 
 
 async def test_a_merge_patch_merges_maps_replaces_lists_and_removes_nulls(kube: Kube) -> None:

@@ -146,8 +146,10 @@ class Managers:
 
     def describe(self, key: tuple[str, str, str]) -> str:
         """A manager as a conflict names it."""
-        subresource = f' with subresource "{key[2]}"' if key[2] else ""
-        return f'"{key[0]}"{subresource} using {self._rest[key].get("apiVersion", "")}'
+        rest = self._rest[key]
+        text = f'"{key[0]}"' + (f' with subresource "{key[2]}"' if key[2] else "")
+        # Only of those who do not apply it is said when they wrote: they may not know that they own anything.
+        return text if key[1] == "Apply" else f"{text} using {rest['apiVersion']} at {rest['time']}"
 
     def give(self, key: tuple[str, str, str], paths: set[Path], *, api_version: str, now: str) -> None:
         """This manager owns exactly these fields from now on."""

@@ -124,6 +124,7 @@ def _definition(item: dict[str, Any]) -> None:
 
 _FILLERS = {
     "CustomResourceDefinition": _definition,
+    "Node": lambda item: _set(item, spec={}, status={}),
     "Pod": _pod,
     "Deployment": _deployment,
     "ReplicaSet": _replica_set,
