@@ -1,0 +1,133 @@
+"""`tidegate explain`: why a deployment runs what it runs, from its status alone."""
+
+import json
+from collections.abc import Iterator
+
+import click
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
+from tidegate.cli.pause import DeploymentName
+from tidegate.domain.key import Key
+
+# Conditions that are well when they are False; the others are when they are True.
+_ABNORMAL = frozenset(
+    {
+        "Stalled",
+        "Reconciling",
+        "Paused",
+        "QualityReduced",
+        "ScalingLimited",
+        "FallbackActive",
+        "ConfigurationWarning",
+    }
+)
+
+
+@click.command("explain")
+@click.argument("deployment", type=DeploymentName())
+@connection
+def command(deployment: Key, kubeconfig: str | None, context: str | None, output: str) -> None:
+    """Why DEPLOYMENT (NAMESPACE/NAME) runs what it runs."""
+    path = f"namespaces/{deployment.namespace}/inferencedeployments/{deployment.name}"
+    resource = read(path, kubeconfig=kubeconfig, context=context)
+    if output == "json":
+        click.echo(json.dumps(resource.get("status") or {}, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for part in explanation(resource):
+        console.print(part)
+
+
+def explanation(resource: Object) -> Iterator[RenderableType]:
+    """The page, part by part."""
+    spec, status = resource["spec"], resource.get("status") or {}
+    slo = spec["slo"]
+    yield Text(f"{key_of(resource)}", style="bold") + Text(f"  {spec['model']}  mode {spec.get('mode', 'Auto')}")
+    yield (
+        f"promise   {float(slo.get('attainment', '0.99')):.1%} of requests: first token in "
+        f"{slo['ttftMilliseconds']} ms, {slo['itlMilliseconds']} ms per token"
+    )
+    yield from _seen(status)
+    yield from _decision(status.get("decision"))
+    if status.get("tiers"):
+        yield _tiers(spec, status)
+    yield from _alternatives((status.get("decision") or {}).get("alternatives", []))
+    yield from _findings(resource)
+
+
+def _seen(status: Object) -> Iterator[str]:
+    goodput, cost = status.get("goodput") or {}, status.get("cost") or {}
+    parts = [
+        f"{float(goodput['attainment']):.1%} met both" if "attainment" in goodput else "",
+        f"{goodput['requestsPerSecond']} good req/s" if "requestsPerSecond" in goodput else "",
+        f"first token p95 {goodput['ttftP95Milliseconds']} ms" if "ttftP95Milliseconds" in goodput else "",
+        f"per token p95 {goodput['itlP95Milliseconds']} ms" if "itlP95Milliseconds" in goodput else "",
+    ]
+    yield "seen      " + (", ".join(part for part in parts if part) or "nothing yet: no metrics, or no request")
+    prices = [
+        f"${cost['perHour']}/h" if "perHour" in cost else "",
+        f"${cost['perMillionOutputTokens']} per million tokens" if "perMillionOutputTokens" in cost else "",
+        f"${cost['perMillionGoodTokens']} per million good tokens" if "perMillionGoodTokens" in cost else "",
+        f"{cost['joulesPerOutputToken']} J per token" if "joulesPerOutputToken" in cost else "",
+    ]
+    if any(prices):
+        yield "cost      " + ", ".join(part for part in prices if part)
+
+
+def _decision(decision: Object | None) -> Iterator[RenderableType]:
+    if decision is None:
+        yield "decision  none yet"
+        return
+    yield Text("decision  ") + Text(decision["reason"], style="bold cyan") + Text(f" at {decision['time']}")
+    yield f"          {decision['message']}"
+    binding = decision.get("bindingConstraint", "None")
+    if binding != "None":
+        free = " + ".join(f"{item['replicas']} {item['name']}" for item in decision.get("uncapped", [])) or "nothing"
+        yield Text("limit     ") + Text(binding, style="bold yellow") + Text(f" keeps it from {free}")
+
+
+def _tiers(spec: Object, status: Object) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("TIER", "ACCELERATOR", "QUALITY"):
+        table.add_column(name)
+    for name in ("DESIRED", "READY", "STARTING", "REQ/S EACH", "START-UP"):
+        table.add_column(name, justify="right")
+    states = {tier["name"]: tier for tier in status["tiers"]}
+    for tier in spec["tiers"]:
+        state = states.get(tier["name"], {})
+        startup = state.get("startupSeconds")
+        table.add_row(
+            tier["name"],
+            f"{tier.get('acceleratorsPerReplica', 1)} x {tier['accelerator']}",
+            tier.get("quality", "1"),
+            *(str(state.get(name, "?")) for name in ("desired", "ready", "starting", "capacityPerReplica")),
+            f"{startup} s" if startup is not None else "?",
+        )
+    return table
+
+
+def _alternatives(plans: list[Object]) -> Iterator[RenderableType]:
+    if not plans:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("INSTEAD", "$/H", "ATTAINMENT", "WHY NOT"):
+        table.add_column(name, justify="right" if name in ("$/H", "ATTAINMENT") else "left")
+    for plan in plans:
+        mix = " + ".join(f"{item['replicas']} {item['name']}" for item in plan["tiers"]) or "nothing"
+        table.add_row(mix, plan["costPerHour"], plan.get("attainment", "?"), plan["whyNot"])
+    yield ""
+    yield table
+
+
+def _findings(resource: Object) -> Iterator[RenderableType]:
+    """What is not as it should be; silence where all is well."""
+    yield ""
+    found = [c for c in conditions_of(resource).values() if (c["status"] == "True") == (c["type"] in _ABNORMAL)]
+    for condition in found:
+        head = Text(f"{condition['type']}={condition['status']}", style="bold red")
+        yield head + Text(f"  {condition['reason']}: {condition['message']}")
+    if not found:
+        yield Text("all conditions are well", style="green") if conditions_of(resource) else "no status yet"

@@ -1,0 +1,56 @@
+"""Reading custom resources for the commands that show them: one call, an error in words."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from tidegate.domain.key import Key
+
+Object = dict[str, Any]
+
+
+def connection(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which cluster, and how to print."""
+    for option in (
+        click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
+        click.option("--context", help="Context of the kubeconfig."),
+        click.option("--kubeconfig", help="kubeconfig; without it the default file."),
+    ):
+        command = option(command)
+    return command
+
+
+def read(path: str, *, kubeconfig: str | None, context: str | None) -> Object:
+    """
+    One object, or one list.
+
+    Args:
+        path: Below the group, e.g. `namespaces/prod/inferencedeployments/chat`.
+
+    Raises:
+        click.ClickException: The cluster refused or did not answer.
+    """
+    from tidegate.errors import TidegateError
+    from tidegate.ports import GROUP, VERSION, Call
+    from tidegate.runtime.kube import HttpKubeApi, load_configuration
+
+    async def send() -> Object:
+        async with HttpKubeApi(await load_configuration(kubeconfig, context)) as api:
+            return await api.send(Call(method="GET", path=f"/apis/{GROUP}/{VERSION}/{path}"))
+
+    try:
+        return asyncio.run(send())
+    except TidegateError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def key_of(resource: Object) -> Key:
+    """Namespace and name."""
+    return Key(resource["metadata"].get("namespace", "default"), resource["metadata"]["name"])
+
+
+def conditions_of(resource: Object) -> dict[str, Object]:
+    """Condition by type."""
+    return {c["type"]: c for c in (resource.get("status") or {}).get("conditions", ())}

@@ -1,0 +1,102 @@
+"""`tidegate top`: every deployment in one line, from status alone."""
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
+
+_NUMBERS = ("UP", "REQ/S", "MET", "TTFT P95", "ITL P95", "GPU", "$/H", "$/M TOK")
+
+
+@click.command("top")
+@click.option("-n", "--namespace", help="Only this namespace.")
+@click.option("--sort", type=click.Choice(["name", "cost", "attainment"]), default="name", show_default=True)
+@connection
+def command(namespace: str | None, sort: str, kubeconfig: str | None, context: str | None, output: str) -> None:
+    """Load, replicas, attainment and cost of every deployment."""
+    scope = f"namespaces/{namespace}/" if namespace else ""
+    listed = read(f"{scope}inferencedeployments", kubeconfig=kubeconfig, context=context)["items"]
+    resources = sorted(listed, key=lambda resource: _rank(resource, sort))
+    if output == "json":
+        rows = [{"namespace": key_of(r).namespace, "name": key_of(r).name} | (r.get("status") or {}) for r in resources]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(overview(resources))
+
+
+def overview(resources: list[Object]) -> Table:
+    """The table; its last row adds up what can be added."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("DEPLOYMENT")
+    table.add_column("TIERS")
+    for name in _NUMBERS:
+        table.add_column(name, justify="right")
+    table.add_column("WHY")
+    for resource in resources:
+        table.add_row(*_row(resource))
+    if len(resources) > 1:
+        cost = sum(float(_cost(resource).get("perHour", 0)) for resource in resources)
+        up = sum((resource.get("status") or {}).get("readyReplicas", 0) for resource in resources)
+        table.add_row(Text("total", style="bold"), "", str(up), "", "", "", "", "", f"{cost:.2f}", "", "")
+    return table
+
+
+def _row(resource: Object) -> list[str | Text]:
+    status = resource.get("status") or {}
+    goodput, cost = status.get("goodput") or {}, _cost(resource)
+    ready, replicas = status.get("readyReplicas", "?"), status.get("replicas", "?")
+    return [
+        str(key_of(resource)),
+        status.get("mix", "?"),
+        f"{ready}/{replicas}",
+        goodput.get("requestsPerSecond", "-"),
+        _met(resource),
+        _unit(goodput.get("ttftP95Milliseconds"), "ms"),
+        _unit(goodput.get("itlP95Milliseconds"), "ms"),
+        f"{float(status['gpuUtilization']):.0%}" if "gpuUtilization" in status else "-",
+        cost.get("perHour", "-"),
+        cost.get("perMillionOutputTokens", "-"),
+        _why(resource),
+    ]
+
+
+def _met(resource: Object) -> Text:
+    """Share of requests inside both targets, coloured by the promise."""
+    share = ((resource.get("status") or {}).get("goodput") or {}).get("attainment")
+    state = conditions_of(resource).get("SLOMet", {}).get("status")
+    return Text(
+        f"{float(share):.1%}" if share is not None else "-",
+        style={"True": "green", "False": "red"}.get(str(state), ""),
+    )
+
+
+def _why(resource: Object) -> str:
+    """What is wrong, or the reason of the last decision."""
+    found = conditions_of(resource)
+    if "Stalled" in found:
+        return str(found["Stalled"]["reason"])
+    return str(((resource.get("status") or {}).get("decision") or {}).get("reason", "-"))
+
+
+def _cost(resource: Object) -> Object:
+    cost: Object = (resource.get("status") or {}).get("cost") or {}
+    return cost
+
+
+def _unit(value: int | None, unit: str) -> str:
+    return f"{value} {unit}" if value is not None else "-"
+
+
+def _rank(resource: Object, sort: str) -> tuple[float, str]:
+    goodput = (resource.get("status") or {}).get("goodput") or {}
+    rank = {
+        "name": 0.0,
+        "cost": -float(_cost(resource).get("perHour", 0)),
+        "attainment": float(goodput.get("attainment", 2)),
+    }[sort]
+    return rank, str(key_of(resource))
