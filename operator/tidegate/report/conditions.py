@@ -136,6 +136,8 @@ def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping
     """Ready, and Reconciling while a new generation has not been brought to serve for the first time."""
     ready, missing = _replicas(report)
     found["Ready"] = _ready(found, report, ready)
+    if found["Ready"].reason == "NoReplicaReady" and found["SLOMet"].status is Status.TRUE:
+        found["SLOMet"] = _condition("SLOMet", Status.UNKNOWN, "NoReplicaReady", "no replica answers yet")
     new = report.resource.status.get("observedGeneration") != report.resource.generation
     under_way = previous.get("Reconciling", {}).get("status") == "True"
     if "Stalled" in found or report.decision is None or not _acts(report):

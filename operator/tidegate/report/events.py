@@ -127,8 +127,9 @@ def events(report: Report, status: Mapping[str, Any]) -> Iterator[Event]:
     """What happened between the status that stands there and the new one, most important first."""
     old = report.resource.status
     if report.outcome is not None:
-        for action in report.outcome.actions:
-            yield Event(reason=_reason(status), message=f"{action} ({_message(status)})", action="Scale")
+        if report.outcome.actions:
+            done = "; ".join(report.outcome.actions)
+            yield Event(reason=_reason(status), message=f"{done} ({_message(status)})", action="Scale")
     yield from _turned(old, status)
     before, after = old.get("decision") or {}, status.get("decision") or {}
     quiet = report.outcome is not None and report.outcome.actions
@@ -167,7 +168,8 @@ def _turned(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
         was, now = before.get(kind, {}), after.get(kind, {})
         was_bad, is_bad = was.get("status") == bad, now.get("status") == bad
         if is_bad and (not was_bad or was.get("reason") != now.get("reason")):
-            if kind != "Ready" or "Stalled" not in after:  # the same story twice
+            # Stalled tells the same story, and a deployment that has just been made cannot be ready.
+            if kind != "Ready" or not after.keys() & {"Stalled", "Reconciling"}:
                 yield Event(reason=now["reason"], message=f"{kind}: {now['message']}", action=kind, warning=True)
         elif was_bad and not is_bad and now.get("status") != "Unknown":
             yield Event(reason=f"{kind}Recovered", message=f"{kind} is well again", action=kind)

@@ -211,7 +211,7 @@ def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s:
         "message": decision.message[:2048],
         "bindingConstraint": decision.binding.value,
     }
-    if decision.uncapped is not None:
+    if decision.uncapped:
         row["uncapped"] = _mix(decision.uncapped)
     if decision.alternatives:
         row["alternatives"] = [
