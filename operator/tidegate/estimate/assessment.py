@@ -16,7 +16,6 @@ from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.estimate import startup
 from tidegate.estimate.capacity import Carried, carried
 from tidegate.estimate.law import confidence_of, law_in_force
-from tidegate.estimate.learning import mark_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.estimate.power import power_w
 from tidegate.estimate.priors import prior_of
@@ -29,7 +28,7 @@ MARGIN_MAX = 0.3
 Asked = tuple[Workload, int]
 
 # The shape of requests moves in steps: less is noise, and a shape that stands still keeps what was computed for it.
-TOKENS_STEP = log(1.04)
+TOKENS_STEP = log(1.05)
 COMPUTED_STEP = log(1.06)
 VARIATION_STEP = 0.25
 BURST_STEP = log(1.5)
@@ -116,7 +115,7 @@ def _assess_tier(
     burst: float,
 ) -> TierEstimate:
     prior = prior_of(spec.model, tier, accelerator)
-    memory = known if known is not None and known.mark == mark_of(prior) else None
+    memory = known if known is not None and known.mark == prior.mark else None
     law, provenance = law_in_force(prior, memory)
     serving = prior.serving
     workload = _with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0)

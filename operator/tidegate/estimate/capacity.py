@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tidegate.domain.estimate import OperatingPoint, ServiceCurve
-from tidegate.estimate.service import Floats, Service, attainment, operate
+from tidegate.estimate.service import Floats, Service, attainment, operate, state_at
 
-# Where the crossing is looked for, as shares of the rate that can not be sustained; then between two of them.
-SEARCH = np.array([1e-3, 0.02, 0.05, 0.1, 0.18, 0.27, 0.37, 0.47, 0.57, 0.66, 0.74, 0.81, 0.87, 0.92, 0.96, 0.99])
-WITHIN = np.linspace(0.0, 1.0, 14)
-# Where the curve is sampled, as multiples of the crossing and as shares of what can not be sustained.
-AROUND = (0.02, 0.4, 0.75, 0.9, 1.0, 1.06, 1.14, 1.3)
-TO_THE_END = (0.01, 0.2, 0.4, 0.6, 0.75, 0.88, 0.97)
+# Where the crossing is looked for first, as shares of the rate that can not be sustained.
+SEARCH = np.array([1e-3, 0.02, 0.05, 0.1, 0.18, 0.27, 0.37, 0.47, 0.57, 0.66, 0.74, 0.81, 0.87, 0.92, 0.96, 0.985])
+# Where the curve is sampled, as multiples of the crossing so found, and between what has no crossing and the end.
+AROUND = np.array([0.02, 0.4, 0.75, 0.88, 0.94, 0.98, 1.02, 1.06, 1.14, 1.3])
+TO_THE_END = np.array([0.01, 0.2, 0.4, 0.6, 0.75, 0.88, 0.97])
 LAST = 0.985
 
 
@@ -39,32 +38,26 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
         target: Share of requests that must be inside both targets, in (0, 1).
         misses: Factor on the predicted share of misses, > 0.
     """
-    knee = _crossing(service, target, misses)
-    curve = ServiceCurve(points=_points(service, knee, misses))
+    rates = SEARCH * service.rate_unstable
+    about = _crossing(rates, _falling(attainment(service, state_at(service, rates)), misses), target)
+    curve = ServiceCurve(points=_points(service, about, misses))
+    if about <= 0:
+        return Carried(curve=curve, rate_rps=0.0, running=0.0)
+    on_curve = np.array([p.rate_rps for p in curve.points])
+    knee = _crossing(on_curve, np.array([p.attainment for p in curve.points]), target)
     return Carried(curve=curve, rate_rps=knee, running=curve.at_rate(knee).running if knee > 0 else 0.0)
 
 
-def _crossing(service: Service, target: float, misses: float) -> float:
-    """Highest rate with the target attainment, to about 0.2 percent of the range it lies in; 0 where there is none."""
-    rates = SEARCH * service.rate_unstable
-    index = _last_inside(attainment(service, rates), target, misses)
-    if index < 0:
+def _crossing(rates: Floats, shares: Floats, target: float) -> float:
+    """Rate at which falling shares cross the target, by straight line; 0 where already the first is below."""
+    inside = np.flatnonzero(shares >= target)
+    if len(inside) == 0:
         return 0.0
-    high = rates[index + 1] if index + 1 < len(rates) else service.rate_unstable
-    between = rates[index] + WITHIN * (high - rates[index])
-    shares = _falling(attainment(service, between), misses)
-    at = int(np.flatnonzero(shares >= target)[-1])
-    if at + 1 >= len(between):
-        return float(between[at])
-    drop = shares[at] - shares[at + 1]
-    share = (shares[at] - target) / drop if drop > 0 else 0.0
-    return float(between[at] + share * (between[at + 1] - between[at]))
-
-
-def _last_inside(shares: Floats, target: float, misses: float) -> int:
-    """Index of the last rate that is inside, -1 where none is."""
-    inside = np.flatnonzero(_falling(shares, misses) >= target)
-    return int(inside[-1]) if len(inside) else -1
+    at = int(inside[-1])
+    if at + 1 >= len(rates):
+        return float(rates[at])
+    share = (shares[at] - target) / (shares[at] - shares[at + 1])
+    return float(rates[at] + share * (rates[at + 1] - rates[at]))
 
 
 def _falling(shares: Floats, misses: float) -> Floats:
@@ -72,11 +65,11 @@ def _falling(shares: Floats, misses: float) -> Floats:
     return np.asarray(np.minimum.accumulate(np.maximum(0.0, 1.0 - misses * (1.0 - shares))))
 
 
-def _points(service: Service, knee: float, misses: float) -> tuple[OperatingPoint, ...]:
+def _points(service: Service, about: float, misses: float) -> tuple[OperatingPoint, ...]:
+    """The curve, close to where the crossing is, and up to the end of what can be sustained."""
     end = service.rate_unstable
-    wanted = [f * knee for f in AROUND] if knee > 0 else [f * end for f in TO_THE_END]
-    rates = np.array([rate for rate in wanted if rate < LAST * end] + [LAST * end])
-    points = operate(service, rates)
+    wanted = AROUND * about if about > 0 else TO_THE_END * end
+    points = operate(service, np.append(wanted[wanted < 0.98 * LAST * end], LAST * end))
     shares = _falling(np.array([p.attainment for p in points]), misses).tolist()
     return tuple(
         OperatingPoint(

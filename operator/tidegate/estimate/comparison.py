@@ -19,8 +19,9 @@ from tidegate.estimate.priors import Prior
 from tidegate.estimate.samples import hit_of, kept_prompts
 from tidegate.estimate.service import Service, State, attainment, state_at
 
-# Between two comparisons, s; the first ones follow each other closely.
-PERIOD_S = 300.0
+# Between two comparisons, s, where requests miss targets and where none is seen to; the first ones follow each other.
+PERIOD_S = 180.0
+PERIOD_QUIET_S = 900.0
 WINDOWS_CLOSE = 3
 # A queue that makes up more than this share of the first token hides the prompt in it.
 QUEUE_SHARE_MAX = 0.4
@@ -37,19 +38,20 @@ MISSES_DIGITS = 2
 
 def compare(memory: TierMemory, prior: Prior, slo: Slo, reading: TierReading, ready: int, time_s: float) -> TierMemory:
     """The memory after a comparison; the same where none is due or the reading does not allow one."""
-    due = memory.windows <= WINDOWS_CLOSE or time_s - memory.compared_s >= PERIOD_S
     rate = reading.arrival_rps
-    if not due or rate is None or rate * reading.window_s < REQUESTS_MIN:
+    if rate is None or rate * reading.window_s < REQUESTS_MIN:
+        return memory
+    seen = _missed(reading, slo, rate * reading.window_s)
+    period_s = PERIOD_S if seen is not None and seen[0] > 0 else PERIOD_QUIET_S
+    if memory.windows > WINDOWS_CLOSE and time_s - memory.compared_s < period_s:
         return memory
     law, _ = law_in_force(prior, memory)
     service = _service(prior, law, reading, slo)
     if service is None or rate / ready >= service.rate_unstable:
         return memory
-    rates = np.array([rate / ready])
-    state = state_at(service, rates)
+    state = state_at(service, np.array([rate / ready]))
     prompt = _prompt(service, state, reading, ready)
-    seen = _missed(reading, slo, rate * reading.window_s)
-    predicted = 1.0 - float(attainment(service, rates)[0])
+    predicted = 1.0 - float(attainment(service, state)[0])
     return replace(
         memory,
         compared_s=time_s,

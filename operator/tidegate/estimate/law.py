@@ -12,11 +12,11 @@ from tidegate.estimate.roofline import Coefficients
 
 # Floors under a prior's coefficients, so that a factor can move each of them: 10 us a step, 1 ms a prompt, ...
 A_MIN_S, B_MIN_S, C_MIN_S, P0_MIN_S, P1_MIN_S = 1e-5, 1e-7, 1e-10, 1e-3, 1e-8
-# Factors move in steps of two percent: finer is noise, and a law that stands still keeps what was computed from it.
-FACTOR_STEP = log(1.02)
+FACTOR_STEP = log(1.01)
 # Trust in what was seen: half after this many windows; none where predictions err by half.
 WINDOWS_HALF = 3.0
 ERROR_USELESS = 0.5
+CONFIDENCE_DIGITS = 2
 
 
 def coefficients_of(prior: Prior) -> Coefficients:
@@ -31,21 +31,19 @@ def coefficients_of(prior: Prior) -> Coefficients:
     )
 
 
-def in_steps(new: Coefficients, old: Coefficients) -> Coefficients:
-    """The new factors on a grid of two percent; one that moved by less than a step stays what it was."""
+def in_steps(factors: Coefficients) -> Coefficients:
+    """Factors on a grid of one percent: laws that are equal for all purposes are equal."""
     return Coefficients(
-        a_s=_step(new.a_s, old.a_s),
-        b_s=_step(new.b_s, old.b_s),
-        c_s=_step(new.c_s, old.c_s),
-        p0_s=_step(new.p0_s, old.p0_s),
-        p1_s=_step(new.p1_s, old.p1_s),
+        a_s=_step(factors.a_s),
+        b_s=_step(factors.b_s),
+        c_s=_step(factors.c_s),
+        p0_s=_step(factors.p0_s),
+        p1_s=_step(factors.p1_s),
     )
 
 
-def _step(new: float, old: float) -> float:
-    if abs(log(new / old)) < FACTOR_STEP:
-        return old
-    return float(f"{exp(round(log(new) / FACTOR_STEP) * FACTOR_STEP):.4g}")
+def _step(factor: float) -> float:
+    return float(f"{exp(round(log(factor) / FACTOR_STEP) * FACTOR_STEP):.4g}")
 
 
 def law_in_force(prior: Prior, memory: TierMemory | None) -> tuple[PerformanceLaw, Provenance]:
@@ -85,4 +83,5 @@ def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float) ->
     covered = min(1.0, reached / max(1.0, running))
     # A single factor on the prior's shape reaches less far beyond what was seen than a fit of every coefficient.
     far = sqrt(sqrt(covered)) if memory.vector else sqrt(covered)
-    return prior.confidence * right + (1.0 - prior.confidence * right) * seen * right * far
+    start = prior.confidence * right
+    return round(start + (1.0 - start) * seen * right * far, CONFIDENCE_DIGITS)

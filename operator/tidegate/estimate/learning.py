@@ -12,7 +12,6 @@ outliers in a row on the same side are no outliers: the law has moved, and what 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log
-from zlib import crc32
 
 from tidegate.domain.observation import DeploymentObservation, TierReading, TierState
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo
@@ -20,6 +19,7 @@ from tidegate.estimate import comparison, fit, startup
 from tidegate.estimate.law import coefficients_of, in_steps
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory, digits
 from tidegate.estimate.priors import Prior, prior_of
+from tidegate.estimate.roofline import Coefficients
 from tidegate.estimate.samples import bucket, hit_of, kept, sample_of
 
 # A reading older than this says nothing about now, s.
@@ -36,7 +36,11 @@ SAMPLES_AFTER_CHANGE = 3
 # A window that the law foresees this well changes nothing.
 FORESEEN_LOG = log(1.03)
 BUCKET_FULL = 3
+# Laws that differ by less than this everywhere they were seen are one law.
+SAME_LOG = log(1.025)
 WINDOWS_MAX = 50
+# From here on every second window is enough, as long as nothing surprises.
+WINDOWS_SETTLED = 10
 ERROR_SHARE = 0.25
 HIT_SHARE = 0.3
 
@@ -96,12 +100,12 @@ def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
     reading = state.reading
     if not isinstance(reading, TierReading) or state.ready <= 0:
         return True
-    return time_s - known.sampled_s < reading.window_s or time_s - known.changed_s < reading.window_s + WARMUP_S
+    pause = reading.window_s if known.windows < WINDOWS_SETTLED or known.surprises else 2 * reading.window_s
+    return time_s - known.sampled_s < pause or time_s - known.changed_s < reading.window_s + WARMUP_S
 
 
 def _learn_tier(known: TierMemory | None, prior: Prior, slo: Slo, state: TierState | None, time_s: float) -> TierMemory:
-    mark = mark_of(prior)
-    memory = known if known is not None and known.mark == mark else TierMemory(mark=mark)
+    memory = known if known is not None and known.mark == prior.mark else TierMemory(mark=prior.mark)
     if state is None:
         return memory
     if state.ready != memory.ready:
@@ -116,13 +120,6 @@ def _learn_tier(known: TierMemory | None, prior: Prior, slo: Slo, state: TierSta
         return memory
     window = Window(prior=prior, slo=slo, reading=reading, ready=state.ready, sample=sample, time_s=time_s)
     return _take(memory, window)
-
-
-def mark_of(prior: Prior) -> int:
-    """Checksum of how a tier serves; what was learned of one does not hold for another."""
-    s = prior.serving
-    parts = (s.shape.name, s.shape.params, s.precision, s.hardware.name, s.tensor_parallel, s.pipeline_parallel)
-    return crc32(repr((*parts, s.kv_fp8)).encode())
 
 
 def _see_replicas(memory: TierMemory, state: TierState, time_s: float) -> TierMemory:
@@ -143,41 +140,64 @@ def _see_replicas(memory: TierMemory, state: TierState, time_s: float) -> TierMe
 
 def _take(memory: TierMemory, window: Window) -> TierMemory:
     """The memory after one window."""
-    sample, reading = window.sample, window.reading
+    sample = window.sample
     base = coefficients_of(window.prior)
     miss = log(sample.itl_s / fit.predicted_s(base.times(memory.factors), sample))
     if memory.windows >= WINDOWS_TRUSTING and abs(miss) > max(OUTLIER_LOG, 4 * memory.error):
-        surprises = memory.surprises + 1 if miss > 0 else memory.surprises - 1
-        if surprises * miss < 0:
-            surprises = 1 if miss > 0 else -1
+        surprises = max(0, memory.surprises) + 1 if miss > 0 else min(0, memory.surprises) - 1
         if abs(surprises) < SURPRISES_FOR_CHANGE:
             return replace(memory, surprises=surprises, sampled_s=window.time_s)
-        memory = _moved(memory, kept_samples=0)
-    memory = replace(
-        memory,
-        windows=min(WINDOWS_MAX, memory.windows + 1),
-        error=digits(memory.error + ERROR_SHARE * (abs(miss) - memory.error), 3) if memory.windows else abs(miss),
-        bias=digits(memory.bias + ERROR_SHARE * (miss - memory.bias), 3),
-        surprises=0,
-        sampled_s=window.time_s,
-        prefix_hit=_hit(memory.prefix_hit, reading),
-        kv_cache_tokens=reading.kv_cache_tokens_per_replica or memory.kv_cache_tokens,
-    )
-    if memory.windows > WINDOWS_TRUSTING and abs(memory.bias) > BIAS_FOR_CHANGE:
-        memory = _moved(memory, kept_samples=SAMPLES_AFTER_CHANGE - 1)
-    compared = comparison.compare(memory, window.prior, window.slo, reading, window.ready, window.time_s)
-    crowd = sum(bucket(s) == bucket(sample) for s in memory.samples)
-    if abs(miss) < FORESEEN_LOG and crowd >= BUCKET_FULL and compared.prompts is memory.prompts:
+        # The law is another one: what was seen before does not hold for it.
+        memory = replace(memory, samples=(), prompts=(), windows=0, bias=0.0, vector=False)
+    memory = _counted(memory, window, miss)
+    compared = comparison.compare(memory, window.prior, window.slo, window.reading, window.ready, window.time_s)
+    if abs(miss) < FORESEEN_LOG and compared.prompts is memory.prompts and _crowd(memory, sample) >= BUCKET_FULL:
         return compared
     samples = kept(compared.samples, sample)
     found = fit.fit(base, samples, compared.prompts)
-    return replace(compared, samples=samples, factors=in_steps(found.factors, memory.factors), vector=found.vector)
+    if found.vector == memory.vector and _agree(base, samples, found.factors, memory.factors):
+        return replace(compared, samples=samples)
+    return replace(compared, samples=samples, factors=in_steps(found.factors), vector=found.vector)
 
 
-def _moved(memory: TierMemory, *, kept_samples: int) -> TierMemory:
-    """The law is another one: what was seen before does not hold, and little is known of the new one."""
-    samples = memory.samples[-kept_samples:] if kept_samples else ()
-    return replace(memory, samples=samples, windows=len(samples), bias=0.0, surprises=0, vector=False)
+def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
+    """The memory with one more window counted; where errors pile up on one side, older samples are dropped."""
+    reading = window.reading
+    bias = memory.bias + ERROR_SHARE * (miss - memory.bias)
+    moved = memory.windows >= WINDOWS_TRUSTING and abs(bias) > BIAS_FOR_CHANGE
+    samples = memory.samples[-SAMPLES_AFTER_CHANGE:] if moved else memory.samples
+    error = abs(miss) if not memory.windows else memory.error + ERROR_SHARE * (abs(miss) - memory.error)
+    return TierMemory(
+        mark=memory.mark,
+        factors=memory.factors,
+        vector=memory.vector,
+        samples=samples,
+        prompts=memory.prompts,
+        windows=len(samples) if moved else min(WINDOWS_MAX, memory.windows + 1),
+        error=digits(error, 3),
+        bias=0.0 if moved else digits(bias, 3),
+        surprises=0,
+        sampled_s=window.time_s,
+        compared_s=memory.compared_s,
+        ready=memory.ready,
+        changed_s=memory.changed_s,
+        prefix_hit=_hit(memory.prefix_hit, reading),
+        kv_cache_tokens=reading.kv_cache_tokens_per_replica or memory.kv_cache_tokens,
+        misses=memory.misses,
+        startup=memory.startup,
+    )
+
+
+def _crowd(memory: TierMemory, sample: Sample) -> int:
+    return sum(bucket(s) == bucket(sample) for s in memory.samples)
+
+
+def _agree(base: Coefficients, samples: tuple[Sample, ...], new: Coefficients, old: Coefficients) -> bool:
+    """True where two laws say the same within noise: the old one stays, and what was computed from it."""
+    one, other = base.times(new), base.times(old)
+    if abs(log(new.p0_s / old.p0_s)) > SAME_LOG * 5 or abs(log(new.p1_s / old.p1_s)) > SAME_LOG * 5:
+        return False
+    return all(abs(log(fit.predicted_s(one, s) / fit.predicted_s(other, s))) < SAME_LOG for s in samples)
 
 
 def _hit(before: float | None, reading: TierReading) -> float | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from math import log2
+from zlib import crc32
 
 from tidegate.domain.law import PerformanceLaw, Provenance
 from tidegate.domain.spec import Accelerator, PerformanceHint, TierSpec, WorkloadTemplate
@@ -50,13 +51,24 @@ RELATIVE_MAX = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
-    """A law, its origin, its confidence in [0, 1], how the tier serves, and whether the user stated the KV memory."""
+    """
+    What is believed of a tier before anything of it was seen.
+
+    Args:
+        law: Coefficients and limits.
+        provenance: Where they come from.
+        confidence: How much they are believed, in [0, 1].
+        serving: How the tier serves.
+        mark: Checksum of what makes two tiers alike; what was learned under one mark does not hold under another.
+        kv_stated: True where the user stated the KV memory.
+    """
 
     law: PerformanceLaw
     provenance: Provenance
     confidence: float
     serving: Serving
-    kv_stated: bool = False
+    mark: int
+    kv_stated: bool
 
 
 def prior_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Prior:
@@ -112,8 +124,14 @@ def _prior(serving: Serving, hint: PerformanceHint) -> Prior:
         provenance=provenance,
         confidence=confidence,
         serving=serving,
+        mark=_mark(serving),
         kv_stated=hint.kv_cache_tokens is not None,
     )
+
+
+def _mark(s: Serving) -> int:
+    parts = (s.shape.name, s.shape.params, s.precision, s.hardware.name, s.tensor_parallel, s.pipeline_parallel)
+    return crc32(repr((*parts, s.kv_fp8)).encode())
 
 
 def _first(stated: float | None, found: float) -> float:

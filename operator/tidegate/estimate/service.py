@@ -36,8 +36,18 @@ from tidegate.units import TICK_S
 
 Floats = NDArray[np.float64]
 
-# The exponential wait as nodes: (probability at the node, weight); fine where a 99 % promise is decided.
-_WAIT = ((0.25, 0.5), (0.625, 0.25), (0.8125, 0.125), (0.91, 0.07), (0.965, 0.035), (0.99, 0.015), (0.998, 0.005))
+# The exponential wait as nodes: (probability at the node, weight); fine where a 99 % promise is decided. The first node
+# is no wait at all: it serves those who do not wait, and has no weight among those who do.
+_WAIT = (
+    (0, 0),
+    (0.25, 0.5),
+    (0.625, 0.25),
+    (0.8125, 0.125),
+    (0.91, 0.07),
+    (0.965, 0.035),
+    (0.99, 0.015),
+    (0.998, 0.005),
+)
 WAIT_MEANS = np.array([-log(1 - probability) for probability, _ in _WAIT])
 WAIT_WEIGHTS = np.array([weight for _, weight in _WAIT])
 # Lengths of answers: (normal quantile, weight); short answers spread most, so they are looked at closer.
@@ -48,7 +58,8 @@ OUTPUT_WEIGHTS = np.array([weight for _, weight in _OUTPUT])
 USED_MAX = 0.999
 # Smallest spread of a logarithm: below it a distribution is a step.
 WIDTH_MIN = 1e-4
-HALVINGS = 7
+# Where a quantile is looked for between its bounds.
+GRID = np.linspace(0.0, 1.0, 9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +111,12 @@ class Service:
     def prompt_width(self) -> float:
         """Spread of the logarithm of prompt lengths."""
         return max(WIDTH_MIN, sqrt(log(1 + self.workload.prompt_variation**2)))
+
+    @cached_property
+    def prompts_served(self) -> float:
+        """Share of the lognormal of prompt lengths that `context_max` lets in."""
+        ratio = log(self.context_max / self.workload.prompt_tokens)
+        return max(1e-9, float(ndtr(ratio / self.prompt_width + self.prompt_width / 2)))
 
     @cached_property
     def answers(self) -> Floats:
@@ -190,21 +207,17 @@ def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[F
     return waits, (queue + slots) / np.maximum(waits, 1e-12)
 
 
-def attainment(service: Service, rates: Floats) -> Floats:
-    """Share of requests inside both targets; 0 from `rate_unstable` on."""
-    stable = rates < service.rate_unstable
-    state = state_at(service, np.where(stable, rates, 0.0))
-    ttft = ttft_share(service, state, np.full_like(rates, service.ttft_s))
-    itl = itl_share(service, state, np.full_like(rates, service.itl_s))
-    return np.where(stable, ttft * itl, 0.0)
+def attainment(service: Service, state: State) -> Floats:
+    """Share of requests inside both targets."""
+    ttft = ttft_share(service, state, np.full((len(state.rates), 1), service.ttft_s))
+    itl = itl_share(service, state, np.full((len(state.rates), 1), service.itl_s))
+    return np.asarray((ttft * itl)[:, 0])
 
 
 def operate(service: Service, rates: Floats) -> tuple[OperatingPoint, ...]:
     """One replica at each rate, all below `rate_unstable`."""
     state = state_at(service, rates)
-    share = ttft_share(service, state, np.full_like(rates, service.ttft_s)) * itl_share(
-        service, state, np.full_like(rates, service.itl_s)
-    )
+    share = attainment(service, state)
     columns = (rates, state.running, ttft_quantile(service, state, 0.95), itl_quantile(service, state, 0.95), share)
     return tuple(
         OperatingPoint(rate_rps=rate, running=running, ttft_s_p95=ttft, itl_s_p95=itl, attainment=inside)
@@ -213,21 +226,21 @@ def operate(service: Service, rates: Floats) -> tuple[OperatingPoint, ...]:
 
 
 def ttft_share(service: Service, state: State, bounds_s: Floats) -> Floats:
-    """Share of requests whose first token comes within the bound of each rate."""
-    left = bounds_s - _before_prompt(service, state)
-    late = _prompt_share(service, state, left[:, None] - state.wait_s[:, None] * WAIT_MEANS) @ WAIT_WEIGHTS
-    prompt = _prompt_share(service, state, left[:, None])[:, 0]
-    return np.asarray((1 - state.waits) * prompt + state.waits * late)
+    """Share of requests whose first token comes within each bound; both of shape (rates, bounds)."""
+    left = bounds_s - _before_prompt(service, state)[:, None]
+    late = _prompt_share(service, state, left[:, :, None] - (state.wait_s[:, None] * WAIT_MEANS)[:, None, :])
+    waits = state.waits[:, None]
+    return np.asarray(waits * (late @ WAIT_WEIGHTS) + (1 - waits) * late[:, :, 0])
 
 
 def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
-    """Share of requests whose mean ITL is within the bound of each rate."""
+    """Share of requests whose mean ITL is within each bound; both of shape (rates, bounds)."""
     excess = np.maximum(state.itl_s - service.floor_s, 1e-12)
     left = np.maximum(bounds_s - service.floor_s, 0.0)
     width = _itl_width(service, state, excess)
-    ratio = np.log(np.maximum(left, 1e-300) / excess)[:, None]
-    share = ndtr(ratio / width + width / 2) @ OUTPUT_WEIGHTS
-    return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s, 1.0, share))
+    ratio = np.log(np.maximum(left, 1e-300) / excess[:, None])
+    share = ndtr(ratio[:, :, None] / width[:, None, :] + width[:, None, :] / 2) @ OUTPUT_WEIGHTS
+    return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s[:, None], 1.0, share))
 
 
 def ttft_quantile(service: Service, state: State, level: float) -> Floats:
@@ -241,7 +254,7 @@ def ttft_quantile(service: Service, state: State, level: float) -> Floats:
     # Neither prompt nor wait alone may be late more often than both, nor both more often than the two together.
     half = (1 + level) / 2
     waiting = state.wait_s * np.log(np.maximum(state.waits / (1 - half), 1.0))
-    return _halve(lambda t: ttft_share(service, state, t), level, own(level), own(half) + waiting)
+    return _between(lambda t: ttft_share(service, state, t), level, own(level), own(half) + waiting)
 
 
 def itl_quantile(service: Service, state: State, level: float) -> Floats:
@@ -250,7 +263,8 @@ def itl_quantile(service: Service, state: State, level: float) -> Floats:
     width = _itl_width(service, state, excess)
     ends = excess[:, None] * np.exp(ndtri(level) * width - width * width / 2)
     low, high = service.floor_s + ends.min(axis=1), service.floor_s + ends.max(axis=1)
-    return np.minimum(_halve(lambda t: itl_share(service, state, t), level, low, high), state.ceiling_s)
+    found = _between(lambda t: itl_share(service, state, t), level, low, high)
+    return np.asarray(np.minimum(found, state.ceiling_s))
 
 
 def _before_prompt(service: Service, state: State) -> Floats:
@@ -269,12 +283,13 @@ def _prompt_mean(service: Service, state: State) -> Floats:
 
 
 def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
-    """Share of prompts computed within the time left, of shape (rates, nodes); none is longer than `context_max`."""
+    """Share of prompts computed within the time left, of shape (rates, ...); none is longer than `context_max`."""
     width = service.prompt_width
-    ratio = np.log(np.maximum(left_s, 1e-300) / _prompt_mean(service, state)[:, None])
+    ratio = np.log(np.maximum(left_s, 1e-300) / _prompt_mean(service, state)[:, None, None])
     share = ndtr(ratio / width + width / 2)
-    longest = ndtr(log(service.context_max / service.workload.prompt_tokens) / width + width / 2)
-    return np.asarray(np.minimum(1.0, share / max(longest, 1e-9)))
+    if service.prompts_served < 1.0:
+        share = np.minimum(1.0, share / service.prompts_served)
+    return np.asarray(share)
 
 
 def _itl_width(service: Service, state: State, excess: Floats) -> Floats:
@@ -283,10 +298,13 @@ def _itl_width(service: Service, state: State, excess: Floats) -> Floats:
     return np.maximum(WIDTH_MIN, np.sqrt(np.log1p(variance / (excess * excess)[:, None])))
 
 
-def _halve(share: Callable[[Floats], Floats], level: float, low: Floats, high: Floats) -> Floats:
-    """Where a rising share reaches the level, between two bounds of it."""
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        inside = share(middle) < level
-        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
-    return high
+def _between(share: Callable[[Floats], Floats], level: float, low: Floats, high: Floats) -> Floats:
+    """Where a rising share reaches the level, between two bounds of it: on a grid, then by straight line."""
+    times = low[:, None] + (high - low)[:, None] * GRID
+    shares = share(times)
+    rows = np.arange(len(low))
+    right = np.maximum(1, np.argmax(shares >= level, axis=1))
+    left = right - 1
+    rise = np.maximum(shares[rows, right] - shares[rows, left], 1e-12)
+    part = np.clip((level - shares[rows, left]) / rise, 0.0, 1.0)
+    return np.asarray(times[rows, left] + part * (times[rows, right] - times[rows, left]))

@@ -13,9 +13,9 @@ from tidegate.estimate.hardware import Hardware, recognise
 from tidegate.estimate.models import WEIGHT_BYTES, ModelShape, Precision, precision_in, shape_of
 from tidegate.units import GIB
 
-# vLLM's own defaults where the arguments are silent. Its server takes 8192 tokens a step on accelerators with 70 GiB and
-# more except the A100, 2048 on others; and 256 sequences (newer ones 1024 on the large accelerators: the lower one can
-# only cost money).
+# vLLM's own defaults where the arguments are silent. Its server takes 8192 tokens a step on accelerators with 70 GiB
+# and more except the A100, 2048 on others; and 256 sequences (newer ones 1024 on the large accelerators: the lower one
+# can only cost money).
 MEMORY_SHARE = 0.92
 RUNNING_MAX = 256
 BATCHED_TOKENS_LARGE, BATCHED_TOKENS_SMALL = 8192, 2048
