@@ -42,7 +42,7 @@ class ServiceCurve:
     points: tuple[OperatingPoint, ...]
 
     def at_rate(self, rate_rps: float) -> OperatingPoint:
-        """The point at a rate, between its neighbours by straight line; past the end: the last one with attainment 0."""
+        """The point at a rate, by straight line between its neighbours; past the end: the last with attainment 0."""
         return self._between([p.rate_rps for p in self.points], rate_rps, rate_rps)
 
     def at_running(self, running: float) -> OperatingPoint:
@@ -113,3 +113,15 @@ class TierEstimate:
     startup_s: float
     startup_s_late: float
     power_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeasibleTargets:
+    """
+    The tightest targets an idle replica of a tier meets with the attainment asked for, s.
+
+    What lies below them no number of replicas cures: it takes another tier, or another target.
+    """
+
+    ttft_s: float
+    itl_s: float

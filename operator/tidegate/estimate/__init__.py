@@ -4,15 +4,15 @@ What does one replica of each tier do, and how sure is that?
 Enters:     the deployment, its accelerators, what was observed, the expected request shape.
 Leaves:     `TierEstimate` per tier (law, service curve, capacity inside the SLO, start-up, power), and the memory of
             what was learned.
-May import: domain, units, errors, the standard library.
+May import: domain, units, errors, numpy, scipy.
 
     arguments, models, hardware -> serving -> priors (table, roofline)      what a tier is
-    observation -> samples -> fit -> learning -> memory                     what was seen of it
-    law, request shape, targets -> service -> assessment                    what it can carry
+    observation -> samples, comparison -> fit -> learning -> memory         what was seen of it
+    prior, memory -> law; law, requests, targets -> service -> capacity     what it can carry
 """
 
-from tidegate.estimate.assessment import assess, startup_times
+from tidegate.estimate.assessment import assess, feasible_targets, startup_times
 from tidegate.estimate.learning import learn
 from tidegate.estimate.memory import EstimateMemory
 
-__all__ = ["EstimateMemory", "assess", "learn", "startup_times"]
+__all__ = ["EstimateMemory", "assess", "feasible_targets", "learn", "startup_times"]

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
 
-from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.estimate import FeasibleTargets, TierEstimate
 from tidegate.domain.law import Workload
-from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
 from tidegate.estimate import startup
-from tidegate.estimate.capacity import Carried, carried
-from tidegate.estimate.law import confidence_of, law_in_force
+from tidegate.estimate.capacity import Carried, carried, idle_targets
+from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.estimate.power import power_w
-from tidegate.estimate.priors import prior_of
+from tidegate.estimate.priors import Prior, prior_of
 from tidegate.estimate.service import Service
 
 # A guess gives up this share of its capacity, certainty none.
@@ -106,6 +106,31 @@ _last: dict[int, _Slot] = {}
 SLOTS_MAX = 65536
 
 
+def feasible_targets(
+    memory: EstimateMemory,
+    *,
+    spec: DeploymentSpec,
+    accelerators: Mapping[str, Accelerator],
+    workload: Workload,
+) -> Mapping[str, FeasibleTargets]:
+    """
+    The tightest targets that one idle replica of each tier meets, by tier.
+
+    Each target alone is met by more than the attainment asked for, so that both together are met by no less.
+    """
+    shape = _in_steps(workload)
+    found: dict[str, FeasibleTargets] = {}
+    for tier in spec.tiers:
+        prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
+        known = memory.tiers.get(tier.name)
+        learned = known if known is not None and known.mark == prior.mark else None
+        service = _service(prior, learned, spec.slo, shape, burst=1.0)
+        found[tier.name] = idle_targets(
+            service, target=spec.slo.attainment, misses=learned.misses if learned is not None else 1.0
+        )
+    return found
+
+
 def _assess_tier(
     known: TierMemory | None,
     spec: DeploymentSpec,
@@ -116,34 +141,34 @@ def _assess_tier(
 ) -> TierEstimate:
     prior = prior_of(spec.model, tier, accelerator)
     memory = known if known is not None and known.mark == prior.mark else None
-    law, provenance = law_in_force(prior, memory)
-    serving = prior.serving
-    workload = _with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0)
-    found = _carried(
-        Service(
-            law=law,
-            workload=workload,
-            batched_tokens_max=float(serving.batched_tokens_max),
-            context_max=serving.context_max,
-            burstiness=burst,
-            ttft_s=spec.slo.ttft_s,
-            itl_s=spec.slo.itl_s,
-        ),
-        spec.slo.attainment,
-        memory.misses if memory is not None else 1.0,
-    )
+    service = _service(prior, memory, spec.slo, shape, burst=burst)
+    found = _carried(service, spec.slo.attainment, memory.misses if memory is not None else 1.0)
     confidence = confidence_of(prior, memory, running=found.running)
     startups = known.startup if known is not None else None
     return TierEstimate(
-        law=law,
-        provenance=provenance,
+        law=service.law,
+        provenance=provenance_of(prior, memory),
         confidence=confidence,
-        workload=workload,
+        workload=service.workload,
         curve=found.curve,
         capacity_rps=found.rate_rps * (1.0 - MARGIN_MAX * (1.0 - confidence)),
-        startup_s=startup.expected_s(startups, serving),
-        startup_s_late=startup.late_s(startups, serving),
-        power_w=power_w(serving, found.running),
+        startup_s=startup.expected_s(startups, prior.serving),
+        startup_s_late=startup.late_s(startups, prior.serving),
+        power_w=power_w(prior.serving, found.running),
+    )
+
+
+def _service(prior: Prior, memory: TierMemory | None, slo: Slo, shape: Workload, *, burst: float) -> Service:
+    """One replica of the tier, as far as it is known, under requests of this shape."""
+    serving = prior.serving
+    return Service(
+        law=law_in_force(prior, memory),
+        workload=_with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0),
+        batched_tokens_max=float(serving.batched_tokens_max),
+        context_max=serving.context_max,
+        burstiness=burst,
+        ttft_s=slo.ttft_s,
+        itl_s=slo.itl_s,
     )
 
 

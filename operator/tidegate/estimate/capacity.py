@@ -9,8 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidegate.domain.estimate import OperatingPoint, ServiceCurve
-from tidegate.estimate.service import Floats, Service, attainment, operate, state_at
+from tidegate.domain.estimate import FeasibleTargets, OperatingPoint, ServiceCurve
+from tidegate.estimate.service import (
+    Floats,
+    Service,
+    attainment,
+    itl_quantile,
+    operate,
+    state_at,
+    ttft_quantile,
+)
 
 # Where the crossing is looked for first, as shares of the rate that can not be sustained.
 SEARCH = np.array([1e-3, 0.02, 0.05, 0.1, 0.18, 0.27, 0.37, 0.47, 0.57, 0.66, 0.74, 0.81, 0.87, 0.92, 0.96, 0.985])
@@ -46,6 +54,15 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
     on_curve = np.array([p.rate_rps for p in curve.points])
     knee = _crossing(on_curve, np.array([p.attainment for p in curve.points]), target)
     return Carried(curve=curve, rate_rps=knee, running=curve.at_rate(knee).running if knee > 0 else 0.0)
+
+
+def idle_targets(service: Service, *, target: float, misses: float) -> FeasibleTargets:
+    """Targets that an almost idle replica meets together with the target attainment."""
+    state = state_at(service, SEARCH[:1] * service.rate_unstable)
+    level = 1.0 - (1.0 - target) / (2.0 * max(1.0, misses))
+    return FeasibleTargets(
+        ttft_s=float(ttft_quantile(service, state, level)[0]), itl_s=float(itl_quantile(service, state, level)[0])
+    )
 
 
 def _crossing(rates: Floats, shares: Floats, target: float) -> float:

@@ -45,8 +45,7 @@ def compare(memory: TierMemory, prior: Prior, slo: Slo, reading: TierReading, re
     period_s = PERIOD_S if seen is not None and seen[0] > 0 else PERIOD_QUIET_S
     if memory.windows > WINDOWS_CLOSE and time_s - memory.compared_s < period_s:
         return memory
-    law, _ = law_in_force(prior, memory)
-    service = _service(prior, law, reading, slo)
+    service = _service(prior, law_in_force(prior, memory), reading, slo)
     if service is None or rate / ready >= service.rate_unstable:
         return memory
     state = state_at(service, np.array([rate / ready]))

@@ -46,24 +46,31 @@ def _step(factor: float) -> float:
     return float(f"{exp(round(log(factor) / FACTOR_STEP) * FACTOR_STEP):.4g}")
 
 
-def law_in_force(prior: Prior, memory: TierMemory | None) -> tuple[PerformanceLaw, Provenance]:
-    """The law to plan with, and where it comes from."""
+def law_in_force(prior: Prior, memory: TierMemory | None) -> PerformanceLaw:
+    """The law to plan with."""
     if memory is None or not (memory.windows or memory.kv_cache_tokens):
-        return prior.law, prior.provenance
+        return prior.law
     reported = memory.kv_cache_tokens
-    learned = coefficients_of(prior).times(memory.factors) if memory.windows else coefficients_of(prior)
-    law = replace(
-        prior.law,
+    kv_cache_tokens = prior.law.kv_cache_tokens if prior.kv_stated or not reported else reported
+    if not memory.windows:
+        return replace(prior.law, kv_cache_tokens=kv_cache_tokens)
+    learned = coefficients_of(prior).times(memory.factors)
+    return PerformanceLaw(
         a_s=learned.a_s,
         b_s=learned.b_s,
         c_s=learned.c_s,
         p0_s=learned.p0_s,
         p1_s=learned.p1_s,
-        kv_cache_tokens=prior.law.kv_cache_tokens if prior.kv_stated or not reported else reported,
+        kv_cache_tokens=kv_cache_tokens,
+        running_max=prior.law.running_max,
     )
-    if not memory.windows:
-        return law, prior.provenance
-    return law, Provenance.LEARNED if memory.vector else Provenance.SCALED
+
+
+def provenance_of(prior: Prior, memory: TierMemory | None) -> Provenance:
+    """Where the law in force comes from."""
+    if memory is None or not memory.windows:
+        return prior.provenance
+    return Provenance.LEARNED if memory.vector else Provenance.SCALED
 
 
 def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float) -> float:
