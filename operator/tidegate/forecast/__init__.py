@@ -10,6 +10,7 @@ more than any Poisson law allows. Silence changes nothing: a missing reading is 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from tidegate.domain.forecast import DemandForecast, DemandSample
@@ -18,8 +19,9 @@ from tidegate.forecast.demand import WINDOW_S, offered
 from tidegate.forecast.expect import expected_demand
 from tidegate.forecast.learn import advanced
 from tidegate.forecast.memory import ForecastMemory
+from tidegate.units import SECONDS_PER_DAY
 
-__all__ = ["ForecastMemory", "backfill", "observe", "predict"]
+__all__ = ["ForecastMemory", "backfill", "observe", "predict", "shaped", "suppose"]
 
 
 def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation, time_s: float) -> ForecastMemory:
@@ -73,3 +75,22 @@ def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, fl
             )
             learned = advanced(learned, sample, time_s=time_s)
     return learned
+
+
+def suppose(*, rate_rps: float, prompt_tokens: float, output_tokens: float, time_s: float) -> ForecastMemory:
+    """
+    The memory of a deployment that has had the same load for a day: what somebody states instead of what was seen.
+
+    Args:
+        rate_rps: Arrivals/s, >= 0; the forecast is this rate, with hardly any spread.
+        prompt_tokens, output_tokens: Per request, > 0.
+        time_s: Now, unix seconds.
+    """
+    steps = range(int(time_s - SECONDS_PER_DAY), int(time_s) + 1, 60)
+    memory = backfill(None, history=[(float(step), rate_rps) for step in steps])
+    return shaped(memory, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
+
+
+def shaped(memory: ForecastMemory, *, prompt_tokens: float, output_tokens: float) -> ForecastMemory:
+    """The memory with a request shape that is known from elsewhere, tokens per request > 0."""
+    return replace(memory, shape=replace(memory.shape, prompt_tokens=prompt_tokens, output_tokens=output_tokens))

@@ -2,29 +2,79 @@
 `tidegate plan`: ask the decision core, without a cluster.
 
 Question: which fleet would run, what would it do and cost, and why? Enters: ticks, or manifests and a demand. Leaves:
-plans, one per line, or a table for people. May import: every room, each only when it is needed.
+plans, one per line, or tables for people. May import: every room, each only when it is needed.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tidegate.errors import SpecError, TidegateError
 
-@click.command(name="plan")
-@click.option("--stream", is_flag=True, help="Plan protocol: one tick per line on stdin, one plan per line on stdout.")
+if TYPE_CHECKING:
+    from tidegate.api.manifests import Manifests
+    from tidegate.cli.plan.question import ApiPrice, Load
+    from tidegate.domain.key import Key
+    from tidegate.domain.spec import DeploymentSpec
+
+
+@click.command("plan")
+@click.option("--stream", is_flag=True, help="The plan protocol: a tick per line on stdin, a plan per line on stdout.")
 @click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="Manifests: AcceleratorClasses and InferenceDeployments, a file or a folder; may be repeated.",
-)
-def command(*, stream: bool, files: tuple[Path, ...]) -> None:
-    """Ask the decision core, without a cluster."""
-    if stream:
+    "-f", "--filename", "filenames", multiple=True, type=click.Path(path_type=Path, exists=True),
+    help="Manifests: a file or a folder (may be repeated).",
+)  # fmt: skip
+@click.option(
+    "--demand", "demands", multiple=True, metavar="[NAME=]RPS",
+    help="Requests/s. With several deployments: NAME=RPS for each, or one number for all.",
+)  # fmt: skip
+@click.option("--prompt-tokens", type=float, default=1024.0, show_default=True, help="Mean prompt tokens per request.")
+@click.option("--output-tokens", type=float, default=256.0, show_default=True, help="Mean output tokens per request.")
+@click.option("--prometheus", metavar="URL", help="Read demand and request shape of each model there instead.")
+@click.option(
+    "--prometheus-token-file", "token_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with a bearer token for it.",
+)  # fmt: skip
+@click.option("--api-price-in", "price_in", type=float, help="An API's price, $ per million prompt tokens.")
+@click.option("--api-price-out", "price_out", type=float, help="And per million output tokens: shows the break-even.")
+@click.option("--at", type=click.DateTime(), help="Time (UTC) at which schedules are looked at [default: now].")
+@click.option("--output", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
+def command(**options: Any) -> None:
+    """
+    Ask the decision core, without a cluster.
+
+    Which fleet a manifest and a demand need, what it would do and cost, and why. Ends with 2 where the promises cannot
+    be met.
+    """
+    asked = Options(**options)
+    if asked.stream:
         _serve()
         return
+    try:
+        kept = _answer(asked)
+    except TidegateError as fault:
+        raise click.ClickException(str(fault)) from fault
+    if not kept:
+        raise SystemExit(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line, as it was given."""
+
+    stream: bool
+    filenames: tuple[Path, ...]
+    demands: tuple[str, ...]
+    prompt_tokens: float
+    output_tokens: float
+    prometheus: str | None
+    token_file: Path | None
+    price_in: float | None
+    price_out: float | None
+    at: Any
+    output: str
 
 
 def _serve() -> None:
@@ -36,3 +86,111 @@ def _serve() -> None:
     # What the core makes is a tree that reference counts free: the collector would only walk it again and again.
     gc.disable()
     serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
+def _answer(options: Options) -> bool:
+    """Print the answer; True where every promise is kept."""
+    from tidegate.cli.plan.question import Question, verdicts
+    from tidegate.cli.plan.render import render
+
+    manifests = _manifests(options.filenames)
+    price, time_s = _price(options), _time_s(options)
+    loads = _measured(options, manifests, time_s) if options.prometheus else _stated(options, manifests, time_s)
+    question = Question(
+        deployments=manifests.deployments, accelerators=manifests.accelerators, loads=loads, time_s=time_s
+    )
+    found = verdicts(question, price=price)
+    click.echo(render(found, manifests.accelerators, form=options.output))
+    return all(verdict.is_kept for verdict in found)
+
+
+def _manifests(filenames: tuple[Path, ...]) -> "Manifests":
+    from tidegate.api.manifests import Manifests, load
+
+    if not filenames:
+        raise click.UsageError("give -f MANIFEST and --demand RPS (or --prometheus URL), or --stream")
+    parts = [load(name) for name in filenames]
+    deployments = {key: spec for part in parts for key, spec in part.deployments.items()}
+    accelerators = {name: a for part in parts for name, a in part.accelerators.items()}
+    if not deployments:
+        raise SpecError(field="-f", value=[str(f) for f in filenames], allowed="an InferenceDeployment must be in it")
+    for key, spec in deployments.items():
+        _check_classes(key, spec, accelerators)
+    return Manifests(accelerators=accelerators, deployments=deployments)
+
+
+def _check_classes(key: "Key", spec: "DeploymentSpec", accelerators: dict[str, Any]) -> None:
+    for index, tier in enumerate(spec.tiers):
+        if tier.accelerator not in accelerators:
+            known = ", ".join(sorted(accelerators)) or "none"
+            raise SpecError(
+                field=f"{key}: spec.tiers[{index}].accelerator",
+                value=tier.accelerator,
+                allowed=f"an AcceleratorClass of the manifests is needed: {known}",
+            )
+
+
+def _price(options: Options) -> "ApiPrice | None":
+    from tidegate.cli.plan.question import ApiPrice
+
+    if options.price_in is None and options.price_out is None:
+        return None
+    if options.price_in is None or options.price_out is None:
+        raise click.UsageError("--api-price-in and --api-price-out belong together")
+    for name, value in (("--api-price-in", options.price_in), ("--api-price-out", options.price_out)):
+        if not 0 <= value < float("inf"):
+            raise SpecError(field=name, value=value, allowed="dollars, 0 or more, are")
+    return ApiPrice(usd_per_million_in=options.price_in, usd_per_million_out=options.price_out)
+
+
+def _time_s(options: Options) -> float:
+    import time
+    from datetime import UTC
+
+    if options.at is None:
+        return time.time()
+    return float(options.at.replace(tzinfo=UTC).timestamp())
+
+
+def _stated(options: Options, manifests: "Manifests", time_s: float) -> "dict[Key, Load]":
+    from tidegate.cli.plan.question import Load, stated
+    from tidegate.forecast import ForecastMemory
+
+    for name, tokens in (("--prompt-tokens", options.prompt_tokens), ("--output-tokens", options.output_tokens)):
+        if not 0 < tokens < float("inf"):
+            raise SpecError(field=name, value=tokens, allowed="tokens per request above 0 are")
+    rates = _rates(options.demands, list(manifests.deployments))
+    shape = Load(
+        memory=ForecastMemory(), rate_rps=0.0, prompt_tokens=options.prompt_tokens, output_tokens=options.output_tokens
+    )
+    return {key: stated(shape, rate, time_s) for key, rate in rates.items()}
+
+
+def _rates(demands: tuple[str, ...], keys: "list[Key]") -> "dict[Key, float]":
+    """Requests/s by deployment; every one of the manifests has to have a rate."""
+    found: dict[Key, float] = {}
+    for text in demands:
+        name, separator, number = text.rpartition("=")
+        matching = [key for key in keys if not separator or name in (key.name, str(key))]
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = -1.0
+        if not matching or not 0 <= rate < float("inf"):
+            names = ", ".join(f"{key.name}=RPS" for key in keys)
+            raise SpecError(field="--demand", value=text, allowed=f"requests/s, 0 or more, are: RPS or {names}")
+        found |= dict.fromkeys(matching, rate)
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise click.UsageError(f"give --demand for {', '.join(map(str, missing))}, or --prometheus URL")
+    return {key: found[key] for key in keys}
+
+
+def _measured(options: Options, manifests: "Manifests", time_s: float) -> "dict[Key, Load]":
+    from tidegate.cli.plan.live import measured
+    from tidegate.observe.prometheus import Access, Prometheus
+
+    if options.demands:
+        raise click.UsageError("--demand and --prometheus exclude each other")
+    client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
+    return {key: measured(client, spec.model, time_s=time_s) for key, spec in manifests.deployments.items()}

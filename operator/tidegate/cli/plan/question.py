@@ -1,0 +1,162 @@
+"""
+A question to the core: this manifest and this demand, which fleet, and what would it do and cost?
+
+In:    specs and classes, the load of each deployment. Out: one `Verdict` per deployment, decided by one step of the
+       cycle over all of them, from no replica at all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate import cycle, forecast
+from tidegate.domain.decision import Decision
+from tidegate.domain.key import Key
+from tidegate.domain.observation import DeploymentObservation, FleetObservation, GatewayReading, TierState
+from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy
+from tidegate.forecast import ForecastMemory
+from tidegate.memory import DeploymentMemory, FleetMemory
+from tidegate.units import MILLION, SECONDS_PER_HOUR
+
+# What must be so for the promises to be kept; any other finding of these types breaks one.
+KEPT = {"SLOMet": "True", "WithinBudget": "True", "QualityReduced": "False"}
+# Rounds of the search for the break-even; each one at least adds a replica.
+ROUNDS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Demand of one deployment: its forecast's memory, and the stated or measured mean rate and request shape."""
+
+    memory: ForecastMemory
+    rate_rps: float
+    prompt_tokens: float
+    output_tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiPrice:
+    """Price of somebody else's API, $ per million prompt tokens and per million output tokens, >= 0."""
+
+    usd_per_million_in: float
+    usd_per_million_out: float
+
+    def usd_per_hour(self, load: Load, rate_rps: float) -> float:
+        """What so many requests of this shape would cost there."""
+        per_request = load.prompt_tokens * self.usd_per_million_in + load.output_tokens * self.usd_per_million_out
+        return rate_rps * SECONDS_PER_HOUR * per_request / MILLION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakEven:
+    """
+    Own fleet against an API.
+
+    Args:
+        api_usd_per_hour: The API at the demand in question.
+        own_usd_per_hour: The decided fleet.
+        rate_rps: Smallest demand from which the own fleet is not dearer; None: there is none that it can carry.
+    """
+
+    api_usd_per_hour: float
+    own_usd_per_hour: float
+    rate_rps: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The decision for one deployment, and what it was asked for."""
+
+    spec: DeploymentSpec
+    load: Load
+    decision: Decision
+    break_even: BreakEven | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """True where every promise is kept: the targets, the budget, the average quality."""
+        if self.decision.error is not None:
+            return False
+        found = {c.type: c.status.value for c in self.decision.conditions}
+        return all(found.get(kind) == status for kind, status in KEPT.items())
+
+    @property
+    def broken(self) -> list[str]:
+        """A sentence for each promise that is not kept."""
+        if self.decision.error is not None:
+            return [self.decision.error]
+        wrong = [c for c in self.decision.conditions if c.type in KEPT and c.status.value != KEPT[c.type]]
+        return [f"{c.type} is {c.status.value}: {c.message}" for c in wrong]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Everything that is asked: specs, classes, loads by deployment, and the time (for schedules), unix seconds."""
+
+    deployments: Mapping[Key, DeploymentSpec]
+    accelerators: Mapping[str, Accelerator]
+    loads: Mapping[Key, Load]
+    time_s: float
+
+    def decide(self, loads: Mapping[Key, Load] | None = None) -> Mapping[Key, Decision]:
+        """One step of the cycle with nothing running."""
+        asked = self.loads if loads is None else loads
+        memory = FleetMemory(deployments={key: DeploymentMemory(forecast=load.memory) for key, load in asked.items()})
+        seen = {key: _nothing_runs(self.deployments[key], load) for key, load in asked.items()}
+        observation = FleetObservation(time_s=self.time_s, deployments=seen)
+        specs = {key: self.deployments[key] for key in asked}
+        policy = FleetPolicy(deployments=specs, accelerators=self.accelerators)
+        return cycle.step(memory, observation, policy)[1].deployments
+
+
+def verdicts(question: Question, *, price: ApiPrice | None) -> list[Verdict]:
+    """The answer for each deployment, in the order of the manifests; `price` None: no break-even is worked out."""
+    decisions = question.decide()
+    found = []
+    for key, load in question.loads.items():
+        decision = decisions[key]
+        even = None if price is None or decision.prediction is None else break_even(question, key, decision, price)
+        found.append(Verdict(spec=question.deployments[key], load=load, decision=decision, break_even=even))
+    return found
+
+
+def break_even(question: Question, key: Key, decision: Decision, price: ApiPrice) -> BreakEven:
+    """
+    The least demand at which the own fleet, alone, costs no more than the API.
+
+    d(0) = $0; d(n+1) = demand whose API bill is the fleet that d(n) needs. The fleet's cost only rises with demand, so
+    this climbs to the least fixed point or past what the fleet can carry.
+    """
+    load = question.loads[key]
+    assert decision.prediction is not None, "only for a decided fleet"
+    own, per_rps = decision.prediction.usd_per_hour, price.usd_per_hour(load, 1.0)
+    found = None if per_rps <= 0 else _climb(question, key, per_rps)
+    return BreakEven(api_usd_per_hour=price.usd_per_hour(load, load.rate_rps), own_usd_per_hour=own, rate_rps=found)
+
+
+def _climb(question: Question, key: Key, usd_per_rps_hour: float) -> float | None:
+    rate = 0.0
+    for _ in range(ROUNDS_MAX):
+        load = stated(question.loads[key], rate, question.time_s)
+        verdict = Verdict(spec=question.deployments[key], load=load, decision=question.decide({key: load})[key])
+        if not verdict.is_kept or verdict.decision.prediction is None:
+            return None
+        needed = verdict.decision.prediction.usd_per_hour / usd_per_rps_hour
+        if needed <= rate * (1 + 1e-6):
+            return rate
+        rate = needed
+    return None
+
+
+def stated(load: Load, rate_rps: float, time_s: float) -> Load:
+    """The same requests at another steady rate."""
+    memory = forecast.suppose(
+        rate_rps=rate_rps, prompt_tokens=load.prompt_tokens, output_tokens=load.output_tokens, time_s=time_s - 1.0
+    )
+    return Load(memory=memory, rate_rps=rate_rps, prompt_tokens=load.prompt_tokens, output_tokens=load.output_tokens)
+
+
+def _nothing_runs(spec: DeploymentSpec, load: Load) -> DeploymentObservation:
+    return DeploymentObservation(
+        tiers={tier.name: TierState() for tier in spec.tiers},
+        gateway=GatewayReading(arrival_rps=load.rate_rps, queued=0.0),
+    )

@@ -1,0 +1,191 @@
+"""
+Verdicts as text for people, Markdown for a pull request, JSON for a pipeline.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tidegate.api.answer import plan_of, rounded
+from tidegate.cli.plan.question import BreakEven, Verdict
+from tidegate.domain.decision import Constraint
+from tidegate.domain.spec import Accelerator
+from tidegate.units import milliseconds
+
+WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """One table: a title, its columns (the first is text, the rest numbers), and its rows."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def render(verdicts: Sequence[Verdict], accelerators: Mapping[str, Accelerator], *, form: str) -> str:
+    """
+    The whole answer.
+
+    Args:
+        verdicts: One per deployment.
+        accelerators: Classes by name, for what a tier costs.
+        form: `text`, `markdown` or `json`.
+    """
+    if form == "json":
+        return json.dumps({"deployments": [_json(v) for v in verdicts]}, indent=2)
+    write: Callable[[Sheet], str] = _markdown if form == "markdown" else _text
+    mark = "## " if form == "markdown" else ""
+    return "\n".join(_section(v, accelerators, write, mark) for v in verdicts).rstrip()
+
+
+def _section(
+    verdict: Verdict, accelerators: Mapping[str, Accelerator], write: Callable[[Sheet], str], mark: str
+) -> str:
+    spec, load = verdict.spec, verdict.load
+    head = (
+        f"{mark}{spec.key}: {spec.model} at {load.rate_rps:.4g} req/s, "
+        f"{load.prompt_tokens:.0f} prompt and {load.output_tokens:.0f} output tokens"
+    )
+    if verdict.decision.error is not None:
+        return f"{head}\n\ncannot be planned: {verdict.decision.error}\n"
+    sheets = [_tiers(verdict, accelerators), _promises(verdict)]
+    if verdict.decision.alternatives:
+        sheets.append(_alternatives(verdict))
+    notes = [verdict.decision.message, *_limit(verdict), *verdict.broken]
+    if verdict.break_even is not None:
+        notes.append(_break_even(verdict.break_even))
+    return "\n\n".join([head, *(write(sheet) for sheet in sheets), *notes]) + "\n"
+
+
+def _tiers(verdict: Verdict, accelerators: Mapping[str, Accelerator]) -> Sheet:
+    rows = []
+    for tier in verdict.spec.tiers:
+        decided = verdict.decision.tiers[tier.name]
+        price = accelerators[tier.accelerator].price_usd_per_hour * tier.accelerators_per_replica
+        rows.append(
+            (
+                tier.name,
+                f"{tier.accelerators_per_replica} x {tier.accelerator}",
+                f"{tier.quality:g}",
+                str(decided.replicas),
+                f"{decided.replicas * price:.2f}",
+                _figure(decided.capacity_rps, "{:.2f}"),
+                _figure(decided.confidence, "{:.0%}"),
+            )
+        )
+    columns = ("tier", "per replica", "quality", "replicas", "$/h", "req/s per replica", "confidence")
+    return Sheet(title="Fleet", columns=columns, rows=tuple(rows))
+
+
+def _promises(verdict: Verdict) -> Sheet:
+    prediction, slo, cost = verdict.decision.prediction, verdict.spec.slo, verdict.spec.cost
+    if prediction is None:
+        return Sheet(title="Promises", columns=("promise", "predicted", "asked for"), rows=())
+    rows = (
+        ("time to first token, p95", _ms(prediction.ttft_s_p95), f"{milliseconds(slo.ttft_s):.0f} ms"),
+        ("inter-token latency, p95", _ms(prediction.itl_s_p95), f"{milliseconds(slo.itl_s):.0f} ms"),
+        ("requests inside both", _figure(prediction.attainment, "{:.2%}"), f"{slo.attainment:.2%}"),
+        ("cost per hour", _money(prediction.usd_per_hour), _money(cost.budget_usd_per_hour)),
+        (
+            "cost per million output tokens",
+            _money(prediction.usd_per_million_output_tokens),
+            _money(cost.target_usd_per_million_output_tokens),
+        ),
+        ("mean quality", _figure(prediction.quality_mean, "{:.3f}"), f"{verdict.spec.quality.average_minimum:g}"),
+    )
+    return Sheet(title="Promises", columns=("promise", "predicted", "asked for"), rows=rows)
+
+
+def _alternatives(verdict: Verdict) -> Sheet:
+    rows = tuple(
+        (_mix(other.replicas), f"{other.usd_per_hour:.2f}", _figure(other.attainment, "{:.2%}"), other.why_not)
+        for other in verdict.decision.alternatives
+    )
+    return Sheet(title="Instead", columns=("fleet", "$/h", "inside both", "why not"), rows=rows)
+
+
+def _limit(verdict: Verdict) -> list[str]:
+    decision = verdict.decision
+    if decision.binding is Constraint.NONE:
+        return []
+    return [f"{decision.binding.value} binds: without limits it would be {_mix(decision.uncapped or {})}"]
+
+
+def _break_even(even: BreakEven) -> str:
+    versus = f"${even.own_usd_per_hour:.2f}/h here, ${even.api_usd_per_hour:.2f}/h at the API for the same requests"
+    if even.rate_rps is None:
+        return f"{versus}; this deployment is dearer than the API at any demand it can carry"
+    return f"{versus}; break-even at {even.rate_rps:.3g} req/s"
+
+
+def _mix(replicas: Mapping[str, int]) -> str:
+    return " + ".join(f"{count} x {name}" for name, count in replicas.items() if count) or "nothing"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{milliseconds(seconds):.0f} ms"
+
+
+def _money(dollars: float | None) -> str:
+    return _figure(dollars, "${:.2f}")
+
+
+def _text(sheet: Sheet) -> str:
+    table = Table(title=sheet.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in sheet.columns:
+        table.add_column(column, justify="left" if column in {"tier", "promise", "fleet", "why not"} else "right")
+    for row in sheet.rows:
+        table.add_row(*row)
+    console = Console(width=WIDTH, no_color=True, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
+
+
+def _markdown(sheet: Sheet) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(sheet.columns), line(["---"] * len(sheet.columns)), *(line(row) for row in sheet.rows)])
+
+
+def _json(verdict: Verdict) -> dict[str, object]:
+    """The plan as the protocol writes it, and what only people ask for."""
+    import msgspec
+
+    decision, even = verdict.decision, verdict.break_even
+    plan: dict[str, object] = msgspec.to_builtins(plan_of(decision))
+    plan["promisesKept"] = verdict.is_kept
+    plan["demand"] = {
+        "arrival_rate": rounded(verdict.load.rate_rps, 4),
+        "prompt_tokens": rounded(verdict.load.prompt_tokens, 1),
+        "output_tokens": rounded(verdict.load.output_tokens, 1),
+    }
+    plan["bindingConstraint"] = decision.binding.value
+    plan["uncapped"] = None if decision.uncapped is None else dict(decision.uncapped)
+    plan["alternatives"] = [
+        {
+            "tiers": dict(other.replicas),
+            "cost_per_hour": rounded(other.usd_per_hour, 4),
+            "attainment": rounded(other.attainment, 4),
+            "why_not": other.why_not,
+        }
+        for other in decision.alternatives
+    ]
+    if even is not None:
+        plan["breakEven"] = {
+            "api_cost_per_hour": rounded(even.api_usd_per_hour, 4),
+            "cost_per_hour": rounded(even.own_usd_per_hour, 4),
+            "arrival_rate": rounded(even.rate_rps, 4),
+        }
+    return plan
