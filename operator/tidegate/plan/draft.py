@@ -15,7 +15,7 @@ from tidegate.plan.fleet import Fleet, FleetModel, Profile, build, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
-from tidegate.plan.scenario import Scenarios, scenarios
+from tidegate.plan.scenario import ABOVE_RECORD, Scenarios, record, scenarios
 from tidegate.plan.search import Goal
 from tidegate.plan.sight import Sight, sight
 from tidegate.plan.solve import Given
@@ -95,6 +95,7 @@ class Draft:
     searched: bool = False
     utilization: float | None = None
     binding: Constraint = Constraint.NONE
+    record_rps: float = 0.0
 
     @property
     def spec(self) -> DeploymentSpec:
@@ -119,7 +120,7 @@ class Draft:
 
     def demand_at(self, lead_s: float) -> Scenarios:
         """Demand until a replica with that start-up time could serve."""
-        return scenarios(self.problem.forecast, lead_s + TICK_S)
+        return scenarios(self.problem.forecast, lead_s + TICK_S, ceiling_rps=self.record_rps * ABOVE_RECORD)
 
     def goal(self, demand: Scenarios) -> Goal:
         """The promises at a demand, moves counted from the current fleet."""
@@ -153,6 +154,7 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
     lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
     seen, missing = sight(problem.states)
     counted = tuple([a.counted for a in arrivals])
+    highest = _record(problem, before, time_s)
     ideal = before.ideal if before is not None else counted
     current = tuple([min(n, a.counted) if a.blocked or a.stuck else n for n, a in zip(ideal, arrivals, strict=True)])
     return Draft(
@@ -167,7 +169,8 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
         arrivals=arrivals,
         sight=seen,
         missing=missing,
-        demand=scenarios(problem.forecast, lead + TICK_S),
+        demand=scenarios(problem.forecast, lead + TICK_S, ceiling_rps=highest * ABOVE_RECORD),
+        record_rps=highest,
         current=current,
         ideal=current,
         target=before.target if before is not None else counted,
@@ -196,6 +199,8 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         capacities=draft.capacities,
         load_ref=draft.load_ref,
         shown_ref=draft.shown_ref,
+        record_rps=draft.record_rps,
+        time_s=draft.time_s,
         peaks=draft.peaks,
         watched_since_s=draft.watched_since_s,
         fresh_s=draft.fresh_s,
@@ -204,6 +209,14 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         grant=draft.grant,
         memo=memo,
     )
+
+
+def _record(problem: Problem, before: PlanMemory | None, time_s: float) -> float:
+    """The highest load seen; at first, what the forecast thinks likely."""
+    now = problem.forecast.now_rps
+    if before is None or before.record_rps <= 0:
+        return max(now, problem.forecast.horizons[0].quantile(0.5))
+    return record(before.record_rps, now, elapsed_s=time_s - before.time_s)
 
 
 def _memo(problem: Problem, before: PlanMemory | None, accelerators: Mapping[str, Accelerator]) -> Memo:

@@ -107,7 +107,7 @@ def _alternatives(draft: Draft) -> tuple[Alternative, ...]:
             if found is not None:
                 fleets.append(found.fleet)
     fleets += [tuple([n - (j == i) for j, n in enumerate(draft.target)]) for i, n in enumerate(draft.target) if n]
-    others = [f for f in dict.fromkeys(fleets) if f != draft.target and sum(f)]
+    others = [f for f in dict.fromkeys(fleets) if f != draft.target and any(f)]
     if not others:
         return ()
     rows = np.array(others)

@@ -44,6 +44,7 @@ class PlanMemory:
     The plan in force and what it rests on. Fleets are replicas per tier in the order of `names`.
 
     Args:
+        time_s: When this was written.
         names: Tiers of the spec that the plan was made for.
         ideal: Fleet this deployment would have if the others were not there.
         target: Fleet it heads for: `ideal`, less what shared accelerators do not hold.
@@ -53,6 +54,7 @@ class PlanMemory:
         capacities: Capacity of a replica of each tier when the plan was made, requests/s.
         load_ref: Load the plan was made for, fluid $/h (see `window.load`).
         shown_ref: Demand quantile that was shown with the plan, requests/s.
+        record_rps: Highest load seen, forgotten over days; what a forecast may say at most rests on it.
         peaks: (slot, highest load) of the stabilisation window, oldest first.
         watched_since_s: Since when the load has been seen without a gap; None: it is not being seen.
         fresh_s: Time of the last complete metrics; None: never.
@@ -72,6 +74,8 @@ class PlanMemory:
     capacities: tuple[float, ...] = ()
     load_ref: float = 0.0
     shown_ref: float = 0.0
+    record_rps: float = 0.0
+    time_s: float = 0.0
     peaks: tuple[tuple[int, float], ...] = ()
     watched_since_s: float | None = None
     fresh_s: float | None = None
@@ -92,6 +96,8 @@ class PlanMemory:
             "capacities": list(self.capacities),
             "load": self.load_ref,
             "shown": self.shown_ref,
+            "record": self.record_rps,
+            "time": self.time_s,
             "peaks": [list(peak) for peak in self.peaks],
             "watched": self.watched_since_s,
             "fresh": self.fresh_s,
@@ -119,6 +125,8 @@ class PlanMemory:
             capacities=capacities,
             load_ref=float(value["load"]),
             shown_ref=float(value["shown"]),
+            record_rps=float(value["record"]),
+            time_s=float(value["time"]),
             peaks=tuple([(int(slot), float(load)) for slot, load in value["peaks"]]),
             watched_since_s=_optional(value["watched"]),
             fresh_s=_optional(value["fresh"]),

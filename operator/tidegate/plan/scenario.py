@@ -7,11 +7,16 @@ the requests it brings: a burst of four times the load in 5 % of the time is 17 
 
 import itertools
 from dataclasses import dataclass
+from math import inf
 
 from tidegate.domain.forecast import DemandForecast
+from tidegate.units import SECONDS_PER_DAY
 
 # The quantile that people read in messages and that the stabilisation window remembers.
 SHOWN_LEVEL = 0.9
+# How far above the highest load of the last days one plans, and how fast that load is forgotten.
+ABOVE_RECORD = 1.3
+RECORD_HALF_LIFE_S = 2 * SECONDS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,12 @@ class Scenarios:
         return Scenarios(rates, self.weights, self.shown_rps * factor, self.horizon_s)
 
 
-def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
+def record(before_rps: float, now_rps: float, *, elapsed_s: float) -> float:
+    """The highest load seen, halved every `RECORD_HALF_LIFE_S`; requests/s."""
+    return max(now_rps, before_rps * 0.5 ** (max(0.0, elapsed_s) / RECORD_HALF_LIFE_S))
+
+
+def scenarios(forecast: DemandForecast, lead_s: float, *, ceiling_rps: float = inf) -> Scenarios:
     """
     Demand until replicas asked for now could serve.
 
@@ -61,6 +71,8 @@ def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
     Args:
         forecast: Quantiles at rising horizons.
         lead_s: Time until a replica asked for now serves, s.
+        ceiling_rps: No rate above it, requests/s. Errors of a forecast are learned as factors, and four times a
+            load that is already four times the usual one is a load that nobody ever saw.
     """
     horizons = forecast.horizons
     last = horizons[-1]
@@ -74,6 +86,8 @@ def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
     levels = last.levels
     if len(rates) != len(levels):
         rates = last.rates_rps
+    if rates[-1] > ceiling_rps:
+        rates = tuple([min(rate, ceiling_rps) for rate in rates])
     return Scenarios(rates, _weights(levels), _at(levels, rates, SHOWN_LEVEL), last.horizon_s)
 
 
