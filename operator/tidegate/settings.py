@@ -108,8 +108,8 @@ class Settings:
     @property
     def address(self) -> tuple[str, int]:
         """`listen`, parsed."""
-        host, _, port = self.listen.rpartition(":")
-        if not port.isdigit() or int(port) > 65535:
+        host, mark, port = self.listen.rpartition(":")
+        if not mark or not port.isdigit() or int(port) > 65535:
             raise _wrong("listen", self.listen, "ADDRESS:PORT, e.g. 0.0.0.0:8080")
         return host.strip("[]"), int(port)
 

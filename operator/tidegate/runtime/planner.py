@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from tidegate import cycle
-from tidegate.domain.decision import Decision, FleetDecision
+from tidegate.domain.decision import Decision, FleetDecision, Reason
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
 from tidegate.domain.spec import DeploymentSpec, FleetPolicy, Mode
@@ -73,7 +73,7 @@ class Planner:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     ticked: asyncio.Event = field(default_factory=asyncio.Event)
     _uids: dict[Key, str] = field(default_factory=dict)
-    _said: dict[Key, tuple[object, ...]] = field(default_factory=dict)
+    _said: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
     _last_time_s: float = 0.0
     _offered: dict[Key, Callable[[], ForecastMemory]] = field(default_factory=dict)
 
@@ -207,15 +207,18 @@ class Planner:
 
     def _say(self, decisions: Mapping[Key, Decision]) -> None:
         """One line per decision that differs from the last one of its deployment, on the leader."""
-        acts = self.parts.fence.holds()
+        if not self.parts.fence.holds():
+            self._said.clear()
+            return
         for key, decision in decisions.items():
             replicas = {name: tier.replicas for name, tier in decision.tiers.items()}
-            said = (decision.reason, decision.error, tuple(replicas.items()))
-            if self._said.get(key) == said:
+            before, said = self._said.get(key), (replicas, decision.reason, decision.error)
+            if before == said:
                 continue
             self._said[key] = said
-            if acts:
-                self.parts.metrics.decided(decision)
+            self.parts.metrics.decided(decision)
+            # Coming to rest at the same replicas is no news.
+            if before is None or decision.reason is not Reason.STEADY or before[0] != replicas:
                 level = logging.ERROR if decision.error else logging.INFO
                 extra = {"deployment": str(key), "reason": decision.reason.value, "replicas": replicas}
                 log.log(level, decision.message, extra=extra)

@@ -1,0 +1,333 @@
+"""The small parts of the process: fence, bucket, inventory, keeper, settings, logs."""
+
+import asyncio
+import io
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+
+from tests.kube_fakes import Clock, ScriptedApi, not_found
+from tidegate.cli.run import command
+from tidegate.domain.key import Key
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
+from tidegate.errors import SpecError
+from tidegate.memory import DeploymentMemory, FleetMemory
+from tidegate.plan.memory import PlanMemory
+from tidegate.ports import AcceleratorResource, ApiError, Call, DeploymentResource
+from tidegate.runtime import keeper, logs
+from tidegate.runtime.fenced import Bucket, FencedApi
+from tidegate.runtime.inventory import FleetInventory
+from tidegate.settings import Settings
+
+CHAT = Key("prod", "chat")
+URL = "http://127.0.0.1:9090"
+
+
+class Fence:
+    epoch = 1
+
+    def __init__(self, held: bool = True) -> None:
+        self.held = held
+
+    def holds(self) -> bool:
+        return self.held
+
+
+def spec(key: Key = CHAT, **changes: Any) -> DeploymentSpec:
+    tier = TierSpec(
+        name="bf16", quality=1.0, accelerator="h100", accelerators_per_replica=1, replicas_min=0, replicas_max=4
+    )
+    base = DeploymentSpec(key=key, model="m", slo=Slo(ttft_s=0.5, itl_s=0.04), tiers=(tier,), replicas_max=4)
+    return replace(base, **changes)
+
+
+def resource(key: Key = CHAT, *, uid: str = "u1", generation: int = 1, **changes: Any) -> DeploymentResource:
+    return replace(DeploymentResource(key=key, uid=uid, generation=generation, spec=spec(key)), **changes)
+
+
+def accelerator(name: str = "h100", *, uid: str = "a1", generation: int = 1) -> AcceleratorResource:
+    return AcceleratorResource(
+        name=name, uid=uid, generation=generation, accelerator=Accelerator(name=name, price_usd_per_hour=3.0)
+    )
+
+
+# --- the fence ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_nothing_is_written_without_leadership(method: str) -> None:
+    api = ScriptedApi()
+    fenced = FencedApi(api, Fence(held=False), Bucket(10, clock=Clock()))
+    with pytest.raises(ApiError) as caught:
+        await fenced.send(Call(method=method, path="/x"))
+    assert caught.value.reason == "NotLeader"
+    assert api.calls == []
+
+
+async def test_reads_need_no_leadership() -> None:
+    api = ScriptedApi()
+    api.answers["GET", "/x"] = {"a": 1}
+    assert await FencedApi(api, Fence(held=False), Bucket(10, clock=Clock())).send(Call(method="GET", path="/x")) == {
+        "a": 1
+    }
+
+
+async def test_leadership_lost_while_waiting_for_a_turn_stops_the_write() -> None:
+    api, fence = ScriptedApi(), Fence()
+    started = asyncio.Event()
+
+    async def slow(_: Call) -> dict[str, Any]:
+        started.set()
+        await asyncio.sleep(0)
+        fence.held = False
+        return {}
+
+    api.answers["PATCH", "/slow"] = slow
+    fenced = FencedApi(api, fence, Bucket(1000, clock=Clock()), in_flight_max=1)
+    first = asyncio.create_task(fenced.send(Call(method="PATCH", path="/slow")))
+    await started.wait()
+    with pytest.raises(ApiError):
+        await fenced.send(Call(method="PATCH", path="/later"))
+    await first
+    assert [call.path for call in api.calls] == ["/slow"]
+
+
+def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
+    clock = Clock()
+    bucket = Bucket(10, clock=clock)
+    assert [bucket.wait_s() for _ in range(20)] == [0.0] * 20
+    assert bucket.wait_s() == pytest.approx(0.1)
+    assert bucket.wait_s() == pytest.approx(0.2)
+    clock.now_s += 100
+    assert bucket.wait_s() == 0.0
+
+
+# --- the inventory -----------------------------------------------------------------------------------------------
+
+
+def inventory() -> tuple[FleetInventory, list[int]]:
+    woken: list[int] = []
+    return FleetInventory(changed=lambda: woken.append(1)), woken
+
+
+def test_an_echo_of_our_own_status_wakes_nobody() -> None:
+    stock, woken = inventory()
+    stock.put_deployment(resource())
+    stock.put_deployment(resource(status={"replicas": 3}))
+    assert len(woken) == 1
+    assert stock.deployments[CHAT].status == {"replicas": 3}
+
+
+@pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {"tidegate.io/paused": "true"}}, {"uid": "u2"}])
+def test_what_a_user_changed_wakes_the_planner(change: dict[str, Any]) -> None:
+    stock, woken = inventory()
+    stock.put_deployment(resource())
+    stock.put_deployment(replace(resource(), **change))
+    assert len(woken) == 2
+
+
+def test_an_invalid_change_keeps_the_last_valid_spec_but_is_not_planned() -> None:
+    stock, _ = inventory()
+    stock.put_deployment(resource())
+    wrong = SpecError(field="spec.slo", value=0, allowed="more")
+    stock.put_deployment(resource(generation=2, spec=wrong))
+    assert stock.specs() == {CHAT: spec()}
+    assert stock.planned({"h100"}) == {}
+
+
+def test_a_namesake_does_not_inherit_the_spec() -> None:
+    stock, _ = inventory()
+    stock.put_deployment(resource())
+    stock.put_deployment(resource(uid="u2", spec=SpecError(field="spec", value=0, allowed="more")))
+    assert stock.specs() == {}
+
+
+def test_a_deployment_whose_class_does_not_exist_is_not_planned() -> None:
+    stock, _ = inventory()
+    stock.put_deployment(resource())
+    assert stock.planned({"a10"}) == {}
+    assert stock.planned({"h100"}) == {CHAT: spec()}
+
+
+def test_the_late_deletion_of_a_namesake_does_not_drop_the_new_one() -> None:
+    stock, _ = inventory()
+    stock.put_deployment(resource(uid="u2"))
+    stock.drop_deployment(CHAT, "u1")
+    assert CHAT in stock.deployments
+
+
+def test_a_sweep_drops_ghosts_and_leaves_what_came_meanwhile() -> None:
+    stock, _ = inventory()
+    stock.put_deployment(resource())
+    stock.put_accelerator(accelerator())
+    before = stock.uids()
+    young = Key("prod", "young")
+    stock.put_deployment(resource(young, uid="u9"))
+    assert stock.sweep({}, {("", "h100"): ("a1", 1)}, before=before) == 1
+    assert set(stock.deployments) == {young}
+    assert set(stock.accelerators) == {"h100"}
+
+
+def test_the_inventory_is_complete_when_everything_listed_has_come() -> None:
+    stock, _ = inventory()
+    other = Key("prod", "other-shard")
+    stock.sweep(
+        {("prod", "chat"): ("u1", 3), ("prod", "gone"): ("u2", 1), ("prod", "other-shard"): ("u3", 1)}, {}, before=set()
+    )
+    assert stock.behind() == 3
+    stock.drop_deployment(other, "u3")
+    stock.drop_deployment(Key("prod", "gone"), "u2")
+    stock.put_deployment(resource(generation=2))
+    assert stock.behind() == 1, "an older generation than listed is not what was listed"
+    stock.put_deployment(resource(generation=3))
+    assert stock.behind() == 0
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+def memory(*keys: Key) -> FleetMemory:
+    return FleetMemory(deployments={key: DeploymentMemory(plan=PlanMemory()) for key in keys})
+
+
+class ConfigMaps(ScriptedApi):
+    """Keeps what is applied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, dict[str, Any]] = {}
+
+    async def send(self, call: Call) -> dict[str, Any]:
+        self.calls.append(call)
+        if call.method == "PATCH":
+            assert isinstance(call.body, dict)
+            self.kept[call.path] = dict(call.body)
+        if call.path not in self.kept:
+            raise not_found(call.path)
+        return self.kept[call.path]
+
+
+async def test_a_restart_loses_nothing() -> None:
+    api, keys = ConfigMaps(), [Key("prod", f"d{i}") for i in range(50)]
+    await keeper.Keeper(api, "ns").save(memory(*keys), keys)
+    assert await keeper.Keeper(api, "ns").load() == memory(*keys).deployments
+
+
+async def test_what_did_not_change_is_not_written_again() -> None:
+    api, keys = ConfigMaps(), [Key("prod", f"d{i}") for i in range(5)]
+    first = keeper.Keeper(api, "ns")
+    await first.save(memory(*keys), keys)
+    wrote = len(api.written())
+    await first.save(memory(*keys), keys)
+    after_restart = keeper.Keeper(api, "ns")
+    await after_restart.load()
+    await after_restart.save(memory(*keys), keys)
+    assert len(api.written()) == wrote
+
+
+async def test_an_empty_fleet_writes_nothing() -> None:
+    api = ConfigMaps()
+    await keeper.Keeper(api, "ns").save(FleetMemory(), [])
+    assert api.calls == []
+
+
+async def test_deployments_that_are_gone_are_forgotten() -> None:
+    api = ConfigMaps()
+    kept = keeper.Keeper(api, "ns")
+    await kept.save(memory(CHAT), [CHAT])
+    await kept.save(memory(CHAT), [])
+    assert await keeper.Keeper(api, "ns").load() == {}
+
+
+@pytest.mark.parametrize("damage", ["", "bm90IHpsaWI=", "!!!"])
+async def test_damaged_memory_is_lost_alone(damage: str) -> None:
+    api = ConfigMaps()
+    other = next(k for i in range(99) if keeper.shard_of(k := Key("prod", f"d{i}")) != keeper.shard_of(CHAT))
+    await keeper.Keeper(api, "ns").save(memory(CHAT, other), [CHAT, other])
+    path = f"/api/v1/namespaces/ns/configmaps/tidegate-memory-{keeper.shard_of(CHAT):02d}"
+    api.kept[path]["binaryData"] = {"memory": damage}
+    assert set(await keeper.Keeper(api, "ns").load()) == {other}
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        pytest.param({"prometheus_url": ""}, "--prometheus-url (TIDEGATE_PROMETHEUS_URL)", id="no Prometheus"),
+        pytest.param({"prometheus_url": "prometheus:9090"}, "--prometheus-url", id="a URL without scheme"),
+        pytest.param({"prometheus_url": "http://me:pw@host"}, "--prometheus-url", id="credentials in the URL"),
+        pytest.param({"prometheus_url": "http://host/?a=b"}, "--prometheus-url", id="a query in the URL"),
+        pytest.param({"tick": 1.0}, "--tick (TIDEGATE_TICK)", id="a tick below five seconds"),
+        pytest.param({"window": 5.0}, "--window", id="a window below two scrapes"),
+        pytest.param({"prometheus_token_file": "/nowhere"}, "--prometheus-token-file", id="a file that is not there"),
+        pytest.param({"prometheus_headers": "X-Scope"}, "--prometheus-headers", id="a header without value"),
+        pytest.param({"prometheus_matchers": 'a"=b'}, "--prometheus-matchers", id="a label name that is none"),
+        pytest.param({"prometheus_pod_label": "pod name"}, "--prometheus-pod-label", id="a pod label that is none"),
+        pytest.param({"listen": "8080"}, "--listen", id="a port without address"),
+        pytest.param({"listen": "0.0.0.0:99999"}, "--listen", id="a port that is none"),
+        pytest.param({"log_format": "xml"}, "--log-format", id="a format we do not have"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Settings(**({"prometheus_url": URL} | given))
+    assert str(caught.value).startswith(named)
+
+
+def test_token_and_user_exclude_each_other(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("x")
+    with pytest.raises(SpecError):
+        Settings(prometheus_url=URL, prometheus_token_file=str(token), prometheus_user="me")
+
+
+def test_lists_are_parsed() -> None:
+    found = Settings(
+        prometheus_url=URL, prometheus_headers="X-A: 1, X-B: a:b", prometheus_matchers="cluster=eu-1", listen="[::]:80"
+    )
+    assert found.headers == {"X-A": "1", "X-B": "a:b"}
+    assert found.matchers == {"cluster": "eu-1"}
+    assert found.address == ("::", 80)
+
+
+def test_help_names_every_setting_and_its_variable() -> None:
+    text = " ".join(click.testing.CliRunner().invoke(command, ["--help"]).output.split())
+    for name in Settings.__dataclass_fields__:
+        assert f"TIDEGATE_{name.upper()}" in text
+        assert f"--{name.replace('_', '-')}" in text
+
+
+def test_a_variable_is_as_good_as_a_flag() -> None:
+    result = click.testing.CliRunner().invoke(command, [], env={"TIDEGATE_PROMETHEUS_URL": URL, "TIDEGATE_TICK": "2"})
+    assert result.exit_code == 2
+    assert "--tick (TIDEGATE_TICK): 2.0 is not allowed; from 5 to 60" in " ".join(result.output.split())
+
+
+# --- logs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_line_carries_its_fields(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        logs.set_up(style=style, level="info")
+        logging.getLogger("tidegate.x").info("two more", extra={"deployment": "prod/chat"})
+        logging.getLogger("kopf.objects").info("Handler 'x' succeeded.")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    (line,) = stream.getvalue().splitlines()
+    if style == "json":
+        assert {"level": "info", "message": "two more", "deployment": "prod/chat"}.items() <= json.loads(line).items()
+    else:
+        assert line.endswith("INFO    two more deployment=prod/chat")
