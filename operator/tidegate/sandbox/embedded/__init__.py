@@ -2,8 +2,8 @@
 A small Kubernetes control plane in this process: what the sandbox starts on where no real one is at hand.
 
 Question: what would the API server say, and what would the controllers do? Enters: HTTP. Leaves: HTTP, and objects.
-May import: `errors`, `sandbox.control_plane.account`, aiohttp. The rules are Kubernetes' own; `tests/sandbox/conformance`
-runs the same requests against this and against the real one, so that it cannot drift unseen.
+May import: `errors`, `sandbox.control_plane.account`, aiohttp. The rules are Kubernetes' own; the conformance tests
+send the same requests to this and to the real one, so that it cannot drift unseen.
 
     resources   which kinds there are, built in or by CustomResourceDefinition
     store       objects, resourceVersion, history, watches
@@ -18,7 +18,7 @@ runs the same requests against this and against the real one, so that it cannot 
     controllers Deployment -> ReplicaSet -> Pod, binding, EndpointSlice, garbage collection
 
 Not there, on purpose: enforcement of RBAC (requests are recorded instead, so that a test can compare them with the
-chart's rules), admission webhooks, version conversion, quotas, and every kind that neither Tidegate nor its sandbox uses.
+chart's rules), admission webhooks, version conversion, quotas, and kinds that neither Tidegate nor the sandbox uses.
 """
 
 from tidegate.sandbox.embedded.server import EmbeddedControlPlane

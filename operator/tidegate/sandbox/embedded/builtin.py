@@ -7,6 +7,7 @@ Rules: kept small on purpose; a kind that is not named here is stored as it come
 """
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from tidegate.sandbox.embedded.failures import cause
@@ -122,7 +123,7 @@ def _definition(item: dict[str, Any]) -> None:
     item["status"] = {"conditions": conditions, "acceptedNames": spec["names"], "storedVersions": stored}
 
 
-_FILLERS = {
+_FILLERS: dict[str, Callable[[dict[str, Any]], None]] = {
     "CustomResourceDefinition": _definition,
     "Node": lambda item: _set(item, spec={}, status={}),
     "Pod": _pod,

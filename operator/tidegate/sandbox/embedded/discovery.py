@@ -19,20 +19,23 @@ OPENAPI_V2 = {"swagger": "2.0", "info": {"title": "tidegate", "version": "sandbo
 def document(path: str, registry: Registry) -> dict[str, Any] | None:
     """The discovery document at a path; None where there is none."""
     parts = path.strip("/").split("/")
-    if parts == ["version"]:
-        return VERSION
-    if parts == ["api"]:
-        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
-    if parts == ["apis"]:
-        groups = [_group(name, registry) for name in sorted({r.group for r in registry if r.group})]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-    if parts == ["api", "v1"]:
-        return _kinds("", "v1", registry)
-    if len(parts) == 2 and parts[0] == "apis" and any(r.group == parts[1] for r in registry):
-        return {"kind": "APIGroup", "apiVersion": "v1", **_group(parts[1], registry)}
-    if len(parts) == 3 and parts[0] == "apis":
-        return _kinds(parts[1], parts[2], registry)
-    return None
+    match parts:
+        case ["version"]:
+            found: dict[str, Any] | None = VERSION
+        case ["api"]:
+            found = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+        case ["apis"]:
+            groups = [_group(name, registry) for name in sorted({r.group for r in registry if r.group})]
+            found = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        case ["api", "v1"]:
+            found = _kinds("", "v1", registry)
+        case ["apis", group] if any(each.group == group for each in registry):
+            found = {"kind": "APIGroup", "apiVersion": "v1", **_group(group, registry)}
+        case ["apis", group, version]:
+            found = _kinds(group, version, registry)
+        case _:
+            found = None
+    return found
 
 
 def _group(name: str, registry: Registry) -> dict[str, Any]:

@@ -8,9 +8,9 @@ Rules: structural schemas only. JSON Schema does the checking of single values, 
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator, ValidationError, validators
 
 from tidegate.sandbox.embedded.cel_rules import broken_rules
 from tidegate.sandbox.embedded.failures import cause
@@ -26,7 +26,7 @@ class Schema:
         # The API server itself looks after these three, whatever the CRD says about them.
         standard = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": ANY}
         self.root = {**root, "properties": {**root.get("properties", {}), **standard}}
-        self._validator = Draft202012Validator(_json_schema(self.root))
+        self._validator = _Validator(_json_schema(self.root))
 
     def default(self, item: dict[str, Any]) -> None:
         """Fills in defaults, in place."""
@@ -123,11 +123,11 @@ def _unique(validator: Any, keys: list[str], items: Any, schema: Node) -> Iterat
     for index, item in enumerate(items if isinstance(items, list) else []):
         identity = {name: item.get(name) for name in keys} if keys and isinstance(item, dict) else item
         if identity in seen:
-            yield ValidationError("", path=[index], validator="x-keys", validator_value=identity)
+            yield cast(Any, ValidationError)("", path=[index], validator="x-keys", validator_value=identity)
         seen.append(identity)
 
 
-Draft202012Validator.VALIDATORS["x-keys"] = _unique
+_Validator = cast(Any, validators).extend(Draft202012Validator, {"x-keys": _unique})
 
 _WORDS: dict[str, Callable[[str, Any], str]] = {
     "pattern": lambda path, limit: f"{path} in body should match '{limit}'",
@@ -144,27 +144,32 @@ _WORDS: dict[str, Callable[[str, Any], str]] = {
 
 def _causes(error: ValidationError) -> Iterator[dict[str, str]]:
     """One finding of the JSON Schema validator in Kubernetes' words."""
-    path = _path(error.absolute_path)
-    shown = _shown(error.instance)
-    if error.validator == "required":
-        for name in error.validator_value:
-            if name not in error.instance and f"'{name}'" in error.message:
+    found = cast(Any, error)  # the stubs say that any of its fields may be unset; on a finding none is
+    path, shown, keyword, limit = (
+        _path(found.absolute_path),
+        _shown(found.instance),
+        found.validator,
+        found.validator_value,
+    )
+    if keyword == "required":
+        for name in limit:
+            if name not in found.instance and f"'{name}'" in found.message:
                 yield cause(f"{path}.{name}".lstrip("."), "Required value", "FieldValueRequired")
-    elif error.validator == "x-keys":
-        yield cause(path, f"Duplicate value: {_shown(error.validator_value)}", "FieldValueDuplicate")
-    elif error.validator == "enum":
-        allowed = ", ".join(f'"{each}"' for each in error.validator_value)
+    elif keyword == "x-keys":
+        yield cause(path, f"Duplicate value: {_shown(limit)}", "FieldValueDuplicate")
+    elif keyword == "enum":
+        allowed = ", ".join(f'"{each}"' for each in limit)
         yield cause(path, f"Unsupported value: {shown}: supported values: {allowed}", "FieldValueNotSupported")
-    elif error.validator == "type":
-        wanted = error.validator_value if isinstance(error.validator_value, str) else error.validator_value[0]
-        text = f'Invalid value: {shown}: {path} in body must be of type {wanted}: "{_type(error.instance)}"'
+    elif keyword == "type":
+        wanted = limit if isinstance(limit, str) else limit[0]
+        text = f'Invalid value: {shown}: {path} in body must be of type {wanted}: "{_type(found.instance)}"'
         yield cause(path, text, "FieldValueTypeInvalid")
-    elif error.validator in ("maxLength", "maxItems"):
-        word = "Too long" if error.validator == "maxLength" else f"Too many: {len(error.instance)}"
-        yield cause(path, f"{word}: {_WORDS[error.validator](path, error.validator_value)}", "FieldValueTooMany")
+    elif keyword in ("maxLength", "maxItems"):
+        word = "Too long" if keyword == "maxLength" else f"Too many: {len(found.instance)}"
+        yield cause(path, f"{word}: {_WORDS[keyword](path, limit)}", "FieldValueTooMany")
     else:
-        words = _WORDS.get(str(error.validator), lambda path, limit: f"{path} in body is not allowed")
-        yield cause(path, f"Invalid value: {shown}: {words(path, error.validator_value)}")
+        words = _WORDS.get(keyword, lambda path, limit: f"{path} in body is not allowed")
+        yield cause(path, f"Invalid value: {shown}: {words(path, limit)}")
 
 
 def _path(parts: Any) -> str:

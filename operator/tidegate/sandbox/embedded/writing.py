@@ -132,7 +132,8 @@ class Writer:
         return to_scale(item, request.resource) if request.subresource == "scale" else item
 
     def _create(self, request: Request, wanted: Object, ownership: Ownership) -> Object:
-        resource, new = request.resource, copied(wanted)
+        resource = request.resource
+        new: Object = copied(wanted)
         metadata = new.setdefault("metadata", {})
         self._check_identity(request, new)
         if not metadata.get("name") and metadata.get("generateName"):
