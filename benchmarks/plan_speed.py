@@ -1,0 +1,145 @@
+"""
+What the decision core costs, through the plan protocol: one deployment's tick, and a large fleet in one tick.
+
+    python benchmarks/plan_speed.py [--deployments 10000] [--tiers 3] [--ticks 400]
+
+One: a deployment of three tiers under bursty load, line in to line out, decoding and encoding included; the spec is sent
+once, as a client would. Fleet: the same for every deployment in one line; the first tick carries all specs, the ticks after
+it carry observations only and are what a running fleet costs. Memory is the peak of the whole process.
+"""
+
+import argparse
+import gc
+import json
+import random
+import resource
+from statistics import median, quantiles
+from time import perf_counter
+
+from tidegate.cli.plan.stream import Stream
+
+START_S = 1_716_000_000.0
+TIERS = (("bf16", "1", 1, 6.0), ("fp8", "0.995", 1, 9.0), ("int4", "0.96", 1, 7.0))
+TTFT_EDGES = ("0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")
+ITL_EDGES = ("0.005", "0.01", "0.015", "0.02", "0.025", "0.05", "0.1", "0.25", "+Inf")
+
+
+def spec(tiers: int) -> dict[str, object]:
+    """A deployment of the Llama-3.1-8B with so many tiers."""
+    return {
+        "model": "meta-llama/Llama-3.1-8B-Instruct",
+        "minReplicas": 1,
+        "maxReplicas": 24,
+        "slo": {"ttftMilliseconds": 500, "itlMilliseconds": 40, "attainment": "0.99"},
+        "cost": {"budgetPerHour": "60"},
+        "tiers": [
+            {"name": name, "quality": quality, "accelerator": "h100", "acceleratorsPerReplica": gpus}
+            for name, quality, gpus, _ in TIERS[:tiers]
+        ],
+    }
+
+
+def histogram(edges: tuple[str, ...], center: float, total: float) -> dict[str, float]:
+    """Cumulative counts around a centre."""
+    return {edge: round(total / (1.0 + (center / float(edge)) ** 3), 3) for edge in edges}
+
+
+def observation(rate: float, draw: random.Random) -> dict[str, object]:
+    """What one tier with ready replicas reports."""
+    running = rate * 3.0 * draw.uniform(0.9, 1.1)
+    return {
+        "window_s": 60.0,
+        "age_s": 5.0,
+        "arrival_rate": rate,
+        "completion_rate": rate,
+        "prompt_tokens_mean": draw.gauss(1000.0, 60.0),
+        "output_tokens_mean": draw.gauss(250.0, 15.0),
+        "running": running,
+        "waiting": 0,
+        "kv_cache_usage": 0.2,
+        "preemption_rate": 0.0,
+        "prefix_cache_hit_rate": None,
+        "ttft_buckets": histogram(TTFT_EDGES, 0.05, rate * 60),
+        "itl_buckets": histogram(ITL_EDGES, 0.009, rate * 60 * 250),
+        "ttft_mean": 0.06,
+        "itl_mean": 0.010 + 0.00005 * running,
+        "gpu_utilization": 0.6,
+        "power_watts": 500.0,
+    }
+
+
+def deployment(index: int, tiers: int, *, draw: random.Random, sent: object) -> dict[str, object]:
+    """One deployment of a tick: its first tier serves, the others stand by."""
+    rate = 8.0 * (1 + index % 5) * draw.lognormvariate(0.0, 0.15)
+    ready = 1 + index % 5
+    body: dict[str, object] = {
+        "namespace": "bench",
+        "name": f"model-{index}",
+        "tiers": {
+            name: {
+                "ready": ready if i == 0 else 0,
+                "starting": 0,
+                "terminating": 0,
+                "startup_s": 90.0,
+                "observation": observation(rate, draw) if i == 0 else None,
+            }
+            for i, (name, *_) in enumerate(TIERS[:tiers])
+        },
+    }
+    return body if sent is None else body | {"spec": sent}
+
+
+def tick(number: int, *, deployments: int, tiers: int, draw: random.Random) -> bytes:
+    """One line of the protocol."""
+    sent = spec(tiers) if number == 0 else None
+    listed = [deployment(i, tiers, draw=draw, sent=sent) for i in range(deployments)]
+    accelerators = [{"name": "h100", "pricePerHour": 3.0, "capacity": None}]
+    line = {"time": START_S + 15.0 * number, "accelerators": accelerators, "deployments": listed}
+    return json.dumps(line).encode()
+
+
+def one(ticks: int, tiers: int) -> None:
+    """Latency of one deployment's tick."""
+    draw, stream, took = random.Random(1), Stream(), []
+    for number in range(ticks):
+        line = tick(number, deployments=1, tiers=tiers, draw=draw)
+        start = perf_counter()
+        stream.answer(line)
+        took.append((perf_counter() - start) * 1e3)
+    steady = took[ticks // 10 :]
+    print(
+        f"one deployment x {tiers} tiers: median {median(steady):.3f} ms, "
+        f"p99 {quantiles(steady, n=100)[98]:.3f} ms, first {took[0]:.1f} ms"
+    )
+
+
+def fleet(deployments: int, tiers: int, rounds: int) -> None:
+    """Seconds for a large fleet in one tick."""
+    draw, stream = random.Random(2), Stream()
+    for number in range(rounds):
+        line = tick(number, deployments=deployments, tiers=tiers, draw=draw)
+        start = perf_counter()
+        answer = stream.answer(line)
+        took = perf_counter() - start
+        planned = answer.count(b'"reason"')
+        what = "specs and all" if number == 0 else "observations"
+        print(f"{deployments} x {tiers} tiers, tick {number} ({what}): {took:.2f} s, {planned} planned")
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {peak_mib:.0f} MiB, {peak_mib * 1024 / deployments:.1f} KiB per deployment")
+
+
+def main() -> None:
+    """Both measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--deployments", type=int, default=10_000)
+    parser.add_argument("--tiers", type=int, default=3, choices=(1, 2, 3))
+    parser.add_argument("--ticks", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=4)
+    asked = parser.parse_args()
+    gc.disable()  # as `tidegate plan --stream` does
+    one(asked.ticks, asked.tiers)
+    fleet(asked.deployments, asked.tiers, asked.rounds)
+
+
+if __name__ == "__main__":
+    main()
