@@ -36,7 +36,7 @@ def command(deployment: Key, kubeconfig: str | None, context: str | None, output
     if output == "json":
         click.echo(json.dumps(resource.get("status") or {}, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     for part in explanation(resource):
         console.print(part)
 

@@ -25,7 +25,7 @@ def command(namespace: str | None, sort: str, kubeconfig: str | None, context: s
         rows = [{"namespace": key_of(r).namespace, "name": key_of(r).name} | (r.get("status") or {}) for r in resources]
         click.echo(json.dumps(rows, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(overview(resources))
 
 

@@ -126,10 +126,9 @@ class EventPoster:
 def events(report: Report, status: Mapping[str, Any]) -> Iterator[Event]:
     """What happened between the status that stands there and the new one, most important first."""
     old = report.resource.status
-    if report.outcome is not None:
-        if report.outcome.actions:
-            done = "; ".join(report.outcome.actions)
-            yield Event(reason=_reason(status), message=f"{done} ({_message(status)})", action="Scale")
+    if report.outcome is not None and report.outcome.actions:
+        done = "; ".join(report.outcome.actions)
+        yield Event(reason=_reason(status), message=f"{done} ({_message(status)})", action="Scale")
     yield from _turned(old, status)
     before, after = old.get("decision") or {}, status.get("decision") or {}
     quiet = report.outcome is not None and report.outcome.actions

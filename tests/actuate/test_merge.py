@@ -1,0 +1,106 @@
+"""Strategic merge as kubectl does it."""
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.actuate.merge import strategic
+
+BASE = {
+    "metadata": {"labels": {"a": "1"}},
+    "spec": {
+        "containers": [{"name": "vllm", "image": "x", "args": ["1"], "env": [{"name": "A", "value": "1"}]}],
+        "tolerations": [{"key": "gpu"}],
+        "nodeSelector": {"gpu": "h100"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("patch", "path", "expected"),
+    [
+        pytest.param({"metadata": {"labels": {"b": "2"}}}, "metadata.labels", {"a": "1", "b": "2"}, id="maps merge"),
+        pytest.param({"spec": {"nodeSelector": None}}, "spec.nodeSelector", None, id="null removes"),
+        pytest.param(
+            {"spec": {"nodeSelector": {"$patch": "replace", "zone": "a"}}},
+            "spec.nodeSelector",
+            {"zone": "a"},
+            id="a map can be replaced",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "vllm", "image": "y"}]}},
+            "spec.containers.0.image",
+            "y",
+            id="a container is found by name",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "vllm", "image": "y"}]}},
+            "spec.containers.0.args",
+            ["1"],
+            id="and keeps what is not mentioned",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "vllm", "args": ["2"]}]}},
+            "spec.containers.0.args",
+            ["2"],
+            id="arguments are replaced as a whole",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "sidecar", "image": "s"}]}},
+            "spec.containers.1.name",
+            "sidecar",
+            id="a new container is added",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "vllm", "env": [{"name": "A", "value": "2"}, {"name": "B"}]}]}},
+            "spec.containers.0.env",
+            [{"name": "A", "value": "2"}, {"name": "B"}],
+            id="variables merge by name",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "vllm", "$patch": "delete"}]}},
+            "spec.containers",
+            [],
+            id="an item can be deleted",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"$patch": "replace"}, {"name": "other"}]}},
+            "spec.containers",
+            [{"name": "other"}],
+            id="a list can be replaced",
+        ),
+        pytest.param(
+            {"spec": {"tolerations": [{"key": "spot"}]}},
+            "spec.tolerations",
+            [{"key": "spot"}],
+            id="a list without key is replaced",
+        ),
+    ],
+)
+def test_a_patch_merges(patch: dict, path: str, expected: object) -> None:
+    before = copy.deepcopy(BASE)
+    node: object = strategic(BASE, patch)
+    for part in path.split("."):
+        node = node[int(part)] if isinstance(node, list) else node.get(part)  # type: ignore[attr-defined]
+    assert node == expected
+    assert before == BASE
+
+
+trees = st.recursive(
+    st.integers() | st.text(max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=3) | st.lists(inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(base=st.dictionaries(st.sampled_from("abcd"), trees), patch=st.dictionaries(st.sampled_from("abcd"), trees))
+def test_a_patch_on_top_twice_is_a_patch_on_top_once(base: dict, patch: dict) -> None:
+    once = strategic(base, patch)
+    assert strategic(once, patch) == once
+
+
+@given(base=st.dictionaries(st.sampled_from("abcd"), trees))
+def test_an_empty_patch_changes_nothing(base: dict) -> None:
+    assert strategic(base, {}) == base

@@ -1,0 +1,286 @@
+"""What is written for an order, and what is left alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.actuate.orders import (
+    H100,
+    KEY,
+    NOW_S,
+    OURS,
+    UID,
+    decided,
+    managed,
+    order_of,
+    pointing,
+    ref,
+    resource_of,
+    settled,
+    spec_of,
+    view_of,
+    workload,
+)
+from tidegate.actuate.manifests import HASH_ANNOTATION, wanted
+from tidegate.actuate.ownership import HOLD_S, rivals
+from tidegate.actuate.steps import Steps, steps
+from tidegate.domain.key import Key
+from tidegate.domain.spec import DeploymentSpec, Mode
+from tidegate.ports import ClusterView, OwnedView, Writer
+
+TWO = spec_of(managed("bf16"), managed("fp8"))
+
+
+def calls(found: Steps) -> list[tuple[str, str]]:
+    return [(write.call.method, write.call.path.rsplit("/namespaces/prod/")[1]) for c in found.chains for write in c]
+
+
+def sentences(found: Steps) -> list[str]:
+    return [write.sentence for chain in found.chains for write in chain if write.sentence]
+
+
+def reasons(found: Steps) -> list[tuple[str, str]]:
+    return [(c.type, c.reason) for c in found.conditions]
+
+
+def do(spec: DeploymentSpec, view: ClusterView, status: dict[str, Any] | None = None, **replicas: int) -> Steps:
+    return steps(order_of(spec, view, decided(**replicas), status=status), now_s=NOW_S)
+
+
+def test_on_an_empty_cluster_everything_is_made_before_it_is_scaled() -> None:
+    found = do(TWO, ClusterView(), bf16=0, fp8=3)
+    assert calls(found) == [
+        ("PATCH", "services/chat"),
+        ("PATCH", "deployments/chat-bf16"),
+        ("PATCH", "deployments/chat-bf16"),
+        ("PATCH", "deployments/chat-bf16"),
+        ("PATCH", "deployments/chat-fp8"),
+        ("PATCH", "deployments/chat-fp8"),
+        ("PATCH", "deployments/chat-fp8"),
+        ("PATCH", "deployments/chat-fp8/scale"),
+    ]
+
+
+def test_a_new_deployment_starts_with_no_replica_and_gives_the_field_away() -> None:
+    found = do(spec_of(managed()), ClusterView(), bf16=2)
+    first, hold, last, scale = next(chain for chain in found.chains if len(chain) == 4)
+    assert first.call.body["spec"]["replicas"] == 0  # type: ignore[call-overload,index]
+    assert HASH_ANNOTATION not in str(first.call.body)
+    assert hold.call.params["fieldManager"] == "tidegate-initial"
+    assert hold.call.body["spec"] == {"replicas": 0}  # type: ignore[call-overload,index]
+    assert "replicas" not in last.call.body["spec"]  # type: ignore[call-overload,index]
+    assert HASH_ANNOTATION in str(last.call.body)
+    assert scale.call.body == {"spec": {"replicas": 2}}
+
+
+def test_where_all_is_as_it_should_be_nothing_is_written() -> None:
+    view = settled(resource_of(TWO), {"bf16": 2, "fp8": 1})
+    assert do(TWO, view, bf16=2, fp8=1) == Steps()
+
+
+def test_replicas_are_never_in_an_applied_body() -> None:
+    for manifest in wanted(resource_of(TWO), {"nvidia-h100": H100}, pod_monitor=True):
+        assert "replicas" not in manifest.body["spec"]
+
+
+def test_the_same_spec_gives_the_same_bytes() -> None:
+    first, second = (wanted(resource_of(TWO), {"nvidia-h100": H100}, pod_monitor=True) for _ in range(2))
+    assert [m.hash for m in first] == [m.hash for m in second]
+    assert len({m.hash for m in first}) == 4
+
+
+def test_more_is_asked_for_before_fewer() -> None:
+    view = settled(resource_of(TWO), {"bf16": 5, "fp8": 1})
+    assert sentences(do(TWO, view, bf16=2, fp8=4)) == [
+        "Deployment prod/chat-fp8: replicas 1 -> 4",
+        "Deployment prod/chat-bf16: replicas 5 -> 2",
+    ]
+
+
+def test_a_changed_spec_is_applied_and_its_replicas_stay() -> None:
+    view = settled(resource_of(TWO), {"bf16": 2, "fp8": 1})
+    other = spec_of(managed("bf16", args=("--max-model-len", "4096")), managed("fp8"))
+    found = do(other, view, bf16=2, fp8=1)
+    assert sentences(found) == ["Deployment prod/chat-bf16: pods changed"]
+    assert calls(found) == [("PATCH", "deployments/chat-bf16")]
+
+
+def test_a_making_that_was_cut_short_is_finished_without_starting_a_replica() -> None:
+    half = Writer(manager="tidegate", operation="Apply", subresource="", time="")
+    view = settled(resource_of(TWO), {"bf16": 0, "fp8": 1})
+    mended = replace(view.workloads[ref("chat-bf16")], annotations={}, writers=(half,))
+    view = replace(view, workloads={**view.workloads, mended.ref: mended})
+    found = do(TWO, view, bf16=0, fp8=1)
+    hold, apply = found.chains[0]
+    assert hold.call.params["fieldManager"] == "tidegate-initial"
+    assert hold.call.body["spec"] == {"replicas": 0}  # type: ignore[call-overload,index]
+    assert "replicas" not in apply.call.body["spec"]  # type: ignore[call-overload,index]
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["where PodMonitors exist", "where they do not"])
+def test_a_pod_monitor_is_made(installed: bool) -> None:
+    found = do(TWO, ClusterView(has_pod_monitors=installed), bf16=0, fp8=0)
+    assert (("PATCH", "podmonitors/chat") in calls(found)) == installed
+
+
+def test_a_tier_that_only_points_gets_nothing_but_its_scale() -> None:
+    view = view_of(workload("chat-old", 1, writers=(OURS,)))
+    found = do(spec_of(pointing()), view, fp8=3)
+    assert calls(found) == [("PATCH", "deployments/chat-old/scale")]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(replace(TWO, mode=Mode.RECOMMEND), id="mode Recommend"),
+        pytest.param(replace(TWO, mode=Mode.OFF), id="mode Off"),
+        pytest.param(replace(TWO, paused=True), id="paused"),
+    ],
+)
+def test_nothing_is_touched_in(spec: DeploymentSpec) -> None:
+    assert do(spec, ClusterView(), bf16=1, fp8=1) == Steps()
+
+
+def test_without_a_decision_only_the_objects_are_kept_right() -> None:
+    found = steps(order_of(TWO, ClusterView(), None), now_s=NOW_S)
+    assert not [path for _, path in calls(found) if path.endswith("/scale")]
+    assert ("PATCH", "services/chat") in calls(found)
+
+
+def test_a_target_that_is_not_there_is_reported() -> None:
+    found = do(spec_of(pointing()), ClusterView(), fp8=1)
+    assert reasons(found) == [("Stalled", "TargetNotFound")]
+    assert found.chains == ()
+
+
+def test_a_name_that_is_taken_is_not_taken_over() -> None:
+    view = view_of(workload("chat-bf16", 3, owner_uids=("somebody",)))
+    found = do(spec_of(managed()), view, bf16=1)
+    assert reasons(found) == [("Stalled", "NameTaken")]
+    assert calls(found) == [("PATCH", "services/chat")]
+
+
+def test_a_service_that_somebody_else_made_is_a_conflict_and_not_overwritten() -> None:
+    found = do(TWO, ClusterView(), bf16=0, fp8=0)
+    assert all(chain[0].call.params["force"] == "false" for chain in found.chains)
+
+
+def test_a_target_that_another_deployment_made_is_reported() -> None:
+    labels = {"tidegate.io/inference-deployment": "code"}
+    view = view_of(workload("chat-old", 3, labels=labels, owner_uids=("uid-of-code",)))
+    assert reasons(do(spec_of(pointing()), view, fp8=1)) == [("Stalled", "TargetTaken")]
+
+
+def test_a_tier_whose_class_is_unknown_has_no_deployment_yet() -> None:
+    order = replace(order_of(spec_of(managed()), ClusterView(), decided(bf16=1)), accelerators={})
+    assert calls(steps(order, now_s=NOW_S)) == [("PATCH", "services/chat")]
+
+
+# Other writers
+
+
+def at(seconds_ago: float, manager: str = "kubectl", subresource: str = "scale") -> Writer:
+    from datetime import UTC, datetime
+
+    time = datetime.fromtimestamp(NOW_S - seconds_ago, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Writer(manager=manager, operation="Update", subresource=subresource, time=time)
+
+
+ASKED = {"tiers": [{"name": "fp8", "desired": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("writer", "replicas", "status", "held"),
+    [
+        pytest.param(at(60), 5, ASKED, True, id="a person scaled by hand a minute ago"),
+        pytest.param(at(HOLD_S + 1), 5, ASKED, False, id="a person scaled by hand long ago"),
+        pytest.param(at(60), 2, ASKED, False, id="a person set what we wanted anyway"),
+        pytest.param(at(60, "argocd-controller", ""), 5, ASKED, True, id="Argo CD set it a minute ago"),
+        pytest.param(OURS, 5, ASKED, False, id="we set it ourselves"),
+        pytest.param(at(60), 5, {}, False, id="it was so when we came"),
+        pytest.param(replace(at(60), time="soon"), 5, ASKED, False, id="nobody knows when"),
+    ],
+)
+def test_another_writer_has_its_way_for_a_while(
+    writer: Writer, replicas: int, status: dict[str, Any], held: bool
+) -> None:
+    view = view_of(workload("chat-old", replicas, writers=(writer,)))
+    found = do(spec_of(pointing()), view, status, fp8=3)
+    assert (reasons(found) == [("ScalingLimited", "OtherWriter")]) == held
+    assert (found.chains == ()) == held
+
+
+def test_the_finding_names_who_what_and_until_when() -> None:
+    view = view_of(workload("chat-old", 5, writers=(at(60),)))
+    (finding,) = do(spec_of(pointing()), view, ASKED, fp8=3).conditions
+    assert finding.message.startswith("kubectl scale set Deployment prod/chat-old to 5 replicas where 2 were asked for")
+
+
+@pytest.mark.parametrize("kind", ["HorizontalPodAutoscaler", "ScaledObject"])
+def test_an_autoscaler_on_the_same_target_has_it_for_as_long_as_it_does(kind: str) -> None:
+    view = view_of(workload("chat-old", 5, writers=(OURS,)), scalers={ref("chat-old"): (ref("x", kind),)})
+    found = do(spec_of(pointing()), view, ASKED, fp8=3)
+    assert reasons(found) == [("ScalingLimited", "OtherAutoscaler")]
+    assert kind in found.conditions[0].message
+    assert found.chains == ()
+
+
+def test_one_tier_that_is_held_does_not_hold_the_others() -> None:
+    spec = spec_of(pointing("fp8", "a"), pointing("bf16", "b"))
+    view = view_of(workload("a", 5, writers=(at(60),)), workload("b", 1, writers=(OURS,)))
+    assert sentences(do(spec, view, ASKED, fp8=3, bf16=2)) == ["Deployment prod/b: replicas 1 -> 2"]
+
+
+def test_of_two_deployments_on_one_target_the_first_keeps_it() -> None:
+    spec = spec_of(pointing())
+    first = resource_of(spec, created="2026-11-01T00:00:00Z")
+    second = replace(
+        resource_of(replace(spec, key=Key("prod", "a-later"))),
+        key=Key("prod", "a-later"),
+        created="2026-11-02T00:00:00Z",
+    )
+    elsewhere = replace(second, key=Key("dev", "chat"), spec=replace(spec, key=Key("dev", "chat")))
+    found = rivals([second, first, elsewhere])
+    assert set(found) == {Key("prod", "a-later")}
+    assert found[Key("prod", "a-later")].reason == "DuplicateTarget"
+    assert str(KEY) in found[Key("prod", "a-later")].message
+
+
+# What nobody wants any more
+
+
+def retired(ready: int) -> Steps:
+    view = settled(resource_of(TWO), {"bf16": 2, "fp8": 2})
+    serving = replace(view.workloads[ref("chat-fp8")], ready=ready)
+    view = replace(view, workloads={**view.workloads, serving.ref: serving})
+    return do(spec_of(managed("fp8")), view, fp8=2)
+
+
+def test_a_tier_that_is_gone_is_removed_once_the_others_serve() -> None:
+    assert calls(retired(2)) == [("DELETE", "deployments/chat-bf16")]
+
+
+def test_a_tier_that_is_gone_serves_until_the_others_do() -> None:
+    assert calls(retired(1)) == []
+
+
+def test_a_tier_that_is_handed_over_as_a_target_is_not_removed() -> None:
+    view = settled(resource_of(spec_of(managed("bf16"))), {"bf16": 2})
+    assert calls(do(spec_of(pointing("bf16", "chat-bf16")), view, bf16=2)) == []
+
+
+def test_what_others_own_is_never_removed() -> None:
+    view = view_of(
+        workload("chat-bf16", 1, owner_uids=("somebody",)), workload("chat-old", 1, writers=(OURS,), ready=1)
+    )
+    assert calls(do(spec_of(pointing()), view, fp8=1)) == []
+
+
+def test_an_owned_service_that_somebody_changed_is_ours_to_mend() -> None:
+    service = OwnedView(
+        ref=ref("chat", "Service", "v1"), uid="u", annotations={HASH_ANNOTATION: "old"}, owner_uids=(UID,)
+    )
+    view = settled(resource_of(TWO), {"bf16": 2, "fp8": 1})
+    found = do(TWO, replace(view, owned={service.ref: service}), bf16=2, fp8=1)
+    assert [w.call.params["force"] for c in found.chains for w in c] == ["true"]

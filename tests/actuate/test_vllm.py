@@ -1,0 +1,110 @@
+"""The command line of a replica."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.actuate.orders import managed, spec_of
+from tidegate.actuate.vllm import buckets, findings, flags, server, version_of
+from tidegate.domain.spec import Slo
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        pytest.param("vllm/vllm-openai:v0.32.0", (0, 32), id="a release"),
+        pytest.param("vllm/vllm-openai:0.9.2", (0, 9), id="a release without v"),
+        pytest.param("registry.local:5000/ai/vllm:v0.32.1-cu129", (0, 32), id="a build of a release behind a port"),
+        pytest.param("vllm:v0.18.0rc2", (0, 18), id="a candidate"),
+        pytest.param("vllm:v1.0", (1, 0), id="a later major"),
+        pytest.param("vllm/vllm-openai:v0.32.0@sha256:abcd", (0, 32), id="a release pinned by digest"),
+        pytest.param("vllm/vllm-openai:latest", None, id="whatever is latest"),
+        pytest.param("vllm/vllm-openai@sha256:abcd", None, id="a digest alone"),
+        pytest.param("registry.local:5000/vllm", None, id="no tag, but a port"),
+        pytest.param("vllm:20260101", None, id="a date"),
+        pytest.param("vllm:v0.32x", None, id="an own scheme"),
+    ],
+)
+def test_the_release_is_read_from_the_tag(image: str, version: tuple[int, int] | None) -> None:
+    assert version_of(image) == version
+
+
+def test_a_replica_serves_the_deployments_model_under_its_name() -> None:
+    tier = managed(model="org/model-awq", args=("--max-model-len", "8192"))
+    how = server(spec_of(tier), tier)
+    assert how.command == ("vllm", "serve")
+    assert how.args[0] == "org/model-awq"
+    assert flags(how.args)["--served-model-name"] == "org/model"
+    assert how.args[-2:] == ("--max-model-len", "8192")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "args", "expected"),
+    [
+        pytest.param(1, (), None, id="one accelerator needs no word"),
+        pytest.param(4, (), "4", id="several share each layer"),
+        pytest.param(4, ("-tp", "2", "--data-parallel-size=2"), "2", id="the user knows better"),
+        pytest.param(8, ("--pipeline-parallel-size", "2"), None, id="with pipeline stages it is the user's to say"),
+    ],
+)
+def test_parallelism_follows_the_accelerators(gpus: int, args: tuple[str, ...], expected: str | None) -> None:
+    tier = managed(gpus=gpus, args=args)
+    assert flags(server(spec_of(tier), tier).args).get("--tensor-parallel-size") == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "drains", "has_buckets"),
+    [
+        pytest.param("vllm:v0.32.0", True, True, id="0.32 knows both"),
+        pytest.param("vllm:v0.18.0", True, False, id="0.18 drains"),
+        pytest.param("vllm:v0.17.1", False, False, id="0.17 knows neither"),
+        pytest.param("vllm:latest", False, False, id="of an unknown release nothing is assumed"),
+    ],
+)
+def test_only_flags_that_the_release_knows_are_given(image: str, drains: bool, has_buckets: bool) -> None:
+    tier = managed(image=image)
+    how = server(spec_of(tier), tier)
+    given_flags = flags(how.args)
+    assert ("--shutdown-timeout" in given_flags) == drains
+    assert ("--custom-histogram-buckets" in given_flags) == has_buckets
+    assert how.pre_stop_s == (15 if drains else 60)
+    assert how.grace_s > how.pre_stop_s + int(given_flags.get("--shutdown-timeout", "0"))
+
+
+def test_the_grace_period_follows_the_users_own_drain() -> None:
+    tier = managed(args=("--shutdown-timeout=600",))
+    how = server(spec_of(tier), tier)
+    assert how.args.count("--shutdown-timeout") == 0
+    assert how.grace_s > 600 + how.pre_stop_s
+
+
+def test_a_model_named_by_flag_is_not_named_twice() -> None:
+    tier = managed(args=("--model", "org/other"))
+    assert server(spec_of(tier), tier).args[0] == "--served-model-name"
+
+
+@given(ttft_s=st.floats(min_value=0.001, max_value=600), itl_s=st.floats(min_value=0.001, max_value=60))
+def test_both_targets_are_edges_and_edges_rise(ttft_s: float, itl_s: float) -> None:
+    edges = json.loads(buckets(Slo(ttft_s=ttft_s, itl_s=itl_s)))
+    for family, target in (("time_to_first_token", ttft_s), ("inter_token_latency", itl_s)):
+        assert edges[family] == sorted(set(edges[family]))
+        assert min(abs(edge / target - 1) for edge in edges[family]) < 1e-5
+        assert len(edges[family]) < 50
+
+
+def test_round_targets_change_no_edge_so_that_no_replica_restarts() -> None:
+    texts = {buckets(Slo(ttft_s=ttft_s, itl_s=itl_s)) for ttft_s in (0.3, 0.5, 1.0, 2.0) for itl_s in (0.02, 0.04, 0.1)}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("name", ["gptq", "awq"])
+def test_a_quantization_flag_that_slows_down_is_reported(name: str) -> None:
+    (finding,) = findings(managed("int4", args=("-q", name)))
+    assert (finding.type, finding.reason) == ("ConfigurationWarning", "SlowQuantization")
+    assert f"tier int4: --quantization {name}" in finding.message
+
+
+def test_other_quantization_is_the_users_business() -> None:
+    assert findings(managed(args=("--quantization", "fp8"))) == ()
