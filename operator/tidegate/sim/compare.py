@@ -122,7 +122,9 @@ def badness(one: Score) -> tuple[float, float]:
     """Order of runs, best first: targets met before targets missed, then money, or how far the target was missed."""
     if one.met:
         return 0.0, one.usd
-    short = max((p.target - p.attainment for p in one.parts.values() if p.attainment is not None), default=inf)
+    short = max(
+        (max(0.0, p.target - p.attainment) for p in one.parts.values() if p.attainment is not None), default=inf
+    )
     return 1.0 + short, one.usd
 
 

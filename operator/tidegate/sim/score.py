@@ -18,6 +18,10 @@ from tidegate.sim.scenario import Service
 from tidegate.units import MILLION, SECONDS_PER_HOUR
 
 
+# The planner keeps the mean quality of the fleet, requests are routed to whole replicas: this much is chance.
+QUALITY_DUST = 0.001
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """
@@ -33,6 +37,7 @@ class Part:
     attainment: float | None
     target: float
     quality: float | None
+    quality_target: float
     dropped: int
     ttft_s_p50: float | None
     ttft_s_p95: float | None
@@ -61,8 +66,12 @@ class Score:
 
     @property
     def met(self) -> bool:
-        """Whether every deployment reached its target share."""
-        return all(p.attainment is None or p.attainment >= p.target for p in self.parts.values())
+        """Whether every deployment reached its target share, at the mean quality it asked for."""
+        return all(
+            (p.attainment is None or p.attainment >= p.target)
+            and (p.quality is None or p.quality >= p.quality_target - QUALITY_DUST)
+            for p in self.parts.values()
+        )
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -121,6 +130,7 @@ def _part(requests: Requests, index: int, service: Service, run: Run, usd: float
         requests=count,
         attainment=float(met.sum() / count) if count else None,
         target=service.spec.slo.attainment,
+        quality_target=max(service.spec.quality.minimum, service.spec.quality.average_minimum),
         quality=float(qualities[requests.tier[done]].mean()) if done.any() else None,
         dropped=int((rows & (requests.life == DROPPED)).sum()),
         ttft_s_p50=_percentile(ttft, 50),

@@ -82,10 +82,11 @@ QUESTIONS = Lengths(prompt=400, output=300)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """Traffic to be made: a rate per second, and how long requests are."""
+    """Traffic to be made: a rate per second, how long requests are, and how unevenly they come (1: Poisson)."""
 
     rates: make.Rates
     lengths: Lengths
+    variation: float = 1.2
 
 
 def day(mean_rps: float, hours: float) -> make.Rates:
@@ -107,7 +108,7 @@ def single(
 ) -> Scenario:
     """A run with one deployment."""
     extra = extra or Extra()
-    traffic = make.generate(flow.rates, flow.lengths, seed=seed, name=name)
+    traffic = make.generate(flow.rates, flow.lengths, variation=flow.variation, seed=seed, name=name)
     one = service(of, traffic, initial, twists=extra.twists)
     hours = len(flow.rates) / HOUR
     return scenario(name, (one,), hours=hours, seed=seed, faults=extra.faults, capacity=extra.capacity)
@@ -206,8 +207,8 @@ def shared_pool(seed: int) -> Scenario:
     options = tiers(H100, {"bf16": 2, "fp8": 1})
     paid = spec("paid", QWEN_32B, Slo(ttft_s=2.0, itl_s=0.060, attainment=0.97), options, priority=100)
     free = spec("free", QWEN_32B, Slo(ttft_s=4.0, itl_s=0.080, attainment=0.80), options, priority=10)
-    first = make.generate(day(12, 2), make.CHAT, seed=seed, name="paid")
-    second = make.generate(day(14, 2), make.CHAT, seed=seed + 1, name="free")
+    first = make.generate(day(14, 2), make.CHAT, seed=seed, name="paid")
+    second = make.generate(day(20, 2), make.CHAT, seed=seed + 1, name="free")
     both = (service(paid, first, {"fp8": 2}), service(free, second, {"fp8": 2}))
     return scenario("shared-pool", both, hours=2, seed=seed, capacity=8)
 
