@@ -168,7 +168,7 @@ def _causes(error: ValidationError) -> Iterator[dict[str, str]]:
         word = "Too long" if keyword == "maxLength" else f"Too many: {len(found.instance)}"
         yield cause(path, f"{word}: {_WORDS[keyword](path, limit)}", "FieldValueTooMany")
     else:
-        words = _WORDS.get(keyword, lambda path, limit: f"{path} in body is not allowed")
+        words = _WORDS.get(keyword) or (lambda path, limit: f"{path} in body is not allowed")
         yield cause(path, f"Invalid value: {shown}: {words(path, limit)}")
 
 

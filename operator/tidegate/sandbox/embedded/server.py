@@ -7,6 +7,7 @@ Out:   JSON; who asked for what is recorded, so that a test can compare it with 
 
 import contextlib
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,8 @@ import msgspec
 from aiohttp import web
 
 from tidegate.sandbox.control_plane.account import Account
+from tidegate.sandbox.control_plane.certificates import self_signed, server_context
+from tidegate.sandbox.control_plane.processes import working_folder
 from tidegate.sandbox.embedded import discovery, failures, reading
 from tidegate.sandbox.embedded.controllers import Controllers
 from tidegate.sandbox.embedded.deleting import Deleter
@@ -53,16 +56,18 @@ class EmbeddedControlPlane:
     @property
     def admin(self) -> Account:
         """The account that may do everything."""
-        return Account(url=self.url, ca_file=None, token=self._admin_token)
+        return Account(url=self.url, ca_file=self._certificate, token=self._admin_token)
 
     async def __aenter__(self) -> Self:
+        self._folder = working_folder()
+        # Clients in Go send no token over plain HTTP, so there has to be a certificate.
+        self._certificate = self_signed(self._folder, address=HOST)
         app = web.Application(client_max_size=BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, 0)
-        await site.start()
-        self.url = f"http://{HOST}:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, HOST, 0, ssl_context=server_context(self._certificate)).start()
+        self.url = f"https://{HOST}:{self._runner.addresses[0][1]}"
         for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
             body = {"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}}
             namespaces = self.registry.by_key("namespaces")
@@ -77,12 +82,13 @@ class EmbeddedControlPlane:
         if self._controllers:
             await self._controllers.stop()
         await self._runner.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     async def service_account(self, namespace: str, name: str) -> Account:
         """A token of a service account; `requested` then tells what it was used for."""
         token = secrets.token_urlsafe(24)
         self._tokens[token] = f"system:serviceaccount:{namespace}:{name}"
-        return Account(url=self.url, ca_file=None, token=token, namespace=namespace)
+        return Account(url=self.url, ca_file=self._certificate, token=token, namespace=namespace)
 
     def _follow_definitions(self, change: Change) -> None:
         """A CRD that comes, changes or goes changes what is served; with it go its objects."""
@@ -125,7 +131,7 @@ class EmbeddedControlPlane:
             return web.Response(text="ok")
         if path == "/openapi/v2":
             if "protobuf" in http.headers.get("Accept", ""):
-                kind = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+                kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
                 return web.Response(body=discovery.OPENAPI_V2_PROTOBUF, headers={"Content-Type": kind})
             return _json(200, discovery.OPENAPI_V2)
         if http.method == "GET" and (body := discovery.document(path, self.registry)) is not None:

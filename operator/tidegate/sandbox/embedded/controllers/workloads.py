@@ -70,7 +70,10 @@ class Deployments:
             "spec": {"replicas": 0 if others else deployment["spec"]["replicas"], "selector": selector}
             | {"template": template},
         }
-        return self._cluster.create(REPLICA_SETS, replica_set)
+        made = self._cluster.create(REPLICA_SETS, replica_set)
+        if made is not None and made["spec"]["replicas"]:
+            self._say(deployment, made, before=0)
+        return made
 
     def _roll(self, deployment: Object, current: Object, others: list[Object]) -> None:
         """Moves replicas from the other ReplicaSets to the current one, within surge and unavailability."""
@@ -102,10 +105,16 @@ class Deployments:
         before = replica_set["spec"]["replicas"]
         if before == replicas:
             return replica_set
+        resized = self._cluster.write_spec(REPLICA_SETS, replica_set, replicas=replicas)
+        self._say(deployment, resized, before=before)
+        return resized
+
+    def _say(self, deployment: Object, replica_set: Object, *, before: int) -> None:
+        """The event about a resized ReplicaSet."""
+        replicas = replica_set["spec"]["replicas"]
         word = "up" if replicas > before else "down"
         text = f"Scaled {word} replica set {replica_set['metadata']['name']} from {before} to {replicas}"
         self._cluster.record(deployment, reason="ScalingReplicaSet", message=text, component="deployment-controller")
-        return self._cluster.write_spec(REPLICA_SETS, replica_set, replicas=replicas)
 
     def _report(self, deployment: Object, name: str) -> None:
         found = self._cluster.owned(REPLICA_SETS, deployment)
