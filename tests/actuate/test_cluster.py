@@ -1,0 +1,274 @@
+"""The hands on an API server: a recording one for faults, a real one for what only it can say."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.actuate.orders import H100, NOW_S, decided, managed, order_of, pointing, resource_of, spec_of
+from tests.cluster import install_crds
+from tidegate.actuate.cluster import ClusterActuator
+from tidegate.domain.key import Key
+from tidegate.domain.spec import DeploymentSpec
+from tidegate.observe.objects import owned_view, workload_view
+from tidegate.ports import ApiError, Call, ClusterView, DeploymentResource, ObjectRef, Order
+from tidegate.runtime.kube import HttpKubeApi, load_configuration
+from tidegate.sandbox.control_plane import RealControlPlane
+
+TWO = spec_of(managed("bf16"), managed("fp8"))
+
+
+class Leader:
+    """A fence that falls after some writes."""
+
+    epoch = 1
+
+    def __init__(self, writes: int = 1000) -> None:
+        self.left = writes
+
+    def holds(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+
+class Recorder:
+    """An API server that keeps what it is sent, and refuses some paths."""
+
+    def __init__(self, refuses: dict[str, ApiError] | None = None) -> None:
+        self.calls: list[Call] = []
+        self.refuses = refuses or {}
+
+    async def send(self, call: Call) -> dict[str, Any]:
+        self.calls.append(call)
+        for end, fault in self.refuses.items():
+            if call.path.endswith(end):
+                raise fault
+        return {}
+
+    def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
+        raise AssertionError("the hands do not watch")
+
+
+def actuator(api: Any, fence: Any = None) -> ClusterActuator:
+    return ClusterActuator(api, fence or Leader(), clock=lambda: NOW_S)
+
+
+async def test_it_says_what_it_did() -> None:
+    outcome = await actuator(Recorder()).carry_out(order_of(TWO, ClusterView(), decided(bf16=0, fp8=1)))
+    assert outcome.actions == (
+        "Service prod/chat: made",
+        "Deployment prod/chat-bf16: made",
+        "Deployment prod/chat-fp8: made",
+        "Deployment prod/chat-fp8: replicas 0 -> 1",
+    )
+    assert (outcome.errors, outcome.conditions) == ((), ())
+
+
+async def test_a_refusal_ends_its_own_chain_and_no_other() -> None:
+    refusal = ApiError(status=422, reason="Invalid", detail="spec.template: is wrong")
+    api = Recorder({"/chat-bf16": refusal})
+    outcome = await actuator(api).carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=1)))
+    assert [c.path.rsplit("/", 1)[1] for c in api.calls if "chat-bf16" in c.path] == ["chat-bf16"]
+    assert "Deployment prod/chat-fp8: replicas 0 -> 1" in outcome.actions
+    assert outcome.errors == (refusal,)
+    assert [(c.type, c.reason, c.message) for c in outcome.conditions] == [
+        ("Stalled", "WorkloadRejected", "spec.template: is wrong")
+    ]
+
+
+async def test_a_server_that_is_busy_is_no_fault_of_the_spec() -> None:
+    api = Recorder({"/chat-bf16": ApiError(status=503, reason="ServiceUnavailable", detail="later")})
+    outcome = await actuator(api).carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=1)))
+    assert outcome.conditions == ()
+    assert [e.reason for e in outcome.errors] == ["ServiceUnavailable"]
+
+
+async def test_a_process_that_stops_leading_writes_no_more() -> None:
+    api = Recorder()
+    outcome = await actuator(api, Leader(writes=2)).carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=1)))
+    assert len(api.calls) == 2
+    assert [e.reason for e in outcome.errors] == ["NotLeader"]
+
+
+# On a real API server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(real_control_plane: RealControlPlane) -> AsyncIterator[HttpKubeApi]:
+    kubeconfig = real_control_plane.admin.write_kubeconfig(real_control_plane.folder / "actuate.kubeconfig")
+    async with real_control_plane.admin.session() as session:
+        await install_crds(session)
+    async with HttpKubeApi(await load_configuration(str(kubeconfig))) as connection:
+        yield connection
+
+
+class Scene:
+    """One namespace, one deployment in it, and the hands."""
+
+    def __init__(self, api: HttpKubeApi, namespace: str, spec: DeploymentSpec) -> None:
+        self.api, self.namespace = api, namespace
+        self.spec = replace(spec, key=Key(namespace, "chat"))
+        self.resource: DeploymentResource
+
+    async def make(self) -> "Scene":
+        await self.send("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
+        path = f"/apis/tidegate.io/v1alpha1/namespaces/{self.namespace}/inferencedeployments"
+        tier = {
+            "name": "x",
+            "accelerator": "a",
+            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"},
+        }
+        body = {
+            "apiVersion": "tidegate.io/v1alpha1",
+            "kind": "InferenceDeployment",
+            "metadata": {"name": "chat"},
+            "spec": {"model": "m", "slo": {"ttftMilliseconds": 1, "itlMilliseconds": 1}, "tiers": [tier]},
+        }
+        made = await self.send("POST", path, body)
+        self.resource = replace(resource_of(self.spec), uid=made["metadata"]["uid"])
+        return self
+
+    async def send(self, method: str, path: str, body: Any = None, **more: Any) -> dict[str, Any]:
+        return await self.api.send(Call(method=method, path=path, body=body, **more))
+
+    def path(self, kind: str, name: str = "") -> str:
+        group = "/api/v1" if kind == "services" else "/apis/apps/v1"
+        return f"{group}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
+
+    async def view(self) -> ClusterView:
+        items = (await self.send("GET", self.path("deployments")))["items"]
+        workloads = [
+            workload_view(item, api_version="apps/v1", kind="Deployment", path=self.path("deployments"))
+            for item in items
+        ]
+        services = (await self.send("GET", self.path("services")))["items"]
+        owned = [owned_view(item, api_version="v1", kind="Service") for item in services]
+        return ClusterView(workloads={w.ref: w for w in workloads}, owned={o.ref: o for o in owned})
+
+    async def carry_out(self, spec: DeploymentSpec | None = None, **replicas: int) -> tuple[str, ...]:
+        resource = replace(self.resource, spec=replace(spec or self.spec, key=self.spec.key))
+        order = Order(
+            resource=resource,
+            decision=decided(**replicas),
+            view=await self.view(),
+            accelerators={"nvidia-h100": H100},
+        )
+        outcome = await actuator(self.api).carry_out(order)
+        assert outcome.errors == (), outcome.errors
+        return tuple(action.replace(f"{self.namespace}/", "") for action in outcome.actions)
+
+    async def replicas(self, name: str) -> int:
+        return int((await self.send("GET", self.path("deployments", name)))["spec"]["replicas"])
+
+    async def gone(self, kind: str, name: str) -> bool:
+        for _ in range(400):  # the garbage collector looks for new kinds every 30 s
+            try:
+                await self.send("GET", self.path(kind, name))
+            except ApiError as fault:
+                return fault.status == 404
+            await asyncio.sleep(0.2)
+        return False
+
+
+on_cluster = pytest.mark.cluster
+shared_loop = pytest.mark.asyncio(loop_scope="session")
+
+
+@on_cluster
+@shared_loop
+async def test_a_second_round_writes_nothing(api: HttpKubeApi, namespace_name: str) -> None:
+    scene = await Scene(api, namespace_name, TWO).make()
+    assert len(await scene.carry_out(bf16=0, fp8=2)) == 4
+    assert await scene.carry_out(bf16=0, fp8=2) == ()
+    assert (await scene.replicas("chat-bf16"), await scene.replicas("chat-fp8")) == (0, 2)
+
+
+@on_cluster
+@shared_loop
+@pytest.mark.parametrize("fp8", [0, 2], ids=["never scaled", "scaled"])
+async def test_a_new_template_keeps_the_replicas(api: HttpKubeApi, namespace_name: str, fp8: int) -> None:
+    scene = await Scene(api, namespace_name, TWO).make()
+    await scene.carry_out(bf16=0, fp8=fp8)
+    other = spec_of(managed("bf16"), managed("fp8", args=("--max-model-len", "4096")))
+    assert await scene.carry_out(other, bf16=0, fp8=fp8) == ("Deployment chat-fp8: pods changed",)
+    assert await scene.replicas("chat-fp8") == fp8
+    found = await scene.send("GET", scene.path("deployments", "chat-fp8"))
+    assert found["spec"]["template"]["spec"]["containers"][0]["args"][-1] == "4096"
+
+
+@on_cluster
+@shared_loop
+async def test_an_argument_that_the_user_takes_back_is_gone(api: HttpKubeApi, namespace_name: str) -> None:
+    scene = await Scene(api, namespace_name, spec_of(managed("bf16", env=({"name": "A", "value": "1"},)))).make()
+    await scene.carry_out(bf16=1)
+    await scene.carry_out(spec_of(managed("bf16")), bf16=1)
+    container = (await scene.send("GET", scene.path("deployments", "chat-bf16")))["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    assert "env" not in container
+
+
+@on_cluster
+@shared_loop
+async def test_deleting_the_resource_removes_what_was_made_and_leaves_what_was_there(
+    api: HttpKubeApi, namespace_name: str
+) -> None:
+    scene = await Scene(api, namespace_name, spec_of(managed("bf16"), pointing("fp8", "old"))).make()
+    labels = {"app": "old"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    await scene.send(
+        "POST",
+        scene.path("deployments"),
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "old"},
+            "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": pod},
+        },
+    )
+    assert "Deployment old: replicas 1 -> 3" in await scene.carry_out(bf16=1, fp8=3)
+    path = f"/apis/tidegate.io/v1alpha1/namespaces/{namespace_name}/inferencedeployments/chat"
+    await scene.send("DELETE", path)
+    assert await scene.gone("deployments", "chat-bf16")
+    assert await scene.gone("services", "chat")
+    assert await scene.replicas("old") == 3
+
+
+@on_cluster
+@shared_loop
+async def test_the_servers_own_word_of_who_scaled_is_understood(api: HttpKubeApi, namespace_name: str) -> None:
+    scene = await Scene(api, namespace_name, TWO).make()
+    await scene.carry_out(bf16=1, fp8=2)
+    ref = ObjectRef(api_version="apps/v1", kind="Deployment", namespace=namespace_name, name="chat-fp8")
+    assert [w.manager for w in (await scene.view()).workloads[ref].writers] == ["tidegate"]
+    await scene.send(
+        "PATCH",
+        f"{scene.path('deployments', 'chat-fp8')}/scale",
+        {"spec": {"replicas": 7}},
+        params={"fieldManager": "kubectl"},
+        content_type="application/merge-patch+json",
+    )
+    (writer,) = (await scene.view()).workloads[ref].writers
+    assert (writer.manager, writer.subresource) == ("kubectl", "scale")
+
+
+@on_cluster
+@shared_loop
+async def test_a_foreign_service_of_that_name_is_left_as_it_is(api: HttpKubeApi, namespace_name: str) -> None:
+    scene = await Scene(api, namespace_name, TWO).make()
+    body = {"metadata": {"name": "chat"}, "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 80}]}}
+    await scene.send("POST", scene.path("services"), body)
+    order = Order(
+        resource=scene.resource,
+        decision=None,
+        view=replace(await scene.view(), owned={}),  # it carries no label of ours, so no informer shows it
+        accelerators={"nvidia-h100": H100},
+    )
+    outcome = await actuator(api).carry_out(order)
+    assert [e.reason for e in outcome.errors] == ["Conflict"]
+    assert [c.reason for c in outcome.conditions] == ["WorkloadRejected"]
+    there = await scene.send("GET", scene.path("services", "chat"))
+    assert there["spec"]["selector"] == {"app": "theirs"}
