@@ -18,10 +18,14 @@ from tidegate.domain.spec import FleetPolicy
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.units import TICK_S
 
+# Swings of the load from minute to minute are in the forecast's quantiles; a replica's curve is made for what is
+# left inside a minute. Beyond this the same bursts would be paid for twice.
+BURSTINESS_MAX = 3.0
+# Lengths are seen as means over a window; what swings more than single requests do is drift of the mean.
+VARIATION_MAX = 1.0
 
-def step(
-    memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
-) -> tuple[FleetMemory, FleetDecision]:
+
+def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy) -> tuple[FleetMemory, FleetDecision]:
     """
     Decide for every deployment of the policy that was seen.
 
@@ -71,11 +75,15 @@ def _prepare(
     workload = Workload(
         prompt_tokens=expected.prompt_tokens,
         output_tokens=expected.output_tokens,
-        prompt_variation=expected.prompt_variation,
-        output_variation=expected.output_variation,
+        prompt_variation=min(expected.prompt_variation, VARIATION_MAX),
+        output_variation=min(expected.output_variation, VARIATION_MAX),
     )
     estimates = estimate.assess(
-        learned, spec=spec, accelerators=policy.accelerators, workload=workload, burstiness=expected.burstiness
+        learned,
+        spec=spec,
+        accelerators=policy.accelerators,
+        workload=workload,
+        burstiness=min(expected.burstiness, BURSTINESS_MAX),
     )
     problem = plan.Problem(
         spec=spec,
