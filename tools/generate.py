@@ -32,8 +32,8 @@ $ helm install tidegate charts/tidegate --namespace tidegate-system --create-nam
 $ helm -n tidegate-system test tidegate
 ```
 
-Two replicas, one of which leads; restricted pod security; the least permissions that work. The custom resource definitions are upgraded with the release
-and stay when it is uninstalled, as do your objects and everything that serves.
+Two replicas, one of which leads; restricted pod security; the least permissions that work. The custom
+resource definitions are upgraded with the release and stay when it is uninstalled, as do your objects and what serves.
 
 ## Values
 

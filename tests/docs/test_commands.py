@@ -2,8 +2,8 @@
 Every command that a page shows is run here, or is marked as needing more than this machine has.
 
 A block opened by "```console" is run: `tidegate` in this process from the repository's root, `make` as a look at the
-Makefile. A block opened by "```console cluster" needs a cluster; there only the names of our own commands and options are
-checked.
+Makefile. A block opened by "```console cluster" needs a cluster; there only the names of our own commands and options
+are checked.
 """
 
 import re

@@ -9,7 +9,7 @@ from tidegate.domain.key import Key
 PAUSED = "tidegate.io/paused"
 
 
-class DeploymentName(click.ParamType):
+class DeploymentName(click.ParamType[Key]):
     """`NAMESPACE/NAME`, or `NAME` in the namespace `default`."""
 
     name = "namespace/name"
