@@ -74,12 +74,16 @@ class Gateway(msgspec.Struct, frozen=True):
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """One deployment of a tick; `spec` stays bytes, so that an unchanged one is not read again."""
+    """
+    One deployment of a tick.
+
+    `spec` stays bytes, so that an unchanged one is not read again; tiers do, so that an error can name its tier.
+    """
 
     name: str
     namespace: str = "default"
     spec: msgspec.Raw = msgspec.Raw()
-    tiers: dict[str, Tier] | None = None
+    tiers: dict[str, msgspec.Raw] | None = None
     gateway: Gateway | None = None
 
     @property
@@ -115,6 +119,10 @@ _TICK = msgspec.json.Decoder(Tick)
 _DEPLOYMENT = msgspec.json.Decoder(Deployment)
 _CLASS = msgspec.json.Decoder(Class)
 _NAME = msgspec.json.Decoder(Name)
+_TIER = msgspec.json.Decoder(Tier)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# Of a value that is wrong so much is shown.
+_SHOWN = 60
 
 
 def read_tick(line: bytes) -> Tick:
@@ -126,8 +134,8 @@ def read_tick(line: bytes) -> Tick:
     """
     try:
         tick = _TICK.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise _unreadable("line", fault, allowed="one JSON object with time and deployments is") from None
+    except _UNREADABLE as fault:
+        raise _unreadable(line, fault, path="line", allowed="an object with time and deployments is") from None
     if not math.isfinite(tick.time):
         raise SpecError(field="time", value=tick.time, allowed="finite unix seconds are")
     return tick
@@ -137,15 +145,15 @@ def read_deployment(raw: msgspec.Raw) -> Deployment:
     """One deployment of a tick; SpecError where a field has the wrong type."""
     try:
         return _DEPLOYMENT.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise _unreadable("deployment", fault, allowed="the protocol's types are") from None
+    except _UNREADABLE as fault:
+        raise _unreadable(bytes(raw), fault, path="deployment", allowed="the protocol has") from None
 
 
 def read_name(raw: msgspec.Raw) -> Key:
     """The name of a deployment that could not be read, as far as it can be told."""
     try:
         found = _NAME.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return Key("", "")
     return Key(*(part if isinstance(part, str) else "" for part in (found.namespace, found.name)))
 
@@ -154,8 +162,10 @@ def read_accelerator(raw: msgspec.Raw) -> Accelerator:
     """One accelerator class; SpecError where it is wrong."""
     try:
         found = _CLASS.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise _unreadable("accelerator", fault, allowed="name, pricePerHour and capacity are") from None
+    except _UNREADABLE as fault:
+        raise _unreadable(
+            bytes(raw), fault, path="accelerator", allowed="name, pricePerHour and capacity are"
+        ) from None
     field = f"accelerators[{found.name}]"
     try:
         price = float(found.pricePerHour)
@@ -171,12 +181,16 @@ def observation_of(deployment: Deployment) -> DeploymentObservation:
     """What was seen of one deployment; SpecError for a count or a window that cannot be."""
     tiers = deployment.tiers or {}
     return DeploymentObservation(
-        tiers={name: _state(tier, name) for name, tier in tiers.items()},
+        tiers={name: _state(raw, name) for name, raw in tiers.items()},
         gateway=None if deployment.gateway is None else _gateway(deployment.gateway),
     )
 
 
-def _state(tier: Tier, name: str) -> TierState:
+def _state(raw: msgspec.Raw, name: str) -> TierState:
+    try:
+        tier = _TIER.decode(raw)
+    except _UNREADABLE as fault:
+        raise _unreadable(bytes(raw), fault, path=f"tiers[{name}]", allowed="the protocol has") from None
     ready = _count(tier.ready, name, "ready")
     silence = NO_METRICS if ready else NO_REPLICAS
     return TierState(
@@ -279,9 +293,21 @@ def _layout(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]
     return tuple(order), tuple(rising if rising[-1] == math.inf else [*rising, math.inf])
 
 
-def _unreadable(what: str, fault: Exception, *, allowed: str) -> SpecError:
-    """The decoder's own words, the path in them as the field."""
-    text = str(fault)
-    reason, _, path = text.partition(" - at `")
-    field = path.rstrip("`").removeprefix("$").lstrip(".") or what
-    return SpecError(field=field, value=what, allowed=f"{allowed} ({reason})")
+def _unreadable(raw: bytes, fault: Exception, *, path: str, allowed: str) -> SpecError:
+    """The decoder's own words, with the field they are about and what stands there."""
+    reason, _, inside = str(fault).partition(" - at `$")
+    inside = inside.rstrip("`")
+    return SpecError(field=f"{path}{inside}", value=_value_at(raw, inside), allowed=f"{allowed}: {reason}")
+
+
+def _value_at(raw: bytes, inside: str) -> str:
+    """What stands at a decoder's path such as `.observation.running`, shortened; the bytes where they are no JSON."""
+    try:
+        value = msgspec.json.decode(raw)
+    except _UNREADABLE:
+        return raw[:_SHOWN].decode(errors="replace")
+    for name in inside.split(".")[1:]:
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
