@@ -25,9 +25,9 @@ SAMPLES_FOR_VECTOR = 4
 # Pull of a, b, c and p1 towards the common factor, in squared relative errors: a window errs by about 3 percent, the
 # shape of a prior by 20 to 30. The optimum is flat: a third or three times of it changes the error by a twentieth.
 STIFFNESS = (0.03, 0.1, 0.1, 0.03)
-# The same for first tokens, seen to about 10 percent: p1 within 30 percent, and what nobody knows of within 15 ms.
-STIFFNESS_P1 = (0.1 / 0.3) ** 2
-UNKNOWN_S, STIFFNESS_P0 = 0.015, 0.1**2
+# The same for first tokens, seen to about 5 percent: p1 within 30 percent, and what nobody knows of within 15 ms.
+STIFFNESS_P1 = (0.05 / 0.3) ** 2
+UNKNOWN_S, STIFFNESS_P0 = 0.015, 0.05**2
 FACTOR_MIN, FACTOR_MAX = 0.05, 20.0
 # Of an ITL at least this share is decoding, whatever prompts are thought to cost.
 DECODE_SHARE_MIN = 0.2
@@ -43,7 +43,9 @@ class Fit:
     vector: bool
 
 
-def fit(prior: Coefficients, samples: Sequence[Sample], prompts: Sequence[Prompt] = ()) -> Fit:
+def fit(
+    prior: Coefficients, samples: Sequence[Sample], prompts: Sequence[Prompt] = (), *, evidence: float = 1.0
+) -> Fit:
     """
     Factors on the prior that explain what was seen.
 
@@ -51,13 +53,14 @@ def fit(prior: Coefficients, samples: Sequence[Sample], prompts: Sequence[Prompt
         prior: Coefficients, each above 0.
         samples: Windows of decoding, at least one.
         prompts: Windows of first tokens; empty: p1 and p0 follow the common factor.
+        evidence: Windows that each sample stands for, >= 1: the more, the less the prior pulls.
     """
     common = common_factor(prior, samples)
     p1, p0 = _prompt_factors(prior, prompts, common)
     a = b = c = _decode(prior, samples, p1)
     vector = identifiable(samples)
     if vector:
-        a, b, c, p1 = _vector(prior, samples, (a, b, c, p1))
+        a, b, c, p1 = _vector(prior, samples, (a, b, c, p1), evidence)
     factors = Coefficients(a_s=_bounded(a), b_s=_bounded(b), c_s=_bounded(c), p0_s=_bounded(p0), p1_s=_bounded(p1))
     return Fit(factors=factors, vector=vector)
 
@@ -104,7 +107,7 @@ def _prompt_factors(prior: Coefficients, prompts: Sequence[Prompt], common: floa
 
 
 def _vector(
-    prior: Coefficients, samples: Sequence[Sample], centre: tuple[float, float, float, float]
+    prior: Coefficients, samples: Sequence[Sample], centre: tuple[float, float, float, float], evidence: float
 ) -> tuple[float, ...]:
     """Factors on a, b, c and p1."""
     rows = []
@@ -113,7 +116,7 @@ def _vector(
         rows.append((prior.a_s / s.itl_s, prior.b_s * n, prior.c_s * n * s.context, prior.p1_s * n * s.interference))
     normal = [[sum(r[i] * r[j] for r in rows) for j in range(4)] for i in range(4)]
     right = [sum(r[i] for r in rows) for i in range(4)]
-    return _ridge(normal, right, centre, STIFFNESS)
+    return _ridge(normal, right, centre, tuple(pull / evidence for pull in STIFFNESS))
 
 
 def _ridge(

@@ -42,6 +42,7 @@ WINDOWS_MAX = 50
 # From here on every second window is enough, as long as nothing surprises.
 WINDOWS_SETTLED = 10
 ERROR_SHARE = 0.25
+ERROR_FIRST = 0.1
 HIT_SHARE = 0.3
 
 
@@ -154,7 +155,8 @@ def _take(memory: TierMemory, window: Window) -> TierMemory:
     if abs(miss) < FORESEEN_LOG and compared.prompts is memory.prompts and _crowd(memory, sample) >= BUCKET_FULL:
         return compared
     samples = kept(compared.samples, sample)
-    found = fit.fit(base, samples, compared.prompts)
+    evidence = max(1.0, compared.windows / len(samples))
+    found = fit.fit(base, samples, compared.prompts, evidence=evidence)
     if found.vector == memory.vector and _agree(base, samples, found.factors, memory.factors):
         return replace(compared, samples=samples)
     return replace(compared, samples=samples, factors=in_steps(found.factors), vector=found.vector)
@@ -163,10 +165,11 @@ def _take(memory: TierMemory, window: Window) -> TierMemory:
 def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
     """The memory with one more window counted; where errors pile up on one side, older samples are dropped."""
     reading = window.reading
-    bias = memory.bias + ERROR_SHARE * (miss - memory.bias)
+    bias = memory.bias + ERROR_SHARE * (miss - memory.bias) if memory.windows else 0.0
     moved = memory.windows >= WINDOWS_TRUSTING and abs(bias) > BIAS_FOR_CHANGE
     samples = memory.samples[-SAMPLES_AFTER_CHANGE:] if moved else memory.samples
-    error = abs(miss) if not memory.windows else memory.error + ERROR_SHARE * (abs(miss) - memory.error)
+    # The first window says how wrong the prior was, not how wrong what is made of it will be.
+    error = memory.error + ERROR_SHARE * (abs(miss) - memory.error) if memory.windows else ERROR_FIRST
     return TierMemory(
         mark=memory.mark,
         factors=memory.factors,

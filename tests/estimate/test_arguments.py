@@ -1,0 +1,37 @@
+"""vLLM's command line: both spellings, aliases, and what cannot be read."""
+
+import pytest
+
+from tidegate.estimate.arguments import ServeArguments, parse
+
+CASES = {
+    "a value behind an equals sign": (("--max-num-seqs=64",), {"running_max": 64}),
+    "a value in the next argument": (("--max-num-seqs", "64"), {"running_max": 64}),
+    "the short name of tensor parallelism": (("-tp", "4"), {"tensor_parallel": 4}),
+    "the short name with an equals sign": (("-tp=4",), {"tensor_parallel": 4}),
+    "the short name of pipeline parallelism": (("-pp", "2"), {"pipeline_parallel": 2}),
+    "underscores for dashes": (("--max_model_len", "8192"), {"context_max": 8192}),
+    "a number of thousands": (("--max-model-len=8k",), {"context_max": 8000}),
+    "a number of binary thousands": (("--max-model-len=8K",), {"context_max": 8192}),
+    "the later of two": (("--max-num-seqs=64", "--max-num-seqs=128"), {"running_max": 128}),
+    "the model behind serve": (("serve", "org/model", "--dtype", "half"), {"model": "org/model", "dtype": "half"}),
+    "the model as a flag": (("--model", "org/model"), {"model": "org/model"}),
+    "a flag without a value before another": (
+        ("--enforce-eager", "--quantization", "fp8"),
+        {"quantization": "fp8"},
+    ),
+    "the cache switched off": (("--no-enable-prefix-caching",), {"prefix_caching": False}),
+    "a share of memory": (("--gpu-memory-utilization", "0.85"), {"memory_share": 0.85}),
+    "tokens per step": (("--max-num-batched-tokens=2048",), {"batched_tokens_max": 2048}),
+    "an 8-bit cache": (("--kv-cache-dtype", "fp8_e5m2"), {"kv_cache_dtype": "fp8_e5m2"}),
+    "a number that is none": (("--max-num-seqs=many",), {}),
+    "a number below one": (("--max-num-seqs=0",), {}),
+    "a share above one": (("--gpu-memory-utilization=90",), {}),
+    "a flag at the very end": (("--max-num-seqs",), {}),
+    "nothing": ((), {}),
+}
+
+
+@pytest.mark.parametrize(("arguments", "understood"), CASES.values(), ids=CASES.keys())
+def test_it_reads(arguments: tuple[str, ...], understood: dict[str, object]) -> None:
+    assert parse(arguments) == ServeArguments(**understood)  # type: ignore[arg-type]

@@ -1,0 +1,307 @@
+"""What is learned, how fast, and what is left out."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.estimate.build import ACCELERATORS, CHAT, H100, LLAMA_8B, TICK_S, deployment, reading_of, seen, tier
+from tidegate import estimate
+from tidegate.domain.law import PerformanceLaw, Provenance
+from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierState
+from tidegate.domain.spec import PerformanceHint
+from tidegate.estimate.fit import fit
+from tidegate.estimate.law import coefficients_of, law_in_force
+from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory
+from tidegate.estimate.priors import prior_of
+
+SPEC = deployment()
+PRIOR = prior_of(LLAMA_8B, tier(), H100)
+
+
+def truth(factor: float) -> PerformanceLaw:
+    """The prior's law with every time changed by a factor."""
+    law = PRIOR.law
+    return replace(
+        law,
+        a_s=factor * law.a_s,
+        b_s=factor * law.b_s,
+        c_s=factor * law.c_s,
+        p0_s=factor * law.p0_s,
+        p1_s=factor * law.p1_s,
+    )
+
+
+def watch(
+    observations: list[DeploymentObservation], memory: EstimateMemory | None = None, *, start_s: float = 0.0
+) -> EstimateMemory:
+    """The memory after these observations, one a tick."""
+    for i, observation in enumerate(observations):
+        memory = estimate.learn(
+            memory, spec=SPEC, accelerators=ACCELERATORS, observation=observation, time_s=start_s + i * TICK_S
+        )
+    assert memory is not None
+    return memory
+
+
+def learned(memory: EstimateMemory) -> TierMemory:
+    return memory.tiers["bf16"]
+
+
+def law_of(memory: EstimateMemory) -> PerformanceLaw:
+    return law_in_force(PRIOR, learned(memory))
+
+
+def steady(
+    law: PerformanceLaw, *, minutes: float, running: float = 20.0, **changes: object
+) -> list[DeploymentObservation]:
+    return [seen(reading_of(law, running=running, **changes))] * round(minutes * 60 / TICK_S)
+
+
+def wandering(
+    law: PerformanceLaw, *, minutes: float, seed: int = 1, noise: float = 0.02
+) -> list[DeploymentObservation]:
+    """Load that moves between 2 and 64 running requests, read with noise."""
+    dice = random.Random(seed)
+    found = []
+    for i in range(round(minutes * 60 / TICK_S)):
+        running = 2.0 * 32 ** abs(((i / 40) % 2) - 1)
+        reading = reading_of(law, running=running)
+        assert reading.itl_mean_s is not None
+        found.append(seen(replace(reading, itl_mean_s=reading.itl_mean_s * dice.uniform(1 - noise, 1 + noise))))
+    return found
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.4, 2.0])
+def test_a_prior_that_is_wrong_by_a_factor_is_put_right_within_three_minutes(factor: float) -> None:
+    memory = watch(steady(truth(factor), minutes=3))
+    assert law_of(memory).itl_s(20, CHAT) == pytest.approx(truth(factor).itl_s(20, CHAT), rel=0.05)
+
+
+def test_one_operating_point_gives_one_factor_and_no_more() -> None:
+    memory = watch(steady(truth(1.5), minutes=30))
+    factors = learned(memory).factors
+    assert factors.a_s == factors.b_s == factors.c_s
+    assert not learned(memory).vector
+
+
+def test_a_wide_range_of_load_tells_the_coefficients_apart() -> None:
+    """Base right, everything per request twice as slow: a factor alone can not say that."""
+    slower = replace(PRIOR.law, b_s=2 * PRIOR.law.b_s, c_s=2 * PRIOR.law.c_s, p1_s=1.5 * PRIOR.law.p1_s)
+    memory = watch(wandering(slower, minutes=40))
+    assert learned(memory).vector
+    for running, error in ((2, 0.05), (16, 0.05), (64, 0.05), (150, 0.12)):
+        assert law_of(memory).itl_s(running, CHAT) == pytest.approx(slower.itl_s(running, CHAT), rel=error)
+
+
+def test_the_estimate_says_where_its_law_comes_from() -> None:
+    def provenance(memory: EstimateMemory) -> Provenance:
+        found = estimate.assess(memory, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        return found["bf16"].provenance
+
+    assert provenance(EstimateMemory()) is Provenance.TABLE
+    assert provenance(watch(steady(truth(1.2), minutes=5))) is Provenance.SCALED
+    assert provenance(watch(wandering(truth(1.2), minutes=30))) is Provenance.LEARNED
+
+
+def test_confidence_grows_with_what_is_seen_and_falls_when_the_law_moves() -> None:
+    def confidence(memory: EstimateMemory) -> float:
+        found = estimate.assess(memory, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        return found["bf16"].confidence
+
+    young, old = watch(steady(truth(1.2), minutes=3)), watch(wandering(truth(1.2), minutes=60))
+    moved = watch(steady(truth(2.4), minutes=9), old, start_s=3600)
+    assert confidence(EstimateMemory()) < confidence(young) < confidence(old)
+    assert confidence(moved) < confidence(old)
+
+
+def test_a_law_that_moves_is_learned_again_within_ten_minutes() -> None:
+    before = watch(wandering(truth(1.0), minutes=60))
+    after = watch(steady(truth(2.0), minutes=10), before, start_s=3600)
+    assert law_of(after).itl_s(20, CHAT) == pytest.approx(truth(2.0).itl_s(20, CHAT), rel=0.06)
+
+
+def test_a_law_that_moves_a_little_is_followed() -> None:
+    before = watch(wandering(truth(1.0), minutes=60))
+    after = watch(steady(truth(1.2), minutes=60), before, start_s=3600)
+    assert law_of(after).itl_s(20, CHAT) == pytest.approx(truth(1.2).itl_s(20, CHAT), rel=0.06)
+
+
+def test_one_outlier_changes_nothing() -> None:
+    before = watch(steady(truth(1.0), minutes=20))
+    spoiled = seen(reading_of(truth(4.0), running=20))
+    after = watch([spoiled], before, start_s=1260)
+    assert law_of(after) == law_of(before)
+    again = watch(steady(truth(1.0), minutes=20), after, start_s=1320)
+    assert law_of(again).itl_s(20, CHAT) == pytest.approx(PRIOR.law.itl_s(20, CHAT), rel=0.03)
+
+
+GOOD = reading_of(truth(2.0), running=20)
+TEACHES_NOTHING = {
+    "a stale reading": seen(replace(GOOD, age_s=90.0)),
+    "no reading": seen(Missing(reason="NoData")),
+    "no ready replica": seen(GOOD, ready=0),
+    "an empty window": seen(replace(GOOD, itl_mean_s=None)),
+    "nobody says how long requests are": seen(replace(GOOD, prompt_tokens_mean=None)),
+    "a load that jumped within the window": seen(replace(GOOD, running=200.0)),
+    "nothing ran": seen(replace(GOOD, completion_rps=0.0, running=0.0)),
+    "the tier was not seen": DeploymentObservation(tiers={}),
+}
+
+
+@pytest.mark.parametrize("observation", TEACHES_NOTHING.values(), ids=TEACHES_NOTHING.keys())
+def test_it_learns_no_law_from(observation: DeploymentObservation) -> None:
+    memory = watch([observation] * 40)
+    assert learned(memory).windows == 0
+    assert law_of(memory) == PRIOR.law
+
+
+def test_replicas_that_just_became_ready_are_not_learned_from() -> None:
+    slow = seen(reading_of(truth(3.0), running=20, ready=2), ready=2)
+    before = watch(steady(truth(1.0), minutes=10))
+    after = watch([slow] * 7, before, start_s=600)
+    assert law_of(after) == law_of(before)
+
+
+def test_a_tick_that_teaches_nothing_gives_back_the_same_memory() -> None:
+    memory = watch(steady(truth(1.0), minutes=10))
+    observation = seen(reading_of(truth(1.0), running=20))
+    assert estimate.learn(memory, spec=SPEC, accelerators=ACCELERATORS, observation=observation, time_s=590) is memory
+
+
+def test_other_weights_start_again() -> None:
+    memory = watch(steady(truth(2.0), minutes=10))
+    other = deployment(tier(args=("--quantization=fp8",)))
+    found = estimate.assess(memory, spec=other, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    assert found["bf16"].provenance is Provenance.TABLE
+    observation = seen(reading_of(truth(2.0), running=20))
+    after = estimate.learn(memory, spec=other, accelerators=ACCELERATORS, observation=observation, time_s=700)
+    assert learned(after).windows == 0
+
+
+def test_a_tier_that_left_the_spec_is_forgotten() -> None:
+    memory = watch(steady(truth(2.0), minutes=10))
+    after = estimate.learn(
+        memory,
+        spec=deployment(tier("fp8")),
+        accelerators=ACCELERATORS,
+        observation=DeploymentObservation(tiers={}),
+        time_s=700,
+    )
+    assert set(after.tiers) == {"fp8"}
+
+
+def test_first_tokens_teach_what_a_prompt_costs() -> None:
+    """The prompt is twice as slow as thought, decoding is not: only the time to first token can tell at low load."""
+    slow = replace(PRIOR.law, p1_s=2 * PRIOR.law.p1_s)
+    workload = replace(CHAT, prompt_tokens=4000.0)
+    running = 1.0
+    reading = reading_of(slow, running=running, workload=workload)
+    step = slow.a_s + running * (slow.b_s + slow.c_s * workload.context_tokens)
+    reading = replace(reading, ttft_mean_s=1.5 * step + slow.p1_s * 4000)
+    memory = watch([seen(reading)] * 60)
+    assert law_of(memory).p1_s == pytest.approx(slow.p1_s, rel=0.2)
+
+
+def test_time_outside_of_the_engine_is_no_prompt_cost() -> None:
+    """20 ms of HTTP and tokenizer on a short prompt: p0 takes them, the cost per token stays."""
+    workload = replace(CHAT, prompt_tokens=200.0)
+    law = PRIOR.law
+    reading = replace(
+        reading_of(law, running=4.0, workload=workload), ttft_mean_s=1.5 * law.a_s + law.p1_s * 200 + 0.02
+    )
+    memory = watch([seen(reading)] * 60)
+    assert law_of(memory).p1_s == pytest.approx(law.p1_s, rel=0.35)
+    assert law_of(memory).p0_s > law.p0_s + 0.01
+
+
+def test_cache_hits_and_reported_memory_are_remembered() -> None:
+    changes = {"prefix_cache_hit_rate": 0.5, "kv_cache_tokens_per_replica": 300_000.0}
+    memory = watch(steady(truth(1.0), minutes=10, **changes))
+    assert learned(memory).prefix_hit == pytest.approx(0.5)
+    assert law_of(memory).kv_cache_tokens == 300_000.0
+
+
+def test_memory_that_the_user_states_wins_over_what_is_reported() -> None:
+    spec = deployment(tier(hint=PerformanceHint(kv_cache_tokens=100_000.0)))
+    memory = None
+    for i in range(40):
+        memory = estimate.learn(
+            memory,
+            spec=spec,
+            accelerators=ACCELERATORS,
+            observation=seen(reading_of(PRIOR.law, running=20, kv_cache_tokens_per_replica=300_000.0)),
+            time_s=i * TICK_S,
+        )
+    assert memory is not None
+    found = estimate.assess(memory, spec=spec, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    assert found["bf16"].law.kv_cache_tokens == 100_000.0
+
+
+def histogram(share: float, *, bound_s: float, total: float = 1000.0) -> Histogram:
+    return Histogram((bound_s, float("inf")), (share * total, total))
+
+
+@pytest.mark.parametrize(("inside", "moves"), [(0.80, 1), (1.0, 0)], ids=["many missed", "nobody missed"])
+def test_attainment_that_is_worse_than_thought_raises_the_expected_misses(inside: float, moves: int) -> None:
+    ttft, itl = histogram(inside, bound_s=SPEC.slo.ttft_s), histogram(1.0, bound_s=SPEC.slo.itl_s)
+    memory = watch(steady(truth(1.0), minutes=30, running=100.0, ttft=ttft, request_itl=itl))
+    assert (learned(memory).misses > 1.5) == bool(moves)
+
+
+def test_misses_that_were_seen_lower_the_capacity() -> None:
+    def capacity(inside: float) -> float:
+        ttft, itl = histogram(inside, bound_s=SPEC.slo.ttft_s), histogram(1.0, bound_s=SPEC.slo.itl_s)
+        memory = watch(steady(truth(1.0), minutes=60, running=100.0, ttft=ttft, request_itl=itl))
+        found = estimate.assess(memory, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        return found["bf16"].capacity_rps
+
+    assert capacity(0.85) < capacity(1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    factor=st.floats(0.5, 2.0),
+    silence=st.sampled_from(["missing", "stale", "empty", "gone"]),
+    ticks=st.integers(1, 60),
+)
+def test_silence_never_lowers_the_capacity(factor: float, silence: str, ticks: int) -> None:
+    memory = watch(wandering(truth(factor), minutes=10))
+    quiet = {
+        "missing": seen(Missing(reason="SourceDown")),
+        "stale": seen(replace(GOOD, age_s=1000.0)),
+        "empty": seen(replace(GOOD, itl_mean_s=None, ttft_mean_s=None, arrival_rps=None)),
+        "gone": DeploymentObservation(tiers={"bf16": TierState(ready=0)}),
+    }[silence]
+    after = watch([quiet] * ticks, memory, start_s=600)
+
+    def capacity(known: EstimateMemory) -> float:
+        found = estimate.assess(known, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        return found["bf16"].capacity_rps
+
+    assert capacity(after) == capacity(memory) > 0
+
+
+def test_the_same_observations_give_the_same_memory() -> None:
+    observations = wandering(truth(1.3), minutes=20)
+    assert watch(observations) == watch(observations)
+
+
+def test_a_restart_in_the_middle_changes_nothing() -> None:
+    first, second = wandering(truth(1.3), minutes=20), wandering(truth(1.3), minutes=20, seed=2)
+    memory = watch(first)
+    kept = EstimateMemory.from_json(memory.to_json())
+    assert watch(second, kept, start_s=1200) == watch(second, memory, start_s=1200)
+
+
+SAMPLE = Sample(running=1.0, context=1125.0, interference=4.0, itl_s=0.01)
+samples = st.builds(lambda n, itl: replace(SAMPLE, running=n, itl_s=itl), st.floats(1, 300), st.floats(1e-4, 10.0))
+
+
+@given(st.lists(samples, min_size=1, max_size=12))
+def test_no_set_of_samples_gives_a_law_that_can_not_be_used(found: list[Sample]) -> None:
+    factors = fit(coefficients_of(PRIOR), found).factors
+    for value in (factors.a_s, factors.b_s, factors.c_s, factors.p0_s, factors.p1_s):
+        assert 0.05 <= value <= 20.0
