@@ -8,6 +8,7 @@ May import: every room below the command line.
     process   one TaskGroup of everything; the first crash ends it
     kube      the connection to the API server (implements ports.KubeApi)
     elector   who leads (implements ports.Fence)
+    resources kopf in a thread of its own: custom resources in
     inventory what users wrote (implements ports.Inventory)
     planner   observe, step, hand over: every 15 s or when something changed
     hands     actuator queue and status writer, leader only

@@ -13,17 +13,16 @@ import signal
 import time
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
-import kopf
 from kubernetes.aio.client import Configuration
 
 from tidegate.errors import SourceError, SpecError, TidegateError
-from tidegate.handlers import make_registry, make_settings
 from tidegate.ports import ApiError
 from tidegate.runtime import logs
 from tidegate.runtime.kube import HttpKubeApi, load_configuration
 from tidegate.runtime.parts import Assembly, assemble, make_metrics
+from tidegate.runtime.resources import ResourceWatcher
 from tidegate.runtime.server import Probes, Server
 from tidegate.settings import SHARD_LABEL, Settings
 
@@ -36,7 +35,7 @@ API_WAIT_S = 30.0
 CACHE_AGE_MAX_S = 180.0
 # Ticks that may fail to happen before the loop counts as stuck.
 TICKS_MISSED_MAX = 10
-SAVE_S, STOP_S = 1.2, 0.8
+SAVE_S = 1.2
 
 
 def main(settings: Settings) -> int:
@@ -107,30 +106,19 @@ async def _first_contact(assembly: Assembly) -> None:
             return
 
 
-class _Watcher:
-    """kopf's end, asked for and reached."""
-
-    def __init__(self) -> None:
-        self.quit, self.ended = asyncio.Event(), asyncio.Event()
-
-
 async def _live(assembly: Assembly, configuration: Configuration, stop: asyncio.Event) -> None:
     """Every part as a task, until `stop` is set or one of them ends."""
-    watcher = _Watcher()
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_forever(name, work), name=name)
-            for name, work in _work(assembly, configuration, watcher).items()
+            group.create_task(_forever(name, work), name=name) for name, work in _work(assembly, configuration).items()
         ]
         await stop.wait()
-        await _farewell(assembly, {task.get_name(): task for task in tasks}, watcher)
+        await _farewell(assembly, {task.get_name(): task for task in tasks})
     for client in assembly.clients:
         client.close()
 
 
-def _work(
-    assembly: Assembly, configuration: Configuration, watcher: _Watcher
-) -> Mapping[str, Coroutine[Any, Any, None]]:
+def _work(assembly: Assembly, configuration: Configuration) -> Mapping[str, Coroutine[Any, Any, None]]:
     """What runs, by name."""
     server = Server(assembly.settings.address, assembly.metrics, _probes(assembly))
     work = {
@@ -138,6 +126,7 @@ def _work(
         "cluster": assembly.cluster.run(),
         "sweeper": assembly.sweeper.run(),
         "pulse": _pulse(assembly),
+        "resources": _watcher(assembly, configuration).run(),
         "planner": _plan(assembly),
         "hands": assembly.hands.run(),
         "recovery": _when_synced(assembly, assembly.recovery.run()),
@@ -145,9 +134,18 @@ def _work(
     }
     if assembly.elector is not None:
         work["elector"] = assembly.elector.run()
-    # Last: when kopf ends it waits for the tasks that are younger than itself.
-    work["resources"] = _kopf(assembly, configuration, watcher)
     return work
+
+
+def _watcher(assembly: Assembly, configuration: Configuration) -> ResourceWatcher:
+    settings = assembly.settings
+
+    def wants(labels: Mapping[str, str]) -> bool:
+        return labels.get(SHARD_LABEL, "") == settings.shard
+
+    return ResourceWatcher(
+        inventory=assembly.inventory, configuration=configuration, namespace=settings.namespace or None, wants=wants
+    )
 
 
 async def _forever(name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -156,7 +154,7 @@ async def _forever(name: str, work: Coroutine[Any, Any, None]) -> None:
     raise SourceError(source=name, reason="Ended", detail="this part of the operator ended by itself")
 
 
-async def _farewell(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]], watcher: _Watcher) -> None:
+async def _farewell(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]]) -> None:
     """Hands off first, then save while still leading, then let go of the Lease, then the rest."""
     for name in ("planner", "hands", "recovery", "saver"):
         tasks[name].cancel()
@@ -165,10 +163,6 @@ async def _farewell(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]],
             await assembly.saver.save()
     if "elector" in tasks:
         await _end(tasks["elector"])
-    watcher.quit.set()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(STOP_S):
-            await watcher.ended.wait()
     for task in tasks.values():
         task.cancel()
 
@@ -176,44 +170,6 @@ async def _farewell(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]],
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait({task})
-
-
-async def _kopf(assembly: Assembly, configuration: Configuration, watcher: _Watcher) -> None:
-    """kopf, embedded: it watches the custom resources and calls the handlers."""
-    settings = assembly.settings
-
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        return await _connection(configuration)
-
-    def wants(labels: Mapping[str, str]) -> bool:
-        return labels.get(SHARD_LABEL, "") == settings.shard
-
-    await kopf.operator(
-        registry=make_registry(assembly.inventory, login=cast(Any, login), wants=wants),
-        settings=make_settings(),
-        clusterwide=not settings.namespace,
-        namespaces=[settings.namespace] if settings.namespace else [],
-        standalone=True,
-        stop_flag=watcher.quit,
-    )
-    watcher.ended.set()
-    if watcher.quit.is_set():
-        await asyncio.Event().wait()
-
-
-async def _connection(configuration: Configuration) -> kopf.ConnectionInfo:
-    """Our own credentials as kopf wants them; it asks again when they are refused."""
-    header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
-    scheme, _, token = header.rpartition(" ")
-    return kopf.ConnectionInfo(
-        server=configuration.host,
-        ca_path=configuration.ssl_ca_cert,
-        insecure=not configuration.verify_ssl,
-        scheme=scheme.capitalize() or None,
-        token=token or None,
-        certificate_path=configuration.cert_file,
-        private_key_path=configuration.key_file,
-    )
 
 
 async def _plan(assembly: Assembly) -> None:

@@ -41,8 +41,8 @@ class Server:
         """Serve."""
         app = web.Application()
         app.router.add_get("/metrics", self._page)
-        app.router.add_get("/healthz", lambda _: _probe(self._probes.alive()))
-        app.router.add_get("/readyz", lambda _: _probe(self._probes.ready()))
+        app.router.add_get("/healthz", self._alive)
+        app.router.add_get("/readyz", self._ready)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
@@ -56,6 +56,12 @@ class Server:
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.page(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
+    async def _alive(self, _: web.Request) -> web.Response:
+        return _probe(self._probes.alive())
 
-async def _probe(wrong: str) -> web.Response:
+    async def _ready(self, _: web.Request) -> web.Response:
+        return _probe(self._probes.ready())
+
+
+def _probe(wrong: str) -> web.Response:
     return web.Response(status=503 if wrong else 200, text=(wrong or "ok") + "\n")

@@ -1,0 +1,111 @@
+"""
+kopf, embedded: it watches the custom resources and calls the handlers.
+
+In:    credentials, and which resources are ours.
+Out:   calls of an `Inventory` on the main event loop.
+Rules: kopf lives in a thread with an event loop of its own. When it ends it cancels every task of its loop that is
+       younger than itself, after waiting five seconds for them: on the main loop that would be half the operator.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import kopf
+from kubernetes.aio.client import Configuration
+
+from tidegate.domain.key import Key
+from tidegate.handlers import make_registry, make_settings
+from tidegate.observe.threads import in_thread
+from tidegate.ports import AcceleratorResource, DeploymentResource, Inventory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """Implements `Inventory` in kopf's thread: each call is made on the main loop, in order."""
+
+    inventory: Inventory
+    loop: asyncio.AbstractEventLoop
+
+    def put_deployment(self, resource: DeploymentResource) -> None:
+        """A new or changed deployment."""
+        self._post(self.inventory.put_deployment, resource)
+
+    def drop_deployment(self, key: Key, uid: str) -> None:
+        """A deleted deployment."""
+        self._post(self.inventory.drop_deployment, key, uid)
+
+    def put_accelerator(self, resource: AcceleratorResource) -> None:
+        """A new or changed class."""
+        self._post(self.inventory.put_accelerator, resource)
+
+    def drop_accelerator(self, name: str, uid: str) -> None:
+        """A deleted class."""
+        self._post(self.inventory.drop_accelerator, name, uid)
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(call, *arguments)
+
+
+@dataclass(slots=True, kw_only=True)
+class ResourceWatcher:
+    """
+    Watches until told to quit.
+
+    Args:
+        inventory: Where the resources go.
+        configuration: Address and credentials.
+        namespace: The only one watched; None: all.
+        wants: Which deployments are ours, by their labels.
+    """
+
+    inventory: Inventory
+    configuration: Configuration
+    namespace: str | None
+    wants: Callable[[Mapping[str, str]], bool]
+
+    async def run(self) -> None:
+        """Watch until cancelled; kopf is then told to end, and waited for a moment."""
+        quit_flag = threading.Event()
+        registry = make_registry(
+            Relay(inventory=self.inventory, loop=asyncio.get_running_loop()),
+            login=cast(Any, self._login),
+            wants=self.wants,
+        )
+
+        async def watch() -> None:
+            await kopf.operator(
+                registry=registry,
+                settings=make_settings(),
+                clusterwide=not self.namespace,
+                namespaces=[self.namespace] if self.namespace else [],
+                standalone=True,
+                stop_flag=quit_flag,
+            )
+            await asyncio.sleep(0.02)  # its closed connections take a turn of the loop to go
+
+        watching = asyncio.ensure_future(in_thread(lambda: asyncio.run(watch())))
+        try:
+            await asyncio.shield(watching)
+        finally:
+            quit_flag.set()
+            await asyncio.wait({watching}, timeout=0.8)
+            watching.cancel()
+
+    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
+        """Our own credentials as kopf wants them; it asks again when they are refused."""
+        configuration = self.configuration
+        header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+        scheme, _mark, token = header.rpartition(" ")
+        return kopf.ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            scheme=scheme.capitalize() or None,
+            token=token or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+        )

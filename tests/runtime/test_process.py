@@ -1,0 +1,199 @@
+"""The operator as one process on an embedded control plane."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.observe.fake_prometheus import FAILURES
+from tests.runtime.rig import CHAT, DEPLOYMENTS, Rig, rigged
+from tidegate.errors import SpecError
+from tidegate.runtime import process
+
+# Per replica: four times what one can carry.
+BUSY = {
+    "running": 200.0,
+    "waiting": 40.0,
+    "kv_usage": 0.9,
+    "started": 60.0,
+    "finished": 60.0,
+    "prompt_tokens": 60_000.0,
+    "output_tokens": 12_000.0,
+}
+
+
+@pytest_asyncio.fixture
+async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    async with rigged(tmp_path, monkeypatch) as made:
+        yield made
+
+
+async def test_a_resource_becomes_replicas_and_a_status(rig: Rig) -> None:
+    await rig.chat()
+    async with rig.operator():
+
+        async def served() -> bool:
+            return (await rig.get(CHAT)).get("status", {}).get("replicas") == 2
+
+        await rig.until(served)
+        assert await rig.replicas() == 2
+        status = (await rig.get(CHAT))["status"]
+        assert status["observedGeneration"] == 1
+        assert status["decision"]["reason"]
+        lease = await rig.get("/apis/coordination.k8s.io/v1/namespaces/tidegate-system/leases/tidegate")
+        assert lease["spec"]["holderIdentity"]
+
+
+async def test_nothing_is_left_on_a_users_object(rig: Rig) -> None:
+    await rig.chat()
+    async with rig.operator():
+        await rig.until(lambda: _has_status(rig))
+        await rig.patch(CHAT, {"spec": {"minReplicas": 3}})
+        await rig.until(lambda: _replicas(rig, 3))
+        meta = (await rig.get(CHAT))["metadata"]
+        assert "finalizers" not in meta
+        assert "annotations" not in meta
+        await rig.delete(CHAT)
+        await asyncio.sleep(3 * 0.3)
+    assert await rig.replicas() == 3, "a workload that was pointed at stays as it is"
+
+
+async def test_more_load_means_more_replicas(rig: Rig) -> None:
+    await rig.chat()
+    rig.reports = {"running": 1.0, "started": 0.1, "finished": 0.1, "prompt_tokens": 100.0, "output_tokens": 20.0}
+    async with rig.operator():
+        await rig.until(lambda: _ready(rig, 2))
+        rig.reports = BUSY
+        await rig.until(lambda: _more_than(rig, 2))
+
+
+@pytest.mark.parametrize("name", ["503 while it restarts", "a login page with 200", "no answer at all"])
+async def test_nothing_shrinks_while_prometheus_is_silent(rig: Rig, name: str) -> None:
+    await rig.chat()
+    await rig.patch(f"{DEPLOYMENTS}/chat-bf16", {"spec": {"replicas": 6}})
+    rig.reports = BUSY
+    async with rig.operator():
+        await rig.until(lambda: _has_status(rig))
+        before = await rig.replicas()
+        rig.handler = FAILURES[name][0]
+        await asyncio.sleep(2.5)
+        assert await rig.replicas() >= before
+        conditions = {c["type"]: c for c in (await rig.get(CHAT))["status"]["conditions"]}
+        if name != "no answer at all":  # its ticks take five seconds each
+            assert conditions["MetricsAvailable"]["status"] == "False"
+
+
+async def test_of_two_processes_one_acts_and_the_other_follows_within_three_seconds(rig: Rig) -> None:
+    await rig.chat()
+    async with rig.operator(identity="first") as stop:
+        await rig.until(lambda: _holder(rig, "first"))
+        async with rig.operator(identity="second"):
+            await rig.until(lambda: _has_status(rig))
+            assert await _holder(rig, "first")
+            began_s = time.monotonic()
+            stop.set()
+            await rig.until(lambda: _holder(rig, "second"))
+            assert time.monotonic() - began_s < 3.0
+            await rig.patch(CHAT, {"spec": {"minReplicas": 4}})
+            await rig.until(lambda: _replicas(rig, 4))
+
+
+async def test_a_restart_in_the_middle_changes_nothing(rig: Rig) -> None:
+    await rig.chat()
+    async with rig.operator():
+        await rig.until(lambda: _has_status(rig))
+        await rig.until(lambda: _ready(rig, 2))
+        await asyncio.sleep(1.0)
+        before = await rig.get(f"{DEPLOYMENTS}/chat-bf16")
+        status = (await rig.get(CHAT))["status"]
+    async with rig.operator():
+        await asyncio.sleep(2.0)
+        after = await rig.get(f"{DEPLOYMENTS}/chat-bf16")
+        assert after["metadata"]["generation"] == before["metadata"]["generation"]
+        assert _without_time((await rig.get(CHAT))["status"]) == _without_time(status)
+
+
+async def test_a_stop_takes_less_than_three_seconds_and_hands_the_lease_back(rig: Rig) -> None:
+    await rig.chat()
+    async with rig.operator() as stop:
+        await rig.until(lambda: _has_status(rig))
+        began_s = time.monotonic()
+        stop.set()
+        await rig.until(lambda: _holder(rig, ""))
+    assert time.monotonic() - began_s < 3.0
+
+
+async def test_a_stop_is_quick_while_prometheus_hangs(rig: Rig) -> None:
+    await rig.chat()
+    rig.handler = FAILURES["no answer at all"][0]
+    began_s = 0.0
+    async with rig.operator() as stop:
+        await asyncio.sleep(1.5)
+        began_s = time.monotonic()
+        stop.set()
+    assert time.monotonic() - began_s < 3.0
+
+
+async def test_without_crds_it_says_what_to_do(rig: Rig) -> None:
+    for plural in ("inferencedeployments", "acceleratorclasses"):
+        await rig.delete(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.tidegate.io")
+    with pytest.raises(SpecError, match="kubectl apply -f crds/"):
+        await process.run(rig.settings(), asyncio.Event())
+
+
+async def test_a_part_that_dies_ends_the_process(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dies(_: Any) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(process, "_pulse", dies)
+    with pytest.raises(ExceptionGroup) as caught:
+        await process.run(rig.settings(), asyncio.Event())
+    assert process._epitaph(caught.value) == 1
+
+
+async def test_a_part_that_ends_is_as_bad(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends(_: Any) -> None:
+        return
+
+    monkeypatch.setattr(process, "_pulse", ends)
+    with pytest.raises(ExceptionGroup):
+        await process.run(rig.settings(), asyncio.Event())
+
+
+async def test_one_shard_leaves_the_others_deployments_alone(rig: Rig) -> None:
+    await rig.chat()
+    async with rig.operator(shard="blue"):
+        await asyncio.sleep(1.5)
+        assert "status" not in await rig.get(CHAT)
+        await rig.patch(CHAT, {"metadata": {"labels": {"tidegate.io/shard": "blue"}}})
+        await rig.until(lambda: _has_status(rig))
+
+
+async def _has_status(rig: Rig) -> bool:
+    return "status" in await rig.get(CHAT)
+
+
+async def _replicas(rig: Rig, count: int) -> bool:
+    return await rig.replicas() == count
+
+
+async def _more_than(rig: Rig, count: int) -> bool:
+    return await rig.replicas() > count
+
+
+async def _ready(rig: Rig, count: int) -> bool:
+    return len(await rig.ready_pods()) == count
+
+
+async def _holder(rig: Rig, name: str) -> bool:
+    lease = await rig.get("/apis/coordination.k8s.io/v1/namespaces/tidegate-system/leases/tidegate")
+    return lease.get("spec", {}).get("holderIdentity", "?") == name
+
+
+def _without_time(status: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in status.items() if name not in {"decision", "conditions"}}
+    return kept | {"conditions": [(c["type"], c["status"]) for c in status["conditions"]]}
