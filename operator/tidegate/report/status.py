@@ -9,7 +9,7 @@ Rules: pure. What is not known is left out, never zero. Where nothing was seen, 
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.domain.decision import Condition, Constraint, Decision, Reason, Status
+from tidegate.domain.decision import Condition, Constraint, Decision, Reason, Status, TierDecision
 from tidegate.domain.goodput import Goodput, goodput
 from tidegate.domain.observation import TierReading
 from tidegate.domain.spec import DeploymentSpec, TierSpec
@@ -36,6 +36,7 @@ MOVES = frozenset(
     )
 )
 ALTERNATIVES = 3
+UTILIZATION_BAND = 0.05
 
 
 def deployment_status(report: Report) -> Json:
@@ -54,7 +55,7 @@ def deployment_status(report: Report) -> Json:
     parts = {
         "goodput": _goodput(seen, old.get("goodput") or {}),
         "cost": _cost(report, seen, old.get("cost") or {}),
-        "gpuUtilization": calm_share(seen.gpu_utilization, old.get("gpuUtilization"), band=0.05) if seen else None,
+        "gpuUtilization": _utilization(seen, old.get("gpuUtilization")),
         "decision": _decision(report.decision, old, tiers, report.time_s),
     }
     return status | {name: part for name, part in parts.items() if part}
@@ -106,15 +107,27 @@ def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
     startup_s = state.startup_s if state is not None and state.startup_s is not None else None
     if startup_s is None and decided is not None:
         startup_s = decided.startup_s
-    capacity_rps = decided.capacity_rps if decided is not None else None
     row = {
         "name": tier.name,
         "desired": decided.replicas if decided is not None else old.get("desired"),
         **seen,
-        "startupSeconds": calm_count(startup_s, old.get("startupSeconds")) if decided or state else None,
-        "capacityPerReplica": calm(capacity_rps, old.get("capacityPerReplica")),
+        "startupSeconds": _kept(calm_count(startup_s, old.get("startupSeconds")), old.get("startupSeconds")),
+        "capacityPerReplica": _capacity(decided, old.get("capacityPerReplica")),
     }
     return {name: value for name, value in row.items() if value is not None}
+
+
+def _kept(value: int | None, old: object) -> object:
+    """A start-up time once seen stays until another one is."""
+    return old if value is None else value
+
+
+def _capacity(decided: TierDecision | None, old: object) -> object:
+    return old if decided is None else calm(decided.capacity_rps, old)
+
+
+def _utilization(seen: Goodput | None, old: object) -> object:
+    return old if seen is None else calm_share(seen.gpu_utilization, old, band=UTILIZATION_BAND)
 
 
 def _totals(report: Report, tiers: list[Json]) -> Json:

@@ -1,0 +1,166 @@
+"""Conditions as kstatus and people read them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.actuate.orders import NOW_S
+from tests.report.reports import SPEC, condition, decision, observation, reading, report
+from tidegate.domain.decision import Condition, Reason, Status
+from tidegate.domain.spec import Mode
+from tidegate.ports import Outcome
+from tidegate.report.status import deployment_status
+
+
+def finding(kind: str, reason: str, message: str = "told", status: Status = Status.TRUE) -> Condition:
+    return Condition(type=kind, status=status, reason=reason, message=message)
+
+
+def status_of(**more: Any) -> dict[str, Any]:
+    return deployment_status(report(**more))
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "expected"),
+    [
+        pytest.param({}, "Ready", ("True", "Serving"), id="it serves"),
+        pytest.param(
+            {"spec": replace(SPEC, mode=Mode.RECOMMEND)}, "Ready", ("True", "Recommending"), id="it recommends"
+        ),
+        pytest.param({"spec": replace(SPEC, mode=Mode.OFF)}, "Ready", ("True", "ModeOff"), id="it is off"),
+        pytest.param({"spec": replace(SPEC, paused=True)}, "Paused", ("True", "PausedByAnnotation"), id="it is paused"),
+        pytest.param({}, "Paused", None, id="it is not paused"),
+        pytest.param({"decision": None}, "Ready", ("Unknown", "NotPlanned"), id="it is not planned yet"),
+        pytest.param(
+            {"observation": observation(ready=0, starting=2)},
+            "Ready",
+            ("False", "NoReplicaReady"),
+            id="nothing answers",
+        ),
+        pytest.param(
+            {"observation": observation(ready=0, starting=2)},
+            "SLOMet",
+            ("Unknown", "NoReplicaReady"),
+            id="where nothing answers no promise is kept or broken",
+        ),
+        pytest.param(
+            {"decision": decision(Reason.PLANNER_FAULT, "oh", error="E", tiers={})},
+            "Ready",
+            ("False", "PlannerFault"),
+            id="we are wrong",
+        ),
+        pytest.param(
+            {"accelerators": {}}, "Stalled", ("True", "UnknownAccelerator"), id="a class that nobody has heard of"
+        ),
+        pytest.param(
+            {"outcome": Outcome(conditions=(finding("Stalled", "TargetNotFound"),))},
+            "Ready",
+            ("False", "TargetNotFound"),
+            id="what stalls is not ready",
+        ),
+        pytest.param(
+            {"outcome": Outcome(conditions=(finding("ScalingLimited", "OtherWriter"),))},
+            "ScalingLimited",
+            ("True", "OtherWriter"),
+            id="what the cluster shows beats what was planned",
+        ),
+        pytest.param(
+            {"outcome": Outcome(conditions=(finding("ScalingLimited", "OtherWriter"),))},
+            "Ready",
+            ("True", "Serving"),
+            id="another writer does not make it unready",
+        ),
+        pytest.param(
+            {"decision": decision(Reason.FALLBACK, "metrics missing for 400 s")},
+            "FallbackActive",
+            ("True", "MetricsMissing"),
+            id="it falls back",
+        ),
+        pytest.param(
+            {"observation": observation(seen=reading(good=0.5))}, "SLOMet", ("False", "Missed"), id="users saw misses"
+        ),
+        pytest.param(
+            {"observation": observation(seen=reading(good=0.994))},
+            "SLOMet",
+            ("True", "Planned"),
+            id="where the bounds leave it open the plan's word counts",
+        ),
+        pytest.param(
+            {"decision": decision(Reason.TARGET_INFEASIBLE, "ttft must be at least 620 ms")},
+            "SLOMet",
+            ("False", "TargetInfeasible"),
+            id="no tier can do it",
+        ),
+    ],
+)
+def test_a_condition_is(more: dict[str, Any], kind: str, expected: tuple[str, str] | None) -> None:
+    assert condition(status_of(**more), kind) == expected
+
+
+def test_an_infeasible_target_names_the_smallest_feasible_value() -> None:
+    status = status_of(decision=decision(Reason.TARGET_INFEASIBLE, "ttft must be at least 620 ms"))
+    assert "620 ms" in next(c["message"] for c in status["conditions"] if c["type"] == "SLOMet")
+
+
+def test_a_gap_in_metrics_does_not_make_it_unready() -> None:
+    gone = decision(
+        Reason.METRICS_MISSING, "held", conditions=(finding("MetricsAvailable", "Timeout", status=Status.FALSE),)
+    )
+    status = status_of(decision=gone)
+    assert condition(status, "Ready") == ("True", "Serving")
+    assert condition(status, "MetricsAvailable") == ("False", "Timeout")
+
+
+def test_every_type_is_there_from_the_first_status_on() -> None:
+    first = status_of(decision=None, observation=None, outcome=None)
+    kinds = [c["type"] for c in first["conditions"]]
+    assert kinds == [
+        "Ready",
+        "SLOMet",
+        "WithinBudget",
+        "MetricsAvailable",
+        "CapacityAvailable",
+        "QualityReduced",
+        "ScalingLimited",
+    ]
+    assert {c["observedGeneration"] for c in first["conditions"]} == {1}
+
+
+def test_the_time_of_transition_moves_with_the_status_and_nothing_else() -> None:
+    first = status_of()
+    told = status_of(status=first, time_s=NOW_S + 60, spec=replace(SPEC, mode=Mode.RECOMMEND))
+    turned = status_of(status=told, time_s=NOW_S + 120, decision=None)
+    times = [
+        next(c for c in s["conditions"] if c["type"] == "Ready")["lastTransitionTime"] for s in (first, told, turned)
+    ]
+    assert times[0] == times[1] != times[2]
+
+
+def test_a_message_that_differs_only_in_its_numbers_stays() -> None:
+    def with_age(age: int) -> dict[str, Any]:
+        found = finding("MetricsAvailable", "Timeout", f"no answer in 4 s; last complete {age} s ago", Status.FALSE)
+        return {"decision": decision(Reason.METRICS_MISSING, "held", conditions=(found,))}
+
+    first = status_of(**with_age(15))
+    assert status_of(status=first, **with_age(30)) == first
+
+
+def test_a_new_deployment_reconciles_until_it_serves_and_not_again_when_it_scales() -> None:
+    first = status_of(observation=observation(ready=0, starting=2))
+    assert condition(first, "Reconciling") == ("True", "Starting")
+    half = status_of(status=first, observation=observation(ready=1, starting=1))
+    assert condition(half, "Reconciling") == ("True", "Starting")
+    done = status_of(status=half)
+    assert condition(done, "Reconciling") is None
+    scaling = status_of(status=done, observation=observation(ready=1, starting=1))
+    assert condition(scaling, "Reconciling") is None
+    changed = status_of(status=done, generation=2, observation=observation(ready=1, starting=1))
+    assert condition(changed, "Reconciling") == ("True", "Starting")
+
+
+@pytest.mark.parametrize("mode", [Mode.RECOMMEND, Mode.OFF])
+def test_what_is_not_carried_out_does_not_reconcile(mode: Mode) -> None:
+    status = status_of(spec=replace(SPEC, mode=mode), observation=observation(ready=0))
+    assert condition(status, "Reconciling") is None
+    assert condition(status, "Ready") != ("False", "NoReplicaReady")

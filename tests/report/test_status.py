@@ -1,0 +1,236 @@
+"""The status: what it says, and that it is calm."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.actuate.orders import H100, NOW_S
+from tests.report.reports import SPEC, Alternative, Constraint, condition, decision, observation, reading, report
+from tidegate.api.status import AcceleratorClassStatus, InferenceDeploymentStatus
+from tidegate.domain.decision import Reason, TierDecision
+from tidegate.domain.observation import DeploymentObservation, Missing, TierState
+from tidegate.domain.spec import Accelerator, Mode
+from tidegate.errors import SpecError
+from tidegate.ports import AcceleratorResource, AcceleratorUse
+from tidegate.report.status import accelerator_status, deployment_status
+
+RISING = decision(
+    Reason.DEMAND_RISING,
+    "forecast 14.2 req/s needs 2 x fp8",
+    uncapped={"fp8": 3},
+    binding=Constraint.BUDGET,
+    alternatives=(Alternative(replicas={"bf16": 3}, usd_per_hour=9.0, attainment=0.9991, why_not="costs more"),),
+)
+
+
+def test_it_says_everything_that_is_known() -> None:
+    status = deployment_status(report(decision=RISING))
+    assert {name: value for name, value in status.items() if name != "conditions"} == {
+        "observedGeneration": 1,
+        "replicas": 2,
+        "readyReplicas": 2,
+        "selector": "tidegate.io/inference-deployment=chat",
+        "mix": "2 fp8",
+        "tiers": [
+            {
+                "name": "bf16",
+                "desired": 0,
+                "ready": 0,
+                "starting": 0,
+                "terminating": 0,
+                "startupSeconds": 120,
+                "capacityPerReplica": "8",
+            },
+            {
+                "name": "fp8",
+                "desired": 2,
+                "ready": 2,
+                "starting": 0,
+                "terminating": 0,
+                "startupSeconds": 100,
+                "capacityPerReplica": "12",
+            },
+        ],
+        "goodput": {
+            "requestsPerSecond": "10",
+            "attainment": "1",
+            "ttftP95Milliseconds": 477,
+            "itlP95Milliseconds": 39,
+        },
+        "cost": {
+            "perHour": "6.00",
+            "perMillionOutputTokens": "0.833",
+            "perMillionGoodTokens": "0.833",
+            "joulesPerOutputToken": "0.3",
+        },
+        "gpuUtilization": "0.8",
+        "decision": {
+            "time": "2026-11-18T11:06:40Z",
+            "reason": "DemandRising",
+            "message": "forecast 14.2 req/s needs 2 x fp8",
+            "bindingConstraint": "Budget",
+            "uncapped": [{"name": "fp8", "replicas": 3}],
+            "alternatives": [
+                {
+                    "tiers": [{"name": "bf16", "replicas": 3}],
+                    "costPerHour": "9.00",
+                    "attainment": "0.999",
+                    "whyNot": "costs more",
+                }
+            ],
+        },
+    }
+
+
+def test_it_is_what_the_schema_holds() -> None:
+    status = deployment_status(report(decision=RISING))
+    InferenceDeploymentStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
+
+
+def test_what_is_not_known_is_left_out_and_not_zero() -> None:
+    missing = DeploymentObservation(
+        tiers={"bf16": TierState(), "fp8": TierState(ready=2, reading=Missing(reason="Timeout"))}
+    )
+    status = deployment_status(report(observation=missing, decision=None))
+    assert "goodput" not in status
+    assert "gpuUtilization" not in status
+    assert "desired" not in status["tiers"][1]
+    assert status["cost"] == {"perHour": "6.00"}
+
+
+def test_where_nothing_was_seen_what_was_seen_before_stays() -> None:
+    before = deployment_status(report(decision=RISING))
+    after = deployment_status(report(status=before, observation=None, decision=None, time_s=NOW_S + 60))
+    assert {n: v for n, v in after.items() if n != "conditions"} == {
+        n: v for n, v in before.items() if n != "conditions"
+    }
+
+
+@pytest.mark.parametrize("ticks", [1, 50])
+def test_the_same_again_is_the_same_status(ticks: int) -> None:
+    status = deployment_status(report(decision=RISING))
+    for tick in range(ticks):
+        again = deployment_status(report(decision=RISING, status=status, time_s=NOW_S + 15 * tick))
+        assert again == status
+        status = again
+
+
+@given(
+    scales=st.lists(st.floats(min_value=0.93, max_value=1.07), min_size=1, max_size=20),
+    power_w=st.floats(min_value=570, max_value=630),
+)
+def test_noise_is_no_news(scales: list[float], power_w: float) -> None:
+    first = deployment_status(report(decision=RISING))
+    status = first
+    for tick, scale in enumerate(scales):
+        moved = replace(RISING, message=f"forecast {14.2 * scale:.1f} req/s needs 2 x fp8")
+        seen = observation(seen=reading(scale=scale, power_w=power_w))
+        status = deployment_status(report(decision=moved, observation=seen, status=status, time_s=NOW_S + 15 * tick))
+    assert status == first
+
+
+def test_news_is_news() -> None:
+    first = deployment_status(report(decision=RISING))
+    after = deployment_status(report(decision=RISING, status=first, observation=observation(seen=reading(scale=2.0))))
+    assert after["goodput"]["requestsPerSecond"] == "20"
+
+
+@pytest.mark.parametrize(
+    ("later", "stays"),
+    [
+        pytest.param(decision(Reason.STEADY, "all is well", binding=Constraint.BUDGET), True, id="rest follows a move"),
+        pytest.param(replace(RISING, message="forecast 15.0 req/s"), True, id="the same with other numbers"),
+        pytest.param(decision(Reason.METRICS_MISSING, "held", binding=Constraint.BUDGET), False, id="another reason"),
+        pytest.param(replace(RISING, binding=Constraint.CAPACITY), False, id="another limit"),
+        pytest.param(
+            replace(RISING, tiers={"bf16": TierDecision(replicas=1), "fp8": TierDecision(replicas=2)}),
+            False,
+            id="other replicas",
+        ),
+    ],
+)
+def test_the_last_decision_that_differed_stays(later: Any, stays: bool) -> None:
+    first = deployment_status(report(decision=RISING))
+    after = deployment_status(report(decision=later, status=first, time_s=NOW_S + 60))
+    assert (after["decision"] == first["decision"]) == stays
+    assert (after["decision"]["time"] == first["decision"]["time"]) == stays
+
+
+def test_rest_after_silence_is_told() -> None:
+    silent = deployment_status(report(decision=decision(Reason.METRICS_MISSING, "held")))
+    after = deployment_status(report(decision=decision(Reason.STEADY, "all is well"), status=silent))
+    assert after["decision"]["reason"] == "Steady"
+
+
+def test_replicas_on_their_way_out_cost_until_they_are_gone() -> None:
+    seen = DeploymentObservation(tiers={"bf16": TierState(terminating=1), "fp8": TierState(ready=1, starting=1)})
+    status = deployment_status(report(observation=seen))
+    assert status["cost"]["perHour"] == "9.00"
+    assert status["replicas"] == 2
+
+
+def test_without_a_price_there_is_no_cost() -> None:
+    assert "cost" not in deployment_status(report(accelerators={}))
+
+
+def test_at_zero_replicas_the_mix_is_none() -> None:
+    nothing = decision(tiers={"bf16": TierDecision(replicas=0), "fp8": TierDecision(replicas=0)})
+    status = deployment_status(report(decision=nothing, observation=observation(ready=0)))
+    assert (status["mix"], status["replicas"], status["cost"]["perHour"]) == ("none", 0, "0.00")
+
+
+def test_a_wrong_spec_keeps_what_was_known_and_says_what_is_wrong() -> None:
+    before = deployment_status(report(decision=RISING))
+    fault = SpecError(field="spec.schedules[0].timeZone", value="Mars/Base", allowed="a time zone is")
+    after = deployment_status(report(status=before, spec=fault, decision=None, observation=None, generation=2))
+    assert condition(after, "Stalled") == ("True", "InvalidSpec")
+    assert after["observedGeneration"] == 2
+    assert after["tiers"] == before["tiers"]
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_every_mode_gives_a_status_that_the_schema_holds(mode: Mode) -> None:
+    status = deployment_status(report(spec=replace(SPEC, mode=mode), outcome=None))
+    InferenceDeploymentStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
+
+
+# AcceleratorClass
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "use", "expected"),
+    [
+        pytest.param(
+            H100, AcceleratorUse(allocatable=64, by_tidegate=12, by_others=4), ("True", "Counted"), id="there are some"
+        ),
+        pytest.param(
+            H100, AcceleratorUse(allocatable=0, by_tidegate=0, by_others=0), ("False", "NoNodes"), id="no node"
+        ),
+        pytest.param(
+            replace(H100, capacity=8),
+            AcceleratorUse(allocatable=0, by_tidegate=0, by_others=0),
+            ("True", "Counted"),
+            id="no node yet, but a ceiling that a node autoscaler fills",
+        ),
+        pytest.param(H100, None, ("Unknown", "NotCounted"), id="not seen yet"),
+        pytest.param(
+            SpecError(field="spec.pricePerHour", value="-", allowed="a price is"),
+            None,
+            ("False", "InvalidSpec"),
+            id="wrong",
+        ),
+    ],
+)
+def test_a_class_says_what_there_is(
+    accelerator: Accelerator | SpecError, use: AcceleratorUse | None, expected: tuple[str, str]
+) -> None:
+    resource = AcceleratorResource(name="nvidia-h100", uid="u", generation=3, accelerator=accelerator)
+    status = accelerator_status(resource, use, NOW_S)
+    assert condition(status, "Ready") == expected
+    assert ("allocatable" in status) == (use is not None)
+    AcceleratorClassStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
+    again = accelerator_status(replace(resource, status=status), use, NOW_S + 60)
+    assert again == status
