@@ -48,7 +48,7 @@ def assess(
     Args:
         memory: What was learned.
         spec: The deployment.
-        accelerators: Classes by name; a tier whose class is missing is estimated on a modest generic one.
+        accelerators: Classes by name; a tier whose class is missing is estimated on a generic one.
         workload: Expected request shape; `prefix_hit` holds where a tier has not shown its own.
         burstiness: Index of dispersion of arrivals, >= 1.
 

@@ -2,7 +2,7 @@
 What is known of an accelerator from its name: memory, bandwidth, arithmetic, power.
 
 In:    an AcceleratorClass name (`nvidia-h100`) and the product label of its nodes (`NVIDIA-H100-80GB-HBM3`).
-Out:   the row of `hardware.csv`, or a modest generic accelerator that says it is a guess.
+Out:   the row of `hardware.csv`, or a generic accelerator of that memory that says it is a guess.
 Source: makers' data sheets (dense figures, no sparsity); draw of H100 and A100 under load: vllm-project/semantic-router
         `src/fleet-sim`, anchored on ML.ENERGY v3 (arXiv 2601.22076).
 """
@@ -50,10 +50,24 @@ class Hardware:
         return bool(self.name)
 
 
-# About an A10: small enough that a plan made on it does not promise too much.
-GENERIC = Hardware(
-    name="", memory_bytes=24 * GIB, bandwidth=600e9, flops_bf16=100e12, flops_fp8=None, flops_fp4=None, draw_w=None
-)
+# What nobody knows is taken for an accelerator of about an A100's speed for its memory: in the middle of what serves
+# language models (per GiB: A100 25 GB/s and 3.9 TFLOP/s, H100 42 and 12, L40S 18 and 7.5, L4 12 and 5).
+GENERIC_MEMORY_GIB = 80.0
+GENERIC_BANDWIDTH_PER_GIB = 25e9
+GENERIC_FLOPS_PER_GIB = 3.5e12
+
+
+def _generic(memory_gib: float | None) -> Hardware:
+    memory = memory_gib or GENERIC_MEMORY_GIB
+    return Hardware(
+        name="",
+        memory_bytes=memory * GIB,
+        bandwidth=memory * GENERIC_BANDWIDTH_PER_GIB,
+        flops_bf16=memory * GENERIC_FLOPS_PER_GIB,
+        flops_fp8=None,
+        flops_fp4=None,
+        draw_w=None,
+    )
 
 
 def recognise(accelerator: Accelerator | None) -> Hardware:
@@ -64,13 +78,13 @@ def recognise(accelerator: Accelerator | None) -> Hardware:
         accelerator: The class; None: a tier names one that does not exist.
     """
     if accelerator is None:
-        return GENERIC
+        return _generic(None)
     return _recognise(accelerator.name, accelerator.product, accelerator.memory_gib, accelerator.board_power_w)
 
 
 @lru_cache(maxsize=1024)
 def _recognise(name: str, product: str, memory_gib: float | None, board_w: float | None) -> Hardware:
-    found = _by_label(product) or _by_label(name) or GENERIC
+    found = _by_label(product) or _by_label(name) or _generic(memory_gib)
     stated = board_w is not None and found.name not in MEASURED_DRAW
     return replace(
         found,

@@ -1,0 +1,227 @@
+"""What a tier is said to carry: what must hold whatever the law, the requests and the targets are."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.estimate.build import ACCELERATORS, CHAT, deployment, tier
+from tidegate import estimate
+from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.law import Workload
+from tidegate.domain.spec import PerformanceHint, Slo
+from tidegate.estimate.memory import EstimateMemory
+
+NOTHING = EstimateMemory()
+
+
+def assessed(
+    *,
+    hint: PerformanceHint | None = None,
+    slo: Slo | None = None,
+    workload: Workload = CHAT,
+    burstiness: float = 1.0,
+    args: tuple[str, ...] | None = None,
+) -> TierEstimate:
+    spec = deployment(tier(hint=hint, args=args), slo=slo)
+    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=workload, burstiness=burstiness)
+    return found["bf16"]
+
+
+hints = st.builds(
+    PerformanceHint,
+    a_s=st.floats(1e-3, 0.1),
+    b_s=st.floats(0.0, 1e-3),
+    c_s=st.floats(0.0, 1e-6),
+    p0_s=st.floats(0.0, 0.05),
+    p1_s=st.floats(0.0, 5e-4),
+    kv_cache_tokens=st.floats(1e3, 1e6),
+    running_max=st.floats(1, 1024),
+)
+slos = st.builds(Slo, ttft_s=st.floats(0.05, 10.0), itl_s=st.floats(0.005, 0.3), attainment=st.floats(0.5, 0.999))
+workloads = st.builds(
+    Workload,
+    prompt_tokens=st.floats(10, 30_000),
+    output_tokens=st.floats(5, 4_000),
+    prompt_variation=st.floats(0, 3),
+    output_variation=st.floats(0, 3),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(hint=hints, slo=slos, workload=workloads, burstiness=st.floats(1, 1000))
+def test_a_curve_can_be_planned_with(hint: PerformanceHint, slo: Slo, workload: Workload, burstiness: float) -> None:
+    """More load: not less running, not more attainment; latencies and rates above 0; capacity inside the curve."""
+    found = assessed(hint=hint, slo=slo, workload=workload, burstiness=burstiness)
+    points = found.curve.points
+    assert len(points) >= 2
+    for left, right in pairwise(points):
+        assert left.rate_rps < right.rate_rps
+        assert left.running <= right.running
+        assert left.attainment >= right.attainment
+    for point in points:
+        assert 0.0 <= point.attainment <= 1.0
+        assert 0.0 < point.ttft_s_p95 < float("inf")
+        assert 0.0 < point.itl_s_p95 < float("inf")
+    assert 0.0 <= found.capacity_rps <= points[-1].rate_rps
+
+
+@settings(max_examples=80, deadline=None)
+@given(hint=hints, slo=slos, workload=workloads)
+def test_at_capacity_the_target_is_met_or_capacity_is_zero(hint: PerformanceHint, slo: Slo, workload: Workload) -> None:
+    found = assessed(hint=hint, slo=slo, workload=workload)
+    if found.capacity_rps > 0:
+        assert found.curve.at_rate(found.capacity_rps).attainment >= slo.attainment - 1e-6
+
+
+# The curve is looked up on a grid of rates: two capacities may differ by its rounding.
+ROUNDING = 1.03
+
+
+@settings(max_examples=80, deadline=None)
+@given(hint=hints, slo=slos, workload=workloads, factor=st.floats(0.3, 0.97))
+def test_a_faster_law_carries_no_less(hint: PerformanceHint, slo: Slo, workload: Workload, factor: float) -> None:
+    faster = replace(
+        hint,
+        a_s=factor * (hint.a_s or 0.0),
+        b_s=factor * (hint.b_s or 0.0),
+        c_s=factor * (hint.c_s or 0.0),
+        p0_s=factor * (hint.p0_s or 0.0),
+        p1_s=factor * (hint.p1_s or 0.0),
+    )
+    slow, fast = (assessed(hint=h, slo=slo, workload=workload).capacity_rps for h in (hint, faster))
+    assert fast * ROUNDING >= slow
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    hint=hints, slo=slos, workload=workloads, factor=st.floats(0.3, 0.97), which=st.sampled_from(["ttft_s", "itl_s"])
+)
+def test_a_tighter_target_carries_no_more(
+    hint: PerformanceHint, slo: Slo, workload: Workload, factor: float, which: str
+) -> None:
+    tight = replace(slo, **{which: factor * getattr(slo, which)})
+    loose, tighter = (assessed(hint=hint, slo=s, workload=workload).capacity_rps for s in (slo, tight))
+    assert tighter <= loose * ROUNDING
+
+
+@settings(max_examples=80, deadline=None)
+@given(hint=hints, slo=slos, workload=workloads, share=st.floats(0.5, 0.998))
+def test_a_higher_share_carries_no_more(hint: PerformanceHint, slo: Slo, workload: Workload, share: float) -> None:
+    low, high = sorted((slo.attainment, share))
+    few, many = (
+        assessed(hint=hint, slo=replace(slo, attainment=a), workload=workload).capacity_rps for a in (high, low)
+    )
+    assert few <= many * ROUNDING
+
+
+@settings(max_examples=60, deadline=None)
+@given(workload=workloads, burstiness=st.floats(1, 100), factor=st.floats(2, 10))
+def test_burstier_arrivals_carry_no_more(workload: Workload, burstiness: float, factor: float) -> None:
+    calm, bursty = (assessed(workload=workload, burstiness=b).capacity_rps for b in (burstiness, factor * burstiness))
+    assert bursty <= calm * ROUNDING
+
+
+def test_a_target_below_the_law_of_an_idle_replica_has_no_capacity() -> None:
+    assert assessed(slo=Slo(ttft_s=1.0, itl_s=0.004)).capacity_rps == 0.0
+    assert assessed(slo=Slo(ttft_s=0.001, itl_s=0.1)).capacity_rps == 0.0
+
+
+def test_targets_that_are_said_to_be_feasible_are_and_a_little_below_they_are_not() -> None:
+    spec = deployment(slo=Slo(ttft_s=0.5, itl_s=0.04, attainment=0.95))
+    found = estimate.feasible_targets(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=CHAT)["bf16"]
+    assert assessed(slo=Slo(ttft_s=1.05 * found.ttft_s, itl_s=1.05 * found.itl_s, attainment=0.95)).capacity_rps > 0
+    assert assessed(slo=Slo(ttft_s=0.7 * found.ttft_s, itl_s=0.04, attainment=0.95)).capacity_rps == 0
+    assert assessed(slo=Slo(ttft_s=0.5, itl_s=0.9 * found.itl_s, attainment=0.95)).capacity_rps == 0
+
+
+CHANGES = {
+    "fewer sequences": ("--max-num-seqs=8", "--max-num-seqs=256"),
+    "less memory": ("--gpu-memory-utilization=0.3", "--gpu-memory-utilization=0.92"),
+    "a cache switched off": ("--no-enable-prefix-caching", "--enable-prefix-caching"),
+}
+
+
+@pytest.mark.parametrize(("less", "more"), CHANGES.values(), ids=CHANGES.keys())
+def test_an_argument_that_takes_away_room_takes_away_capacity(less: str, more: str) -> None:
+    cached = replace(CHAT, prefix_hit=0.5)
+    small, large = (assessed(args=(argument,), workload=cached).capacity_rps for argument in (less, more))
+    assert small < large
+
+
+def test_a_limit_on_the_context_takes_off_the_longest_prompts() -> None:
+    """At 0.2 s for the first token the long prompts are what misses; a server that refuses them misses less."""
+    long = replace(CHAT, prompt_tokens=3000.0, prompt_variation=1.0)
+    slo = Slo(ttft_s=0.2, itl_s=0.1, attainment=0.95)
+    free = assessed(slo=slo, workload=long, args=())
+    limited = assessed(slo=slo, workload=long, args=("--max-model-len", "6000"))
+    assert limited.capacity_rps > free.capacity_rps
+
+
+def test_smaller_steps_trade_first_tokens_for_even_ones() -> None:
+    """512 tokens a step instead of 8192: inter-token latencies spread less, first tokens come later."""
+    long = replace(CHAT, prompt_tokens=4000.0, prompt_variation=0.5)
+    small, large = (assessed(workload=long, args=(f"--max-num-batched-tokens={b}",)) for b in (512, 8192))
+    rate = 2.5
+    assert small.curve.at_rate(rate).ttft_s_p95 > large.curve.at_rate(rate).ttft_s_p95
+
+
+def test_every_tier_is_estimated_also_those_that_nothing_runs_on() -> None:
+    spec = deployment(tier("bf16"), tier("fp8"), tier("int4"), tier("lost", accelerator="gone"))
+    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    assert set(found) == {"bf16", "fp8", "int4", "lost"}
+    assert all(e.capacity_rps > 0 for e in found.values())
+    assert found["lost"].confidence < 0.1
+    assert found["lost"].power_w is None
+    assert found["fp8"].power_w is not None
+
+
+def test_fp8_wins_under_load_and_int4_when_few_run() -> None:
+    """Weight-only int4 reads less and computes no faster: first with one request, last with a hundred."""
+    spec = deployment(tier("bf16"), tier("fp8"), tier("int4"))
+    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    alone = {name: e.law.itl_s(1, CHAT) for name, e in found.items()}
+    crowded = {name: e.law.itl_s(128, CHAT) for name, e in found.items()}
+    assert alone["int4"] < alone["fp8"] < alone["bf16"]
+    assert crowded["fp8"] < crowded["bf16"] < crowded["int4"]
+
+
+def test_a_guess_is_given_a_wider_margin() -> None:
+    known, guess = (
+        estimate.assess(
+            NOTHING,
+            spec=deployment(tier(hint=HINT), model=model),
+            accelerators=ACCELERATORS,
+            workload=CHAT,
+            burstiness=1.0,
+        )["bf16"]
+        for model in ("meta-llama/Llama-3.1-8B", "chat")
+    )
+    assert guess.confidence < known.confidence
+    # The same curve, but for the doubt.
+    at_target = [min(p.rate_rps for p in e.curve.points if p.attainment < 0.95) for e in (known, guess)]
+    assert guess.capacity_rps / at_target[1] < known.capacity_rps / at_target[0]
+
+
+HINT = PerformanceHint(a_s=0.006, kv_cache_tokens=400_000.0, running_max=256.0)
+
+
+def test_asking_again_gives_the_same_object_and_noise_in_the_request_shape_gives_an_equal_one() -> None:
+    spec = deployment()
+
+    def ask(workload: Workload) -> object:
+        return estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=workload, burstiness=3.0)
+
+    first = ask(CHAT)
+    assert ask(CHAT) is first
+    assert ask(replace(CHAT, prompt_tokens=1001.0)) is first
+
+
+def test_the_knee_of_a_published_setup_is_near_what_was_seen() -> None:
+    """Qwen3 32B on two H100 in bf16, prompts of 4000 tokens, 3 s and 100 ms: about 1.4 to 1.5 requests/s a replica."""
+    spec = deployment(tier(gpus=2), model="Qwen/Qwen3-32B", slo=Slo(ttft_s=3.0, itl_s=0.1, attainment=0.9))
+    long = Workload(prompt_tokens=4000.0, output_tokens=1000.0, prompt_variation=0.25, output_variation=0.25)
+    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=long, burstiness=1.0)
+    assert found["bf16"].capacity_rps == pytest.approx(1.45, rel=0.2)
