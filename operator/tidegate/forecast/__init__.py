@@ -19,9 +19,11 @@ from tidegate.forecast.demand import WINDOW_S, offered
 from tidegate.forecast.expect import expected_demand
 from tidegate.forecast.learn import advanced
 from tidegate.forecast.memory import ForecastMemory
-from tidegate.units import SECONDS_PER_DAY
 
 __all__ = ["ForecastMemory", "backfill", "observe", "predict", "shaped", "suppose"]
+
+# A steady load is believed once each horizon has some hundred errors of zero.
+SUPPOSED_S = 8 * 3600.0
 
 
 def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation, time_s: float) -> ForecastMemory:
@@ -79,14 +81,14 @@ def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, fl
 
 def suppose(*, rate_rps: float, prompt_tokens: float, output_tokens: float, time_s: float) -> ForecastMemory:
     """
-    The memory of a deployment that has had the same load for a day: what somebody states instead of what was seen.
+    The memory of a deployment that has had the same load for hours: what somebody states instead of what was seen.
 
     Args:
         rate_rps: Arrivals/s, >= 0; the forecast is this rate, with hardly any spread.
         prompt_tokens, output_tokens: Per request, > 0.
         time_s: Now, unix seconds.
     """
-    steps = range(int(time_s - SECONDS_PER_DAY), int(time_s) + 1, 60)
+    steps = range(int(time_s - SUPPOSED_S), int(time_s) + 1, 60)
     memory = backfill(None, history=[(float(step), rate_rps) for step in steps])
     return shaped(memory, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
 

@@ -1,0 +1,259 @@
+"""`tidegate plan` for people and pull requests: tables, break-even, exit codes, and errors that say what to change."""
+
+import json
+import re
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from tests.cli.ticks import spec
+from tidegate.cli.plan import command
+
+ACCELERATOR = {
+    "apiVersion": "tidegate.io/v1alpha1",
+    "kind": "AcceleratorClass",
+    "metadata": {"name": "h100"},
+    "spec": {"pricePerHour": "3.00", "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}},
+}
+
+
+def manifest(name: str = "chat", **changes: object) -> dict[str, object]:
+    return {
+        "apiVersion": "tidegate.io/v1alpha1",
+        "kind": "InferenceDeployment",
+        "metadata": {"name": name, "namespace": "prod"},
+        "spec": spec(**changes),
+    }
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    return written(tmp_path, ACCELERATOR, manifest())
+
+
+def written(folder: Path, *documents: object) -> Path:
+    path = folder / "manifest.yaml"
+    path.write_text(yaml.safe_dump_all(documents))
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def answered(*arguments: object) -> dict[str, Any]:
+    result = run(*arguments, "--output", "json")
+    assert result.exit_code in (0, 2), result.output
+    found: dict[str, Any] = json.loads(result.stdout)["deployments"][0]
+    return found
+
+
+def total(plan: dict[str, Any]) -> int:
+    return sum(tier["replicas"] for tier in plan["tiers"].values())
+
+
+def test_the_tables_show_fleet_promises_and_other_fleets(chat: Path) -> None:
+    result = run("-f", chat, "--demand", 14, "--prompt-tokens", 1024, "--output-tokens", 256)
+    assert result.exit_code == 0, result.output
+    assert "prod/chat: meta-llama/Llama-3.1-8B-Instruct at 14 req/s" in result.stdout
+    for words in ("Fleet", "Promises", "Instead", "time to first token, p95", "500 ms", "why not", "req/s per replica"):
+        assert words in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 200
+
+
+def test_markdown_is_tables_that_a_pull_request_shows(chat: Path) -> None:
+    result = run("-f", chat, "--demand", 14, "--output", "markdown")
+    assert result.stdout.startswith("## prod/chat")
+    heads = [line for line in result.stdout.splitlines() if re.fullmatch(r"\|( --- \|)+", line)]
+    assert len(heads) >= 2
+    assert "| fp8 |" in result.stdout
+
+
+def test_json_holds_the_plan_of_the_protocol_and_the_reasons(chat: Path) -> None:
+    plan = answered("-f", chat, "--demand", 14)
+    assert plan["promisesKept"] is True
+    assert plan["demand"]["arrival_rate"] == 14.0
+    assert plan["forecast"]["arrival_rate"] == pytest.approx(14.0, rel=0.05)
+    assert plan["predicted"]["cost_per_hour"] == pytest.approx(3.0 * total(plan))
+    assert plan["predicted"]["attainment"] >= 0.99
+    assert plan["bindingConstraint"] == "None"
+
+
+def test_more_demand_takes_more(chat: Path) -> None:
+    few, many = answered("-f", chat, "--demand", 5), answered("-f", chat, "--demand", 80)
+    assert total(many) > total(few)
+    assert many["predicted"]["cost_per_hour"] > few["predicted"]["cost_per_hour"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "demand", "told"),
+    [
+        pytest.param(
+            {"slo": {"ttftMilliseconds": 1, "itlMilliseconds": 1}}, 5, "SLOMet", id="targets nothing can meet"
+        ),
+        pytest.param({"maxReplicas": 1}, 200, "MaxReplicas", id="too few replicas allowed"),
+        pytest.param({"cost": {"budgetPerHour": "6"}}, 200, "Budget", id="too little money"),
+    ],
+)
+def test_promises_that_cannot_be_met_end_with_2(
+    tmp_path: Path, changes: dict[str, Any], demand: float, told: str
+) -> None:
+    path = written(tmp_path, ACCELERATOR, manifest(**changes))
+    result = run("-f", path, "--demand", demand)
+    assert result.exit_code == 2, result.output
+    assert told in result.stdout
+    plan = answered("-f", path, "--demand", demand)
+    assert plan["promisesKept"] is False
+
+
+def test_deployments_share_what_a_class_holds(tmp_path: Path) -> None:
+    small = ACCELERATOR | {"spec": ACCELERATOR["spec"] | {"capacity": 2}}  # type: ignore[operator]
+    path = written(tmp_path, small, manifest("chat", priority=10), manifest("batch", priority=1))
+    result = run("-f", path, "--demand", 60, "--output", "json")
+    plans = {plan["name"]: plan for plan in json.loads(result.stdout)["deployments"]}
+    assert total(plans["chat"]) + total(plans["batch"]) <= 2
+    assert result.exit_code == 2
+
+
+def test_each_deployment_may_have_its_own_demand(tmp_path: Path) -> None:
+    path = written(tmp_path, ACCELERATOR, manifest("chat"), manifest("batch"))
+    result = run("-f", path, "--demand", "chat=80", "--demand", "prod/batch=2", "--output", "json")
+    plans = {plan["name"]: plan for plan in json.loads(result.stdout)["deployments"]}
+    assert plans["chat"]["demand"]["arrival_rate"] == 80.0
+    assert total(plans["chat"]) > total(plans["batch"])
+
+
+def test_break_even_is_where_the_api_bill_reaches_the_fleet(chat: Path) -> None:
+    arguments = ("-f", chat, "--prompt-tokens", 1000, "--output-tokens", 250)
+    prices = ("--api-price-in", 0.1, "--api-price-out", 0.4)
+    even = answered(*arguments, "--demand", 20, *prices)["breakEven"]
+    # 1,000 tokens at $0.1 and 250 at $0.4 per million: $0.0002 a request.
+    assert even["api_cost_per_hour"] == pytest.approx(20 * 3600 * 0.0002)
+    at = answered(*arguments, "--demand", even["arrival_rate"] * 1.001, *prices)["breakEven"]
+    assert at["cost_per_hour"] <= at["api_cost_per_hour"] * 1.01
+    below = answered(*arguments, "--demand", even["arrival_rate"] * 0.9, *prices)["breakEven"]
+    assert below["cost_per_hour"] > below["api_cost_per_hour"]
+
+
+@pytest.mark.parametrize("price", [0, 0.000001])
+def test_an_api_that_costs_next_to_nothing_is_never_beaten(chat: Path, price: float) -> None:
+    result = run("-f", chat, "--demand", 5, "--api-price-in", price, "--api-price-out", price)
+    assert "dearer than the API at any demand" in result.stdout
+
+
+def test_schedules_are_looked_at_at_the_time_asked_for(tmp_path: Path) -> None:
+    night = {"name": "night", "cron": "0 22 * * *", "timeZone": "UTC", "durationSeconds": 28800, "minReplicas": 5}
+    path = written(tmp_path, ACCELERATOR, manifest(schedules=[night]))
+    assert total(answered("-f", path, "--demand", 1, "--at", "2026-03-02T23:00:00")) == 5
+    assert total(answered("-f", path, "--demand", 1, "--at", "2026-03-02T12:00:00")) < 5
+
+
+def test_the_same_question_has_the_same_answer(chat: Path) -> None:
+    asked = ("-f", chat, "--demand", 14, "--at", "2026-03-02T12:00:00", "--output", "json")
+    assert run(*asked).stdout == run(*asked).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        pytest.param((), 2, "-f MANIFEST", id="nothing asked"),
+        pytest.param(("-f", "{chat}"), 2, "--demand for prod/chat", id="no demand"),
+        pytest.param(("-f", "{chat}", "--demand", "lots"), 1, "--demand: 'lots'", id="a demand that is a word"),
+        pytest.param(("-f", "{chat}", "--demand", "-3"), 1, "requests/s, 0 or more", id="a negative demand"),
+        pytest.param(("-f", "{chat}", "--demand", "nan"), 1, "requests/s, 0 or more", id="a demand that is no number"),
+        pytest.param(("-f", "{chat}", "--demand", "video=3"), 1, "chat=RPS", id="a deployment that is not there"),
+        pytest.param(("-f", "{chat}", "--demand", "3", "--prompt-tokens", "0"), 1, "--prompt-tokens", id="no tokens"),
+        pytest.param(
+            ("-f", "{chat}", "--demand", "3", "--api-price-in", "1"), 2, "belong together", id="half of a price"
+        ),
+        pytest.param(
+            ("-f", "{chat}", "--demand", "3", "--api-price-in", "-1", "--api-price-out", "1"),
+            1,
+            "--api-price-in",
+            id="a negative price",
+        ),
+        pytest.param(
+            ("-f", "{chat}", "--demand", "3", "--prometheus", "http://127.0.0.1:1"), 2, "exclude", id="two demands"
+        ),
+        pytest.param(("-f", "{chat}", "--prometheus", "http://127.0.0.1:1"), 1, "prometheus", id="nobody answers"),
+        pytest.param(("-f", "missing.yaml", "--demand", "3"), 2, "missing.yaml", id="a file that is not there"),
+    ],
+)
+def test_a_wrong_question_says_what_to_change(chat: Path, arguments: tuple[str, ...], code: int, told: str) -> None:
+    result = run(*[argument.replace("{chat}", str(chat)) for argument in arguments])
+    assert result.exit_code == code
+    assert told in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("documents", "told"),
+    [
+        pytest.param([ACCELERATOR], "InferenceDeployment", id="no deployment"),
+        pytest.param([manifest()], "spec.tiers[0].accelerator: 'h100'", id="no accelerator class"),
+        pytest.param([ACCELERATOR, manifest(maxReplicas="many")], "maxReplicas", id="a bound that is a word"),
+        pytest.param([ACCELERATOR, manifest(maxRepilcas=3)], "maxRepilcas", id="a field that does not exist"),
+    ],
+)
+def test_a_wrong_manifest_says_what_to_change(tmp_path: Path, documents: list[object], told: str) -> None:
+    result = run("-f", written(tmp_path, *documents), "--demand", 3)
+    assert result.exit_code == 1
+    assert told in result.output
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A Prometheus that knows one model: 12 req/s of 800 prompt and 300 output tokens, for as long as it remembers."""
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        query, points = form["query"][0], self.path.endswith("query_range")
+        value = "800" if "prompt_tokens_sum" in query else "300" if "generation_tokens_sum" in query else "12"
+        known = 'model_name="meta-llama/Llama-3.1-8B-Instruct"' in query
+        series: list[dict[str, object]] = []
+        if known and points:
+            start, end = float(form["start"][0]), float(form["end"][0])
+            series = [{"metric": {}, "values": [[start + i * 300, value] for i in range(int((end - start) / 300) + 1)]}]
+        elif known:
+            series = [{"metric": {}, "value": [1.0, value]}]
+        data = {"resultType": "matrix" if points else "vector", "result": series}
+        body = json.dumps({"status": "success", "data": data}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def prometheus() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_demand_and_shape_are_read_from_prometheus(chat: Path, prometheus: str) -> None:
+    plan = answered("-f", chat, "--prometheus", prometheus)
+    assert plan["demand"] == {"arrival_rate": 12.0, "prompt_tokens": 800.0, "output_tokens": 300.0}
+    assert plan["forecast"]["arrival_rate"] >= 12.0
+    assert plan["promisesKept"] is True
+
+
+def test_a_model_that_prometheus_does_not_know_is_named(tmp_path: Path, prometheus: str) -> None:
+    path = written(tmp_path, ACCELERATOR, manifest(model="Qwen/Qwen3-32B"))
+    result = run("-f", path, "--prometheus", prometheus)
+    assert result.exit_code == 1
+    assert "Qwen/Qwen3-32B" in result.output
