@@ -83,6 +83,7 @@ async def _play(stage: Stage, scene: Scene, observer: Observer, console: Console
             if clock() < end_s:
                 scene.ledger.pass_time(clock())
             screen.draw(clock())
+    scene.close(clock())
 
 
 async def _first_replica(stage: Stage, scene: Scene, console: Console) -> None:

@@ -77,6 +77,20 @@ class Scene:
         ended = [o for o in self.outcomes if o.ended_s > elapsed_s - RECENT_S]
         return summary(ended, self.scenario.deployment.slo)
 
+    def close(self, now_s: float) -> None:
+        """The replay is over: a request that has no outcome by now has failed."""
+        missing = len(self.scenario.arrivals) - len(self.outcomes)
+        silent = Outcome(
+            arrival_s=self.scenario.duration_s,
+            late_s=0.0,
+            ttft_s=None,
+            itl_s=None,
+            output_tokens=0,
+            ended_s=self.elapsed_s(now_s),
+            error="not answered",
+        )
+        self.outcomes += [silent] * missing
+
     def whole(self) -> Summary:
         """What clients saw so far."""
         return summary(self.outcomes, self.scenario.deployment.slo)

@@ -5,8 +5,8 @@ In:    the scene when the replay is over.
 Out:   rows and remarks, then a table.
 
 The rivals are fleets that stand still. They were not run: each is taken to serve every request inside the targets,
-which favours it. `peak fleet` is the dearest fleet of this very run, kept from beginning to end; `TIER alone` is that
-tier sized for the highest load, by the capacity that the operator learned.
+which favours it. `its peak fleet kept` is the dearest fleet of this very run from beginning to end; `only TIER` is
+the first tier of the manifest sized for the highest load, by the capacity that the operator learned.
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,8 @@ def rows(scene: Scene) -> list[Row]:
             good_tokens=whole.good_tokens,
         )
     ]
-    fleets: dict[str, Mapping[str, int]] = {"peak fleet, all the time": ledger.peak, **_alone(scene)}
+    asked = sum(arrival.output_tokens for arrival in scenario.arrivals)
+    fleets: dict[str, Mapping[str, int]] = {"its peak fleet kept": ledger.peak, **_alone(scene)}
     for name, replicas in fleets.items():
         found.append(
             Row(
@@ -71,7 +72,7 @@ def rows(scene: Scene) -> list[Row]:
                 attainment=None,
                 usd=hours * sum(count * scenario.price_usd_per_hour(tier) for tier, count in replicas.items()),
                 gpu_hours=hours * sum(count * scenario.gpus(tier) for tier, count in replicas.items()),
-                good_tokens=whole.tokens,
+                good_tokens=asked,
             )
         )
     return found
@@ -79,7 +80,7 @@ def rows(scene: Scene) -> list[Row]:
 
 def mix(replicas: Mapping[str, int]) -> str:
     """A fleet in words."""
-    return " + ".join(f"{count} x {tier}" for tier, count in sorted(replicas.items()) if count) or "nothing"
+    return " + ".join(f"{count} {tier}" for tier, count in sorted(replicas.items()) if count) or "nothing"
 
 
 def _alone(scene: Scene) -> dict[str, Mapping[str, int]]:
@@ -89,7 +90,7 @@ def _alone(scene: Scene) -> dict[str, Mapping[str, int]]:
         capacity_rps = float(tier.get("capacityPerReplica") or 0.0)
         if tier["name"] == first and capacity_rps > 0:
             needed = ceil(peak_rps(scene.scenario.arrivals, PEAK_WINDOW_S) / capacity_rps)
-            return {f"{first} alone, all the time": {first: needed}}
+            return {f"only {first}, for the peak": {first: needed}}
     return {}
 
 
@@ -97,14 +98,14 @@ def table(scene: Scene) -> Table:
     """The rows as a table; accelerator hours and dollars as if the compressed time had passed in full."""
     scale = scene.scenario.speed
     grid = Table(title=f"{_span(scene)} in {scene.scenario.duration_s:.0f} s", title_justify="left")
-    for name in ("fleet", "attainment", "$ per M good tokens", "GPU hours", "$"):
-        grid.add_column(name, justify="left" if name == "fleet" else "right")
+    for name in ("fleet", "attainment", "$/M good tokens", "GPU hours", "$"):
+        grid.add_column(name, justify="left" if name == "fleet" else "right", no_wrap=True)
     found = rows(scene)
     for row in found:
         per_million = row.usd_per_million_good_tokens
         grid.add_row(
             row.name,
-            f"{row.attainment:.1%}" if row.attainment is not None else "taken as 100%",
+            f"{row.attainment:.1%}" if row.attainment is not None else "(100%)",
             f"{per_million:.2f}" if per_million is not None else "-",
             f"{row.gpu_hours * scale:.1f}",
             f"{row.usd * scale:.2f}",
@@ -135,7 +136,7 @@ def _lag(scene: Scene) -> list[str]:
         return ["how far the servers kept up is not known"]
     late, mean_s = scene.lag["steps_late"] / steps, scene.lag["lag_total_s"] / steps
     figures = (
-        f"{late:.1%} of {steps:.0f} steps ended late by more than a tenth (mean {1000 * mean_s:.1f} ms, "
+        f"{late:.1%} of {steps:.0f} steps ended late (mean {1000 * mean_s:.1f} ms, "
         f"worst {1000 * scene.lag['lag_worst_s']:.0f} ms); requests were sent up to "
         f"{1000 * scene.whole().late_s_worst:.0f} ms late"
     )

@@ -46,13 +46,13 @@ class Shape:
         burst_factor: By how much.
     """
 
-    peak_rps: float = 12.0
-    night_share: float = 0.08
-    prompt_tokens: float = 2000.0
+    peak_rps: float = 18.0
+    night_share: float = 0.03
+    prompt_tokens: float = 1000.0
     output_tokens: float = 120.0
     variation: float = 0.4
     bursts: tuple[float, ...] = (0.47, 0.72)
-    burst_factor: float = 1.6
+    burst_factor: float = 1.4
 
     def rate_rps(self, share: float) -> float:
         """Requests/s at that share of the day: night, morning rise, a long afternoon, evening fall."""
