@@ -81,10 +81,10 @@ def test_waiting_for_a_place_in_the_batch_shows_in_the_first_token() -> None:
 
 @pytest.mark.slow
 def test_percentiles_are_those_of_an_independent_simulator() -> None:
-    """Within an eighth in the mean ITL, near in the 95th percentiles, in all runs below 85 % of what is stable."""
+    """Within an eighth in the mean ITL, near in the 95th percentiles, in all runs below 70 % of what is stable."""
     from benchmarks.service_model import compare
 
-    rows = [row for row in compare(data_path("performance/vidur_reference.csv").parent) if row.used < 0.85]
+    rows = [row for row in compare(data_path("performance/vidur_reference.csv").parent) if row.used < 0.7]
     assert len(rows) >= 20
     for row in rows:
         assert row.itl_mean.ratio == pytest.approx(1.0, abs=0.12), row.name

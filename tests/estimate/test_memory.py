@@ -1,0 +1,113 @@
+"""What is remembered: small, and the same after a restart."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.estimate.build import ACCELERATORS, CHAT, TICK_S, deployment, reading_of, tier
+from tidegate import estimate
+from tidegate.domain.observation import DeploymentObservation, Histogram, TierState
+from tidegate.estimate.memory import EstimateMemory
+from tidegate.estimate.priors import prior_of
+
+SPEC = deployment(tier("bf16"), tier("fp8"), tier("int4"))
+# Of the 4 KiB that the whole memory of a deployment may take.
+BYTES_MAX = 2048
+
+
+def lived(ticks: int, seed: int) -> EstimateMemory:
+    """The memory of three tiers after a life of loads, latencies and replicas that come and go."""
+    dice = random.Random(seed)
+    memory = None
+    for i in range(ticks):
+        tiers = {}
+        for asked in SPEC.tiers:
+            law = prior_of(SPEC.model, asked, ACCELERATORS["nvidia-h100"]).law
+            counts = sorted(dice.uniform(0, 1000) for _ in range(3))
+            tiers[asked.name] = TierState(
+                ready=1 + (i // 60) % 3,
+                startup_s=dice.uniform(30.0, 300.0),
+                reading=reading_of(
+                    law,
+                    running=2.0 ** dice.uniform(0, 8),
+                    ttft_mean_s=dice.uniform(0.03, 0.4),
+                    prefix_cache_hit_rate=dice.random(),
+                    kv_cache_tokens_per_replica=dice.uniform(1e4, 1e6),
+                    ttft=Histogram((0.1, 0.5, float("inf")), tuple(counts)),
+                    itl=Histogram((0.02, 0.04, float("inf")), tuple(counts)),
+                ),
+            )
+        memory = estimate.learn(
+            memory,
+            spec=SPEC,
+            accelerators=ACCELERATORS,
+            observation=DeploymentObservation(tiers=tiers),
+            time_s=1.7e9 + i * TICK_S,
+        )
+    assert memory is not None
+    return memory
+
+
+@settings(max_examples=10, deadline=None)
+@given(ticks=st.integers(1, 400), seed=st.integers(0, 1000))
+def test_a_memory_is_the_same_after_it_was_written_and_read(ticks: int, seed: int) -> None:
+    memory = lived(ticks, seed)
+    assert EstimateMemory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
+
+
+def test_a_long_life_stays_small() -> None:
+    assert len(json.dumps(lived(1500, 1).to_json(), separators=(",", ":"))) < BYTES_MAX
+
+
+DAMAGED = {
+    "not a memory": {},
+    "tiers that are a list": {"tiers": [1, 2]},
+    "a tier that is a number": {"tiers": {"bf16": 3}},
+    "a tier without fields": {"tiers": {"bf16": {}}},
+    "text for a number": {"tiers": {"bf16": {**lived(60, 1).tiers["bf16"].to_json(), "x": "many"}}},
+    "factors cut short": {"tiers": {"bf16": {**lived(60, 1).tiers["bf16"].to_json(), "f": [1.0]}}},
+}
+
+
+@pytest.mark.parametrize("value", DAMAGED.values(), ids=DAMAGED.keys())
+def test_what_is_no_memory_is_refused(value: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+        EstimateMemory.from_json(value)
+
+
+def test_startups_are_learned_with_their_lateness() -> None:
+    def ask(memory: EstimateMemory) -> tuple[float, float]:
+        found = estimate.assess(memory, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        assert estimate.startup_times(memory, spec=SPEC)["bf16"] == found["bf16"].startup_s
+        return found["bf16"].startup_s, found["bf16"].startup_s_late
+
+    def after(*startups: float) -> EstimateMemory:
+        memory = None
+        for i, seen in enumerate(startups):
+            state = TierState(ready=i + 1, startup_s=seen)
+            memory = estimate.learn(
+                memory,
+                spec=SPEC,
+                accelerators=ACCELERATORS,
+                observation=DeploymentObservation(tiers={"bf16": state}),
+                time_s=1000.0 * i,
+            )
+        assert memory is not None
+        return memory
+
+    unknown, steady, wild = EstimateMemory(), after(*[100.0] * 8), after(*[40.0, 160.0] * 4)
+    assert ask(unknown)[0] > 30.0
+    assert ask(unknown)[1] > ask(unknown)[0]
+    assert ask(steady)[0] == pytest.approx(100.0, rel=0.02)
+    assert ask(steady)[1] < ask(wild)[1]
+
+
+def test_a_larger_model_is_thought_to_start_later() -> None:
+    small, large = (
+        estimate.startup_times(EstimateMemory(), spec=deployment(tier(gpus=4), model=model))["bf16"]
+        for model in ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
+    )
+    assert small < large
