@@ -1,6 +1,7 @@
 """The CRDs on a real API server: accepted, and refusing what they must with the right words."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -8,13 +9,22 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from tests.actuate.orders import H100
 from tests.api.manifests import ACCELERATOR, GOOD, MINIMAL, TABLE, Bad, changed
 from tests.cluster import install_crds
+from tests.report.reports import SPEC, report
+from tests.report.test_status import RISING
+from tidegate.domain.decision import Condition, Status
+from tidegate.ports import AcceleratorResource, AcceleratorUse, Outcome
+from tidegate.report.status import accelerator_status, deployment_status
 from tidegate.sandbox.control_plane import RealControlPlane
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="session")]
 
 GROUP = "/apis/tidegate.io/v1alpha1"
+LIMITED = Outcome(
+    conditions=(Condition(type="ScalingLimited", status=Status.TRUE, reason="OtherWriter", message="kubectl scale"),)
+)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -73,3 +83,68 @@ async def test_what_belongs_to_kubernetes_passes_unchanged(server: aiohttp.Clien
     assert workload["podTemplate"] == {"spec": {"priorityClassName": "serving"}}
     assert workload["env"][1]["valueFrom"] == {"secretKeyRef": {"name": "hf", "key": "token"}}
     assert workload["resources"]["requests"] == {"cpu": 8, "memory": "64Gi"}
+
+
+async def test_the_status_that_we_write_is_kept_whole(server: aiohttp.ClientSession) -> None:
+    manifest = changed(GOOD, {"metadata.name": "kept"})
+    await create(server, manifest)
+    path = f"{collection(manifest)}/kept"
+    status = deployment_status(report(decision=RISING, outcome=LIMITED, spec=replace(SPEC, paused=True)))
+    async with server.patch(
+        f"{path}/status",
+        json=[{"op": "add", "path": "/status", "value": status}],
+        headers={"Content-Type": "application/json-patch+json"},
+    ) as answer:
+        body = await answer.json()
+        assert answer.status == 200, body["message"]
+    assert body["status"] == status
+    await check_columns(server, manifest, name="kept")
+    await check_scale(server, path)
+    async with server.delete(path) as answer:
+        assert answer.status == 200
+
+
+async def check_columns(server: aiohttp.ClientSession, manifest: dict[str, Any], *, name: str) -> None:
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    async with server.get(f"{collection(manifest)}/{name}", headers={"Accept": table}) as answer:
+        page = await answer.json()
+    narrow = [i for i, column in enumerate(page["columnDefinitions"]) if not column["priority"]]
+    shown = {page["columnDefinitions"][i]["name"]: page["rows"][0]["cells"][i] for i in narrow}
+    del shown["Age"]
+    assert shown == {
+        "Name": name,
+        "Mode": "Auto",
+        "Tiers": "2 fp8",
+        "Replicas": 2,
+        "Up": 2,
+        "SLO": "True",
+        "$/h": "6.00",
+        "Ready": "True",
+    }
+
+
+async def check_scale(server: aiohttp.ClientSession, path: str) -> None:
+    merge = {"Content-Type": "application/merge-patch+json"}
+    async with server.patch(f"{path}/scale", json={"spec": {"replicas": 7}}, headers=merge) as answer:
+        assert answer.status == 200
+    async with server.get(path) as answer:
+        assert (await answer.json())["spec"]["replicas"] == 7
+    async with server.get(f"{path}/scale") as answer:
+        scale = await answer.json()
+    assert scale["status"] == {"replicas": 2, "selector": "tidegate.io/inference-deployment=chat"}
+    async with server.patch(f"{path}/scale", json={"spec": {"replicas": 99}}, headers=merge) as answer:
+        assert answer.status == 422
+        assert "replicas must lie between minReplicas and maxReplicas" in (await answer.json())["message"]
+
+
+async def test_an_accelerator_class_keeps_its_status(server: aiohttp.ClientSession) -> None:
+    manifest = changed(ACCELERATOR, {"metadata.name": "kept"})
+    await create(server, manifest)
+    resource = AcceleratorResource(name="kept", uid="u", generation=1, accelerator=H100)
+    status = accelerator_status(resource, AcceleratorUse(allocatable=8, by_tidegate=2, by_others=1), 0.0)
+    async with server.patch(
+        f"{collection(manifest)}/kept/status",
+        json=[{"op": "add", "path": "/status", "value": status}],
+        headers={"Content-Type": "application/json-patch+json"},
+    ) as answer:
+        assert (await answer.json())["status"] == status

@@ -6,10 +6,11 @@ Out:   `DeploymentSpec` and `Accelerator`; or a SpecError with field, value and 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import croniter
+from croniter import CroniterError, croniter
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -37,6 +38,8 @@ PRODUCT_LABELS = (
 )
 # Of the errors of one object the first is reported; more are counted.
 _SHOWN = 60
+# Where the search for a firing starts: the answer must not depend on today.
+_SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def deployment_spec(key: Key, spec: object, *, offline: bool = False) -> domain.DeploymentSpec:
@@ -91,15 +94,15 @@ def parse(kind: type[Model], value: object, *, path: str = "", offline: bool = F
 
 def _spec_error(path: str, errors: Sequence[ErrorDetails]) -> SpecError:
     first = errors[0]
-    field = _path(path, first)
+    field = path_of(first, path)
     allowed = _allowed(first)
     if len(errors) > 1:
-        allowed += f" (and {len(errors) - 1} more: {', '.join(_path(path, e) for e in errors[1:4])})"
+        allowed += f" (and {len(errors) - 1} more: {', '.join(path_of(e, path) for e in errors[1:4])})"
     return SpecError(field=field, value=_shown(first), allowed=allowed)
 
 
-def _path(path: str, error: ErrorDetails) -> str:
-    """`spec.tiers[1].quality`."""
+def path_of(error: ErrorDetails, path: str = "") -> str:
+    """Where a validation error is, below `path`: `spec.tiers[1].quality`."""
     pinned = error.get("ctx", {}).get("field")
     for part in (*error["loc"], *([pinned] if pinned else [])):
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
@@ -214,7 +217,7 @@ def _schedule(index: int, model: ScheduleModel) -> domain.Schedule:
             value=model.time_zone,
             allowed="a time zone of the IANA database, such as Europe/Berlin, is",
         ) from None
-    if not croniter.is_valid(model.cron):
+    if not _fires(model.cron):
         raise SpecError(
             field=f"{path}.cron",
             value=model.cron,
@@ -228,6 +231,15 @@ def _schedule(index: int, model: ScheduleModel) -> domain.Schedule:
         replicas_min=model.min_replicas,
         replicas_max=model.max_replicas,
     )
+
+
+def _fires(cron: str) -> bool:
+    """Whether an expression is one and has a next time; the 29th of February comes within eight years."""
+    try:
+        croniter(cron, _SOME_DAY, max_years_between_matches=8).get_next()
+    except (CroniterError, ValueError):
+        return False
+    return True
 
 
 def _accelerator(name: str, model: AcceleratorClassSpec) -> domain.Accelerator:

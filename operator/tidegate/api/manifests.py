@@ -102,5 +102,5 @@ def _reject_unknown(document: Mapping[str, Any], *, offline: bool) -> None:
     except ValidationError as fault:
         extra = [error for error in fault.errors() if error["type"] == "extra_forbidden"]
         if extra:
-            path = ".".join(str(part) for part in extra[0]["loc"])
+            path = convert.path_of(extra[0])
             raise SpecError(field=path, value=extra[0]["input"], allowed="there is no such field") from None

@@ -12,6 +12,7 @@ left as bytes, then each deployment.
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import accumulate
 
 import msgspec
 
@@ -266,22 +267,21 @@ def histogram(buckets: Mapping[str, Number] | None) -> Histogram | None:
     if layout is None:
         return None
     order, bounds = layout
-    counts, highest = list(buckets.values()), 0.0
-    lifted = []
-    for index in order:
-        count = counts[index]
-        if count is None or not 0.0 <= count < math.inf:
-            return None
-        highest = count if count > highest else highest
-        lifted.append(float(highest))
-    if len(bounds) > len(lifted):
-        lifted.append(lifted[-1])
-    return Histogram(bounds, tuple(lifted))
+    values = list(buckets.values())
+    counts = values if order is None else [values[index] for index in order]
+    try:
+        possible = min(counts) >= 0.0 and max(counts) < math.inf  # type: ignore[type-var, operator]
+    except TypeError:  # a count is null
+        return None
+    if not possible:
+        return None
+    rising = [*map(float, accumulate(counts, max))]  # type: ignore[arg-type]
+    return Histogram(bounds, tuple(rising if len(rising) == len(bounds) else [*rising, rising[-1]]))
 
 
 @lru_cache(maxsize=1024)
-def _layout(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
-    """Order of the bounds and the bounds, infinity last; None where one is no number of seconds."""
+def _layout(names: tuple[str, ...]) -> tuple[tuple[int, ...] | None, tuple[float, ...]] | None:
+    """Order of the bounds (None: as they stand) and the bounds, infinity last; None where one is no number of seconds."""
     try:
         bounds = [float(name) for name in names]
     except ValueError:
@@ -290,7 +290,8 @@ def _layout(names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]
         return None
     order = sorted(range(len(bounds)), key=bounds.__getitem__)
     rising = [bounds[i] for i in order]
-    return tuple(order), tuple(rising if rising[-1] == math.inf else [*rising, math.inf])
+    closed = tuple(rising if rising[-1] == math.inf else [*rising, math.inf])
+    return None if rising == bounds else tuple(order), closed
 
 
 def _unreadable(raw: bytes, fault: Exception, *, path: str, allowed: str) -> SpecError:

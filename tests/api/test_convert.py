@@ -1,0 +1,183 @@
+"""From YAML to what the core works with: units, defaults, and errors that name the field."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.api.manifests import ACCELERATOR, GOOD, MINIMAL, Absent, changed
+from tidegate.api import convert, manifests
+from tidegate.domain.key import Key
+from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Mode, Quality, ScaleToZero, Schedule, TargetRef
+from tidegate.errors import SpecError
+
+KEY = Key("prod", "chat")
+
+
+def parsed(text: str = GOOD, *, offline: bool = False, **changes: object) -> DeploymentSpec:
+    return convert.deployment_spec(KEY, changed(text, changes)["spec"], offline=offline)
+
+
+def test_units_are_converted_once() -> None:
+    spec = parsed()
+    assert (spec.slo.ttft_s, spec.slo.itl_s, spec.slo.attainment) == (0.5, 0.04, 0.99)
+    assert spec.cost == Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=0.5)
+    assert spec.quality == Quality(minimum=0.95, average_minimum=0.99)
+    assert spec.scale_to_zero == ScaleToZero(idle_s=900.0, activation_query="sum(rate(gateway_requests_total[1m]))")
+    assert spec.schedules == (
+        Schedule(name="office", cron="0 7 * * 1-5", time_zone="Europe/Berlin", duration_s=43200.0, replicas_min=4),
+    )
+
+
+def test_coefficients_are_in_seconds_per_token() -> None:
+    hint = parsed().tier("bf16").hint
+    assert hint.a_s == pytest.approx(6.37e-3)
+    assert hint.b_s == pytest.approx(1.08e-5)
+    assert hint.c_s == pytest.approx(4.16e-8)
+    assert hint.p0_s == pytest.approx(3.6e-3)
+    assert hint.p1_s == pytest.approx(2.08e-5)
+    assert (hint.kv_cache_tokens, hint.running_max) == (448_000.0, 256.0)
+
+
+def test_defaults_are_those_of_the_schema() -> None:
+    spec = parsed(MINIMAL)
+    assert (spec.mode, spec.replicas_min, spec.replicas_max, spec.replicas_pinned) == (Mode.AUTO, 1, 100, None)
+    assert (spec.scale_down_window_s, spec.quality, spec.cost) == (300.0, Quality(), Cost())
+    tier = spec.tier("only")
+    assert (tier.quality, tier.accelerators_per_replica, tier.replicas_min, tier.replicas_max) == (1.0, 1, 0, 100)
+    assert tier.target_ref == TargetRef(api_version="apps/v1", kind="Deployment", name="chat")
+
+
+def test_what_belongs_to_kubernetes_is_passed_on() -> None:
+    workload = parsed().tier("bf16").workload
+    assert workload is not None
+    assert workload.args == ("--max-model-len", "8192")
+    assert workload.env[1] == {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}}
+    assert workload.resources == {"requests": {"cpu": 8, "memory": "64Gi"}}
+    assert workload.pod_template == {"spec": {"priorityClassName": "serving"}}
+
+
+def test_a_tier_without_a_maximum_has_the_deployments() -> None:
+    assert parsed().tier("fp8").replicas_max == 24
+
+
+def test_without_an_average_the_minimum_is_the_average() -> None:
+    assert parsed(**{"spec.quality.averageMinimum": Absent}).quality == Quality(minimum=0.95, average_minimum=0.95)
+
+
+def test_an_accelerator_is_known_by_its_product() -> None:
+    assert convert.accelerator("nvidia-h100", changed(ACCELERATOR, {})["spec"]) == Accelerator(
+        name="nvidia-h100",
+        price_usd_per_hour=3.0,
+        capacity=64,
+        memory_gib=80.0,
+        board_power_w=700.0,
+        product="NVIDIA-H100-80GB-HBM3",
+        resource_name="nvidia.com/gpu",
+        node_selector={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value"),
+    [
+        pytest.param(
+            {"spec.schedules.0.timeZone": "Mars/Base"}, "spec.schedules[0].timeZone", "Mars/Base", id="a zone"
+        ),
+        pytest.param({"spec.schedules.0.timeZone": "Europe"}, "spec.schedules[0].timeZone", "Europe", id="half a zone"),
+        pytest.param({"spec.schedules.0.cron": "0 25 * * *"}, "spec.schedules[0].cron", "0 25 * * *", id="an hour"),
+        pytest.param({"spec.schedules.0.cron": "0 7 31 2 *"}, "spec.schedules[0].cron", "0 7 31 2 *", id="a date"),
+    ],
+)
+def test_what_no_schema_can_tell_is_told(changes: dict[str, object], field: str, value: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parsed(**changes)
+    assert (caught.value.field, caught.value.value) == (field, value)
+
+
+# Without a cluster
+
+
+def test_numbers_may_stand_for_decimal_strings() -> None:
+    spec = parsed(
+        offline=True, **{"spec.slo.attainment": 0.95, "spec.cost.budgetPerHour": 12, "spec.slo.ttftMilliseconds": 250.0}
+    )
+    assert (spec.slo.attainment, spec.cost.budget_usd_per_hour, spec.slo.ttft_s) == (0.95, 12.0, 0.25)
+
+
+def test_a_small_number_survives() -> None:
+    spec = parsed(offline=True, **{"spec.tiers.0.performance.decodePer1kContextMilliseconds": 5e-05})
+    assert spec.tier("bf16").hint.c_s == pytest.approx(5e-11)
+
+
+def test_tiers_need_no_pods() -> None:
+    tier = parsed(offline=True, **{"spec.tiers.1.targetRef": Absent}).tier("fp8")
+    assert (tier.workload, tier.target_ref) == (None, None)
+
+
+def test_nothing_at_all_needs_scale_to_zero() -> None:
+    spec = parsed(offline=True, **{"spec.minReplicas": 0, "spec.scaleToZero": Absent})
+    assert spec.replicas_min == 1
+
+
+def test_scale_to_zero_may_keep_a_minimum_for_when_it_is_awake() -> None:
+    assert parsed(**{"spec.minReplicas": 0}).replicas_min == 0
+
+
+@pytest.mark.parametrize("spec", [None, [], "spec", 3], ids=["nothing", "a list", "a text", "a number"])
+def test_a_spec_that_is_no_object_is_refused(spec: object) -> None:
+    with pytest.raises(SpecError):
+        convert.deployment_spec(KEY, spec, offline=True)
+
+
+# Files
+
+
+def test_a_file_holds_many_documents(tmp_path: Path) -> None:
+    other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"
+    path = tmp_path / "fleet.yaml"
+    path.write_text("---\n".join([ACCELERATOR, other, GOOD.replace("name: chat}", "name: chat, namespace: prod}"), ""]))
+    found = manifests.load(path)
+    assert list(found.accelerators) == ["nvidia-h100"]
+    assert list(found.deployments) == [KEY]
+
+
+def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(ACCELERATOR)
+    (tmp_path / "b.yml").write_text(GOOD)
+    (tmp_path / "notes.txt").write_text("not: [yaml")
+    found = manifests.load(tmp_path)
+    assert (list(found.accelerators), list(found.deployments)) == (["nvidia-h100"], [Key("default", "chat")])
+
+
+def test_a_list_is_its_items() -> None:
+    items = [yaml.safe_load(text) for text in (ACCELERATOR, GOOD)]
+    found = manifests.loads(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items}))
+    assert (len(found.accelerators), len(found.deployments)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param(
+            yaml.safe_dump(changed(GOOD, {"spec.slo.ttft": 500})),
+            "fleet.yaml: InferenceDeployment chat: spec.slo.ttft: 500 is not allowed; there is no such field",
+            id="a field that does not exist",
+        ),
+        pytest.param(
+            yaml.safe_dump(changed(GOOD, {"spec.tiers.0.qualty": "1"})),
+            "fleet.yaml: InferenceDeployment chat: spec.tiers[0].qualty: '1' is not allowed; there is no such field",
+            id="a typing error in a list",
+        ),
+        pytest.param(
+            yaml.safe_dump(changed(ACCELERATOR, {"spec.pricePerHour": "free"})),
+            "fleet.yaml: AcceleratorClass nvidia-h100: spec.pricePerHour: 'free' is not allowed",
+            id="a value that is wrong",
+        ),
+        pytest.param("a: [", "fleet.yaml: '...' is not allowed; it must be YAML", id="no YAML"),
+    ],
+)
+def test_an_error_in_a_file_says_where(text: str, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        manifests.loads(text, source="fleet.yaml")
+    assert str(caught.value).startswith(words)
