@@ -66,7 +66,7 @@ def deployment(name: str = "chat", **fields: object) -> Json:
     return {"namespace": "prod", "name": name, **fields}
 
 
-def chat(rate: float | None = 10.0, *, ready: int = 2, **fields: object) -> Json:
+def chat(rate: float | None = 10.0, *, ready: int = 2, **fields: Any) -> Json:
     return deployment(tiers={"bf16": tier(ready, rate=rate), "fp8": tier()}, **fields)
 
 

@@ -281,7 +281,7 @@ def histogram(buckets: Mapping[str, Number] | None) -> Histogram | None:
 
 @lru_cache(maxsize=1024)
 def _layout(names: tuple[str, ...]) -> tuple[tuple[int, ...] | None, tuple[float, ...]] | None:
-    """Order of the bounds (None: as they stand) and the bounds, infinity last; None where one is no number of seconds."""
+    """Order of the bounds (None: as they stand), and the bounds, infinity last; None where one is no number."""
     try:
         bounds = [float(name) for name in names]
     except ValueError:

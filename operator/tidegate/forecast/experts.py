@@ -78,9 +78,10 @@ def weights(losses: Sequence[float]) -> tuple[float, ...]:
     Args:
         losses: Recent mean absolute error of each, relative, >= 0; shape (experts,).
     """
-    raw = [1.0 / (1e-8 + loss**4) for loss in losses]
+    squares = [loss * loss for loss in losses]
+    raw = [1.0 / (1e-8 + square * square) for square in squares]
     total = sum(raw)
-    return tuple(share / total for share in raw)
+    return tuple([share / total for share in raw])
 
 
 def mix(shares: tuple[float, ...], *, carry: float) -> Mix:
