@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from tests.observe.fake_prometheus import FakePrometheus, Handler, one, serving,
 from tidegate.runtime import parts, planner, process
 from tidegate.sandbox.control_plane.account import Account
 from tidegate.sandbox.embedded import EmbeddedControlPlane
+from tidegate.sandbox.fault_proxy import FaultProxy
 from tidegate.settings import Settings
 
 Json = dict[str, Any]
@@ -82,6 +84,7 @@ class Rig:
     The cluster around the operator.
 
     Args:
+        proxy: Between the operator and the control plane; sees every request of the operator and can misbehave.
         reports: What one ready pod reports by signal and query; empty: Prometheus knows no pod.
         handler: Takes the place of the healthy Prometheus where it is set.
     """
@@ -89,6 +92,7 @@ class Rig:
     plane: EmbeddedControlPlane
     kube: aiohttp.ClientSession
     prometheus: FakePrometheus
+    proxy: FaultProxy
     kubeconfig: Path
     reports: dict[str, float] = field(default_factory=dict)
     handler: Handler | None = None
@@ -123,9 +127,10 @@ class Rig:
     async def replicas(self, name: str = "chat-bf16") -> int:
         return int((await self.get(f"{DEPLOYMENTS}/{name}"))["spec"]["replicas"])
 
-    def writes(self, agent: str = "tidegate") -> list[tuple[str, str, str, str]]:
-        """Kinds of requests that were not reads, as the control plane recorded them."""
-        return sorted(r for r in self.plane.requested.get("admin", set()) if r[0] not in {"get", "list", "watch"})
+    def writes(self) -> list[str]:
+        """The operator's requests that were not reads; renewals of the Lease apart."""
+        reads = {"GET", "HEAD"}
+        return [f"{r.method} {r.path}" for r in self.proxy.seen if r.method not in reads and "/leases" not in r.path]
 
     async def until(self, condition: Callable[[], Any], *, limit_s: float = 15.0) -> None:
         end_s = time.monotonic() + limit_s
@@ -187,20 +192,24 @@ async def _kubelet(rig: Rig) -> None:
         with suppress(aiohttp.ClientError, KeyError, AssertionError):
             for pod in (await rig.get("/api/v1/pods"))["items"]:
                 if pod.get("status", {}).get("phase") != "Running" and not pod["metadata"].get("deletionTimestamp"):
-                    await rig.patch(f"/api/v1/namespaces/prod/pods/{pod['metadata']['name']}/status", _running())
+                    await rig.patch(f"/api/v1/namespaces/prod/pods/{pod['metadata']['name']}/status", as_ready(pod))
         await asyncio.sleep(0.1)
 
 
-def _running() -> Json:
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    ready = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("PodScheduled", "Ready")]
-    return {"status": {"phase": "Running", "conditions": ready}}
+def as_ready(pod: Json) -> Json:
+    """Ready, and as if it had taken a minute and a half."""
+    created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    ready = (created + timedelta(seconds=90)).isoformat()
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": ready} for kind in ("PodScheduled", "Ready")]
+    return {"status": {"phase": "Running", "conditions": conditions}}
 
 
 @asynccontextmanager
-async def rigged(folder: Path, monkeypatch: pytest.MonkeyPatch, *, kubelet: bool = True) -> AsyncIterator[Rig]:
+async def rigged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, kubelet: bool = True, speed: float = SPEED
+) -> AsyncIterator[Rig]:
     base_s = time.time()
-    fast = SimpleNamespace(monotonic=time.monotonic, time=lambda: base_s + (time.time() - base_s) * SPEED)
+    fast = SimpleNamespace(monotonic=time.monotonic, time=lambda: base_s + (time.time() - base_s) * speed)
     monkeypatch.setattr(parts, "time", fast)
     monkeypatch.setattr(planner, "GAP_S", 0.1)
     monkeypatch.setattr(planner, "DEBOUNCE_S", 0.02)
@@ -214,8 +223,9 @@ async def rigged(folder: Path, monkeypatch: pytest.MonkeyPatch, *, kubelet: bool
             async def answer(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
                 return await rigs[0].answer(request, form)
 
-            async with serving(answer) as prometheus:
-                rig = Rig(plane, kube, prometheus, account.write_kubeconfig(folder / "kubeconfig"))
+            async with serving(answer) as prometheus, FaultProxy.before(account) as proxy:
+                kubeconfig = proxy.account(account).write_kubeconfig(folder / "kubeconfig")
+                rig = Rig(plane, kube, prometheus, proxy, kubeconfig)
                 rigs.append(rig)
                 for name in ("prod", "tidegate-system"):
                     await rig.create("/api/v1/namespaces", {"metadata": {"name": name}})

@@ -14,6 +14,7 @@ from tests.runtime.rig import CHAT, DEPLOYMENTS, Rig, rigged
 from tidegate.errors import SpecError
 from tidegate.runtime import process
 
+IDLE = {"running": 1.0, "started": 0.1, "finished": 0.1, "prompt_tokens": 100.0, "output_tokens": 20.0}
 # Per replica: four times what one can carry.
 BUSY = {
     "running": 200.0,
@@ -64,7 +65,7 @@ async def test_nothing_is_left_on_a_users_object(rig: Rig) -> None:
 
 async def test_more_load_means_more_replicas(rig: Rig) -> None:
     await rig.chat()
-    rig.reports = {"running": 1.0, "started": 0.1, "finished": 0.1, "prompt_tokens": 100.0, "output_tokens": 20.0}
+    rig.reports = IDLE
     async with rig.operator():
         await rig.until(lambda: _ready(rig, 2))
         rig.reports = BUSY
@@ -104,6 +105,7 @@ async def test_of_two_processes_one_acts_and_the_other_follows_within_three_seco
 
 async def test_a_restart_in_the_middle_changes_nothing(rig: Rig) -> None:
     await rig.chat()
+    rig.reports = IDLE
     async with rig.operator():
         await rig.until(lambda: _has_status(rig))
         await rig.until(lambda: _ready(rig, 2))
@@ -195,5 +197,7 @@ async def _holder(rig: Rig, name: str) -> bool:
 
 
 def _without_time(status: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in status.items() if name not in {"decision", "conditions"}}
-    return kept | {"conditions": [(c["type"], c["status"]) for c in status["conditions"]]}
+    """What was decided and found, without times and numbers that move by themselves."""
+    kept = {name: status[name] for name in ("observedGeneration", "replicas", "readyReplicas", "mix")}
+    desired = [(tier["name"], tier["desired"]) for tier in status["tiers"]]
+    return kept | {"desired": desired, "conditions": [(c["type"], c["status"]) for c in status["conditions"]]}

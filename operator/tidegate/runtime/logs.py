@@ -56,3 +56,5 @@ def set_up(*, style: str, level: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("kopf", "aiohttp", "urllib3", "asyncio", "prometheus_api_client"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns at each start that signals do not reach its thread; they are ours to catch.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

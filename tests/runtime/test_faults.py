@@ -1,0 +1,261 @@
+"""The operator while the API server misbehaves: nothing is lost, nothing is done twice, nothing hangs."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.runtime.rig import (
+    CHAT,
+    DEPLOYMENTS,
+    OURS,
+    Rig,
+    accelerator,
+    as_ready,
+    inference_deployment,
+    rigged,
+    workload,
+)
+from tidegate.runtime import sweep
+from tidegate.sandbox.fault_proxy import Fault, Kind
+
+IDLE = {"running": 1.0, "started": 0.1, "finished": 0.1, "prompt_tokens": 100.0, "output_tokens": 20.0}
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/tidegate-system/leases/tidegate"
+
+
+@pytest_asyncio.fixture
+async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    async with rigged(tmp_path, monkeypatch) as made:
+        made.reports = IDLE
+        await made.chat()
+        yield made
+
+
+async def settled(rig: Rig) -> None:
+    """Two ready replicas and nothing left to write."""
+
+    async def calm() -> bool:
+        before = len(rig.writes())
+        await asyncio.sleep(1.0)
+        return len(await rig.ready_pods()) == 2 and len(rig.writes()) == before and before > 0
+
+    await rig.until(calm)
+
+
+async def follows(rig: Rig, count: int) -> None:
+    """A change of the resource still arrives and is still carried out."""
+    await rig.patch(CHAT, {"spec": {"minReplicas": count}})
+
+    async def done() -> bool:
+        return await rig.replicas() == count
+
+    await rig.until(done, limit_s=30.0)
+
+
+async def test_watches_that_are_cut_are_taken_up_again(rig: Rig) -> None:
+    async with rig.operator():
+        await settled(rig)
+        assert rig.proxy.cut_watches() > 0
+        await follows(rig, 3)
+
+
+async def test_watches_whose_history_is_lost_are_listed_anew(rig: Rig) -> None:
+    async with rig.operator():
+        await settled(rig)
+        rig.proxy.add(Fault(kind=Kind.GONE, path="watch=true", count=8))
+        rig.proxy.cut_watches()
+        await follows(rig, 3)
+
+
+async def test_a_resource_deleted_while_nobody_watched_leaves_the_plan(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "PERIOD_S", 0.5)
+    async with rig.operator():
+        await settled(rig)
+        with rig.proxy.having(Fault(kind=Kind.STATUS, path="watch=true", code=503)):
+            rig.proxy.cut_watches()
+            await rig.delete(CHAT)
+            await rig.patch(f"{DEPLOYMENTS}/chat-bf16", {"spec": {"replicas": 1}})
+            await asyncio.sleep(1.5)
+        await asyncio.sleep(1.0)
+        assert await rig.replicas() == 1, "nobody scales it any more"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(kind=Kind.STATUS, path="^(PATCH|PUT).*/(scale|status)", code=409, count=3), id="conflicts"),
+        pytest.param(Fault(kind=Kind.STATUS, path="^(PATCH|PUT).*/(scale|status)", code=429, count=3), id="throttled"),
+        pytest.param(
+            Fault(kind=Kind.STATUS, path="^(PATCH|PUT).*/(scale|status)", code=500, count=3), id="server errors"
+        ),
+        pytest.param(Fault(kind=Kind.DROP, path="^(PATCH|PUT).*/scale", count=2), id="done, but the answer is lost"),
+        pytest.param(Fault(kind=Kind.RESET, path="^(PATCH|PUT).*/(scale|status)", count=3), id="connections reset"),
+        pytest.param(Fault(kind=Kind.HALF, path="^(PATCH|PUT).*/(scale|status)", count=2), id="half an answer"),
+    ],
+)
+async def test_a_write_that_fails_is_made_again_and_the_end_is_the_same(rig: Rig, fault: Fault) -> None:
+    async with rig.operator():
+        await settled(rig)
+        rig.proxy.add(fault)
+        await follows(rig, 3)
+
+        async def told() -> bool:
+            return bool((await rig.get(CHAT))["status"]["replicas"] == 3)
+
+        await rig.until(told, limit_s=20.0)
+        assert rig.proxy.hits() > 0
+
+
+async def test_an_unreadable_list_is_not_an_empty_cluster(rig: Rig) -> None:
+    rig.proxy.add(Fault(kind=Kind.GARBAGE, path="GET /api/v1/pods", count=2))
+    async with rig.operator():
+        await settled(rig)
+    assert await rig.replicas() == 2
+
+
+@pytest.mark.slow
+async def test_a_hung_api_server_stops_the_leader_before_its_lease_expires(rig: Rig) -> None:
+    async with rig.operator():
+        await settled(rig)
+        rig.proxy.seen.clear()
+        with rig.proxy.having(Fault(kind=Kind.HANG, path="leases")):
+            await asyncio.sleep(10.5)
+            before = len(rig.writes())
+            await rig.patch(CHAT, {"spec": {"minReplicas": 5}})
+            await asyncio.sleep(4.0)
+            assert len(rig.writes()) == before, "the rest of the API answers, and still it does not write"
+        await follows(rig, 5)
+
+
+@pytest.mark.slow
+async def test_a_killed_leader_is_followed_and_nothing_is_written_twice(rig: Rig, tmp_path: Path) -> None:
+    children = {name: _start(rig, name) for name in ("first", "second")}
+    try:
+
+        async def led() -> bool:
+            return bool((await rig.get(LEASE)).get("spec", {}).get("holderIdentity"))
+
+        await rig.until(led, limit_s=30.0)
+        leader = (await rig.get(LEASE))["spec"]["holderIdentity"]
+        await _status(rig)
+        began_s = time.monotonic()
+        children[leader].send_signal(signal.SIGKILL)
+
+        async def followed() -> bool:
+            return bool((await rig.get(LEASE))["spec"]["holderIdentity"] != leader)
+
+        await rig.until(followed, limit_s=25.0)
+        assert time.monotonic() - began_s <= 17.5
+        assert (await rig.get(LEASE))["spec"]["leaseTransitions"] == 2
+        await rig.patch(CHAT, {"spec": {"minReplicas": 4}})
+
+        async def done() -> bool:
+            return await rig.replicas() == 4
+
+        await rig.until(done, limit_s=30.0)
+        survivor = next(child for name, child in children.items() if name != leader)
+        began_s = time.monotonic()
+        survivor.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(survivor.wait, 10) == 0
+        assert time.monotonic() - began_s < 3.0
+        assert (await rig.get(LEASE))["spec"]["holderIdentity"] == ""
+    finally:
+        for child in children.values():
+            child.kill()
+            child.wait()
+
+
+def _start(rig: Rig, name: str) -> "subprocess.Popen[bytes]":
+    """A real operator process; its wall clock runs as ours."""
+    options = {
+        "TIDEGATE_PROMETHEUS_URL": rig.prometheus.url,
+        "TIDEGATE_KUBECONFIG": str(rig.kubeconfig),
+        "TIDEGATE_LISTEN": "127.0.0.1:0",
+        "TIDEGATE_IDENTITY": name,
+        "TIDEGATE_TICK": "5",
+    }
+    root = Path(__file__).resolve().parents[2] / "operator"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tidegate", "run"],
+        env={**os.environ, **options, "PYTHONPATH": str(root)},
+        stderr=subprocess.DEVNULL,
+    )
+
+
+async def _status(rig: Rig) -> None:
+    async def has() -> bool:
+        return "status" in await rig.get(CHAT)
+
+    await rig.until(has, limit_s=30.0)
+
+
+FLEET = 1000
+
+
+@pytest.mark.slow
+async def test_a_thousand_resources_at_rest_cost_no_write_and_no_log_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rigged(tmp_path, monkeypatch, kubelet=False, speed=5.0) as rig:
+        await _fleet(rig)
+        rig.reports = IDLE
+        names = await rig.ready_pods()
+
+        async def pods() -> list[str]:
+            return names
+
+        rig.ready_pods = pods  # type: ignore[method-assign]
+        async with rig.operator():
+
+            async def calm() -> bool:
+                before = len(rig.writes())
+                await asyncio.sleep(5.0)
+                return len(rig.writes()) == before and before >= FLEET
+
+            await rig.until(calm, limit_s=120.0)
+            caplog.clear()
+            rig.proxy.seen.clear()
+            with caplog.at_level(logging.INFO, logger="tidegate"):
+                await asyncio.sleep(12.0)
+            assert rig.writes() == []
+            assert [r.getMessage() for r in caplog.records if r.name.startswith("tidegate")] == []
+
+
+async def _fleet(rig: Rig) -> None:
+    """A thousand deployments of one replica each, ready."""
+    await rig.create(f"{OURS}/acceleratorclasses", accelerator(capacity=4 * FLEET))
+    limit = asyncio.Semaphore(8)
+
+    async def one(number: int) -> None:
+        async with limit:
+            name = f"d{number:04d}"
+            await rig.create(DEPLOYMENTS, workload(f"{name}-bf16"))
+            body = inference_deployment(name, minReplicas=1, maxReplicas=1)
+            await rig.create(f"{OURS}/namespaces/prod/inferencedeployments", body)
+
+    await asyncio.gather(*(one(number) for number in range(FLEET)))
+
+    async def pods() -> list[dict[str, Any]]:
+        return list((await rig.get("/api/v1/namespaces/prod/pods"))["items"])
+
+    async def made() -> bool:
+        return len(await pods()) == FLEET
+
+    await rig.until(made, limit_s=60.0)
+
+    async def ready(pod: dict[str, Any]) -> None:
+        async with limit:
+            await rig.patch(f"/api/v1/namespaces/prod/pods/{pod['metadata']['name']}/status", as_ready(pod))
+
+    await asyncio.gather(*(ready(pod) for pod in await pods()))
