@@ -1,0 +1,153 @@
+"""`tidegate explain`, `tidegate top` and `tidegate crds`: what a person reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from rich.console import Console, RenderableType
+
+from tests.api.manifests import GOOD, changed
+from tests.report.reports import Alternative, Constraint, decision, observation, reading, report
+from tidegate.api import crd
+from tidegate.cli import main
+from tidegate.cli.explain import explanation
+from tidegate.cli.top import overview
+from tidegate.domain.decision import Condition, Reason, Status
+from tidegate.report.status import deployment_status
+
+RISING = decision(
+    Reason.DEMAND_RISING,
+    "forecast 14.2 req/s (p90, 150 s ahead) needs 2 x fp8: $6.00/h [soon]",
+    uncapped={"fp8": 3},
+    binding=Constraint.BUDGET,
+    alternatives=(Alternative(replicas={"bf16": 3}, usd_per_hour=9.0, attainment=0.999, why_not="costs $3.00/h more"),),
+)
+
+
+def resource(name: str = "chat", **more: Any) -> dict[str, Any]:
+    manifest = changed(GOOD, {"metadata.name": name, "metadata.namespace": "prod"})
+    return manifest | {"status": deployment_status(report(**({"decision": RISING} | more)))}
+
+
+def shown(*parts: RenderableType) -> str:
+    console = Console(width=200, highlight=False, markup=False, soft_wrap=True)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def test_explain_tells_the_whole_story() -> None:
+    text = shown(*explanation(resource()))
+    assert text == (
+        "prod/chat  meta-llama/Llama-3.1-8B-Instruct  mode Auto\n"
+        "promise   99.0% of requests: first token in 500 ms, 40 ms per token\n"
+        "seen      100.0% met both, 10 good req/s, first token p95 477 ms, per token p95 39 ms\n"
+        "cost      $6.00/h, $0.833 per million tokens, $0.833 per million good tokens, 0.3 J per token\n"
+        "decision  DemandRising at 2026-11-18T11:06:40Z\n"
+        "          forecast 14.2 req/s (p90, 150 s ahead) needs 2 x fp8: $6.00/h [soon]\n"
+        "limit     Budget keeps it from 3 fp8\n"
+        "TIER  ACCELERATOR      QUALITY  DESIRED  READY  STARTING  REQ/S EACH  START-UP\n"
+        "bf16  2 x nvidia-h100  1              0      0         0           8     120 s\n"
+        "fp8   1 x nvidia-h100  0.98           2      2         0          12     100 s\n"
+        "\n"
+        "INSTEAD   $/H  ATTAINMENT  WHY NOT\n"
+        "3 bf16   9.00       0.999  costs $3.00/h more\n"
+        "\n"
+        "WithinBudget=Unknown  NotPlanned: not planned yet\n"
+        "MetricsAvailable=Unknown  NotPlanned: not planned yet\n"
+        "CapacityAvailable=Unknown  NotPlanned: not planned yet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        pytest.param({"accelerators": {}}, "Stalled=True  UnknownAccelerator", id="a class is missing"),
+        pytest.param(
+            {"observation": observation(seen=reading(good=0.5))}, "SLOMet=False  Missed", id="a promise is broken"
+        ),
+        pytest.param({"decision": None}, "Ready=Unknown  NotPlanned", id="there is no plan"),
+    ],
+)
+def test_explain_names_what_is_not_well(more: dict[str, Any], words: str) -> None:
+    assert words in shown(*explanation(resource(**more)))
+
+
+def test_explain_is_quiet_where_all_is_well() -> None:
+    well = tuple(
+        Condition(type=kind, status=status, reason="Planned", message="m")
+        for kind, status in (
+            ("SLOMet", Status.TRUE),
+            ("WithinBudget", Status.TRUE),
+            ("MetricsAvailable", Status.TRUE),
+            ("CapacityAvailable", Status.TRUE),
+            ("QualityReduced", Status.FALSE),
+            ("ScalingLimited", Status.FALSE),
+        )
+    )
+    text = shown(*explanation(resource(decision=decision(Reason.INITIAL, "m", conditions=well))))
+    assert text.endswith("all conditions are well")
+
+
+def test_explain_without_a_status_says_so() -> None:
+    manifest = changed(GOOD, {"metadata.namespace": "prod"})
+    text = shown(*explanation(manifest))
+    assert "decision  none yet" in text
+    assert text.endswith("no status yet")
+
+
+def test_top_is_a_line_per_deployment_and_a_sum() -> None:
+    other = resource("code", observation=observation(ready=1, seen=reading(good=0.5)))
+    lines = shown(overview([resource(), other])).splitlines()
+    assert lines[0].split() == [
+        *("DEPLOYMENT", "TIERS", "UP", "REQ/S", "MET", "TTFT", "P95", "ITL", "P95", "GPU", "$/H", "$/M", "TOK", "WHY")
+    ]
+    assert " ".join(lines[1].split()) == "prod/chat 2 fp8 2/2 10 100.0% 477 ms 39 ms 80% 6.00 0.833 DemandRising"
+    assert lines[2].startswith("prod/code")
+    assert lines[3].split() == ["total", "3", "9.00"]
+
+
+def test_top_of_what_has_no_status_yet() -> None:
+    (_, line) = shown(overview([changed(GOOD, {"metadata.namespace": "prod"})])).splitlines()
+    assert line.split() == ["prod/chat", "?", "?/?", *"-------", "-"]
+
+
+def test_crds_prints_what_kubectl_can_apply() -> None:
+    result = CliRunner().invoke(main, ["crds"])
+    documents = list(yaml.safe_load_all(result.output))
+    assert [d["metadata"]["name"] for d in documents] == [n.removesuffix(".yaml") for n in crd.files()]
+
+
+def test_crds_writes_a_file_each(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["crds", "--write", str(tmp_path / "new")])
+    assert result.exit_code == 0, result.output
+    assert {p.name: p.read_text() for p in (tmp_path / "new").iterdir()} == crd.files()
+
+
+def test_crds_prints_the_reference() -> None:
+    assert CliRunner().invoke(main, ["crds", "--docs"]).output.startswith("# API reference")
+
+
+@pytest.mark.parametrize("command", [["explain", "prod/chat"], ["top"]], ids=["explain", "top"])
+def test_a_cluster_that_is_not_there_is_an_error_in_words(command: list[str], tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "x",
+                "contexts": [context],
+                "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9"}}],
+                "users": [{"name": "x", "user": {}}],
+            }
+        )
+    )
+    result = CliRunner().invoke(main, [*command, "--kubeconfig", str(kubeconfig)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: kubernetes: Unreachable:")
