@@ -17,7 +17,6 @@ from tidegate.sim.runner import Run
 from tidegate.sim.scenario import Service
 from tidegate.units import MILLION, SECONDS_PER_HOUR
 
-
 # The planner keeps the mean quality of the fleet, requests are routed to whole replicas: this much is chance.
 QUALITY_DUST = 0.001
 
