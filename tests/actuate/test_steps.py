@@ -196,7 +196,12 @@ ASKED = {"tiers": [{"name": "fp8", "desired": 2}]}
         pytest.param(at(60), 5, ASKED, True, id="a person scaled by hand a minute ago"),
         pytest.param(at(HOLD_S + 1), 5, ASKED, False, id="a person scaled by hand long ago"),
         pytest.param(at(60), 2, ASKED, False, id="a person set what we wanted anyway"),
+        pytest.param(at(60, "kubectl-client-side-apply", ""), 5, ASKED, True, id="a manifest was applied a minute ago"),
         pytest.param(at(60, "argocd-controller", ""), 5, ASKED, True, id="Argo CD set it a minute ago"),
+        pytest.param(
+            at(86_400, "argocd-controller", ""), 5, ASKED, True, id="Argo CD set it long ago, and would again"
+        ),
+        pytest.param(at(60, "argocd-controller", ""), 5, {}, False, id="Argo CD set it before we came"),
         pytest.param(OURS, 5, ASKED, False, id="we set it ourselves"),
         pytest.param(at(60), 5, {}, False, id="it was so when we came"),
         pytest.param(replace(at(60), time="soon"), 5, ASKED, False, id="nobody knows when"),

@@ -3,15 +3,16 @@ Who else moves the replicas of a workload, and what we do about it: report it, a
 
 In:    a workload as the cluster has it, what we asked for last, the time.
 Out:   a finding, or none.
-Rules: pure. An autoscaler that points at the workload has it for as long as it does. A person or a pipeline that sets
-       replicas has its way for a while; then the operator, which was told to scale this workload, goes on.
+Rules: pure. An autoscaler that points at the workload has it for as long as it does, and so has a pipeline that would
+       set its own number again at once. Anybody else has his way for a while; then the operator, which was told to
+       scale this workload, goes on.
 
 Source: managedFields of Kubernetes say who set `.spec.replicas` last, through which subresource and when.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from tidegate.actuate.manifests import workload_ref
 from tidegate.domain.decision import Condition, Status
@@ -41,6 +42,12 @@ _KNOWN = {
     "helm": "Helm",
     "Helm": "Helm",
 }
+
+
+# These apply their manifest again and again: whoever writes against them writes for ever.
+_PIPELINES = frozenset(
+    {"argocd-controller", "argocd-application-controller", "kustomize-controller", "helm-controller"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +80,14 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
     # Where the replicas are what we asked for, nobody interfered: we simply have not had to move them yet.
     if writer is None or claim.asked is None or claim.workload.replicas == claim.asked:
         return None
+    told = f"{_who(writer)} set {claim.ref} to {claim.workload.replicas} replicas where {claim.asked} were asked for: "
+    if writer.manager in _PIPELINES:
+        return _finding("OtherWriter", told + "left so until its manifest leaves replicas out or ignores them")
     until_s = _seconds(writer.time) + HOLD_S
     if claim.now_s >= until_s:
         return None
-    until = datetime.fromtimestamp(until_s).astimezone().strftime("%H:%M:%S %Z")
-    return _finding(
-        "OtherWriter",
-        f"{_who(writer)} set {claim.ref} to {claim.workload.replicas} replicas where {claim.asked} were asked for: "
-        f"left so until {until}; set spec.replicas to pin the total, or leave replicas out of what is applied",
-    )
+    until = datetime.fromtimestamp(until_s, tz=UTC).strftime("%H:%M:%S UTC")
+    return _finding("OtherWriter", told + f"left so until {until}; set spec.replicas to pin the total")
 
 
 def _stranger(workload: WorkloadView) -> Writer | None:
