@@ -1,0 +1,121 @@
+"""What users got, out of histograms: bounds hold, misses count, unknown stays unknown."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.domain.goodput import goodput
+from tidegate.domain.observation import Histogram, TierReading, merge_histograms
+from tidegate.domain.spec import Slo
+
+SLO = Slo(ttft_s=0.5, itl_s=0.04)
+
+
+def reading(**values: object) -> TierReading:
+    return TierReading(window_s=60.0, age_s=5.0, arrival_rps=None, **values)  # type: ignore[arg-type]
+
+
+def histogram(share: float, edge_s: float, *, total: float = 100.0) -> Histogram:
+    """`share` of the observations at or below an edge, the rest above."""
+    return Histogram((edge_s, edge_s * 10, math.inf), (share * total, total, total))
+
+
+def test_nothing_read_is_nothing_known() -> None:
+    got = goodput([], SLO)
+    assert (got.attainment, got.good_rps, got.ttft, got.power_w) == (None, None, None, None)
+
+
+def test_the_joint_share_has_bounds_and_a_likely_value_between_them() -> None:
+    got = goodput([reading(ttft=histogram(0.9, 0.5), request_itl=histogram(0.8, 0.04), completion_rps=10.0)], SLO)
+    assert got.attainment is not None
+    assert got.attainment.lower == pytest.approx(0.7)
+    assert got.attainment.likely == pytest.approx(0.72)
+    assert got.attainment.upper == pytest.approx(0.8)
+    assert got.good_rps == pytest.approx(7.2)
+
+
+def test_a_target_between_two_edges_widens_the_bounds() -> None:
+    got = goodput([reading(ttft=histogram(0.9, 0.4), request_itl=histogram(1.0, 0.04))], SLO)
+    assert got.attainment is not None
+    assert got.attainment.lower == pytest.approx(0.9)
+    assert got.attainment.upper == pytest.approx(1.0)
+
+
+def test_requests_that_left_or_were_sent_away_are_misses() -> None:
+    got = goodput(
+        [
+            reading(
+                ttft=histogram(1.0, 0.5),
+                request_itl=histogram(1.0, 0.04),
+                completion_rps=6.0,
+                abort_rps=3.0,
+                rejection_rps=1.0,
+            )
+        ],
+        SLO,
+    )
+    assert got.attainment is not None
+    assert got.attainment.upper == pytest.approx(0.6)
+    assert got.good_rps == pytest.approx(6.0)
+
+
+def test_demand_includes_what_was_refused() -> None:
+    seen = TierReading(window_s=60.0, age_s=1.0, arrival_rps=4.0, rejection_rps=1.5)
+    assert goodput([seen], SLO).arrival_rps == pytest.approx(5.5)
+
+
+def test_tiers_are_joined_by_their_requests() -> None:
+    big = reading(ttft=histogram(1.0, 0.5, total=900), request_itl=histogram(1.0, 0.04, total=900))
+    small = reading(ttft=histogram(0.0, 0.5, total=100), request_itl=histogram(1.0, 0.04, total=100))
+    got = goodput([big, small], SLO)
+    assert got.attainment is not None
+    assert got.attainment.likely == pytest.approx(0.9)
+
+
+def test_the_latency_per_token_stands_in_where_requests_are_not_counted() -> None:
+    got = goodput([reading(ttft=histogram(1.0, 0.5), itl=histogram(0.5, 0.04))], SLO)
+    assert got.attainment is not None
+    assert got.attainment.likely == pytest.approx(0.5)
+
+
+def test_one_marginal_alone_says_nothing_of_both() -> None:
+    assert goodput([reading(ttft=histogram(1.0, 0.5))], SLO).attainment is None
+
+
+def test_no_request_in_the_window_is_not_an_attainment_of_zero() -> None:
+    empty = Histogram((0.5, math.inf), (0.0, 0.0))
+    assert goodput([reading(ttft=empty, request_itl=empty)], SLO).attainment is None
+
+
+def test_percentiles_are_those_of_prometheus() -> None:
+    got = goodput([reading(ttft=Histogram((0.1, 0.2, math.inf), (50.0, 100.0, 100.0)))], SLO)
+    assert got.ttft is not None
+    assert (got.ttft.p50_s, got.ttft.p95_s) == (pytest.approx(0.1), pytest.approx(0.19))
+
+
+def test_merging_takes_common_edges_only() -> None:
+    merged = merge_histograms([Histogram((0.1, 0.5, math.inf), (1, 2, 3)), Histogram((0.5, 1.0, math.inf), (4, 5, 6))])
+    assert merged == Histogram((0.5, math.inf), (6, 9))
+    assert merge_histograms([]) is None
+
+
+counts = st.lists(st.floats(0, 1e6), min_size=1, max_size=8)
+
+
+@given(counts, counts, st.floats(0.001, 10), st.floats(0.001, 10))
+def test_bounds_are_in_order_whatever_the_buckets_say(
+    first: list[float], second: list[float], a: float, b: float
+) -> None:
+    def cumulative(steps: list[float]) -> Histogram:
+        edges = tuple(0.01 * 2**i for i in range(len(steps) - 1))
+        total, sums = 0.0, []
+        for step in steps:
+            total += step
+            sums.append(total)
+        return Histogram((*edges, math.inf), tuple(sums))
+
+    got = goodput([reading(ttft=cumulative(first), request_itl=cumulative(second))], Slo(ttft_s=a, itl_s=b)).attainment
+    if got is not None:
+        assert 0.0 <= got.lower <= got.likely <= got.upper <= 1.0 + 1e-12

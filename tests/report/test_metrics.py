@@ -1,0 +1,157 @@
+"""Our own metrics: base units, no stale series, and a page in the documentation that lists every one."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tidegate.domain.decision import Decision, Prediction, Reason, TierDecision
+from tidegate.domain.key import Key
+from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierReading, TierState
+from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Slo, TierSpec
+from tidegate.ports import AcceleratorUse
+from tidegate.report.metrics import FAMILIES, Metrics, Tick
+
+CHAT = Key("prod", "chat")
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
+
+
+def histogram(share: float, edge_s: float) -> Histogram:
+    return Histogram((edge_s, math.inf), (share * 100, 100.0))
+
+
+def tick(*, reading: TierReading | Missing | None = None) -> Tick:
+    tier = TierSpec(
+        name="bf16", quality=1.0, accelerator="h100", accelerators_per_replica=2, replicas_min=0, replicas_max=4
+    )
+    spec = DeploymentSpec(
+        key=CHAT,
+        model="m",
+        slo=Slo(ttft_s=0.5, itl_s=0.04),
+        tiers=(tier,),
+        replicas_max=4,
+        cost=Cost(budget_usd_per_hour=40.0),
+    )
+    full = TierReading(
+        window_s=60.0,
+        age_s=7.0,
+        arrival_rps=4.0,
+        completion_rps=4.0,
+        output_tokens_per_s=1000.0,
+        ttft=histogram(1.0, 0.5),
+        request_itl=histogram(0.9, 0.04),
+        power_w=800.0,
+        gpu_utilization=0.8,
+    )
+    state = TierState(ready=2, starting=1, startup_s=90.0, reading=reading if reading is not None else full)
+    decision = Decision(
+        key=CHAT,
+        tiers={"bf16": TierDecision(replicas=3, capacity_rps=6.0)},
+        reason=Reason.DEMAND_RISING,
+        message="m",
+        forecast_rps=9.0,
+        horizon_s=105.0,
+        uncapped={"bf16": 4},
+        prediction=Prediction(
+            attainment=0.99, ttft_s_p95=0.4, itl_s_p95=0.03, usd_per_hour=18.0, usd_per_million_output_tokens=5.0
+        ),
+    )
+    return Tick(
+        specs={CHAT: spec},
+        observations={CHAT: DeploymentObservation(tiers={"bf16": state})},
+        decisions={CHAT: decision},
+        accelerators={"h100": Accelerator(name="h100", price_usd_per_hour=3.0)},
+        use={"h100": AcceleratorUse(allocatable=16, by_tidegate=6, by_others=1)},
+    )
+
+
+def page(metrics: Metrics) -> dict[str, dict[tuple[str, ...], float]]:
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(metrics.page().decode()):
+        for sample in family.samples:
+            labels = tuple(value for _, value in sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[labels] = sample.value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("desired_replicas", 3.0),
+        ("uncapped_replicas", 4.0),
+        ("ready_replicas", 2.0),
+        ("starting_replicas", 1.0),
+        ("startup_seconds", 90.0),
+        ("metric_age_seconds", 7.0),
+        ("metrics_missing", 0.0),
+        ("attainment_ratio", 0.9),
+        ("attainment_target_ratio", 0.99),
+        ("goodput_requests_per_second", 3.6),
+        ("goodput_tokens_per_second", 900.0),
+        ("forecast_requests_per_second", 9.0),
+        ("cost_dollars_per_hour", 18.0),
+        ("budget_dollars_per_hour", 40.0),
+        ("cost_dollars_per_million_output_tokens", 5.0),
+        ("cost_dollars_per_million_good_tokens", 18.0 / 3600 * 1e6 / 900.0),
+        ("energy_joules_per_output_token", 0.8),
+        ("gpu_utilization_ratio", 0.8),
+        ("accelerators_others", 1.0),
+    ],
+)
+def test_a_tick_is_shown(name: str, value: float) -> None:
+    metrics = Metrics("1")
+    metrics.show(tick())
+    (shown,) = page(metrics)[f"tidegate_{name}"].values()
+    assert shown == pytest.approx(value)
+
+
+def test_prediction_is_held_against_what_came() -> None:
+    metrics = Metrics("1")
+    metrics.show(tick())
+    errors = page(metrics)["tidegate_prediction_error_ratio"]
+    assert errors["chat", "prod", "attainment"] == pytest.approx(0.9 / 0.99 - 1)
+
+
+def test_what_is_not_known_has_no_series_and_its_lack_is_counted() -> None:
+    metrics = Metrics("1")
+    metrics.show(tick(reading=Missing(reason="Stale")))
+    shown = page(metrics)
+    assert "tidegate_attainment_ratio" not in shown
+    assert "tidegate_metric_age_seconds" not in shown
+    assert shown["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 1.0
+
+
+def test_a_deleted_object_leaves_no_series() -> None:
+    metrics = Metrics("1")
+    (decision,) = tick().decisions.values()
+    metrics.show(tick())
+    metrics.decided(decision)
+    assert b"chat" in metrics.page()
+    metrics.show(Tick())
+    assert b"chat" not in metrics.page()
+    assert b'accelerator="h100"' not in metrics.page()
+
+
+def test_no_gauge_carries_a_reason() -> None:
+    assert [name for name, (_, labels) in FAMILIES.items() if "reason" in labels] == []
+
+
+def test_events_are_counted() -> None:
+    metrics = Metrics("1")
+    metrics.called("PATCH", 409)
+    metrics.called("GET", 0)
+    metrics.failed({"now": "Timeout"})
+    shown = page(metrics)
+    assert shown["tidegate_api_requests_total"] == {("PATCH", "409"): 1.0, ("GET", "0"): 1.0}
+    assert shown["tidegate_prometheus_failures_total"] == {("now", "Timeout"): 1.0}
+
+
+def test_the_documentation_lists_every_metric_and_no_other() -> None:
+    metrics = Metrics("1")
+    exported = {family.name for family in text_string_to_metric_families(metrics.page().decode())}
+    exported |= {f"tidegate_{name}" for name in FAMILIES}
+    exported = {name for name in exported if not name.endswith("_created")}
+    listed = set(re.findall(r"^\| `(tidegate_\w+?)(?:_total)?`", PAGE.read_text(), re.MULTILINE))
+    assert listed == exported
