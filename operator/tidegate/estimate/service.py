@@ -17,14 +17,18 @@ First token. Prompts queue for the token budget of the steps (one server, genera
 scaled by the burstiness), and for a place in the batch where that is short (many servers: Sakasegawa). The wait has an
 atom at 0 and an exponential tail; to it comes the prompt's own prefill, whose length is lognormal.
 
-Bursts. Arrivals are given an index of dispersion over one tick. A queue that forgets within tau sees the part of it
-that happens within tau, and what lasts longer than a tick is the forecast's business: 1 + ln(index)*min(1, tau/tick).
+Memory. Contexts of running requests have to fit into the KV cache together. Their sum moves with N and with the
+lengths; where it runs over, requests wait, or are thrown out and computed again, which makes it run over more often.
+
+Bursts. What the forecast measures as dispersion is mostly the rate that moves from minute to minute, and its quantiles
+are for that. Given the rate of a tick, arrivals of real services are close to Poisson: 1 + ln(index)/4.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import log, sqrt
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +36,9 @@ from scipy.special import ndtr, ndtri
 
 from tidegate.domain.estimate import OperatingPoint
 from tidegate.domain.law import PerformanceLaw, Workload
-from tidegate.units import TICK_S
 
 Floats = NDArray[np.float64]
+Number = TypeVar("Number", float, Floats)
 
 # The exponential wait as nodes: (probability at the node, weight); fine where a 99 % promise is decided. The first node
 # is no wait at all: it serves those who do not wait, and has no weight among those who do.
@@ -54,8 +58,17 @@ WAIT_WEIGHTS = np.array([weight for _, weight in _WAIT])
 _OUTPUT = ((-2.05, 0.04), (-1.48, 0.06), (-1.04, 0.1), (-0.52, 0.2), (0.0, 0.2), (0.52, 0.2), (1.28, 0.2))
 OUTPUT_QUANTILES = np.array([z for z, _ in _OUTPUT])
 OUTPUT_WEIGHTS = np.array([weight for _, weight in _OUTPUT])
+# Six real and rebuilt traces, by the index of counts per minute: 16 (Azure chat), 25, 12, 8000 (ServeGen) and 2, 1; of
+# counts per second within 15 s: 1.1, 1.2, 1.8, 7.6 and 1.0, 1.1 (2026-11-21).
+BURST_SHARE = 0.25
 # A queue is taken to be stable up to this share of its capacity; beyond it waits are longer than any target.
 USED_MAX = 0.999
+# Memory that runs over this rarely (standard deviations of the sum of contexts) already feeds on itself: requests that
+# are thrown out come back with longer prompts. Our simulator collapses between 1.4 and 2.2 (32B, 4000-token prompts).
+COLLAPSE_DEVIATIONS = 1.3
+# A request is hit when memory runs over anywhere in its life, which is some times as long as N remembers.
+OVERFLOWS_PER_LIFE = 6.0
+HALVINGS = 24
 # Smallest spread of a logarithm: below it a distribution is a step.
 WIDTH_MIN = 1e-4
 # Where a quantile is looked for between its bounds.
@@ -72,7 +85,7 @@ class Service:
         workload: Request shape.
         batched_tokens_max: Most tokens in one step.
         context_max: Longest prompt that is taken, tokens; infinity where nothing limits it.
-        burstiness: Index of dispersion of arrivals over one tick, >= 1.
+        burstiness: Index of dispersion of arrivals as the forecast measures it, >= 1.
         ttft_s, itl_s: The targets.
     """
 
@@ -100,10 +113,37 @@ class Service:
         return self.law.a_s + self.decode_slope_s
 
     @cached_property
+    def slope_s(self) -> float:
+        """What one more running request adds to everyone's ITL, its share of prompts included, s."""
+        return self.decode_slope_s + self.prompt_s / self.workload.output_tokens
+
+    @cached_property
+    def context_variation(self) -> float:
+        """Variance of a running request's context over its mean squared."""
+        prompt, context = self.workload.prompt_tokens, self.workload.context_tokens
+        return ((prompt * self.workload.prompt_variation) ** 2 + (context - prompt) ** 2) / context**2
+
+    @cached_property
+    def running_limit(self) -> float:
+        """Most requests that can run in the long run: the scheduler's limit or what memory bears, at least 1."""
+        room = self.law.kv_cache_tokens / self.workload.context_tokens
+        low, high = 1.0, max(1.0, min(room, self.law.running_max))
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            fits = middle + COLLAPSE_DEVIATIONS * sqrt(self.contexts_variance(middle)) <= room
+            low, high = (middle, high) if fits else (low, middle)
+        return high
+
+    def contexts_variance(self, running: Number) -> Number:
+        """Variance of the sum of contexts, in units of one context, when so many requests run on average."""
+        # N spreads more as the replica has less time left, 1 / free = 1 + N*slope / floor.
+        return running * (self.burst * (1.0 + running * self.slope_s / self.floor_s) + self.context_variation)
+
+    @cached_property
     def rate_unstable(self) -> float:
         """Arrival rate at which the queue of one replica grows without end, requests/s."""
         work = self.prompt_s + self.workload.output_tokens * self.decode_slope_s
-        limit = self.law.running_limit(self.workload)
+        limit = self.running_limit
         full = self.workload.output_tokens * (self.law.a_s + self.decode_slope_s * limit) + limit * self.prompt_s
         return min(1.0 / work, limit / full) if work > 0 else limit / full
 
@@ -125,9 +165,10 @@ class Service:
         lengths = self.workload.output_tokens * np.exp(OUTPUT_QUANTILES * width - width * width / 2)
         return np.asarray(np.maximum(1.0, lengths))
 
-    def dispersion(self, tau_s: Floats) -> Floats:
-        """Index of dispersion of arrivals as a queue with this memory sees it."""
-        return 1.0 + log(self.burstiness) * np.minimum(1.0, tau_s / TICK_S)
+    @cached_property
+    def burst(self) -> float:
+        """Index of dispersion of arrivals within a tick."""
+        return 1.0 + BURST_SHARE * log(self.burstiness)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,11 +207,9 @@ def state_at(service: Service, rates: Floats) -> State:
     running = rates * workload.output_tokens * itl
     step = law.a_s * np.minimum(1.0, running) + service.decode_slope_s * running
     waits, wait = _wait(service, rates, itl, step)
-    slope = service.decode_slope_s + service.prompt_s / workload.output_tokens
-    burst = service.dispersion(workload.output_tokens * itl)
     # Each step that is longer lets more requests in: fluctuations of N grow as the replica has less time left. N is
     # averaged over the time that the request runs, about as long as N remembers: half of its variance stays.
-    variance = running * burst / free
+    variance = running * service.burst / free
     # Prompts that arrive while an answer is written make it longer, so that more of them arrive.
     prompt_squared = service.prompt_s**2 * (1 + workload.prompt_variation**2)
     return State(
@@ -180,8 +219,8 @@ def state_at(service: Service, rates: Floats) -> State:
         step_s=step,
         waits=waits,
         wait_s=wait,
-        slow=slope**2 * variance / 2,
-        lumps=burst * rates * itl * prompt_squared / free**2,
+        slow=service.slope_s**2 * variance / 2,
+        lumps=service.burst * rates * itl * prompt_squared / free**2,
         # Every step takes at most its budget of prompt tokens, beside a batch that is at its busiest.
         ceiling_s=service.floor_s
         + law.p1_s * service.batched_tokens_max
@@ -196,15 +235,19 @@ def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[F
     work = workload.prefill_tokens * (law.p1_s + step / service.batched_tokens_max) + idle
     squared = work * work * (1 + workload.prompt_variation**2)
     busy = np.minimum(USED_MAX, rates * work)
-    queue = service.dispersion(work / (1 - busy) ** 2) * rates * squared / (2 * (1 - busy))
-    limit = law.running_limit(workload)
+    queue = service.burst * rates * squared / (2 * (1 - busy))
+    limit = service.running_limit
     held = workload.output_tokens * itl + work
     used = np.minimum(USED_MAX, rates * held / limit)
     crowded = used ** (sqrt(2 * (limit + 1)) - 1)
-    scatter = (service.dispersion(held) + workload.output_variation**2) / 2
+    scatter = (service.burst + workload.output_variation**2) / 2
     slots = scatter * crowded / (limit * (1 - used)) * held
-    waits = 1 - (1 - busy) * (1 - crowded)
-    return waits, (queue + slots) / np.maximum(waits, 1e-12)
+    room = law.kv_cache_tokens / workload.context_tokens
+    running = rates * workload.output_tokens * itl
+    deviations = (room - running) / np.sqrt(service.contexts_variance(np.maximum(running, 1e-9)))
+    overflow = np.minimum(1.0, OVERFLOWS_PER_LIFE * ndtr(-deviations))
+    waits = 1 - (1 - busy) * (1 - crowded) * (1 - overflow)
+    return waits, (queue + slots + overflow * held / 2) / np.maximum(waits, 1e-12)
 
 
 def attainment(service: Service, state: State) -> Floats:
