@@ -1,0 +1,245 @@
+"""Pods, workloads and nodes joined to deployments and tiers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.kube_fakes import Clock, ScriptedApi, down, until
+from tests.observe.test_replicas import pod
+from tidegate.domain.key import Key
+from tidegate.domain.observation import Missing, TierReading
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TargetRef, TierSpec
+from tidegate.observe import kinds
+from tidegate.observe.cluster import Cluster, Sight
+from tidegate.observe.collect import Harvest
+from tidegate.observe.decode import PodSample
+from tidegate.observe.kinds import KindWatch
+from tidegate.observe.objects import NodeView, PodView, ScalerView
+from tidegate.observe.replicas import Roster
+from tidegate.ports import ObjectRef, WorkloadView
+
+CHAT = Key("prod", "chat")
+NOW = 10_000.0
+H100 = Accelerator(name="h100", price_usd_per_hour=3.0)
+OURS = {"tidegate.io/inference-deployment": "chat", "tidegate.io/tier": "fp8"}
+
+
+def tier(name: str, *, target: str = "", kind: str = "Deployment") -> TierSpec:
+    ref = TargetRef(api_version="apps/v1", kind=kind, name=target) if target else None
+    return TierSpec(
+        name=name,
+        quality=1.0,
+        accelerator="h100",
+        accelerators_per_replica=1,
+        replicas_min=0,
+        replicas_max=4,
+        target_ref=ref,
+    )
+
+
+SPEC = DeploymentSpec(
+    key=CHAT,
+    model="m",
+    slo=Slo(ttft_s=0.5, itl_s=0.04),
+    tiers=(tier("bf16", target="old"), tier("fp8")),
+    replicas_max=8,
+)
+
+
+def view(name: str, *, replicas: int, selector: str = "", labels: dict[str, str] | None = None) -> WorkloadView:
+    ref = ObjectRef(api_version="apps/v1", kind="Deployment", namespace="prod", name=name)
+    return WorkloadView(ref=ref, uid=name, path=f"/{name}", replicas=replicas, selector=selector, labels=labels or {})
+
+
+def cluster(*pods: PodView, workloads: tuple[WorkloadView, ...] = ()) -> Cluster:
+    made = Cluster(ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None)
+    made.pods.items = {(p.namespace, p.name): p for p in pods}
+    informer = made.kinds["apps/v1", "Deployment"].informer
+    assert informer is not None
+    informer.items = {("prod", w.ref.name): ("1", w) for w in workloads}
+    made.nodes.items = {("", "n"): NodeView(name="n", labels={}, allocatable={"nvidia.com/gpu": 8}, usable=True)}
+    return made
+
+
+def look(subject: Cluster, **harvest: Any) -> Sight:
+    base: dict[str, Any] = {"time_s": NOW, "samples": Missing(reason="Timeout")}
+    return subject.look([SPEC], {"h100": H100}, Harvest(**(base | harvest)))
+
+
+def test_a_tier_it_made_is_known_by_labels_and_one_it_points_at_by_the_selector() -> None:
+    pods = (pod("new", labels=OURS), pod("old", labels={"app": "old"}), pod("stranger", labels={"app": "else"}))
+    workloads = (view("chat-fp8", replicas=3, labels=OURS), view("old", replicas=1, selector="app=old"))
+    seen = look(cluster(*pods, workloads=workloads)).deployments[CHAT].tiers
+    assert (seen["bf16"].ready, seen["bf16"].starting) == (1, 0)
+    assert (seen["fp8"].ready, seen["fp8"].starting) == (1, 2)
+
+
+def test_pods_of_another_namespace_are_not_ours() -> None:
+    foreign = pod("new", labels=OURS, namespace="test")
+    assert look(cluster(foreign)).deployments[CHAT].tiers["fp8"].ready == 0
+
+
+def test_metrics_find_their_tier() -> None:
+    sample = PodSample(values={"running": 3.0}, age_s=1.0)
+    seen = look(cluster(pod("new", labels=OURS)), samples={("prod", "new"): sample})
+    reading = seen.deployments[CHAT].tiers["fp8"].reading
+    assert isinstance(reading, TierReading)
+    assert reading.running == 3.0
+
+
+def test_a_target_that_does_not_exist_is_said_to_be_missing() -> None:
+    reading = look(cluster()).deployments[CHAT].tiers["bf16"].reading
+    assert isinstance(reading, Missing)
+    assert reading.reason == "NoWorkload"
+
+
+def test_accelerators_of_other_tenants_are_not_for_us() -> None:
+    mine = pod("new", labels=OURS, requests={"nvidia.com/gpu": 1})
+    other = pod("else", labels={}, requests={"nvidia.com/gpu": 3})
+    sight = look(cluster(mine, other))
+    use = sight.view.accelerators["h100"]
+    assert (use.allocatable, use.by_tidegate, use.by_others) == (8, 1, 3)
+    assert sight.accelerators["h100"].capacity == 5
+
+
+def test_nodes_that_may_not_be_listed_leave_capacity_unknown() -> None:
+    subject = cluster()
+    subject.nodes.absent = True
+    assert look(subject).accelerators["h100"].capacity is None
+
+
+def test_scalers_are_listed_by_what_they_scale() -> None:
+    subject = cluster()
+    target = ObjectRef(api_version="apps/v1", kind="Deployment", namespace="prod", name="old")
+    hpa = ObjectRef(api_version="autoscaling/v2", kind="HorizontalPodAutoscaler", namespace="prod", name="h")
+    subject.scalers[0].items = {("prod", "h"): ScalerView(ref=hpa, target=target)}
+    assert look(subject).view.scalers == {target: (hpa,)}
+
+
+@pytest.mark.parametrize(
+    ("activation", "queued"),
+    [
+        pytest.param(3.0, 3.0, id="three wait"),
+        pytest.param(0.0, 0.0, id="nobody waits"),
+        pytest.param(-1.0, 0.0, id="a query below zero means nobody"),
+        pytest.param(Missing(reason="Timeout"), None, id="not known is not nobody"),
+    ],
+)
+def test_who_waits_at_zero_comes_as_the_gateways_queue(activation: float | Missing, queued: float | None) -> None:
+    gateway = look(cluster(), activations={CHAT: activation}).deployments[CHAT].gateway
+    assert (gateway.queued if gateway is not None else None) == queued
+
+
+def test_it_knows_which_deployments_have_no_replica() -> None:
+    subject = cluster()
+    look(subject)
+    assert not subject.serves(CHAT)
+    subject.pods.items = {("prod", "new"): pod("new", labels=OURS, ready_s=None)}
+    look(subject)
+    assert subject.serves(CHAT)
+
+
+def test_yesterdays_pods_are_found_by_their_workload() -> None:
+    subject = cluster(
+        workloads=(view("chat-fp8", replicas=1, labels=OURS), view("old", replicas=1, selector="app=old"))
+    )
+    assert subject.owners([SPEC]) == {("prod", "chat-fp8"): CHAT, ("prod", "old"): CHAT}
+
+
+# --- other kinds -------------------------------------------------------------------------------------------------
+
+LWS = ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")
+GROUP = "/apis/leaderworkerset.x-k8s.io/v1"
+PATH = f"{GROUP}/leaderworkersets"
+REF = ObjectRef(api_version=LWS[0], kind=LWS[1], namespace="prod", name="big")
+SCALE = f"{GROUP}/namespaces/prod/leaderworkersets/big/scale"
+
+
+def lws(version: str) -> dict[str, Any]:
+    return {"metadata": {"namespace": "prod", "name": "big", "uid": "u", "resourceVersion": version}, "spec": {}}
+
+
+def api_with_lws() -> ScriptedApi:
+    api = ScriptedApi()
+    names = ["leaderworkersets", "leaderworkersets/scale", "leaderworkersets/status"]
+    api.answers["GET", GROUP] = {"resources": [{"name": n, "kind": "LeaderWorkerSet"} for n in names]}
+    api.answers["GET", PATH] = {"items": [lws("1")], "metadata": {"resourceVersion": "1"}}
+    api.answers["GET", SCALE] = {"spec": {"replicas": 2}, "status": {"selector": "leader=big"}}
+    return api
+
+
+@asynccontextmanager
+async def watching(api: ScriptedApi) -> AsyncIterator[KindWatch]:
+    watch = KindWatch(api, LWS, namespace=None, clock=Clock(), changed=lambda: None)
+    watch.want(frozenset({REF}))
+    task = asyncio.create_task(watch.run())
+    try:
+        yield watch
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_any_kind_with_scale_can_be_pointed_at() -> None:
+    async with watching(api_with_lws()) as watch:
+        await until(lambda: watch.get(REF) is not None)
+        found = watch.get(REF)
+        assert found is not None
+        assert (found.replicas, found.selector, found.path) == (2, "leader=big", SCALE.removesuffix("/scale"))
+
+
+async def test_scale_is_read_once_per_change_of_the_object() -> None:
+    api = api_with_lws()
+    async with watching(api) as watch:
+        await until(lambda: watch.get(REF) is not None)
+        api.answers["GET", SCALE] = {"spec": {"replicas": 5}, "status": {"selector": "leader=big"}}
+        api.events(PATH).put_nowait({"type": "MODIFIED", "object": lws("2")})
+        await until(lambda: (w := watch.get(REF)) is not None and w.replicas == 5)
+        api.events(PATH).put_nowait({"type": "BOOKMARK", "object": lws("3")})
+        await until(lambda: api.events(PATH).empty())
+    assert [c.path for c in api.calls].count(SCALE) == 2
+
+
+async def test_a_scale_that_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "RETRY_S", 0.001)
+    api = api_with_lws()
+    api.answers["GET", SCALE] = [down(), {"spec": {"replicas": 2}, "status": {"selector": "leader=big"}}]
+    async with watching(api) as watch:
+        async with asyncio.timeout(5):
+            while watch.get(REF) is None:
+                await asyncio.sleep(0.001)
+
+
+async def test_a_kind_that_is_not_installed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "RETRY_S", 0.001)
+    api = api_with_lws()
+    installed = api.answers.pop(("GET", GROUP))
+    async with watching(api) as watch:
+        assert watch.synced
+        await until(lambda: api.calls)
+        assert watch.get(REF) is None
+        api.answers["GET", GROUP] = installed
+        async with asyncio.timeout(5):
+            while watch.get(REF) is None:
+                await asyncio.sleep(0.001)
+
+
+async def test_a_kind_without_scale_cannot_be_pointed_at() -> None:
+    api = api_with_lws()
+    api.answers["GET", GROUP] = {"resources": [{"name": "leaderworkersets", "kind": "LeaderWorkerSet"}]}
+    assert await kinds.find_plural(api, LWS) is None
+
+
+def test_kinds_of_no_group_are_under_api() -> None:
+    assert kinds.collection_path("v1", "pods", "prod") == "/api/v1/namespaces/prod/pods"
+    assert kinds.collection_path("apps/v1", "deployments", None) == "/apis/apps/v1/deployments"
+
+
+def test_the_specs_of_other_deployments_do_not_matter() -> None:
+    other = replace(SPEC, key=Key("prod", "code"), tiers=(tier("fp8"),))
+    sight = cluster(pod("new", labels=OURS)).look([other], {}, Harvest(time_s=NOW, samples={}))
+    assert sight.deployments[other.key].tiers["fp8"].ready == 0

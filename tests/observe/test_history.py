@@ -1,0 +1,74 @@
+"""Yesterday's demand, read back by the names of workloads."""
+
+import re
+
+import pytest
+from aiohttp import web
+
+from tests.observe.fake_prometheus import serving
+from tidegate.domain.key import Key
+from tidegate.errors import SourceError
+from tidegate.observe.history import _POD, history_query, read_history
+from tidegate.observe.prometheus import Access, Prometheus
+from tidegate.observe.queries import Dialect
+from tidegate.units import SECONDS_PER_DAY
+
+CHAT, CODE = Key("prod", "chat"), Key("prod", "code")
+
+
+@pytest.mark.parametrize(
+    ("pod", "workload"),
+    [
+        pytest.param("chat-bf16-7d9f8b6c5d-x2lqp", "chat-bf16", id="a pod of a Deployment"),
+        pytest.param("chat-bf16-6b8d4f-x2lqp", "chat-bf16", id="with a short hash"),
+        pytest.param("chat-0", "chat", id="a pod of a StatefulSet"),
+        pytest.param("chat-0-3", "chat", id="a worker of a LeaderWorkerSet"),
+        pytest.param("chat-v2-7d9f8b6c5d-x2lqp", "chat-v2", id="a workload whose name ends in a number"),
+    ],
+)
+def test_a_pod_names_its_workload(pod: str, workload: str) -> None:
+    found = re.fullmatch(_POD, pod)
+    assert found is not None
+    assert found.group(1) == workload
+
+
+def test_one_query_serves_the_whole_fleet() -> None:
+    query = history_query(Dialect(matchers={"cluster": "eu"}))
+    assert query.startswith("sum by (namespace,tidegate_workload) (")
+    assert "admission_rejections_total" in query
+    assert query.count('cluster="eu"') == query.count("[300s]")
+
+
+async def read(
+    days: float, *, answer_to: list[web.Response] | None = None
+) -> tuple[dict[Key, list[tuple[float, float]]], int]:
+    async def handler(_: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        if answer_to:
+            return answer_to.pop(0)
+        start = float(form["start"])
+        result = [
+            {"metric": {"namespace": "prod", "tidegate_workload": w}, "values": [[start, v], [start + 300, "NaN"]]}
+            for w, v in (("chat-bf16", "2"), ("chat-fp8", "0.5"), ("stranger", "9"))
+        ]
+        return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": result}})
+
+    owners = {("prod", "chat-bf16"): CHAT, ("prod", "chat-fp8"): CHAT, ("prod", "code-bf16"): CODE}
+    async with serving(handler) as server:
+        client = Prometheus(Access(url=server.url))
+        try:
+            curves = await read_history(client, Dialect(), owners, start_s=0.0, end_s=days * SECONDS_PER_DAY)
+        finally:
+            client.close()
+        return curves, len(server.asked)
+
+
+async def test_tiers_add_up_and_gaps_stay_gaps() -> None:
+    curves, asked = await read(2.0)
+    assert asked == 2, "one question a day"
+    assert curves == {CHAT: [(0.0, 2.5), (SECONDS_PER_DAY + 300, 2.5)]}
+
+
+async def test_half_a_past_is_none() -> None:
+    good = web.json_response({"status": "success", "data": {"resultType": "matrix", "result": []}})
+    with pytest.raises(SourceError):
+        await read(2.0, answer_to=[good, web.Response(status=503)])
