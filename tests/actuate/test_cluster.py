@@ -10,11 +10,11 @@ import pytest_asyncio
 
 from tests.actuate.orders import H100, NOW_S, decided, managed, order_of, pointing, resource_of, spec_of
 from tests.cluster import install_crds
-from tidegate.actuate.cluster import ClusterActuator
+from tidegate.actuate.cluster import SETTLE_S, ClusterActuator
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.observe.objects import owned_view, workload_view
-from tidegate.ports import ApiError, Call, ClusterView, DeploymentResource, ObjectRef, Order
+from tidegate.ports import ApiError, Call, ClusterView, DeploymentResource, ObjectRef, Order, Outcome
 from tidegate.runtime.kube import HttpKubeApi, load_configuration
 from tidegate.sandbox.control_plane import RealControlPlane
 
@@ -91,6 +91,20 @@ async def test_a_process_that_stops_leading_writes_no_more() -> None:
     outcome = await actuator(api, Leader(writes=2)).carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=1)))
     assert len(api.calls) == 2
     assert [e.reason for e in outcome.errors] == ["NotLeader"]
+
+
+async def test_an_old_view_right_after_a_write_leads_to_no_second_one() -> None:
+    api, clock = Recorder(), [NOW_S]
+    hands = ClusterActuator(api, Leader(), clock=lambda: clock[0])
+    order = order_of(TWO, ClusterView(), decided(bf16=0, fp8=1))
+    await hands.carry_out(order)
+    first = len(api.calls)
+    clock[0] += SETTLE_S / 2
+    assert await hands.carry_out(order) == Outcome()
+    assert len(api.calls) == first
+    clock[0] += SETTLE_S
+    await hands.carry_out(order)
+    assert len(api.calls) == 2 * first
 
 
 # On a real API server

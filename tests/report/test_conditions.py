@@ -7,7 +7,7 @@ import pytest
 
 from tests.actuate.orders import NOW_S
 from tests.report.reports import SPEC, condition, decision, observation, reading, report
-from tidegate.domain.decision import Condition, Reason, Status
+from tidegate.domain.decision import Condition, Reason, Status, TierDecision
 from tidegate.domain.spec import Mode
 from tidegate.ports import Outcome
 from tidegate.report.status import deployment_status
@@ -25,6 +25,12 @@ def status_of(**more: Any) -> dict[str, Any]:
     ("more", "kind", "expected"),
     [
         pytest.param({}, "Ready", ("True", "Serving"), id="it serves"),
+        pytest.param(
+            {"decision": decision(tiers={"fp8": TierDecision(replicas=0)}), "observation": observation(ready=0)},
+            "Ready",
+            ("True", "Idle"),
+            id="nothing is wanted",
+        ),
         pytest.param(
             {"spec": replace(SPEC, mode=Mode.RECOMMEND)}, "Ready", ("True", "Recommending"), id="it recommends"
         ),

@@ -16,6 +16,8 @@ from tidegate.ports import ApiError, Fence, KubeApi, Order, Outcome
 
 NOT_LEADER = SourceError(source="lease", reason="NotLeader", detail="another replica of the operator leads now")
 # The server understood and says no: sending the same again will not help.
+# An informer shows our own write within a second or two; a tick in between must not take the old state for the new one.
+SETTLE_S = 10.0
 _REJECTIONS = frozenset({400, 403, 409, 422})
 
 
@@ -31,10 +33,13 @@ class ClusterActuator:
 
     def __init__(self, api: KubeApi, fence: Fence, *, clock: Callable[[], float] = time.time) -> None:
         self._api, self._fence, self._clock = api, fence, clock
+        self._written: dict[str, float] = {}
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
-        todo = steps(order, now_s=self._clock())
+        now_s = self._clock()
+        self._written = {path: at_s for path, at_s in self._written.items() if now_s - at_s < SETTLE_S}
+        todo = steps(order, now_s=now_s, settling=self._written)
         actions: list[str] = []
         errors: list[SourceError] = []
         for chain in todo.chains:
@@ -54,6 +59,7 @@ class ClusterActuator:
             except ApiError as fault:
                 errors.append(fault)
                 return True
+            self._written[write.call.path] = self._clock()
             if write.sentence:
                 actions.append(write.sentence)
         return True

@@ -9,7 +9,7 @@ A new Deployment starts with no replica, although a body without `replicas` woul
 another manager takes hold of that 0, and it is applied again without the field. From then on /scale alone moves it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,13 +72,14 @@ class _Move:
         )
 
 
-def steps(order: Order, *, now_s: float) -> Steps:
+def steps(order: Order, *, now_s: float, settling: Collection[str] = ()) -> Steps:
     """
     What to do for one deployment.
 
     Args:
         order: What is wanted and what is there.
         now_s: Unix seconds, for how long another writer has its way.
+        settling: Paths of objects written so recently that the view may not show it yet: left for the next time.
     """
     spec = order.resource.spec
     assert isinstance(spec, DeploymentSpec), order.resource.key
@@ -90,9 +91,10 @@ def steps(order: Order, *, now_s: float) -> Steps:
     for manifest in manifests:
         if _is_foreign(manifest.ref, order):
             conditions.append(_name_taken(manifest.ref))
-        elif chain := tuple(_build(manifest, order)):
+        elif manifest.path not in settling and (chain := tuple(_build(manifest, order))):
             builds[manifest.ref] = chain
-    moves, limits = _moves(spec, order, {m.ref: m for m in manifests}, now_s)
+    ready = {m.ref: m for m in manifests if m.ref in order.view.workloads or m.path not in settling}
+    moves, limits = _moves(spec, order, ready, now_s)
     chains = [(*builds.pop(move.ref, ()), move.write) for move in sorted(moves, key=lambda m: m.before - m.after)]
     return Steps(
         chains=(*builds.values(), *chains, *_retired(spec, order, manifests)),
@@ -146,7 +148,7 @@ def _hold_replicas(manifest: Manifest, replicas: int) -> Call:
     return Call(
         method="PATCH",
         path=manifest.path,
-        params={"fieldManager": INITIAL_MANAGER, "force": "true"},
+        params={"fieldManager": INITIAL_MANAGER, "force": "false"},  # whoever moved them meanwhile is right
         body={"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata, "spec": {"replicas": replicas}},
         content_type=APPLY_PATCH,
     )

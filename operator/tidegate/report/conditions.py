@@ -159,8 +159,11 @@ def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condit
         return _condition("Ready", Status.FALSE, decision.reason.value, decision.message)
     if ready == 0 and any(tier.replicas for tier in decision.tiers.values()) and _acts(report):
         return _condition("Ready", Status.FALSE, "NoReplicaReady", "no replica answers yet")
-    word = "Recommending" if spec.mode is Mode.RECOMMEND else "Serving"
-    return _true("Ready", word, "the plan is reported only" if word == "Recommending" else "the plan is carried out")
+    if spec.mode is Mode.RECOMMEND:
+        return _true("Ready", "Recommending", "the plan is reported only")
+    if not any(tier.replicas for tier in decision.tiers.values()):
+        return _true("Ready", "Idle", "no replica is wanted now")
+    return _true("Ready", "Serving", "the plan is carried out")
 
 
 def _replicas(report: Report) -> tuple[int, int]:
