@@ -13,7 +13,7 @@ The ladder, each step with quantiles from its own observed errors except the fir
     level    mix of last value and three smoothed levels
     trend    + damped trend
     season   + time of day and hour of week
-    tidegate what ships: + errors scaled by their recent size, + the load of now as a floor
+    tidegate what ships: + records between which a horizon is mixed, + the load of now as a floor
 """
 
 import argparse

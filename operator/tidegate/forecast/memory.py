@@ -142,7 +142,7 @@ def _track(index: int, value: object) -> Track:
         index=index,
         written_s=made[0],
         pending=tuple(Pending(made[i + 1], expected[i * width : (i + 1) * width]) for i in range(count)),
-        losses=codes.unpack(losses_text, length=width),
+        losses=codes.unpack(losses_text, length=len(EXPERTS)),
         sketch=codes.unpack(sketch_text, length=BINS),
     )
 

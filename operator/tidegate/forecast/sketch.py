@@ -1,7 +1,7 @@
 """
 How wrong the forecast was: a histogram of observed errors that forgets over days, and its quantiles.
 
-The bins grow with the error (z = A*sinh(B*k)), 0.6 % wide at zero and a third of the ratio at the ends: steady load
+The bins grow with the error (x = A*sinh(B*k)), 0.6 % wide at zero and a third of the ratio at the ends: steady load
 gets tight quantiles and a surge of 60 times has a bin.
 
 A sample weighs 16. When a histogram is full, every bin loses a sixteenth, at least 1: a single surge is gone after

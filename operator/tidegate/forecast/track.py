@@ -5,11 +5,9 @@ Every so often a forecast is written down; when its time comes it is compared wi
 is of real errors at that very horizon, not of a model's assumption about them.
 
     x = log((seen + s) / (expected + s))
-    z = x / scale,   scale = sqrt(recent mean of |x| / 0.1)
 
-s is a small share of the usual load, so that a burst out of silence counts. The histogram holds z: half way between x
-itself (which forgets nothing, but is as wide in calm as in storms) and x over its recent size (which forgets the
-storms). The tails stay, the middle follows the weather.
+s is a small share of the usual load, so that a burst out of silence counts. The histogram holds x as it was: scaled by
+its own recent size it would be sharper in calm, and after a burst it would expect bursts that nobody ever saw.
 """
 
 import math
@@ -30,10 +28,10 @@ LATER = 300 * SAMPLE_WEIGHT
 PENDING_MAX = 6
 # A forecast compared later than this share of its horizon, or one slow tick, is not compared at all.
 LATE_SHARE, LATE_S = 0.25, 60.0
-# Prior errors by horizon: Laplace of this scale and four times it, worth four samples. A little wider than what public
+# Prior errors by horizon: Laplace of this scale and four times it, worth two samples. A little wider than what public
 # traces of chat services show in the end: the 90 % quantile is 1.22 times the load (1.34 at 15 minutes).
 PRIOR_SPREADS = (0.05, 0.05, 0.05, 0.065, 0.08)
-PRIOR_SAMPLES = 4.0
+PRIOR_SAMPLES = 2.0
 # Mean absolute errors are kept in steps of 1/8000 up to 8; a new one moves the mean by 3 %.
 LOSS_STEPS = 8_000.0
 LOSS_CAP = 65_535
@@ -42,8 +40,6 @@ LOSS_PRIOR = 800
 # Below this share of the usual load a difference does not matter: it is added on both sides of an error's ratio.
 SMALL_SHARE = 0.05
 SMALL_RPS = 1e-4
-# Below 1 % nothing is gained by being surer.
-SCALE_UNIT, SCALE_LOSS_MIN = 0.1, 0.01
 _CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
 
 
@@ -70,10 +66,10 @@ class Track:
         written_s: When the last forecast was written down, whole s; 0: never.
         pending: Oldest first, at most `PENDING_MAX`.
         losses: Recent mean miss of each expert as a share of the usual load, because replicas are paid for requests and
-            not for ratios; the last one is the mean |x| of the mix. Steps of 1/8000; shape (experts + 1,).
-        sketch: Errors z of the mix.
+            not for ratios; steps of 1/8000, shape (experts,).
+        sketch: Errors x of the mix.
         form: The mix as a linear form; follows from `losses`.
-        factors: `exp(x)` at each of `LEVELS`; follows from `losses` and `sketch`.
+        factors: `exp(x)` at each of `LEVELS`; follows from `sketch`.
         interval_s: Seconds between two forecasts; follows from `sketch`.
     """
 
@@ -103,9 +99,8 @@ class Track:
                 continue
             expected = [codes.decode(code) for code in due.expected]
             error = math.log((seen_rps + small) / (expected[-1] + small))
-            sketch = add(sketch, error / _scale(losses))
-            misses = [abs(seen_rps - value) / (usual_rps + small) for value in expected]
-            misses[-1] = abs(error)
+            sketch = add(sketch, error)
+            misses = [abs(seen_rps - value) / (usual_rps + small) for value in expected[:-1]]
             losses = tuple([_moved(loss, miss) for loss, miss in zip(losses, misses, strict=True)])
         if sketch is not self.sketch:
             return track(index=self.index, written_s=self.written_s, pending=pending, losses=losses, sketch=sketch)
@@ -138,21 +133,16 @@ def track(
     *, index: int, written_s: int, pending: tuple[Pending, ...], losses: tuple[int, ...], sketch: Sketch
 ) -> Track:
     """The record with what follows from it filled in."""
-    scale = _scale(losses)
     return Track(
         index=index,
         written_s=written_s,
         pending=pending,
         losses=losses,
         sketch=sketch,
-        form=mix(weights([loss / LOSS_STEPS for loss in losses[:-1]]), carry=_CARRIES[index]),
-        factors=tuple([math.exp(z * scale) for z in quantiles(sketch, LEVELS)]),
+        form=mix(weights([loss / LOSS_STEPS for loss in losses]), carry=_CARRIES[index]),
+        factors=tuple([math.exp(x) for x in quantiles(sketch, LEVELS)]),
         interval_s=INTERVALS_S[index] if sum(sketch) < LATER else max(INTERVALS_S[index], INTERVAL_LATER_S),
     )
-
-
-def _scale(losses: tuple[int, ...]) -> float:
-    return math.sqrt(max(losses[-1] / LOSS_STEPS, SCALE_LOSS_MIN) / SCALE_UNIT)
 
 
 def _moved(loss: int, miss: float) -> int:
@@ -166,7 +156,7 @@ FRESH = tuple(
         index=index,
         written_s=0,
         pending=(),
-        losses=(LOSS_PRIOR,) * (len(EXPERTS) + 1),
+        losses=(LOSS_PRIOR,) * len(EXPERTS),
         sketch=prior(PRIOR_SPREADS[index], samples=PRIOR_SAMPLES),
     )
     for index in range(len(HORIZONS_S))
