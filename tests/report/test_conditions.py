@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.actuate.orders import NOW_S
+from tests.actuate.orders import H100, NOW_S, managed, spec_of
 from tests.report.reports import SPEC, condition, decision, observation, reading, report
 from tidegate.domain.decision import Condition, Reason, Status, TierDecision
 from tidegate.domain.spec import Mode
@@ -55,6 +55,15 @@ def status_of(**more: Any) -> dict[str, Any]:
             "Ready",
             ("False", "PlannerFault"),
             id="we are wrong",
+        ),
+        pytest.param(
+            {
+                "spec": spec_of(managed("bf16"), replace(managed("fp8"), accelerator="l40s")),
+                "accelerators": {"nvidia-h100": H100, "l40s": replace(H100, name="l40s", currency="EUR")},
+            },
+            "ConfigurationWarning",
+            ("True", "MixedCurrencies"),
+            id="prices in two currencies",
         ),
         pytest.param(
             {"accelerators": {}}, "Stalled", ("True", "UnknownAccelerator"), id="a class that nobody has heard of"

@@ -253,6 +253,7 @@ def _accelerator(name: str, model: AcceleratorClassSpec) -> domain.Accelerator:
         product=products[0] if products else "",
         resource_name=model.resource_name,
         node_selector=dict(model.node_selector),
+        currency=model.currency,
     )
 
 

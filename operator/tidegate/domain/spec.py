@@ -174,6 +174,7 @@ class Accelerator:
         product: Value of the node label that names the product; empty where there is none.
         resource_name: Kubernetes resource, e.g. `nvidia.com/gpu`.
         node_selector: Labels of the nodes that have it.
+        currency: ISO 4217 code of the price. Prices are never converted; `usd` in a name stands for this currency.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Accelerator:
     product: str = ""
     resource_name: str = "nvidia.com/gpu"
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    currency: str = "USD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

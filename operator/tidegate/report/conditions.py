@@ -99,7 +99,7 @@ def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     if isinstance(spec, SpecError):
         return (_true("Stalled", "InvalidSpec", str(spec)),)
     found: list[Condition] = list(decision.conditions) if decision is not None else []
-    found += _unknown_accelerators(spec, report)
+    found += [*_unknown_accelerators(spec, report), *_mixed_currencies(spec, report)]
     found += [c for c in (report.outcome.conditions if report.outcome else ()) if c.status is Status.TRUE]
     if spec.paused:
         found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused says so"))
@@ -116,6 +116,16 @@ def _unknown_accelerators(spec: DeploymentSpec, report: Report) -> Sequence[Cond
     named = ", ".join(f"tier {tier.name}: {tier.accelerator!r}" for tier in missing)
     known = ", ".join(sorted(report.accelerators)) or "none exists yet"
     return (_true("Stalled", "UnknownAccelerator", f"no such AcceleratorClass ({named}); there are: {known}"),)
+
+
+def _mixed_currencies(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
+    """Prices that cannot be compared; the plan takes them as they stand."""
+    classes = [report.accelerators[t.accelerator] for t in spec.tiers if t.accelerator in report.accelerators]
+    currencies = sorted({accelerator.currency for accelerator in classes})
+    if len(currencies) < 2:
+        return ()
+    message = f"the tiers' accelerator classes are priced in {' and '.join(currencies)}: state one currency for all"
+    return (_true("ConfigurationWarning", "MixedCurrencies", message),)
 
 
 def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
@@ -157,12 +167,16 @@ def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condit
         return _condition("Ready", Status.UNKNOWN, "NotPlanned", "not planned yet")
     if decision.error is not None:
         return _condition("Ready", Status.FALSE, decision.reason.value, decision.message)
-    if ready == 0 and any(tier.replicas for tier in decision.tiers.values()) and _acts(report):
-        return _condition("Ready", Status.FALSE, "NoReplicaReady", "no replica answers yet")
     if spec.mode is Mode.RECOMMEND:
         return _true("Ready", "Recommending", "the plan is reported only")
-    if not any(tier.replicas for tier in decision.tiers.values()):
+    return _serving(wanted=sum(tier.replicas for tier in decision.tiers.values()), ready=ready, acts=_acts(report))
+
+
+def _serving(*, wanted: int, ready: int, acts: bool) -> Condition:
+    if not wanted:
         return _true("Ready", "Idle", "no replica is wanted now")
+    if not ready and acts:
+        return _condition("Ready", Status.FALSE, "NoReplicaReady", "no replica answers yet")
     return _true("Ready", "Serving", "the plan is carried out")
 
 
