@@ -150,10 +150,15 @@ async def test_counters_add_up_to_what_was_served() -> None:
     assert found["vllm:time_to_first_token_seconds_count"] == 3
 
 
-async def test_a_client_that_leaves_is_seen_in_no_finished_request() -> None:
+@pytest.mark.parametrize("stream", [True, False], ids=["in the middle of a stream", "while it waits for all of it"])
+async def test_a_client_that_leaves_is_seen_in_no_finished_request(stream: bool) -> None:
     async with serving() as (server, client):
-        async with client.post("/v1/completions", json=body(output=500, stream=True)) as response:
-            await response.content.readany()
+        asking = asyncio.create_task(client.post("/v1/completions", json=body(output=2000, stream=stream)))
+        while (await values(client))["vllm:time_to_first_token_seconds_count"] == 0:
+            await asyncio.sleep(0.01)
+        if stream:
+            (await asking).close()
+        asking.cancel()
         while server.engine.unfinished:
             await asyncio.sleep(0.01)
         found = await values(client)

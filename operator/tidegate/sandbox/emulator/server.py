@@ -97,7 +97,9 @@ class EmulatedServer:
         self.engine.start()
         if self.spec.fault.kind is FaultKind.NEVER_READY:
             return
-        self._runner = web.AppRunner(Routes(self).app(), access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(
+            Routes(self).app(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, self.spec.address, self.spec.options.port, reuse_address=True).start()
 

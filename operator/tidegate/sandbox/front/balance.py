@@ -38,14 +38,17 @@ class Backends:
     Args:
         policy: How one is picked.
         chance: Where randomness comes from; ties are broken by it.
+        queued: Connections that wait for a replica.
+        taken: Connections so far.
+        open: Connections by replica; one without any is not in it.
     """
 
     policy: Policy = Policy.LEAST
     chance: random.Random = field(default_factory=random.Random)
     queued: int = 0
     taken: int = 0
+    open: dict[Backend, int] = field(default_factory=dict)
     _slices: dict[str, frozenset[Backend]] = field(default_factory=dict)
-    _open: dict[Backend, int] = field(default_factory=dict)
     _some: asyncio.Event = field(default_factory=asyncio.Event)
 
     def update(self, name: str, ready: frozenset[Backend]) -> None:
@@ -68,8 +71,8 @@ class Backends:
             return None
         if self.policy is Policy.RANDOM:
             return self.chance.choice(ready)
-        fewest = min(self._open.get(backend, 0) for backend in ready)
-        return self.chance.choice([b for b in ready if self._open.get(b, 0) == fewest])
+        fewest = min(self.open.get(backend, 0) for backend in ready)
+        return self.chance.choice([b for b in ready if self.open.get(b, 0) == fewest])
 
     async def next(self, patience_s: float) -> Backend | None:
         """The next one, waited for where there is none; None when nobody came in time."""
@@ -87,10 +90,10 @@ class Backends:
 
     def opened(self, backend: Backend) -> None:
         """A connection to it opened."""
-        self._open[backend] = self._open.get(backend, 0) + 1
+        self.open[backend] = self.open.get(backend, 0) + 1
 
     def closed(self, backend: Backend) -> None:
         """A connection to it closed."""
-        self._open[backend] -= 1
-        if self._open[backend] == 0:
-            del self._open[backend]
+        self.open[backend] -= 1
+        if self.open[backend] == 0:
+            del self.open[backend]

@@ -61,11 +61,6 @@ class _Side(asyncio.Protocol):
         else:
             self._held.append(data)
 
-    def eof_received(self) -> bool:
-        if self.peer is not None and self.peer.transport is not None and self.peer.transport.can_write_eof():
-            self.peer.transport.write_eof()
-        return True
-
     def connection_lost(self, exc: Exception | None) -> None:
         if self.peer is not None and self.peer.transport is not None:
             # A reset stays a reset: a client must not take half an answer for a whole one.
@@ -96,6 +91,10 @@ class _Replica(_Side):
         self._front, self._backend = front, backend
         front.backends.opened(backend)
 
+    def eof_received(self) -> bool:
+        """A replica that has said everything is done with: False closes its side, and that closes the client's."""
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._front.backends.closed(self._backend)
         super().connection_lost(exc)
@@ -112,6 +111,13 @@ class _Client(_Side):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._search = asyncio.get_running_loop().create_task(self._connect())
+
+    def eof_received(self) -> bool:
+        """A client that has asked everything may still read; only one that waits for a replica is taken as gone."""
+        if self.peer is None or self.peer.transport is None:
+            return False
+        self.peer.transport.write_eof()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._search is not None:

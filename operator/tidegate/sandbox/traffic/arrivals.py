@@ -46,10 +46,10 @@ class Shape:
         burst_factor: By how much.
     """
 
-    peak_rps: float = 18.0
-    night_share: float = 0.03
-    prompt_tokens: float = 1000.0
-    output_tokens: float = 120.0
+    peak_rps: float = 12.0
+    night_share: float = 0.05
+    prompt_tokens: float = 300.0
+    output_tokens: float = 220.0
     variation: float = 0.4
     bursts: tuple[float, ...] = (0.47, 0.72)
     burst_factor: float = 1.4
