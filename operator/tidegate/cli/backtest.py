@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TABLE_WIDTH = 120
 DEFAULT_POLICIES = "tidegate,static,slo-keda,clairvoyant"
-SUITE_POLICIES = "tidegate,static,slo-keda,keda-waiting,hpa-gpu,clairvoyant,fluid"
+SUITE_POLICIES = "tidegate,static,slo-keda,wva-v2,keda-waiting,hpa-gpu,clairvoyant,fluid"
 
 
 @click.command("backtest")
@@ -34,7 +34,9 @@ SUITE_POLICIES = "tidegate,static,slo-keda,keda-waiting,hpa-gpu,clairvoyant,flui
     help="Traffic: CSV (arrival_s,input_tokens,output_tokens; .gz too) or SHAPE:RPS:HOURS[:LENGTHS], "
     "e.g. diurnal:12:24:chat. With several deployments: NAME=... for each.",
 )  # fmt: skip
-@click.option("--policy", "policies", help=f"Comma-separated, NAME or NAME@TIER [default: {DEFAULT_POLICIES}].")
+@click.option(
+    "--policy", "policies", help=f"Comma-separated: NAME, NAME@TIER, NAME:tuned [default: {DEFAULT_POLICIES}]."
+)
 @click.option("--seed", default=1, show_default=True, help="Same seed, same run.")
 @click.option("--truth", default=1.0, show_default=True, help="Real step times over those of the priors.")
 @click.option("--startup", "startup_s", default=120.0, show_default=True, help="Median start-up of a replica, s.")

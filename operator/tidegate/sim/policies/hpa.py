@@ -85,8 +85,10 @@ class HpaOnUtilization:
     The most common first try; utilization says whether the GPU has work, not whether requests are late.
 
     Args:
-        target: Share of time busy to hold, in (0, 1).
+        target: Share of time busy to hold, in (0, 1), the knob.
     """
+
+    KNOB = ("target", (0.3, 0.5, 0.7, 0.85, 0.95))
 
     def __init__(self, scenario: Scenario, tier: str, *, target: float = 0.7) -> None:
         self.name = f"hpa-gpu@{tier}"

@@ -21,9 +21,10 @@ class KedaOnWaiting:
     Simplifications: the cooldown to zero (300 s) is modelled only where the deployment may go to zero.
 
     Args:
-        threshold: Waiting requests per replica.
+        threshold: Waiting requests per replica, the knob.
     """
 
+    KNOB = ("threshold", (0.5, 1.0, 2.0, 5.0, 10.0))
     COOLDOWN_S = 300.0
 
     def __init__(self, scenario: Scenario, tier: str, *, threshold: float = 5.0) -> None:
@@ -63,8 +64,10 @@ class SloAwareKeda:
     Simplifications: measured latency (their fallback), not the predicted one; histograms over 60 s as theirs.
 
     Args:
-        high, low: The two thresholds.
+        high, low: The two thresholds; `high` is the knob.
     """
+
+    KNOB = ("high", (0.45, 0.55, 0.7, 0.85, 1.0))
 
     def __init__(self, scenario: Scenario, tier: str, *, high: float = 0.55, low: float = 0.40) -> None:
         self.name = f"slo-keda@{tier}"

@@ -1,56 +1,85 @@
 """
-Policies by name: `NAME` or `NAME@TIER`.
+Policies by name: `NAME`, `NAME@TIER`, and either with `*` behind the name (`slo-keda*@fp8`) for the knob tuned in hindsight.
 
-A rival without a tier runs once on every tier, and the best of its runs stands for it: hindsight it would not have.
+A rival that steers one tier runs once on every tier where none is named, and the best of its runs stands for it:
+hindsight it would not have. With `*` it runs for every value of its knob besides.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from tidegate.errors import SpecError
+from tidegate.sim.policies.aibrix import Apa, FixedApa
 from tidegate.sim.policies.base import Policy
 from tidegate.sim.policies.core import Tidegate
+from tidegate.sim.policies.dynamo import Dynamo
 from tidegate.sim.policies.hpa import HpaOnUtilization
 from tidegate.sim.policies.keda import KedaOnWaiting, SloAwareKeda
+from tidegate.sim.policies.knative import Kpa
+from tidegate.sim.policies.llmd import KedaOnEpp, TokenAwareKeda
+from tidegate.sim.policies.rayserve import RayServe
+from tidegate.sim.policies.wva import Queueing, Saturation, Tokens
 from tidegate.sim.scenario import Scenario
 
-Make = Callable[[Scenario, str], Policy]
-
-# One tier each; the maker takes the scenario and the tier's name.
-RIVALS: dict[str, Make] = {
-    "hpa-gpu": HpaOnUtilization,
-    "keda-waiting": KedaOnWaiting,
+# One tier each; the maker takes the scenario and the tier's name. `KNOB` of each: parameter and values for hindsight.
+RIVALS: dict[str, Any] = {
     "slo-keda": SloAwareKeda,
+    "keda-epp": KedaOnEpp,
+    "keda-waiting": KedaOnWaiting,
+    "token-keda": TokenAwareKeda,
+    "hpa-gpu": HpaOnUtilization,
+    "knative-kpa": Kpa,
+    "aibrix-apa": Apa,
+    "aibrix-fixed": FixedApa,
+    "ray-serve": RayServe,
+    "dynamo": Dynamo,
 }
+
+# Rivals that steer every tier; the maker takes the scenario.
+FLEETS: dict[str, Any] = {"wva-v1": Saturation, "wva-v2": Tokens, "wva-qm": Queueing}
 
 # Whole-fleet policies and bounds, made by `compare`.
 OWN = "tidegate"
 BOUNDS = ("clairvoyant", "static", "fluid")
+TUNED = "*"
 
 
 def names() -> list[str]:
-    """Every policy name without tiers."""
-    return [OWN, *RIVALS, *BOUNDS]
+    """Every policy name, without tiers and without tuning."""
+    return [OWN, *RIVALS, *FLEETS, *BOUNDS]
 
 
 def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
     """
-    Makers of the runs that stand for a policy name: one per tier for a rival without a tier.
+    Makers of the runs that stand for a policy name.
 
     Raises:
         SpecError: No such policy, or no such tier.
     """
-    base, _, tier = name.partition("@")
+    head, _, tier = name.partition("@")
+    base, tuned = head.removesuffix(TUNED), head.endswith(TUNED)
     known = list(dict.fromkeys(t.name for s in scenario.services for t in s.spec.tiers))
     if tier and tier not in known:
         raise SpecError(field="--policy", value=name, allowed=f"a tier of the deployment: {', '.join(known)}")
-    if base == OWN:
+    if base == OWN and not tuned:
         yield partial(Tidegate, tier or None)
     elif base in RIVALS:
         for each in [tier] if tier else known:
-            yield partial(RIVALS[base], scenario, each)
+            yield from _tuned(partial(RIVALS[base], scenario, each), RIVALS[base], tuned)
+    elif base in FLEETS and not tier:
+        yield from _tuned(partial(FLEETS[base], scenario), FLEETS[base], tuned)
     else:
         raise SpecError(field="--policy", value=name, allowed=f"one of {', '.join(names())}")
+
+
+def _tuned(make: Callable[..., Policy], policy: Any, tuned: bool) -> Iterator[Callable[[], Policy]]:
+    if not tuned:
+        yield make
+        return
+    parameter, values = policy.KNOB
+    for value in values:
+        yield partial(make, **{parameter: value})
 
 
 def check(chosen: list[str], scenario: Scenario) -> None:

@@ -1,0 +1,79 @@
+"""
+AIBrix' pod autoscaler in its APA mode.
+
+Source: aibrix `pkg/controller/podautoscaler/` (algorithm, aggregation, stabilisation).
+"""
+
+from collections import deque
+from math import ceil, floor
+
+from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.scenario import Scenario
+
+
+class Apa:
+    """
+    KV cache use, averaged over pods and then over 180 s, target 0.5; tolerance 10 %, at most twice or half at once.
+
+    The stabiliser takes the largest recommendation of the window (0 s) on the way up and the *smallest* of the window
+    (300 s) on the way down, which is the reverse of HPA's. That is how it is coded; `aibrix-fixed` has it the other way.
+    Simplifications: asked every 15 s instead of every 10; without the guard against pods that still start (it came in
+    September 2026).
+
+    Args:
+        target: KV use to hold, the knob.
+        fixed: The largest of the window on the way down.
+    """
+
+    KNOB = ("target", (0.1, 0.2, 0.35, 0.5, 0.7))
+    WINDOW_S, DOWN_S = 180.0, 300.0
+    TOLERANCE, RATE = 0.1, 2.0
+    NAME = "aibrix-apa"
+
+    def __init__(self, scenario: Scenario, tier: str, *, target: float = 0.5, fixed: bool = False) -> None:
+        self.name = f"{self.NAME}@{tier}"
+        self._tiers = chosen_tiers(scenario, tier)
+        self._target, self._keep = target, max if fixed else min
+        self._seen: dict[TierKey, deque[tuple[float, float]]] = {t: deque() for t in self._tiers}
+        self._asked: dict[TierKey, deque[tuple[float, int]]] = {t: deque() for t in self._tiers}
+
+    def decide(self, view: View) -> Choice:
+        """One resync."""
+        wish = {tier: self._one(view, tier) for tier in self._tiers}
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+
+    def _one(self, view: View, tier: TierKey) -> int:
+        current = view.wanted[tier]
+        low, high = bounds(view, tier)
+        pods = view.gauges(tier)
+        if current == 0 or not pods:
+            # It does not scale from zero by itself; a schedule or a person would.
+            return max(low, current, 1 if view.queued(tier[0]) > 0 else 0)
+        seen = self._seen[tier]
+        seen.append((view.time_s, sum(p.kv_usage for p in pods) / len(pods)))
+        while seen[0][0] <= view.time_s - self.WINDOW_S:
+            seen.popleft()
+        raw = self._raw(current, sum(value for _, value in seen) / len(seen))
+        asked = self._asked[tier]
+        asked.append((view.time_s, raw))
+        while asked[0][0] <= view.time_s - self.DOWN_S:
+            asked.popleft()
+        wish = raw if raw >= current else self._keep(r for _, r in asked)
+        return max(low, min(high, max(1, wish)))
+
+    def _raw(self, current: int, use: float) -> int:
+        ratio = use / self._target
+        if ratio > 1 + self.TOLERANCE:
+            return min(ceil(current * ratio), ceil(self.RATE * current))
+        if ratio < 1 - self.TOLERANCE:
+            return max(ceil(current * ratio), floor(current / self.RATE))
+        return current
+
+
+class FixedApa(Apa):
+    """The same with the stabiliser the way HPA has it: the largest recommendation of the window on the way down."""
+
+    NAME = "aibrix-fixed"
+
+    def __init__(self, scenario: Scenario, tier: str, *, target: float = 0.5) -> None:
+        super().__init__(scenario, tier, target=target, fixed=True)

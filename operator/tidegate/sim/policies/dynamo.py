@@ -1,0 +1,87 @@
+"""
+NVIDIA Dynamo's SLA planner for aggregated workers.
+
+Source: wheel ai-dynamo 1.6.1, `dynamo/planner/core/{throughput_scaling,load_scaling}.py`, `core/perf_model/`.
+"""
+
+from math import ceil
+
+from tidegate.domain.law import Workload
+from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.scenario import Scenario
+
+
+class Dynamo:
+    """
+    Requests of the next 180 s over what one engine serves at its best batch inside the mean latency targets.
+
+    engine rate = max over N of N / (osl * ITL(N)) with ITL(N) and the time to prefill inside the targets; no headroom
+    and no queue. Grows or shrinks by 8 at most per interval.
+    Simplifications: it is given the true performance law (a perfect profile); the predictor is the last interval plus
+    its change, damped by half, in place of ARIMA without a season, refitted each interval; the load loop is off, as
+    shipped; with no SLA-eligible batch it sizes for N = 1.
+
+    Args:
+        headroom: Demand is multiplied by it; 1 as shipped, the knob.
+    """
+
+    KNOB = ("headroom", (1.0, 1.15, 1.3, 1.6, 2.0))
+    INTERVAL_S, STEP_MAX, BATCHES = 180.0, 8, 128
+
+    def __init__(self, scenario: Scenario, tier: str, *, headroom: float = 1.0) -> None:
+        self.name = f"dynamo@{tier}"
+        self._tiers = chosen_tiers(scenario, tier)
+        self._headroom = headroom
+        self._laws = {t: scenario.service(t[0]).truths[t[1]].server.law for t in self._tiers}
+        self._arrivals: dict[TierKey, list[float]] = {t: [] for t in self._tiers}
+        self._past: dict[TierKey, list[float]] = {t: [] for t in self._tiers}
+        self._due_s = 0.0
+
+    def decide(self, view: View) -> Choice:
+        """Collect; decide at the end of each interval."""
+        for tier in self._tiers:
+            reading = view.reading(tier)
+            if reading is not None and reading.arrival_rps is not None:
+                self._arrivals[tier].append(reading.arrival_rps)
+        if self._due_s == 0.0:
+            self._due_s = view.time_s + self.INTERVAL_S
+        if view.time_s < self._due_s:
+            wish = {t: max(view.wanted[t], bounds(view, t)[0]) for t in self._tiers}
+        else:
+            self._due_s += self.INTERVAL_S
+            wish = {t: self._one(view, t) for t in self._tiers}
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+
+    def _one(self, view: View, tier: TierKey) -> int:
+        current = view.wanted[tier]
+        low, high = bounds(view, tier)
+        seen, self._arrivals[tier] = self._arrivals[tier], []
+        reading = view.reading(tier)
+        if current == 0:
+            return max(low, 1 if view.queued(tier[0]) > 0 else 0)
+        if not seen or reading is None or view.state(tier).ready < current:
+            return current  # holds while a scaling operation is under way or numbers are missing
+        past = self._past[tier]
+        past.append(sum(seen) / len(seen))
+        trend = 0.5 * (past[-1] - past[-2]) if len(past) > 1 else 0.0
+        demand = max(0.0, past[-1] + trend) * self._headroom
+        engine = self._engine_rps(view, tier, reading.prompt_tokens_mean, reading.output_tokens_mean)
+        wish = ceil(demand / engine) if engine > 0 else high
+        wish = max(current - self.STEP_MAX, min(current + self.STEP_MAX, wish))
+        return max(low, 1, min(high, wish))
+
+    def _engine_rps(self, view: View, tier: TierKey, prompt: float | None, output: float | None) -> float:
+        if not prompt or not output:
+            return 0.0
+        law, slo = self._laws[tier], view.spec(tier).slo
+        workload = Workload(prompt_tokens=prompt, output_tokens=output)
+        if law.prefill_s(workload) > slo.ttft_s:
+            return 1.0 / (output * law.itl_s(1.0, workload))
+        best = 1.0 / (output * law.itl_s(1.0, workload))
+        most = law.running_limit(workload)
+        for step in range(1, self.BATCHES + 1):
+            running = most * step / self.BATCHES
+            itl = law.itl_s(running, workload)
+            if running >= 1 and itl <= slo.itl_s:
+                best = max(best, running / (output * itl))
+        return best

@@ -1,0 +1,100 @@
+"""
+llm-d's default: KEDA on the endpoint picker's own signals.
+
+Source: llm-d `guides/workload-autoscaling` (queue and running overlay); kubernetes HPA for the rest.
+"""
+
+from math import ceil
+
+from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.policies.hpa import Behavior, per_pod
+from tidegate.sim.scenario import Scenario
+
+
+class KedaOnEpp:
+    """
+    The larger of two triggers: queue at the endpoint picker (target 1 per replica) and running requests (target 16).
+
+    HPA: up window 0 s and 100 % per 15 s, down window 300 s and 100 % per 15 s.
+    Simplifications: the picker's queue is the gateway's queue plus what waits in the servers (its flow control keeps
+    both in one place); no overshoot guard, as in the default overlay.
+
+    Args:
+        running: Running requests per replica, the knob.
+    """
+
+    KNOB = ("running", (8.0, 16.0, 32.0, 64.0, 128.0))
+    QUEUE = 1.0
+
+    def __init__(self, scenario: Scenario, tier: str, *, running: float = 16.0) -> None:
+        self.name = f"keda-epp@{tier}"
+        self._tiers = chosen_tiers(scenario, tier)
+        self._running = running
+        self._behaviors = {t: Behavior() for t in self._tiers}
+
+    def decide(self, view: View) -> Choice:
+        """One sync."""
+        wish = {tier: self._one(view, tier) for tier in self._tiers}
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+
+    def _one(self, view: View, tier: TierKey) -> int:
+        reading, current = view.reading(tier), view.wanted[tier]
+        low, high = bounds(view, tier)
+        queue = view.queued(tier[0]) + ((reading.waiting or 0.0) if reading else 0.0)
+        if current == 0:
+            return max(1, low) if queue > 0 else 0
+        running = (reading.running or 0.0) if reading else 0.0
+        raw = max(per_pod(queue, self.QUEUE, current), per_pod(running, self._running, current), 1)
+        behavior = self._behaviors[tier]
+        return behavior.limit(time_s=view.time_s, current=current, raw=raw, low=max(1, low), high=high)
+
+
+class TokenAwareKeda:
+    """
+    llm-d's token-aware rule: seconds of prefill in flight over 1.5, or KV use over 0.8, whichever asks for more.
+
+    backlog_s = prompt tokens in flight / peak prefill rate; the rate is the true one, which a user would have measured.
+    HPA: one pod per 180 s up, one per 300 s down.
+    Simplification: prompt tokens in flight are waiting requests times the mean prompt.
+
+    Args:
+        backlog_s: Seconds of prefill per replica, the knob.
+    """
+
+    KNOB = ("backlog_s", (0.25, 0.5, 1.0, 1.5, 3.0))
+    KV = 0.8
+    UP_S, DOWN_S = 180.0, 300.0
+
+    def __init__(self, scenario: Scenario, tier: str, *, backlog_s: float = 1.5) -> None:
+        self.name = f"token-keda@{tier}"
+        self._tiers = chosen_tiers(scenario, tier)
+        self._backlog_s = backlog_s
+        self._p1_s = {t: scenario.service(t[0]).truths[t[1]].server.law.p1_s for t in self._tiers}
+        self._changed_s = dict.fromkeys(self._tiers, -self.DOWN_S)
+
+    def decide(self, view: View) -> Choice:
+        """One sync."""
+        wish = {tier: self._one(view, tier) for tier in self._tiers}
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+
+    def _one(self, view: View, tier: TierKey) -> int:
+        reading, current = view.reading(tier), view.wanted[tier]
+        low, high = bounds(view, tier)
+        if current == 0:
+            return max(1, low) if view.queued(tier[0]) > 0 else 0
+        if reading is None:
+            return current
+        waiting = view.queued(tier[0]) + (reading.waiting or 0.0)
+        backlog_s = waiting * (reading.prompt_tokens_mean or 0.0) * self._p1_s[tier]
+        in_use = (reading.kv_cache_usage or 0.0) * max(1, view.state(tier).ready)
+        raw = max(ceil(backlog_s / self._backlog_s), ceil(in_use / self.KV), low, 1)
+        since = view.time_s - self._changed_s[tier]
+        wish = current
+        if raw > current and since >= self.UP_S:
+            wish = current + 1
+        elif raw < current and since >= self.DOWN_S:
+            wish = current - 1
+        wish = max(max(1, low), min(high, wish))
+        if wish != current:
+            self._changed_s[tier] = view.time_s
+        return wish

@@ -1,0 +1,68 @@
+"""
+Ray Serve's autoscaler.
+
+Source: ray `python/ray/serve/autoscaling_policy.py`, `config.py`.
+"""
+
+from collections import deque
+from math import ceil
+
+from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.scenario import Scenario
+
+
+class RayServe:
+    """
+    Ongoing requests over 30 s against a target of 2 per replica; 30 s of agreement to grow, 600 s to shrink.
+
+    Simplifications: asked every 15 s instead of ten times a second, so delays are counted in ticks of 15 s; ongoing
+    requests are what the servers report plus what the gateway holds.
+
+    Args:
+        target: Ongoing requests per replica, the knob. The default of 2 is far below what a batching LLM server holds.
+    """
+
+    KNOB = ("target", (2.0, 8.0, 16.0, 32.0, 64.0, 128.0))
+    LOOK_BACK_S, UP_S, DOWN_S = 30.0, 30.0, 600.0
+
+    def __init__(self, scenario: Scenario, tier: str, *, target: float = 2.0) -> None:
+        self.name = f"ray-serve@{tier}"
+        self._tiers = chosen_tiers(scenario, tier)
+        self._target = target
+        self._seen: dict[TierKey, deque[tuple[float, float]]] = {t: deque() for t in self._tiers}
+        # Since when the wish has pointed up (+) or down (-); None while it agrees with what runs.
+        self._since: dict[TierKey, tuple[int, float] | None] = dict.fromkeys(self._tiers)
+
+    def decide(self, view: View) -> Choice:
+        """One loop."""
+        wish = {tier: self._one(view, tier) for tier in self._tiers}
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+
+    def _one(self, view: View, tier: TierKey) -> int:
+        reading, current = view.reading(tier), view.wanted[tier]
+        low, high = bounds(view, tier)
+        queued = view.queued(tier[0])
+        if current == 0:
+            return max(1, low) if queued > 0 else low
+        if reading is None:
+            return current  # stale reports are dropped
+        seen = self._seen[tier]
+        seen.append((view.time_s, queued + (reading.running or 0.0) + (reading.waiting or 0.0)))
+        while seen[0][0] <= view.time_s - self.LOOK_BACK_S:
+            seen.popleft()
+        ongoing = sum(value for _, value in seen) / len(seen)
+        wish = max(low, 1 if ongoing > 0 else 0, min(high, ceil(ongoing / self._target - 1e-9)))
+        return wish if self._has_lasted(view.time_s, tier, current, wish) else current
+
+    def _has_lasted(self, time_s: float, tier: TierKey, current: int, wish: int) -> bool:
+        sign = (wish > current) - (wish < current)
+        before = self._since[tier]
+        if sign == 0:
+            self._since[tier] = None
+            return False
+        if before is None or before[0] != sign:
+            self._since[tier] = before = (sign, time_s)
+        if time_s - before[1] < (self.UP_S if sign > 0 else self.DOWN_S):
+            return False
+        self._since[tier] = None
+        return True

@@ -1,0 +1,338 @@
+"""
+llm-d's Workload Variant Autoscaler (ended with v0.9): the one rival that knows several variants of a model.
+
+Source: llm-d/llm-d-workload-variant-autoscaler, `internal/engines/saturation`, `internal/queueing/analyzer`; read at
+v0.5 (V1) and v0.9 (V2, queueing model). A variant is a tier; cost is its price per replica and hour.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from math import ceil, floor
+
+from tidegate.domain.key import Key
+from tidegate.sim.metrics import Gauges
+from tidegate.sim.policies.base import Choice, TierKey, View
+from tidegate.sim.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One tier as WVA sees it: replicas, its pods, price ($/h per replica), bounds."""
+
+    tier: TierKey
+    target: int
+    pods: tuple[Gauges, ...]
+    usd: float
+    low: int
+    high: int
+
+    @property
+    def name(self) -> str:
+        """For ties."""
+        return self.tier[1]
+
+
+def variants(view: View, key: Key) -> list[Variant]:
+    """Every tier of a deployment; the total's upper bound is each variant's own, as theirs has no total."""
+    spec = view.policy.deployments[key]
+    found = []
+    for tier in spec.tiers:
+        usd = view.policy.accelerators[tier.accelerator].price_usd_per_hour * tier.accelerators_per_replica
+        found.append(
+            Variant(
+                tier=(key, tier.name),
+                target=view.wanted[key, tier.name],
+                pods=tuple(view.gauges((key, tier.name))),
+                usd=usd,
+                low=tier.replicas_min,
+                high=min(tier.replicas_max, spec.replicas_max),
+            )
+        )
+    return found
+
+
+def bounded(view: View, key: Key, wish: dict[TierKey, int], order: list[Variant]) -> dict[TierKey, int]:
+    """
+    The wish inside the deployment's total: WVA has no such bound, so the dearest variants give way, the cheapest fills up.
+
+    Args:
+        order: Variants, cheapest first.
+    """
+    spec = view.policy.deployments[key]
+    wish = {v.tier: max(v.low, min(v.high, wish.get(v.tier, v.target))) for v in order}
+    for variant in reversed(order):
+        excess = sum(wish.values()) - spec.replicas_max
+        if excess > 0:
+            wish[variant.tier] -= min(excess, max(0, wish[variant.tier] - variant.low))
+    lacking = max(1, spec.replicas_min) - sum(wish.values())
+    if lacking > 0 and not (spec.scale_to_zero and _is_idle(view, key)):
+        wish[order[0].tier] += lacking
+    return wish
+
+
+def _is_idle(view: View, key: Key) -> bool:
+    return view.queued(key) <= 0 and all(p.running + p.waiting == 0 for t in view.wanted for p in view.gauges(t))
+
+
+@dataclass(slots=True)
+class Delay:
+    """HPA's stabilisation on one number, both ways."""
+
+    window_s: float
+    asked: deque[tuple[float, int]]
+
+    def settle(self, time_s: float, current: int, raw: int) -> int:
+        """The replicas HPA would set."""
+        self.asked.append((time_s, raw))
+        while self.asked[0][0] < time_s - self.window_s:
+            self.asked.popleft()
+        values = [value for _, value in self.asked]
+        return max(current, min(values)) if raw >= current else min(current, max(values))
+
+
+class Saturation:
+    """
+    V1: one replica more of the cheapest variant when the spare KV or queue of the unsaturated replicas runs low, one less of
+    the dearest when the rest could take its load; nothing while a replica starts.
+
+    HPA behind it as the chart ships it: 240 s of stabilisation both ways.
+    Simplification: decided at every second tick (30 s); the GPU limiter (off by default) is not modelled.
+
+    Args:
+        spare: Spare KV share that triggers growth, the knob.
+    """
+
+    KNOB = ("spare", (0.1, 0.2, 0.3, 0.4, 0.5))
+    KV, QUEUE, QUEUE_SPARE, WINDOW_S = 0.8, 5.0, 3.0, 240.0
+
+    def __init__(self, scenario: Scenario, *, spare: float = 0.1) -> None:
+        self.name = "wva-v1"
+        self._spare = spare
+        self._keys = [s.spec.key for s in scenario.services]
+        self._delays: dict[TierKey, Delay] = {}
+        self._asked: dict[TierKey, int] = {}
+        self._tick = 0
+
+    def decide(self, view: View) -> Choice:
+        """One loop, and the HPA that follows its gauge."""
+        self._tick += 1
+        wish: dict[TierKey, int] = {}
+        for key in self._keys:
+            found = sorted(variants(view, key), key=lambda v: (v.usd, v.name))
+            if self._tick % 2 == 1:
+                self._asked |= self._one(view, key, found)
+            settled = {}
+            for v in found:
+                delay = self._delays.setdefault(v.tier, Delay(self.WINDOW_S, deque()))
+                settled[v.tier] = delay.settle(view.time_s, v.target, self._asked.get(v.tier, v.target))
+            wish |= bounded(view, key, settled, found)
+        return Choice(replicas=wish)
+
+    def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
+        targets = {v.tier: v.target for v in found}
+        if sum(targets.values()) == 0:
+            return targets | ({found[0].tier: 1} if view.queued(key) > 0 else {})
+        starting = any(view.state(v.tier).starting or len(v.pods) != v.target for v in found)
+        pods = [p for v in found for p in v.pods]
+        if starting or not pods:
+            return targets
+        calm = [p for p in pods if p.kv_usage_max < self.KV and p.waiting_max < self.QUEUE]
+        spare_kv = sum(self.KV - p.kv_usage_max for p in calm) / len(calm) if calm else 0.0
+        spare_queue = sum(self.QUEUE - p.waiting_max for p in calm) / len(calm) if calm else 0.0
+        if spare_kv < self._spare or spare_queue < self.QUEUE_SPARE:
+            growable = next((v for v in found if v.target < v.high), None)
+            return targets | ({growable.tier: growable.target + 1} if growable else {})
+        if len(calm) >= 2:
+            factor = len(calm) / (len(calm) - 1)
+            kv_after = self.KV - (self.KV - spare_kv) * factor
+            queue_after = self.QUEUE - (self.QUEUE - spare_queue) * factor
+            shrinkable = next((v for v in sorted(found, key=lambda v: (-v.usd, v.name)) if v.target > 1), None)
+            if kv_after >= self._spare and queue_after >= self.QUEUE_SPARE and shrinkable:
+                return targets | {shrinkable.tier: shrinkable.target - 1}
+        return targets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What WVA's optimizer is given: capacity of one replica by tier, supply of now, supply to come, and demand."""
+
+    capacity: dict[TierKey, float]
+    supply: float
+    anticipated: float
+    demand: float
+    high: float
+    low: float
+
+
+def cost_aware(found: list[Variant], balance: Balance) -> dict[TierKey, int]:
+    """The greedy optimizer: grow by cost per capacity, shrink the dearest; the cheapest keeps one."""
+    wish = {v.tier: v.target for v in found}
+    lacking = max(0.0, balance.demand / balance.high - balance.anticipated)
+    spare = max(0.0, balance.supply - balance.demand / balance.low)
+    able = [v for v in found if balance.capacity[v.tier] > 0]
+    if lacking > 0:
+        for v in sorted(able, key=lambda v: (v.usd / balance.capacity[v.tier], v.name)):
+            more = min(ceil(lacking / balance.capacity[v.tier]), v.high - wish[v.tier])
+            wish[v.tier] += max(0, more)
+            lacking -= max(0, more) * balance.capacity[v.tier]
+            if lacking <= 0:
+                break
+    elif spare > 0:
+        for v in sorted(able, key=lambda v: (-v.usd, -balance.capacity[v.tier], v.name)):
+            others = sum(n for t, n in wish.items() if t != v.tier)
+            keep = max(v.low, 0 if others else 1)
+            fewer = min(floor(spare / balance.capacity[v.tier]), wish[v.tier] - keep)
+            wish[v.tier] -= max(0, fewer)
+            spare -= max(0, fewer) * balance.capacity[v.tier]
+    return wish
+
+
+class Tokens:
+    """
+    V2: KV tokens in use and waiting against 80 % of the KV cache, or what a replica held when it had a queue.
+
+    HPA behind it with no stabilisation (the v0.9 samples).
+    Simplifications: a variant that never had a queue is bounded by its KV cache alone; one history per variant.
+
+    Args:
+        high: Share of supply above which it grows, the knob; it shrinks below `high - 0.15`.
+    """
+
+    KNOB = ("high", (0.35, 0.5, 0.65, 0.85, 0.95))
+    KV, QUEUE, SAMPLES = 0.8, 5, 10
+
+    def __init__(self, scenario: Scenario, *, high: float = 0.85) -> None:
+        self.name = "wva-v2"
+        self._high = high
+        self._keys = [s.spec.key for s in scenario.services]
+        self._kv = {
+            (s.spec.key, n): t.server.law.kv_cache_tokens for s in scenario.services for n, t in s.truths.items()
+        }
+        self._full: dict[TierKey, deque[float]] = {t: deque(maxlen=self.SAMPLES) for t in self._kv}
+
+    def decide(self, view: View) -> Choice:
+        """One loop."""
+        wish: dict[TierKey, int] = {}
+        for key in self._keys:
+            found = sorted(variants(view, key), key=lambda v: (v.usd, v.name))
+            wish |= bounded(view, key, self._one(view, key, found), found)
+        return Choice(replicas=wish)
+
+    def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
+        if not any(v.pods for v in found):
+            lone = view.queued(key) > 0 and not any(v.target for v in found)
+            return {found[0].tier: 1} if lone else {}
+        prompt, output = shape(view, key, found)
+        demand = view.queued(key) * (prompt + output)
+        capacity = {}
+        for v in found:
+            for pod in v.pods:
+                in_use = pod.kv_usage_max * self._kv[v.tier]
+                demand += in_use + pod.waiting_max * (prompt + output)
+                if pod.waiting_max >= self.QUEUE and in_use > 0:
+                    self._full[v.tier].append(in_use)
+            full = self._full[v.tier]
+            capacity[v.tier] = min(self.KV * self._kv[v.tier], sum(full) / len(full) if full else float("inf"))
+        return cost_aware(found, balance_of(view, found, capacity, demand, high=self._high, low=self._high - 0.15))
+
+
+class Queueing:
+    """
+    The queueing model, repaired: capacity is the rate at which the *mean* TTFT and ITL meet their targets.
+
+    A birth-death chain with batch-dependent service, bisected. As shipped its supply came from the desired count, so it
+    could never grow; here supply is ready replicas times capacity. Nobody ships this: our construction.
+    Simplifications: parameters are the truth in place of their filter's estimate; TTFT is the wait plus one prefill.
+
+    Args:
+        high: Share of capacity above which it grows, the knob; 1 as written.
+    """
+
+    KNOB = ("high", (0.5, 0.6, 0.7, 0.85, 1.0))
+    QUEUE = 100
+
+    def __init__(self, scenario: Scenario, *, high: float = 1.0) -> None:
+        self.name = "wva-qm"
+        self._high = high
+        self._keys = [s.spec.key for s in scenario.services]
+        self._laws = {(s.spec.key, n): t.server.law for s in scenario.services for n, t in s.truths.items()}
+        self._known: dict[tuple[TierKey, int, int], float] = {}
+
+    def decide(self, view: View) -> Choice:
+        """One loop."""
+        wish: dict[TierKey, int] = {}
+        for key in self._keys:
+            found = sorted(variants(view, key), key=lambda v: (v.usd, v.name))
+            wish |= bounded(view, key, self._one(view, key, found), found)
+        return Choice(replicas=wish)
+
+    def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
+        arrivals = [r.arrival_rps for v in found if (r := view.reading(v.tier)) and r.arrival_rps is not None]
+        if not arrivals:
+            lone = view.queued(key) > 0 and not any(v.target for v in found)
+            return {found[0].tier: 1} if lone else {}
+        prompt, output = shape(view, key, found)
+        capacity = {v.tier: self._capacity(view, v.tier, prompt, output) for v in found}
+        balance = balance_of(view, found, capacity, sum(arrivals), high=self._high, low=self._high)
+        return cost_aware(found, balance)
+
+    def _capacity(self, view: View, tier: TierKey, prompt: float, output: float) -> float:
+        # Lengths in steps of 5 %: the chain is solved once per shape.
+        rounded = (tier, round(20 * prompt**0.25), round(20 * output**0.25))
+        if rounded not in self._known:
+            self._known[rounded] = self._solve(view, tier, prompt, output)
+        return self._known[rounded]
+
+    def _solve(self, view: View, tier: TierKey, prompt: float, output: float) -> float:
+        law, slo = self._laws[tier], view.spec(tier).slo
+        prefill = law.p0_s + law.p1_s * prompt
+        most = max(1, int(min(law.running_max, law.kv_cache_tokens / (prompt + output))))
+        slope = law.b_s + law.c_s * (prompt + output / 2) + law.p1_s * prompt / output
+        rates = [n / (prefill + output * (law.a_s + slope * n)) for n in range(1, most + 1)]
+        low, high = 0.001 * rates[0], 0.999 * rates[-1]
+        if not self._meets(low, rates, prefill, output, (slo.ttft_s, slo.itl_s)):
+            return 0.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            if self._meets(middle, rates, prefill, output, (slo.ttft_s, slo.itl_s)):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _meets(
+        self, rate: float, rates: list[float], prefill: float, output: float, targets: tuple[float, float]
+    ) -> bool:
+        """Mean TTFT and ITL of the chain at an arrival rate against the targets."""
+        chance, total, waiting, served, weight = 1.0, 1.0, 0.0, 0.0, 0.0
+        for n in range(1, len(rates) + self.QUEUE + 1):
+            chance *= rate / rates[min(n, len(rates)) - 1]
+            total += chance
+            served += min(n, len(rates)) * chance
+            waiting += max(0, n - len(rates)) * chance
+            weight = chance
+            if total > 1e200:
+                return False
+        flow = rate * (1 - weight / total)
+        wait, stay = waiting / total / flow, served / total / flow
+        return wait + prefill <= targets[0] and (stay - prefill) / output <= targets[1]
+
+
+def shape(view: View, key: Key, found: list[Variant]) -> tuple[float, float]:
+    """Mean prompt and output tokens over the variants that report; WVA's own guess of 512 and 256 before that."""
+    readings = [r for v in found if (r := view.reading(v.tier)) is not None]
+    prompts = [r.prompt_tokens_mean for r in readings if r.prompt_tokens_mean]
+    outputs = [r.output_tokens_mean for r in readings if r.output_tokens_mean]
+    return (
+        sum(prompts) / len(prompts) if prompts else 512.0,
+        sum(outputs) / len(outputs) if outputs else 256.0,
+    )
+
+
+def balance_of(
+    view: View, found: list[Variant], capacity: dict[TierKey, float], demand: float, *, high: float, low: float
+) -> Balance:
+    """Supply of ready replicas, and of those that exist; replicas on their way count as if they were there."""
+    ready = sum(view.state(v.tier).ready * capacity[v.tier] for v in found)
+    wanted = sum(v.target * capacity[v.tier] for v in found)
+    return Balance(capacity=capacity, supply=ready, anticipated=max(ready, wanted), demand=demand, high=high, low=low)
