@@ -20,6 +20,7 @@ from tidegate.observe.collect import Harvest
 from tidegate.observe.informer import Informer, Source
 from tidegate.observe.kinds import BUILT_IN, Kind, KindWatch, collection_path
 from tidegate.observe.objects import NodeView, PodView, ScalerView, node_view, owned_view, pod_view, scaler_view
+from tidegate.observe.pods import PodIndex
 from tidegate.observe.replicas import Roster, TierKey, TierView
 from tidegate.observe.selectors import parse_selector
 from tidegate.observe.stock import accelerator_use, usable_capacity
@@ -231,23 +232,16 @@ class Cluster:
 
     def _tiers(self, specs: list[DeploymentSpec], workloads: Mapping[TierKey, WorkloadView]) -> dict[TierKey, TierView]:
         """Pods of each tier: by label where the tier is managed, by its workload's selector where it is not."""
-        labelled: dict[TierKey, list[PodView]] = defaultdict(list)
-        by_namespace: dict[str, list[PodView]] = defaultdict(list)
-        for pod in self.pods.items.values():
-            by_namespace[pod.namespace].append(pod)
-            owner = pod.labels.get(DEPLOYMENT_LABEL)
-            if owner:
-                labelled[Key(pod.namespace, owner), pod.labels.get(TIER_LABEL, "")].append(pod)
+        index = PodIndex(self.pods.items.values())
         tiers: dict[TierKey, TierView] = {}
         for spec in specs:
             for tier in spec.tiers:
-                name = (spec.key, tier.name)
-                workload = workloads.get(name)
-                pods = labelled.get(name, [])
-                if tier.target_ref is not None:
-                    selector = parse_selector(workload.selector if workload is not None else "")
-                    pods = [pod for pod in by_namespace[spec.key.namespace] if selector.matches(pod.labels)]
-                tiers[name] = TierView(pods=tuple(pods), wanted=workload.replicas if workload is not None else None)
+                workload = workloads.get((spec.key, tier.name))
+                selector = parse_selector(_selector_text(spec, tier, workload))
+                tiers[spec.key, tier.name] = TierView(
+                    pods=index.select(spec.key.namespace, selector),
+                    wanted=workload.replicas if workload is not None else None,
+                )
         return tiers
 
     def _scaler_refs(self) -> dict[ObjectRef, tuple[ObjectRef, ...]]:
@@ -264,6 +258,13 @@ def _target(key: Key, tier: TierSpec) -> ObjectRef | None:
     if ref is None:
         return None
     return ObjectRef(api_version=ref.api_version, kind=ref.kind, namespace=key.namespace, name=ref.name)
+
+
+def _selector_text(spec: DeploymentSpec, tier: TierSpec, workload: WorkloadView | None) -> str:
+    """Which pods are a tier's; nothing for a target that does not exist."""
+    if tier.target_ref is None:
+        return f"{DEPLOYMENT_LABEL}={spec.key.name},{TIER_LABEL}={tier.name}"
+    return workload.selector if workload is not None else ""
 
 
 def _gateway(activation: float | Missing | None) -> GatewayReading | None:

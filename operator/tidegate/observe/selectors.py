@@ -12,6 +12,7 @@ Source:
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _KEY = r"[A-Za-z0-9./_-]+"
@@ -42,11 +43,20 @@ class Selector:
 
     requirements: tuple[Requirement, ...]
 
+    @property
+    def exact(self) -> tuple[str, str] | None:
+        """A (key, value) that every match has; None where no term is so plain. Good for an index."""
+        for term in self.requirements:
+            if len(term.values) == 1 and not term.negated:
+                return term.key, next(iter(term.values))
+        return None
+
     def matches(self, labels: Mapping[str, str]) -> bool:
         """True where every term holds."""
         return bool(self.requirements) and all(term.matches(labels) for term in self.requirements)
 
 
+@lru_cache(maxsize=16384)
 def parse_selector(text: str) -> Selector:
     """The selector that a text says; one that matches nothing where the text cannot be read."""
     terms: list[Requirement] = []
