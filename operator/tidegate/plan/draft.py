@@ -15,7 +15,7 @@ from tidegate.plan.fleet import Fleet, FleetModel, Profile, build, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
-from tidegate.plan.scenario import ABOVE_RECORD, Scenarios, record, scenarios
+from tidegate.plan.scenario import Scenarios, record, scenarios
 from tidegate.plan.search import Goal
 from tidegate.plan.sight import Sight, sight
 from tidegate.plan.solve import Given
@@ -120,7 +120,7 @@ class Draft:
 
     def demand_at(self, lead_s: float) -> Scenarios:
         """Demand until a replica with that start-up time could serve."""
-        return scenarios(self.problem.forecast, lead_s + TICK_S, ceiling_rps=self.record_rps * ABOVE_RECORD)
+        return scenarios(self.problem.forecast, lead_s + TICK_S, record_rps=self.record_rps)
 
     def goal(self, demand: Scenarios) -> Goal:
         """The promises at a demand, moves counted from the current fleet."""
@@ -169,7 +169,7 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
         arrivals=arrivals,
         sight=seen,
         missing=missing,
-        demand=scenarios(problem.forecast, lead + TICK_S, ceiling_rps=highest * ABOVE_RECORD),
+        demand=scenarios(problem.forecast, lead + TICK_S, record_rps=highest),
         record_rps=highest,
         current=current,
         ideal=current,

@@ -41,8 +41,8 @@ class FleetModel:
     Tables of one deployment; arrays are (tiers,) or (tiers, points), tiers in the order of the spec.
 
     Args:
-        prices: $/h of one replica.
-        gpus: Accelerators of one replica.
+        prices, each_usd: $/h of one replica, as an array and as plain numbers.
+        gpus, each_gpus: Accelerators of one replica, likewise.
         usable: Whether the tier may be planned at all: it has an estimate, its accelerator class exists, and its
             quality is not below the minimum.
         rates, goods: Requests/s of one replica, and those inside both targets, at each N of the grid.
@@ -56,7 +56,9 @@ class FleetModel:
     classes: tuple[str, ...]
     usable: tuple[bool, ...]
     prices: Floats
+    each_usd: tuple[float, ...]
     gpus: Ints
+    each_gpus: tuple[int, ...]
     qualities: Floats
     rates: Floats
     goods: Floats
@@ -68,8 +70,7 @@ class FleetModel:
 
     def usd_per_hour(self, fleet: Fleet) -> float:
         """Price of a fleet, $/h."""
-        total: float = sum([n * p for n, p in zip(fleet, self.prices.tolist(), strict=True)])
-        return total
+        return sum([n * p for n, p in zip(fleet, self.each_usd, strict=True)])
 
 
 def build(
@@ -98,7 +99,9 @@ def build(
         classes=tuple([t.accelerator for t in spec.tiers]),
         usable=usable,
         prices=np.array(prices),
+        each_usd=tuple(prices),
         gpus=np.array([t.accelerators_per_replica for t in spec.tiers]),
+        each_gpus=tuple([t.accelerators_per_replica for t in spec.tiers]),
         qualities=np.array([t.quality for t in spec.tiers]),
         rates=rates,
         goods=goods,

@@ -57,7 +57,7 @@ class Limits:
 def accelerators_used(model: FleetModel, fleet: Fleet) -> dict[str, int]:
     """Accelerators by class that a fleet occupies."""
     used: dict[str, int] = {}
-    for n, per_replica, name in zip(fleet, model.gpus.tolist(), model.classes, strict=True):
+    for n, per_replica, name in zip(fleet, model.each_gpus, model.classes, strict=True):
         if n:
             used[name] = used.get(name, 0) + n * per_replica
     return used

@@ -7,6 +7,7 @@ the requests it brings: a burst of four times the load in 5 % of the time is 17 
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 
 from tidegate.domain.forecast import DemandForecast
@@ -14,8 +15,9 @@ from tidegate.units import SECONDS_PER_DAY
 
 # The quantile that people read in messages and that the stabilisation window remembers.
 SHOWN_LEVEL = 0.9
+LIKELY_LEVEL = 0.5
 # How far above the highest load of the last days one plans, and how fast that load is forgotten.
-ABOVE_RECORD = 1.3
+ABOVE_RECORD = 1.15
 RECORD_HALF_LIFE_S = 2 * SECONDS_PER_DAY
 
 
@@ -26,34 +28,24 @@ class Scenarios:
 
     Args:
         rates_rps: Arrival rates, not falling, >= 0; shape (scenarios,).
-        weights: Probability of each, summing to 1; shape (scenarios,).
         shown_rps: The quantile `SHOWN_LEVEL`, for messages.
         horizon_s: How far ahead.
+        mean_rps: Expected arrival rate, requests/s.
+        shares: Share of all expected requests that each scenario brings; the probabilities where nothing comes.
     """
 
     rates_rps: tuple[float, ...]
-    weights: tuple[float, ...]
     shown_rps: float
     horizon_s: float
-
-    @property
-    def mean_rps(self) -> float:
-        """Expected arrival rate, requests/s."""
-        return sum([w * r for w, r in zip(self.weights, self.rates_rps, strict=True)])
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Share of all expected requests that each scenario brings; the probabilities where nothing comes at all."""
-        brought = [w * r for w, r in zip(self.weights, self.rates_rps, strict=True)]
-        total = sum(brought)
-        return tuple([b / total for b in brought]) if total > 0 else self.weights
+    mean_rps: float
+    shares: tuple[float, ...]
 
     def times(self, factor: float) -> "Scenarios":
         """All rates scaled, factor >= 0."""
         if factor == 1.0:
             return self
         rates = tuple([r * factor for r in self.rates_rps])
-        return Scenarios(rates, self.weights, self.shown_rps * factor, self.horizon_s)
+        return Scenarios(rates, self.shown_rps * factor, self.horizon_s, self.mean_rps * factor, self.shares)
 
 
 def record(before_rps: float, now_rps: float, *, elapsed_s: float) -> float:
@@ -61,7 +53,7 @@ def record(before_rps: float, now_rps: float, *, elapsed_s: float) -> float:
     return max(now_rps, before_rps * 0.5 ** (max(0.0, elapsed_s) / RECORD_HALF_LIFE_S))
 
 
-def scenarios(forecast: DemandForecast, lead_s: float, *, ceiling_rps: float = inf) -> Scenarios:
+def scenarios(forecast: DemandForecast, lead_s: float, *, record_rps: float = inf) -> Scenarios:
     """
     Demand until replicas asked for now could serve.
 
@@ -71,8 +63,9 @@ def scenarios(forecast: DemandForecast, lead_s: float, *, ceiling_rps: float = i
     Args:
         forecast: Quantiles at rising horizons.
         lead_s: Time until a replica asked for now serves, s.
-        ceiling_rps: No rate above it, requests/s. Errors of a forecast are learned as factors, and four times a
-            load that is already four times the usual one is a load that nobody ever saw.
+        record_rps: The highest load seen. No rate is far above both it and the median: errors of a
+            forecast are learned as factors, and four times a load that is already four times the usual one is a
+            load that nobody ever saw.
     """
     horizons = forecast.horizons
     last = horizons[-1]
@@ -86,11 +79,17 @@ def scenarios(forecast: DemandForecast, lead_s: float, *, ceiling_rps: float = i
     levels = last.levels
     if len(rates) != len(levels):
         rates = last.rates_rps
-    if rates[-1] > ceiling_rps:
-        rates = tuple([min(rate, ceiling_rps) for rate in rates])
-    return Scenarios(rates, _weights(levels), _at(levels, rates, SHOWN_LEVEL), last.horizon_s)
+    if rates[-1] > ABOVE_RECORD * record_rps:
+        ceiling = ABOVE_RECORD * max(record_rps, _at(levels, rates, LIKELY_LEVEL))
+        rates = tuple([min(rate, ceiling) for rate in rates])
+    weights = _weights(levels)
+    brought = [w * r for w, r in zip(weights, rates, strict=True)]
+    mean = sum(brought)
+    shares = tuple([b / mean for b in brought]) if mean > 0 else weights
+    return Scenarios(rates, _at(levels, rates, SHOWN_LEVEL), last.horizon_s, mean, shares)
 
 
+@lru_cache(maxsize=64)
 def _weights(levels: tuple[float, ...]) -> tuple[float, ...]:
     """Probability mass nearest to each level: cells end half-way between neighbours, the outer ones at 0 and 1."""
     edges = [0.0, *[(a + b) / 2 for a, b in itertools.pairwise(levels)], 1.0]

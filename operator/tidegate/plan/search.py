@@ -25,6 +25,8 @@ from tidegate.plan.scenario import Scenarios
 
 Flags = NDArray[np.bool_]
 
+# Prices and start-up times are not known better than this: fleets within it cost the same.
+SAME_COST = 0.02
 NEVER = 1e15  # $/h of what no replica can carry
 # Float dust on shares and dollars.
 DUST = 1e-9
@@ -81,19 +83,32 @@ class Found:
 
 
 def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
-    """The cheapest fleet inside the limits that meets the goal; ties to the better quality, then fewer replicas."""
+    """
+    The cheapest fleet inside the limits that meets the goal.
+
+    Of fleets within `SAME_COST` of it the one that carries most: at nearly the same price the next rise of the
+    load finds room, where the exact minimum would have bought the smaller replica again and again.
+    """
     cuts = _cuts(model, goal)
     best = _incumbent(model, limits, goal, cuts)
-    candidates = _candidates(model, limits, goal, cuts=cuts, ceiling=best.objective if best else float("inf"))
+    ceiling = best.objective * (1 + SAME_COST) if best else float("inf")
+    candidates = _candidates(model, limits, goal, cuts=cuts, ceiling=ceiling)
     if candidates is None:
         return best
+    least, chosen, most = float("inf"), best, -1.0
     for fleets, costs in _in_order(model, candidates, goal):
+        if costs[0] > least * (1 + SAME_COST) + MONEY_DUST:
+            break
         reached, quality = _judge(model, fleets, goal)
         good = np.flatnonzero(_meets(reached, quality, goal))
         if len(good):
-            i = int(good[0])
-            return _found(fleets, reached, quality, costs, i)
-    return best
+            least = min(least, float(costs[good[0]]))
+            good = good[costs[good] <= least * (1 + SAME_COST) + MONEY_DUST]
+            carried = fleets[good] @ np.array(model.capacities)
+            i = int(np.argmax(np.round(carried, 9)))
+            if carried[i] > most + DUST:
+                most, chosen = float(carried[i]), _found(fleets, reached, quality, costs, int(good[i]))
+    return chosen
 
 
 def best_quality(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:

@@ -10,14 +10,14 @@ anything smaller is planned.
 from tidegate.plan.fleet import FleetModel
 from tidegate.plan.scenario import Scenarios
 
-SLOTS = 5  # of a window; a peak is forgotten at most a fifth of the window late
+SLOTS = 10  # of a window; a peak is forgotten at most a tenth of the window late
 
 
 def load(model: FleetModel, demand: Scenarios) -> float:
     """Fluid $/h of the shown demand quantile; where nothing is known to carry it, the demand itself."""
     costs = [
         price / capacity
-        for price, capacity, usable in zip(model.prices.tolist(), model.capacities, model.usable, strict=True)
+        for price, capacity, usable in zip(model.each_usd, model.capacities, model.usable, strict=True)
         if usable and capacity > 0
     ]
     return demand.shown_rps * min(costs) if costs and min(costs) > 0 else demand.shown_rps
@@ -29,6 +29,7 @@ def remember(
     """The peaks with one more reading; slots that have left the window are dropped."""
     if window_s <= 0:
         return ((0, value),)
+    value = round(value, 4)
     length = window_s / SLOTS
     slot = int(time_s // length)
     oldest = slot - SLOTS
