@@ -35,7 +35,9 @@ SUITE_POLICIES = "tidegate,static,slo-keda,wva-v2,keda-waiting,hpa-gpu,clairvoya
     "e.g. diurnal:12:24:chat. With several deployments: NAME=... for each.",
 )  # fmt: skip
 @click.option(
-    "--policy", "policies", help=f"Comma-separated: NAME, NAME@TIER, NAME:tuned [default: {DEFAULT_POLICIES}]."
+    "--policy",
+    "policies",
+    help=f"Comma-separated: NAME, NAME@TIER, NAME* (knob tuned in hindsight) [default: {DEFAULT_POLICIES}].",
 )
 @click.option("--seed", default=1, show_default=True, help="Same seed, same run.")
 @click.option("--truth", default=1.0, show_default=True, help="Real step times over those of the priors.")

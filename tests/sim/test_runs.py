@@ -1,0 +1,198 @@
+"""The closed loop, its score, the bounds, and what a user gives it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.sim.builders import KEY, poisson, scenario, server, tier, traffic
+from tidegate.domain.spec import Accelerator, Mode, Quality, Slo
+from tidegate.errors import SpecError
+from tidegate.sim.capacity import fluid_rps, knee_rps, workload_of
+from tidegate.sim.compare import badness, compare
+from tidegate.sim.offline import Settings, scenario_of
+from tidegate.sim.policies.base import Choice, View
+from tidegate.sim.policies.bounds import cheapest_mix, know
+from tidegate.sim.policies.core import Tidegate
+from tidegate.sim.policies.static import Static
+from tidegate.sim.runner import Run, run
+from tidegate.sim.score import score
+from tidegate.sim.suite import SUITE, named
+from tidegate.sim.table import rows, table
+
+BF16 = (KEY, "bf16")
+STILL = Static({BF16: 1})
+
+
+def done(**more: object) -> Run:
+    return run(scenario(poisson(3.0, 600.0), **more), STILL)  # type: ignore[arg-type]
+
+
+def test_every_request_is_scored_and_the_bill_is_hours_times_price() -> None:
+    result = score(done())
+    part = result.parts[str(KEY)]
+    assert part.requests == len(poisson(3.0, 600.0))
+    assert part.dropped == 0
+    assert result.usd == pytest.approx(2.0 / 6)
+    assert result.gpu_hours == pytest.approx(1 / 6)
+    assert result.replicas_mean == pytest.approx(1.0)
+    assert result.actions == 0
+    assert result.met
+    assert result.usd_per_million_good_tokens == pytest.approx(result.usd / part.good_tokens * 1e6)
+
+
+def test_energy_lies_between_idle_and_full_draw() -> None:
+    result = done().world
+    assert 300 * 600 <= result.joules <= 600 * 600
+
+
+@pytest.mark.parametrize(
+    ("slo", "good"),
+    [
+        (Slo(ttft_s=1.0, itl_s=0.05), 1.0),
+        (Slo(ttft_s=0.0001, itl_s=0.05), 0.0),
+        (Slo(ttft_s=1.0, itl_s=0.005), 0.0),
+    ],
+    ids=["both targets met", "first token never in time", "tokens never in time"],
+)
+def test_a_request_is_good_only_inside_both_targets(slo: Slo, good: float) -> None:
+    base = scenario(poisson(1.0, 600.0))
+    service = replace(base.services[0], spec=replace(base.services[0].spec, slo=slo))
+    assert score(run(replace(base, services=(service,)), STILL)).attainment == good
+
+
+def test_a_request_that_is_never_served_missed_its_targets() -> None:
+    class Nobody:
+        name = "nobody"
+
+        def decide(self, view: View) -> Choice:
+            return Choice(replicas={BF16: 0})
+
+    result = score(run(scenario(poisson(2.0, 600.0)), Nobody()))
+    assert (result.attainment or 0) < 0.1
+    assert not result.met
+
+
+def test_the_same_seed_gives_the_same_score() -> None:
+    assert score(run(scenario(poisson(3.0, 600.0)), Tidegate())) == score(
+        run(scenario(poisson(3.0, 600.0)), Tidegate())
+    )
+
+
+def test_tidegate_serves_a_ramp_it_was_not_told_of() -> None:
+    """From 2 to 30 requests/s in twenty minutes, where one replica holds about 10."""
+    arrival = np.cumsum(1 / np.interp(np.arange(20_000), [0, 20_000], [2.0, 30.0]))
+    load = traffic(arrival.tolist(), prompt=500, output=100)
+    of = scenario(load, duration_s=float(arrival[-1]), initial={"bf16": 1}, capacity=16)
+    result = score(run(of, Tidegate()))
+    assert (result.attainment or 0) > 0.9
+    assert result.replicas_mean < 12
+
+
+def test_tidegate_on_one_tier_never_touches_the_others() -> None:
+    of = scenario(poisson(5.0, 300.0), tiers=(tier("bf16"), tier("fp8")), duration_s=300.0)
+    finished = run(of, Tidegate("bf16"))
+    assert all(row.wanted[KEY, "fp8"] == 0 for row in finished.rows)
+
+
+def test_progress_goes_to_one() -> None:
+    seen: list[float] = []
+    run(scenario(poisson(1.0, 60.0), duration_s=60.0), STILL, progress=seen.append)
+    assert seen == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_knee_is_below_what_no_replica_can_exceed() -> None:
+    trace, slo = poisson(5.0, 600.0), Slo(ttft_s=1.0, itl_s=0.03, attainment=0.95)
+    knee, fluid = knee_rps(server(), trace, slo), fluid_rps(server(), trace, slo)
+    assert 0.3 * fluid < knee < fluid
+    assert knee_rps(server(), trace, replace(slo, itl_s=0.001)) == 0.0
+
+
+def test_a_workload_is_the_means_of_its_trace() -> None:
+    shape = workload_of(traffic([0.0, 1.0], prompt=[100, 300], output=[10, 30]))
+    assert (shape.prompt_tokens, shape.output_tokens) == (200, 20)
+    assert shape.prompt_variation == pytest.approx(0.5)
+
+
+def test_bounds_and_policies_stand_in_the_right_order() -> None:
+    results = {
+        n: r.score for n, r in compare(scenario(poisson(6.0, 600.0)), ["static", "clairvoyant", "fluid"]).items()
+    }
+    assert results["fluid"].usd < results["clairvoyant"].usd <= results["static"].usd + 1e-9
+    assert results["clairvoyant"].met
+
+
+def test_a_run_that_meets_its_targets_beats_a_cheaper_one_that_does_not() -> None:
+    met = score(done())
+    missed = replace(met, usd=0.0, parts={k: replace(p, attainment=0.5) for k, p in met.parts.items()})
+    poor = replace(met, usd=0.0, parts={k: replace(p, quality=0.9, quality_target=0.99) for k, p in met.parts.items()})
+    assert badness(met) < badness(missed)
+    assert badness(met) < badness(poor)
+
+
+def test_the_cheapest_mix_keeps_the_mean_quality() -> None:
+    tiers = (tier("bf16", width=2), tier("int4", width=1, quality=0.9))
+    base = scenario(poisson(6.0, 600.0), tiers=tiers)
+    spec = replace(base.services[0].spec, quality=Quality(average_minimum=0.94))
+    service = replace(base.services[0], spec=spec)
+    known = know(replace(base, services=(service,)), service)
+    rate = known.knees_rps["bf16"]
+    fleet = cheapest_mix(known, ("bf16", "int4"), 1.0)(4 * rate)
+    shares = [n / sum(fleet) for n in fleet]
+    assert shares[0] * 1.0 + shares[1] * 0.9 >= 0.94
+    assert fleet[1] > 0
+
+
+def test_a_table_has_a_row_per_policy_and_no_figure_that_is_none() -> None:
+    results = {"test": {n: r.score for n, r in compare(scenario(poisson(3.0, 300.0)), ["static", "fluid"]).items()}}
+    assert table(results).row_count == 2
+    plain = rows(results)
+    assert [r["name"] for r in plain] == ["static", "fluid"]
+    assert plain[1]["gpu_hours"] is None
+    assert plain[0]["cost_vs_clairvoyant"] is None
+
+
+@pytest.mark.parametrize("name", sorted(SUITE))
+def test_every_scenario_of_the_suite_is_whole_and_says_what_it_is_for(name: str) -> None:
+    of = named(name)
+    assert of.name == name
+    assert SUITE[name].__doc__
+    assert 0.9 < of.duration_s / 3600 < 3.1
+    for service in of.services:
+        assert len(service.traffic) > 1000
+        assert all(t.accelerator in of.pools for t in service.spec.tiers)
+        assert sum(service.initial.values()) >= 1
+
+
+def test_the_suite_covers_what_it_promises() -> None:
+    assert len(SUITE) >= 12
+    with pytest.raises(SpecError, match="steady"):
+        named("nothing")
+
+
+ACCELERATORS = {"gpu": Accelerator(name="gpu", price_usd_per_hour=2.0, capacity=8)}
+
+
+def test_a_manifest_becomes_a_run_that_acts_and_starts_with_the_right_fleet() -> None:
+    spec = replace(scenario(poisson(1.0, 10.0)).services[0].spec, mode=Mode.RECOMMEND)
+    of = scenario_of({KEY: spec}, ACCELERATORS, {KEY: poisson(20.0, 600.0)}, Settings(truth=1.5, startup_s=77.0))
+    service = of.services[0]
+    assert service.spec.mode is Mode.AUTO
+    assert service.initial["bf16"] >= 1
+    assert service.truths["bf16"].startup.median_s == 77.0
+    plain = scenario_of({KEY: spec}, ACCELERATORS, {KEY: poisson(20.0, 600.0)}, Settings())
+    ratio = service.truths["bf16"].server.law.a_s / plain.services[0].truths["bf16"].server.law.a_s
+    assert ratio == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("case", ["no trace", "no deployment", "no accelerator"])
+def test_what_is_missing_from_a_manifest_is_named(case: str) -> None:
+    spec = scenario(poisson(1.0, 10.0)).services[0].spec
+    load = {KEY: poisson(1.0, 10.0)}
+    given = {
+        "no trace": ({KEY: spec}, ACCELERATORS, {}),
+        "no deployment": ({}, ACCELERATORS, load),
+        "no accelerator": ({KEY: spec}, {}, load),
+    }[case]
+    with pytest.raises(SpecError):
+        scenario_of(*given, Settings())  # type: ignore[arg-type]
