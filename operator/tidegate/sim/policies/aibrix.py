@@ -16,7 +16,7 @@ class Apa:
     KV cache use, averaged over pods and then over 180 s, target 0.5; tolerance 10 %, at most twice or half at once.
 
     The stabiliser takes the largest recommendation of the window (0 s) on the way up and the *smallest* of the window
-    (300 s) on the way down, which is the reverse of HPA's. That is how it is coded; `aibrix-fixed` has it the other way.
+    (300 s) on the way down, the reverse of HPA's. That is how it is coded; `aibrix-fixed` has it the other way.
     Simplifications: asked every 15 s instead of every 10; without the guard against pods that still start (it came in
     September 2026).
 

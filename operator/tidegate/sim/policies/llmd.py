@@ -94,7 +94,7 @@ class TokenAwareKeda:
             wish = current + 1
         elif raw < current and since >= self.DOWN_S:
             wish = current - 1
-        wish = max(max(1, low), min(high, wish))
+        wish = max(1, low, min(high, wish))
         if wish != current:
             self._changed_s[tier] = view.time_s
         return wish

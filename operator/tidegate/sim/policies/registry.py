@@ -1,5 +1,5 @@
 """
-Policies by name: `NAME`, `NAME@TIER`, and either with `*` behind the name (`slo-keda*@fp8`) for the knob tuned in hindsight.
+Policies by name: `NAME`, `NAME@TIER`, and either with `*` behind the name (`slo-keda*@fp8`): knob tuned in hindsight.
 
 A rival that steers one tier runs once on every tier where none is named, and the best of its runs stands for it:
 hindsight it would not have. With `*` it runs for every value of its knob besides.

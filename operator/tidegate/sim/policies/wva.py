@@ -53,7 +53,7 @@ def variants(view: View, key: Key) -> list[Variant]:
 
 def bounded(view: View, key: Key, wish: dict[TierKey, int], order: list[Variant]) -> dict[TierKey, int]:
     """
-    The wish inside the deployment's total: WVA has no such bound, so the dearest variants give way, the cheapest fills up.
+    The wish inside the deployment's total: WVA has no such bound; the dearest variants give way, the cheapest fills up.
 
     Args:
         order: Variants, cheapest first.
@@ -92,8 +92,8 @@ class Delay:
 
 class Saturation:
     """
-    V1: one replica more of the cheapest variant when the spare KV or queue of the unsaturated replicas runs low, one less of
-    the dearest when the rest could take its load; nothing while a replica starts.
+    V1: one replica more of the cheapest variant when spare KV or queue of the unsaturated replicas runs low, one less
+    of the dearest when the rest could take its load; nothing while a replica starts.
 
     HPA behind it as the chart ships it: 240 s of stabilisation both ways.
     Simplification: decided at every second tick (30 s); the GPU limiter (off by default) is not modelled.
