@@ -76,8 +76,8 @@ def test_at_capacity_the_target_is_met_or_capacity_is_zero(hint: PerformanceHint
         assert found.curve.at_rate(found.capacity_rps).attainment >= slo.attainment - 1e-6
 
 
-# The curve is looked up on a grid of rates: two capacities may differ by its rounding.
-ROUNDING = 1.03
+# The curve is known at some rates: where attainment falls off a cliff between two, capacity is right to a few percent.
+ROUNDING = 1.08
 
 
 @settings(max_examples=80, deadline=None)

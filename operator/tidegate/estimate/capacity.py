@@ -6,6 +6,7 @@ Out:   `Carried`: the service curve, the rate at which attainment crosses the ta
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,10 +21,12 @@ from tidegate.estimate.service import (
     ttft_quantile,
 )
 
-# Where the crossing is looked for first, as shares of the rate that can not be sustained.
+# Where the crossing is looked for, as shares of the rate that can not be sustained.
 SEARCH = np.array([1e-3, 0.02, 0.05, 0.1, 0.18, 0.27, 0.37, 0.47, 0.57, 0.66, 0.74, 0.81, 0.87, 0.92, 0.96, 0.985])
-# Where the curve is sampled, as multiples of the crossing so found, and between what has no crossing and the end.
-AROUND = np.array([0.02, 0.4, 0.75, 0.88, 0.94, 0.98, 1.02, 1.06, 1.14, 1.3])
+# Where the curve is sampled: below the two rates that the crossing lies between, between them, and beyond.
+BELOW = np.array([0.02, 0.4, 0.75])
+BETWEEN = np.linspace(0.0, 1.0, 7)
+BEYOND = np.array([1.1, 1.3])
 TO_THE_END = np.array([0.01, 0.2, 0.4, 0.6, 0.75, 0.88, 0.97])
 LAST = 0.985
 
@@ -46,14 +49,17 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
         target: Share of requests that must be inside both targets, in (0, 1).
         misses: Factor on the predicted share of misses, > 0.
     """
-    rates = SEARCH * service.rate_unstable
-    about = _crossing(rates, _falling(attainment(service, state_at(service, rates)), misses), target)
-    curve = ServiceCurve(points=_points(service, about, misses))
-    if about <= 0:
-        return Carried(curve=curve, rate_rps=0.0, running=0.0)
-    on_curve = np.array([p.rate_rps for p in curve.points])
-    knee = _crossing(on_curve, np.array([p.attainment for p in curve.points]), target)
-    return Carried(curve=curve, rate_rps=knee, running=curve.at_rate(knee).running if knee > 0 else 0.0)
+    search = SEARCH * service.rate_unstable
+    inside = np.flatnonzero(_falling(attainment(service, state_at(service, search)), misses) >= target)
+    end = LAST * service.rate_unstable
+    if len(inside) == 0:
+        return Carried(curve=ServiceCurve(points=_points(service, TO_THE_END * end, misses)), rate_rps=0.0, running=0.0)
+    low = search[inside[-1]]
+    high = search[inside[-1] + 1] if inside[-1] + 1 < len(search) else end
+    wanted = np.concatenate((BELOW * low, low + BETWEEN * (high - low), BEYOND * high))
+    curve = ServiceCurve(points=_points(service, np.append(wanted[wanted < 0.99 * end], end), misses))
+    knee = _crossing(curve.points, target)
+    return Carried(curve=curve, rate_rps=knee, running=curve.at_rate(knee).running)
 
 
 def idle_targets(service: Service, *, target: float, misses: float) -> FeasibleTargets:
@@ -65,16 +71,13 @@ def idle_targets(service: Service, *, target: float, misses: float) -> FeasibleT
     )
 
 
-def _crossing(rates: Floats, shares: Floats, target: float) -> float:
-    """Rate at which falling shares cross the target, by straight line; 0 where already the first is below."""
-    inside = np.flatnonzero(shares >= target)
-    if len(inside) == 0:
-        return 0.0
-    at = int(inside[-1])
-    if at + 1 >= len(rates):
-        return float(rates[at])
-    share = (shares[at] - target) / (shares[at] - shares[at + 1])
-    return float(rates[at] + share * (rates[at + 1] - rates[at]))
+def _crossing(points: tuple[OperatingPoint, ...], target: float) -> float:
+    """Rate at which attainment crosses the target, by straight line between two points; the first is inside."""
+    for left, right in pairwise(points):
+        if right.attainment < target:
+            share = (left.attainment - target) / (left.attainment - right.attainment)
+            return left.rate_rps + max(0.0, share) * (right.rate_rps - left.rate_rps)
+    return points[-1].rate_rps
 
 
 def _falling(shares: Floats, misses: float) -> Floats:
@@ -82,11 +85,8 @@ def _falling(shares: Floats, misses: float) -> Floats:
     return np.asarray(np.minimum.accumulate(np.maximum(0.0, 1.0 - misses * (1.0 - shares))))
 
 
-def _points(service: Service, about: float, misses: float) -> tuple[OperatingPoint, ...]:
-    """The curve, close to where the crossing is, and up to the end of what can be sustained."""
-    end = service.rate_unstable
-    wanted = AROUND * about if about > 0 else TO_THE_END * end
-    points = operate(service, np.append(wanted[wanted < 0.98 * LAST * end], LAST * end))
+def _points(service: Service, rates: Floats, misses: float) -> tuple[OperatingPoint, ...]:
+    points = operate(service, rates)
     shares = _falling(np.array([p.attainment for p in points]), misses).tolist()
     return tuple(
         OperatingPoint(
