@@ -1,7 +1,7 @@
 """
-The operator's service account and what it may do: the chart's rules, without Helm.
+The operator's service account and what it may do: the chart's own rules, without Helm.
 
-In:    a namespace and a name.
+In:    a namespace and a name; the chart of the clone we run from.
 Out:   manifests.
 """
 
@@ -9,14 +9,22 @@ from pathlib import Path
 
 import yaml
 
+from tidegate.errors import SourceError
 from tidegate.sandbox.kube import Object
 
 RBAC = "rbac.authorization.k8s.io"
-RULES = Path(__file__).with_name("rules.yaml")
+RULES = Path(__file__).parents[4] / "charts" / "tidegate" / "files" / "rbac.yaml"
 
 
 def rights(namespace: str, name: str) -> list[Object]:
-    """Namespace, account, and the two roles of an operator that serves all namespaces."""
+    """
+    Namespace, account, and the two roles of an operator that serves all namespaces.
+
+    Raises:
+        SourceError: We do not run from a clone, so the chart is not there.
+    """
+    if not RULES.exists():
+        raise SourceError(source="chart", reason="NotFound", detail=f"{RULES}: the demo runs from a clone")
     rules = yaml.safe_load(RULES.read_text())
     subjects = [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]
     return [
