@@ -8,13 +8,24 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.actuate.orders import H100, NOW_S, decided, managed, order_of, pointing, resource_of, spec_of
+from tests.actuate.orders import (
+    H100,
+    NOW_S,
+    decided,
+    managed,
+    order_of,
+    pointing,
+    resource_of,
+    spec_of,
+    view_of,
+    workload,
+)
 from tests.cluster import install_crds
 from tidegate.actuate.cluster import SETTLE_S, ClusterActuator
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.observe.objects import owned_view, workload_view
-from tidegate.ports import ApiError, Call, ClusterView, DeploymentResource, ObjectRef, Order, Outcome
+from tidegate.ports import ApiError, Call, ClusterView, DeploymentResource, ObjectRef, Order, Outcome, Writer
 from tidegate.runtime.kube import HttpKubeApi, load_configuration
 from tidegate.sandbox.control_plane import RealControlPlane
 
@@ -105,6 +116,18 @@ async def test_an_old_view_right_after_a_write_leads_to_no_second_one() -> None:
     clock[0] += SETTLE_S
     await hands.carry_out(order)
     assert len(api.calls) == 2 * first
+
+
+async def test_an_old_view_right_after_a_scale_is_not_taken_for_another_writer() -> None:
+    api = Recorder()
+    hands = actuator(api)
+    before = Writer(manager="kubectl-create", operation="Update", subresource="", time="2026-11-18T11:06:00Z")
+    view = view_of(workload("chat-old", 1, writers=(before,)))
+    await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))
+    status = {"tiers": [{"name": "fp8", "desired": 3}]}
+    assert await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3), status=status)) == Outcome()
+    after = await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=4), status=status))
+    assert after.actions == ("Deployment prod/chat-old: replicas 3 -> 4",)
 
 
 # On a real API server

@@ -33,13 +33,13 @@ class ClusterActuator:
 
     def __init__(self, api: KubeApi, fence: Fence, *, clock: Callable[[], float] = time.time) -> None:
         self._api, self._fence, self._clock = api, fence, clock
-        self._written: dict[str, float] = {}
+        self._written: dict[str, tuple[float, int | None]] = {}
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
         now_s = self._clock()
-        self._written = {path: at_s for path, at_s in self._written.items() if now_s - at_s < SETTLE_S}
-        todo = steps(order, now_s=now_s, settling=self._written)
+        self._written = {path: last for path, last in self._written.items() if now_s - last[0] < SETTLE_S}
+        todo = steps(order, now_s=now_s, recent={path: replicas for path, (_, replicas) in self._written.items()})
         actions: list[str] = []
         errors: list[SourceError] = []
         for chain in todo.chains:
@@ -59,7 +59,7 @@ class ClusterActuator:
             except ApiError as fault:
                 errors.append(fault)
                 return True
-            self._written[write.call.path] = self._clock()
+            self._written[write.call.path] = self._clock(), write.replicas
             if write.sentence:
                 actions.append(write.sentence)
         return True

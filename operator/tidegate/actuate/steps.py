@@ -9,7 +9,7 @@ A new Deployment starts with no replica, although a body without `replicas` woul
 another manager takes hold of that 0, and it is applied again without the field. From then on /scale alone moves it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from tidegate.ports import (
     FIELD_MANAGER,
     MERGE_PATCH,
     Call,
+    ClusterView,
     ObjectRef,
     Order,
 )
@@ -31,10 +32,18 @@ from tidegate.ports import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """One API call, and the sentence that tells it; an empty sentence is not worth telling."""
+    """
+    One API call.
+
+    Args:
+        call: What to send.
+        sentence: What tells it; empty: not worth telling.
+        replicas: What it sets, where it is a scale.
+    """
 
     call: Call
     sentence: str = ""
+    replicas: int | None = None
 
 
 Chain = tuple[Write, ...]
@@ -69,37 +78,54 @@ class _Move:
                 content_type=MERGE_PATCH,
             ),
             sentence=f"{self.ref}: replicas {self.before} -> {self.after}",
+            replicas=self.after,
         )
 
 
-def steps(order: Order, *, now_s: float, settling: Collection[str] = ()) -> Steps:
+# Path of what was written so recently that the view may not show it yet -> the replicas, where it was a scale.
+Recent = Mapping[str, int | None]
+NOTHING_RECENT: Recent = {}
+
+
+def steps(order: Order, *, now_s: float, recent: Recent = NOTHING_RECENT) -> Steps:
     """
     What to do for one deployment.
 
     Args:
         order: What is wanted and what is there.
         now_s: Unix seconds, for how long another writer has its way.
-        settling: Paths of objects written so recently that the view may not show it yet: left for the next time.
+        recent: Our own last writes: an object is left for the next time, a scale is taken as it was written.
     """
     spec = order.resource.spec
     assert isinstance(spec, DeploymentSpec), order.resource.key
     if spec.mode is not Mode.AUTO or spec.paused:
         return Steps()
+    order = replace(order, view=_as_written(order.view, recent))
     manifests = wanted(order.resource, order.accelerators, pod_monitor=order.view.has_pod_monitors)
     conditions = [finding for tier in spec.tiers for finding in findings(tier)]
     builds: dict[ObjectRef, Chain] = {}
     for manifest in manifests:
         if _is_foreign(manifest.ref, order):
             conditions.append(_name_taken(manifest.ref))
-        elif manifest.path not in settling and (chain := tuple(_build(manifest, order))):
+        elif manifest.path not in recent and (chain := tuple(_build(manifest, order))):
             builds[manifest.ref] = chain
-    ready = {m.ref: m for m in manifests if m.ref in order.view.workloads or m.path not in settling}
+    ready = {m.ref: m for m in manifests if m.ref in order.view.workloads or m.path not in recent}
     moves, limits = _moves(spec, order, ready, now_s)
     chains = [(*builds.pop(move.ref, ()), move.write) for move in sorted(moves, key=lambda m: m.before - m.after)]
     return Steps(
         chains=(*builds.values(), *chains, *_retired(spec, order, manifests)),
         conditions=_merged([*conditions, *limits]),
     )
+
+
+def _as_written(view: ClusterView, recent: Recent) -> ClusterView:
+    """The view with our own last scales in it."""
+    changed = {
+        ref: replace(workload, replicas=replicas, writers=())
+        for ref, workload in view.workloads.items()
+        if (replicas := recent.get(f"{workload.path}/scale")) is not None
+    }
+    return replace(view, workloads={**view.workloads, **changed}) if changed else view
 
 
 def _build(manifest: Manifest, order: Order) -> Iterator[Write]:
