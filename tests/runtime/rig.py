@@ -87,6 +87,7 @@ class Rig:
         proxy: Between the operator and the control plane; sees every request of the operator and can misbehave.
         reports: What one ready pod reports by signal and query; empty: Prometheus knows no pod.
         handler: Takes the place of the healthy Prometheus where it is set.
+        tick_s: Seconds between two ticks of the operator.
     """
 
     plane: EmbeddedControlPlane
@@ -96,6 +97,7 @@ class Rig:
     kubeconfig: Path
     reports: dict[str, float] = field(default_factory=dict)
     handler: Handler | None = None
+    tick_s: float = TICK_S
 
     async def get(self, path: str) -> Json:
         async with self.kube.get(path) as answer:
@@ -170,7 +172,7 @@ class Rig:
             "writes_per_second": 500.0,
         }
         made = Settings(**(base | changes))
-        object.__setattr__(made, "tick", TICK_S)
+        object.__setattr__(made, "tick", self.tick_s)
         return made
 
     @asynccontextmanager

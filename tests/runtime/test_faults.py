@@ -25,7 +25,7 @@ from tests.runtime.rig import (
     rigged,
     workload,
 )
-from tidegate.runtime import sweep
+from tidegate.runtime import planner, sweep
 from tidegate.sandbox.fault_proxy import Fault, Kind
 
 IDLE = {"running": 1.0, "started": 0.1, "finished": 0.1, "prompt_tokens": 100.0, "output_tokens": 20.0}
@@ -207,9 +207,10 @@ FLEET = 1000
 async def test_a_thousand_resources_at_rest_cost_no_write_and_no_log_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with rigged(tmp_path, monkeypatch, kubelet=False, speed=5.0) as rig:
+    async with rigged(tmp_path, monkeypatch, kubelet=False, speed=4.0) as rig:
+        monkeypatch.setattr(planner, "GAP_S", 3.0)
         await _fleet(rig)
-        rig.reports = IDLE
+        rig.reports, rig.tick_s = IDLE, 4.0
         names = await rig.ready_pods()
 
         async def pods() -> list[str]:
@@ -220,14 +221,14 @@ async def test_a_thousand_resources_at_rest_cost_no_write_and_no_log_line(
 
             async def calm() -> bool:
                 before = len(rig.writes())
-                await asyncio.sleep(5.0)
+                await asyncio.sleep(10.0)
                 return len(rig.writes()) == before and before >= FLEET
 
-            await rig.until(calm, limit_s=120.0)
+            await rig.until(calm, limit_s=300.0)
             caplog.clear()
             rig.proxy.seen.clear()
             with caplog.at_level(logging.INFO, logger="tidegate"):
-                await asyncio.sleep(12.0)
+                await asyncio.sleep(20.0)
             assert rig.writes() == []
             assert [r.getMessage() for r in caplog.records if r.name.startswith("tidegate")] == []
 

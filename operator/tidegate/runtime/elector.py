@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 LEASE_S = 15.0
 RENEW_DEADLINE_S = 10.0
 RETRY_S = 2.0
+# Failed tries in a row before a person is told.
+FAILURES_TOLD = 3
 # A write that starts now must be over before the leadership is.
 WRITE_S = 2.0
 
@@ -70,6 +72,7 @@ class Elector:
         self._seen: tuple[object, ...] = ()
         self._seen_s = clock()
         self._announced = False
+        self._failures = 0
         self.holder = ""
 
     @property
@@ -106,12 +109,18 @@ class Elector:
                 await self._take_or_renew()
         except TimeoutError:
             # The write may have arrived all the same: what we hold of the Lease is out of date.
-            self._last = {}
-            log.debug("the Lease did not answer")
+            self._failed("no answer in time")
         except ApiError as error:
             # Another process was quicker (409), or the server is down: the next try sees what is there.
-            self._last = {}
-            log.debug("lease: %s", error)
+            self._failed(str(error), harmless=error.status == 409)
+        else:
+            self._failures = 0
+
+    def _failed(self, why: str, *, harmless: bool = False) -> None:
+        self._last = {}
+        self._failures += not harmless
+        if self._failures == FAILURES_TOLD:
+            log.warning("cannot reach the Lease: %s", why, extra={"lease": self._lease.name})
 
     async def _take_or_renew(self) -> None:
         lease = self._last if self.leads and self._last else await self._read()

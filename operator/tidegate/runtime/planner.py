@@ -75,6 +75,7 @@ class Planner:
     _uids: dict[Key, str] = field(default_factory=dict)
     _said: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
     _last_time_s: float = 0.0
+    _silent: str = ""
     _offered: dict[Key, Callable[[], ForecastMemory]] = field(default_factory=dict)
 
     def wake(self) -> None:
@@ -126,6 +127,7 @@ class Planner:
         parts.cluster.follow(specs.values())
         harvest = await parts.collector.collect(time_s, self._waiting(planned))
         parts.metrics.failed(harvest.failures)
+        self._tell_of_source(harvest.samples)
         sight = parts.cluster.look(specs.values(), classes, harvest)
         decisions = await self._decide(time_s, specs, planned, sight)
         batch = self._batch(time_s, sight, decisions)
@@ -172,6 +174,15 @@ class Planner:
         self._uids = uids
         for gone in self._said.keys() - uids.keys():
             del self._said[gone]
+
+    def _tell_of_source(self, samples: object) -> None:
+        """One line when Prometheus falls silent, one when it is back."""
+        silent = samples.reason if isinstance(samples, Missing) else ""
+        if isinstance(samples, Missing) and not self._silent:
+            log.warning("no metrics: nothing shrinks until they are back: %s: %s", samples.reason, samples.detail)
+        elif self._silent and not silent:
+            log.info("metrics are back")
+        self._silent = silent
 
     def _waiting(self, planned: Mapping[Key, DeploymentSpec]) -> dict[Key, str]:
         """Activation queries of deployments that have no replica."""

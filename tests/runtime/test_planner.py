@@ -1,0 +1,252 @@
+"""The loop itself: when it wakes, what it remembers, what it says."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.kube_fakes import Clock, ScriptedApi
+from tests.runtime.test_edges import CHAT, Fence, accelerator, resource, spec
+from tidegate.domain.decision import Decision, FleetDecision, Reason, TierDecision
+from tidegate.domain.key import Key
+from tidegate.domain.observation import FleetObservation, Missing
+from tidegate.domain.spec import FleetPolicy, ScaleToZero
+from tidegate.forecast.memory import ForecastMemory
+from tidegate.memory import DeploymentMemory, FleetMemory
+from tidegate.observe.cluster import Cluster
+from tidegate.observe.collect import Harvest
+from tidegate.observe.replicas import Roster
+from tidegate.plan.memory import PlanMemory
+from tidegate.report.metrics import Metrics
+from tidegate.runtime import planner as module
+from tidegate.runtime.hands import Batch
+from tidegate.runtime.inventory import FleetInventory
+from tidegate.runtime.planner import Parts, Planner
+
+DOWN = Missing(reason="Timeout", detail="no answer")
+
+
+class Collector:
+    """Says what the test says."""
+
+    def __init__(self) -> None:
+        self.samples: Any = {}
+        self.waiting: dict[Key, float | Missing] = {}
+        self.asked: list[Mapping[Key, str]] = []
+
+    async def collect(self, time_s: float, asked: Mapping[Key, str]) -> Harvest:
+        self.asked.append(asked)
+        return Harvest(time_s=time_s, samples=self.samples, activations={k: self.waiting.get(k, 0.0) for k in asked})
+
+    async def activations(self, _: float, asked: Mapping[Key, str]) -> dict[Key, float | Missing]:
+        return {key: self.waiting.get(key, 0.0) for key in asked}
+
+
+class Hands:
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def give(self, batch: Batch) -> None:
+        self.batches.append(batch)
+
+
+class Rig:
+    """A planner among fakes; the core is a fake too where a test sets `decide`."""
+
+    def __init__(self, *, leads: bool = True) -> None:
+        self.inventory, self.collector, self.hands, self.fence = FleetInventory(), Collector(), Hands(), Fence(leads)
+        self.wall_s = 1_000_000.0
+        self.seen: list[tuple[FleetMemory, FleetObservation, FleetPolicy]] = []
+        self.reason, self.replicas = Reason.INITIAL, 2
+        cluster = Cluster(ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None)
+        parts: Any = Parts(
+            inventory=self.inventory,
+            cluster=cluster,
+            collector=self.collector,  # type: ignore[arg-type]
+            hands=self.hands,  # type: ignore[arg-type]
+            metrics=Metrics("1"),
+            fence=self.fence,
+        )
+        self.planner = Planner(parts=parts, period_s=3600.0, wall=lambda: self.wall_s, clock=time.monotonic)
+        self.inventory.changed = self.planner.wake
+        self.inventory.put_accelerator(accelerator())
+
+    def step(
+        self, memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
+    ) -> tuple[FleetMemory, FleetDecision]:
+        self.seen.append((memory, observation, policy))
+        decisions = {
+            key: Decision(
+                key=key,
+                tiers={"bf16": TierDecision(replicas=self.replicas)},
+                reason=self.reason,
+                message=f"{self.reason}",
+            )
+            for key in observation.deployments
+        }
+        kept = {key: memory.deployments.get(key, DeploymentMemory(plan=PlanMemory())) for key in policy.deployments}
+        return FleetMemory(deployments=kept), FleetDecision(time_s=observation.time_s, deployments=decisions)
+
+    async def tick(self) -> None:
+        self.wall_s += 15
+        await self.planner.tick()
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    made = Rig()
+    monkeypatch.setattr(module.cycle, "step", made.step)
+    monkeypatch.setattr(module, "GAP_S", 0.0)
+    monkeypatch.setattr(module, "DEBOUNCE_S", 0.0)
+    monkeypatch.setattr(module, "ACTIVATION_S", 0.01)
+    return made
+
+
+@asynccontextmanager
+async def running(rig: Rig) -> AsyncIterator[None]:
+    task = asyncio.create_task(rig.planner.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def ticks(rig: Rig, count: int) -> None:
+    async with asyncio.timeout(5):
+        while rig.planner.ticks < count:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_change_wakes_it_and_an_echo_does_not(rig: Rig) -> None:
+    async with running(rig):
+        await ticks(rig, 1)
+        rig.inventory.put_deployment(resource())
+        await ticks(rig, 2)
+        rig.inventory.put_deployment(resource(status={"replicas": 1}))
+        await asyncio.sleep(0.05)
+        assert rig.planner.ticks == 2
+
+
+async def test_somebody_who_waits_at_zero_replicas_wakes_it(rig: Rig) -> None:
+    idle = spec(scale_to_zero=ScaleToZero(idle_s=900.0, activation_query="queue"))
+    rig.inventory.put_deployment(resource(spec=idle))
+    async with running(rig):
+        await ticks(rig, 1)
+        await asyncio.sleep(0.05)
+        before = rig.planner.ticks
+        rig.collector.waiting[CHAT] = 1.0
+        await ticks(rig, before + 1)
+    assert rig.collector.asked[-1] == {CHAT: "queue"}
+    gateway = rig.seen[-1][1].deployments[CHAT].gateway
+    assert gateway is not None
+    assert gateway.queued == 1.0
+
+
+async def test_the_cores_time_never_goes_back(rig: Rig) -> None:
+    await rig.tick()
+    rig.wall_s -= 3600
+    await rig.tick()
+    times = [observation.time_s for _, observation, _ in rig.seen]
+    assert times[1] > times[0]
+
+
+async def test_a_standby_plans_and_hands_over_nothing(rig: Rig) -> None:
+    rig.fence.held = False
+    rig.inventory.put_deployment(resource())
+    await rig.tick()
+    assert len(rig.seen) == 1
+    assert rig.hands.batches == []
+    assert b'name="chat"' not in rig.planner.parts.metrics.page()
+    rig.fence.held = True
+    await rig.tick()
+    assert rig.hands.batches[0].decisions[CHAT].reason is Reason.INITIAL
+
+
+async def test_a_namesake_starts_with_an_empty_memory(rig: Rig) -> None:
+    learned = DeploymentMemory(forecast=ForecastMemory())
+    rig.inventory.put_deployment(resource())
+    await rig.tick()
+    rig.planner.memory = FleetMemory(deployments={CHAT: learned})
+    await rig.tick()
+    assert rig.seen[-1][0].deployments == {CHAT: learned}
+    rig.inventory.put_deployment(resource(uid="u2"))
+    await rig.tick()
+    assert rig.seen[-1][0].deployments == {}
+
+
+async def test_a_class_that_is_gone_for_a_moment_costs_no_memory(rig: Rig) -> None:
+    learned = DeploymentMemory(forecast=ForecastMemory())
+    rig.inventory.put_deployment(resource())
+    await rig.tick()
+    rig.planner.memory = FleetMemory(deployments={CHAT: learned})
+    rig.inventory.drop_accelerator("h100", "a1")
+    await rig.tick()
+    assert rig.seen[-1][2].deployments == {}
+    assert rig.planner.memory.deployments == {CHAT: learned}
+
+
+async def test_an_invalid_spec_is_remembered_and_not_planned(rig: Rig) -> None:
+    from tidegate.errors import SpecError
+
+    rig.inventory.put_deployment(resource())
+    rig.inventory.put_deployment(resource(generation=2, spec=SpecError(field="spec", value=0, allowed="more")))
+    await rig.tick()
+    assert set(rig.seen[-1][2].deployments) == {CHAT}
+    assert rig.seen[-1][1].deployments == {}
+    assert rig.hands.batches[-1].decisions == {}
+
+
+async def test_demand_that_was_read_back_is_taken_in_at_the_next_tick(rig: Rig) -> None:
+    rig.inventory.put_deployment(resource())
+    await rig.tick()
+    known = ForecastMemory()
+    rig.planner.offer({CHAT: lambda: known})
+    await rig.tick()
+    await rig.tick()
+    assert [m.deployments[CHAT].forecast is known for m, _, _ in rig.seen[1:]] == [True, True]
+
+
+async def test_one_line_per_decision_that_changed(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.inventory.put_deployment(resource())
+    with caplog.at_level(logging.INFO, logger="tidegate"):
+        for reason, replicas in [
+            (Reason.INITIAL, 2),
+            (Reason.STEADY, 2),
+            (Reason.STEADY, 2),
+            (Reason.DEMAND_RISING, 3),
+            (Reason.STEADY, 3),
+            (Reason.STEADY, 3),
+        ]:
+            rig.reason, rig.replicas = reason, replicas
+            await rig.tick()
+    assert [r.getMessage() for r in caplog.records] == ["Initial", "DemandRising"]
+    assert caplog.records[-1].__dict__["replicas"] == {"bf16": 3}
+
+
+async def test_silence_of_prometheus_is_told_once_and_its_end_too(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="tidegate"):
+        for samples in ({}, DOWN, DOWN, Missing(reason="ServerError"), {}, {}):
+            rig.collector.samples = samples
+            await rig.tick()
+    assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_a_fault_of_the_planner_leaves_the_others_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.inventory.put_deployment(resource())
+    rig.inventory.put_deployment(resource(Key("prod", "code"), uid="u2"))
+    before = rig.step
+
+    def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy) -> Any:
+        after, decided = before(memory, observation, policy)
+        wrong = Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="boom")
+        return after, FleetDecision(time_s=decided.time_s, deployments={**decided.deployments, CHAT: wrong})
+
+    monkeypatch.setattr(module.cycle, "step", step)
+    await rig.tick()
+    assert rig.hands.batches[-1].decisions[Key("prod", "code")].error is None
+    assert b"tidegate_planner_faults_total 1.0" in rig.planner.parts.metrics.page()
