@@ -1,0 +1,135 @@
+"""`tidegate backtest`: manifests and traffic in, a table or JSON out, a clear word where something is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tidegate.cli import main
+
+MANIFEST = """
+apiVersion: tidegate.io/v1alpha1
+kind: AcceleratorClass
+metadata: {name: nvidia-l40s}
+spec: {resourceName: nvidia.com/gpu, pricePerHour: "1.20", capacity: 8}
+---
+apiVersion: tidegate.io/v1alpha1
+kind: InferenceDeployment
+metadata: {name: chat, namespace: prod}
+spec:
+  model: meta-llama/Llama-3.1-8B-Instruct
+  minReplicas: 1
+  maxReplicas: 6
+  slo: {ttftMilliseconds: 1500, itlMilliseconds: 60, attainment: "0.95"}
+  tiers:
+  - {name: bf16, quality: "1", accelerator: nvidia-l40s, acceleratorsPerReplica: 1}
+  - {name: fp8, quality: "0.995", accelerator: nvidia-l40s, acceleratorsPerReplica: 1}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> str:
+    path = tmp_path / "chat.yaml"
+    path.write_text(MANIFEST)
+    return str(path)
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    path = tmp_path / "day.csv"
+    lines = [f"{i * 0.5},{400 + i % 7 * 50},{80 + i % 5 * 20}" for i in range(600)]
+    path.write_text("\n".join(["arrival_s,input_tokens,output_tokens", *lines]))
+    return str(path)
+
+
+def backtest(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["backtest", *arguments])
+
+
+def figures(result: Result) -> dict[str, dict[str, object]]:
+    assert result.exit_code == 0, result.output
+    return {row["name"]: row for row in json.loads(result.stdout)}
+
+
+def test_a_file_of_traffic_is_replayed_and_scored(manifest: str, trace: str) -> None:
+    found = figures(
+        backtest("-f", manifest, "--trace", trace, "--policy", "tidegate,slo-keda@fp8,clairvoyant", "--output", "json")
+    )
+    assert list(found) == ["tidegate", "slo-keda@fp8", "clairvoyant"]
+    assert found["clairvoyant"]["cost_vs_clairvoyant"] == 1.0
+    for row in found.values():
+        assert row["attainment"] == pytest.approx(1.0, abs=0.05)
+        assert row["parts"]["prod/chat"]["requests"] == 599  # type: ignore[index]
+
+
+def test_the_table_names_every_policy_and_marks_what_missed(manifest: str) -> None:
+    result = backtest("-f", manifest, "--trace", "steady:40:0.2:chat", "--policy", "static,fluid", "--startup", "30")
+    assert result.exit_code == 0
+    for word in ("attainment", "static", "fluid", "prod/chat"):
+        assert word in result.output
+
+
+def test_the_same_seed_prints_the_same_and_another_seed_does_not(manifest: str) -> None:
+    arguments = ("-f", manifest, "--trace", "bursty:3:0.3:chat", "--policy", "slo-keda@fp8", "--output", "json")
+    first, again, other = (backtest(*arguments, "--seed", s).stdout for s in ("1", "1", "2"))
+    assert first == again
+    assert first != other
+
+
+def test_slower_replicas_than_the_priors_say_attain_less_on_the_same_fleet(manifest: str) -> None:
+    arguments = ("-f", manifest, "--trace", "steady:6:0.3:chat", "--policy", "hpa-gpu@bf16", "--output", "json")
+    fast, slow = (figures(backtest(*arguments, "--truth", t))["hpa-gpu@bf16"] for t in ("1", "3"))
+    assert float(str(slow["attainment"])) < float(str(fast["attainment"]))
+
+
+def test_hours_cut_the_traffic(manifest: str) -> None:
+    arguments = ("-f", manifest, "--trace", "steady:4:1:chat", "--policy", "slo-keda@fp8", "--output", "json")
+    row = figures(backtest(*arguments, "--hours", "0.1"))["slo-keda@fp8"]
+    assert row["parts"]["prod/chat"]["requests"] == pytest.approx(4 * 360, rel=0.1)  # type: ignore[index]
+
+
+def test_one_scenario_of_the_suite_runs_alone() -> None:
+    found = figures(backtest("--suite", "--scenario", "tight-itl", "--policy", "static,fluid", "--output", "json"))
+    assert {row["scenario"] for row in found.values()} == {"tight-itl"}
+    assert found["static"]["met"]
+
+
+def test_what_there_is_to_choose_from_is_listed() -> None:
+    result = backtest("--list")
+    assert result.exit_code == 0
+    for word in ("tidegate", "slo-keda", "burst-x4", "diurnal", "reasoning"):
+        assert word in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--suite"),
+        (("--trace", "nowhere.csv"), "nowhere.csv"),
+        (("--trace", "steady:1"), "SHAPE:RPS:HOURS"),
+        (("--trace", "steady:1:1:novels"), "lengths"),
+        (("--trace", "other=steady:1:1"), "chat=FILE"),
+        (("--trace", "steady:1:1", "--policy", "nobody"), "nobody"),
+        (("--trace", "steady:1:1", "--policy", "slo-keda@int4"), "bf16, fp8"),
+        (("--trace", "steady:1:1", "--truth", "0"), "above 0"),
+        (("--suite", "--scenario", "nothing"), "steady"),
+    ],
+    ids=[
+        "no traffic", "a file that is not there", "a shape without hours", "unknown lengths", "an unknown deployment",
+        "an unknown policy", "an unknown tier", "a truth of zero", "an unknown scenario",
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_line(manifest: str, arguments: tuple[str, ...], said: str) -> None:
+    result = backtest("-f", manifest, *arguments)
+    assert result.exit_code != 0
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_manifest_without_its_accelerator_says_which(tmp_path: Path) -> None:
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(MANIFEST.split("---")[1])
+    result = backtest("-f", str(alone), "--trace", "steady:1:1")
+    assert result.exit_code != 0
+    assert "nvidia-l40s" in result.output
