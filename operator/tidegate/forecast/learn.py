@@ -8,9 +8,11 @@ from tidegate.domain.forecast import DemandSample
 from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, season_factor
 from tidegate.forecast.memory import ForecastMemory, Shape
 from tidegate.forecast.season import SLOT_S, Season
-from tidegate.forecast.track import HORIZONS_S
+from tidegate.forecast.track import HORIZONS_S, Track
 from tidegate.units import SECONDS_PER_DAY
 
+# New forecasts per tick.
+WRITTEN_MAX = 2
 # A stretch without samples longer than this is a gap: only the sample's own window of it is known.
 GAP_S = 300.0
 # Request shape follows within a quarter of an hour, its spread and the dispersion within an hour.
@@ -34,14 +36,13 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
     elapsed = time_s - before
     seen_s = elapsed if elapsed <= GAP_S else min(elapsed, sample.window_s)
     season = _season(memory.season, rate, since_s=time_s - seen_s, time_s=time_s)
-    tracks = []
+    tracks, turns = [], _turns(memory.tracks, time_s)
     for record in memory.tracks:
-        if record.is_due(time_s):
+        after = record.compared(time_s=time_s, seen_rps=rate, usual_rps=usual)
+        if record.index in turns:
             factor = season_factor(season, time_s=time_s, horizon_s=HORIZONS_S[record.index])
-            compared = record.compared(time_s=time_s, seen_rps=rate, usual_rps=usual)
-            tracks.append(compared.written(time_s=time_s, levels=levels, factor=factor))
-        else:
-            tracks.append(record)
+            after = after.written(time_s=time_s, levels=levels, factor=factor)
+        tracks.append(after)
     return ForecastMemory(
         time_s=time_s,
         levels=levels,
@@ -53,6 +54,14 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
         season=season,
         tracks=tuple(tracks),
     )
+
+
+def _turns(tracks: tuple[Track, ...], time_s: float) -> list[int]:
+    """Which records write a forecast down now: those that have waited longest, a few per tick so that none is slow."""
+    due = [record for record in tracks if time_s >= record.written_s + record.interval_s]
+    if len(due) > WRITTEN_MAX:
+        due = sorted(due, key=lambda record: record.written_s)[:WRITTEN_MAX]
+    return [record.index for record in due]
 
 
 def _moved(memory: ForecastMemory, rate: float, elapsed_s: float) -> tuple[Levels, float]:

@@ -82,17 +82,12 @@ class Track:
     factors: tuple[float, ...]
     interval_s: float
 
-    def is_due(self, time_s: float) -> bool:
-        """True where a forecast's time has come, or a new one should be written down."""
-        pending = self.pending
-        if pending and time_s >= pending[0].made_s + HORIZONS_S[self.index]:
-            return True
-        return time_s >= self.written_s + self.interval_s
-
     def compared(self, *, time_s: float, seen_rps: float, usual_rps: float) -> "Track":
         """The record after the forecasts whose time has come were compared with the load seen now."""
-        horizon, small = HORIZONS_S[self.index], small_rps(usual_rps)
-        pending, losses, sketch = self.pending, self.losses, self.sketch
+        pending, horizon = self.pending, HORIZONS_S[self.index]
+        if not pending or time_s < pending[0].made_s + horizon:
+            return self
+        losses, sketch, small = self.losses, self.sketch, small_rps(usual_rps)
         while pending and time_s >= pending[0].made_s + horizon:
             due, pending = pending[0], pending[1:]
             if time_s - due.made_s - horizon > max(LATE_SHARE * horizon, LATE_S):
@@ -104,12 +99,10 @@ class Track:
             losses = tuple([_moved(loss, miss) for loss, miss in zip(losses, misses, strict=True)])
         if sketch is not self.sketch:
             return track(index=self.index, written_s=self.written_s, pending=pending, losses=losses, sketch=sketch)
-        return self if pending is self.pending else self._holding(pending, self.written_s)
+        return self._holding(pending, self.written_s)
 
     def written(self, *, time_s: float, levels: Levels, factor: float) -> "Track":
-        """The record with a new forecast written down, where one is due."""
-        if time_s < self.written_s + self.interval_s:
-            return self
+        """The record with a new forecast written down."""
         each = forecasts(levels, carry=_CARRIES[self.index], factor=factor)
         expected = [codes.encode(value) for value in each]
         expected.append(codes.encode(mixed(self.form, levels, factor)))
