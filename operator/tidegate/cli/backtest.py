@@ -46,6 +46,7 @@ SUITE_POLICIES = "tidegate,static,slo-keda,wva-v2,keda-waiting,hpa-gpu,clairvoya
 @click.option("--suite", is_flag=True, help="The fixed scenarios instead of a manifest.")
 @click.option("--scenario", "scenarios", multiple=True, help="Only this scenario of the suite (may be repeated).")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
 @click.option("--list", "listing", is_flag=True, help="Name the policies, scenarios and traffic shapes there are.")
 def command(**options: Any) -> None:
     """Replay traffic against a simulated fleet: what each policy would have done, and what it would have cost."""
@@ -69,6 +70,7 @@ class Options:
     suite: bool
     scenarios: tuple[str, ...]
     output: str
+    report: Path | None
     listing: bool
 
 
@@ -79,7 +81,13 @@ def _backtest(options: Options) -> None:
     fixed = options.suite or bool(options.scenarios)
     runs = _suite(options.scenarios, options.seed) if fixed else [_from_manifest(options)]
     names = options.policies or (SUITE_POLICIES if fixed else DEFAULT_POLICIES)
-    _show(_results(runs, names), options.output)
+    results = _results(runs, names)
+    _show(results, options.output)
+    if options.report is not None:
+        from tidegate.sim.report import html
+
+        options.report.write_text(html(results), encoding="utf-8")
+        click.echo(f"wrote {options.report}", err=True)
 
 
 def _list() -> None:

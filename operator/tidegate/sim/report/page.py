@@ -1,0 +1,107 @@
+"""
+Results into the page: the figures as JSON inside it, and the sentences a manager reads first.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from math import isfinite
+from typing import Any
+
+from tidegate import __version__
+from tidegate.sim.compare import Result
+from tidegate.sim.policies.registry import BOUNDS, OWN
+from tidegate.sim.report.series import demand, edges_of, series
+from tidegate.sim.score import Score
+
+MARK = "/*DATA*/"
+
+
+def html(results: Mapping[str, Mapping[str, Result]]) -> str:
+    """
+    The whole page.
+
+    Args:
+        results: By scenario name and policy name, as `compare` gives them.
+    """
+    data = {"version": __version__, "scenarios": [_scenario(name, group) for name, group in results.items()]}
+    # `<` never stands in the JSON, so nothing in a name can end the script element.
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return files("tidegate.sim.report").joinpath("page.html").read_text(encoding="utf-8").replace(MARK, text)
+
+
+def _scenario(name: str, group: Mapping[str, Result]) -> dict[str, Any]:
+    runs = {policy: r.run for policy, r in group.items() if r.run is not None}
+    scores = {policy: r.score for policy, r in group.items()}
+    first = next(iter(runs.values()), None)
+    if first is None:
+        return {"name": name, "summary": summary(scores), "policies": [_row(p, s) for p, s in scores.items()]}
+    scenario = first.scenario
+    return {
+        "name": name,
+        "notes": scenario.notes,
+        "summary": summary(scores),
+        "targets": [_target(s.spec) for s in scenario.services],
+        "times": [round(float(t)) for t in edges_of(scenario.duration_s, scenario.tick_s)[1:]],
+        "demand": demand(first),
+        "policies": [_row(p, s) for p, s in scores.items()],
+        "series": {policy: series(run) for policy, run in runs.items()},
+    }
+
+
+def _target(spec: Any) -> dict[str, Any]:
+    budget = spec.cost.budget_usd_per_hour
+    return {
+        "name": spec.key.name,
+        "model": spec.model,
+        "ttftMs": round(spec.slo.ttft_s * 1000),
+        "itlMs": round(spec.slo.itl_s * 1000),
+        "attainment": spec.slo.attainment,
+        "budget": budget,
+    }
+
+
+def _row(name: str, score: Score) -> dict[str, Any]:
+    return {
+        "name": name,
+        "policy": score.policy,
+        "bound": name in BOUNDS,
+        "met": score.met if score.attainment is not None else None,
+        "attainment": _known(score.attainment),
+        "usd": _known(score.usd),
+        "usdPerMillion": _known(score.usd_per_million_good_tokens),
+        "gpuHours": _known(score.gpu_hours),
+        "joules": _known(score.joules_per_good_token),
+        "quality": _known(score.quality),
+        "actions": score.actions,
+    }
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not isfinite(value) else round(value, 6)
+
+
+def summary(scores: Mapping[str, Score]) -> str:
+    """Two or three sentences: did it keep the promise, for how much, and who else did."""
+    if OWN not in scores:
+        return ""
+    own = scores[OWN]
+    if own.attainment is None:
+        return "No request arrived."
+    kept = "kept the promise" if own.met else "missed the promise"
+    said = [f"Tidegate {kept}: {own.attainment:.2%} of requests inside their targets, for ${own.usd:.2f}."]
+    others = {n: s for n, s in scores.items() if n != OWN and n not in BOUNDS}
+    able = {n: s for n, s in others.items() if s.met and s.attainment is not None}
+    if able:
+        name, best = min(able.items(), key=lambda item: item[1].usd)
+        said.append(f"The cheapest other policy that kept it is {name} with ${best.usd:.2f} ({_against(best, own)}).")
+    elif others:
+        said.append("No other policy kept it.")
+    if "clairvoyant" in scores and scores["clairvoyant"].usd > 0:
+        said.append(f"Knowing the future would have cost ${scores['clairvoyant'].usd:.2f}.")
+    return " ".join(said)
+
+
+def _against(other: Score, own: Score) -> str:
+    change = other.usd / own.usd - 1 if own.usd > 0 else 0.0
+    return f"{abs(change):.0%} {'more' if change >= 0 else 'less'}"

@@ -1,0 +1,93 @@
+"""
+A run as a few hundred numbers that can be drawn.
+
+In:    a run.
+Out:   plain values: demand, replicas by tier, attainment and money over equal stretches of time, and the decisions.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.domain.key import Key
+from tidegate.sim.runner import Run
+from tidegate.sim.score import good
+from tidegate.units import SECONDS_PER_HOUR
+
+# Wide enough for a desktop's chart: one point every three pixels or so.
+POINTS_MAX = 320
+# A day of decisions at most: enough to read, little enough to load.
+DECISIONS_MAX = 400
+
+
+def edges_of(duration_s: float, tick_s: float) -> NDArray[np.float64]:
+    """Edges of the stretches, s from the start: whole ticks each; shape (stretches + 1,)."""
+    ticks = int(np.ceil(duration_s / tick_s))
+    step = max(1, int(np.ceil(ticks / POINTS_MAX)))
+    edges = np.arange(0, ticks + step, step, dtype=np.float64) * tick_s
+    edges[-1] = min(edges[-1], duration_s)
+    return edges
+
+
+def demand(run: Run) -> list[float]:
+    """Arrivals per second in each stretch, all deployments together."""
+    edges = edges_of(run.scenario.duration_s, run.scenario.tick_s)
+    counts = np.histogram(run.world.fleet.state.requests.arrival_s, edges)[0]
+    return _rounded(counts / np.diff(edges), 3)
+
+
+def series(run: Run) -> dict[str, Any]:
+    """What the page draws of one policy; lists have one value per stretch, None where nothing arrived."""
+    scenario = run.scenario
+    edges = edges_of(scenario.duration_s, scenario.tick_s)
+    last = np.clip(np.searchsorted([r.time_s for r in run.rows], edges[1:], side="right") - 1, 0, None)
+    picked = [run.rows[i] for i in last]
+    single = len(scenario.services) == 1
+    return {
+        "replicas": {_label(t, single): [row.ready[t] for row in picked] for t in run.world.tiers},
+        "usdPerHour": _rounded([row.usd_per_hour for row in picked], 2),
+        "usd": _rounded(_paid(run)[last], 3),
+        "attainment": _attainment(run, edges),
+        "decisions": _decisions(run),
+    }
+
+
+def _label(tier: tuple[Key, str], single: bool) -> str:
+    return tier[1] if single else f"{tier[0].name} {tier[1]}"
+
+
+def _paid(run: Run) -> NDArray[np.float64]:
+    """Money spent up to each tick, $; shape (ticks,)."""
+    times = np.array([0.0, *(row.time_s for row in run.rows)])
+    rates = np.array([row.usd_per_hour for row in run.rows])
+    return np.cumsum(rates * np.diff(times)) / SECONDS_PER_HOUR
+
+
+def _attainment(run: Run, edges: NDArray[np.float64]) -> list[float | None]:
+    """Share of the requests that arrived in each stretch that met both targets, all deployments together."""
+    requests = run.world.fleet.state.requests
+    met = np.zeros(len(requests.arrival_s), dtype=bool)
+    for index, service in enumerate(run.scenario.services):
+        met |= good(requests, service, requests.deployment == index)
+    came = np.histogram(requests.arrival_s, edges)[0]
+    kept = np.histogram(requests.arrival_s[met], edges)[0]
+    return [round(float(k / c), 4) if c else None for k, c in zip(kept, came, strict=True)]
+
+
+def _decisions(run: Run) -> list[list[Any]]:
+    """(time s, deployment, sentence) of each decision that differs from the last by its reason or its replicas."""
+    found: list[list[Any]] = []
+    before: dict[Key, tuple[str, tuple[int, ...]]] = {}
+    for row in run.rows:
+        for key, sentence in row.reasons.items():
+            fleet = tuple(n for t, n in row.wanted.items() if t[0] == key)
+            now = (sentence.partition(":")[0], fleet)
+            if before.get(key) != now:
+                found.append([round(row.time_s), key.name, sentence])
+                before[key] = now
+    return found[:DECISIONS_MAX]
+
+
+def _rounded(values: Any, digits: int) -> list[float]:
+    return [round(float(v), digits) for v in values]
