@@ -33,8 +33,14 @@ def broken_rules(value: Any, old: Any, node: Node, path: str = "") -> Iterator[d
         node: Its schema.
         path: Where here is.
     """
-    for rule in node.get("x-kubernetes-validations") or ():
-        yield from _broken(rule, value, old, node, path)
+    if old is not None and value == old:
+        return  # what was there before is not judged again, as in Kubernetes ("ratcheting")
+    if rules := node.get("x-kubernetes-validations"):
+        variables = {"self": _typed(value, node), "oldSelf": _typed(old, node)}
+        context = cel.Context(variables=variables, functions=_FUNCTIONS)
+        for rule in rules:
+            if old is not None or "oldSelf" not in rule["rule"]:
+                yield from _broken(rule, context, value, path)
     if isinstance(value, dict):
         old = old if isinstance(old, dict) else {}
         for name, each in value.items():
@@ -55,13 +61,9 @@ def _counterpart(item: Any, old: Any, node: Node) -> Any:
     return next((each for each in old if all(each.get(key) == item.get(key) for key in keys)), None)
 
 
-def _broken(rule: dict[str, Any], value: Any, old: Any, node: Node, path: str) -> Iterator[dict[str, str]]:
-    program = _program(rule["rule"])
-    if "oldSelf" in rule["rule"] and old is None:
-        return
-    variables = {"self": _typed(value, node), "oldSelf": _typed(old, node)}
+def _broken(rule: dict[str, Any], context: Any, value: Any, path: str) -> Iterator[dict[str, str]]:
     try:
-        holds = program.execute(cel.Context(variables=variables, functions=_FUNCTIONS))
+        holds = _program(rule["rule"]).execute(context)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         yield cause(path, f"Invalid value: rule {rule['rule']!r} cannot be evaluated: {error}")
         return
