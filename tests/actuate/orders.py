@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from tidegate.actuate.manifests import HASH_ANNOTATION, path_of, wanted
+from tidegate.actuate.scene import Scene
+from tidegate.actuate.stock import Stock
 from tidegate.domain.decision import Decision, Reason, TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TargetRef, TierSpec, WorkloadTemplate
@@ -85,6 +87,11 @@ def settled(resource: DeploymentResource, replicas: dict[str, int], *, pod_monit
         else:
             owned.append(OwnedView(ref=manifest.ref, uid="u", **marks))  # type: ignore[arg-type]
     return view_of(*workloads, owned=tuple(owned), has_pod_monitors=pod_monitor)
+
+
+def scene_of(order: Order) -> Scene:
+    stock = Stock()
+    return Scene(order=order, now_s=NOW_S, manifests=stock.manifests(order), owned=stock.owned(order))
 
 
 def order_of(

@@ -21,7 +21,8 @@ from tests.actuate.orders import (
     workload,
 )
 from tests.cluster import install_crds
-from tidegate.actuate.cluster import SETTLE_S, ClusterActuator
+from tidegate.actuate.cluster import ClusterActuator
+from tidegate.actuate.scene import SETTLE_S
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.observe.objects import owned_view, workload_view

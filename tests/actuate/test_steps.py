@@ -17,6 +17,7 @@ from tests.actuate.orders import (
     pointing,
     ref,
     resource_of,
+    scene_of,
     settled,
     spec_of,
     view_of,
@@ -45,7 +46,7 @@ def reasons(found: Steps) -> list[tuple[str, str]]:
 
 
 def do(spec: DeploymentSpec, view: ClusterView, status: dict[str, Any] | None = None, **replicas: int) -> Steps:
-    return steps(order_of(spec, view, decided(**replicas), status=status), now_s=NOW_S)
+    return steps(scene_of(order_of(spec, view, decided(**replicas), status=status)))
 
 
 def test_on_an_empty_cluster_everything_is_made_before_it_is_scaled() -> None:
@@ -143,7 +144,7 @@ def test_nothing_is_touched_in(spec: DeploymentSpec) -> None:
 
 
 def test_without_a_decision_only_the_objects_are_kept_right() -> None:
-    found = steps(order_of(TWO, ClusterView(), None), now_s=NOW_S)
+    found = steps(scene_of(order_of(TWO, ClusterView(), None)))
     assert not [path for _, path in calls(found) if path.endswith("/scale")]
     assert ("PATCH", "services/chat") in calls(found)
 
@@ -174,7 +175,7 @@ def test_a_target_that_another_deployment_made_is_reported() -> None:
 
 def test_a_tier_whose_class_is_unknown_has_no_deployment_yet() -> None:
     order = replace(order_of(spec_of(managed()), ClusterView(), decided(bf16=1)), accelerators={})
-    assert calls(steps(order, now_s=NOW_S)) == [("PATCH", "services/chat")]
+    assert calls(steps(scene_of(order))) == [("PATCH", "services/chat")]
 
 
 # Other writers

@@ -9,15 +9,17 @@ Rules: the fence is asked before each write.
 import time
 from collections.abc import Callable
 
-from tidegate.actuate.steps import Chain, steps
+from tidegate.actuate.scene import SETTLE_S, Chain, Scene
+from tidegate.actuate.steps import steps
+from tidegate.actuate.stock import Stock
 from tidegate.domain.decision import Condition, Status
 from tidegate.errors import SourceError
 from tidegate.ports import ApiError, Fence, KubeApi, Order, Outcome
 
 NOT_LEADER = SourceError(source="lease", reason="NotLeader", detail="another replica of the operator leads now")
 # The server understood and says no: sending the same again will not help.
-# An informer shows our own write within a second or two; a tick in between must not take the old state for the new one.
-SETTLE_S = 10.0
+# Writes that are remembered before the old ones are dropped.
+WRITTEN_MOST = 10_000
 _REJECTIONS = frozenset({400, 403, 409, 422})
 
 
@@ -34,12 +36,11 @@ class ClusterActuator:
     def __init__(self, api: KubeApi, fence: Fence, *, clock: Callable[[], float] = time.time) -> None:
         self._api, self._fence, self._clock = api, fence, clock
         self._written: dict[str, tuple[float, int | None]] = {}
+        self._stock = Stock()
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
-        now_s = self._clock()
-        self._written = {path: last for path, last in self._written.items() if now_s - last[0] < SETTLE_S}
-        todo = steps(order, now_s=now_s, recent={path: replicas for path, (_, replicas) in self._written.items()})
+        todo = steps(self._scene(order))
         actions: list[str] = []
         errors: list[SourceError] = []
         for chain in todo.chains:
@@ -47,6 +48,18 @@ class ClusterActuator:
                 break
         rejected = tuple(_rejection(error) for error in errors if _is_rejection(error))[:1]
         return Outcome(actions=tuple(actions), conditions=(*rejected, *todo.conditions), errors=tuple(errors))
+
+    def _scene(self, order: Order) -> Scene:
+        now_s = self._clock()
+        if len(self._written) > WRITTEN_MOST:
+            self._written = {path: last for path, last in self._written.items() if now_s - last[0] < SETTLE_S}
+        return Scene(
+            order=order,
+            now_s=now_s,
+            manifests=self._stock.manifests(order),
+            owned=self._stock.owned(order),
+            written=self._written,
+        )
 
     async def _send(self, chain: Chain, actions: list[str], errors: list[SourceError]) -> bool:
         """Sends one chain; False where nothing may be written any more."""

@@ -1,0 +1,110 @@
+"""
+The objects of a deployment: made, changed, and removed when nobody wants them.
+
+In:    a `Scene`.
+Out:   chains of writes by object, and findings.
+Rules: pure. An object that carries the hash of what it should be is right.
+
+A new Deployment starts with no replica, although a body without `replicas` would start one: it is applied with 0,
+another manager takes hold of that 0, and it is applied again without the field. From then on /scale alone moves it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest, workload_ref
+from tidegate.actuate.ownership import INITIAL_MANAGER
+from tidegate.actuate.scene import Chain, Scene, Write, stalled
+from tidegate.domain.decision import Condition
+from tidegate.domain.spec import TierSpec
+from tidegate.ports import APPLY_PATCH, FIELD_MANAGER, Call, ObjectRef
+
+
+def builds(scene: Scene) -> tuple[dict[ObjectRef, Chain], list[Condition]]:
+    """What makes each object as it should be, and the names that are taken."""
+    chains: dict[ObjectRef, Chain] = {}
+    taken: list[Condition] = []
+    for manifest in scene.manifests:
+        if scene.is_foreign(manifest.ref):
+            taken.append(_name_taken(manifest.ref))
+        elif not scene.settles(manifest.path) and (chain := tuple(_build(manifest, scene))):
+            chains[manifest.ref] = chain
+    return chains, taken
+
+
+def retired(scene: Scene) -> Iterator[Chain]:
+    """
+    Removes the pods of a tier that is gone, or that points at a target now.
+
+    They serve until the tiers that stay have as many ready replicas as were decided.
+    """
+    wanted = {manifest.ref for manifest in scene.manifests} | {workload_ref(scene.spec, t) for t in scene.spec.tiers}
+    unwanted = [workload for workload in scene.owned if workload.ref not in wanted]
+    if not unwanted or scene.order.decision is None or any(_short(scene, tier) for tier in scene.spec.tiers):
+        return
+    for workload in unwanted:
+        body = {"preconditions": {"uid": workload.uid}, "propagationPolicy": "Background"}
+        call = Call(method="DELETE", path=workload.path, body=body)
+        yield (Write(call=call, sentence=f"{workload.ref}: removed, no tier wants it any more"),)
+
+
+def _build(manifest: Manifest, scene: Scene) -> Iterator[Write]:
+    ref = manifest.ref
+    if ref.kind != "Deployment":
+        there = scene.order.view.owned.get(ref)
+        if there is None:
+            yield Write(call=_apply(manifest, force=False), sentence=f"{ref}: made")
+        elif there.annotations.get(HASH_ANNOTATION) != manifest.hash:
+            yield Write(call=_apply(manifest), sentence=f"{ref}: changed")
+        return
+    workload = scene.workload(ref)
+    if workload is None:
+        yield Write(call=_first_apply(manifest), sentence=f"{ref}: made")
+        yield Write(call=_hold_replicas(manifest, 0))
+        yield Write(call=_apply(manifest))
+    elif workload.annotations.get(HASH_ANNOTATION) != manifest.hash:
+        if any(writer.manager == FIELD_MANAGER and writer.operation == "Apply" for writer in workload.writers):
+            yield Write(call=_hold_replicas(manifest, workload.replicas))  # the making was cut short
+        yield Write(call=_apply(manifest), sentence=f"{ref}: pods changed")
+
+
+def _apply(manifest: Manifest, *, force: bool = True) -> Call:
+    """Server-side apply; without `force` an object of that name that somebody else made is a conflict."""
+    return Call(
+        method="PATCH",
+        path=manifest.path,
+        params={"fieldManager": FIELD_MANAGER, "force": str(force).lower()},
+        body=manifest.body,
+        content_type=APPLY_PATCH,
+    )
+
+
+def _first_apply(manifest: Manifest) -> Call:
+    """The Deployment without a replica, and without the hash: it is not finished yet."""
+    body: dict[str, Any] = dict(manifest.body)
+    body["spec"] = body["spec"] | {"replicas": 0}
+    body["metadata"] = {name: value for name, value in body["metadata"].items() if name != "annotations"}
+    return replace(_apply(manifest, force=False), body=body)
+
+
+def _hold_replicas(manifest: Manifest, replicas: int) -> Call:
+    """Another manager takes hold of the replicas, so that a body without them leaves them as they are."""
+    ref = manifest.ref
+    metadata = {"name": ref.name, "namespace": ref.namespace}
+    return Call(
+        method="PATCH",
+        path=manifest.path,
+        params={"fieldManager": INITIAL_MANAGER, "force": "false"},  # whoever moved them meanwhile is right
+        body={"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata, "spec": {"replicas": replicas}},
+        content_type=APPLY_PATCH,
+    )
+
+
+def _name_taken(ref: ObjectRef) -> Condition:
+    return stalled("NameTaken", f"{ref} exists and is not ours: rename it, the deployment or the tier")
+
+
+def _short(scene: Scene, tier: TierSpec) -> bool:
+    workload = scene.workload(workload_ref(scene.spec, tier))
+    return (scene.decided(tier.name) or 0) > (workload.ready if workload is not None else 0)

@@ -1,0 +1,79 @@
+"""
+The replicas of a deployment's tiers: which are to be moved, and which are not ours to move.
+
+In:    a `Scene`.
+Out:   moves, more replicas before fewer, and findings.
+Rules: pure. Replicas are moved through /scale alone, under one field manager.
+"""
+
+from dataclasses import dataclass
+
+from tidegate.actuate.manifests import workload_ref
+from tidegate.actuate.ownership import Claim, asked_before, other_writer
+from tidegate.actuate.scene import Scene, Write, stalled
+from tidegate.domain.decision import Condition
+from tidegate.domain.spec import TierSpec
+from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, ObjectRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Replicas of one workload, from what they are to what they should be."""
+
+    ref: ObjectRef
+    path: str
+    before: int
+    after: int
+
+    @property
+    def write(self) -> Write:
+        """The patch of /scale."""
+        return Write(
+            call=Call(
+                method="PATCH",
+                path=f"{self.path}/scale",
+                params={"fieldManager": FIELD_MANAGER},
+                body={"spec": {"replicas": self.after}},
+                content_type=MERGE_PATCH,
+            ),
+            sentence=f"{self.ref}: replicas {self.before} -> {self.after}",
+            replicas=self.after,
+        )
+
+
+def moves(scene: Scene) -> tuple[list[Move], list[Condition]]:
+    """What to move, what brings more capacity first; and why a tier is left alone."""
+    found: list[Move] = []
+    conditions: list[Condition] = []
+    for tier in scene.spec.tiers:
+        if obstacle := _obstacle(scene, tier):
+            conditions.append(obstacle)
+        elif move := _move(scene, tier):
+            found.append(move)
+    return sorted(found, key=lambda move: move.before - move.after), conditions
+
+
+def _move(scene: Scene, tier: TierSpec) -> Move | None:
+    ref, after = workload_ref(scene.spec, tier), scene.decided(tier.name)
+    workload = scene.workload(ref)
+    if workload is None:
+        made = next((m for m in scene.manifests if m.ref == ref and not scene.settles(m.path)), None)
+        return Move(ref=ref, path=made.path, before=0, after=after) if made is not None and after else None
+    if after is None or workload.replicas == after or (tier.workload is not None and scene.is_foreign(ref)):
+        return None  # a name that is taken is reported where the object would be made
+    return Move(ref=ref, path=workload.path, before=workload.replicas, after=after)
+
+
+def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
+    """Why the replicas of a tier are not ours to move."""
+    ref = workload_ref(scene.spec, tier)
+    workload = scene.workload(ref)
+    if workload is None:
+        if tier.target_ref is None:
+            return None
+        return stalled("TargetNotFound", f"tier {tier.name}: {ref} does not exist or has no scale subresource")
+    owner = workload.labels.get(DEPLOYMENT_LABEL)
+    if tier.target_ref is not None and owner and scene.is_foreign(ref):
+        return stalled("TargetTaken", f"tier {tier.name}: {ref} belongs to InferenceDeployment {owner}")
+    asked = asked_before(scene.order.resource.status, tier.name)
+    return other_writer(Claim(ref=ref, workload=workload, asked=asked, now_s=scene.now_s), scene.order.view)

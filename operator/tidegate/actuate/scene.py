@@ -1,0 +1,93 @@
+"""
+What one order is carried out in: the order, the objects it should own, those it does own, and our own last writes.
+
+Rules: a value; reading it costs nothing that grows with the fleet.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tidegate.actuate.manifests import Manifest
+from tidegate.domain.decision import Condition, Status
+from tidegate.domain.spec import DeploymentSpec
+from tidegate.ports import Call, ObjectRef, Order, WorkloadView
+
+# An informer shows our own write within a second or two; until then the old state is not taken for the new one.
+SETTLE_S = 10.0
+# Path of what was written -> when (unix seconds), and the replicas where it was a scale.
+Written = Mapping[str, tuple[float, int | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """
+    One API call.
+
+    Args:
+        call: What to send.
+        sentence: What tells it; empty: not worth telling.
+        replicas: What it sets, where it is a scale.
+    """
+
+    call: Call
+    sentence: str = ""
+    replicas: int | None = None
+
+
+# Each write needs the one before it.
+Chain = tuple[Write, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """
+    Everything that is known when one deployment is carried out.
+
+    Args:
+        order: What is wanted and what is there.
+        now_s: Unix seconds, for how long another writer has its way.
+        manifests: What the deployment should own.
+        owned: Workloads that carry its uid.
+        written: Our own last writes.
+    """
+
+    order: Order
+    now_s: float
+    manifests: tuple[Manifest, ...] = ()
+    owned: tuple[WorkloadView, ...] = ()
+    written: Written = field(default_factory=dict)
+
+    @property
+    def spec(self) -> DeploymentSpec:
+        """What the user asked for; an order is only made of a valid spec."""
+        assert isinstance(self.order.resource.spec, DeploymentSpec), self.order.resource.key
+        return self.order.resource.spec
+
+    def workload(self, ref: ObjectRef) -> WorkloadView | None:
+        """A workload as the cluster has it, our own last scale taken in; None where there is none."""
+        there = self.order.view.workloads.get(ref)
+        if there is None:
+            return None
+        at_s, replicas = self.written.get(f"{there.path}/scale", (0.0, None))
+        if replicas is None or self.now_s - at_s >= SETTLE_S:
+            return there
+        return replace(there, replicas=replicas, writers=())
+
+    def settles(self, path: str) -> bool:
+        """An object was written so recently that the view may not show it yet."""
+        return path in self.written and self.now_s - self.written[path][0] < SETTLE_S
+
+    def is_foreign(self, ref: ObjectRef) -> bool:
+        """An object of that name exists that somebody else made; it is never taken over."""
+        there = self.order.view.workloads.get(ref) or self.order.view.owned.get(ref)
+        return there is not None and self.order.resource.uid not in there.owner_uids
+
+    def decided(self, tier: str) -> int | None:
+        """Replicas that were decided for a tier; None where nothing was."""
+        decision = self.order.decision
+        return decision.tiers[tier].replicas if decision is not None and tier in decision.tiers else None
+
+
+def stalled(reason: str, message: str) -> Condition:
+    """The finding that nothing moves until somebody changes something."""
+    return Condition(type="Stalled", status=Status.TRUE, reason=reason, message=message)

@@ -1,0 +1,46 @@
+"""What is kept between two orders."""
+
+from dataclasses import replace
+
+from tests.actuate.orders import H100, UID, decided, managed, order_of, resource_of, settled, spec_of
+from tidegate.actuate.stock import Stock
+from tidegate.ports import ClusterView
+
+TWO = spec_of(managed("bf16"), managed("fp8"))
+ORDER = order_of(TWO, ClusterView(), decided(bf16=1, fp8=1))
+
+
+def test_manifests_are_made_once_per_generation() -> None:
+    stock = Stock()
+    first = stock.manifests(ORDER)
+    assert stock.manifests(replace(ORDER, resource=replace(ORDER.resource, status={"replicas": 2}))) is first
+    later = replace(ORDER.resource, generation=2, spec=spec_of(managed("bf16")))
+    assert len(stock.manifests(replace(ORDER, resource=later))) == 2
+
+
+def test_another_price_or_capacity_makes_nothing_anew_but_another_node_does() -> None:
+    stock = Stock()
+    first = stock.manifests(ORDER)
+    cheaper = {"nvidia-h100": replace(H100, price_usd_per_hour=2.0, capacity=5)}
+    assert stock.manifests(replace(ORDER, accelerators=cheaper)) is first
+    moved = {"nvidia-h100": replace(H100, node_selector={"gpu": "h100"})}
+    assert stock.manifests(replace(ORDER, accelerators=moved)) != first
+
+
+def test_a_pod_monitor_comes_with_its_kind() -> None:
+    stock = Stock()
+    kinds = [
+        [m.ref.kind for m in stock.manifests(replace(ORDER, view=ClusterView(has_pod_monitors=there)))]
+        for there in (False, True)
+    ]
+    assert kinds == [["Service", "Deployment", "Deployment"], ["Service", "PodMonitor", "Deployment", "Deployment"]]
+
+
+def test_what_a_deployment_owns_is_found_by_its_uid() -> None:
+    view = settled(resource_of(TWO), {"bf16": 1, "fp8": 1})
+    stock = Stock()
+    assert {w.ref.name for w in stock.owned(replace(ORDER, view=view))} == {"chat-bf16", "chat-fp8"}
+    other = replace(ORDER.resource, uid="other")
+    assert stock.owned(replace(ORDER, view=view, resource=other)) == ()
+    assert stock.owned(ORDER) == (), "another view, another index"
+    assert ORDER.resource.uid == UID
