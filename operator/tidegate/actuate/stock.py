@@ -13,7 +13,6 @@ from tidegate.actuate.manifests import Manifest, wanted
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.ports import ClusterView, DeploymentResource, Order, WorkloadView
 
-
 # Deployments whose manifests are kept; more than one operator is meant to serve.
 REMEMBERED = 50_000
 
