@@ -21,7 +21,7 @@ Memory. Contexts of running requests have to fit into the KV cache together. The
 lengths; where it runs over, requests wait, or are thrown out and computed again, which makes it run over more often.
 
 Bursts. What the forecast measures as dispersion is mostly the rate that moves from minute to minute, and its quantiles
-are for that. Given the rate of a tick, arrivals of real services are close to Poisson: 1 + ln(index)/4.
+are for that. Given the rate of a tick, arrivals of real services are close to Poisson: 1 + 0.12*ln(index).
 """
 
 from collections.abc import Callable
@@ -60,7 +60,7 @@ OUTPUT_QUANTILES = np.array([z for z, _ in _OUTPUT])
 OUTPUT_WEIGHTS = np.array([weight for _, weight in _OUTPUT])
 # Six real and rebuilt traces, by the index of counts per minute: 16 (Azure chat), 25, 12, 8000 (ServeGen) and 2, 1; of
 # counts per second within 15 s: 1.1, 1.2, 1.8, 7.6 and 1.0, 1.1 (2026-11-21).
-BURST_SHARE = 0.25
+BURST_SHARE = 0.12
 # Prompts that arrive during a step are computed together in the next: they fall on an answer in heaps. Set so that the
 # variance of short answers in Vidur (0.8 to 2.4 times this) and in our simulator (0.6 to 1.0 times) is met between.
 LUMPING = 1.6
