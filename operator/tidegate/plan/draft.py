@@ -174,8 +174,8 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
         current=current,
         ideal=current,
         target=before.target if before is not None else counted,
-        given=Given(before.given) if before is not None else Given.NOTHING,
-        binding=Constraint(before.binding) if before is not None else Constraint.NONE,
+        given=GIVEN[before.given] if before is not None else Given.NOTHING,
+        binding=CONSTRAINT[before.binding] if before is not None else Constraint.NONE,
         peaks=before.peaks if before is not None else (),
         load_ref=before.load_ref if before is not None else 0.0,
         capacities=before.capacities if before is not None else model.capacities,
@@ -242,6 +242,8 @@ def _same(old: tuple[object, ...], new: list[object]) -> bool:
     return all(a is b or (a.__class__ in PLAIN and a == b) for a, b in zip(old, new, strict=True))
 
 
+GIVEN = {int(given): given for given in Given}
+CONSTRAINT = {constraint.value: constraint for constraint in Constraint}
 PLAIN = (float, int, str, DeploymentSpec)
 
 

@@ -221,7 +221,20 @@ class Profile:
 
     def attainment(self, demand: Scenarios) -> float:
         """`expected_attainment` of this fleet."""
-        return sum([part * self._share(rate) for rate, part in zip(demand.rates_rps, demand.shares, strict=True)])
+        rates, shares, total = self.rates, self.shares, 0.0
+        last = len(rates)
+        for rate, part in zip(demand.rates_rps, demand.shares, strict=True):
+            right = bisect_left(rates, rate)
+            if rate <= RATE_DUST:
+                total += part
+            elif right == last:
+                total += part * OVERLOAD_ATTAINMENT * rates[-1] / rate
+            elif right == 0:
+                total += part * shares[0]
+            else:
+                low, before = rates[right - 1], shares[right - 1]
+                total += part * (before + (shares[right] - before) * (rate - low) / (rates[right] - low))
+        return total
 
     def latency(self, rate_rps: float) -> tuple[float, float, float]:
         """
@@ -235,18 +248,6 @@ class Profile:
         low = self.rates[right - 1]
         step = min(1.0, (rate_rps - low) / (self.rates[right] - low))
         return _blend(self.ttft, right, step), _blend(self.itl, right, step), _blend(self.quality, right, step)
-
-    def _share(self, rate_rps: float) -> float:
-        if rate_rps <= RATE_DUST:
-            return 1.0
-        rates, shares = self.rates, self.shares
-        right = bisect_left(rates, rate_rps)
-        if right >= len(rates):
-            return OVERLOAD_ATTAINMENT * rates[-1] / rate_rps
-        if right == 0:
-            return shares[0]
-        low, high = rates[right - 1], rates[right]
-        return shares[right - 1] + (shares[right] - shares[right - 1]) * (rate_rps - low) / (high - low)
 
 
 def _blend(values: list[float], right: int, step: float) -> float:

@@ -98,7 +98,9 @@ class PlanMemory:
             "shown": self.shown_ref,
             "record": self.record_rps,
             "time": self.time_s,
-            "peaks": [self.peaks[0][0], *[[slot - self.peaks[0][0], v] for slot, v in self.peaks]] if self.peaks else [],
+            "peaks": [self.peaks[0][0], *[[slot - self.peaks[0][0], v] for slot, v in self.peaks]]
+            if self.peaks
+            else [],
             "watched": self.watched_since_s,
             "fresh": self.fresh_s,
             "moved": self.moved_s,

@@ -50,7 +50,8 @@ class Scenarios:
 
 def record(before_rps: float, now_rps: float, *, elapsed_s: float) -> float:
     """The highest load seen, halved every `RECORD_HALF_LIFE_S`; requests/s."""
-    return max(now_rps, before_rps * 0.5 ** (max(0.0, elapsed_s) / RECORD_HALF_LIFE_S))
+    left: float = before_rps * 0.5 ** (max(0.0, elapsed_s) / RECORD_HALF_LIFE_S)
+    return max(now_rps, left)
 
 
 def scenarios(forecast: DemandForecast, lead_s: float, *, record_rps: float = inf) -> Scenarios:

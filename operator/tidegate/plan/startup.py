@@ -8,6 +8,7 @@ doubles with each failure.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tidegate.domain.observation import TierState
 from tidegate.plan.memory import TierProgress
@@ -49,7 +50,7 @@ def follow(before: TierProgress, state: TierState, *, late_s: float, time_s: flo
         late_s: Age at which a replica still starting counts as stuck, s.
     """
     if not state.starting and not before.asks and before.ready == state.ready and not before.failures:
-        return before, Arrivals(state.ready, 0, 0, blocked=False)
+        return before, _at_rest(state.ready)
     arrived = max(0, state.ready - before.ready)
     asks = _settled(before.asks, arrived=arrived, starting=state.starting, time_s=time_s)
     failures, blocked_until = before.failures, before.blocked_until_s
@@ -61,6 +62,12 @@ def follow(before: TierProgress, state: TierState, *, late_s: float, time_s: flo
         failures += 1
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
     return progress, Arrivals(state.ready, state.starting - stuck, stuck, blocked=time_s < blocked_until)
+
+
+@lru_cache(maxsize=4096)
+def _at_rest(ready: int) -> Arrivals:
+    """A tier of which nothing is starting: by far the most usual one."""
+    return Arrivals(ready, 0, 0, blocked=False)
 
 
 def _settled(

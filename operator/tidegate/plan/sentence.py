@@ -1,0 +1,114 @@
+"""
+One sentence with the numbers, for each reason.
+"""
+
+from dataclasses import dataclass
+
+from tidegate.domain.decision import Constraint, Reason
+from tidegate.plan.draft import Draft
+from tidegate.plan.fleet import Fleet, Profile
+
+LIMITED = {
+    Constraint.BUDGET: Reason.BUDGET_LIMITED,
+    Constraint.CAPACITY: Reason.CAPACITY_LIMITED,
+    Constraint.MAX_REPLICAS: Reason.REPLICAS_LIMITED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the decided fleet does, for sentences and conditions."""
+
+    fleet: Fleet
+    usd_per_hour: float
+    attainment: float
+    profile: Profile
+    binding: Constraint
+
+
+def fleet_text(names: tuple[str, ...], fleet: Fleet) -> str:
+    """`2 x bf16 + 3 x fp8`; `nothing` for none."""
+    return " + ".join([f"{n} x {name}" for name, n in zip(names, fleet, strict=True) if n]) or "nothing"
+
+
+def sentence(draft: Draft, outcome: Outcome, reason: Reason) -> str:
+    """Why the decision is what it is, in one sentence."""
+    plan = f"{fleet_text(draft.model.names, outcome.fleet)}: ${outcome.usd_per_hour:.2f}/h"
+    special = SPECIAL.get(reason)
+    if special is not None:
+        return special(draft, plan)
+    demand = draft.demand
+    seen = f"forecast {demand.shown_rps:.1f} req/s (p90, {demand.horizon_s:.0f} s ahead)"
+    if reason in LIMITED.values():
+        missed = f"attainment {outcome.attainment:.3f} of {draft.spec.slo.attainment:g}"
+        return f"{seen} is more than {outcome.binding.value} allows: {plan}, {missed}"
+    if outcome.fleet != draft.target:
+        return f"{seen} needs {fleet_text(draft.model.names, draft.target)}; on the way {plan}"
+    if reason is Reason.STABILIZING:
+        return f"{seen} needs less than {plan}; waiting for the stabilization window"
+    return f"{seen} needs {plan}"
+
+
+def _left_alone(draft: Draft, plan: str) -> str:
+    return f"left alone at {plan}"
+
+
+def _asleep(draft: Draft, plan: str) -> str:
+    return f"no request for {draft.problem.forecast.idle_s:.0f} s; {plan}"
+
+
+def _waiting_for_other_things(draft: Draft, plan: str) -> str:
+    used = draft.utilization or 0.0
+    return f"latency misses its targets at a GPU utilization of {used:.2f}: more replicas will not cure it; kept {plan}"
+
+
+def _stuck(draft: Draft, plan: str) -> str:
+    stuck = fleet_text(draft.model.names, tuple([a.stuck for a in draft.arrivals]))
+    return f"{stuck} did not start in time; going on with {plan}"
+
+
+def _best_effort(draft: Draft, plan: str) -> str:
+    return f"{infeasible(draft)}; best effort {plan}"
+
+
+def _held(draft: Draft, plan: str) -> str:
+    return f"{_blind(draft)}; held: {plan}"
+
+
+def _fallen_back(draft: Draft, plan: str) -> str:
+    return f"{_blind(draft)}; last good plan: {plan}"
+
+
+def _blind(draft: Draft) -> str:
+    gap = draft.missing.detail if draft.missing is not None else "no metrics"
+    since = f" for {draft.time_s - draft.fresh_s:.0f} s" if draft.fresh_s is not None else ""
+    return f"metrics missing{since} ({gap})"
+
+
+def infeasible(draft: Draft) -> str:
+    """What the targets would have to be at least: the idle latency of the best tier."""
+    model, slo = draft.model, draft.spec.slo
+    allowed = [i for i, ok in enumerate(model.usable) if ok] or [0]
+    best = max(allowed, key=lambda i: float(model.goods[i, 0] / max(model.rates[i, 0], 1e-12)))
+    ttft, itl = float(model.ttft[best, 0]), float(model.itl[best, 0])
+    parts = []
+    if ttft > slo.ttft_s:
+        parts.append(f"TTFT {slo.ttft_s * 1e3:.0f} ms cannot be met, at least {ttft * 1e3:.0f} ms")
+    if itl > slo.itl_s:
+        parts.append(f"ITL {slo.itl_s * 1e3:.0f} ms cannot be met, at least {itl * 1e3:.0f} ms")
+    if not parts:
+        idle = float(model.goods[best, 0] / max(model.rates[best, 0], 1e-12))
+        parts.append(f"attainment {slo.attainment:g} cannot be met, at most {idle:.3f}")
+    return " and ".join(parts) + f" (p95 of an idle {model.names[best]} replica)"
+
+
+SPECIAL = {
+    Reason.PAUSED: _left_alone,
+    Reason.MODE_OFF: _left_alone,
+    Reason.SCALED_TO_ZERO: _asleep,
+    Reason.NOT_GPU_BOUND: _waiting_for_other_things,
+    Reason.REPLICAS_STUCK: _stuck,
+    Reason.TARGET_INFEASIBLE: _best_effort,
+    Reason.METRICS_MISSING: _held,
+    Reason.FALLBACK: _fallen_back,
+}
