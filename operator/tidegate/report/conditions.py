@@ -88,9 +88,10 @@ def as_json(finding: Condition, previous: Mapping[str, Any] | None, generation: 
 
 
 def _same_words(finding: Condition, previous: Mapping[str, Any]) -> bool:
-    return previous.get("reason") == finding.reason and _NUMBER.sub("#", str(previous.get("message"))) == _NUMBER.sub(
-        "#", finding.message[:MESSAGE_LENGTH]
-    )
+    if previous.get("reason") != finding.reason:
+        return False
+    before, after = str(previous.get("message")), finding.message[:MESSAGE_LENGTH]
+    return before == after or _NUMBER.sub("#", before) == _NUMBER.sub("#", after)
 
 
 def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:

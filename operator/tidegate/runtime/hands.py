@@ -131,6 +131,7 @@ class Hands:
     async def _guarded(self, name: str, work: Awaitable[None]) -> None:
         """One object's trouble is its own: the API's is told and tried again next tick, ours ends the process."""
         async with self._slots:
+            await asyncio.sleep(0)  # a thousand deployments at rest must not hold the event loop in one piece
             try:
                 await work
             except ApiError as error:
