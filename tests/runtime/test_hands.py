@@ -1,0 +1,191 @@
+"""From a batch to writes: only what differs, only what may be touched, the newest batch first."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.kube_fakes import ScriptedApi, down, until
+from tests.runtime.test_edges import CHAT, Fence, accelerator, resource, spec
+from tidegate.domain.decision import Decision, Reason, TierDecision
+from tidegate.domain.key import Key
+from tidegate.domain.spec import Mode
+from tidegate.errors import SpecError
+from tidegate.ports import ApiError, DeploymentResource, Order, Outcome, Report
+from tidegate.runtime.hands import Batch, Hands, Reporting
+from tidegate.runtime.inventory import FleetInventory
+
+STATUS = "/apis/tidegate.io/v1alpha1/namespaces/prod/inferencedeployments/chat/status"
+DECISION = Decision(key=CHAT, tiers={"bf16": TierDecision(replicas=2)}, reason=Reason.INITIAL, message="m")
+
+
+class Room:
+    """An actuator and a report room that say what the test says."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.posted: list[dict[str, Any]] = []
+        self.status: dict[str, Any] = {"replicas": 2}
+        self.gate: asyncio.Event | None = None
+
+    async def carry_out(self, order: Order) -> Outcome:
+        self.orders.append(order)
+        if self.gate is not None:
+            await self.gate.wait()
+        return Outcome(actions=("moved",))
+
+    async def post(self, _: Report, status: dict[str, Any]) -> None:
+        self.posted.append(status)
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.api, self.room, self.fence, self.inventory = ScriptedApi(), Room(), Fence(), FleetInventory()
+        self.api.answers["PATCH", STATUS] = lambda call: {"status": call.body[1]["value"]}
+        reporting = Reporting(
+            deployment_status=lambda _: dict(self.room.status),
+            accelerator_status=lambda _class, _use, _time_s: {"observedGeneration": 1},
+            poster=self.room,
+        )
+        self.hands = Hands(self.api, self.fence, self.inventory, actuator=self.room, reporting=reporting)
+
+    async def do(self, *resources: DeploymentResource, decision: Decision | None = DECISION) -> None:
+        for each in resources:
+            self.inventory.put_deployment(each)
+        batch = Batch(
+            time_s=1.0,
+            resources={each.key: each for each in resources},
+            decisions={DECISION.key: decision} if decision is not None else {},
+        )
+        await self.hands._carry_out(batch)
+
+    @property
+    def stored(self) -> DeploymentResource:
+        return self.inventory.deployments[CHAT]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def test_a_decision_is_carried_out_and_told(rig: Rig) -> None:
+    await rig.do(resource())
+    assert [order.decision for order in rig.room.orders] == [DECISION]
+    assert rig.room.posted == [{"replicas": 2}]
+    (write,) = rig.api.written()
+    assert write.path == STATUS
+    assert write.body == [
+        {"op": "test", "path": "/metadata/uid", "value": "u1"},
+        {"op": "add", "path": "/status", "value": {"replicas": 2}},
+    ]
+    assert rig.stored.status == {"replicas": 2}
+
+
+async def test_what_stands_there_already_is_not_written(rig: Rig) -> None:
+    await rig.do(resource())
+    await rig.do(rig.stored)
+    assert len(rig.api.written()) == 1
+    assert len(rig.room.posted) == 1
+
+
+async def test_a_field_that_an_older_crd_drops_is_not_written_for_ever(rig: Rig) -> None:
+    rig.room.status = {"replicas": 2, "new": 1}
+    rig.api.answers["PATCH", STATUS] = {"status": {"replicas": 2}}
+    await rig.do(resource())
+    await rig.do(rig.stored)
+    assert len(rig.api.written()) == 1
+    rig.room.status = {"replicas": 3, "new": 1}
+    await rig.do(rig.stored)
+    assert len(rig.api.written()) == 2
+
+
+async def test_a_status_that_somebody_took_away_is_written_again(rig: Rig) -> None:
+    await rig.do(resource())
+    await rig.do(resource(status={}))
+    assert len(rig.api.written()) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"spec": spec(mode=Mode.RECOMMEND)}, id="mode Recommend"),
+        pytest.param({"spec": spec(mode=Mode.OFF)}, id="mode Off"),
+        pytest.param({"spec": spec(paused=True)}, id="paused"),
+        pytest.param({"spec": SpecError(field="spec", value=0, allowed="more")}, id="an invalid spec"),
+    ],
+)
+async def test_nothing_is_touched_but_the_status_is_told(rig: Rig, changes: dict[str, Any]) -> None:
+    await rig.do(replace(resource(), **changes))
+    assert rig.room.orders == []
+    assert len(rig.api.written()) == 1
+
+
+async def test_a_deployment_the_planner_failed_on_keeps_its_replicas(rig: Rig) -> None:
+    await rig.do(resource(), decision=replace(DECISION, tiers={}, error="boom"))
+    assert [order.decision for order in rig.room.orders] == [None]
+
+
+async def test_the_trouble_of_one_is_not_that_of_the_others(rig: Rig) -> None:
+    other = Key("prod", "code")
+    rig.api.answers["PATCH", STATUS] = down()
+    good = STATUS.replace("chat", "code")
+    rig.api.answers["PATCH", good] = {"status": {"replicas": 2}}
+    await rig.do(resource(), resource(other, uid="u2"))
+    assert rig.inventory.deployments[other].status == {"replicas": 2}
+    assert rig.stored.status == {}
+
+
+async def test_a_write_into_a_namesake_is_refused_by_the_server_and_forgotten_here(rig: Rig) -> None:
+    rig.api.answers["PATCH", STATUS] = ApiError(status=422, reason="Invalid", detail="test failed")
+    await rig.do(resource())
+    assert rig.stored.status == {}
+
+
+async def test_a_bug_ends_the_process(rig: Rig) -> None:
+    def broken(_: Report) -> dict[str, Any]:
+        raise ValueError("a bug")
+
+    rig.hands._reporting = replace(rig.hands._reporting, deployment_status=broken)
+    with pytest.raises(ExceptionGroup):
+        await rig.do(resource())
+
+
+async def test_classes_have_a_status_too(rig: Rig) -> None:
+    class_, path = accelerator(), "/apis/tidegate.io/v1alpha1/acceleratorclasses/h100/status"
+    rig.inventory.put_accelerator(class_)
+    rig.api.answers["PATCH", path] = {"status": {"observedGeneration": 1}}
+    for _ in range(2):
+        await rig.hands._carry_out(Batch(time_s=1.0, classes=tuple(rig.inventory.accelerators.values())))
+    assert [call.path for call in rig.api.written()] == [path]
+
+
+async def test_of_the_batches_that_wait_only_the_newest_is_carried_out(rig: Rig) -> None:
+    rig.room.gate = asyncio.Event()
+    rig.inventory.put_deployment(resource())
+    task = asyncio.create_task(rig.hands.run())
+    try:
+        for replicas in (2, 3, 4):
+            decision = replace(DECISION, tiers={"bf16": TierDecision(replicas=replicas)})
+            rig.hands.give(Batch(time_s=1.0, resources={CHAT: resource()}, decisions={CHAT: decision}))
+            if replicas == 2:
+                await until(lambda: rig.room.orders)
+        rig.room.gate.set()
+        await until(rig.hands.idle.is_set)
+        carried = [order.decision.tiers["bf16"].replicas for order in rig.room.orders if order.decision]
+        assert carried == [2, 4]
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_a_standby_carries_nothing_out(rig: Rig) -> None:
+    rig.fence.held = False
+    task = asyncio.create_task(rig.hands.run())
+    rig.hands.give(Batch(time_s=1.0, resources={CHAT: resource()}, decisions={CHAT: DECISION}))
+    await until(rig.hands.idle.is_set)
+    task.cancel()
+    await asyncio.wait({task})
+    assert rig.room.orders == []
+    assert rig.api.calls == []
