@@ -287,3 +287,32 @@ async def test_metadata_alone_can_be_asked_for(kube: Kube) -> None:
     body = await kube.get(kube.path("configmaps"), accept=accept, fieldSelector="metadata.name=a")
     assert body["kind"] == "PartialObjectMetadataList"
     assert [set(each) for each in body["items"]] == [{"metadata"}] or "data" not in body["items"][0]
+
+
+async def test_an_event_is_one_object_under_two_names(kube: Kube) -> None:
+    """Written as `events.k8s.io/v1`, read as `v1`, which is what kubectl describe asks for; and the other way round."""
+    about = {"kind": "ConfigMap", "namespace": kube.namespace, "name": "a", "uid": "u-1", "apiVersion": "v1"}
+    event = {
+        "metadata": {"name": "a.1"},
+        "eventTime": "2026-11-20T10:00:00.000000Z",
+        "reportingController": "tidegate.io/operator",
+        "reportingInstance": "one",
+        "action": "Scale",
+        "reason": "DemandRising",
+        "regarding": about,
+        "note": "two more",
+        "type": "Normal",
+    }
+    new = f"/apis/events.k8s.io/v1/namespaces/{kube.namespace}/events"
+    made = await kube.create(new, event)
+    assert (made["note"], made["regarding"]["name"]) == ("two more", "a")
+    found = await kube.get(kube.path("events"), fieldSelector="involvedObject.uid=u-1")
+    core = found["items"][0]
+    assert (core["message"], core["involvedObject"]["name"]) == ("two more", "a")
+    assert core["reportingComponent"] == "tidegate.io/operator"
+    names = [each["metadata"]["name"] for each in (await kube.get(new))["items"]]
+    assert "a.1" in names
+    patched = await kube.patch(
+        f"{new}/a.1", {"series": {"count": 2, "lastObservedTime": "2026-11-20T10:00:05.000000Z"}}
+    )
+    assert (patched["series"]["count"], patched["note"]) == (2, "two more")

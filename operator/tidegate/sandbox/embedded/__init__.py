@@ -9,6 +9,7 @@ send the same requests to this and to the real one, so that it cannot drift unse
     store       objects, resourceVersion, history, watches
     schema      defaulting, pruning, validation and CEL of custom resources
     builtin     the defaults of built-in kinds, and their lists that are merged by key
+    events      one kind, served under two names
     patching    merge, JSON and strategic-merge patches
     apply       server-side apply: field ownership and conflicts
     writing     the one path that every write takes

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tidegate.sandbox.embedded.events import to_core
 from tidegate.sandbox.embedded.failures import ApiError, bad_request
 from tidegate.sandbox.embedded.resources import Registry, Resource
 
@@ -39,6 +40,7 @@ class Request:
         body: The body, unread.
         agent: The client's `User-Agent`.
         accept: What the client wants to read.
+        renamed: Whether the client speaks of Events in the words of `events.k8s.io`.
         warnings: Sentences for the `Warning` header, filled on the way.
     """
 
@@ -53,6 +55,7 @@ class Request:
     body: bytes = b""
     agent: str = ""
     accept: str = ""
+    renamed: bool = False
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -84,9 +87,10 @@ class Request:
         if not self.body.strip():
             return {}
         try:
-            return yaml.safe_load(self.body) if "yaml" in self.content_type else json.loads(self.body)
+            content = yaml.safe_load(self.body) if "yaml" in self.content_type else json.loads(self.body)
         except (ValueError, yaml.YAMLError) as error:
             raise bad_request(f"the body cannot be read: {error}") from error
+        return to_core(content) if self.renamed and isinstance(content, dict) else content
 
     def item(self) -> dict[str, Any]:
         """

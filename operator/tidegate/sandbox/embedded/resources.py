@@ -104,6 +104,7 @@ BUILT_IN = (
     _apps("ReplicaSet", "replicasets", "rs"),
     _apps("StatefulSet", "statefulsets", "sts"),
     _apps("DaemonSet", "daemonsets", "ds", scale=None),
+    _plain("events.k8s.io", "v1", "Event", "events", short_names=("ev",)),
     _plain("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
     _plain("coordination.k8s.io", "v1", "Lease", "leases"),
     _plain(_RBAC, "v1", "Role", "roles"),

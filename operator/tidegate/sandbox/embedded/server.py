@@ -18,7 +18,7 @@ from aiohttp import web
 from tidegate.sandbox.control_plane.account import Account
 from tidegate.sandbox.control_plane.certificates import self_signed, server_context
 from tidegate.sandbox.control_plane.processes import working_folder
-from tidegate.sandbox.embedded import discovery, failures, reading
+from tidegate.sandbox.embedded import discovery, events, failures, reading
 from tidegate.sandbox.embedded.controllers import Controllers
 from tidegate.sandbox.embedded.deleting import Deleter
 from tidegate.sandbox.embedded.request import NowhereError, Request, locate, verb_of
@@ -152,7 +152,8 @@ class EmbeddedControlPlane:
         return Request(
             user=user,
             verb=verb,
-            resource=resource,
+            resource=self.registry.by_key("events") if resource.group == events.GROUP else resource,
+            renamed=resource.group == events.GROUP,
             namespace=namespace,
             name=name,
             subresource=subresource,
@@ -191,10 +192,10 @@ class EmbeddedControlPlane:
         return 201, {**request.item(), "status": {"token": token, "expirationTimestamp": "2100-01-01T00:00:00Z"}}
 
     async def _stream(self, http: web.Request, request: Request) -> web.StreamResponse:
-        async with contextlib.aclosing(watch(self.store, request)) as events:
+        async with contextlib.aclosing(watch(self.store, request)) as changes:
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             await response.prepare(http)
-            async for kind, item in events:
+            async for kind, item in changes:
                 shown = item if kind in ("ERROR", "BOOKMARK") else _shaped(item, request)
                 await response.write(msgspec.json.encode({"type": kind, "object": shown}) + b"\n")
             return response
@@ -215,7 +216,14 @@ def _shaped(body: Object, request: Request) -> Object:
             return {**head, "items": [partial(each) for each in body["items"]]}
         if "as=" not in accepted:
             break
-    return _versioned(body, resource)
+    return _renamed(body) if request.renamed else _versioned(body, resource)
+
+
+def _renamed(body: Object) -> Object:
+    """Events in the words of `events.k8s.io`."""
+    if "items" in body:
+        return {**body, "apiVersion": f"{events.GROUP}/v1", "items": [_renamed(each) for each in body["items"]]}
+    return events.from_core(body)
 
 
 def _list_metadata(body: Object) -> dict[str, Any]:
