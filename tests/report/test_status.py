@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.actuate.orders import H100, NOW_S
+from tests.actuate.orders import H100, NOW_S, managed, pointing, spec_of, view_of, workload
 from tests.report.reports import SPEC, Alternative, Constraint, condition, decision, observation, reading, report
 from tidegate.api.status import AcceleratorClassStatus, InferenceDeploymentStatus
 from tidegate.domain.decision import Reason, TierDecision
@@ -195,6 +195,16 @@ def test_a_wrong_spec_keeps_what_was_known_and_says_what_is_wrong() -> None:
 def test_every_mode_gives_a_status_that_the_schema_holds(mode: Mode) -> None:
     status = deployment_status(report(spec=replace(SPEC, mode=mode), outcome=None))
     InferenceDeploymentStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
+
+
+def test_a_deployment_that_points_at_one_workload_has_its_selector() -> None:
+    old = replace(workload("chat-old", 2), selector="app=chat")
+    pointed = spec_of(pointing("fp8", "chat-old"))
+    assert deployment_status(report(spec=pointed, view=view_of(old)))["selector"] == "app=chat"
+    both = spec_of(pointing("fp8", "chat-old"), managed("bf16"))
+    assert (
+        deployment_status(report(spec=both, view=view_of(old)))["selector"] == "tidegate.io/inference-deployment=chat"
+    )
 
 
 # AcceleratorClass

@@ -147,7 +147,7 @@ def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping
     """Ready, and Reconciling while a new generation has not been brought to serve for the first time."""
     ready, missing = _replicas(report)
     found["Ready"] = _ready(found, report, ready)
-    if found["Ready"].reason == "NoReplicaReady" and found["SLOMet"].status is Status.TRUE:
+    if missing and not ready and found["SLOMet"].status is Status.TRUE and _acts(report):
         found["SLOMet"] = _condition("SLOMet", Status.UNKNOWN, "NoReplicaReady", "no replica answers yet")
     new = report.resource.status.get("observedGeneration") != report.resource.generation
     under_way = previous.get("Reconciling", {}).get("status") == "True"

@@ -14,7 +14,7 @@ from tidegate.domain.goodput import Goodput, goodput
 from tidegate.domain.observation import TierReading
 from tidegate.domain.spec import DeploymentSpec, TierSpec
 from tidegate.errors import SpecError
-from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, Report
+from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, ObjectRef, Report
 from tidegate.report.conditions import as_json, conditions
 from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, text
 from tidegate.units import MILLION, SECONDS_PER_HOUR, milliseconds
@@ -117,6 +117,26 @@ def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
     return {name: value for name, value in row.items() if value is not None}
 
 
+def _selector(report: Report) -> str:
+    """
+    Label selector of the pods, for the scale subresource.
+
+    Pods of managed tiers carry our label. Where all tiers point at one workload, it is that one's selector; several
+    workloads have no common one, and our label then finds nothing rather than too much.
+    """
+    spec = report.resource.spec
+    assert isinstance(spec, DeploymentSpec)
+    targets = [tier.target_ref for tier in spec.tiers]
+    if len(targets) == 1 and targets[0] is not None:
+        target = targets[0]
+        ref = ObjectRef(
+            api_version=target.api_version, kind=target.kind, namespace=spec.key.namespace, name=target.name
+        )
+        if ref in report.view.workloads:
+            return report.view.workloads[ref].selector
+    return f"{DEPLOYMENT_LABEL}={report.resource.key.name}"
+
+
 def _kept(value: int | None, old: object) -> object:
     """A start-up time once seen stays until another one is."""
     return old if value is None else value
@@ -136,7 +156,7 @@ def _totals(report: Report, tiers: list[Json]) -> Json:
     totals: Json = {
         "replicas": replicas,
         "readyReplicas": sum(tier.get("ready", 0) for tier in tiers),
-        "selector": f"{DEPLOYMENT_LABEL}={report.resource.key.name}",
+        "selector": _selector(report),
     }
     if any("desired" in tier for tier in tiers):
         totals["mix"] = " + ".join(desired) or "none"
