@@ -161,7 +161,7 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
         reason = Reason.REPLICAS_STUCK
     elif draft.given is Given.TARGET:
         reason = Reason.TARGET_INFEASIBLE
-    elif outcome.attainment < draft.spec.slo.attainment and outcome.binding in LIMITED:
+    elif (draft.given is Given.ATTAINMENT or draft.target != draft.ideal) and outcome.binding in LIMITED:
         reason = LIMITED[outcome.binding]
     elif draft.given is Given.QUALITY:
         reason = Reason.QUALITY_REDUCED

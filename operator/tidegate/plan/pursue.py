@@ -55,7 +55,8 @@ def _asked(draft: Draft) -> Reason:
     """Why the plan in force is outside the limits."""
     if draft.limits.pinned:
         return Reason.PINNED
-    return Reason.BOUNDS_CHANGED if any(draft.current) else Reason.ACTIVATED
+    slept = draft.memory is not None and not any(draft.memory.target)
+    return Reason.ACTIVATED if slept else Reason.BOUNDS_CHANGED
 
 
 def _watch(draft: Draft) -> None:
@@ -104,8 +105,7 @@ def _grow(draft: Draft, reason: Reason) -> None:
     draft.ideal, draft.given = solution.fleet, solution.given
     draft.shown_ref = draft.demand.shown_rps
     draft.capacities = draft.model.capacities
-    if solution.fleet == before:
-        draft.reason = reason if draft.memory is None else Reason.STEADY
+    if solution.fleet == before and draft.memory is not None:
         _settle(draft)
         return
     draft.reason = reason

@@ -2,7 +2,8 @@
 From the fleet that runs to the fleet that is wanted: make before break.
 
 A tier's replicas go only when those that stay and are ready carry the load of now. Where budget, accelerators or
-bounds cannot hold old and new together, fewer new ones come at a time; where not even one fits, nothing moves.
+bounds cannot hold old and new together, fewer new ones come at a time. Where not even one fits, nothing moves, unless
+what runs misses the targets anyway: then one replica after the other is exchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,12 +34,23 @@ def advance(
     if staying == ready or carries(staying):
         return target
     kept = _kept(model, ready, target, carries)
+    counted = tuple([a.counted for a in arrivals])
+    step = _fitted(model, limits, kept=kept, counted=counted, target=target)
+    if step == counted == ready and not carries(ready):
+        surplus = max(range(len(ready)), key=lambda i: (ready[i] > target[i], float(model.prices[i])))
+        fewer = tuple([n - (i == surplus) for i, n in enumerate(kept)])
+        step = _fitted(model, limits, kept=fewer, counted=tuple(map(min, counted, fewer)), target=target)
+    return step if limits.below(model, step) else target
+
+
+def _fitted(model: FleetModel, limits: Limits, *, kept: Fleet, counted: Fleet, target: Fleet) -> Fleet:
+    """What is kept and as many of the new ones as fit beside it; dear ones wait first."""
     step = list(map(max, kept, target))
     for tier in sorted(range(len(step)), key=lambda i: -float(model.prices[i])):
-        least = max(kept[tier], min(arrivals[tier].counted, target[tier]))
+        least = max(kept[tier], min(counted[tier], target[tier]))
         while step[tier] > least and not limits.below(model, tuple(step)):
             step[tier] -= 1
-    return tuple(step) if limits.below(model, tuple(step)) else target
+    return tuple(step)
 
 
 def _kept(model: FleetModel, ready: Fleet, target: Fleet, carries: Callable[[Fleet], bool]) -> Fleet:

@@ -1,0 +1,346 @@
+"""The odd cases, one by one: what is decided, and what is said."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, reading, spec, tier
+from tidegate.domain.decision import Constraint, Decision, Reason, Status
+from tidegate.domain.key import Key
+from tidegate.domain.observation import GatewayReading, Histogram, Missing, TierReading, TierState
+from tidegate.domain.spec import Accelerator, Cost, Mode, Quality, ScaleToZero, Schedule
+from tidegate.plan import PlanMemory, Problem, choose
+
+ONE = {"bf16": estimate(5)}
+THREE = {"bf16": estimate(6), "fp8": estimate(9), "int4": estimate(5)}
+TIERS = (tier("bf16"), tier("fp8", quality=0.995), tier("int4", quality=0.95))
+
+
+def condition(decision: Decision, type_: str) -> Status:
+    return next(c.status for c in decision.conditions if c.type == type_)
+
+
+def test_a_rise_is_met_at_once_and_in_one_step() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(4), 3)
+    decision = loop.tick(forecast(40))
+    assert fleet(decision) == {"bf16": 8}
+    assert decision.reason is Reason.DEMAND_RISING
+    assert "forecast 40.0 req/s (p90, 135 s ahead) needs 8 x bf16: $24.00/h" in decision.message
+
+
+def test_a_fall_waits_for_the_whole_window_and_says_so() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(38), 25)
+    waiting = [loop.tick(forecast(8)) for _ in range(19)]
+    assert all(fleet(d) == {"bf16": 8} for d in waiting)
+    assert waiting[-1].reason is Reason.STABILIZING
+    after = [loop.tick(forecast(8)) for _ in range(6)]
+    assert fleet(after[-1]) == {"bf16": 2}
+    assert Reason.DEMAND_FALLING in {d.reason for d in after}
+
+
+def test_a_peak_inside_the_window_keeps_what_it_needed() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(19), 30)
+    for _ in range(12):
+        loop.run(forecast(8), 10)
+        assert fleet(loop.tick(forecast(19))) == {"bf16": 4}
+
+
+def test_noise_of_a_few_percent_moves_nothing() -> None:
+    loop = Loop(spec=spec(*TIERS), estimates=THREE)
+    loop.run(forecast(30), 60)
+    before = fleet(loop.history[-1])
+    for i in range(120):
+        loop.tick(forecast(30 * (1 + 0.02 * (-1) ** i)))
+    assert {tuple(sorted(fleet(d).items())) for d in loop.history[-120:]} == {tuple(sorted(before.items()))}
+
+
+def test_starting_replicas_count_so_that_nobody_asks_twice() -> None:
+    loop = Loop(spec=spec(), estimates=ONE, startup_ticks=8)
+    loop.run(forecast(4), 12)
+    asked = [fleet(loop.tick(forecast(20))) for _ in range(8)]
+    assert all(plan == asked[0] for plan in asked)
+
+
+def test_a_tier_that_never_gets_ready_is_gone_around() -> None:
+    loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=4, stuck=frozenset({"fp8"}))
+    first = loop.tick(forecast(14))
+    assert "fp8" in fleet(first)
+    loop.run(forecast(14), 40)
+    assert "fp8" not in fleet(loop.history[-1])
+    assert Reason.REPLICAS_STUCK in {d.reason for d in loop.history}
+    stuck = next(d for d in loop.history if d.reason is Reason.REPLICAS_STUCK)
+    assert condition(stuck, "CapacityAvailable") is Status.FALSE
+    assert loop.ready["bf16"] >= 3
+
+
+def test_the_only_tier_stays_asked_for_while_it_is_stuck() -> None:
+    loop = Loop(spec=spec(), estimates=ONE, startup_ticks=4, stuck=frozenset({"bf16"}))
+    decision = loop.run(forecast(9), 60)
+    assert fleet(decision) == {"bf16": 2}
+
+
+def test_unschedulable_replicas_stop_counting_after_a_moment() -> None:
+    wanted = spec(*TIERS)
+    memory, times = None, 1_700_000_000.0
+    states = {"bf16": TierState(), "fp8": TierState(starting=2, unschedulable=2), "int4": TierState()}
+    for i in range(5):
+        problem = Problem(spec=wanted, states=states, estimates=THREE, forecast=forecast(14), memory=memory)
+        memory, decision = choose([problem], accelerators=POOLS, time_s=times + 15 * i)[wanted.key]
+    assert fleet(decision).get("fp8", 0) == 0
+    assert fleet(decision)
+
+
+def test_a_tier_switch_makes_before_it_breaks() -> None:
+    loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=8, ready={"bf16": 5})
+    loop.run(forecast(26), 3)
+    loop.run(forecast(26), 60)
+    assert "fp8" in fleet(loop.history[-1])
+    assert Reason.TIER_SWITCH in {d.reason for d in loop.history}
+    assert loop.ready["bf16"] < 5
+    served = [sum(THREE[n].capacity_rps * t.replicas for n, t in d.tiers.items()) for d in loop.history]
+    assert min(served) >= 26
+
+
+def test_a_switch_that_the_budget_cannot_hold_twice_goes_step_by_step_or_not_at_all() -> None:
+    wanted = spec(*TIERS[:2], cost=Cost(budget_usd_per_hour=15.0))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(6), "fp8": estimate(9)}, startup_ticks=4, ready={"bf16": 5})
+    for _ in range(120):
+        decision = loop.tick(forecast(25))
+        assert 3.0 * sum(fleet(decision).values()) <= 15.0
+        assert 6 * loop.ready.get("bf16", 0) + 9 * loop.ready.get("fp8", 0) >= 24
+
+
+def test_missing_metrics_hold_and_then_fall_back_to_the_last_good_plan() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(19), 25)
+    held = loop.run(forecast(0), 5, silent=["bf16"])
+    assert held.reason is Reason.METRICS_MISSING
+    assert condition(held, "MetricsAvailable") is Status.FALSE
+    loop.ready["bf16"] = 2
+    loop.tick(forecast(0), silent=["bf16"])
+    back = loop.run(forecast(0), 40, silent=["bf16"])
+    assert back.reason is Reason.FALLBACK
+    assert fleet(back) == {"bf16": 4}
+    assert "last good plan" in back.message
+
+
+def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:
+    loop = Loop(spec=spec(*TIERS[:2]), estimates=THREE, ready={"bf16": 2, "fp8": 2})
+    loop.run(forecast(25), 30)
+    before = sum(fleet(loop.history[-1]).values())
+    after = loop.run(forecast(1), 60, silent=["fp8"])
+    assert sum(fleet(after).values()) >= before
+
+
+def test_load_that_falls_to_nothing_is_believed_where_metrics_speak() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(19), 25)
+    assert fleet(loop.run(forecast(0), 40)) == {"bf16": 1}
+
+
+def test_sleep_needs_idleness_and_a_queue_wakes() -> None:
+    loop = Loop(spec=spec(scale_to_zero=ScaleToZero(idle_s=300)), estimates=ONE)
+    loop.run(forecast(4), 5)
+    assert fleet(loop.tick(forecast(0, idle_s=200))) == {"bf16": 1}
+    asleep = loop.tick(forecast(0, idle_s=301))
+    assert fleet(asleep) == {}
+    assert asleep.reason is Reason.SCALED_TO_ZERO
+    assert fleet(loop.tick(forecast(0, idle_s=400), gateway=GatewayReading(arrival_rps=0, queued=0))) == {}
+    awake = loop.tick(forecast(0, idle_s=400), gateway=GatewayReading(arrival_rps=0.2, queued=1))
+    assert fleet(awake) == {"bf16": 1}
+    assert awake.reason is Reason.ACTIVATED
+
+
+def test_a_schedule_keeps_replicas_up_while_it_is_active() -> None:
+    schedule = Schedule(name="office", cron="0 7 * * 1-5", time_zone="Europe/Berlin", duration_s=43_200, replicas_min=4)
+    loop = Loop(spec=spec(schedules=(schedule,)), estimates=ONE, time_s=1_767_679_200.0)  # Tue 6 Jan 2026, 07:00 there
+    assert fleet(loop.tick(forecast(1))) == {"bf16": 4}
+    loop.time_s = 1_767_679_200.0 + 43_200
+    assert fleet(loop.run(forecast(1), 30)) == {"bf16": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "rate", "expected", "reason", "binding"),
+    [
+        pytest.param(
+            {"replicas_pinned": 3}, 40, 3, Reason.PINNED, Constraint.MAX_REPLICAS, id="a pin fixes the total"
+        ),
+        pytest.param(
+            {"cost": Cost(budget_usd_per_hour=10.0)}, 40, 3, Reason.BUDGET_LIMITED, Constraint.BUDGET,
+            id="the budget is never planned above",
+        ),
+        pytest.param(
+            {"replicas_max": 4}, 40, 4, Reason.REPLICAS_LIMITED, Constraint.MAX_REPLICAS,
+            id="nor is the largest number of replicas",
+        ),
+        pytest.param({"replicas_min": 3}, 1, 3, Reason.INITIAL, Constraint.NONE, id="the smallest number is kept"),
+    ],
+)  # fmt: skip
+def test_limits_are_kept_and_named(
+    changes: dict[str, object], rate: float, expected: int, reason: Reason, binding: Constraint
+) -> None:
+    loop = Loop(spec=spec(**changes), estimates=ONE)
+    decision = loop.tick(forecast(rate))
+    if reason is Reason.PINNED:
+        loop = Loop(spec=spec(), estimates=ONE)
+        loop.tick(forecast(rate))
+        loop.spec = spec(**changes)
+        decision = loop.tick(forecast(rate))
+    assert sum(fleet(decision).values()) == expected
+    assert decision.reason is reason
+    assert decision.binding is binding
+
+
+def test_capacity_of_a_class_is_never_planned_past() -> None:
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=5)}
+    loop = Loop(spec=spec(tier("bf16", gpus=2)), estimates=ONE, pools=pools)
+    decision = loop.tick(forecast(40))
+    assert fleet(decision) == {"bf16": 2}
+    assert decision.binding is Constraint.CAPACITY
+    assert condition(decision, "CapacityAvailable") is Status.FALSE
+    assert decision.uncapped == {"bf16": 8}
+
+
+def test_average_quality_is_given_up_before_attainment() -> None:
+    """4 accelerators: 4 bf16 carry 20 req/s at quality 1; 30 req/s need int4 in the mix."""
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=4)}
+    wanted = spec(tier("bf16"), tier("int4", quality=0.95), quality=Quality(average_minimum=0.99))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "int4": estimate(10)}, pools=pools)
+    kept, reduced = loop.tick(forecast(18)), loop.run(forecast(28), 8)
+    assert kept.prediction is not None
+    assert kept.prediction.quality_mean is not None
+    assert kept.prediction.quality_mean >= 0.99
+    assert reduced.reason is Reason.QUALITY_REDUCED
+    assert condition(reduced, "QualityReduced") is Status.TRUE
+    assert condition(reduced, "SLOMet") is Status.TRUE
+
+
+def test_a_tier_below_the_minimum_quality_is_never_used() -> None:
+    wanted = spec(tier("bf16", high=2), tier("int4", quality=0.9), quality=Quality(minimum=0.95))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "int4": estimate(10)}, ready={"int4": 1})
+    assert fleet(loop.tick(forecast(40))) == {"bf16": 2}
+
+
+def test_targets_that_no_tier_meets_do_not_buy_the_largest_fleet() -> None:
+    loop = Loop(spec=spec(), estimates={"bf16": estimate(5, idle=0.7)})
+    decision = loop.tick(forecast(9))
+    assert decision.reason is Reason.TARGET_INFEASIBLE
+    assert sum(fleet(decision).values()) <= 4
+    assert "at most 0.700" in decision.message
+    assert condition(decision, "SLOMet") is Status.FALSE
+
+
+def test_bad_latency_on_idle_gpus_is_said_and_not_bought_off() -> None:
+    slow = Histogram((0.5, 1.0, float("inf")), (50.0, 80.0, 100.0))
+    shown: TierReading = reading(4.0, gpu_utilization=0.1, running=3.0, ttft=slow)
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(4), 3)
+    states = {"bf16": TierState(ready=1, reading=shown)}
+    worse = Problem(
+        spec=loop.spec, states=states, estimates={"bf16": estimate(2)}, forecast=forecast(4), memory=loop.memory
+    )
+    _, decision = choose([worse], accelerators=POOLS, time_s=loop.time_s)[loop.spec.key]
+    assert decision.reason is Reason.NOT_GPU_BOUND
+    assert fleet(decision) == {"bf16": 1}
+    assert "0.10" in decision.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"paused": True}, Reason.PAUSED), ({"mode": Mode.OFF}, Reason.MODE_OFF)]
+)
+def test_what_is_switched_off_is_left_alone(changes: dict[str, object], reason: Reason) -> None:
+    loop = Loop(spec=spec(**changes), estimates=ONE, ready={"bf16": 3})
+    decision = loop.tick(forecast(40))
+    assert fleet(decision) == {"bf16": 3}
+    assert decision.reason is reason
+
+
+def test_accelerators_go_to_the_higher_priority_first() -> None:
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=6)}
+    paid = replace(spec(), key=Key("prod", "paid"), priority=100)
+    free = replace(spec(), key=Key("prod", "free"), priority=1)
+    problems = [
+        Problem(spec=s, states={"bf16": TierState()}, estimates=ONE, forecast=forecast(19)) for s in (free, paid)
+    ]
+    outcome = choose(problems, accelerators=pools, time_s=0.0)
+    assert fleet(outcome[paid.key][1]) == {"bf16": 4}
+    assert fleet(outcome[free.key][1]) == {"bf16": 2}
+    assert outcome[free.key][1].binding is Constraint.CAPACITY
+
+
+def shown(ready: int) -> TierReading | Missing:
+    return reading(19.0) if ready else Missing(reason="NoReplicas")
+
+
+def test_when_the_pool_grows_everybody_gets_what_they_need() -> None:
+    paid = replace(spec(), key=Key("prod", "paid"), priority=100)
+    free = replace(spec(), key=Key("prod", "free"), priority=1)
+    memory: dict[Key, PlanMemory] = {}
+    ready = {paid.key: 0, free.key: 0}
+    for step, capacity in enumerate((6, 6, 8, 8)):
+        pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=capacity)}
+        problems = [
+            Problem(
+                spec=s,
+                states={"bf16": TierState(ready=ready[s.key], reading=shown(ready[s.key]))},
+                estimates=ONE,
+                forecast=forecast(19),
+                memory=memory.get(s.key),
+            )
+            for s in (free, paid)
+        ]
+        outcome = choose(problems, accelerators=pools, time_s=15.0 * step)
+        memory = {key: m for key, (m, _) in outcome.items()}
+        ready = {key: d.tiers["bf16"].replicas for key, (_, d) in outcome.items()}
+        assert sum(ready.values()) <= capacity
+    assert ready == {paid.key: 4, free.key: 4}
+
+
+def test_a_broken_deployment_is_left_alone_and_the_others_are_planned() -> None:
+    bad = replace(
+        spec(schedules=(Schedule(name="x", cron="not a cron", time_zone="UTC", duration_s=1.0),)), key=Key("a", "bad")
+    )
+    problems = [
+        Problem(spec=s, states={"bf16": TierState()}, estimates=ONE, forecast=forecast(4)) for s in (bad, spec())
+    ]  # fmt: skip
+    outcome = choose(problems, accelerators=POOLS, time_s=0.0)
+    assert outcome[bad.key][1].error
+    assert outcome[bad.key][1].reason is Reason.PLANNER_FAULT
+    assert fleet(outcome[spec().key][1]) == {"bf16": 1}
+
+
+def test_the_decision_explains_itself() -> None:
+    loop = Loop(spec=spec(*TIERS), estimates=THREE)
+    decision = loop.tick(forecast(14))
+    assert decision.prediction is not None
+    assert decision.prediction.attainment is not None
+    assert decision.prediction.attainment >= 0.99
+    assert decision.prediction.usd_per_million_output_tokens == pytest.approx(6 / 3600 / (14 * 250) * 1e6)
+    assert decision.prediction.joules_per_output_token == pytest.approx(2 * 500 / (14 * 250))
+    assert decision.uncapped == {"fp8": 2}
+    assert 1 <= len(decision.alternatives) <= 3
+    assert all(a.why_not for a in decision.alternatives)
+    assert {c.type for c in decision.conditions} == {
+        "SLOMet",
+        "WithinBudget",
+        "MetricsAvailable",
+        "CapacityAvailable",
+        "QualityReduced",
+        "ScalingLimited",
+    }
+
+
+def test_a_memory_stays_small() -> None:
+    import json
+
+    loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=8)
+    sizes = []
+    for rate in (5, 30, 12, 40, 3):
+        loop.run(forecast(rate, spread=0.3), 20)
+        assert loop.memory is not None
+        sizes.append(len(json.dumps(loop.memory.to_json())))
+        assert PlanMemory.from_json(json.loads(json.dumps(loop.memory.to_json()))) == loop.memory
+    assert max(sizes) < 1024
