@@ -16,7 +16,7 @@ from tidegate.sim.report.page import summary
 from tidegate.sim.score import Part, Score
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -26,7 +26,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--virtual-time-budget=5000",
-]
+)
 
 
 @pytest.fixture(scope="module")
