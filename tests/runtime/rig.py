@@ -216,7 +216,7 @@ async def rigged(
     monkeypatch.setattr(planner, "GAP_S", 0.1)
     monkeypatch.setattr(planner, "DEBOUNCE_S", 0.02)
     monkeypatch.setattr(planner, "ACTIVATION_S", 0.1)
-    async with EmbeddedControlPlane() as plane:
+    async with EmbeddedControlPlane(controllers=kubelet) as plane:
         account: Account = plane.admin
         async with account.session() as kube:
             await install_crds(kube)

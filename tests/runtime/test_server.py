@@ -1,0 +1,78 @@
+"""The pages: what a probe says, and when a restart would help."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tidegate.report.metrics import Metrics
+from tidegate.runtime.process import _not_alive, _not_ready, _probes
+from tidegate.runtime.server import Probes, Server
+
+
+async def test_pages_are_served() -> None:
+    wrong = {"alive": "", "ready": "not listed yet: /api/v1/pods"}
+    probes = Probes(alive=lambda: wrong["alive"], ready=lambda: wrong["ready"])
+    server = Server(("127.0.0.1", 0), Metrics("9.9"), probes)
+    task = asyncio.create_task(server.run())
+    try:
+        async with asyncio.timeout(5), aiohttp.ClientSession() as client:
+            while not server.port:
+                await asyncio.sleep(0.001)
+            base = f"http://127.0.0.1:{server.port}"
+            async with client.get(f"{base}/healthz") as answer:
+                assert (answer.status, await answer.text()) == (200, "ok\n")
+            async with client.get(f"{base}/readyz") as answer:
+                assert (answer.status, await answer.text()) == (503, "not listed yet: /api/v1/pods\n")
+            async with client.get(f"{base}/metrics") as answer:
+                assert 'tidegate_info{version="9.9"} 1.0' in await answer.text()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def assembly(
+    *, since_tick_s: float = 1.0, cache_age_s: float = 1.0, answered: bool = True, behind: int = 0, swept_s: float = 1.0
+) -> Any:
+    now_s = time.monotonic()
+    pods = SimpleNamespace(path="/api/v1/pods", synced=behind == 0)
+    return SimpleNamespace(
+        planner=SimpleNamespace(ticks=1, last_tick_s=now_s - since_tick_s, period_s=15.0),
+        cluster=SimpleNamespace(age_s=lambda: cache_age_s, informers=[pods], synced=pods.synced),
+        api=SimpleNamespace(answered_within=lambda _: answered),
+        inventory=SimpleNamespace(behind=lambda: behind),
+        sweeper=SimpleNamespace(swept_s=now_s - swept_s),
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "wrong"),
+    [
+        pytest.param({}, "", id="all is well"),
+        pytest.param({"since_tick_s": 151.0}, "no plan for", id="the loop stands still"),
+        pytest.param({"cache_age_s": 181.0}, "a cache has not been confirmed", id="a watch is dead"),
+        pytest.param(
+            {"cache_age_s": 999.0, "answered": False}, "", id="the API server is away: a restart cures nothing"
+        ),
+        pytest.param({"behind": 3, "swept_s": 200.0}, "custom resources do not arrive", id="kopf's watch is dead"),
+        pytest.param({"behind": 3, "swept_s": 10.0}, "", id="they may still be on their way"),
+    ],
+)
+def test_liveness_fails_for_what_a_restart_cures(state: dict[str, Any], wrong: str) -> None:
+    found = _not_alive(assembly(**state))
+    assert found.startswith(wrong)
+    assert bool(found) == bool(wrong)
+
+
+def test_readiness_stays_once_the_caches_were_complete() -> None:
+    subject = assembly(behind=2)
+    probes = _probes(subject)
+    assert probes.ready() == _not_ready(subject) != ""
+    subject.inventory.behind = lambda: 0
+    subject.cluster.informers[0].synced = subject.cluster.synced = True
+    assert probes.ready() == ""
+    subject.inventory.behind = lambda: 1
+    assert probes.ready() == ""
