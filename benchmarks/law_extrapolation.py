@@ -106,14 +106,20 @@ def errors_of(config: Config, runs: Sequence[Run]) -> Errors | None:
     factor = common_factor(base, near)
     return Errors(
         runs=len(far),
-        prior=_error(base, far),
-        scalar=_error(base.times(Coefficients(a_s=factor, b_s=factor, c_s=factor, p0_s=factor, p1_s=factor)), far),
-        free=_error(_free(near), far),
-        ours=_error(base.times(fit(base, near).factors), far),
+        prior=error_of(base, far),
+        scalar=error_of(scaled(base, factor), far),
+        free=error_of(_free(near), far),
+        ours=error_of(base.times(fit(base, near).factors), far),
     )
 
 
-def _error(law: Coefficients, samples: Sequence[Sample]) -> float:
+def scaled(law: Coefficients, factor: float) -> Coefficients:
+    """Every coefficient times the same factor."""
+    return law.times(Coefficients(a_s=factor, b_s=factor, c_s=factor, p0_s=factor, p1_s=factor))
+
+
+def error_of(law: Coefficients, samples: Sequence[Sample]) -> float:
+    """Mean relative error of the ITL."""
     return mean(abs(predicted_s(law, s) / s.itl_s - 1) for s in samples)
 
 

@@ -27,8 +27,8 @@ from benchmarks.law_extrapolation import prior_for
 from tidegate.domain.law import PerformanceLaw, Workload
 from tidegate.domain.spec import Slo
 from tidegate.estimate.capacity import carried
+from tidegate.estimate.normal import Floats
 from tidegate.estimate.service import (
-    Floats,
     Service,
     itl_quantile,
     itl_share,

@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 
 from tidegate.domain.estimate import FeasibleTargets, OperatingPoint, ServiceCurve
+from tidegate.estimate.normal import Floats
 from tidegate.estimate.service import (
-    Floats,
     Service,
     attainment,
     itl_quantile,

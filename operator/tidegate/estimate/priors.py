@@ -13,9 +13,9 @@ Source: `priors.csv` holds fits to what aiconfigurator 0.12.0 (NVIDIA, Apache-2.
 """
 
 import csv
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from math import log2
 from zlib import crc32
@@ -139,14 +139,14 @@ def _first(stated: float | None, found: float) -> float:
 
 
 def _coefficients(serving: Serving) -> tuple[Coefficients, Provenance, float]:
-    row = _table().get(_row_key(serving))
+    row = rows().get(_row_key(serving))
     if row is not None:
         confidence = CONFIDENCE_TABLE_INT4 if serving.precision is Precision.INT4 else CONFIDENCE_TABLE
         return _with_kv(row, serving), Provenance.TABLE, confidence
     bare = roofline(serving)
     if not (serving.shape.known and serving.hardware.known):
         return bare, Provenance.ROOFLINE, CONFIDENCE_GUESS
-    distance, relative = _nearest(serving)
+    distance, relative = nearest(serving, relatives())
     if distance > DISTANCE_MAX:
         return bare, Provenance.ROOFLINE, CONFIDENCE_ROOFLINE
     return bare.times(relative), Provenance.ROOFLINE, max(CONFIDENCE_ROOFLINE, CONFIDENCE_NEAR / (1 + distance / 2))
@@ -164,12 +164,9 @@ def _with_kv(row: Coefficients, serving: Serving) -> Coefficients:
     return replace(row, c_s=row.c_s * cost)
 
 
-@lru_cache(maxsize=1024)
-def _nearest(serving: Serving) -> tuple[float, Coefficients]:
-    """Distance of the nearest row, and by what factors it departs from its own roofline."""
-    return min(
-        ((_distance(serving, key), relative) for key, relative in _relatives().items()), key=lambda pair: pair[0]
-    )
+def nearest(serving: Serving, usable: Mapping[RowKey, Coefficients]) -> tuple[float, Coefficients]:
+    """Distance of the nearest of some rows, and by what factors that row departs from its own roofline."""
+    return min(((_distance(serving, key), relative) for key, relative in usable.items()), key=lambda pair: pair[0])
 
 
 def _distance(serving: Serving, key: RowKey) -> float:
@@ -181,9 +178,9 @@ def _distance(serving: Serving, key: RowKey) -> float:
 
 
 @cache
-def _relatives() -> dict[RowKey, Coefficients]:
+def relatives() -> Mapping[RowKey, Coefficients]:
     """Every row of the table over its own roofline."""
-    return {key: _bounded(row.over(roofline(_serving_of_row(key)))) for key, row in _table().items()}
+    return {key: _bounded(row.over(roofline(_serving_of_row(key)))) for key, row in rows().items()}
 
 
 def _serving_of_row(key: RowKey) -> Serving:
@@ -210,8 +207,9 @@ def _bounded(c: Coefficients) -> Coefficients:
 
 
 @cache
-def _table() -> dict[RowKey, Coefficients]:
-    rows = csv.DictReader(files(__package__).joinpath("priors.csv").read_text().splitlines())
+def rows() -> Mapping[RowKey, Coefficients]:
+    """The shipped table."""
+    lines = csv.DictReader(files(__package__).joinpath("priors.csv").read_text().splitlines())
     return {
         (row["model"], row["hardware"], row["precision"], int(row["tensor_parallel"])): Coefficients(
             a_s=float(row["a_ms"]) * MILLISECONDS,
@@ -220,5 +218,5 @@ def _table() -> dict[RowKey, Coefficients]:
             p0_s=float(row["p0_ms"]) * MILLISECONDS,
             p1_s=float(row["p1_ms_per_1k"]) * MILLISECONDS / KILO,
         )
-        for row in rows
+        for row in lines
     }

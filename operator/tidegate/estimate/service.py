@@ -31,13 +31,11 @@ from math import log, sqrt
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from tidegate.domain.estimate import OperatingPoint
 from tidegate.domain.law import PerformanceLaw, Workload
+from tidegate.estimate.normal import Floats, normal_quantile, normal_share
 
-Floats = NDArray[np.float64]
 Number = TypeVar("Number", float, Floats)
 
 # The exponential wait as nodes: (probability at the node, weight); fine where a 99 % promise is decided. The first node
@@ -71,7 +69,7 @@ USED_MAX = 0.999
 COLLAPSE_DEVIATIONS = 1.3
 # A request is hit when memory runs over anywhere in its life, which is some times as long as N remembers.
 OVERFLOWS_PER_LIFE = 6.0
-HALVINGS = 24
+HALVINGS = 14
 # Smallest spread of a logarithm: below it a distribution is a step.
 WIDTH_MIN = 1e-4
 # Where a quantile is looked for between its bounds.
@@ -159,7 +157,7 @@ class Service:
     def prompts_served(self) -> float:
         """Share of the lognormal of prompt lengths that `context_max` lets in."""
         ratio = log(self.context_max / self.workload.prompt_tokens)
-        return max(1e-9, float(ndtr(ratio / self.prompt_width + self.prompt_width / 2)))
+        return max(1e-9, float(normal_share(np.array(ratio / self.prompt_width + self.prompt_width / 2))))
 
     @cached_property
     def answers(self) -> Floats:
@@ -248,7 +246,7 @@ def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[F
     room = law.kv_cache_tokens / workload.context_tokens
     running = rates * workload.output_tokens * itl
     deviations = (room - running) / np.sqrt(service.contexts_variance(np.maximum(running, 1e-9)))
-    overflow = np.minimum(1.0, OVERFLOWS_PER_LIFE * ndtr(-deviations))
+    overflow = np.minimum(1.0, OVERFLOWS_PER_LIFE * normal_share(-deviations))
     waits = 1 - (1 - busy) * (1 - crowded) * (1 - overflow)
     return waits, (queue + slots + overflow * held / 2) / np.maximum(waits, 1e-12)
 
@@ -285,7 +283,7 @@ def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
     left = np.maximum(bounds_s - service.floor_s, 0.0)
     width = _itl_width(service, state, excess)
     ratio = np.log(np.maximum(left, 1e-300) / excess[:, None])
-    share = ndtr(ratio[:, :, None] / width[:, None, :] + width[:, None, :] / 2) @ OUTPUT_WEIGHTS
+    share = normal_share(ratio[:, :, None] / width[:, None, :] + width[:, None, :] / 2) @ OUTPUT_WEIGHTS
     return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s[:, None], 1.0, share))
 
 
@@ -295,7 +293,7 @@ def ttft_quantile(service: Service, state: State, level: float) -> Floats:
     width = service.prompt_width
 
     def own(share: float) -> Floats:
-        return np.asarray(before + mean * np.exp(ndtri(share) * width - width * width / 2))
+        return np.asarray(before + mean * np.exp(normal_quantile(share) * width - width * width / 2))
 
     # Neither prompt nor wait alone may be late more often than both, nor both more often than the two together.
     half = (1 + level) / 2
@@ -307,7 +305,7 @@ def itl_quantile(service: Service, state: State, level: float) -> Floats:
     """Mean ITL that this share of requests does not exceed."""
     excess = np.maximum(state.itl_s - service.floor_s, 1e-12)
     width = _itl_width(service, state, excess)
-    ends = excess[:, None] * np.exp(ndtri(level) * width - width * width / 2)
+    ends = excess[:, None] * np.exp(normal_quantile(level) * width - width * width / 2)
     low, high = service.floor_s + ends.min(axis=1), service.floor_s + ends.max(axis=1)
     found = _between(lambda t: itl_share(service, state, t), level, low, high)
     return np.asarray(np.minimum(found, state.ceiling_s))
@@ -332,7 +330,7 @@ def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
     """Share of prompts computed within the time left, of shape (rates, ...); none is longer than `context_max`."""
     width = service.prompt_width
     ratio = np.log(np.maximum(left_s, 1e-300) / _prompt_mean(service, state)[:, None, None])
-    share = ndtr(ratio / width + width / 2)
+    share = normal_share(ratio / width + width / 2)
     if service.prompts_served < 1.0:
         share = np.minimum(1.0, share / service.prompts_served)
     return np.asarray(share)
