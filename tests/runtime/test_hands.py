@@ -189,3 +189,14 @@ async def test_a_standby_carries_nothing_out(rig: Rig) -> None:
     await asyncio.wait({task})
     assert rig.room.orders == []
     assert rig.api.calls == []
+
+
+async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_behind(rig: Rig) -> None:
+    rig.room.gate = asyncio.Event()
+    many = {Key("prod", f"d{i}"): resource(Key("prod", f"d{i}"), uid=f"u{i}") for i in range(100)}
+    task = asyncio.create_task(rig.hands.run())
+    rig.hands.give(Batch(time_s=1.0, resources=many))
+    await until(lambda: rig.room.orders)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from tidegate.actuate.ownership import rivals
@@ -124,16 +125,16 @@ class Hands:
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
         async with asyncio.TaskGroup() as group:
             for resource in batch.resources.values():
-                group.create_task(self._guarded(str(resource.key), self._deployment(resource, batch)))
+                group.create_task(self._guarded(str(resource.key), partial(self._deployment, resource, batch)))
             for class_ in batch.classes:
-                group.create_task(self._guarded(class_.name, self._accelerator(class_, batch)))
+                group.create_task(self._guarded(class_.name, partial(self._accelerator, class_, batch)))
 
-    async def _guarded(self, name: str, work: Awaitable[None]) -> None:
+    async def _guarded(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """One object's trouble is its own: the API's is told and tried again next tick, ours ends the process."""
         async with self._slots:
             await asyncio.sleep(0)  # a thousand deployments at rest must not hold the event loop in one piece
             try:
-                await work
+                await work()
             except ApiError as error:
                 level = logging.DEBUG if error.reason in {"NotLeader", "NotFound", "Conflict"} else logging.WARNING
                 log.log(level, "%s: %s", name, error)
