@@ -1,0 +1,38 @@
+"""What the core remembers: versioned, small, and no part takes the others with it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.test_cycle import drive, fleet_of
+from tidegate.memory import MEMORY_VERSION, DeploymentMemory
+
+LIMIT_BYTES = 4096
+
+
+@pytest.fixture(scope="module")
+def memory() -> DeploymentMemory:
+    """After two hours of rising and falling load on three tiers."""
+    final, _ = drive(rates=[10 + 30 * (i // 60 % 2) for i in range(240)])
+    return final.deployments[fleet_of().key]
+
+
+def test_it_is_read_back_as_it_was_written(memory: DeploymentMemory) -> None:
+    assert DeploymentMemory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
+
+
+def test_three_stages_with_three_tiers_stay_under_the_budget(memory: DeploymentMemory) -> None:
+    assert len(json.dumps(memory.to_json()).encode()) < LIMIT_BYTES
+
+
+def test_another_version_is_not_read(memory: DeploymentMemory) -> None:
+    assert DeploymentMemory.from_json(memory.to_json() | {"version": MEMORY_VERSION + 1}) == DeploymentMemory()
+
+
+@pytest.mark.parametrize("part", ["estimate", "forecast", "plan"])
+@pytest.mark.parametrize("damage", [{}, [], "text", None, {"names": 3}], ids=str)
+def test_a_damaged_part_is_dropped_alone(memory: DeploymentMemory, part: str, damage: object) -> None:
+    read = DeploymentMemory.from_json(memory.to_json() | {part: damage})
+    whole = replace(memory, **{part: getattr(read, part)})  # type: ignore[arg-type]
+    assert read == whole
