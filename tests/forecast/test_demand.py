@@ -1,8 +1,8 @@
 """What load was offered, read off one observation."""
 
 import pytest
-from tests.forecast.builders import SILENT, gateway, serving, silence
 
+from tests.forecast.builders import SILENT, gateway, serving, silence
 from tidegate.domain.forecast import DemandSample
 from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing, TierState
 from tidegate.forecast.demand import offered

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.forecast.builders import NOON, gateway, seen, serving, silence
 
+from tests.forecast.builders import NOON, gateway, seen, serving, silence
 from tidegate import forecast
 from tidegate.domain.forecast import DemandForecast
 from tidegate.domain.observation import DeploymentObservation, TierState

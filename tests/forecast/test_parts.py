@@ -7,8 +7,8 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.forecast.builders import NOON, seen
 
+from tests.forecast.builders import NOON, seen
 from tidegate import forecast
 from tidegate.forecast import ForecastMemory, codes, experts, sketch
 from tidegate.forecast.season import SLOT_S, UNKNOWN, Season

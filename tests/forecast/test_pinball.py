@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from benchmarks.forecast_pinball import losses
 from tests.data import data_path
 

@@ -56,7 +56,7 @@ def prior(spread: float, *, samples: float) -> Sketch:
     """
     What is believed before anything was seen: errors around 0 with heavy tails.
 
-    Half of the weight is Laplace with scale `spread`, half has four times that scale: surges are rare but large.
+    Half of the weight is Laplace with scale `spread`, half has three times that scale: surges are rare but large.
 
     Args:
         spread: Scale of the error, > 0.
@@ -67,7 +67,7 @@ def prior(spread: float, *, samples: float) -> Sketch:
         return 0.5 * math.exp(x / scale) if x < 0 else 1 - 0.5 * math.exp(-x / scale)
 
     def share(low: float, high: float) -> float:
-        return sum(0.5 * (below(high, scale) - below(low, scale)) for scale in (spread, 4 * spread))
+        return sum(0.5 * (below(high, scale) - below(low, scale)) for scale in (spread, 3 * spread))
 
     return tuple(round(samples * SAMPLE_WEIGHT * share(EDGES[i], EDGES[i + 1])) for i in range(BINS))
 

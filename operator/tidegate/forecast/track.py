@@ -21,15 +21,15 @@ from tidegate.forecast.sketch import SAMPLE_WEIGHT, Sketch, add, prior, quantile
 HORIZONS_S = (15.0, 60.0, 150.0, 360.0, 900.0)
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 # Seconds between two forecasts of a record: at first as often as may be, later 500 errors a day are enough.
-INTERVALS_S = (60.0, 60.0, 60.0, 90.0, 225.0)
+INTERVALS_S = (30.0, 30.0, 30.0, 60.0, 180.0)
 INTERVAL_LATER_S = 180.0
 LATER = 300 * SAMPLE_WEIGHT
 # Forecasts under way at once; the oldest is dropped where ticks come too late.
 PENDING_MAX = 6
 # A forecast compared later than this share of its horizon, or one slow tick, is not compared at all.
 LATE_SHARE, LATE_S = 0.25, 60.0
-# Prior errors by horizon: Laplace of this scale and four times it, worth two samples. A little wider than what public
-# traces of chat services show in the end: the 90 % quantile is 1.22 times the load (1.34 at 15 minutes).
+# Prior errors by horizon: Laplace of this scale and three times it, worth two samples. A little wider than what public
+# traces of chat services show in the end: the 90 % quantile is 1.18 times the load (1.25 at 15 minutes).
 PRIOR_SPREADS = (0.05, 0.05, 0.05, 0.065, 0.08)
 PRIOR_SAMPLES = 2.0
 # Mean absolute errors are kept in steps of 1/8000 up to 8; a new one moves the mean by 3 %.
