@@ -12,7 +12,9 @@ import pytest_asyncio
 from tests.observe.fake_prometheus import FAILURES
 from tests.runtime.rig import CHAT, DEPLOYMENTS, Rig, rigged
 from tidegate.errors import SpecError
+from tidegate.ports import ApiError
 from tidegate.runtime import process
+from tidegate.sandbox.fault_proxy import Fault, Kind
 
 IDLE = {"running": 1.0, "started": 0.1, "finished": 0.1, "prompt_tokens": 100.0, "output_tokens": 20.0}
 # Per replica: four times what one can carry.
@@ -138,6 +140,29 @@ async def test_a_stop_is_quick_while_prometheus_hangs(rig: Rig) -> None:
         began_s = time.monotonic()
         stop.set()
     assert time.monotonic() - began_s < 3.0
+
+
+async def test_a_stop_before_it_has_begun_is_a_stop(rig: Rig) -> None:
+    stop = asyncio.Event()
+    stop.set()
+    await process.run(rig.settings(), stop)
+
+
+async def test_a_stop_while_it_waits_for_the_api_server_is_quick(rig: Rig) -> None:
+    stop = asyncio.Event()
+    with rig.proxy.having(Fault(kind=Kind.STATUS, code=503)):
+        task = asyncio.create_task(process.run(rig.settings(), stop))
+        await asyncio.sleep(1.0)
+        assert not task.done()
+        began_s = time.monotonic()
+        stop.set()
+        await task
+    assert time.monotonic() - began_s < 3.0
+
+
+async def test_an_account_without_rights_is_told_at_once(rig: Rig) -> None:
+    with rig.proxy.having(Fault(kind=Kind.STATUS, code=403)), pytest.raises(ApiError):
+        await process.run(rig.settings(), asyncio.Event())
 
 
 async def test_without_crds_it_says_what_to_do(rig: Rig) -> None:

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from kubernetes.aio.client import Configuration
@@ -80,8 +81,22 @@ async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
     metrics = make_metrics()
     async with HttpKubeApi(configuration, counted=metrics.called) as api:
         assembly = assemble(settings, api, metrics)
-        await _first_contact(assembly)
-        await _live(assembly, configuration, stop)
+        if await _unless(stop, _first_contact(assembly)):
+            await _live(assembly, configuration, stop)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work; False where `stop` came first."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done() and not stop.is_set()
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.wait({working, stopping})
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -118,22 +133,24 @@ async def _live(assembly: Assembly, configuration: Configuration, stop: asyncio.
         client.close()
 
 
-def _work(assembly: Assembly, configuration: Configuration) -> Mapping[str, Coroutine[Any, Any, None]]:
+Part = Callable[[], Coroutine[Any, Any, None]]
+
+
+def _work(assembly: Assembly, configuration: Configuration) -> Mapping[str, Part]:
     """What runs, by name."""
-    server = Server(assembly.settings.address, assembly.metrics, _probes(assembly))
-    work = {
-        "server": server.run(),
-        "cluster": assembly.cluster.run(),
-        "sweeper": assembly.sweeper.run(),
-        "pulse": _pulse(assembly),
-        "resources": _watcher(assembly, configuration).run(),
-        "planner": _plan(assembly),
-        "hands": assembly.hands.run(),
-        "recovery": _when_synced(assembly, assembly.recovery.run()),
-        "saver": assembly.saver.run(),
+    work: dict[str, Part] = {
+        "server": Server(assembly.settings.address, assembly.metrics, _probes(assembly)).run,
+        "cluster": assembly.cluster.run,
+        "sweeper": assembly.sweeper.run,
+        "pulse": partial(_pulse, assembly),
+        "resources": _watcher(assembly, configuration).run,
+        "planner": partial(_plan, assembly),
+        "hands": assembly.hands.run,
+        "recovery": partial(_recover, assembly),
+        "saver": assembly.saver.run,
     }
     if assembly.elector is not None:
-        work["elector"] = assembly.elector.run()
+        work["elector"] = assembly.elector.run
     return work
 
 
@@ -148,9 +165,9 @@ def _watcher(assembly: Assembly, configuration: Configuration) -> ResourceWatche
     )
 
 
-async def _forever(name: str, work: Coroutine[Any, Any, None]) -> None:
+async def _forever(name: str, work: Part) -> None:
     """A part that ends is as bad as one that fails."""
-    await work
+    await work()
     raise SourceError(source=name, reason="Ended", detail="this part of the operator ended by itself")
 
 
@@ -177,15 +194,11 @@ async def _plan(assembly: Assembly) -> None:
     await assembly.planner.run()
 
 
-async def _when_synced(assembly: Assembly, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await _synced(assembly)
-        # The first look binds workloads to deployments.
-        await assembly.planner.ticked.wait()
-    except BaseException:
-        work.close()
-        raise
-    await work
+async def _recover(assembly: Assembly) -> None:
+    await _synced(assembly)
+    # The first look binds workloads to deployments.
+    await assembly.planner.ticked.wait()
+    await assembly.recovery.run()
     await asyncio.Event().wait()
 
 
