@@ -203,6 +203,9 @@ class Metrics:
             "Time since the API server last confirmed the oldest cache.",
             registry=registry,
         )
+        self.prometheus_up = Gauge(
+            "tidegate_prometheus_up", "1 where the last tick had complete metrics.", registry=registry
+        )
         self.tick_s = Histogram(
             "tidegate_tick_seconds", "Duration of a tick: observe, decide, hand over.", registry=registry
         )

@@ -183,6 +183,7 @@ class Planner:
         elif self._silent and not silent:
             log.info("metrics are back")
         self._silent = silent
+        self.parts.metrics.prometheus_up.set(float(not silent))
 
     def _waiting(self, planned: Mapping[Key, DeploymentSpec]) -> dict[Key, str]:
         """Activation queries of deployments that have no replica."""
