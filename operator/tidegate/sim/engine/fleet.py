@@ -131,7 +131,7 @@ class Fleet:
         assert len(free) > 0, "more live replicas than slots"
         slot = int(free[0])
         slots.life[slot], slots.tier[slot], slots.deployment[slot] = READY, tier, deployment
-        slots.clock_s[slot] = self.time_s
+        slots.clock_s[slot] = slots.quiet_s[slot] = self.time_s
         slots.running_count[slot] = slots.waiting_count[slot] = 0
         slots.blocks_free[slot] = self.state.tiers.scalars[tier, BLOCKS]
         for part in (slots.counters, slots.ttft, slots.gap, slots.request_gap):
@@ -230,7 +230,7 @@ def _slots(count: int, sequences: int, ttft: int, gap: int) -> Slots:
         return np.zeros(count, dtype=np.int64)
 
     return Slots(
-        life=ints(), tier=ints(), deployment=ints(), clock_s=np.zeros(count),
+        life=ints(), tier=ints(), deployment=ints(), clock_s=np.zeros(count), quiet_s=np.zeros(count),
         running=np.zeros((count, sequences), dtype=np.int64), running_count=ints(), head=ints(), tail=ints(),
         waiting_count=ints(), blocks_free=ints(), counters=np.zeros((count, COUNTERS)),
         ttft=np.zeros((count, ttft + 1)), gap=np.zeros((count, gap + 1)), request_gap=np.zeros((count, gap + 1)),

@@ -70,6 +70,27 @@ def advance_replica(state: State, slot: int, until_s: float) -> None:
     while slots.clock_s[slot] < until_s and slots.running_count[slot] + slots.waiting_count[slot] > 0:
         if not jump(state, slot, until_s):
             step(state, slot)
+    slots.quiet_s[slot] = quiet_until(state, slot)
+
+
+@compiled
+def quiet_until(state: State, slot: int) -> float:
+    """
+    Time before which no step begins in which a request can leave, so that the router need not look again.
+
+    Every step yields at most one token per request, and none is shorter than an empty one.
+    """
+    slots, requests = state.slots, state.requests
+    count = slots.running_count[slot]
+    if count == 0:
+        return float(slots.clock_s[slot] if slots.waiting_count[slot] > 0 else 1e300)
+    steps = 1 << 40
+    for i in range(count):
+        row = slots.running[slot, i]
+        steps = min(steps, requests.output[row] - requests.done[row])
+    least = steptime.least_s(state.tiers, slots.tier[slot])
+    # A step is booked whole when it begins, so what counts is when the last one can begin.
+    return float(slots.clock_s[slot] + least * (steps - 1) * (1.0 - 1e-9))
 
 
 @compiled

@@ -46,7 +46,8 @@ def route(state: State, row: int, now_s: float) -> None:
         hold(state, row, deployment)
         return
     for i in range(count):
-        advance_replica(state, front.candidates[deployment, i], now_s)
+        if state.slots.quiet_s[front.candidates[deployment, i]] < now_s:
+            advance_replica(state, front.candidates[deployment, i], now_s)
     offset = roll(state) % count
     best = front.candidates[deployment, offset]
     if front.cursor[ROUTER] == LEAST_OUTSTANDING:
@@ -54,6 +55,7 @@ def route(state: State, row: int, now_s: float) -> None:
             other = front.candidates[deployment, (offset + i) % count]
             if outstanding(state, other) < outstanding(state, best):
                 best = other
+    advance_replica(state, best, now_s)
     enqueue(state, row, best, now_s)
 
 
@@ -106,6 +108,7 @@ def enqueue(state: State, row: int, slot: int, now_s: float) -> None:
     slots.clock_s[slot] = max(slots.clock_s[slot], now_s)
     slots.counters[slot, PRESENT_S] += slots.clock_s[slot] - now_s
     slots.waiting_count[slot] += 1
+    slots.quiet_s[slot] = now_s
 
 
 @compiled

@@ -60,14 +60,16 @@ class Slots(NamedTuple):
     """
     Replica slots; shape (slots,) unless stated.
 
-    `clock_s` = end of the last step, which may lie past the time asked for; `running` (slots, sequences) holds request
-    rows in order of admission; the three histograms are (slots, edges + 1) counts per bucket, not cumulative.
+    `clock_s` = end of the last step, which may lie past the time asked for; `quiet_s` = time before which nobody can
+    finish here; `running` (slots, sequences) holds request rows in order of admission; the three histograms are
+    (slots, edges + 1) counts per bucket, not cumulative.
     """
 
     life: Ints
     tier: Ints
     deployment: Ints
     clock_s: Floats
+    quiet_s: Floats
     running: Ints
     running_count: Ints
     head: Ints

@@ -79,6 +79,13 @@ def step_line(tiers: Tiers, tier: int, decodes: int, context: float) -> tuple[fl
 
 
 @compiled
+def least_s(tiers: Tiers, tier: int) -> float:
+    """Time that no step undercuts, s."""
+    row = tiers.scalars[tier]
+    return float(row[STEP_BASE] if row[KIND] == LAW else tiers.linear_s[tier, 0])
+
+
+@compiled
 def step_s(tiers: Tiers, tier: int, decodes: int, context: float, prompt_tokens: int, attention: float) -> float:
     """
     Time of any step, s.
