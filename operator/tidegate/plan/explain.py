@@ -2,6 +2,7 @@
 The decision in words and numbers: why, what it will do, what binds, what came second.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from tidegate.domain.decision import Alternative, Constraint, Decision, Predicti
 from tidegate.plan.conditions import conditions
 from tidegate.plan.draft import Draft, Memo
 from tidegate.plan.fleet import Fleet, expected_attainment, mean_quality
-from tidegate.plan.search import cheapest
+from tidegate.plan.search import alone
 from tidegate.plan.sentence import LIMITED, Outcome, sentence
 from tidegate.plan.solve import Given, without_limits
 from tidegate.units import MILLION, SECONDS_PER_HOUR
@@ -72,26 +73,29 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
 def survey(draft: Draft, memo: Memo) -> Memo:
     """The memo with the uncapped plan and the alternatives of this search."""
     goal = draft.goal(draft.demand)
-    free = without_limits(draft.model, goal, replicas_max=UNCAPPED_MAX)
-    uncapped = {name: n for name, n in zip(draft.model.names, free.fleet, strict=True) if n}
-    return replace(memo, uncapped=uncapped, alternatives=_alternatives(draft))
+    single = alone(draft.model, goal, replicas_max=UNCAPPED_MAX)
+    if draft.given is Given.NOTHING and draft.target == draft.ideal and _roomy(draft, single):
+        free = draft.target
+    else:
+        free = without_limits(draft.model, goal, replicas_max=UNCAPPED_MAX).fleet
+    uncapped = {name: n for name, n in zip(draft.model.names, free, strict=True) if n}
+    return replace(memo, uncapped=uncapped, alternatives=_alternatives(draft, list(single.values())))
 
 
-def _alternatives(draft: Draft) -> tuple[Alternative, ...]:
+def _roomy(draft: Draft, single: Mapping[int, Fleet]) -> bool:
+    """Whether no limit is anywhere near: each usable tier could carry everything alone, and no lower bound is felt."""
+    limits, model = draft.limits, draft.model
+    if len(single) < sum(model.usable) or any(low for low, _ in limits.tiers):
+        return False
+    return all(limits.below(model, f) and limits.total[0] <= sum(f) for f in (*single.values(), draft.target))
+
+
+def _alternatives(draft: Draft, fleets: list[Fleet]) -> tuple[Alternative, ...]:
     """Each usable tier alone, and one replica less, unless that is the plan itself."""
-    model, goal = draft.model, draft.goal(draft.demand)
-    fleets: list[Fleet] = []
-    for i, ok in enumerate(model.usable):
-        if ok:
-            alone = tuple([(0, UNCAPPED_MAX if j == i else 0) for j in range(len(model.names))])
-            found = cheapest(
-                model,
-                replace(draft.limits, total=(0, UNCAPPED_MAX), tiers=alone, budget=float("inf"), room={}),
-                replace(goal, quality=0.0),
-            )
-            if found is not None:
-                fleets.append(found.fleet)
-    fleets += [tuple([n - (j == i) for j, n in enumerate(draft.target)]) for i, n in enumerate(draft.target) if n]
+    model = draft.model
+    fleets = fleets + [
+        tuple([n - (j == i) for j, n in enumerate(draft.target)]) for i, n in enumerate(draft.target) if n
+    ]
     others = [f for f in dict.fromkeys(fleets) if f != draft.target and any(f)]
     if not others:
         return ()

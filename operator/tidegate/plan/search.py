@@ -211,6 +211,26 @@ def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats
     return _found(fleets, reached, quality, costs, i)
 
 
+def alone(model: FleetModel, goal: Goal, *, replicas_max: int) -> dict[int, Fleet]:
+    """For each tier that can, the fewest replicas of it that meet the attainment with no other tier beside it."""
+    cuts = _cuts(model, goal)
+    rows, owners = [], []
+    for i, usable in enumerate(model.usable):
+        if usable:
+            counts = _counts(_alone(i, cuts), replicas_max)
+            rows += [[n if j == i else 0 for j in range(len(model.usable))] for n in counts]
+            owners += [i] * len(counts)
+    if not rows:
+        return {}
+    fleets = np.array(rows)
+    meets = expected_attainment(model, fleets, goal.demand) >= goal.attainment - DUST
+    found: dict[int, Fleet] = {}
+    for row, owner, good in zip(rows, owners, meets.tolist(), strict=True):
+        if good:
+            found.setdefault(owner, tuple(row))
+    return found
+
+
 def _counts(start: int, high: int) -> list[int]:
     """One by one near the lower bound, then in steps of 5 percent."""
     found = list(range(start, min(high, start + ALONE) + 1))
