@@ -21,8 +21,9 @@ from tidegate.estimate.power import power_w
 from tidegate.estimate.priors import Prior, prior_of
 from tidegate.estimate.service import Service
 
-# A guess gives up this share of its capacity, certainty none.
-MARGIN_MAX = 0.3
+# A guess gives up this share of its capacity, certainty none. A row of the table, half believed, gives up a tenth: what
+# such rows err by against real runs.
+MARGIN_MAX = 0.2
 
 # Request shape and burstiness, in steps.
 Asked = tuple[Workload, int]

@@ -14,7 +14,7 @@ from tidegate.estimate.roofline import Coefficients
 A_MIN_S, B_MIN_S, C_MIN_S, P0_MIN_S, P1_MIN_S = 1e-5, 1e-7, 1e-10, 1e-3, 1e-8
 FACTOR_STEP = log(1.01)
 # Trust in what was seen: half after this many windows; none where predictions err by half.
-WINDOWS_HALF = 3.0
+WINDOWS_HALF = 2.0
 ERROR_USELESS = 0.5
 CONFIDENCE_DIGITS = 2
 
