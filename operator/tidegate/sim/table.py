@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from math import isnan
 
 from rich.table import Table
+from rich.text import Text
 
 from tidegate.sim.score import Score
 
@@ -17,6 +18,7 @@ COLUMNS = (
 )  # fmt: skip
 # The last column divides by this one: the best anybody could have done through the same actuators.
 REFERENCE = "clairvoyant"
+MARK = " !"
 
 
 def relative(scores: Mapping[str, Score], name: str) -> float | None:
@@ -40,7 +42,9 @@ def table(results: Mapping[str, Mapping[str, Score]]) -> Table:
         column.no_wrap = True
     for scenario, scores in results.items():
         for name, score in scores.items():
-            shown.add_row(scenario, score.policy, *_cells(score, relative(scores, name)))
+            attained, *others = cells(score, relative(scores, name))
+            style = "red" if attained.endswith(MARK) else ""
+            shown.add_row(scenario, score.policy, Text(attained, style=style), *others)
             scenario = ""  # noqa: PLW2901 - named once per group
         shown.add_section()
     return shown
@@ -59,10 +63,11 @@ def _plain(values: Mapping[str, object]) -> dict[str, object]:
     return {k: None if isinstance(v, float) and isnan(v) else v for k, v in values.items()}
 
 
-def _cells(score: Score, against: float | None) -> list[str]:
+def cells(score: Score, against: float | None) -> list[str]:
+    """A score's figures as text, in the order of the columns after the policy; a missed target is marked."""
     attained = _number(score.attainment, 4)
     if score.attainment is not None and not score.met:
-        attained = f"[red]{attained} ![/red]"
+        attained += MARK
     return [
         attained, _number(score.usd_per_million_good_tokens, 3), _number(score.gpu_hours, 2),
         _number(score.joules_per_good_token, 3), _number(score.quality, 4), str(score.actions), _number(against, 2),
