@@ -10,7 +10,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator
 from tidegate.errors import TidegateError
 from tidegate.plan.draft import Draft, classes_used, close_draft, open_draft
-from tidegate.plan.explain import binding, explain, survey
+from tidegate.plan.explain import binding, explain, survey, tier_decisions
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.memory import PlanMemory
 from tidegate.plan.problem import Problem
@@ -90,6 +90,7 @@ def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]
             memo,
             profiled=fleet,
             profile=draft.profile_of(fleet),
+            tiers=tier_decisions(draft, fleet),
             basis=draft.basis,
             blocked=tuple([a.counted if a.blocked else -1 for a in draft.arrivals]),
         )

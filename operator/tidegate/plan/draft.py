@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from tidegate.domain.decision import Alternative, Constraint, Reason
+from tidegate.domain.decision import Alternative, Constraint, Reason, TierDecision
 from tidegate.domain.observation import Missing
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan.fleet import Fleet, FleetModel, Profile, build, profile
@@ -38,6 +38,7 @@ class Memo:
     Args:
         marks: Inputs of the tables: spec, curves, capacities, prices and room.
         profiled: The fleet whose curve `profile` is.
+        tiers: What the decision says of each tier, for `profiled`.
         uncapped, alternatives: Of the last search.
     """
 
@@ -48,6 +49,7 @@ class Memo:
     profile: Profile | None = None
     blocked: tuple[int, ...] = ()
     basis: int = 0
+    tiers: Mapping[str, TierDecision] | None = None
     uncapped: Mapping[str, int] | None = None
     alternatives: tuple[Alternative, ...] | None = None
 
@@ -96,6 +98,7 @@ class Draft:
     utilization: float | None = None
     binding: Constraint = Constraint.NONE
     record_rps: float = 0.0
+    attained: float | None = None  # of `current` at `demand`, where it was asked
 
     @property
     def spec(self) -> DeploymentSpec:
@@ -225,7 +228,9 @@ def _memo(problem: Problem, before: PlanMemory | None, accelerators: Mapping[str
     for tier in spec.tiers:
         estimate, pool = estimates.get(tier.name), accelerators.get(tier.accelerator)
         if estimate is not None:
-            marks += (estimate.curve, estimate.capacity_rps, estimate.startup_s, estimate.power_w)
+            marks += (
+                estimate.curve, estimate.capacity_rps, estimate.startup_s, estimate.power_w, estimate.confidence
+            )  # fmt: skip
         marks += (None,) if pool is None else (pool.price_usd_per_hour, pool.capacity)
     memo = before.memo if before is not None else None
     if isinstance(memo, Memo) and _same(memo.marks, marks):

@@ -10,7 +10,7 @@ import numpy as np
 from tidegate.domain.decision import Alternative, Constraint, Decision, Prediction, Reason, TierDecision
 from tidegate.plan.conditions import conditions
 from tidegate.plan.draft import Draft, Memo
-from tidegate.plan.fleet import Fleet, expected_attainment, mean_quality
+from tidegate.plan.fleet import Fleet, Profile, expected_attainment, mean_quality
 from tidegate.plan.search import alone
 from tidegate.plan.sentence import LIMITED, Outcome, sentence
 from tidegate.plan.solve import Given, without_limits
@@ -41,23 +41,14 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
     outcome = Outcome(
         fleet=fleet,
         usd_per_hour=model.usd_per_hour(fleet),
-        attainment=curve.attainment(demand) if any(fleet) or demand.shown_rps > 0 else 1.0,
+        attainment=_attained(draft, fleet, curve),
         profile=curve,
         binding=draft.binding,
     )
     reason = _reason(draft, outcome)
-    estimates = draft.problem.estimates
     return Decision(
         key=draft.spec.key,
-        tiers={
-            name: TierDecision(
-                replicas=n,
-                capacity_rps=capacity if name in estimates else None,
-                startup_s=startup if name in estimates else None,
-                confidence=estimates[name].confidence if name in estimates else None,
-            )
-            for name, n, capacity, startup in zip(model.names, fleet, model.capacities, model.startup_s, strict=True)
-        },
+        tiers=memo.tiers if memo.tiers is not None and memo.profiled == fleet else tier_decisions(draft, fleet),
         reason=reason,
         message=sentence(draft, outcome, reason),
         forecast_rps=demand.shown_rps,
@@ -68,6 +59,26 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
         binding=outcome.binding,
         alternatives=memo.alternatives or (),
     )
+
+
+def tier_decisions(draft: Draft, fleet: Fleet) -> Mapping[str, TierDecision]:
+    """Replicas of each tier, and what one of them is thought to do."""
+    model, estimates = draft.model, draft.problem.estimates
+    return {
+        name: TierDecision(
+            replicas=n,
+            capacity_rps=capacity if name in estimates else None,
+            startup_s=startup if name in estimates else None,
+            confidence=estimates[name].confidence if name in estimates else None,
+        )
+        for name, n, capacity, startup in zip(model.names, fleet, model.capacities, model.startup_s, strict=True)
+    }
+
+
+def _attained(draft: Draft, fleet: Fleet, curve: Profile) -> float:
+    if draft.attained is not None and fleet == draft.current:
+        return draft.attained
+    return curve.attainment(draft.demand) if any(fleet) or draft.demand.shown_rps > 0 else 1.0
 
 
 def survey(draft: Draft, memo: Memo) -> Memo:

@@ -40,7 +40,7 @@ def pursue(draft: Draft) -> None:
     if not draft.limits.hold(draft.model, draft.current):
         _grow(draft, _asked(draft))
         return
-    attained = draft.profile_of(draft.current).attainment(draft.demand)
+    attained = draft.attained = draft.profile_of(draft.current).attainment(draft.demand)
     if attained < draft.spec.slo.attainment - DUST and (draft.given is Given.NOTHING or changed or _drifted(draft)):
         _grow_or_explain(draft)
         return
