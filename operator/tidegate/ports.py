@@ -203,6 +203,8 @@ class WorkloadView:
         owner_uids: uids of its ownerReferences.
         writers: Managers that own `.spec.replicas`.
         ready: `.status.readyReplicas`.
+        applied: Digest of the fields that we applied and still own; it changes when somebody else sets one of them.
+            Empty: none.
     """
 
     ref: ObjectRef
@@ -215,6 +217,7 @@ class WorkloadView:
     owner_uids: tuple[str, ...] = ()
     writers: tuple[Writer, ...] = ()
     ready: int = 0
+    applied: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

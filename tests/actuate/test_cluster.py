@@ -150,6 +150,8 @@ class Scene:
         self.api, self.namespace = api, namespace
         self.spec = replace(spec, key=Key(namespace, "chat"))
         self.resource: DeploymentResource
+        self.clock_s = NOW_S
+        self.hands = ClusterActuator(api, Leader(), clock=lambda: self.clock_s)
 
     async def make(self) -> "Scene":
         await self.send("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
@@ -172,6 +174,11 @@ class Scene:
     async def send(self, method: str, path: str, body: Any = None, **more: Any) -> dict[str, Any]:
         return await self.api.send(Call(method=method, path=path, body=body, **more))
 
+    async def patch(self, path: str, body: Any) -> None:
+        """As `kubectl set` and `kubectl rollout restart` do it."""
+        kind = "application/strategic-merge-patch+json"
+        await self.send("PATCH", path, body, content_type=kind, params={"fieldManager": "kubectl"})
+
     def path(self, kind: str, name: str = "") -> str:
         group = "/api/v1" if kind == "services" else "/apis/apps/v1"
         return f"{group}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
@@ -187,14 +194,15 @@ class Scene:
         return ClusterView(workloads={w.ref: w for w in workloads}, owned={o.ref: o for o in owned})
 
     async def carry_out(self, spec: DeploymentSpec | None = None, **replicas: int) -> tuple[str, ...]:
-        resource = replace(self.resource, spec=replace(spec or self.spec, key=self.spec.key))
+        changed = replace(spec or self.spec, key=self.spec.key)
+        resource = replace(self.resource, spec=changed, generation=1 if spec is None else 2)
         order = Order(
             resource=resource,
             decision=decided(**replicas),
             view=await self.view(),
             accelerators={"nvidia-h100": H100},
         )
-        outcome = await actuator(self.api).carry_out(order)
+        outcome = await self.hands.carry_out(order)
         assert outcome.errors == (), outcome.errors
         return tuple(action.replace(f"{self.namespace}/", "") for action in outcome.actions)
 
@@ -231,6 +239,7 @@ async def test_a_new_template_keeps_the_replicas(api: HttpKubeApi, namespace_nam
     scene = await Scene(api, namespace_name, TWO).make()
     await scene.carry_out(bf16=0, fp8=fp8)
     other = spec_of(managed("bf16"), managed("fp8", args=("--max-model-len", "4096")))
+    scene.clock_s += 15
     assert await scene.carry_out(other, bf16=0, fp8=fp8) == ("Deployment chat-fp8: pods changed",)
     assert await scene.replicas("chat-fp8") == fp8
     found = await scene.send("GET", scene.path("deployments", "chat-fp8"))
@@ -239,9 +248,33 @@ async def test_a_new_template_keeps_the_replicas(api: HttpKubeApi, namespace_nam
 
 @on_cluster
 @shared_loop
+async def test_what_somebody_changed_is_put_back_and_what_he_added_stays(api: HttpKubeApi, namespace_name: str) -> None:
+    scene = await Scene(api, namespace_name, TWO).make()
+    await scene.carry_out(bf16=0, fp8=2)
+    scene.clock_s += 15
+    assert await scene.carry_out(bf16=0, fp8=2) == ()
+    path = scene.path("deployments", "chat-fp8")
+    restart = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-11-21T00:00:00Z"}}}
+    await scene.patch(path, {"spec": {"template": restart}})
+    scene.clock_s += 700
+    assert await scene.carry_out(bf16=0, fp8=2) == (), "a roll-out restart is no change of ours"
+    container = {"name": "vllm", "image": "vllm/vllm-openai:v0.11.0"}
+    await scene.patch(path, {"spec": {"template": {"spec": {"containers": [container]}}}})
+    assert await scene.carry_out(bf16=0, fp8=2) == ("Deployment chat-fp8: put back what somebody had changed",)
+    found = (await scene.send("GET", path))["spec"]["template"]
+    assert found["spec"]["containers"][0]["image"] == "vllm/vllm-openai:v0.32.0"
+    assert "kubectl.kubernetes.io/restartedAt" in found["metadata"]["annotations"]
+    await scene.patch(path, {"spec": {"template": {"spec": {"containers": [container]}}}})
+    scene.clock_s += 15
+    assert await scene.carry_out(bf16=0, fp8=2) == (), "once is enough for now"
+
+
+@on_cluster
+@shared_loop
 async def test_an_argument_that_the_user_takes_back_is_gone(api: HttpKubeApi, namespace_name: str) -> None:
     scene = await Scene(api, namespace_name, spec_of(managed("bf16", env=({"name": "A", "value": "1"},)))).make()
     await scene.carry_out(bf16=1)
+    scene.clock_s += 15
     await scene.carry_out(spec_of(managed("bf16")), bf16=1)
     container = (await scene.send("GET", scene.path("deployments", "chat-bf16")))["spec"]["template"]["spec"][
         "containers"

@@ -67,6 +67,8 @@ def _build(manifest: Manifest, scene: Scene) -> Iterator[Write]:
         if any(writer.manager == FIELD_MANAGER and writer.operation == "Apply" for writer in workload.writers):
             yield Write(call=_hold_replicas(manifest, workload.replicas))  # the making was cut short
         yield Write(call=_apply(manifest), sentence=f"{ref}: pods changed")
+    elif scene.is_changed(workload):
+        yield Write(call=_apply(manifest), sentence=f"{ref}: put back what somebody had changed")
 
 
 def _apply(manifest: Manifest, *, force: bool = True) -> Call:

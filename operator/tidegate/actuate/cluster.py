@@ -9,7 +9,7 @@ Rules: the fence is asked before each write.
 import time
 from collections.abc import Callable
 
-from tidegate.actuate.scene import SETTLE_S, Chain, Scene
+from tidegate.actuate.scene import PATIENCE_S, Chain, Scene
 from tidegate.actuate.steps import steps
 from tidegate.actuate.stock import Stock
 from tidegate.domain.decision import Condition, Status
@@ -20,6 +20,7 @@ NOT_LEADER = SourceError(source="lease", reason="NotLeader", detail="another rep
 # The server understood and says no: sending the same again will not help.
 # Writes that are remembered before the old ones are dropped.
 WRITTEN_MOST = 10_000
+MARKS_MOST = 100_000
 _REJECTIONS = frozenset({400, 403, 409, 422})
 
 
@@ -37,6 +38,7 @@ class ClusterActuator:
         self._api, self._fence, self._clock = api, fence, clock
         self._written: dict[str, tuple[float, int | None]] = {}
         self._stock = Stock()
+        self._marks: dict[str, str] = {}
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
@@ -51,15 +53,22 @@ class ClusterActuator:
 
     def _scene(self, order: Order) -> Scene:
         now_s = self._clock()
+        if len(self._marks) > MARKS_MOST:
+            self._marks.clear()  # most of them are gone by now; the others are taken anew
         if len(self._written) > WRITTEN_MOST:
-            self._written = {path: last for path, last in self._written.items() if now_s - last[0] < SETTLE_S}
-        return Scene(
+            self._written = {path: last for path, last in self._written.items() if now_s - last[0] < PATIENCE_S}
+        scene = Scene(
             order=order,
             now_s=now_s,
             manifests=self._stock.manifests(order),
             owned=self._stock.owned(order),
             written=self._written,
+            marks=self._marks,
         )
+        for workload in scene.owned:
+            if not scene.settles(workload.path):
+                self._marks.setdefault(workload.path, workload.applied)
+        return scene
 
     async def _send(self, chain: Chain, actions: list[str], errors: list[SourceError]) -> bool:
         """Sends one chain; False where nothing may be written any more."""
@@ -73,6 +82,7 @@ class ClusterActuator:
                 errors.append(fault)
                 return True
             self._written[write.call.path] = self._clock(), write.replicas
+            self._marks.pop(write.call.path, None)  # taken anew once the cluster shows the write
             if write.sentence:
                 actions.append(write.sentence)
         return True

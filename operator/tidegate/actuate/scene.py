@@ -14,6 +14,8 @@ from tidegate.ports import Call, ObjectRef, Order, WorkloadView
 
 # An informer shows our own write within a second or two; until then the old state is not taken for the new one.
 SETTLE_S = 10.0
+# How often a field that somebody else sets is put back at most.
+PATIENCE_S = 600.0
 # Path of what was written -> when (unix seconds), and the replicas where it was a scale.
 Written = Mapping[str, tuple[float, int | None]]
 
@@ -49,6 +51,7 @@ class Scene:
         manifests: What the deployment should own.
         owned: Workloads that carry its uid.
         written: Our own last writes.
+        marks: Path of an owned workload -> its `applied` when it was last as it should be.
     """
 
     order: Order
@@ -56,6 +59,7 @@ class Scene:
     manifests: tuple[Manifest, ...] = ()
     owned: tuple[WorkloadView, ...] = ()
     written: Written = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> DeploymentSpec:
@@ -72,6 +76,16 @@ class Scene:
         if replicas is None or self.now_s - at_s >= SETTLE_S:
             return there
         return replace(there, replicas=replicas, writers=())
+
+    def is_changed(self, workload: WorkloadView) -> bool:
+        """
+        Somebody set a field that we had applied, and we did not put it back just now.
+
+        Who sets it again and again is not answered each time: that would be two controllers in a fight.
+        """
+        at_s, _ = self.written.get(workload.path, (0.0, None))
+        mark = self.marks.get(workload.path, workload.applied)
+        return workload.applied != mark and self.now_s - at_s >= PATIENCE_S
 
     def settles(self, path: str) -> bool:
         """An object was written so recently that the view may not show it yet."""

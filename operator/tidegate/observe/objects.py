@@ -6,13 +6,15 @@ Out:   trimmed values.
 Rules: pure; absent fields have Kubernetes' own defaults.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tidegate.observe.selectors import selector_text
-from tidegate.ports import ObjectRef, OwnedView, WorkloadView, Writer
+from tidegate.ports import FIELD_MANAGER, ObjectRef, OwnedView, WorkloadView, Writer
 
 Raw = Mapping[str, Any]
 
@@ -150,6 +152,7 @@ def workload_view(raw: Raw, *, api_version: str, kind: str, path: str, scale: Ra
         owner_uids=_owners(meta),
         writers=tuple(_writers(meta.get("managedFields") or ())),
         ready=(raw.get("status") or {}).get("readyReplicas") or 0,
+        applied=_applied(meta.get("managedFields") or ()),
     )
 
 
@@ -176,6 +179,15 @@ def _writers(managed: Iterable[Raw]) -> Iterable[Writer]:
                 subresource=entry.get("subresource", ""),
                 time=entry.get("time", ""),
             )
+
+
+def _applied(managed: Iterable[Raw]) -> str:
+    """Digest of the fields that server-side apply keeps under our name; empty where it keeps none."""
+    for entry in managed:
+        if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply":
+            fields = json.dumps(entry.get("fieldsV1") or {}, sort_keys=True)
+            return hashlib.blake2s(fields.encode(), digest_size=8).hexdigest()
+    return ""
 
 
 def scaler_view(raw: Raw, *, api_version: str, kind: str, default_target: tuple[str, str]) -> ScalerView:
