@@ -9,6 +9,7 @@ Rules: pure. What is NaN, infinite, stale or absent is left out and never become
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from tidegate.domain.observation import Histogram, Missing, TierReading, merge_histograms
 from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO_LABELS, NOW
@@ -65,36 +66,58 @@ def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: floa
         dialect: The one the queries were made with.
         time_s: Instant that was asked for, unix seconds.
     """
-    samples: dict[PodName, PodSample] = {}
+    reader = _Reader(dialect)
     for query in ("now", "flow", "gpu"):
         for labels, value in _finite(vectors.get(query, ())):
-            sample = samples.setdefault(_pod(labels, dialect), PodSample())
-            signal = labels.get(SIGNAL, "")
+            sample, signal = reader.sample(labels), labels.get(SIGNAL, "")
             if signal == "seen":
                 sample.age_s = max(0.0, time_s - value)
             else:
                 sample.values[signal] = value * _SCALES.get(signal, 1.0)
     for name in HISTOGRAMS:
         for labels, value in _finite(vectors.get(name, ())):
-            bound = _number(labels.get("le", ""))
+            bound = _bound(labels.get("le", ""))
             if bound is not None:
-                buckets = samples.setdefault(_pod(labels, dialect), PodSample()).buckets
-                buckets.setdefault(name, {})[bound] = value
+                reader.sample(labels).buckets.setdefault(name, {})[bound] = value
     for labels, value in _finite(vectors.get("kv", ())):
-        sample = samples.setdefault(_pod(labels, dialect), PodSample())
-        tokens = _kv_tokens(labels, value)
+        sample, tokens = reader.sample(labels), _kv_tokens(labels, value)
         if tokens is not None:
             sample.kv_tokens = (sample.kv_tokens or 0.0) + tokens
-    return samples
+    return reader.samples
+
+
+class _Reader:
+    """Samples by pod. The pod is the exported one where the scrape's own label names the exporter."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.samples: dict[PodName, PodSample] = {}
+        self._namespace, self._pod = dialect.namespace_label, dialect.pod_label
+        self._exported_namespace, self._exported_pod = EXPORTED + self._namespace, EXPORTED + self._pod
+
+    def sample(self, labels: Mapping[str, str]) -> PodSample:
+        """The sample of the pod that a series is about."""
+        exported = labels.get(self._exported_pod)
+        if exported:
+            name = labels.get(self._exported_namespace, ""), exported
+        else:
+            name = labels.get(self._namespace, ""), labels.get(self._pod, "")
+        found = self.samples.get(name)
+        if found is None:
+            found = self.samples[name] = PodSample()
+        return found
 
 
 def _finite(vector: Vector) -> Iterable[tuple[Mapping[str, str], float]]:
+    """Labels and value of each series that has a finite one. Fleets send a hundred thousand: one plain loop."""
     for series in vector:
         labels, point = series.get("metric"), series.get("value")
-        if not isinstance(labels, Mapping) or not isinstance(point, Sequence) or len(point) != 2:
+        if type(labels) is not dict or type(point) is not list or len(point) != 2:
             continue
-        value = _number(str(point[1]))
-        if value is not None and math.isfinite(value):
+        try:
+            value = float(point[1])
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(value):
             yield labels, value
 
 
@@ -107,12 +130,8 @@ def _number(text: str) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _pod(labels: Mapping[str, str], dialect: Dialect) -> PodName:
-    """The pod a series is about: the exported one where the scrape's own label names the exporter."""
-    pod = labels.get(EXPORTED + dialect.pod_label)
-    if pod:
-        return labels.get(EXPORTED + dialect.namespace_label, ""), pod
-    return labels.get(dialect.namespace_label, ""), labels.get(dialect.pod_label, "")
+# Edges of histograms: a fleet has a few dozen of them, in every series again.
+_bound = lru_cache(maxsize=4096)(_number)
 
 
 def _kv_tokens(labels: Mapping[str, str], value: float) -> float | None:
