@@ -344,3 +344,14 @@ def test_a_memory_stays_small() -> None:
         sizes.append(len(json.dumps(loop.memory.to_json())))
         assert PlanMemory.from_json(json.loads(json.dumps(loop.memory.to_json()))) == loop.memory
     assert max(sizes) < 1024
+
+
+def test_a_class_that_is_missing_for_a_moment_stops_nobody() -> None:
+    wanted = spec(tier("bf16"), tier("fp8", accelerator="l40s"))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "fp8": estimate(5)}, ready={"bf16": 2, "fp8": 3})
+    loop.run(forecast(20), 3)
+    before = dict(loop.ready)
+    loop.pools = {"h100": POOLS["h100"]}
+    decision = loop.run(forecast(20), 60)
+    assert decision.tiers["fp8"].replicas == before["fp8"]
+    assert decision.tiers["bf16"].replicas >= 1

@@ -9,7 +9,7 @@ from tidegate.domain.decision import Decision, Reason
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator
 from tidegate.errors import TidegateError
-from tidegate.plan.draft import Draft, classes_used, close_draft, open_draft
+from tidegate.plan.draft import Draft, blocked_at, classes_used, close_draft, open_draft
 from tidegate.plan.explain import binding, explain, survey, tier_decisions
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.memory import PlanMemory
@@ -92,7 +92,7 @@ def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]
             profile=draft.profile_of(fleet),
             tiers=tier_decisions(draft, fleet),
             basis=draft.basis,
-            blocked=tuple([a.counted if a.blocked else -1 for a in draft.arrivals]),
+            blocked=blocked_at(draft.model, draft.arrivals),
         )
     if draft.searched or memo.alternatives is None:
         memo = survey(draft, memo)

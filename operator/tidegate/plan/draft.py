@@ -151,7 +151,7 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
     base = memo.limits
     if base is None:
         base = limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
-    blocked = tuple([a.counted if a.blocked else -1 for a in arrivals])
+    blocked = blocked_at(model, arrivals)
     known = memo.blocked == blocked and memo.basis and memo.limits is base
     basis = memo.basis if known else _basis(problem.spec, model, base, blocked)
     lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
@@ -166,7 +166,7 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
         memory=before,
         memo=memo,
         model=model,
-        limits=_capped(base, blocked),
+        limits=_capped(base, blocked, model),
         basis=basis,
         progress=progress,
         arrivals=arrivals,
@@ -270,14 +270,19 @@ def _follow(
     return tuple(progress), tuple(arrivals)
 
 
-def _capped(base: Limits, blocked: tuple[int, ...]) -> Limits:
-    """Tiers whose replicas do not come may not grow."""
+def blocked_at(model: FleetModel, arrivals: tuple[Arrivals, ...]) -> tuple[int, ...]:
+    """Replicas at which a tier is stopped, because more do not come or it is not known; -1 where it is not."""
+    return tuple([a.counted if a.blocked or not ok else -1 for a, ok in zip(arrivals, model.known, strict=True)])
+
+
+def _capped(base: Limits, blocked: tuple[int, ...], model: FleetModel) -> Limits:
+    """Tiers whose replicas do not come may not grow; tiers that are not known stay as they are."""
     if max(blocked) < 0:
         return base
     tiers = tuple(
         [
-            bounds if cap < 0 else (min(bounds[0], cap), min(bounds[1], cap))
-            for bounds, cap in zip(base.tiers, blocked, strict=True)
+            bounds if cap < 0 else (min(bounds[0], cap), min(bounds[1], cap)) if known else (cap, cap)
+            for bounds, cap, known in zip(base.tiers, blocked, model.known, strict=True)
         ]
     )
     low = min(base.total[0], sum([high for _, high in tiers]))

@@ -43,8 +43,10 @@ class FleetModel:
     Args:
         prices, each_usd: $/h of one replica, as an array and as plain numbers.
         gpus, each_gpus: Accelerators of one replica, likewise.
-        usable: Whether the tier may be planned at all: it has an estimate, its accelerator class exists, and its
-            quality is not below the minimum.
+        known: Whether it is known what to do with the tier: it has an estimate and its accelerator class exists, or
+            its quality rules it out. What runs of an unknown one is left as it is: a class that is missing for a
+            moment is no reason to stop serving.
+        usable: Whether the tier may be planned: all that, and its quality is good enough.
         rates, goods: Requests/s of one replica, and those inside both targets, at each N of the grid.
         ttft, itl: 95th percentiles at each N, s.
         startup_s: Expected time from ask to ready.
@@ -54,6 +56,7 @@ class FleetModel:
     tiers: tuple[TierSpec, ...]
     names: tuple[str, ...]
     classes: tuple[str, ...]
+    known: tuple[bool, ...]
     usable: tuple[bool, ...]
     prices: Floats
     each_usd: tuple[float, ...]
@@ -77,7 +80,10 @@ def build(
     spec: DeploymentSpec, estimates: Mapping[str, TierEstimate], accelerators: Mapping[str, Accelerator]
 ) -> FleetModel:
     """Tables for the tiers of a spec."""
-    usable = tuple([_usable(t, spec, estimates, accelerators) for t in spec.tiers])
+    planned = [t.name in estimates and t.accelerator in accelerators for t in spec.tiers]
+    good = [t.quality >= spec.quality.minimum - QUALITY_DUST for t in spec.tiers]
+    known = tuple([p or not g for p, g in zip(planned, good, strict=True)])
+    usable = tuple([p and g for p, g in zip(planned, good, strict=True)])
     curves = [estimates[t.name].curve if t.name in estimates else None for t in spec.tiers]
     grid = _grid([c for c in curves if c is not None])
     shape = (len(spec.tiers), len(grid))
@@ -97,6 +103,7 @@ def build(
         tiers=spec.tiers,
         names=tuple([t.name for t in spec.tiers]),
         classes=tuple([t.accelerator for t in spec.tiers]),
+        known=known,
         usable=usable,
         prices=np.array(prices),
         each_usd=tuple(prices),
@@ -111,13 +118,6 @@ def build(
         capacities=tuple([e.capacity_rps if e else 0.0 for e in of]),
         powers=tuple([e.power_w if e else None for e in of]),
     )
-
-
-def _usable(
-    tier: TierSpec, spec: DeploymentSpec, estimates: Mapping[str, TierEstimate], accelerators: Mapping[str, Accelerator]
-) -> bool:
-    planned = tier.name in estimates and tier.accelerator in accelerators
-    return planned and tier.quality >= spec.quality.minimum - QUALITY_DUST
 
 
 def _grid(curves: list[ServiceCurve]) -> Floats:

@@ -1,4 +1,4 @@
-"""What `plan` remembers of one deployment between two ticks: under 0.5 KiB of JSON with three tiers."""
+"""What `plan` remembers of one deployment between two ticks: under 1 KiB of JSON with three tiers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
