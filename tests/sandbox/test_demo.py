@@ -167,6 +167,16 @@ def test_a_request_nobody_answered_is_a_miss() -> None:
     assert whole.attainment == pytest.approx(1 / whole.requests)
 
 
+def test_the_operators_claims_are_weighed_by_what_ended_in_their_windows() -> None:
+    seen = scene(duration_s=60.0)
+    seen.outcomes = [good(ended_s=20.0), good(ended_s=21.0), good(ended_s=50.0, ttft_s=9.0)]
+    assert seen.compared() is None
+    seen.claims = [(5.0, 0.0), (22.0, 0.9), (51.0, 0.3)]
+    claimed, clients = seen.compared() or (0.0, 0.0)
+    assert claimed == pytest.approx((2 * 0.9 + 0.3) / 3)
+    assert clients == pytest.approx(2 / 3)
+
+
 def test_the_rivals_stand_still_and_are_taken_to_serve_everything() -> None:
     seen = scene(duration_s=3600.0, speed=24.0)
     seen.ledger.open(0.0)
@@ -185,7 +195,7 @@ def test_the_rivals_stand_still_and_are_taken_to_serve_everything() -> None:
 
 
 def test_without_a_learned_capacity_there_is_no_sized_rival() -> None:
-    assert [row.name.split(" (")[0] for row in rows(scene(duration_s=20.0))] == ["Tidegate", "its peak fleet kept"]
+    assert [row.name.splitlines()[0] for row in rows(scene(duration_s=20.0))] == ["Tidegate", "its peak fleet kept"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ DEPLOYMENT_LABEL, TIER_LABEL = "tidegate.io/inference-deployment", "tidegate.io/
 POLL_S = 1.0
 # How far back "now" reaches.
 RECENT_S = 20.0
+# How far back the operator's own figures reach: its window, and the tick that it takes to say so.
+CLAIM_S = 15.0
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class Scene:
     gpu_utilization: float | None = None
     lag: dict[str, float] = field(default_factory=dict)
     queued: int = 0
+    claims: list[tuple[float, float]] = field(default_factory=list)  # when, and the operator's own attainment
 
     def elapsed_s(self, now_s: float) -> float:
         """Seconds of the replay; 0 before it starts."""
@@ -76,6 +79,22 @@ class Scene:
         """What clients saw in the last seconds."""
         ended = [o for o in self.outcomes if o.ended_s > elapsed_s - RECENT_S]
         return summary(ended, self.scenario.deployment.slo)
+
+    def compared(self) -> tuple[float, float] | None:
+        """
+        The operator's own attainment over the run and its clients', over the same windows; None: it never said any.
+
+        Each claim is weighted by the requests that ended in its window.
+        """
+        claimed = seen = weight = 0.0
+        for at_s, claim in self.claims:
+            ended = [o for o in self.outcomes if at_s - CLAIM_S < o.ended_s <= at_s]
+            found = summary(ended, self.scenario.deployment.slo)
+            if found.attainment is not None:
+                claimed += claim * found.requests
+                seen += found.attainment * found.requests
+                weight += found.requests
+        return (claimed / weight, seen / weight) if weight else None
 
     def close(self, now_s: float) -> None:
         """The replay is over: a request that has no outcome by now has failed."""
@@ -169,11 +188,18 @@ class Observer:
 
     async def _poll(self, session: aiohttp.ClientSession) -> None:
         while True:
+            self._note_claim()
             with suppress(aiohttp.ClientError, TimeoutError, SourceError, ValueError):
                 await self._poll_lag(session)
             with suppress(aiohttp.ClientError, TimeoutError, SourceError, ValueError, KeyError):
                 await self._poll_prometheus(session)
             await asyncio.sleep(POLL_S)
+
+    def _note_claim(self) -> None:
+        claimed = (self._scene.status.get("goodput") or {}).get("attainment")
+        elapsed_s = self._scene.elapsed_s(asyncio.get_running_loop().time())
+        if claimed is not None and 0 < elapsed_s <= self._scene.scenario.duration_s:
+            self._scene.claims.append((elapsed_s, float(claimed)))
 
     async def _poll_lag(self, session: aiohttp.ClientSession) -> None:
         total: Counter[str] = Counter()

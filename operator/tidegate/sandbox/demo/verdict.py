@@ -68,7 +68,7 @@ def rows(scene: Scene) -> list[Row]:
     for name, replicas in fleets.items():
         found.append(
             Row(
-                name=f"{name} ({mix(replicas)})",
+                name=f"{name}\n{mix(replicas)}",
                 attainment=None,
                 usd=hours * sum(count * scenario.price_usd_per_hour(tier) for tier, count in replicas.items()),
                 gpu_hours=hours * sum(count * scenario.gpus(tier) for tier, count in replicas.items()),
@@ -98,7 +98,7 @@ def table(scene: Scene) -> Table:
     """The rows as a table; accelerator hours and dollars as if the compressed time had passed in full."""
     scale = scene.scenario.speed
     grid = Table(title=f"{_span(scene)} in {scene.scenario.duration_s:.0f} s", title_justify="left")
-    for name in ("fleet", "attainment", "$/M good tokens", "GPU hours", "$"):
+    for name in ("fleet", "attainment", "$/M good tok", "GPU-h", "$"):
         grid.add_column(name, justify="left" if name == "fleet" else "right", no_wrap=True)
     found = rows(scene)
     for row in found:
@@ -123,10 +123,11 @@ def remarks(scene: Scene) -> list[str]:
     if whole.ttft_s_p95 is not None and whole.itl_s_p95 is not None:
         said.append(f"p95 as clients saw it: {whole.ttft_s_p95 * 1000:.0f} ms to the first token, "
                     f"{whole.itl_s_p95 * 1000:.0f} ms per token")  # fmt: skip
-    claimed = (scene.status.get("goodput") or {}).get("attainment")
-    recent = scene.recent(scene.scenario.duration_s).attainment
-    if claimed is not None and recent is not None:
-        said.append(f"the operator's own attainment at the end: {float(claimed):.1%}; its clients': {recent:.1%}")
+    if (compared := scene.compared()) is not None:
+        said.append(
+            f"attainment over the run: {compared[0]:.1%} by the operator's own account, "
+            f"{compared[1]:.1%} by its clients' in the same windows"
+        )
     return [*said, *_lag(scene)]
 
 

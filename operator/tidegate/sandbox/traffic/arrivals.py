@@ -47,7 +47,7 @@ class Shape:
     """
 
     peak_rps: float = 12.0
-    night_share: float = 0.05
+    night_share: float = 0.1
     prompt_tokens: float = 300.0
     output_tokens: float = 220.0
     variation: float = 0.4
@@ -57,7 +57,7 @@ class Shape:
     def rate_rps(self, share: float) -> float:
         """Requests/s at that share of the day: night, morning rise, a long afternoon, evening fall."""
         wave = 0.5 - 0.5 * cos(2 * pi * (share - 0.06))
-        level: float = self.night_share + (1 - self.night_share) * wave**1.5
+        level = self.night_share + (1 - self.night_share) * wave
         burst = any(begin <= share < begin + 0.025 for begin in self.bursts)
         return self.peak_rps * level * (self.burst_factor if burst else 1.0)
 
