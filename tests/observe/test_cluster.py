@@ -20,7 +20,7 @@ from tidegate.observe.decode import PodSample
 from tidegate.observe.kinds import KindWatch
 from tidegate.observe.objects import NodeView, PodView, ScalerView
 from tidegate.observe.replicas import Roster
-from tidegate.ports import ObjectRef, WorkloadView
+from tidegate.ports import ApiError, Call, ObjectRef, WorkloadView
 
 CHAT = Key("prod", "chat")
 NOW = 10_000.0
@@ -61,6 +61,7 @@ def cluster(*pods: PodView, workloads: tuple[WorkloadView, ...] = ()) -> Cluster
     informer = made.kinds["apps/v1", "Deployment"].informer
     assert informer is not None
     informer.items = {("prod", w.ref.name): ("1", w) for w in workloads}
+    informer.synced = True
     made.nodes.items = {("", "n"): NodeView(name="n", labels={}, allocatable={"nvidia.com/gpu": 8}, usable=True)}
     return made
 
@@ -220,12 +221,48 @@ async def test_a_kind_that_is_not_installed_holds_nobody_up(monkeypatch: pytest.
     installed = api.answers.pop(("GET", GROUP))
     async with watching(api) as watch:
         assert watch.synced
-        await until(lambda: api.calls)
+        await until(lambda: watch.knows(REF))
         assert watch.get(REF) is None
         api.answers["GET", GROUP] = installed
         async with asyncio.timeout(5):
             while watch.get(REF) is None:
                 await asyncio.sleep(0.001)
+
+
+async def test_replicas_that_have_not_been_seen_yet_are_not_zero() -> None:
+    api = api_with_lws()
+    gate = asyncio.Event()
+
+    async def slow(_: Call) -> dict[str, Any]:
+        await gate.wait()
+        return {"spec": {"replicas": 5}, "status": {"selector": "leader=big"}}
+
+    api.answers["GET", SCALE] = slow
+    spec = replace(
+        SPEC, tiers=(replace(SPEC.tiers[0], target_ref=TargetRef(api_version=LWS[0], kind=LWS[1], name="big")),)
+    )
+    subject = Cluster(api, Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None)
+
+    def seen() -> bool:
+        return CHAT in subject.look([spec], {}, Harvest(time_s=NOW, samples={})).deployments
+
+    async with watching(api) as watch:
+        subject.kinds[LWS] = watch
+        assert not seen(), "the kind has not been looked for"
+        await until(lambda: any(call.path == SCALE for call in api.calls))
+        assert not seen(), "its /scale has not answered"
+        gate.set()
+        await until(seen)
+        assert subject.look([spec], {}, Harvest(time_s=NOW, samples={})).deployments[CHAT].tiers["bf16"].starting == 5
+
+
+async def test_a_scale_that_may_not_be_read_is_told_and_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    api = api_with_lws()
+    api.answers["GET", SCALE] = ApiError(status=403, reason="Forbidden", detail="no")
+    async with watching(api) as watch:
+        await until(lambda: watch.knows(REF))
+        assert watch.get(REF) is None
+    assert "cannot be scaled" in caplog.text
 
 
 async def test_a_kind_without_scale_cannot_be_pointed_at() -> None:

@@ -194,6 +194,7 @@ class Cluster:
                 gateway=_gateway(harvest.activations.get(spec.key)),
             )
             for spec in specs
+            if self._knows(spec)
         }
         return Sight(
             deployments=deployments,
@@ -225,6 +226,11 @@ class Cluster:
                 if view_ is not None:
                     found[name] = view_
         return found
+
+    def _knows(self, spec: DeploymentSpec) -> bool:
+        """Every workload that the deployment points at has been looked for."""
+        refs = [ref for tier in spec.tiers if (ref := _target(spec.key, tier)) is not None]
+        return all((watch := self.kinds.get((r.api_version, r.kind))) is not None and watch.knows(r) for r in refs)
 
     def _target_view(self, ref: ObjectRef) -> WorkloadView | None:
         watch = self.kinds.get((ref.api_version, ref.kind))

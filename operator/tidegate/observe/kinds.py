@@ -8,6 +8,7 @@ Rules: Deployment and StatefulSet say everything themselves; of other kinds only
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,8 @@ from typing import Any
 from tidegate.observe.informer import Informer, Source
 from tidegate.observe.objects import workload_view
 from tidegate.ports import ApiError, Call, KubeApi, ObjectRef, WorkloadView
+
+log = logging.getLogger(__name__)
 
 # (apiVersion, kind), as a manifest names it.
 Kind = tuple[str, str]
@@ -73,6 +76,8 @@ class KindWatch:
         self._clock, self._changed = clock, changed
         self._stirred = asyncio.Event()
         self._scales: dict[ObjectRef, WorkloadView] = {}
+        self._read: dict[ObjectRef, str] = {}
+        self._absent = False
         self.wanted: frozenset[ObjectRef] = frozenset()
         self.informer: Informer[tuple[str, WorkloadView]] | None = None
         if kind in BUILT_IN:
@@ -82,6 +87,19 @@ class KindWatch:
     def synced(self) -> bool:
         """The cache is complete. A kind that is not installed holds nobody up."""
         return self._kind not in BUILT_IN or (self.informer is not None and self.informer.synced)
+
+    def knows(self, ref: ObjectRef) -> bool:
+        """
+        True once it is certain what `ref` is, or that it is not there.
+
+        Until then its deployment is not planned: five replicas that have not been seen are not zero.
+        """
+        if self.informer is None:
+            return self._absent
+        if not self.informer.synced:
+            return False
+        there = (ref.namespace, ref.name) in self.informer.items
+        return self._kind in BUILT_IN or not there or ref in self._read
 
     def get(self, ref: ObjectRef) -> WorkloadView | None:
         """The workload as last seen; None where it does not exist (or its /scale has not answered yet)."""
@@ -102,9 +120,7 @@ class KindWatch:
     async def run(self) -> None:
         """Keep the cache right until cancelled."""
         while self.informer is None:
-            plural = None
-            with suppress(ApiError):
-                plural = await find_plural(self._api, self._kind)
+            plural = await self._discover()
             if plural is None:
                 await asyncio.sleep(RETRY_S)
             else:
@@ -113,6 +129,15 @@ class KindWatch:
             group.create_task(self.informer.run(), name=f"watch {self.informer.path}")
             if self._kind not in BUILT_IN:
                 group.create_task(self._read_scales(), name=f"scales of {self.informer.path}")
+
+    async def _discover(self) -> str | None:
+        try:
+            plural = await find_plural(self._api, self._kind)
+        except ApiError as error:
+            self._absent = error.status == 404
+            return None
+        self._absent = plural is None
+        return plural
 
     def want(self, refs: frozenset[ObjectRef]) -> None:
         """The objects whose /scale is read."""
@@ -138,28 +163,30 @@ class KindWatch:
 
     async def _read_scales(self) -> None:
         """Read /scale of each wanted object once per change of the object."""
-        read: dict[ObjectRef, str] = {}
         while True:
             self._stirred.clear()
             failed = False
             for ref in sorted(self.wanted, key=str):
-                failed |= not await self._read_scale(ref, read)
+                failed |= not await self._read_scale(ref)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_S if failed else None):
                     await self._stirred.wait()
 
-    async def _read_scale(self, ref: ObjectRef, read: dict[ObjectRef, str]) -> bool:
+    async def _read_scale(self, ref: ObjectRef) -> bool:
         """False where the object exists and its /scale did not answer."""
         assert self.informer is not None
         version, view = self.informer.items.get((ref.namespace, ref.name), ("", None))
-        if view is None or read.get(ref) == version:
+        if view is None or self._read.get(ref) == version:
             return True
         try:
             scale = await self._api.send(Call(method="GET", path=f"{view.path}/scale"))
-        except ApiError:
-            return False
+        except ApiError as error:
+            if error.status in {403, 404}:
+                log.warning("%s cannot be scaled: %s", ref, error)
+                self._read[ref] = version
+            return error.status in {403, 404}
         spec, status = scale.get("spec") or {}, scale.get("status") or {}
         self._scales[ref] = replace(view, replicas=spec.get("replicas", 0), selector=status.get("selector", ""))
-        read[ref] = version
+        self._read[ref] = version
         self._changed()
         return True

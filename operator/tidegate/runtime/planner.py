@@ -150,7 +150,7 @@ class Planner:
             key: spec for key, spec in specs.items() if all(t.accelerator in sight.accelerators for t in spec.tiers)
         }
         policy = FleetPolicy(deployments=known, accelerators=sight.accelerators)
-        seen = {key: sight.deployments[key] for key in known if key in planned}
+        seen = {key: sight.deployments[key] for key in known if key in planned and key in sight.deployments}
         observation = FleetObservation(time_s=time_s, deployments=seen)
         before, offered = self.memory, self._offered
         self._offered = {}
