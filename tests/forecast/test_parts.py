@@ -124,7 +124,9 @@ def test_the_memory_stays_small(tick_s: float) -> None:
     assert len(json.dumps(memory.to_json(), separators=(",", ":"))) < 1_700
 
 
-@pytest.mark.parametrize("field", ["time", "levels", "queue", "idle", "shape", "daily", "weekly", "slot", "tracks"])
+@pytest.mark.parametrize(
+    "field", ["time", "levels", "usual", "queue", "idle", "shape", "daily", "weekly", "slot", "tracks"]
+)
 @pytest.mark.parametrize("damage", [[], "zz", {"a": 1}, True], ids=["empty list", "text", "object", "true"])
 def test_a_damaged_memory_is_refused(field: str, damage: object) -> None:
     value = forecast.observe(None, observation=seen(3.0), time_s=NOON).to_json()

@@ -9,7 +9,7 @@ from functools import lru_cache
 from tidegate.domain.forecast import DemandForecast, HorizonForecast
 from tidegate.forecast.experts import mixed, season_factor
 from tidegate.forecast.memory import ForecastMemory
-from tidegate.forecast.track import HORIZONS_S, LEVELS, small_rps
+from tidegate.forecast.track import HORIZONS_S, LEVELS, ground_rps
 
 # Before any request finished: a chat request of the public Azure traces, rounded.
 PROMPT_TOKENS, OUTPUT_TOKENS = 1_024.0, 256.0
@@ -57,9 +57,9 @@ def _rates(memory: ForecastMemory, horizon_s: float, time_s: float) -> list[floa
     index, share = _place(horizon_s)
     low, high = memory.tracks[index], memory.tracks[index + 1]
     factor = season_factor(memory.season, time_s=time_s, horizon_s=horizon_s)
-    left, small = mixed(low.form, memory.levels, factor), small_rps(memory.usual_rps)
-    base = left + (mixed(high.form, memory.levels, factor) - left) * share + small
-    return [base * (f + (g - f) * share) - small for f, g in zip(low.factors, high.factors, strict=True)]
+    left, ground = mixed(low.form, memory.levels, factor), ground_rps(memory.usual_rps)
+    base = left + (mixed(high.form, memory.levels, factor) - left) * share + ground
+    return [base * (f + (g - f) * share) - ground for f, g in zip(low.factors, high.factors, strict=True)]
 
 
 def _raise(rates: list[float], queue_floor: float, floor: float) -> None:

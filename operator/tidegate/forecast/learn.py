@@ -30,11 +30,12 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
     """
     rate, before = sample.arrival_rps, memory.time_s
     if before is None:
-        before, levels, usual = time_s, Levels(rate, rate, rate, rate), rate
+        before, levels = time_s, Levels(rate, rate, rate, rate)
     else:
-        levels, usual = _moved(memory, rate, time_s - before)
+        levels = _moved(memory, rate, time_s - before)
     elapsed = time_s - before
     seen_s = elapsed if elapsed <= GAP_S else min(elapsed, sample.window_s)
+    usual, usual_s = _usual(memory, rate, seen_s or sample.window_s)
     season = _season(memory.season, rate, since_s=time_s - seen_s, time_s=time_s)
     tracks, turns = [], _turns(memory.tracks, time_s)
     for record in memory.tracks:
@@ -47,6 +48,7 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
         time_s=time_s,
         levels=levels,
         usual_rps=usual,
+        usual_s=usual_s,
         queued=sample.queued,
         in_flight=sample.in_flight,
         idle_since_s=_idle_since(memory, sample, time_s),
@@ -64,17 +66,22 @@ def _turns(tracks: tuple[Track, ...], time_s: float) -> list[int]:
     return [record.index for record in due]
 
 
-def _moved(memory: ForecastMemory, rate: float, elapsed_s: float) -> tuple[Levels, float]:
+def _moved(memory: ForecastMemory, rate: float, elapsed_s: float) -> Levels:
     levels = memory.levels
     fast, mid = 1.0 - math.exp(-elapsed_s / FAST_S), 1.0 - math.exp(-elapsed_s / MID_S)
-    slow, day = 1.0 - math.exp(-elapsed_s / SLOW_S), 1.0 - math.exp(-elapsed_s / SECONDS_PER_DAY)
-    moved = Levels(
+    slow = 1.0 - math.exp(-elapsed_s / SLOW_S)
+    return Levels(
         rate,
         levels.fast + fast * (rate - levels.fast),
         levels.mid + mid * (rate - levels.mid),
         levels.slow + slow * (rate - levels.slow),
     )
-    return moved, memory.usual_rps + day * (rate - memory.usual_rps)
+
+
+def _usual(memory: ForecastMemory, rate: float, span_s: float) -> tuple[float, float]:
+    """The plain mean of the first day, after that a mean with a memory of a day; and how many seconds are in it."""
+    seen_s = min(memory.usual_s + span_s, SECONDS_PER_DAY)
+    return memory.usual_rps + (rate - memory.usual_rps) * span_s / seen_s, seen_s
 
 
 def _season(season: Season, rate_rps: float, *, since_s: float, time_s: float) -> Season:

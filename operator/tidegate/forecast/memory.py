@@ -41,7 +41,7 @@ class ForecastMemory:
     Args:
         time_s: When load was last seen, unix s; None: never.
         levels: The load then, and its smoothed levels.
-        usual_rps: Level over about a day: what counts as small is a share of it.
+        usual_rps, usual_s: Mean load over about a day, and the seconds that are in it so far.
         queued: Requests that waited then.
         in_flight: Requests running or waiting then; None: not known.
         idle_since_s: When the load was first seen to be zero; None: there is traffic.
@@ -53,6 +53,7 @@ class ForecastMemory:
     time_s: float | None = None
     levels: Levels = NO_LOAD
     usual_rps: float = 0.0
+    usual_s: float = 0.0
     queued: float = 0.0
     in_flight: float | None = None
     idle_since_s: float | None = None
@@ -65,7 +66,8 @@ class ForecastMemory:
         shape, season, levels = self.shape, self.season, self.levels
         return {
             "time": self.time_s,
-            "levels": [levels.last, levels.fast, levels.mid, levels.slow, self.usual_rps],
+            "levels": [levels.last, levels.fast, levels.mid, levels.slow],
+            "usual": [self.usual_rps, self.usual_s],
             "queue": [self.queued, self.in_flight],
             "idle": self.idle_since_s,
             "shape": [
@@ -84,7 +86,8 @@ class ForecastMemory:
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "ForecastMemory":
         """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is damaged."""
-        last, fast, mid, slow, usual = _numbers(value["levels"], 5)
+        last, fast, mid, slow = _numbers(value["levels"], 4)
+        usual_rps, usual_s = _numbers(value["usual"], 2)
         queued, in_flight = _optionals(value["queue"], 2)
         prompt, output, prompt_variance, output_variance, dispersion = _optionals(value["shape"], 5)
         tracks = value["tracks"]
@@ -93,7 +96,8 @@ class ForecastMemory:
         return cls(
             time_s=_optional(value["time"]),
             levels=Levels(last, fast, mid, slow),
-            usual_rps=usual,
+            usual_rps=usual_rps,
+            usual_s=usual_s,
             queued=_number(queued),
             in_flight=in_flight,
             idle_since_s=_optional(value["idle"]),

@@ -4,10 +4,11 @@ One horizon's record: what was expected, how wrong it was, and so which experts 
 Every so often a forecast is written down; when its time comes it is compared with the load then seen. So the record
 is of real errors at that very horizon, not of a model's assumption about them.
 
-    x = log((seen + s) / (expected + s))
+    x = log((seen + u) / (expected + u))        u: the usual load, about a day's mean
 
-s is a small share of the usual load, so that a burst out of silence counts. The histogram holds x as it was: scaled by
-its own recent size it would be sharper in calm, and after a burst it would expect bursts that nobody ever saw.
+Near silence that is a difference in units of the usual load, far above it a ratio: a burst out of nothing counts, and
+is not taken for a factor that the next busy hour could be multiplied by. The histogram holds x as it was: scaled by its
+own recent size it would be sharper in calm, and after a burst it would expect bursts that nobody ever saw.
 """
 
 import math
@@ -29,23 +30,22 @@ PENDING_MAX = 6
 # A forecast compared later than this share of its horizon, or one slow tick, is not compared at all.
 LATE_SHARE, LATE_S = 0.25, 60.0
 # Prior errors by horizon: Laplace of this scale and three times it, worth two samples. A little wider than what public
-# traces of chat services show in the end: the 90 % quantile is 1.18 times the load (1.25 at 15 minutes).
-PRIOR_SPREADS = (0.05, 0.05, 0.05, 0.065, 0.08)
+# traces of chat services show in the end: at the usual load the 90 % quantile is 1.18 times it (1.25 at 15 minutes).
+PRIOR_SPREADS = (0.025, 0.025, 0.025, 0.033, 0.04)
 PRIOR_SAMPLES = 2.0
 # Mean absolute errors are kept in steps of 1/8000 up to 8; a new one moves the mean by 3 %.
 LOSS_STEPS = 8_000.0
 LOSS_CAP = 65_535
 LOSS_GAIN = 0.03
 LOSS_PRIOR = 800
-# Below this share of the usual load a difference does not matter: it is added on both sides of an error's ratio.
-SMALL_SHARE = 0.05
-SMALL_RPS = 1e-4
+# So that silence over silence is no error.
+GROUND_RPS = 1e-4
 _CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
 
 
-def small_rps(usual_rps: float) -> float:
-    """Load that is too small to matter, requests/s, > 0."""
-    return SMALL_SHARE * usual_rps + SMALL_RPS
+def ground_rps(usual_rps: float) -> float:
+    """What is added on both sides of an error's ratio: the usual load, requests/s, > 0."""
+    return usual_rps + GROUND_RPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +87,15 @@ class Track:
         pending, horizon = self.pending, HORIZONS_S[self.index]
         if not pending or time_s < pending[0].made_s + horizon:
             return self
-        losses, sketch, small = self.losses, self.sketch, small_rps(usual_rps)
+        losses, sketch, ground = self.losses, self.sketch, ground_rps(usual_rps)
         while pending and time_s >= pending[0].made_s + horizon:
             due, pending = pending[0], pending[1:]
             if time_s - due.made_s - horizon > max(LATE_SHARE * horizon, LATE_S):
                 continue
             expected = [codes.decode(code) for code in due.expected]
-            error = math.log((seen_rps + small) / (expected[-1] + small))
+            error = math.log((seen_rps + ground) / (expected[-1] + ground))
             sketch = add(sketch, error)
-            misses = [abs(seen_rps - value) / (usual_rps + small) for value in expected[:-1]]
+            misses = [abs(seen_rps - value) / ground for value in expected[:-1]]
             losses = tuple([_moved(loss, miss) for loss, miss in zip(losses, misses, strict=True)])
         if sketch is not self.sketch:
             return track(index=self.index, written_s=self.written_s, pending=pending, losses=losses, sketch=sketch)
