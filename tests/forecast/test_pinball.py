@@ -14,4 +14,4 @@ def test_every_part_beats_the_last_value_with_its_own_errors(trace: str) -> None
     for part in ("level", "trend", "season", "tidegate"):
         ratio = measured[part].mean(axis=1) / measured["last"].mean(axis=1)
         assert np.all(ratio < 0.98), f"{part}: {ratio} of the last value's loss by horizon"
-    assert measured["tidegate"].mean() < 0.4 * measured["now"].mean()
+    assert measured["tidegate"].mean() < 0.6 * measured["now"].mean()
