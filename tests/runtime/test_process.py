@@ -74,6 +74,17 @@ async def test_more_load_means_more_replicas(rig: Rig) -> None:
         await rig.until(lambda: _more_than(rig, 2))
 
 
+async def test_an_idle_deployment_goes_to_zero_and_comes_back_when_somebody_waits(rig: Rig) -> None:
+    await rig.chat(minReplicas=0, scaleToZero={"idleSeconds": 60, "activationQuery": "gateway_queue"})
+    rig.reports = dict.fromkeys(IDLE, 0.0)
+    async with rig.operator():
+        await rig.until(lambda: _replicas(rig, 0), limit_s=30.0)
+        await asyncio.sleep(1.0)
+        assert await rig.replicas() == 0
+        rig.queued = 1.0
+        await rig.until(lambda: _more_than(rig, 0))
+
+
 @pytest.mark.parametrize("name", ["503 while it restarts", "a login page with 200", "no answer at all"])
 async def test_nothing_shrinks_while_prometheus_is_silent(rig: Rig, name: str) -> None:
     await rig.chat()
