@@ -240,6 +240,33 @@ def test_a_deployment_that_a_tick_does_not_list_is_gone() -> None:
     assert "spec" in asked(stream, tick(2, chat()))["deployments"][0]["error"]
 
 
+@pytest.mark.parametrize(
+    "tiers",
+    [
+        pytest.param({"bf16": tier(2, rate=10.0)}, id="a tier of the spec is not told"),
+        pytest.param({"bf16": tier(2, rate=10.0), "fp8": tier(), "old": tier(1, rate=4.0)}, id="a tier that is gone"),
+        pytest.param({}, id="no tier told"),
+        pytest.param(None, id="tiers null"),
+    ],
+)
+def test_a_plan_names_the_tiers_of_the_spec_whatever_the_tick_lists(tiers: dict[str, Any] | None) -> None:
+    plan = asked(started(), tick(1, deployment(tiers=tiers)))["deployments"][0]
+    assert set(plan["tiers"]) == {"bf16", "fp8"}
+
+
+def test_a_gateway_alone_brings_replicas_back_from_zero() -> None:
+    zero = spec(minReplicas=0, scaleToZero={"idleSeconds": 60})
+    nothing = {"bf16": tier(), "fp8": tier()}
+    stream, number = Stream(), 0
+    for number in range(8):
+        idle = deployment(spec=zero, tiers=nothing, gateway={"arrival_rate": 0.0, "queued": 0})
+        plan = asked(stream, tick(number, idle))["deployments"][0]
+    assert sum(replicas(plan).values()) == 0
+    called = deployment(tiers=nothing, gateway={"queued": 3})
+    plan = asked(stream, tick(number + 1, called))["deployments"][0]
+    assert sum(replicas(plan).values()) >= 1
+
+
 def test_a_deployment_listed_twice_is_planned_once() -> None:
     answer = asked(started(), tick(1, chat(), chat(50.0)))
     assert replicas(answer["deployments"][0])
