@@ -1,6 +1,7 @@
 """Hollow nodes, on both control planes: what becomes of a pod that was bound to one."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import pytest
 from tests.sandbox.kube import APPS, CORE
 from tests.sandbox.kube import Kube as Client
 from tidegate.sandbox.kube import Kube
-from tidegate.sandbox.kubelet.addresses import Addresses, listening, node_address
+from tidegate.sandbox.kubelet.addresses import Addresses, free_numbers, listening, node_address
 from tidegate.sandbox.kubelet.machines import Machine
 from tidegate.sandbox.kubelet.nodes import EXPORTER_PORT, HollowNodes
 from tidegate.sandbox.kubelet.status import condition_values, merged_conditions, phase_of
@@ -226,6 +227,13 @@ def test_a_condition_keeps_its_time_while_it_keeps_its_status_and_others_are_lef
     assert times["PodScheduled"] == "then"
     assert times["Initialized"] == "2026-01-01T00:00:00Z"
     assert times["Ready"] == "2026-01-02T00:00:00Z"
+
+
+def test_a_second_sandbox_takes_networks_that_the_first_does_not_have() -> None:
+    first = free_numbers(3, port=9499)
+    with socket.create_server((listening(node_address(first + 1)), 9499)):
+        assert free_numbers(3, port=9499) == first + 2
+    assert free_numbers(3, port=9499) == first
 
 
 def test_an_address_that_was_given_back_is_used_again_last() -> None:

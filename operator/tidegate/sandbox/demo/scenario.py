@@ -139,8 +139,8 @@ def _traffic(options: Options) -> tuple[Sequence[Arrival], float]:
     return [arrival for arrival in arrivals if arrival.time_s < options.duration_s], options.speed
 
 
-def machines_for(accelerators: Mapping[str, Accelerator]) -> list[Machine]:
-    """Nodes that offer what the classes say there is, eight accelerators each at most."""
+def machines_for(accelerators: Mapping[str, Accelerator], *, first: int = 1) -> list[Machine]:
+    """Nodes that offer what the classes say there is, eight accelerators each at most, numbered from `first`."""
     machines: list[Machine] = []
     for name, accelerator in sorted(accelerators.items()):
         left = accelerator.capacity if accelerator.capacity is not None else GPUS_WITHOUT_CAPACITY
@@ -149,7 +149,7 @@ def machines_for(accelerators: Mapping[str, Accelerator]) -> list[Machine]:
             machines.append(
                 Machine(
                     name=f"{name}-{index}",
-                    number=len(machines) + 1,
+                    number=first + len(machines),
                     product=accelerator.product or accelerator.node_selector.get(PRODUCT_LABEL, name),
                     gpus=min(GPUS_PER_NODE, left),
                     gpu_memory_gib=round(accelerator.memory_gib or 80),

@@ -30,7 +30,7 @@ from tidegate.sandbox.demo.scenario import Scenario, machines_for
 from tidegate.sandbox.discovery import finds_pods_itself
 from tidegate.sandbox.embedded import EmbeddedControlPlane
 from tidegate.sandbox.kube import Kube, Object
-from tidegate.sandbox.kubelet.addresses import listening, node_address
+from tidegate.sandbox.kubelet.addresses import free_numbers, listening, node_address
 from tidegate.sandbox.kubelet.nodes import EXPORTER_PORT
 
 HOST = "127.0.0.1"
@@ -78,7 +78,8 @@ class Stage:
         self.scenario, self._plane, self._program = scenario, plane, prometheus_program
         self._say, self._operator = say, operator
         self.ports = Ports(**dict(zip(Ports.__slots__, free_ports(len(Ports.__slots__)), strict=True)))
-        self.machines = machines_for(scenario.accelerators)
+        count = len(machines_for(scenario.accelerators))
+        self.machines = machines_for(scenario.accelerators, first=free_numbers(count, port=EXPORTER_PORT))
         self._exits = AsyncExitStack()
 
     @property

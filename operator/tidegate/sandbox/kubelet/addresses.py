@@ -6,6 +6,10 @@ and its server listens on 127.244.NODE.N. Whoever connects (Prometheus, the fron
 leaves loopback.
 """
 
+import socket
+
+from tidegate.errors import SourceError
+
 REPORTED, LISTENING = "10.", "127."
 NETWORK = "244"
 NODE_HOST = 1
@@ -20,6 +24,30 @@ def listening(address: str) -> str:
     """Where a server behind a reported address listens; any other address is its own."""
     prefix = f"{REPORTED}{NETWORK}."
     return LISTENING + address.removeprefix(REPORTED) if address.startswith(prefix) else address
+
+
+def free_numbers(count: int, *, port: int) -> int:
+    """
+    The first of `count` node numbers in a row on whose addresses nobody listens: another sandbox may run beside this.
+
+    Args:
+        count: Nodes, 1 to 200.
+        port: What every node listens on.
+    """
+    for first in range(1, 256 - count):
+        if all(_is_free(listening(node_address(number)), port) for number in range(first, first + count)):
+            return first
+    raise SourceError(source="loopback", reason="NoAddress", detail=f"no {count} free networks in 127.244.0.0/16")
+
+
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
 
 
 class Addresses:
