@@ -73,6 +73,7 @@ def cluster(deployments: int) -> tuple[Cluster, list[str]]:
     made = Cluster(None, Roster(window_s=60.0, stale_s=60.0), clock=time.monotonic, changed=lambda: None)  # type: ignore[arg-type]
     informer = made.kinds["apps/v1", "Deployment"].informer
     assert informer is not None
+    informer.synced = True
     for n in range(deployments):
         ref = ObjectRef(api_version="apps/v1", kind="Deployment", namespace="prod", name=f"d{n}")
         view = WorkloadView(ref=ref, uid=f"w{n}", path=f"/d{n}", replicas=REPLICAS, selector=f"app=d{n}")
