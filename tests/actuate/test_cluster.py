@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.actuate.orders import (
 from tests.cluster import install_crds
 from tidegate.actuate.cluster import ClusterActuator
 from tidegate.actuate.scene import SETTLE_S
+from tidegate.domain.decision import Condition
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.observe.objects import owned_view, workload_view
@@ -151,7 +153,8 @@ class Scene:
         self.spec = replace(spec, key=Key(namespace, "chat"))
         self.resource: DeploymentResource
         self.clock_s = NOW_S
-        self.hands = ClusterActuator(api, Leader(), clock=lambda: self.clock_s)
+        self.conditions: tuple[Condition, ...] = ()
+        self.restart()
 
     async def make(self) -> "Scene":
         await self.send("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
@@ -174,9 +177,13 @@ class Scene:
     async def send(self, method: str, path: str, body: Any = None, **more: Any) -> dict[str, Any]:
         return await self.api.send(Call(method=method, path=path, body=body, **more))
 
+    def restart(self) -> None:
+        """An operator that remembers nothing."""
+        self.hands = ClusterActuator(self.api, Leader(), clock=lambda: self.clock_s)
+
     async def patch(self, path: str, body: Any) -> None:
         """As `kubectl set` and `kubectl rollout restart` do it."""
-        kind = "application/strategic-merge-patch+json"
+        kind = "application/merge-patch+json" if path.endswith("/scale") else "application/strategic-merge-patch+json"
         await self.send("PATCH", path, body, content_type=kind, params={"fieldManager": "kubectl"})
 
     def path(self, kind: str, name: str = "") -> str:
@@ -204,6 +211,7 @@ class Scene:
         )
         outcome = await self.hands.carry_out(order)
         assert outcome.errors == (), outcome.errors
+        self.conditions = outcome.conditions
         return tuple(action.replace(f"{self.namespace}/", "") for action in outcome.actions)
 
     async def replicas(self, name: str) -> int:
@@ -324,6 +332,35 @@ async def test_the_servers_own_word_of_who_scaled_is_understood(api: HttpKubeApi
     )
     (writer,) = (await scene.view()).workloads[ref].writers
     assert (writer.manager, writer.subresource) == ("kubectl", "scale")
+
+
+@on_cluster
+@shared_loop
+@pytest.mark.parametrize("restarted", [False, True], ids=["in one life", "over a restart of the operator"])
+async def test_who_scales_by_hand_has_his_way_for_ten_minutes(
+    api: HttpKubeApi, namespace_name: str, restarted: bool
+) -> None:
+    scene = await Scene(api, namespace_name, TWO).make()
+    await scene.carry_out(bf16=0, fp8=2)
+    tiers = [{"name": "fp8", "desired": 2}]
+    scene.resource = replace(scene.resource, status={"tiers": tiers})
+    await scene.patch(f"{scene.path('deployments', 'chat-fp8')}/scale", {"spec": {"replicas": 5}})
+    scene.clock_s += 15
+    assert await scene.carry_out(bf16=0, fp8=2) == ()
+    assert [c.reason for c in scene.conditions] == ["OtherWriter"]
+    if restarted:
+        since = datetime.fromtimestamp(scene.clock_s, tz=UTC).isoformat()
+        told = {"type": "ScalingLimited", "status": "True", "reason": "OtherWriter", "lastTransitionTime": since}
+        scene.resource = replace(scene.resource, status={"tiers": tiers, "conditions": [told]})
+        scene.clock_s += 300
+        scene.restart()
+        assert await scene.carry_out(bf16=0, fp8=2) == ()
+        scene.clock_s += 290
+    else:
+        scene.clock_s += 590
+    assert await scene.carry_out(bf16=0, fp8=2) == ()
+    scene.clock_s += 15
+    assert await scene.carry_out(bf16=0, fp8=2) == ("Deployment chat-fp8: replicas 5 -> 2",)
 
 
 @on_cluster

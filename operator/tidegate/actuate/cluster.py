@@ -9,7 +9,9 @@ Rules: the fence is asked before each write.
 import time
 from collections.abc import Callable
 
-from tidegate.actuate.scene import PATIENCE_S, Chain, Scene
+from tidegate.actuate.manifests import workload_ref
+from tidegate.actuate.ownership import held_since, stranger
+from tidegate.actuate.scene import PATIENCE_S, Chain, Scene, Sighting
 from tidegate.actuate.steps import steps
 from tidegate.actuate.stock import Stock
 from tidegate.domain.decision import Condition, Status
@@ -39,6 +41,7 @@ class ClusterActuator:
         self._written: dict[str, tuple[float, int | None]] = {}
         self._stock = Stock()
         self._marks: dict[str, str] = {}
+        self._seen: dict[Sighting, float] = {}
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
@@ -55,6 +58,8 @@ class ClusterActuator:
         now_s = self._clock()
         if len(self._marks) > MARKS_MOST:
             self._marks.clear()  # most of them are gone by now; the others are taken anew
+        if len(self._seen) > MARKS_MOST:
+            self._seen.clear()
         if len(self._written) > WRITTEN_MOST:
             self._written = {path: last for path, last in self._written.items() if now_s - last[0] < PATIENCE_S}
         scene = Scene(
@@ -64,11 +69,25 @@ class ClusterActuator:
             owned=self._stock.owned(order),
             written=self._written,
             marks=self._marks,
+            seen=self._seen,
         )
+        self._look(scene)
+        return scene
+
+    def _look(self, scene: Scene) -> None:
+        """Remembers who set which replicas when, and how our objects look while they are right."""
         for workload in scene.owned:
             if not scene.settles(workload.path):
                 self._marks.setdefault(workload.path, workload.applied)
-        return scene
+        for tier in scene.spec.tiers:
+            workload_ = scene.workload(workload_ref(scene.spec, tier))
+            writer = stranger(workload_) if workload_ is not None else None
+            if workload_ is None or writer is None:
+                continue
+            sighting = (workload_.path, writer.manager, workload_.replicas)
+            if sighting not in self._seen:
+                # After a restart the status still knows since when.
+                self._seen[sighting] = held_since(scene.order.resource.status) or scene.now_s
 
     async def _send(self, chain: Chain, actions: list[str], errors: list[SourceError]) -> bool:
         """Sends one chain; False where nothing may be written any more."""

@@ -59,12 +59,14 @@ class Claim:
         ref: Which one.
         workload: As the cluster has it.
         asked: Replicas that the last status says we asked for; None: we never did.
+        seen_s: When we first saw these replicas of this writer: the API server keeps no time for a write to /scale.
         now_s: Unix seconds.
     """
 
     ref: ObjectRef
     workload: WorkloadView
     asked: int | None
+    seen_s: float
     now_s: float
 
 
@@ -76,21 +78,21 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
         return _finding(
             "OtherAutoscaler", f"{claim.ref} is scaled by {names} too: replicas are left to it until it is removed"
         )
-    writer = _stranger(claim.workload)
+    writer = stranger(claim.workload)
     # Where the replicas are what we asked for, nobody interfered: we simply have not had to move them yet.
     if writer is None or claim.asked is None or claim.workload.replicas == claim.asked:
         return None
     told = f"{_who(writer)} set {claim.ref} to {claim.workload.replicas} replicas where {claim.asked} were asked for: "
     if writer.manager in _PIPELINES:
         return _finding("OtherWriter", told + "left so until its manifest leaves replicas out or ignores them")
-    until_s = _seconds(writer.time) + HOLD_S
+    until_s = (_seconds(writer.time) or claim.seen_s) + HOLD_S
     if claim.now_s >= until_s:
         return None
     until = datetime.fromtimestamp(until_s, tz=UTC).strftime("%H:%M:%S UTC")
     return _finding("OtherWriter", told + f"left so until {until}; set spec.replicas to pin the total")
 
 
-def _stranger(workload: WorkloadView) -> Writer | None:
+def stranger(workload: WorkloadView) -> Writer | None:
     """The last foreign writer where we own nothing; None where the replicas are ours or nobody's."""
     if any(writer.manager in (FIELD_MANAGER, INITIAL_MANAGER) for writer in workload.writers):
         return None
@@ -102,11 +104,20 @@ def _who(writer: Writer) -> str:
 
 
 def _seconds(text: str) -> float:
-    """Unix seconds of a Kubernetes time; 0 where there is none, so that nothing is held for ever."""
+    """Unix seconds of a Kubernetes time; 0 where there is none."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return 0.0
+
+
+def held_since(status: Mapping[str, object]) -> float | None:
+    """Since when the status tells of another writer, unix seconds; None where it does not."""
+    conditions = status.get("conditions")
+    for item in conditions if isinstance(conditions, list) else []:
+        if item.get("type") == "ScalingLimited" and item.get("reason") == "OtherWriter":
+            return _seconds(str(item.get("lastTransitionTime"))) or None
+    return None
 
 
 def _finding(reason: str, message: str) -> Condition:

@@ -20,6 +20,10 @@ PATIENCE_S = 600.0
 Written = Mapping[str, tuple[float, int | None]]
 
 
+# Somebody set a workload to so many replicas: path, manager, replicas.
+Sighting = tuple[str, str, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
     """
@@ -51,6 +55,7 @@ class Scene:
         manifests: What the deployment should own.
         owned: Workloads that carry its uid.
         written: Our own last writes.
+        seen: (path of a workload, manager, replicas) -> when we first saw them so, unix seconds.
         marks: Path of an owned workload -> its `applied` when it was last as it should be.
     """
 
@@ -60,6 +65,7 @@ class Scene:
     owned: tuple[WorkloadView, ...] = ()
     written: Written = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[Sighting, float] = field(default_factory=dict)
 
     @property
     def spec(self) -> DeploymentSpec:
