@@ -12,6 +12,7 @@ from tidegate.errors import TidegateError
 from tidegate.plan.draft import Draft, blocked_at, classes_used, close_draft, open_draft
 from tidegate.plan.explain import binding, explain, survey, tier_decisions
 from tidegate.plan.fleet import Fleet
+from tidegate.plan.limits import Limits
 from tidegate.plan.memory import PlanMemory
 from tidegate.plan.problem import Problem
 from tidegate.plan.pursue import Carries
@@ -82,7 +83,7 @@ def _free(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> d
 
 def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]:
     fleet = draft.target
-    if draft.ready != draft.target and not draft.spec.paused:
+    if (draft.ready != draft.target or any(a.stuck for a in draft.arrivals)) and not draft.spec.paused:
         fleet = _step(draft, free)
     memo = draft.memo
     if memo.profile is None or memo.profiled != fleet or memo.basis != draft.basis:
@@ -110,16 +111,16 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
     fleet = advance(
         draft.model, within, arrivals=draft.arrivals, target=draft.target, carries=Carries(draft, draft.target)
     )
-    if draft.given:
-        fleet = _hoping(draft, fleet)
+    fleet = _hoping(draft, fleet, within)
     for name, now in classes_used(draft, fleet).items():
         if name in free:
             free[name] -= now - used.get(name, 0)
     return fleet
 
 
-def _hoping(draft: Draft, fleet: Fleet) -> Fleet:
-    """Where the plan falls short anyway, replicas that are stuck stay asked for: they may come after all."""
-    hoped = tuple([n + a.stuck for n, a in zip(fleet, draft.arrivals, strict=True)])
-    open_tiers = replace(draft.limits, tiers=tuple([(0, t.replicas_max) for t in draft.spec.tiers]))
+def _hoping(draft: Draft, fleet: Fleet, within: Limits) -> Fleet:
+    """Replicas that are only late stay asked for; where the plan falls short anyway, all that are stuck do."""
+    extra = [a.stuck if draft.given else a.hoped for a in draft.arrivals]
+    hoped = tuple([n + more for n, more in zip(fleet, extra, strict=True)])
+    open_tiers = replace(within, tiers=tuple([(0, t.replicas_max) for t in draft.spec.tiers]))
     return hoped if open_tiers.below(draft.model, hoped) else fleet

@@ -261,7 +261,7 @@ def _follow(
         known = before.progress[i] if before is not None else TierProgress(ready=state.ready if state else 0)
         if state is None:
             progress.append(TierProgress(failures=known.failures, blocked_until_s=known.blocked_until_s))
-            arrivals.append(Arrivals(0, 0, 0, blocked=time_s < known.blocked_until_s))
+            arrivals.append(Arrivals(0, 0, 0, 0, blocked=time_s < known.blocked_until_s))
             continue
         late = estimate.startup_s_late if estimate is not None else float("inf")
         tier_progress, arrival = follow(known, state, late_s=late, time_s=time_s)

@@ -3,8 +3,9 @@ Which of the replicas still starting will come.
 
 The cluster tells only how many are starting. We remember when each was asked for: one that turns ready takes the
 oldest ask with it, one that vanishes the newest. What is older than the tier's late start-up time, or was found
-unschedulable for longer than a moment, is stuck: it stops counting, and the tier is left alone for a while that
-doubles with each failure.
+unschedulable for longer than a moment, is stuck: it stops counting, and no more of the tier is asked for during a while
+that doubles with each failure. One that is only late stays asked for, twice as long after each failure: a tier that
+is slower than anybody knew has to become ready once to be known.
 """
 
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ class Arrivals:
         ready: Replicas that serve.
         healthy: Replicas that start and are expected to come.
         stuck: Replicas that start and are not.
+        hoped: Of the stuck ones, those that stay asked for.
         blocked: Whether the tier may not grow now.
     """
 
     ready: int
     healthy: int
     stuck: int
+    hoped: int
     blocked: bool
 
     @property
@@ -58,16 +61,20 @@ def follow(before: TierProgress, state: TierState, *, late_s: float, time_s: flo
         failures, blocked_until = 0, 0.0
     stuck = _stuck(asks, state, late_s=late_s, time_s=time_s)
     if stuck and time_s >= blocked_until:
-        blocked_until = time_s + min(BACKOFF_MAX_S, late_s * 2.0**failures)
-        failures += 1
+        began = blocked_until - _backoff_s(late_s, failures)
+        if not failures or any(at >= began for at, _ in asks):  # else it is the same failure, still there
+            failures += 1
+        blocked_until = time_s + _backoff_s(late_s, failures)
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
-    return progress, Arrivals(state.ready, state.starting - stuck, stuck, blocked=time_s < blocked_until)
+    hoped = _late(asks, late_s, time_s) - _late(asks, late_s * 2.0**failures, time_s) - (state.unschedulable or 0)
+    hoped = max(0, min(stuck, hoped))
+    return progress, Arrivals(state.ready, state.starting - stuck, stuck, hoped, blocked=time_s < blocked_until)
 
 
 @lru_cache(maxsize=4096)
 def _at_rest(ready: int) -> Arrivals:
     """A tier of which nothing is starting: by far the most usual one."""
-    return Arrivals(ready, 0, 0, blocked=False)
+    return Arrivals(ready, 0, 0, 0, blocked=False)
 
 
 def _settled(
@@ -95,6 +102,14 @@ def _settled(
 
 
 def _stuck(asks: tuple[tuple[float, int], ...], state: TierState, *, late_s: float, time_s: float) -> int:
-    late = sum([n for at, n in asks if time_s - at >= late_s])
-    waited = sum([n for at, n in asks if time_s - at >= UNSCHEDULABLE_GRACE_S])
-    return min(state.starting, max(late, min(state.unschedulable or 0, waited)))
+    waited = _late(asks, UNSCHEDULABLE_GRACE_S, time_s)
+    return min(state.starting, max(_late(asks, late_s, time_s), min(state.unschedulable or 0, waited)))
+
+
+def _backoff_s(late_s: float, failures: int) -> float:
+    return min(BACKOFF_MAX_S, late_s * 2.0 ** max(0, failures - 1))
+
+
+def _late(asks: tuple[tuple[float, int], ...], age_s: float, time_s: float) -> int:
+    """Replicas asked for at least so long ago."""
+    return sum([n for at, n in asks if time_s - at >= age_s])
