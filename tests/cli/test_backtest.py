@@ -106,6 +106,9 @@ def test_what_there_is_to_choose_from_is_listed() -> None:
     ("arguments", "said"),
     [
         ((), "--suite"),
+        (("--prometheus", "http://127.0.0.1:1", "--trace", "steady:1:1"), "either"),
+        (("--prometheus", "http://127.0.0.1:1"), "prometheus"),
+        (("--prometheus", "http://127.0.0.1:1", "--from", "2026-01-02", "--to", "2026-01-01"), "minute before"),
         (("--trace", "nowhere.csv"), "nowhere.csv"),
         (("--trace", "steady:1"), "SHAPE:RPS:HOURS"),
         (("--trace", "steady:1:1:novels"), "lengths"),
@@ -116,7 +119,8 @@ def test_what_there_is_to_choose_from_is_listed() -> None:
         (("--suite", "--scenario", "nothing"), "steady"),
     ],
     ids=[
-        "no traffic", "a file that is not there", "a shape without hours", "unknown lengths", "an unknown deployment",
+        "no traffic", "traffic from two places", "nobody answers", "an end before its start",
+        "a file that is not there", "a shape without hours", "unknown lengths", "an unknown deployment",
         "an unknown policy", "an unknown tier", "a truth of zero", "an unknown scenario",
     ],
 )  # fmt: skip

@@ -5,16 +5,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tidegate.errors import SpecError, TidegateError
-from tidegate.units import SECONDS_PER_HOUR
+from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
     from tidegate.domain.key import Key
+    from tidegate.domain.spec import DeploymentSpec
     from tidegate.sim.compare import Progress, Result
     from tidegate.sim.scenario import Scenario
     from tidegate.sim.traces import Trace
@@ -33,6 +35,13 @@ SUITE_POLICIES = "tidegate,static,slo-keda,wva-v2,keda-waiting,hpa-gpu,clairvoya
     "--trace", "traces", multiple=True, metavar="[NAME=]FILE|SHAPE",
     help="Traffic: CSV (arrival_s,input_tokens,output_tokens; .gz too) or SHAPE:RPS:HOURS[:LENGTHS], "
     "e.g. diurnal:12:24:chat. With several deployments: NAME=... for each.",
+)  # fmt: skip
+@click.option("--prometheus", metavar="URL", help="Traffic as Prometheus remembers it, instead of --trace.")
+@click.option("--from", "start", type=click.DateTime(), help="First moment of it (UTC) [default: a day before --to].")
+@click.option("--to", "end", type=click.DateTime(), help="Last moment of it (UTC) [default: now].")
+@click.option(
+    "--prometheus-token-file", "token_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Bearer token for it.",
 )  # fmt: skip
 @click.option(
     "--policy",
@@ -62,6 +71,10 @@ class Options:
 
     filenames: tuple[Path, ...]
     traces: tuple[str, ...]
+    prometheus: str | None
+    start: datetime | None
+    end: datetime | None
+    token_file: Path | None
     policies: str | None
     seed: int
     truth: float
@@ -111,8 +124,8 @@ def _from_manifest(options: Options) -> "Scenario":
     from tidegate.api.manifests import load
     from tidegate.sim.offline import Settings, scenario_of
 
-    if not options.filenames or not options.traces:
-        raise click.UsageError("give -f MANIFEST and --trace FILE, or --suite")
+    if not options.filenames or bool(options.traces) == bool(options.prometheus):
+        raise click.UsageError("give -f MANIFEST and either --trace FILE or --prometheus URL; or --suite")
     if not (options.truth > 0 and options.startup_s > 0 and (options.hours is None or options.hours > 0)):
         raise click.UsageError("--truth, --startup and --hours are above 0")
     parts = [load(name) for name in options.filenames]
@@ -124,7 +137,28 @@ def _from_manifest(options: Options) -> "Scenario":
         startup_s=options.startup_s,
         duration_s=None if options.hours is None else options.hours * SECONDS_PER_HOUR,
     )
-    return scenario_of(deployments, accelerators, _traffic(options.traces, list(deployments), options.seed), settings)
+    traffic = (
+        _recorded(options, deployments)
+        if options.prometheus
+        else _traffic(options.traces, list(deployments), options.seed)
+    )
+    return scenario_of(deployments, accelerators, traffic, settings)
+
+
+def _recorded(options: Options, deployments: "Mapping[Key, DeploymentSpec]") -> "dict[Key, Trace]":
+    """What Prometheus remembers of the model of each deployment."""
+    from tidegate.observe.prometheus import Access, Prometheus
+    from tidegate.sim.recorded import recorded
+
+    end_s = (options.end or datetime.now(UTC)).replace(tzinfo=UTC).timestamp()
+    start_s = options.start.replace(tzinfo=UTC).timestamp() if options.start else end_s - SECONDS_PER_DAY
+    if end_s - start_s < 60:
+        raise click.UsageError("--from is at least a minute before --to")
+    client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
+    return {
+        key: recorded(client, spec.model, start_s=start_s, end_s=end_s, seed=options.seed + index)
+        for index, (key, spec) in enumerate(deployments.items())
+    }
 
 
 def _traffic(traces: tuple[str, ...], keys: "list[Key]", seed: int) -> "dict[Key, Trace]":

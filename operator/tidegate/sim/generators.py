@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tidegate.errors import SpecError
 from tidegate.sim.traces import Trace, merge
 
+Floats = NDArray[np.float64]
 Rates = NDArray[np.float64]  # requests/s for each second of the run; shape (seconds,)
 
 
@@ -54,25 +55,32 @@ def generate(rates: Rates, lengths: Lengths, *, variation: float = 1.2, seed: in
         variation: Coefficient of variation of the time between arrivals, > 0.
     """
     dice = np.random.default_rng(seed)
-    work = np.concatenate([[0.0], np.cumsum(rates)])
-    count = int(work[-1] + 8 * variation * np.sqrt(work[-1] + 1) + 16)
-    shape = 1.0 / variation**2
-    at = np.cumsum(dice.gamma(shape, 1.0 / shape, count))
-    at = at[at < work[-1]]
-    arrival = np.interp(at, work, np.arange(len(work), dtype=float))
-    prompt = _lognormal(dice, lengths.prompt, lengths.prompt_variation, len(at), lengths.longest)
+    at = arrivals(rates, variation=variation, dice=dice)
+    prompt = spread(np.full(len(at), lengths.prompt), lengths.prompt_variation, dice=dice, longest=lengths.longest)
+    output = spread(np.full(len(at), lengths.output), lengths.output_variation, dice=dice, longest=lengths.longest // 2)
     return Trace(
-        arrival_s=arrival,
+        arrival_s=at,
         prompt_tokens=prompt,
-        output_tokens=_lognormal(dice, lengths.output, lengths.output_variation, len(at), lengths.longest // 2),
+        output_tokens=output,
         hit_tokens=(prompt * lengths.hit).astype(np.int64),
         name=name,
     )
 
 
-def _lognormal(dice: np.random.Generator, mean: float, variation: float, count: int, longest: int) -> NDArray[np.int64]:
+def arrivals(rates: Rates, *, variation: float, dice: np.random.Generator) -> Floats:
+    """Times of arrival, s, that follow a rate per second; gamma renewal in operational time."""
+    work = np.concatenate([[0.0], np.cumsum(rates)])
+    count = int(work[-1] + 8 * variation * np.sqrt(work[-1] + 1) + 16)
+    shape = 1.0 / variation**2
+    at = np.cumsum(dice.gamma(shape, 1.0 / shape, count))
+    at = at[at < work[-1]]
+    return np.asarray(np.interp(at, work, np.arange(len(work), dtype=float)))
+
+
+def spread(means: Floats, variation: float, *, dice: np.random.Generator, longest: int = 131_072) -> NDArray[np.int64]:
+    """Lognormal token counts around their means, at least 1; shape as `means`."""
     squared = np.log1p(variation**2)
-    draws = dice.lognormal(np.log(mean) - squared / 2, np.sqrt(squared), count)
+    draws = means * dice.lognormal(-squared / 2, np.sqrt(squared), len(means))
     return np.clip(draws, 1, longest).astype(np.int64)
 
 
