@@ -42,6 +42,9 @@ async def test_a_refused_connection_is_an_error_too() -> None:
     with pytest.raises(SourceError) as caught:
         await ask(f"http://127.0.0.1:{port}")
     assert caught.value.reason == "Unreachable"
+    assert (
+        caught.value.detail == f"127.0.0.1:{port}: Failed to establish a new connection: [Errno 111] Connection refused"
+    )
 
 
 async def test_https_with_a_plain_server_names_tls() -> None:

@@ -9,11 +9,13 @@ A subclass of `prometheus_api_client.PrometheusConnect`, which has no time limit
 sends a POSTed query in the URL, hides the warnings of a partial answer and fails in four unrelated ways.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -155,7 +157,7 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
             ) as response:
                 body = _read(response, deadline_s, limit_s)
         except requests.RequestException as error:
-            raise _transport_failure(error) from error
+            raise _transport_failure(error, self.url) from error
         return _complete(response, body)
 
 
@@ -172,12 +174,20 @@ def _read(response: requests.Response, deadline_s: float, limit_s: float) -> byt
     return b"".join(chunks)
 
 
-def _transport_failure(error: requests.RequestException) -> SourceError:
+def _transport_failure(error: requests.RequestException, url: str) -> SourceError:
+    host = urlsplit(url).netloc
     if isinstance(error, requests.exceptions.SSLError):
-        return _failure("Tls", str(error))
+        return _failure("Tls", f"{host}: {_cause(error)}")
     if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
-        return _failure("Timeout", str(error))
-    return _failure("Unreachable", str(error))
+        return _failure("Timeout", f"{host} does not answer")
+    return _failure("Unreachable", f"{host}: {_cause(error)}")
+
+
+def _cause(error: requests.RequestException) -> str:
+    """What went wrong at the bottom, without the names of the layers above it."""
+    first = error.args[0] if error.args else error
+    text = str(getattr(first, "reason", None) or first)
+    return re.sub(r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): ", "", text)
 
 
 def _complete(response: requests.Response, body: bytes) -> dict[str, Any]:
