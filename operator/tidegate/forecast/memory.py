@@ -129,7 +129,7 @@ def _season(value: Mapping[str, object]) -> Season:
 
 def _track_json(record: Track) -> list[str]:
     made = codes.pack([record.written_s, *(pending.made_s for pending in record.pending)], kind="I")
-    expected = codes.pack([code for pending in record.pending for code in pending.expected])
+    expected = codes.pack([code for pending in record.pending for code in pending.codes])
     return [made, expected, codes.pack(record.losses), codes.pack(record.sketch)]
 
 
@@ -145,7 +145,7 @@ def _track(index: int, value: object) -> Track:
     return track(
         index=index,
         written_s=made[0],
-        pending=tuple(Pending(made[i + 1], expected[i * width : (i + 1) * width]) for i in range(count)),
+        pending=tuple(Pending.of(made[i + 1], expected[i * width : (i + 1) * width]) for i in range(count)),
         losses=codes.unpack(losses_text, length=len(EXPERTS)),
         sketch=codes.unpack(sketch_text, length=BINS),
     )
