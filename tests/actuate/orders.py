@@ -90,8 +90,7 @@ def settled(resource: DeploymentResource, replicas: dict[str, int], *, pod_monit
 
 
 def scene_of(order: Order) -> Scene:
-    stock = Stock()
-    return Scene(order=order, now_s=NOW_S, manifests=stock.manifests(order), owned=stock.owned(order))
+    return Stock().scene(order, now_s=NOW_S)
 
 
 def order_of(

@@ -9,7 +9,7 @@ Rules: pure. Replicas are moved through /scale alone, under one field manager.
 from dataclasses import dataclass
 
 from tidegate.actuate.manifests import workload_ref
-from tidegate.actuate.ownership import Claim, asked_before, other_writer, stranger
+from tidegate.actuate.ownership import Claim, asked_before, other_writer, sighting_of
 from tidegate.actuate.scene import Scene, Write, stalled
 from tidegate.domain.decision import Condition
 from tidegate.domain.spec import TierSpec
@@ -75,13 +75,12 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
     owner = workload.labels.get(DEPLOYMENT_LABEL)
     if tier.target_ref is not None and owner and scene.is_foreign(ref):
         return stalled("TargetTaken", f"tier {tier.name}: {ref} belongs to InferenceDeployment {owner}")
-    writer = stranger(workload)
-    sighting = (workload.path, writer.manager if writer is not None else "", workload.replicas)
+    sighting = sighting_of(workload)
     claim = Claim(
         ref=ref,
         workload=workload,
         asked=asked_before(scene.order.resource.status, tier.name),
-        seen_s=scene.seen.get(sighting, scene.now_s),
+        seen_s=scene.seen.get(sighting, scene.now_s) if sighting is not None else scene.now_s,
         now_s=scene.now_s,
     )
     return other_writer(claim, scene.order.view)

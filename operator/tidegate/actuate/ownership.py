@@ -50,6 +50,10 @@ _PIPELINES = frozenset(
 )
 
 
+# Somebody set a workload to so many replicas: path, manager, replicas.
+Sighting = tuple[str, str, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """
@@ -78,7 +82,7 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
         return _finding(
             "OtherAutoscaler", f"{claim.ref} is scaled by {names} too: replicas are left to it until it is removed"
         )
-    writer = stranger(claim.workload)
+    writer = _stranger(claim.workload)
     # Where the replicas are what we asked for, nobody interfered: we simply have not had to move them yet.
     if writer is None or claim.asked is None or claim.workload.replicas == claim.asked:
         return None
@@ -92,7 +96,13 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
     return _finding("OtherWriter", told + f"left so until {until}; set spec.replicas to pin the total")
 
 
-def stranger(workload: WorkloadView) -> Writer | None:
+def sighting_of(workload: WorkloadView | None) -> Sighting | None:
+    """That somebody else set a workload to the replicas it has; None where nobody did."""
+    writer = _stranger(workload) if workload is not None else None
+    return (workload.path, writer.manager, workload.replicas) if workload is not None and writer is not None else None
+
+
+def _stranger(workload: WorkloadView) -> Writer | None:
     """The last foreign writer where we own nothing; None where the replicas are ours or nobody's."""
     if any(writer.manager in (FIELD_MANAGER, INITIAL_MANAGER) for writer in workload.writers):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tidegate.actuate.manifests import Manifest
+from tidegate.actuate.ownership import Sighting
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.ports import Call, ObjectRef, Order, WorkloadView
@@ -18,10 +19,6 @@ SETTLE_S = 10.0
 PATIENCE_S = 600.0
 # Path of what was written -> when (unix seconds), and the replicas where it was a scale.
 Written = Mapping[str, tuple[float, int | None]]
-
-
-# Somebody set a workload to so many replicas: path, manager, replicas.
-Sighting = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

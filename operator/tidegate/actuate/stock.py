@@ -1,19 +1,22 @@
 """
-What is worth keeping between two orders, so that a thousand deployments at rest cost little.
+What is kept between two orders, so that a thousand deployments at rest cost little and a lagging view misleads nobody.
 
-In:    orders.
-Out:   the manifests of a deployment, made anew only where its spec or its accelerators changed; the workloads it owns,
-       found through one index per view.
+In:    orders, and our own writes.
+Out:   the `Scene` of an order: manifests made anew only where the spec or the accelerators changed, owned workloads
+       through one index per view, our last writes, and who was seen to set which replicas when.
+Rules: everything in it can be lost: a new operator writes nothing that the old one would not have written.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidegate.actuate.manifests import Manifest, wanted
+from tidegate.actuate.manifests import Manifest, wanted, workload_ref
+from tidegate.actuate.ownership import Sighting, held_since, sighting_of
+from tidegate.actuate.scene import PATIENCE_S, Scene, Write
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.ports import ClusterView, DeploymentResource, Order, WorkloadView
 
-# Deployments whose manifests are kept; more than one operator is meant to serve.
+# Entries of each kind that are kept; past it most of them are of objects that are gone.
 REMEMBERED = 50_000
 
 
@@ -27,11 +30,34 @@ class _Made:
 
 @dataclass(slots=True)
 class Stock:
-    """Remembers manifests by uid, and the index of the last view."""
+    """The memory of the hands."""
 
     _made: dict[str, _Made] = field(default_factory=dict)
     _view: ClusterView | None = None
     _owned: dict[str, tuple[WorkloadView, ...]] = field(default_factory=dict)
+    _written: dict[str, tuple[float, int | None]] = field(default_factory=dict)
+    _marks: dict[str, str] = field(default_factory=dict)
+    _seen: dict[Sighting, float] = field(default_factory=dict)
+
+    def scene(self, order: Order, *, now_s: float) -> Scene:
+        """Everything that is known when an order is carried out."""
+        self._prune(now_s)
+        scene = Scene(
+            order=order,
+            now_s=now_s,
+            manifests=self.manifests(order),
+            owned=self.owned(order),
+            written=self._written,
+            marks=self._marks,
+            seen=self._seen,
+        )
+        self._look(scene)
+        return scene
+
+    def wrote(self, write: Write, *, now_s: float) -> None:
+        """A write that the server took."""
+        self._written[write.call.path] = now_s, write.replicas
+        self._marks.pop(write.call.path, None)  # taken anew once the cluster shows the write
 
     def manifests(self, order: Order) -> tuple[Manifest, ...]:
         """What the deployment should own."""
@@ -39,8 +65,6 @@ class Stock:
         key = (*_needs(resource, order.accelerators), pod_monitor)
         known = self._made.get(resource.uid)
         if known is None or known.key != key:
-            if len(self._made) >= REMEMBERED:
-                self._made.clear()  # most of them are gone by now; the others are made anew
             known = _Made(key=key, manifests=wanted(resource, order.accelerators, pod_monitor=pod_monitor))
             self._made[resource.uid] = known
         return known.manifests
@@ -50,6 +74,25 @@ class Stock:
         if self._view is not order.view:
             self._view, self._owned = order.view, _by_owner(order.view)
         return self._owned.get(order.resource.uid, ())
+
+    def _look(self, scene: Scene) -> None:
+        """Remembers who set which replicas when, and how our objects look while they are right."""
+        for workload in scene.owned:
+            if not scene.settles(workload.path):
+                self._marks.setdefault(workload.path, workload.applied)
+        for tier in scene.spec.tiers:
+            sighting = sighting_of(scene.workload(workload_ref(scene.spec, tier)))
+            if sighting is not None and sighting not in self._seen:
+                # After a restart the status still knows since when.
+                self._seen[sighting] = held_since(scene.order.resource.status) or scene.now_s
+
+    def _prune(self, now_s: float) -> None:
+        """Keeps the memory small; what is lost here is made or taken anew."""
+        for memory in (self._made, self._marks, self._seen):
+            if len(memory) > REMEMBERED:
+                memory.clear()
+        if len(self._written) > REMEMBERED:
+            self._written = {path: last for path, last in self._written.items() if now_s - last[0] < PATIENCE_S}
 
 
 def _needs(resource: DeploymentResource, accelerators: Mapping[str, Accelerator]) -> tuple[object, ...]:
