@@ -13,13 +13,11 @@ pytestmark = pytest.mark.cluster
 SETTLE_S = 15.0
 
 
-@pytest.mark.parametrize(("rate_rps", "replicas"), [(3.0, 1), (8.0, 1)], ids=["inside capacity", "above capacity"])
-async def test_attainment_is_within_two_points_of_what_clients_saw(
-    rate_rps: float, replicas: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("rate_rps", [3.0, 5.0], ids=["inside capacity", "where some requests miss the targets"])
+async def test_attainment_is_within_two_points_of_what_clients_saw(rate_rps: float, tmp_path: Path) -> None:
     """A pinned fleet under steady load: the mean of what the operator says, against the replayer's share."""
-    async with world("kubernetes", [H100, chat(FP8, replicas=replicas)], tmp_path) as sandbox:
-        await sandbox.until("the pinned replicas are ready", lambda seen: seen.ready() == replicas)
+    async with world("kubernetes", [H100, chat(FP8, replicas=1)], tmp_path) as sandbox:
+        await sandbox.until("the pinned replica is ready", lambda seen: seen.ready() == 1)
         traffic = sandbox.replay(steady(rate_rps, seconds=100))
         await asyncio.sleep(SETTLE_S)
         said = []
@@ -31,4 +29,5 @@ async def test_attainment_is_within_two_points_of_what_clients_saw(
         clients = await traffic.finish()
         assert clients.attainment is not None
         assert len(said) >= 10
+        print(f"the operator says {fmean(said):.3f}, clients saw {clients.attainment:.3f}")
         assert abs(fmean(said) - clients.attainment) <= 0.02, f"said {said}, clients saw {clients}"

@@ -9,11 +9,12 @@ import asyncio
 import json
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from tidegate.sandbox.binaries import CONTROL_PLANE, Effort, provide
 from tidegate.sandbox.control_plane import RealControlPlane
 from tidegate.sandbox.demo.scenario import Options, Scenario, scenario
 from tidegate.sandbox.demo.scene import state_of, tier_of
-from tidegate.sandbox.demo.stage import OPERATOR_FLAGS, Stage
+from tidegate.sandbox.demo.stage import Stage
 from tidegate.sandbox.embedded import EmbeddedControlPlane
-from tidegate.sandbox.kube import Kind, KubeError, Object
+from tidegate.sandbox.kube import Kind, Object
 from tidegate.sandbox.traffic.arrivals import Arrival
 from tidegate.sandbox.traffic.outcomes import Outcome, Summary, summary
 
@@ -190,7 +191,7 @@ class World:
         config = {"arrivals": str(folder / f"{name}.arrivals.json"), "url": self.stage.url, "seed": 1}
         config |= {"model": "Qwen/Qwen3-32B", "outcomes": str(outcomes)}
         (folder / f"{name}.json").write_text(json.dumps(config))
-        command = [*_python(), "tidegate.sandbox.traffic", str(folder / f"{name}.json")]
+        command = [sys.executable, "-m", "tidegate.sandbox.traffic", str(folder / f"{name}.json")]
         self.stage.processes.start(name, command)
         return Replay(outcomes=outcomes, expected=len(arrivals))
 
@@ -234,12 +235,6 @@ class Replay:
         return summary(ended, SLO)
 
 
-def _python() -> list[str]:
-    import sys
-
-    return [sys.executable, "-m"]
-
-
 def _scenario(documents: Sequence[Object], folder: Path) -> Scenario:
     """The manifests as the sandbox takes them; the traffic is each test's own."""
     path = folder / "manifests.yaml"
@@ -270,10 +265,6 @@ async def world(choice: str, documents: Sequence[Object], folder: Path) -> Async
     except SourceError as error:
         pytest.skip(f"`make binaries` gets what is missing: {error}")
     stage = Stage(_scenario(documents, folder), plane=plane, prometheus_program=prometheus, say=lambda line: None)
-    # Addresses of their own, so that a test can run beside a demo.
-    offset = random.randrange(40, 200)
-    stage.machines = [replace(machine, number=machine.number + offset) for machine in stage.machines]
-    assert OPERATOR_FLAGS
     async with stage:
         try:
             yield World(stage)
@@ -282,14 +273,3 @@ async def world(choice: str, documents: Sequence[Object], folder: Path) -> Async
                 (folder / log.name).write_bytes(log.read_bytes())
             print(f"logs of the sandbox: {folder}")
             raise
-
-
-async def exists(kube: Any, path: str) -> bool:
-    """Whether something lies at a path."""
-    try:
-        await kube.get(path)
-    except KubeError as refused:
-        if refused.status != 404:
-            raise
-        return False
-    return True
