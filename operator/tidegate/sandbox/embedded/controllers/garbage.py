@@ -6,7 +6,7 @@ Out:   deletions.
 Rules: dependents are found by an index over owner uids, so that the work is in proportion to what goes.
 """
 
-from tidegate.sandbox.embedded.controllers.cluster import Cluster, key_of
+from tidegate.sandbox.embedded.controllers.cluster import Cluster
 from tidegate.sandbox.embedded.deleting import FOREGROUND, ORPHAN
 from tidegate.sandbox.embedded.store import Change, Key, Object
 from tidegate.sandbox.embedded.writing import may_go
@@ -20,7 +20,7 @@ class Garbage:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._dependents: dict[str, dict[Place, None]] = {}
-        self._alive: set[str] = set()
+        self._alive: dict[str, Place] = {}  # by uid
         self._pending: dict[Place, None] = {}
 
     @property
@@ -36,14 +36,14 @@ class Garbage:
         if change.new is None:
             assert change.old is not None
             uid = change.old["metadata"]["uid"]
-            self._alive.discard(uid)
+            self._alive.pop(uid, None)
             self._pending |= self._dependents.get(uid, {})
             for owner in change.old["metadata"].get("ownerReferences") or []:
                 self._wake_owner(owner["uid"])
             if change.key[0]:
                 self._wake_namespace(change.key[0])
         else:
-            self._alive.add(change.new["metadata"]["uid"])
+            self._alive[change.new["metadata"]["uid"]] = place
             if change.new["metadata"].get("deletionTimestamp") or change.new["metadata"].get("ownerReferences"):
                 self._pending[place] = None
             if change.old is None and change.resource == "namespaces":
@@ -83,10 +83,8 @@ class Garbage:
 
     def _wake_owner(self, uid: str) -> None:
         """An owner that waits for its dependents may be able to go now."""
-        for resource in self._cluster.registry:
-            for item in self._cluster.store.objects(resource.key):
-                if item["metadata"]["uid"] == uid and item["metadata"].get("deletionTimestamp"):
-                    self._pending[resource.key, key_of(item)] = None
+        if place := self._alive.get(uid):
+            self._pending[place] = None
 
     def _wake_namespace(self, name: str) -> None:
         namespace = self._cluster.store.get("namespaces", ("", name))
