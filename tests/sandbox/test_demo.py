@@ -208,6 +208,15 @@ def test_a_run_that_lagged_says_so(late: int, said: str) -> None:
     assert said in remarks(seen)[-1]
 
 
+@pytest.mark.parametrize(
+    ("duration_s", "said"),
+    [pytest.param(40.0, True, id="a day in 40 s"), pytest.param(300.0, False, id="a day in five minutes")],
+)
+def test_a_day_that_nobody_could_follow_says_so(duration_s: float, said: bool) -> None:
+    found = remarks(scene(duration_s=duration_s))
+    assert any("longer --duration" in remark for remark in found) is said
+
+
 def test_a_run_whose_lag_is_not_known_says_so() -> None:
     assert "not known" in remarks(scene(duration_s=20.0))[-1]
 

@@ -23,6 +23,8 @@ from tidegate.units import MILLION, SECONDS_PER_HOUR
 PEAK_WINDOW_S = 10.0
 # A run whose servers were later than this with more of their steps than that says so beside its figures.
 LATE_SHARE = 0.05
+# From here on (a day in less than two minutes) a run says more about its own haste than about the operator.
+HURRY = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +129,12 @@ def remarks(scene: Scene) -> list[str]:
         said.append(
             f"attainment over the run: {compared[0]:.1%} by the operator's own account, "
             f"{compared[1]:.1%} by its clients' in the same windows"
+        )
+    haste = scene.scenario.speed / scene.scenario.pace
+    if haste > HURRY:
+        said.append(
+            f"traffic passed {haste:.0f} times faster than start-ups, more than any operator can follow: "
+            "a longer --duration shows more"
         )
     return [*said, *_lag(scene)]
 
