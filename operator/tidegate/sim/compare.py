@@ -85,12 +85,15 @@ class _Bench:
     def _clairvoyant(self) -> Result:
         best: Result | None = None
         for tiers in self._mixes():
+            before: Result | None = None
             for load in LOADS:
                 found = self._run(Clairvoyant(self.known, tiers=tiers, load=load), "clairvoyant")
                 if best is None or badness(found.score) < badness(best.score):
                     best = found
-                if found.score.met:
-                    break  # a more careful load only costs more
+                # A more careful load only costs more once targets are met, or once it no longer helps.
+                if found.score.met or (before is not None and badness(found.score) >= badness(before.score)):
+                    break
+                before = found
         assert best is not None
         return best
 
