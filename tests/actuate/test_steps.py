@@ -217,6 +217,12 @@ def test_another_writer_has_its_way_for_a_while(
     assert (found.chains == ()) == held
 
 
+def test_a_pin_is_a_later_word_than_a_hand_on_the_workload() -> None:
+    view = view_of(workload("chat-old", 5, writers=(at(60),)))
+    found = do(spec_of(pointing(), replicas_pinned=3), view, ASKED, fp8=3)
+    assert sentences(found) == ["Deployment prod/chat-old: replicas 5 -> 3"]
+
+
 def test_the_finding_names_who_what_and_until_when() -> None:
     view = view_of(workload("chat-old", 5, writers=(at(60),)))
     (finding,) = do(spec_of(pointing()), view, ASKED, fp8=3).conditions

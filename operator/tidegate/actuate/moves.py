@@ -82,5 +82,6 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
         asked=asked_before(scene.order.resource.status, tier.name),
         seen_s=scene.seen.get(sighting, scene.now_s) if sighting is not None else scene.now_s,
         now_s=scene.now_s,
+        pinned=scene.spec.replicas_pinned is not None,
     )
     return other_writer(claim, scene.order.view)

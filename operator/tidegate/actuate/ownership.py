@@ -65,6 +65,7 @@ class Claim:
         asked: Replicas that the last status says we asked for; None: we never did.
         seen_s: When we first saw these replicas of this writer: the API server keeps no time for a write to /scale.
         now_s: Unix seconds.
+        pinned: The user fixed the total in the custom resource: a person's later word than a hand on the workload.
     """
 
     ref: ObjectRef
@@ -72,6 +73,7 @@ class Claim:
     asked: int | None
     seen_s: float
     now_s: float
+    pinned: bool = False
 
 
 def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
@@ -90,7 +92,7 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
     if writer.manager in _PIPELINES:
         return _finding("OtherWriter", told + "left so until its manifest leaves replicas out or ignores them")
     until_s = (_seconds(writer.time) or claim.seen_s) + HOLD_S
-    if claim.now_s >= until_s:
+    if claim.pinned or claim.now_s >= until_s:
         return None
     until = datetime.fromtimestamp(until_s, tz=UTC).strftime("%H:%M:%S UTC")
     return _finding("OtherWriter", told + f"left so until {until}; set spec.replicas to pin the total")
