@@ -65,7 +65,7 @@ class Elector:
     def __init__(
         self, api: KubeApi, lease: LeaseName, *, clock: Callable[[], float], changed: Callable[[], None] = lambda: None
     ) -> None:
-        self._api, self._lease, self._clock, self._changed = api, lease, clock, changed
+        self._api, self._lease, self._clock, self.changed = api, lease, clock, changed
         self._renewed_s: float | None = None
         self._epoch = 0
         self._last: dict[str, Any] = {}
@@ -195,4 +195,4 @@ class Elector:
             "leading" if self.leads else "not leading",
             extra={"lease": self._lease.name, "epoch": self._epoch, "holder": self.holder},
         )
-        self._changed()
+        self.changed()

@@ -99,6 +99,9 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
         clock=clock,
     )
     inventory.changed = planner.wake
+    if elector is not None:
+        # Who has just become leader acts now, not at the end of the tick.
+        elector.changed = planner.wake
     keeper = Keeper(fenced, settings.operator_namespace, _named("tidegate-memory", settings))
     return Assembly(
         settings=settings,
