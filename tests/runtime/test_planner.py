@@ -11,6 +11,7 @@ import pytest
 
 from tests.kube_fakes import Clock, ScriptedApi
 from tests.runtime.test_edges import CHAT, Fence, accelerator, resource, spec
+from tidegate import cycle
 from tidegate.domain.decision import Decision, FleetDecision, Reason, TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
@@ -99,7 +100,7 @@ class Rig:
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
     made = Rig()
-    monkeypatch.setattr(module.cycle, "step", made.step)
+    monkeypatch.setattr(cycle, "step", made.step)
     monkeypatch.setattr(module, "GAP_S", 0.0)
     monkeypatch.setattr(module, "DEBOUNCE_S", 0.0)
     monkeypatch.setattr(module, "ACTIVATION_S", 0.01)
@@ -230,7 +231,8 @@ async def test_one_line_per_decision_that_changed(rig: Rig, caplog: pytest.LogCa
 
 async def test_silence_of_prometheus_is_told_once_and_its_end_too(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="tidegate"):
-        for samples in ({}, DOWN, DOWN, Missing(reason="ServerError"), {}, {}):
+        said: list[Any] = [{}, DOWN, DOWN, Missing(reason="ServerError"), {}, {}]
+        for samples in said:
             rig.collector.samples = samples
             await rig.tick()
     assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]
@@ -246,7 +248,7 @@ async def test_a_fault_of_the_planner_leaves_the_others_alone(rig: Rig, monkeypa
         wrong = Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="boom")
         return after, FleetDecision(time_s=decided.time_s, deployments={**decided.deployments, CHAT: wrong})
 
-    monkeypatch.setattr(module.cycle, "step", step)
+    monkeypatch.setattr(cycle, "step", step)
     await rig.tick()
     assert rig.hands.batches[-1].decisions[Key("prod", "code")].error is None
     assert b"tidegate_planner_faults_total 1.0" in rig.planner.parts.metrics.page()

@@ -40,7 +40,7 @@ async def test_a_resource_becomes_replicas_and_a_status(rig: Rig) -> None:
     async with rig.operator():
 
         async def served() -> bool:
-            return (await rig.get(CHAT)).get("status", {}).get("replicas") == 2
+            return bool((await rig.get(CHAT)).get("status", {}).get("replicas") == 2)
 
         await rig.until(served)
         assert await rig.replicas() == 2
@@ -229,7 +229,7 @@ async def _ready(rig: Rig, count: int) -> bool:
 
 async def _holder(rig: Rig, name: str) -> bool:
     lease = await rig.get("/apis/coordination.k8s.io/v1/namespaces/tidegate-system/leases/tidegate")
-    return lease.get("spec", {}).get("holderIdentity", "?") == name
+    return bool(lease.get("spec", {}).get("holderIdentity", "?") == name)
 
 
 def _without_time(status: dict[str, Any]) -> dict[str, Any]:
