@@ -64,7 +64,7 @@ def scenarios(forecast: DemandForecast, lead_s: float, *, record_rps: float = in
     Args:
         forecast: Quantiles at rising horizons.
         lead_s: Time until a replica asked for now serves, s.
-        record_rps: The highest load seen. No rate is far above both it and the median: errors of a
+        record_rps: The highest load seen. No rate is above both the median and a little more than it: errors of a
             forecast are learned as factors, and four times a load that is already four times the usual one is a
             load that nobody ever saw.
     """
@@ -81,7 +81,7 @@ def scenarios(forecast: DemandForecast, lead_s: float, *, record_rps: float = in
     if len(rates) != len(levels):
         rates = last.rates_rps
     if rates[-1] > ABOVE_RECORD * record_rps:
-        ceiling = ABOVE_RECORD * max(record_rps, _at(levels, rates, LIKELY_LEVEL))
+        ceiling = max(ABOVE_RECORD * record_rps, _at(levels, rates, LIKELY_LEVEL))
         rates = tuple([min(rate, ceiling) for rate in rates])
     weights = _weights(levels)
     brought = [w * r for w, r in zip(weights, rates, strict=True)]
