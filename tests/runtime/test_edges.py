@@ -19,7 +19,7 @@ from tidegate.errors import SpecError
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.plan.memory import PlanMemory
 from tidegate.ports import AcceleratorResource, ApiError, Call, DeploymentResource
-from tidegate.runtime import keeper, logs
+from tidegate.runtime import elector, keeper, logs
 from tidegate.runtime.fenced import Bucket, FencedApi
 from tidegate.runtime.inventory import FleetInventory
 from tidegate.settings import Settings
@@ -67,6 +67,14 @@ async def test_nothing_is_written_without_leadership(method: str) -> None:
         await fenced.send(Call(method=method, path="/x"))
     assert caught.value.reason == "NotLeader"
     assert api.calls == []
+
+
+async def test_a_write_ends_before_anybody_else_can_lead() -> None:
+    api = ScriptedApi()
+    api.answers["PATCH", "/x"] = {}
+    await FencedApi(api, Fence(), Bucket(10, clock=Clock())).send(Call(method="PATCH", path="/x", timeout_s=30.0))
+    last_start_s = elector.RENEW_DEADLINE_S - elector.WRITE_S
+    assert last_start_s + api.calls[0].timeout_s < elector.LEASE_S
 
 
 async def test_reads_need_no_leadership() -> None:

@@ -8,7 +8,7 @@ Rules: a leadership is trusted only until `RENEW_DEADLINE_S` after the last rene
        are written for people and never compared.
 
     renewal sent      0 s
-    writes end        8 s   no write starts that could outlive the leadership
+    writes end        8 s   none starts any more; the last ones end by 13 s (see `fenced`)
     leadership ends  10 s
     lease expires    15 s   as seen by the others, from when they saw the last renewal: someone takes over by 17 s
 
@@ -33,7 +33,7 @@ RENEW_DEADLINE_S = 10.0
 RETRY_S = 2.0
 # Failed tries in a row before a person is told.
 FAILURES_TOLD = 3
-# A write that starts now must be over before the leadership is.
+# No write starts in the last two seconds of a leadership.
 WRITE_S = 2.0
 
 

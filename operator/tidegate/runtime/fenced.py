@@ -8,9 +8,15 @@ Rules: the fence is asked last, just before the write, after any waiting.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 from tidegate.ports import ApiError, Call, Fence, KubeApi
+
+
+# A write starts at the latest 8 s after the last renewal; so it has ended, one way or the other, at 13 s, and nobody else
+# takes the Lease before 15 s.
+WRITE_S_MAX = 5.0
 
 
 class Bucket:
@@ -58,7 +64,7 @@ class FencedApi:
             await asyncio.sleep(self._bucket.wait_s())
             if not self._fence.holds():
                 raise ApiError(status=0, reason="NotLeader", detail=f"{call.method} {call.path}: leadership has ended")
-            return await self._api.send(call)
+            return await self._api.send(replace(call, timeout_s=min(call.timeout_s, WRITE_S_MAX)))
 
     def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
         """Watches only read."""
