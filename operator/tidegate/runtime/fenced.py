@@ -13,9 +13,8 @@ from typing import Any
 
 from tidegate.ports import ApiError, Call, Fence, KubeApi
 
-
-# A write starts at the latest 8 s after the last renewal; so it has ended, one way or the other, at 13 s, and nobody else
-# takes the Lease before 15 s.
+# A write starts at the latest 8 s after the last renewal. So it has ended, one way or the other, at 13 s, and nobody
+# else takes the Lease before 15 s.
 WRITE_S_MAX = 5.0
 
 
