@@ -48,6 +48,18 @@ def sample(gateway_seen: GatewayReading | None = None, **tiers: TierState) -> De
             id="load is not negative",
         ),
         pytest.param(sample(a=serving(None), b=serving(1.0)), 1.0, True, id="a tier that tells no rate is not zero"),
+        pytest.param(
+            sample(a=serving(2.0, completion_rps=2.0, running=30.0, waiting=20.0)),
+            2.0 + (50.0 - 10.0) / 20.0,
+            False,
+            id="a burst shows in what is in flight before it shows in a rate",
+        ),
+        pytest.param(
+            sample(a=serving(2.0, completion_rps=2.0, running=25.0, waiting=0.0)),
+            2.0,
+            False,
+            id="growth that may be chance is no burst",
+        ),
     ],
 )
 def test_offered_load(observed: DemandSample | None, arrival_rps: float, partial: bool) -> None:

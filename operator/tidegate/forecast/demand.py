@@ -10,6 +10,9 @@ from tidegate.domain.observation import DeploymentObservation, TierReading
 # A reading older than this says nothing about now.
 AGE_S_MAX = 120.0
 WINDOW_S = 60.0
+# When growth of what is in flight is more than chance: so many spreads of its difference, and so many requests; looks
+# further apart than a rate's window tell nothing that the rate does not.
+SURGE_SPREADS, SURGE_MIN, SURGE_S = 4.0, 4.0, 60.0
 
 
 def offered(
@@ -18,10 +21,11 @@ def offered(
     """
     The load that wanted to be served.
 
-    offered = max(sum over tiers of arrivals + rejections, arrivals at the gateway)
+    offered = max(sum over tiers of arrivals + rejections, arrivals at the gateway, completions + growth)
 
     A tier counts a request when it reaches the server, waiting or not, so its queue is already in. Where only
-    completions are counted, arrivals are completions plus the growth of what is in flight.
+    completions are counted, arrivals are completions plus the growth of what is in flight. The same sum sees a burst
+    before a rate over a minute does, so it counts wherever the growth is more than chance.
 
     Args:
         in_flight_before: Running and waiting requests at the last sample; None: not known.
@@ -49,8 +53,9 @@ def offered(
     for reading in readings:
         queued += reading.waiting or 0.0
         window = max(window, reading.window_s)
+    arrivals = max(sum(rates), _surge_rps(readings, flying, in_flight_before, elapsed_s))
     return DemandSample(
-        arrival_rps=sum(rates) if gateway is None else max(sum(rates), gateway.arrival_rps),
+        arrival_rps=arrivals if gateway is None else max(arrivals, gateway.arrival_rps),
         prompt_tokens=prompt,
         output_tokens=output,
         queued=queued,
@@ -75,6 +80,24 @@ def _growth_rps(now: float | None, before: float | None, elapsed_s: float | None
     if now is None or before is None or elapsed_s is None or elapsed_s <= 0:
         return 0.0
     return (now - before) / elapsed_s
+
+
+def _surge_rps(
+    readings: list[TierReading], flying: float | None, before: float | None, elapsed_s: float | None
+) -> float:
+    """
+    Arrivals that a sudden growth of what is in flight gives away, requests/s; 0 where the growth may be chance.
+
+    Requests in flight scatter like a Poisson count around their mean, so the difference of two looks has twice that
+    variance.
+    """
+    if flying is None or before is None or elapsed_s is None or not 0 < elapsed_s <= SURGE_S:
+        return 0.0
+    growth = flying - before
+    completions = [r.completion_rps for r in readings if r.completion_rps is not None]
+    if len(completions) < len(readings) or growth <= SURGE_SPREADS * (2 * max(before, 1.0)) ** 0.5 + SURGE_MIN:
+        return 0.0
+    return sum(completions) + growth / elapsed_s
 
 
 def _arrivals_rps(readings: list[TierReading], *, growth_rps: float) -> list[float]:
