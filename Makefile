@@ -52,8 +52,9 @@ binaries: $(STAMP)  ## the real control plane, Prometheus and Helm: found, downl
 	@$(BIN)/tidegate sandbox binaries
 
 .PHONY: crds
-crds: $(STAMP)  ## write crds/ from the models
+crds: $(STAMP)  ## write crds/, the chart's copy and the API reference from the models
 	@$(BIN)/tidegate crds --write crds && $(BIN)/tidegate crds --write charts/tidegate/files/crds
+	@$(BIN)/tidegate crds --docs --write docs/reference
 
 $(TOOLS): requirements/tools.txt
 	@$(PYTHON) -m venv .venv-tools
