@@ -229,6 +229,18 @@ async def test_one_line_per_decision_that_changed(rig: Rig, caplog: pytest.LogCa
     assert caplog.records[-1].__dict__["replicas"] == {"bf16": 3}
 
 
+async def test_a_new_leader_says_nothing_of_what_is_at_rest(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.inventory.put_deployment(resource())
+    rig.reason = Reason.STEADY
+    with caplog.at_level(logging.INFO, logger="tidegate"):
+        await rig.tick()
+        rig.fence.held = False
+        await rig.tick()
+        rig.fence.held = True
+        await rig.tick()
+    assert caplog.records == []
+
+
 async def test_silence_of_prometheus_is_told_once_and_its_end_too(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="tidegate"):
         said: list[Any] = [{}, DOWN, DOWN, Missing(reason="ServerError"), {}, {}]

@@ -229,8 +229,8 @@ class Planner:
                 continue
             self._said[key] = said
             self.parts.metrics.decided(decision)
-            # Coming to rest at the same replicas is no news.
-            if before is None or decision.reason is not Reason.STEADY or before[0] != replicas:
+            # Rest is no news: neither coming to it at the same replicas, nor finding it after a start.
+            if decision.reason is not Reason.STEADY or (before is not None and before[0] != replicas):
                 level = logging.ERROR if decision.error else logging.INFO
                 extra = {"deployment": str(key), "reason": decision.reason.value, "replicas": replicas}
                 log.log(level, decision.message, extra=extra)
