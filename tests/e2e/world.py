@@ -201,7 +201,7 @@ class World:
 
     async def start_operator(self) -> None:
         """Starts the operator anew."""
-        await self.stage._start_operator()
+        await self.stage.start_operator()
 
     def stop_prometheus(self) -> None:
         """Prometheus goes away."""
@@ -209,7 +209,7 @@ class World:
 
     def start_prometheus(self) -> None:
         """Prometheus comes back, with what it had stored."""
-        self.stage._start_prometheus(self.stage._plane.admin)
+        self.stage.start_prometheus()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +225,11 @@ class Replay:
             return []
         lines = [line for line in self.outcomes.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [Outcome(**value) for line in lines if isinstance(value := json.loads(line), dict)]
+
+    def between(self, begin_s: float, end_s: float) -> Summary:
+        """What the clients saw whose requests ended between two moments, unix seconds."""
+        start_s = float(self.outcomes.read_text().split("\n", 1)[0])
+        return summary([each for each in self.so_far() if begin_s <= start_s + each.ended_s <= end_s], SLO)
 
     async def finish(self, *, timeout_s: float = 120.0) -> Summary:
         """Waits for the last answer; what the clients saw."""

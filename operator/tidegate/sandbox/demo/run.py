@@ -44,7 +44,7 @@ def run(scenario: Scenario, *, console: Console) -> None:
 
 async def _show(scenario: Scenario, console: Console) -> None:
     def say(text: str) -> None:
-        console.print(f"[dim]{text}[/dim]", highlight=False)
+        console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     stage = Stage(scenario, plane=_plane(scenario, say), prometheus_program=_prometheus(say), say=say)
     task = asyncio.current_task()
@@ -62,7 +62,7 @@ async def _show(scenario: Scenario, console: Console) -> None:
                 await watching
         console.print(table(scene))
         for remark in remarks(scene):
-            console.print(remark, highlight=False)
+            console.print(remark, highlight=False, markup=False, soft_wrap=True)
         if scenario.options.keep:
             await _keep(stage, console)
 

@@ -125,12 +125,12 @@ class Stage:
         await self.apply(self.scenario.definitions)
         await self.apply(rights(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT))
         self._say("Prometheus, nodes, front")
-        self._start_prometheus(admin)
+        self.start_prometheus()
         self._start_nodes(admin)
         self._start_front(admin)
         if self._operator:
             self._say("operator")
-            await self._start_operator()
+            await self.start_operator()
         self._say("manifests")
         await self.apply(self.scenario.documents)
 
@@ -165,7 +165,9 @@ class Stage:
             if name != "traffic" or "exit code 0" not in why:
                 raise SourceError(source=name, reason="Died", detail=why)
 
-    def _start_prometheus(self, admin: Account) -> None:
+    def start_prometheus(self) -> None:
+        """Start Prometheus; after it was stopped, start it again on what it had stored."""
+        admin = self._plane.admin
         token = self._write("token", admin.token)
         sources = prometheus.Sources(
             account=admin,
@@ -198,7 +200,8 @@ class Stage:
         }
         self._start_module("front", config)
 
-    async def _start_operator(self) -> None:
+    async def start_operator(self) -> None:
+        """Start the operator; after it was killed, start it again."""
         account = await self._plane.service_account(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
         kubeconfig = account.write_kubeconfig(self.folder / "operator.kubeconfig")
         flags = [
