@@ -38,6 +38,7 @@ def test_every_request_is_scored_and_the_bill_is_hours_times_price() -> None:
     assert result.replicas_mean == pytest.approx(1.0)
     assert result.actions == 0
     assert result.met
+    assert part.usd_per_hour_peak == pytest.approx(2.0)
     assert result.usd_per_million_good_tokens == pytest.approx(result.usd / part.good_tokens * 1e6)
 
 
@@ -126,7 +127,13 @@ def test_a_run_that_meets_its_targets_beats_a_cheaper_one_that_does_not() -> Non
     met = score(done())
     missed = replace(met, usd=0.0, parts={k: replace(p, attainment=0.5) for k, p in met.parts.items()})
     poor = replace(met, usd=0.0, parts={k: replace(p, quality=0.9, quality_target=0.99) for k, p in met.parts.items()})
+    dear = replace(
+        met,
+        usd=0.0,
+        parts={k: replace(p, budget_usd_per_hour=1.0, usd_per_hour_peak=2.0) for k, p in met.parts.items()},
+    )
     assert badness(met) < badness(missed)
+    assert badness(met) < badness(dear)
     assert badness(met) < badness(poor)
 
 

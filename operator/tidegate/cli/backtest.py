@@ -232,4 +232,4 @@ def _show(results: "Mapping[str, Mapping[str, Result]]", output: str) -> None:
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(table(scores))
     if any(not s.met for group in scores.values() for s in group.values() if s.attainment is not None):
-        console.print("! below the share of requests that the targets ask for")
+        console.print("! not kept: the share inside the targets, the mean quality, or the budget")

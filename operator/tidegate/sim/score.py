@@ -19,6 +19,7 @@ from tidegate.units import MILLION, SECONDS_PER_HOUR
 
 # The planner keeps the mean quality of the fleet, requests are routed to whole replicas: this much is chance.
 QUALITY_DUST = 0.001
+MONEY_DUST = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Part:
         attainment: Share of arrived requests inside both targets.
         quality: Mean tier quality over finished requests.
         dropped: Requests lost with their replica, refused, or never served.
+        usd_per_hour_peak: Dearest fleet that was asked for.
     """
 
     requests: int
@@ -45,6 +47,16 @@ class Part:
     itl_s_p95: float | None
     good_tokens: float
     usd: float
+    usd_per_hour_peak: float = 0.0
+    budget_usd_per_hour: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether the share inside the targets, the mean quality and the budget were all kept."""
+        share = self.attainment is None or self.attainment >= self.target
+        quality = self.quality is None or self.quality >= self.quality_target - QUALITY_DUST
+        budget = self.budget_usd_per_hour is None or self.usd_per_hour_peak <= self.budget_usd_per_hour + MONEY_DUST
+        return share and quality and budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +77,8 @@ class Score:
 
     @property
     def met(self) -> bool:
-        """Whether every deployment reached its target share, at the mean quality it asked for."""
-        return all(
-            (p.attainment is None or p.attainment >= p.target)
-            and (p.quality is None or p.quality >= p.quality_target - QUALITY_DUST)
-            for p in self.parts.values()
-        )
+        """Whether every deployment kept what its user asked for; see `Part.kept`."""
+        return all(p.kept for p in self.parts.values())
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -139,6 +147,23 @@ def _part(requests: Requests, index: int, service: Service, run: Run, usd: float
         itl_s_p95=_percentile(itl, 95),
         good_tokens=float(requests.output[met].sum()),
         usd=usd,
+        usd_per_hour_peak=_peak(run, service),
+        budget_usd_per_hour=service.spec.cost.budget_usd_per_hour,
+    )
+
+
+def _peak(run: Run, service: Service) -> float:
+    """Dearest fleet of a deployment that a policy asked for, $/h at the prices of its moment."""
+    spec, market = service.spec, run.world.market
+    return max(
+        (
+            sum(
+                row.wanted[spec.key, t.name] * t.accelerators_per_replica * market.price_usd(t.accelerator, row.time_s)
+                for t in spec.tiers
+            )
+            for row in run.rows
+        ),
+        default=0.0,
     )
 
 

@@ -31,7 +31,7 @@ def relative(scores: Mapping[str, Score], name: str) -> float | None:
 
 def table(results: Mapping[str, Mapping[str, Score]]) -> Table:
     """
-    One row per scenario and policy; an attainment below its target stands in red, with a mark for those without colour.
+    One row per scenario and policy; where a promise was not kept its attainment is red, and marked for all.
 
     Args:
         results: Scores by scenario name and policy name.
