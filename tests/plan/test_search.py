@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from tests.plan.fleets import POOLS, estimate, forecast, spec, tier
 from tidegate.domain.spec import Accelerator, Cost, Quality
+from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import FleetModel, build, expected_attainment, mean_quality, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
 from tidegate.plan.scenario import scenarios
-from tidegate.plan.search import SAME_COST, Goal, best_effort, best_quality, cheapest
+from tidegate.plan.search import SAME_COST, best_effort, best_quality, cheapest
 from tidegate.plan.solve import Given, solve
 
 NAMES = ("bf16", "fp8", "int4")

@@ -11,12 +11,12 @@ import numpy as np
 from tidegate.domain.decision import Alternative, Constraint, Reason, TierDecision
 from tidegate.domain.observation import Missing
 from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import Fleet, FleetModel, Profile, build, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
 from tidegate.plan.scenario import Scenarios, record, scenarios
-from tidegate.plan.search import Goal
 from tidegate.plan.sight import Sight, sight
 from tidegate.plan.solve import Given
 from tidegate.plan.startup import Arrivals, follow

@@ -14,14 +14,14 @@ Exact up to `STEPS` replicas of a tier; beyond that all tiers but one move in st
 """
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.plan.fleet import RATE_DUST, Fleet, FleetModel, Floats, Ints, expected_attainment, mean_quality
+from tidegate.plan.cuts import Goal, cuts_of, fewest_alone
+from tidegate.plan.fleet import Fleet, FleetModel, Floats, Ints, expected_attainment, mean_quality
 from tidegate.plan.limits import MONEY_DUST, Limits
-from tidegate.plan.scenario import Scenarios
 
 Flags = NDArray[np.bool_]
 
@@ -30,9 +30,6 @@ SAME_COST = 0.02
 NEVER = 1e15  # $/h of what no replica can carry
 # Float dust on shares and dollars.
 DUST = 1e-9
-# Multipliers m of the bound: 0 bounds by raw throughput, large ones by throughput at the target alone.
-MULTIPLIERS = np.array([0.0, 3.0, 10.0, 30.0, 100.0])
-CUTS = 6  # of all bounds the strongest few are enough to prune
 STEPS = 64  # counts tried of each tier but the last
 ALONE = 12  # counts of a single tier tried for a first upper bound, from its lower bound on
 MIXED_TIERS = 4  # tiers that may grow in one plan; those beyond keep their lower bound
@@ -41,35 +38,6 @@ CHUNK = 128
 FLEETS_MAX = 400_000
 # Attainment this close to the best counts as the best: the last 0.2 % are not bought with whole replicas.
 BEST_EFFORT_SLACK = 0.002
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Goal:
-    """
-    What is asked of a fleet.
-
-    Args:
-        demand: What comes.
-        attainment: Share of requests that must meet both targets.
-        quality: Traffic-weighted mean quality that must be kept.
-        current: Fleet that moves are counted from.
-        grow_usd, shrink_usd: What one replica more or fewer costs on the way, as $/h over the plan's life; shape
-            (tiers,). `shrink_usd` is below the price, so that fewer replicas never cost more.
-    """
-
-    demand: Scenarios
-    attainment: float
-    quality: float
-    current: Fleet
-    grow_usd: Floats
-    shrink_usd: Floats
-
-    def objective(self, model: FleetModel, fleets: Ints) -> Floats:
-        """$/h of many fleets, moves included; shape (fleets,)."""
-        change = fleets - np.array(self.current)
-        moves = np.maximum(change, 0) @ self.grow_usd + np.maximum(-change, 0) @ self.shrink_usd
-        total: Floats = fleets @ model.prices + moves
-        return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +57,7 @@ def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     Of fleets within `SAME_COST` of it the one that carries most: at nearly the same price the next rise of the
     load finds room, where the exact minimum would have bought the smaller replica again and again.
     """
-    cuts = _cuts(model, goal)
+    cuts = cuts_of(model, goal)
     best = _incumbent(model, limits, goal, cuts)
     ceiling = best.objective * (1 + SAME_COST) if best else float("inf")
     candidates = _candidates(model, limits, goal, cuts=cuts, ceiling=ceiling)
@@ -114,7 +82,7 @@ def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
 def best_quality(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """Of the fleets that meet the attainment, the one with the best mean quality, then the cheapest."""
     relaxed = _with_quality(goal, 0.0)
-    candidates = _candidates(model, limits, relaxed, cuts=_cuts(model, relaxed), ceiling=float("inf"))
+    candidates = _candidates(model, limits, relaxed, cuts=cuts_of(model, relaxed), ceiling=float("inf"))
     return None if candidates is None else _pick(model, candidates, relaxed, by_quality=True)
 
 
@@ -193,7 +161,7 @@ def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats
     lows = np.array([low for low, _ in limits.tiers])
     rows = [np.array(goal.current)]
     for i, (low, high) in enumerate(limits.tiers):
-        start = max(low, _alone(i, cuts), limits.total[0] - int(lows.sum()) + low)
+        start = max(low, fewest_alone(i, cuts), limits.total[0] - int(lows.sum()) + low)
         for n in _counts(start, high):
             row = lows.copy()
             row[i] = n
@@ -213,11 +181,11 @@ def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats
 
 def alone(model: FleetModel, goal: Goal, *, replicas_max: int) -> dict[int, Fleet]:
     """For each tier that can, the fewest replicas of it that meet the attainment with no other tier beside it."""
-    cuts = _cuts(model, goal)
+    cuts = cuts_of(model, goal)
     rows, owners = [], []
     for i, usable in enumerate(model.usable):
         if usable:
-            counts = _counts(_alone(i, cuts), replicas_max)
+            counts = _counts(fewest_alone(i, cuts), replicas_max)
             rows += [[n if j == i else 0 for j in range(len(model.usable))] for n in counts]
             owners += [i] * len(counts)
     if not rows:
@@ -239,50 +207,12 @@ def _counts(start: int, high: int) -> list[int]:
     return found
 
 
-def _alone(tier: int, cuts: tuple[Floats, Floats]) -> int:
-    """Replicas of one tier below which the cuts rule it out alone."""
-    lines, needs = cuts
-    if not len(needs) or not (lines[:, tier] > 0).all():
-        return 0
-    return ceil(float((needs / lines[:, tier]).max()) - DUST)
-
-
 def _candidates(
     model: FleetModel, limits: Limits, goal: Goal, *, cuts: tuple[Floats, Floats], ceiling: float
 ) -> Ints | None:
     """Every fleet inside the limits that passes the lower bounds and costs at most the ceiling."""
     box = _boxes(model, limits, goal, limits.total[1])
     return _enumerate(model, limits, goal, box, cuts=cuts, ceiling=ceiling, largest=False)
-
-
-def _cuts(model: FleetModel, goal: Goal) -> tuple[Floats, Floats]:
-    """
-    Inequalities weights @ n >= needs that every fleet that meets the goal fulfils; shapes (cuts, tiers), (cuts,).
-
-    Attainment never rises with load, so missing it at one scenario means missing it at all above: what may be
-    lost in all, (1 - target), bounds what may be lost at each scenario from its share of requests upward.
-    """
-    weights, needs, upward = [], [], 0.0
-    for rate, share in reversed(list(zip(goal.demand.rates_rps, goal.demand.shares, strict=True))):
-        upward += share
-        target = 1.0 - (1.0 - goal.attainment) / upward if upward > 0 else 0.0
-        if rate <= RATE_DUST or target <= 2 * OVERLOAD_MARGIN:
-            continue
-        slack = model.goods - target * model.rates
-        value = model.rates[None] + MULTIPLIERS[:, None, None] * slack[None]
-        weights.append(np.maximum(value.max(axis=2), 0.0))
-        needs.append(np.full(len(MULTIPLIERS), rate * (1 - DUST)))
-    if not weights:
-        return np.zeros((0, len(model.tiers))), np.zeros(0)
-    lines, bounds = np.concatenate(weights), np.concatenate(needs)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        strength = (bounds[:, None] / lines * np.where(model.prices > 0, model.prices, 1.0)).min(axis=1)
-    keep = np.argsort(-np.nan_to_num(strength, posinf=NEVER), kind="stable")[:CUTS]
-    return lines[keep], bounds[keep]
-
-
-# Targets near the overload floor say nothing: a fleet past its curve reaches them.
-OVERLOAD_MARGIN = 0.05
 
 
 def _boxes(model: FleetModel, limits: Limits, goal: Goal, most: int) -> list[tuple[int, int]]:

@@ -15,9 +15,10 @@ from enum import IntEnum
 
 import numpy as np
 
+from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import Fleet, FleetModel
 from tidegate.plan.limits import Limits
-from tidegate.plan.search import Found, Goal, best_effort, best_quality, cheapest
+from tidegate.plan.search import Found, best_effort, best_quality, cheapest
 
 # Of the attainment that an idle fleet reaches, how much a loaded one is asked for where the target is out of reach.
 REACHABLE_SHARE = 0.98
