@@ -72,24 +72,13 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
     elector = _elector(settings, api) if settings.leader_election else None
     fence: Fence = elector if elector is not None else Always()
     fenced = FencedApi(api, fence, Bucket(settings.writes_per_second, clock=clock))
-    cluster = Cluster(
-        api,
-        Roster(window_s=settings.window, stale_s=settings.stale),
-        clock=clock,
-        changed=lambda: None,
-        namespace=settings.namespace or None,
-    )
-    access, dialect = _access(settings), _dialect(settings)
-    client, patient = Prometheus(access), Prometheus(access)
-    reporting = Reporting(
-        deployment_status=deployment_status, accelerator_status=accelerator_status, poster=EventPoster(fenced, fence)
-    )
-    hands = Hands(fenced, fence, inventory, actuator=ClusterActuator(fenced, fence), reporting=reporting)
+    client, patient = Prometheus(_access(settings)), Prometheus(_access(settings))
+    hands = _hands(fenced, fence, inventory)
     planner = Planner(
         parts=Parts(
             inventory=inventory,
-            cluster=cluster,
-            collector=Collector(client, dialect, clock=clock),
+            cluster=_cluster(settings, api),
+            collector=Collector(client, _dialect(settings), clock=clock),
             hands=hands,
             metrics=metrics,
             fence=fence,
@@ -109,30 +98,51 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
         elector=elector,
         fence=fence,
         inventory=inventory,
-        cluster=cluster,
+        cluster=planner.parts.cluster,
         planner=planner,
         hands=hands,
         sweeper=Sweeper(api=api, inventory=inventory, namespace=settings.namespace or None, clock=clock),
-        recovery=Recovery(
-            keeper=keeper,
-            planner=planner,
-            inventory=inventory,
-            cluster=cluster,
-            client=patient,
-            dialect=dialect,
-            days=settings.history_days,
-            wall=time.time,
-        ),
-        saver=Saver(
-            keeper=keeper,
-            planner=planner,
-            inventory=inventory,
-            fence=fence,
-            metrics=metrics,
-            period_s=settings.memory_interval,
-        ),
+        recovery=_recovery(settings, keeper, planner, patient),
+        saver=_saver(settings, keeper, planner),
         metrics=metrics,
         clients=(client, patient),
+    )
+
+
+def _cluster(settings: Settings, api: HttpKubeApi) -> Cluster:
+    """Caches. A pod that comes or goes does not wake the planner: the next tick sees it."""
+    roster = Roster(window_s=settings.window, stale_s=settings.stale)
+    namespace = settings.namespace or None
+    return Cluster(api, roster, clock=time.monotonic, changed=lambda: None, namespace=namespace)
+
+
+def _hands(fenced: FencedApi, fence: Fence, inventory: FleetInventory) -> Hands:
+    poster = EventPoster(fenced, fence)
+    reporting = Reporting(deployment_status=deployment_status, accelerator_status=accelerator_status, poster=poster)
+    return Hands(fenced, fence, inventory, actuator=ClusterActuator(fenced, fence), reporting=reporting)
+
+
+def _recovery(settings: Settings, keeper: Keeper, planner: Planner, client: Prometheus) -> Recovery:
+    return Recovery(
+        keeper=keeper,
+        planner=planner,
+        inventory=planner.parts.inventory,
+        cluster=planner.parts.cluster,
+        client=client,
+        dialect=_dialect(settings),
+        days=settings.history_days,
+        wall=time.time,
+    )
+
+
+def _saver(settings: Settings, keeper: Keeper, planner: Planner) -> Saver:
+    return Saver(
+        keeper=keeper,
+        planner=planner,
+        inventory=planner.parts.inventory,
+        fence=planner.parts.fence,
+        metrics=planner.parts.metrics,
+        period_s=settings.memory_interval,
     )
 
 
