@@ -4,9 +4,9 @@ from functools import cache
 from typing import Any
 
 import pytest
-from tools import generate
 
 from tidegate.errors import SourceError
+from tools import generate
 
 Object = dict[str, Any]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tools import generate
 
 from tests.chart.rendering import by_kind, container, environment, render
+from tools import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 
