@@ -25,8 +25,9 @@ from tidegate.sandbox.embedded import EmbeddedControlPlane
 
 FRAME_S = 0.5
 LINE_S = 5.0
-# The traffic begins when somebody can answer it, and at the latest after this long.
-FIRST_REPLICA_S = 90.0
+# The traffic begins when somebody can answer it, and at the latest after this long: a start-up at the demo's pace takes
+# three minutes at most, the operator and a busy machine some more.
+FIRST_REPLICA_S, MARGIN_S = 180.0, 60.0
 # How long the last answers may take after the last arrival.
 TAIL_S = 60.0
 
@@ -88,7 +89,7 @@ async def _play(stage: Stage, scene: Scene, observer: Observer, console: Console
 
 async def _first_replica(stage: Stage, scene: Scene, console: Console) -> None:
     clock = asyncio.get_running_loop().time
-    deadline_s = clock() + FIRST_REPLICA_S
+    deadline_s = clock() + FIRST_REPLICA_S / scene.scenario.pace + MARGIN_S
     with console.status("the first replica starts"):
         while not any(states["ready"] for states in scene.replicas().values()):
             stage.check()
