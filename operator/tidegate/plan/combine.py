@@ -1,9 +1,10 @@
 """
 One option per deployment, inside what the accelerator classes hold: the best combination.
 
-Few combinations are tried one by one. Many go to a mixed-integer program (HiGHS), level by level: first the misses
-of the highest priority, then of the next, then quality, then money. It runs under a limit of nodes, not of seconds, so
-that the same input gives the same output on every machine. Where the limit hits, priorities are served in turn.
+Few combinations are tried one by one. Many go to a mixed-integer program (HiGHS), level by level: first replicas below
+anybody's bounds, for a bound is a promise and no wish; then the misses of the highest priority, then of the next, then
+quality, then money. It runs under a limit of nodes, not of seconds, so that the same input gives the same output on
+every machine. Where the limit hits, priorities are served in turn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,9 +27,10 @@ class Option:
 
     Args:
         used: Accelerators of each short class.
-        missed: How far attainment stays below the promise, in [0, 1]; more than 1 where bounds are missed.
+        missed: How far attainment stays below the promise, in [0, 1].
         quality_lost: 1 where the average quality was given up, else 0.
         usd_per_hour: What it costs, moves included.
+        under: Replicas by which it stays below the deployment's least.
     """
 
     fleet: Fleet
@@ -36,6 +38,7 @@ class Option:
     missed: float
     quality_lost: float
     usd_per_hour: float
+    under: int = 0
 
 
 def combine(
@@ -58,10 +61,10 @@ def combine(
 
 def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) -> list[Option]:
     """Highest priority first: each takes its best option that leaves the later ones the least they need."""
-    least = [min(of, key=lambda o: (sum([n for _, n in o.used]), o.missed)) for of in options]
+    least = [min(of, key=lambda o: (o.under, sum([n for _, n in o.used]), o.missed)) for of in options]
     chosen = list(least)
     for i, of in enumerate(options):
-        ranked = sorted(of, key=lambda o: (o.missed, o.quality_lost, o.usd_per_hour))
+        ranked = sorted(of, key=lambda o: (o.under, o.missed, o.quality_lost, o.usd_per_hour))
         for option in ranked:
             if _fits([*chosen[:i], option, *chosen[i + 1 :]], capacity):
                 chosen[i] = option
@@ -78,13 +81,13 @@ def _fits(chosen: Sequence[Option], capacity: Mapping[str, int]) -> bool:
 
 
 def _rank(chosen: Sequence[Option], priorities: Sequence[int]) -> tuple[float, ...]:
-    """What is compared: misses by falling priority, quality, money."""
+    """What is compared: bounds of all, misses by falling priority, quality, money."""
     levels = sorted(set(priorities), reverse=True)
     missed = [
         round(sum([o.missed for o, p in zip(chosen, priorities, strict=True) if p == level]), 6) for level in levels
     ]
     lost = sum([o.quality_lost for o in chosen])
-    return (*missed, lost, round(sum([o.usd_per_hour for o in chosen]), 6))
+    return (sum([o.under for o in chosen]), *missed, lost, round(sum([o.usd_per_hour for o in chosen]), 6))
 
 
 def _tried(
@@ -142,8 +145,9 @@ def _solved(
 
 
 def _levels(flat: Sequence[Option], owner: np.ndarray, priorities: Sequence[int]) -> list[Floats]:
-    """Objectives in order: misses by falling priority, quality, money."""
+    """Objectives in order: bounds of all, misses by falling priority, quality, money."""
+    under = np.array([float(o.under) for o in flat])
     missed = np.array([o.missed for o in flat])
     rank = np.array(priorities)[owner]
     levels = [np.where(rank == p, missed, 0.0) for p in sorted(set(priorities), reverse=True)]
-    return [*levels, np.array([o.quality_lost for o in flat]), np.array([o.usd_per_hour for o in flat])]
+    return [under, *levels, np.array([o.quality_lost for o in flat]), np.array([o.usd_per_hour for o in flat])]

@@ -2,8 +2,8 @@
 Deployments that want the same accelerators.
 
 Each was planned as if alone. Where a class cannot hold all of those plans, every deployment concerned names what
-it would do with less, and the best combination is taken: fewest misses for the highest priority first, down to the
-lowest, then least quality given up, then cheapest.
+it would do with less, and the best combination is taken: everybody's lower bounds, then fewest misses for the highest
+priority, down to the lowest, then least quality given up, then cheapest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from tidegate.domain.spec import Accelerator
 from tidegate.plan.combine import Option, combine
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.fleet import Fleet, expected_attainment
-from tidegate.plan.limits import Limits
+from tidegate.plan.limits import Limits, carried
 from tidegate.plan.solve import Given, Solution, solve
 
 # Ways to do with less that one deployment offers. More would only refine who gets the last accelerator.
@@ -94,29 +94,31 @@ def _options(draft: Draft, short: Mapping[str, int]) -> list[Option]:
     while queue and len(found) < OPTIONS_MAX:
         option = queue.pop(0)
         for name, used in option.used:
-            solution = solve(draft.model, _with_room(draft.limits, {name: used - 1}), goal) if used else None
+            solution = solve(draft.model, _with_room(draft, {name: used - 1}), goal) if used else None
             if solution is None or solution.fleet in found:
                 continue
             found[solution.fleet] = _option(draft, solution, short)
             queue.append(found[solution.fleet])
     if len(found) >= OPTIONS_MAX:  # never without a way to take as little as allowed
-        least = solve(draft.model, _with_room(draft.limits, dict.fromkeys(short, 0)), goal)
+        least = solve(draft.model, _with_room(draft, dict.fromkeys(short, 0)), goal)
         found[least.fleet] = _option(draft, least, short)
     return list(found.values())
 
 
-def _with_room(limits: Limits, room: Mapping[str, int]) -> Limits:
-    return replace(limits, room={**limits.room, **room})
+def _with_room(draft: Draft, room: Mapping[str, int]) -> Limits:
+    return carried(replace(draft.limits, room={**draft.limits.room, **room}), draft.model)
 
 
 def _option(draft: Draft, solution: Solution, short: Mapping[str, int]) -> Option:
     used = classes_used(draft, solution.fleet)
     promised = draft.spec.slo.attainment
-    under = max(0, draft.limits.total[0] - sum(solution.fleet))
+    lows = [max(0, low - n) for n, (low, _) in zip(solution.fleet, draft.limits.tiers, strict=True)]
+    under = max(draft.limits.total[0] - sum(solution.fleet), sum(lows))
     return Option(
         fleet=solution.fleet,
         used=tuple([(name, used.get(name, 0)) for name in short]),
-        missed=round(max(0.0, promised - solution.attainment) + under, 3),
+        missed=round(max(0.0, promised - solution.attainment), 3),
         quality_lost=1.0 if solution.given is Given.QUALITY else 0.0,
         usd_per_hour=solution.objective,
+        under=under,
     )
