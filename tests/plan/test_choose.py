@@ -279,6 +279,27 @@ def test_accelerators_go_to_the_higher_priority_first() -> None:
     assert outcome[free.key][1].binding is Constraint.CAPACITY
 
 
+@pytest.mark.parametrize(("total", "low"), [(2, 0), (1, 2)], ids=["a bound of the total", "a bound of a tier"])
+def test_a_higher_priority_takes_no_replica_that_a_bound_promises_to_a_lower_one(total: int, low: int) -> None:
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=6)}
+    paid = replace(spec(), key=Key("prod", "paid"), priority=100)
+    free = replace(spec(tier("bf16", low=low), replicas_min=total), key=Key("prod", "free"), priority=1)
+    problems = [
+        Problem(spec=s, states={"bf16": TierState()}, estimates=ONE, forecast=forecast(40)) for s in (free, paid)
+    ]
+    outcome = choose(problems, accelerators=pools, time_s=0.0)
+    assert fleet(outcome[free.key][1]) == {"bf16": 2}
+    assert fleet(outcome[paid.key][1]) == {"bf16": 4}
+
+
+def test_tier_bounds_that_no_pool_can_hold_together_are_held_as_far_as_it_goes() -> None:
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=5)}
+    both = [replace(spec(tier("bf16", low=3)), key=Key("prod", name)) for name in ("a", "b")]
+    problems = [Problem(spec=s, states={"bf16": TierState()}, estimates=ONE, forecast=forecast(4)) for s in both]
+    outcome = choose(problems, accelerators=pools, time_s=0.0)
+    assert sorted(fleet(decision)["bf16"] for _, decision in outcome.values()) == [2, 3]
+
+
 def shown(ready: int) -> TierReading | Missing:
     return reading(19.0) if ready else Missing(reason="NoReplicas")
 

@@ -93,7 +93,7 @@ def limits(
         pinned=spec.replicas_pinned is not None,
         idle=idle,
     )
-    return _carried(found, model)
+    return carried(found, model)
 
 
 def _tier_bounds(tier: TierSpec, *, usable: bool) -> tuple[int, int]:
@@ -102,7 +102,7 @@ def _tier_bounds(tier: TierSpec, *, usable: bool) -> tuple[int, int]:
     return min(tier.replicas_min, tier.replicas_max), tier.replicas_max
 
 
-def _carried(found: Limits, model: FleetModel) -> Limits:
+def carried(found: Limits, model: FleetModel) -> Limits:
     """Lower bounds of tiers cut to what budget, capacity and total can carry, dearest tier first."""
     lows = [low for low, _ in found.tiers]
     order = sorted(range(len(lows)), key=lambda i: -float(model.prices[i]))
