@@ -124,3 +124,15 @@ def binaries(effort: str) -> None:
             click.echo(f"{name:<24} {found.path}  ({found.origin})")
     if failed:
         raise SystemExit(1)
+
+
+@command.command(name="vllm-env")
+def vllm_env() -> None:
+    """Make the environment with a real vLLM for the CPU that `pytest -m vllm` compares the emulated servers with."""
+    from tidegate.sandbox.vllm.environment import make_environment
+
+    try:
+        environment = make_environment(lambda line: click.echo(line, err=True))
+    except SourceError as error:
+        raise click.ClickException(error.detail) from error
+    click.echo(environment.folder)

@@ -1,0 +1,243 @@
+"""
+Starts and stops real vLLM servers.
+
+In:    an environment, vLLM's arguments, a law, an address.
+Out:   servers that answer there.
+Rules: leaving the factory leaves nothing running and no file but the model in the environment's folder.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from tidegate.domain.law import PerformanceLaw
+from tidegate.errors import SourceError
+from tidegate.sandbox.vllm.environment import Environment
+
+WARM_TIMEOUT_S, READY_TIMEOUT_S = 300.0, 180.0
+POLL_S = 0.1
+
+# What a server on the CPU needs to start in seconds: no compilation, no worker process of its own, and only as much
+# memory for its KV cache as the tests fill.
+ON_CPU = (
+    "--dtype=bfloat16",
+    "--enforce-eager",
+    "--distributed-executor-backend=uni",
+    "--kv-cache-memory-bytes=67108864",
+    "--disable-uvicorn-access-log",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """
+    One server.
+
+    Args:
+        arguments: vLLM's, without model, host and port.
+        law: How fast it is.
+        address, port: Where it listens.
+    """
+
+    arguments: Sequence[str]
+    law: PerformanceLaw
+    address: str = "127.0.0.1"
+    port: int
+
+
+class RealServer:
+    """A server of the factory; `exited` gives its exit code when it is over."""
+
+    def __init__(self, order: Order, *, pid: int, folder: Path) -> None:
+        self.order, self.pid = order, pid
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._folder = folder
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self.order.address}:{self.order.port}"
+
+    async def ready(self) -> None:
+        """
+        Return when a request has been answered. `/health` says yes before the engine has done anything.
+
+        Raises:
+            SourceError: It ended, or did not answer in time; with the last line of its log.
+        """
+        body = {"model": self._model(), "prompt": [17, 18, 19], "max_tokens": 2, "ignore_eos": True}
+        async with aiohttp.ClientSession() as session:
+            for _ in range(round(READY_TIMEOUT_S / POLL_S)):
+                if self.exited.done():
+                    break
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.post(f"{self.url}/v1/completions", json=body) as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(POLL_S)
+        lines = (self._folder / "log").read_text(errors="replace").strip().splitlines()
+        raise SourceError(source="vllm", reason="NotReady", detail=lines[-1] if lines else "no word in its log")
+
+    def terminate(self) -> None:
+        """SIGTERM to the server alone, as a kubelet does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, to its engine too."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def told(self) -> dict[str, float]:
+        """How far it kept up with its law, at most half a second old; all zero before the first step."""
+        path = self._folder / "lag"
+        if not path.exists():
+            return {"steps": 0.0, "steps_late": 0.0, "lag_total_s": 0.0, "lag_worst_s": 0.0}
+        return dict(json.loads(path.read_text()))
+
+    def _model(self) -> str:
+        for argument in self.order.arguments:
+            if argument.startswith("--served-model-name="):
+                return argument.partition("=")[2]
+        raise AssertionError("orders name the model they serve: --served-model-name=NAME")
+
+
+class Factory:
+    """
+    The warm parent, seen from here; an async context manager.
+
+    Raises:
+        SourceError: On entering: the parent did not come up.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._servers: dict[int, RealServer] = {}
+        self._parent: asyncio.subprocess.Process | None = None
+        self._asked: deque[tuple[Order, Path, asyncio.Future[RealServer]]] = deque()
+        self._reading: asyncio.Task[None] | None = None
+        self._folder = Path()
+
+    async def __aenter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="tidegate-vllm-"))
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self, order: Order) -> RealServer:
+        """A new server; it takes some seconds until it is ready."""
+        assert self._parent is not None, "entered"
+        assert self._parent.stdin is not None, "a pipe"
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        listening = (f"--model={self._model}", f"--host={order.address}", f"--port={order.port}")
+        line = {
+            "arguments": [*listening, *ON_CPU, *order.arguments],
+            "law": asdict(order.law),
+            "log": str(folder / "log"),
+            "lag": str(folder / "lag"),
+        }
+        started: asyncio.Future[RealServer] = asyncio.get_running_loop().create_future()
+        self._asked.append((order, folder, started))
+        self._parent.stdin.write(json.dumps(line).encode() + b"\n")
+        return await started
+
+    async def close(self) -> None:
+        """End every server and the parent."""
+        for server in self._servers.values():
+            server.kill()
+        if self._parent is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._parent.kill()
+            await self._parent.wait()
+        if self._reading is not None:
+            self._reading.cancel()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _model(self) -> Path:
+        maker = Path(__file__).with_name("tiny.py").read_bytes()
+        return self._environment.folder / f"tiny-{hashlib.sha256(maker).hexdigest()[:12]}"
+
+    async def _open(self) -> None:
+        if not (self._model / "config.json").exists():
+            await self._make_model()
+        with (self._folder / "parent.log").open("wb") as log:
+            self._parent = await asyncio.create_subprocess_exec(
+                *self._environment.module("parent"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._environment.variables(),
+                cwd=self._folder,
+            )
+        try:
+            await asyncio.wait_for(self._hear_ready(), WARM_TIMEOUT_S)
+        except TimeoutError as late:
+            raise SourceError(source="vllm", reason="Timeout", detail=self._last_words()) from late
+        self._reading = asyncio.create_task(self._read())
+
+    async def _make_model(self) -> None:
+        aside = Path(tempfile.mkdtemp(dir=self._environment.folder))
+        making = await asyncio.create_subprocess_exec(
+            *self._environment.module("tiny", str(aside)),
+            env=self._environment.variables(),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, words = await making.communicate()
+        if making.returncode:
+            shutil.rmtree(aside)
+            raise SourceError(source="vllm", reason="NoModel", detail=words.decode().strip().splitlines()[-1])
+        shutil.move(aside, self._model)
+
+    async def _hear_ready(self) -> None:
+        while (message := await self._message()) is not None:
+            if message.get("ready"):
+                return
+        raise SourceError(source="vllm", reason="NotStarted", detail=self._last_words())
+
+    async def _read(self) -> None:
+        while (message := await self._message()) is not None:
+            if "started" in message:
+                order, folder, started = self._asked.popleft()
+                server = RealServer(order, pid=int(message["started"]), folder=folder)
+                self._servers[server.pid] = server
+                started.set_result(server)
+            elif "exited" in message:
+                self._servers.pop(int(message["exited"])).exited.set_result(int(message["code"]))
+        for _, _, started in self._asked:
+            started.set_exception(SourceError(source="vllm", reason="ParentDied", detail=self._last_words()))
+
+    async def _message(self) -> dict[str, Any] | None:
+        """The parent's next word; lines that vLLM's imports print are no words."""
+        assert self._parent is not None, "started"
+        assert self._parent.stdout is not None, "a pipe"
+        while line := await self._parent.stdout.readline():
+            if line.startswith(b"{"):
+                return dict(json.loads(line))
+        return None
+
+    def _last_words(self) -> str:
+        lines = (self._folder / "parent.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "the parent said nothing"

@@ -1,0 +1,146 @@
+"""
+Sleeps out what the law says of each step of a real vLLM engine.
+
+In:    vLLM's own plan of a step: which request gets how many tokens, and what it has computed so far.
+Out:   the same step, ended when an accelerator with this law would have ended it.
+
+The time of a step is the emulator's (`emulator.steps.step_s`): one function for both. What a step carries is read from
+vLLM's plan, not from our scheduler, so that a difference in scheduling shows. As in the emulator a step begins where
+the one before it ended, while the engine has work: vLLM's own overhead on this CPU is then part of the step, as on an
+accelerator it hides behind one.
+
+Runs in vLLM's environment. Source of the shape of the plan: vllm/v1/core/sched/output.py.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, Protocol
+
+from tidegate.domain.law import PerformanceLaw
+from tidegate.sandbox.emulator.steps import StepLoad, step_s
+
+# As in the emulator: how much lateness the next steps may make up for, and what counts as late.
+CATCH_UP_S = 0.1
+LATE_S, LATE_SHARE = 0.005, 0.1
+TOLD_EVERY_S = 0.5
+
+
+class NewRequest(Protocol):
+    """A request that is scheduled for the first time."""
+
+    req_id: str
+    prompt_token_ids: Sequence[int] | None
+    num_computed_tokens: int
+
+
+class KnownRequests(Protocol):
+    """Requests that were scheduled before; the lists run side by side."""
+
+    req_ids: Sequence[str]
+    num_computed_tokens: Sequence[int]
+    num_output_tokens: Sequence[int]
+
+
+class Plan(Protocol):
+    """What vLLM's scheduler decided for one step."""
+
+    scheduled_new_reqs: Sequence[NewRequest]
+    scheduled_cached_reqs: KnownRequests
+    num_scheduled_tokens: Mapping[str, int]
+    finished_req_ids: AbstractSet[str]
+
+
+class Pace:
+    """
+    The clock of one engine.
+
+    Args:
+        law: How fast it is.
+        clock: Seconds of any one clock.
+        sleep: Waits so many seconds.
+        told: Where the figures of `lag` are written, about twice a second; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        law: PerformanceLaw,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        told: Path | None = None,
+    ) -> None:
+        self._law, self._clock, self._sleep, self._told = law, clock, sleep, told
+        self._prompts: dict[str, int] = {}
+        self._inside: AbstractSet[str] = frozenset()
+        self._end_s = self._length_s = 0.0
+        self._told_s = -TOLD_EVERY_S
+        self.lag = {"steps": 0.0, "steps_late": 0.0, "lag_total_s": 0.0, "lag_worst_s": 0.0}
+
+    def begin(self, plan: Plan) -> None:
+        """A step begins; one without tokens takes no time."""
+        busy = bool(self._inside - plan.finished_req_ids)
+        for gone in plan.finished_req_ids:
+            self._prompts.pop(gone, None)
+        load = self._load(plan)
+        # A request that was preempted is not in the plan and still there.
+        self._inside = frozenset(self._prompts)
+        now_s = self._clock()
+        start_s = max(self._end_s, now_s - CATCH_UP_S) if busy else now_s
+        self._length_s = step_s(self._law, load) if plan.num_scheduled_tokens else 0.0
+        self._end_s = start_s + self._length_s
+
+    def end(self) -> None:
+        """Wait until the step is over by the law."""
+        if self._length_s == 0.0:
+            return
+        self._sleep(max(0.0, self._end_s - self._clock()))
+        late_s = max(0.0, self._clock() - self._end_s)
+        self.lag["steps"] += 1
+        self.lag["steps_late"] += late_s > max(LATE_S, LATE_SHARE * self._length_s)
+        self.lag["lag_total_s"] += late_s
+        self.lag["lag_worst_s"] = max(self.lag["lag_worst_s"], late_s)
+        self._tell()
+
+    def _load(self, plan: Plan) -> StepLoad:
+        decodes = context = 0
+        for new in plan.scheduled_new_reqs:
+            assert new.prompt_token_ids is not None, "prompts come as tokens"
+            self._prompts[new.req_id] = len(new.prompt_token_ids)
+        known = plan.scheduled_cached_reqs
+        for name, computed, out in zip(known.req_ids, known.num_computed_tokens, known.num_output_tokens, strict=True):
+            # One token is missing until the next one comes out: a decode. More: a prompt, or one that starts over.
+            if out > 0 and self._prompts[name] + out - computed == 1:
+                decodes += 1
+                context += computed
+        total = sum(plan.num_scheduled_tokens.values())
+        return StepLoad(decodes=decodes, context_tokens=context, prefill_tokens=total - decodes)
+
+    def _tell(self) -> None:
+        now_s = self._clock()
+        if self._told is not None and now_s - self._told_s >= TOLD_EVERY_S:
+            self._told_s = now_s
+            aside = self._told.with_suffix(".new")
+            aside.write_text(json.dumps(self.lag))
+            aside.replace(self._told)
+
+
+def install(pace: Pace) -> None:
+    """Pace every engine that this process and its children run from now on."""
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor  # noqa: PLC0415  only there
+
+    execute, sample = UniProcExecutor.execute_model, UniProcExecutor.sample_tokens
+
+    def execute_model(self: Any, scheduler_output: Any, non_block: bool = False) -> Any:
+        pace.begin(scheduler_output)
+        return execute(self, scheduler_output, non_block)
+
+    def sample_tokens(self: Any, grammar_output: Any, non_block: bool = False) -> Any:
+        # The forward pass and the sampling are both part of a step.
+        sampled = sample(self, grammar_output, non_block)
+        pace.end()
+        return sampled
+
+    UniProcExecutor.execute_model, UniProcExecutor.sample_tokens = execute_model, sample_tokens
