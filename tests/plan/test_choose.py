@@ -135,6 +135,15 @@ def test_missing_metrics_hold_and_then_fall_back_to_the_last_good_plan() -> None
     assert "last good plan" in back.message
 
 
+def test_silence_exchanges_nothing_where_the_lower_bound_is_out_of_reach_anyway() -> None:
+    """$8/h never hold two replicas: the one that serves stays, although the other tier would carry more."""
+    wanted = spec(tier("bf16", high=1), tier("fp8", gpus=2, high=1), replicas_min=2, cost=Cost(budget_usd_per_hour=8.0))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(2), "fp8": estimate(9)}, ready={"bf16": 1})
+    loop.run(forecast(1), 10)
+    assert loop.ready == {"bf16": 1, "fp8": 0}
+    assert fleet(loop.tick(forecast(8), silent=["bf16"])) == {"bf16": 1}
+
+
 def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:
     loop = Loop(spec=spec(*TIERS[:2]), estimates=THREE, ready={"bf16": 2, "fp8": 2})
     loop.run(forecast(25), 30)

@@ -5,6 +5,7 @@ Silence never shrinks anything: while metrics are missing the plan in force stan
 need proof that nobody asks, and one sign of a request ends them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tidegate.domain.decision import Reason
@@ -55,8 +56,16 @@ def _hold(draft: Draft) -> None:
         )
         solution = solve(draft.model, replace(draft.limits, tiers=floor), draft.goal(draft.demand))
         if not draft.limits.hold(draft.model, solution.fleet):
-            solution = solve(draft.model, draft.limits, draft.goal(draft.demand))
+            free = solve(draft.model, draft.limits, draft.goal(draft.demand))
+            # Where no fleet keeps the lower bounds, those are no reason to exchange what serves.
+            if draft.limits.hold(draft.model, free.fleet) or not _covers(draft, solution.fleet, floor):
+                solution = free
         draft.ideal, draft.given, draft.searched = solution.fleet, solution.given, True
+
+
+def _covers(draft: Draft, fleet: Fleet, floor: Sequence[tuple[int, int]]) -> bool:
+    """Whether a fleet is allowed and has at least the floor."""
+    return draft.limits.below(draft.model, fleet) and all(n >= low for n, (low, _) in zip(fleet, floor, strict=True))
 
 
 def _called(draft: Draft) -> bool:
