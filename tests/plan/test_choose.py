@@ -135,6 +135,12 @@ def test_missing_metrics_hold_and_then_fall_back_to_the_last_good_plan() -> None
     assert "last good plan" in back.message
 
 
+def test_an_overload_that_no_fleet_carries_keeps_every_replica_there_may_be() -> None:
+    """At 30 times what 5 replicas carry a fleet of 4 is 0.0015 worse: nothing as a share of all, a fifth of what is."""
+    loop = Loop(spec=spec(tier("bf16", high=5)), estimates=ONE, ready={"bf16": 5})
+    assert {tuple(fleet(d).items()) for d in [loop.tick(forecast(750)) for _ in range(40)]} == {(("bf16", 5),)}
+
+
 def test_silence_exchanges_nothing_where_the_lower_bound_is_out_of_reach_anyway() -> None:
     """$8/h never hold two replicas: the one that serves stays, although the other tier would carry more."""
     wanted = spec(tier("bf16", high=1), tier("fp8", gpus=2, high=1), replicas_min=2, cost=Cost(budget_usd_per_hour=8.0))

@@ -4,11 +4,13 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plan.fleets import POOLS, estimate, forecast, spec, tier
 from tidegate.domain.spec import Accelerator, Cost, Quality
+from tidegate.plan import search
 from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import FleetModel, build, expected_attainment, mean_quality, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
@@ -100,6 +102,28 @@ def test_the_search_finds_what_trying_every_fleet_finds(case: tuple[FleetModel, 
     assert found.objective <= goal.objective(model, good).min() * (1 + SAME_COST) + 1e-6
     assert found.attainment >= goal.attainment - 1e-9
     assert found.quality >= goal.quality - 1e-9
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases())
+def test_the_search_finds_it_however_few_fleets_it_looks_at_together(case: tuple[FleetModel, Limits, Goal]) -> None:
+    model, bounds, goal = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "CHUNK", 1)
+        found = cheapest(model, bounds, goal)
+    assert found == cheapest(model, bounds, goal)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.floats(1.0, 30.0))
+def test_more_replicas_of_a_tier_never_carry_less_however_deep_the_overload(
+    case: tuple[FleetModel, Limits, Goal], factor: float
+) -> None:
+    model, _, goal = case
+    demand = goal.demand.times(factor)
+    for i, _ in enumerate(model.names):
+        fleets = np.array([[n if i == j else 0 for j in range(len(model.names))] for n in range(1, 8)])
+        assert (np.diff(expected_attainment(model, fleets, demand)) >= -1e-12).all()
 
 
 @settings(max_examples=120, deadline=None)

@@ -14,6 +14,7 @@ never rises with load, whatever the tiers' shares do.
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Fleet = tuple[int, ...]  # replicas per tier, in the order of the spec
 
-# Past the end of the curve queues grow without bound; what is left falls with the overload, so that more replicas
-# still compare better than fewer when none are enough.
+# Past the end of the curve queues grow without bound; what is left falls with the overload. It is also the least inside
+# the curve, so that more replicas always compare better than fewer when none are enough: a fleet that just carries its
+# load and misses nearly every target is still better than one that does not carry it.
 OVERLOAD_ATTAINMENT = 0.05
 # A capacity estimate below this share of its own curve says the curve is wrong, not that the margin is huge.
 MARGIN_MIN = 0.2
@@ -193,8 +195,18 @@ def _expected(rates: Floats, shares: Floats, demand: Scenarios) -> Floats:
         step = np.where(high > low, (rate - low) / np.where(high > low, high - low, 1.0), 1.0)
         step = np.clip(step, 0.0, 1.0)
         value = shares[rows, left] + (shares[rows, right] - shares[rows, left]) * step
-        total += part * np.where(over, OVERLOAD_ATTAINMENT * rates[:, -1] / rate, value)
+        least = _least(rates[:, -1], rate)
+        total += part * np.where(over, least, np.maximum(value, least))
     return total
+
+
+@overload
+def _least(most_rps: float, rate_rps: float) -> float: ...
+@overload
+def _least(most_rps: Floats, rate_rps: float) -> Floats: ...
+def _least(most_rps: float | Floats, rate_rps: float) -> float | Floats:
+    """The attainment in overload, from nothing up to `OVERLOAD_ATTAINMENT`: always more for a larger fleet."""
+    return OVERLOAD_ATTAINMENT * most_rps / (most_rps + rate_rps)
 
 
 def mean_quality(model: FleetModel, fleets: Ints, rate_rps: float) -> Floats:
@@ -227,13 +239,14 @@ class Profile:
             right = bisect_left(rates, rate)
             if rate <= RATE_DUST:
                 total += part
-            elif right == last:
-                total += part * OVERLOAD_ATTAINMENT * rates[-1] / rate
-            elif right == 0:
-                total += part * shares[0]
-            else:
+                continue
+            share = 0.0
+            if right == 0:
+                share = shares[0]
+            elif right < last:
                 low, before = rates[right - 1], shares[right - 1]
-                total += part * (before + (shares[right] - before) * (rate - low) / (rates[right] - low))
+                share = before + (shares[right] - before) * (rate - low) / (rates[right] - low)
+            total += part * (share if share > OVERLOAD_ATTAINMENT else max(share, _least(rates[-1], rate)))
         return total
 
     def latency(self, rate_rps: float) -> tuple[float, float, float]:

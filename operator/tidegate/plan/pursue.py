@@ -24,7 +24,7 @@ LOAD_BAND = 0.03
 CAPACITY_BAND = 0.03
 # A smaller fleet must also carry this much more than the highest load of the window.
 SHRINK_MARGIN = 1.02
-# Below these a new plan is not better, just different.
+# Below these a new plan is not better, just different; both as shares.
 SAVING_SHARE = 0.005
 ATTAINMENT_STEP = 0.005
 DUST = 1e-9
@@ -167,7 +167,7 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
         return False
     now = draft.profile_of(draft.current).attainment(draft.demand)
     cheaper = solution.objective < draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE)
-    return abs(solution.attainment - now) <= ATTAINMENT_STEP and not cheaper
+    return abs(solution.attainment - now) <= ATTAINMENT_STEP * max(solution.attainment, now) and not cheaper
 
 
 def _reconsider(draft: Draft) -> None:

@@ -36,7 +36,8 @@ MIXED_TIERS = 4  # tiers that may grow in one plan; those beyond keep their lowe
 CHUNK = 128
 # Effort cap of one search, fleets. Beyond it the incumbent stands: feasible, if perhaps not the cheapest.
 FLEETS_MAX = 400_000
-# Attainment this close to the best counts as the best: the last 0.2 % are not bought with whole replicas.
+# Attainment this close to the best, as a share of it, counts as the best: the last 0.2 % are not bought with whole
+# replicas. A share, because in deep overload every replica brings little, and all of them are needed.
 BEST_EFFORT_SLACK = 0.002
 
 
@@ -72,6 +73,7 @@ def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
         if len(good):
             least = min(least, float(costs[good[0]]))
             good = good[costs[good] <= least * (1 + SAME_COST) + MONEY_DUST]
+        if len(good):
             carried = fleets[good] @ np.array(model.capacities)
             i = int(np.argmax(np.round(carried, 9)))
             if carried[i] > most + DUST:
@@ -113,7 +115,7 @@ def _pick(model: FleetModel, fleets: Ints, goal: Goal, *, by_quality: bool) -> F
             return None
         rank = np.where(allowed, -np.round(quality, 4), np.inf)
     else:
-        rank = np.where(reached >= reached.max() - BEST_EFFORT_SLACK, 0.0, 1.0)
+        rank = np.where(reached >= reached.max() * (1 - BEST_EFFORT_SLACK), 0.0, 1.0)
     i = int(np.lexsort((*_ties(model, fleets), np.round(costs, 9), rank))[0])
     return _found(fleets, reached, quality, costs, i)
 
