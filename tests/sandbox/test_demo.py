@@ -17,7 +17,7 @@ from tidegate.sandbox.demo import MANIFEST, Options, Scenario
 from tidegate.sandbox.demo.ledger import Ledger
 from tidegate.sandbox.demo.rights import rights
 from tidegate.sandbox.demo.scenario import machines_for, scenario
-from tidegate.sandbox.demo.scene import Scene, state_of
+from tidegate.sandbox.demo.scene import Scene, holds_accelerators, state_of
 from tidegate.sandbox.demo.verdict import remarks, rows, table
 from tidegate.sandbox.demo.view import graph, line, picture
 from tidegate.sandbox.discovery import finds_pods_itself, node_targets, pod_targets
@@ -156,6 +156,15 @@ def pod(*, node: str = "n", ready: bool = False, leaving: bool = False) -> Objec
 )
 def test_a_pod_is_in_one_state(found: Object, state: str) -> None:
     assert state_of(found) == state
+
+
+def test_a_pod_holds_its_accelerators_until_it_has_ended_not_until_its_object_goes() -> None:
+    ended = pod(leaving=True)
+    ended["status"]["phase"] = "Succeeded"
+    assert not holds_accelerators(pod(node=""))
+    assert holds_accelerators(pod())
+    assert holds_accelerators(pod(ready=True, leaving=True))
+    assert not holds_accelerators(ended)
 
 
 def test_a_request_nobody_answered_is_a_miss() -> None:

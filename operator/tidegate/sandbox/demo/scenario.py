@@ -37,6 +37,7 @@ class Options:
         duration_s: Length of the replay, > 0.
         speed: Seconds of traffic per second; None: a generated day fills the duration, a trace runs as it was.
         control_plane: `auto`, `kubernetes` or `embedded`.
+        runtime: `emulated` or `vllm`: what runs a pod's vLLM container.
         policy: How the front balances.
         keep: Leave everything up at the end.
         seed: Of everything that is drawn.
@@ -46,6 +47,7 @@ class Options:
     duration_s: float = DURATION_S
     speed: float | None = None
     control_plane: str = "auto"
+    runtime: str = "emulated"
     policy: Policy = Policy.LEAST
     keep: bool = False
     seed: int = 1

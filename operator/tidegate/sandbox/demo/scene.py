@@ -131,6 +131,12 @@ def state_of(pod: Object) -> str:
     return "ready" if ready else "starting"
 
 
+def holds_accelerators(pod: Object) -> bool:
+    """Whether the scheduler counts the pod's accelerators as taken: it is bound and has not ended."""
+    ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return bool(pod["spec"].get("nodeName")) and not ended
+
+
 class Observer:
     """Keeps a scene up to date while it runs."""
 
@@ -171,8 +177,10 @@ class Observer:
             self._scene.ledger.gone(uid, now_s)
             return
         self._scene.pods[uid] = change.object
-        if change.object["spec"].get("nodeName"):
+        if holds_accelerators(change.object):
             self._scene.ledger.bound(uid, tier_of(change.object), now_s)
+        else:
+            self._scene.ledger.gone(uid, now_s)
 
     async def _follow_status(self) -> None:
         key = self._scene.scenario.deployment.key

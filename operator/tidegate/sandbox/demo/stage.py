@@ -186,6 +186,7 @@ class Stage:
             **_credentials(admin),
             "pace": self.scenario.pace,
             "seed": self.scenario.options.seed,
+            "runtime": self.scenario.options.runtime,
             "machines": [asdict(machine) for machine in self.machines],
         }
         self._start_module("kubelet", config)
