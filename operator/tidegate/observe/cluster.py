@@ -180,7 +180,8 @@ class Cluster:
             harvest: Metrics of the same instant.
         """
         specs = list(specs)
-        workloads = self._workloads(specs)
+        managed = self._managed(specs)
+        workloads = self._workloads(specs, managed)
         tiers = self._tiers(specs, workloads)
         states = self._roster.states(tiers, harvest.samples, time_s=harvest.time_s)
         self._serving = {key for (key, _), state in states.items() if state.wanted > 0}
@@ -199,7 +200,7 @@ class Cluster:
         return Sight(
             deployments=deployments,
             view=ClusterView(
-                workloads={view.ref: view for view in workloads.values()},
+                workloads={view.ref: view for view in (*managed.values(), *workloads.values())},
                 scalers=self._scaler_refs(),
                 owned={item.ref: item for i in (self.services, self.pod_monitors) for item in i.items.values()},
                 accelerators=use,
@@ -211,13 +212,20 @@ class Cluster:
             },
         )
 
-    def _workloads(self, specs: list[DeploymentSpec]) -> dict[TierKey, WorkloadView]:
-        """The workload of each tier that has one."""
+    def _managed(self, specs: list[DeploymentSpec]) -> dict[TierKey, WorkloadView]:
+        """The Deployments made for these deployments, those of tiers that are gone from the spec too."""
+        keys = {spec.key for spec in specs}
         managed: dict[TierKey, WorkloadView] = {}
         for view in self.kinds[_DEPLOYMENT].items():
             owner, tier = view.labels.get(DEPLOYMENT_LABEL), view.labels.get(TIER_LABEL)
-            if owner and tier:
-                managed[Key(view.ref.namespace, owner), tier] = view
+            if owner and tier and (key := Key(view.ref.namespace, owner)) in keys:
+                managed[key, tier] = view
+        return managed
+
+    def _workloads(
+        self, specs: list[DeploymentSpec], managed: Mapping[TierKey, WorkloadView]
+    ) -> dict[TierKey, WorkloadView]:
+        """The workload of each tier that has one."""
         found: dict[TierKey, WorkloadView] = {}
         for spec in specs:
             for tier_spec in spec.tiers:

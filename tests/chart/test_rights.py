@@ -1,0 +1,137 @@
+"""
+Every permission of the chart is used, and none is missing: what the operator asked an API server for over a whole life,
+compared with the rules.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.runtime.rig import CHAT, DEPLOYMENTS, OURS, Json, Rig, accelerator, rigged, workload
+
+RULES = Path(__file__).resolve().parents[2] / "charts" / "tidegate" / "files" / "rbac.yaml"
+ACCOUNT = ("tidegate-system", "tidegate")
+LABELS = {"app": "chat-sets"}
+
+# (verb, group, resource with its subresource)
+Right = tuple[str, str, str]
+
+# Made by server-side apply: a real API server asks for `create` too, the embedded one sees the patch.
+APPLIED = {"configmaps", "deployments", "podmonitors", "services"}
+IDLE = {"running": 1.0, "started": 0.1, "finished": 0.1, "prompt_tokens": 100.0, "output_tokens": 20.0}
+
+
+def granted() -> set[Right]:
+    rules = yaml.safe_load(RULES.read_text())
+    return {
+        (verb, group, resource)
+        for part in rules.values()
+        for rule in part
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def definition(group: str, version: str, plural: str, kind: str, *, scale: bool) -> Json:
+    """A CRD that takes anything; with /scale where asked for."""
+    served: Json = {
+        "name": version,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    }
+    if scale:
+        paths = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+        served["subresources"] = {"status": {}, "scale": {**paths, "labelSelectorPath": ".status.selector"}}
+    names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [served]},
+    }
+
+
+OTHERS = [
+    definition("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor", scale=False),
+    definition("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject", scale=False),
+    definition("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet", scale=True),
+]
+
+
+def tier(name: str, **how: Any) -> Json:
+    return {"name": name, "quality": "1", "accelerator": "nvidia-h100", "acceleratorsPerReplica": 1, **how}
+
+
+def target(api_version: str, kind: str) -> Json:
+    return {"targetRef": {"apiVersion": api_version, "kind": kind, "name": "chat-sets"}}
+
+
+def pinned(namespace: str, name: str, replicas: int, *tiers: Json) -> Json:
+    spec = {
+        "model": "meta-llama/Llama-3.1-8B-Instruct",
+        "minReplicas": replicas,
+        "maxReplicas": 8,
+        "slo": {"ttftMilliseconds": 500, "itlMilliseconds": 40},
+        "tiers": list(tiers),
+    }
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": "tidegate.io/v1alpha1", "kind": "InferenceDeployment", "metadata": meta, "spec": spec}
+
+
+async def people_the_cluster(rig: Rig) -> None:
+    """One deployment per kind of target, and one that the operator builds itself."""
+    for crd in OTHERS:
+        await rig.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+    sets = {**workload("chat-sets"), "kind": "StatefulSet"}
+    sets["spec"] |= {"serviceName": "chat"}
+    await rig.create("/apis/apps/v1/namespaces/prod/statefulsets", sets)
+    leaders = {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "spec": {"replicas": 1}}
+    leaders |= {"metadata": {"name": "chat-sets", "namespace": "prod"}, "status": {"selector": "app=chat-sets"}}
+    await rig.create("/apis/leaderworkerset.x-k8s.io/v1/namespaces/prod/leaderworkersets", leaders)
+    await rig.create(DEPLOYMENTS, workload("chat-sets"))
+    await rig.create(f"{OURS}/acceleratorclasses", accelerator())
+    image = {"workload": {"image": "vllm/vllm-openai:v0.32.0"}}
+    many = f"{OURS}/namespaces/prod/inferencedeployments"
+    await rig.create(many, pinned("prod", "chat", 2, tier("old", **image), tier("new", **image)))
+    kinds = {"sets": ("apps/v1", "StatefulSet"), "plain": ("apps/v1", "Deployment")}
+    kinds["groups"] = ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")
+    for name, kind in kinds.items():
+        await rig.create(many, pinned("prod", name, 3, tier("only", **target(*kind))))
+
+
+@pytest.mark.slow
+async def test_each_permission_is_used_and_none_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rigged(tmp_path, monkeypatch) as rig:
+        account = await rig.plane.service_account(*ACCOUNT)
+        kubeconfig = rig.proxy.account(account).write_kubeconfig(tmp_path / "operator")
+        await people_the_cluster(rig)
+        rig.reports = IDLE
+        async with rig.operator(kubeconfig=str(kubeconfig)):
+            asked = rig.plane.requested
+
+            def used() -> set[Right]:
+                seen = asked.get(":".join(("system:serviceaccount", *ACCOUNT)), set())
+                rights = {(verb, group, f"{plural}/{sub}" if sub else plural) for verb, group, plural, sub in seen}
+                return rights | {("create", g, r) for v, g, r in rights if v == "patch" and r in APPLIED}
+
+            async def scaled() -> bool:
+                return {("patch", "apps", "statefulsets/scale"), ("patch", "apps", "deployments/scale")} <= used()
+
+            await rig.until(scaled, limit_s=30.0)
+            # A tier that is taken out of the spec is taken down.
+            kept = (await rig.get(CHAT))["spec"]["tiers"][1:]
+            await rig.patch(CHAT, {"spec": {"tiers": kept}})
+            with suppress(AssertionError):  # what is missing is told below
+                await rig.until(lambda: _is(used, granted()), limit_s=40.0)
+        assert used() - granted() == set(), "asked for, and not granted"
+        assert granted() - used() == set(), "granted, and never asked for"
+
+
+async def _is(used: Any, wanted: set[Right]) -> bool:
+    # The memory is saved when the operator stops, so its ConfigMap comes last.
+    return {r for r in wanted - used() if r[2] != "configmaps"} == set()
