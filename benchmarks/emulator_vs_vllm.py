@@ -143,6 +143,13 @@ class Comparison:
         ]
 
     @property
+    def late(self) -> str:
+        """How many steps of both ended late, in words."""
+        return (
+            f"{self.emulated.late_share:.0%} of the emulated steps and {self.real.late_share:.0%} of vLLM's were late"
+        )
+
+    @property
     def kept_up(self) -> bool:
         """Whether both servers did what the law says; where not, the figures are about this machine."""
         return max(self.emulated.late_share, self.real.late_share) <= LATE_SHARE_MAX

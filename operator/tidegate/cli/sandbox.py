@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     help="The real one, our stand-in, or the real one where it can be had without a build.",
 )
 @click.option(
+    "--runtime",
+    type=click.Choice(["emulated", "vllm"]),
+    default="emulated",
+    show_default=True,
+    help="What runs the pods' vLLM: our emulation, or the real engine on the CPU (see `vllm-env`), at the same pace.",
+)
+@click.option(
     "--balance",
     type=click.Choice(["least", "random"]),
     default="least",
@@ -66,16 +73,26 @@ def _demo(values: dict[str, Any]) -> None:
         duration_s=values["duration"],
         speed=values["speed"],
         control_plane=values["control_plane"],
+        runtime=values["runtime"],
         policy=Policy(values["balance"]),
         keep=values["keep"],
         seed=values["seed"],
     )
+    if options.runtime == "vllm":
+        _vllm_is_there()
     try:
         run(_scenario(options, values["manifest"]), console=Console())
     except TidegateError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _vllm_is_there() -> None:
+    from tidegate.sandbox.vllm.environment import find_environment
+
+    if find_environment() is None:
+        raise click.UsageError("--runtime vllm needs an environment of its own: `tidegate sandbox vllm-env` makes it")
 
 
 def _scenario(options: "Options", manifest: Path | None) -> "Scenario":

@@ -1,7 +1,8 @@
 """
 `python -m tidegate.sandbox.kubelet FILE`: hollow nodes as a process of their own, until SIGTERM.
 
-FILE is JSON: `url`, `ca_file`, `token` of the API server, `pace`, `seed`, and `machines` (fields of `Machine`).
+FILE is JSON: `url`, `ca_file`, `token` of the API server, `pace`, `seed`, `runtime` (`emulated`
+or `vllm`), and `machines` (fields of `Machine`).
 A process of its own, because the servers' steps and the rest of the sandbox should not wait for one interpreter.
 """
 
@@ -10,12 +11,16 @@ import json
 import logging
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+from tidegate.errors import SourceError
 from tidegate.sandbox.control_plane.account import Account
 from tidegate.sandbox.kube import Kube
 from tidegate.sandbox.kubelet.machines import Machine
 from tidegate.sandbox.kubelet.nodes import HollowNodes
+from tidegate.sandbox.vllm.environment import find_environment
+from tidegate.sandbox.vllm.factory import Factory
 
 
 async def serve(config: dict[str, object]) -> None:
@@ -27,12 +32,15 @@ async def serve(config: dict[str, object]) -> None:
     )
     machines = config["machines"]
     assert isinstance(machines, list), "a list of machines"
-    async with account.session() as session:
+    async with AsyncExitStack() as exits:
+        session = await exits.enter_async_context(account.session())
+        factory = await exits.enter_async_context(_factory()) if config["runtime"] == "vllm" else None
         nodes = HollowNodes(
             Kube(session),
             [Machine(**machine) for machine in machines],
             pace=float(str(config["pace"])),
             seed=int(str(config["seed"])),
+            factory=factory,
         )
         running = asyncio.ensure_future(nodes.run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
@@ -40,6 +48,13 @@ async def serve(config: dict[str, object]) -> None:
             await running
         except asyncio.CancelledError:
             return
+
+
+def _factory() -> Factory:
+    environment = find_environment()
+    if environment is None:
+        raise SourceError(source="vllm", reason="NotInstalled", detail="`tidegate sandbox vllm-env` makes it")
+    return Factory(environment)
 
 
 if __name__ == "__main__":

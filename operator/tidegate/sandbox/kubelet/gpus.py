@@ -71,7 +71,7 @@ class Gpus:
             await asyncio.sleep(SAMPLE_S)
             now_s = clock()
             for holding in self._held:
-                busy_s = holding.process.server.engine.busy_s if holding.process is not None else 0.0
+                busy_s = holding.process.server.describe()["busy_s"] if holding.process is not None else 0.0
                 grown_s = max(0.0, busy_s - holding.busy_s)
                 holding.utilization = min(1.0, grown_s / (now_s - before_s))
                 holding.busy_s = busy_s
@@ -89,7 +89,7 @@ class Gpus:
         holder = (holding.container.name, str(metadata["namespace"]), str(metadata["name"]))
         power_w, used = None, 0.0
         if holding.process is not None:
-            draw_w = holding.process.hardware.power_w(len(holding.process.server.engine.scheduler.running))
+            draw_w = holding.process.hardware.power_w(holding.process.server.describe()["running"])
             power_w = draw_w / len(holding.gpus) if draw_w is not None and holding.gpus else None
             used = MEMORY_SHARE
         for index in holding.gpus:

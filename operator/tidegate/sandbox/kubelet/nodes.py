@@ -32,6 +32,7 @@ from tidegate.sandbox.kubelet.machines import (
 )
 from tidegate.sandbox.kubelet.pod import GRACE_S, NodeServices, Pod, Recorder
 from tidegate.sandbox.kubelet.runtime import Place
+from tidegate.sandbox.vllm.factory import Factory
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,13 @@ class HollowNodes:
         machines: The nodes to make.
         pace: How much faster than life start-ups and probes pass, >= 1.
         seed: What start-up times and hardware are drawn from.
+        factory: Makes real vLLM servers; None: they are emulated.
     """
 
-    def __init__(self, kube: Kube, machines: Sequence[Machine], *, pace: float, seed: int) -> None:
-        self._kube, self._pace, self._seed = kube, pace, seed
+    def __init__(
+        self, kube: Kube, machines: Sequence[Machine], *, pace: float, seed: int, factory: Factory | None = None
+    ) -> None:
+        self._kube, self._pace, self._seed, self._factory = kube, pace, seed, factory
         self._machines = machines
         self._nodes: dict[str, Node] = {}
         self._pods: dict[str, tuple[Pod, asyncio.Task[None]]] = {}
@@ -162,6 +166,7 @@ class HollowNodes:
             pace=self._pace,
             seed=self._seed,
             lag=node.lag,
+            factory=self._factory,
         )
         pod = Pod(found, place=place, services=node.services)
         node.gpus.take(pod)

@@ -1,5 +1,5 @@
 """
-Containers as processes: an emulated vLLM server, or one that only waits.
+Containers as processes: a vLLM server, emulated or (opt-in) real and paced, or one that only waits.
 
 In:    a container of a pod spec and where it runs.
 Out:   a `Process`: it starts, it can be asked or forced to stop, and it ends with an exit code.
@@ -18,6 +18,8 @@ from tidegate.sandbox.emulator.server import EmulatedServer, ServerSpec
 from tidegate.sandbox.kube import Object
 from tidegate.sandbox.kubelet.addresses import listening
 from tidegate.sandbox.kubelet.hardware import Hardware, drawn, hardware_of
+from tidegate.sandbox.vllm.factory import Factory
+from tidegate.sandbox.vllm.process import PacedServer
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Place:
         pace: How much faster than life start-ups pass.
         seed: Of the whole sandbox.
         lag: Where its servers book how late they are.
+        factory: Makes real vLLM servers; None: they are emulated.
     """
 
     address: str
@@ -44,6 +47,7 @@ class Place:
     pace: float
     seed: int
     lag: Lag
+    factory: Factory | None = None
 
 
 class Process(Protocol):
@@ -119,15 +123,10 @@ class VllmProcess:
         options = parse(words, env)
         self.hardware = _hardware(options, words, env, container, place)
         fault = Fault.parse(env.get(FAULT_VARIABLE))
-        self.server = EmulatedServer(
-            ServerSpec(
-                options=options,
-                law=self.hardware.law,
-                address=listening(place.address),
-                fault=fault,
-                lag=place.lag,
-            )
+        spec = ServerSpec(
+            options=options, law=self.hardware.law, address=listening(place.address), fault=fault, lag=place.lag
         )
+        self.server = EmulatedServer(spec) if place.factory is None else PacedServer(spec, place.factory)
         self.exited = self.server.exited
         self.serving = False
         self._loading = asyncio.create_task(self._load(place))

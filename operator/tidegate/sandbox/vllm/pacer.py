@@ -26,6 +26,8 @@ from tidegate.sandbox.emulator.steps import StepLoad, step_s
 CATCH_UP_S = 0.1
 LATE_S, LATE_SHARE = 0.005, 0.1
 TOLD_EVERY_S = 0.5
+# What is told: steps so far, how many were late and by how much, seconds of steps, requests inside at the last one.
+NOTHING_KEPT = dict.fromkeys(("steps", "steps_late", "lag_total_s", "lag_worst_s", "busy_s", "running"), 0.0)
 
 
 class NewRequest(Protocol):
@@ -61,7 +63,7 @@ class Pace:
         law: How fast it is.
         clock: Seconds of any one clock.
         sleep: Waits so many seconds.
-        told: Where the figures of `lag` are written, about twice a second; None: nowhere.
+        told: Where the figures of `kept` are written, about twice a second; None: nowhere.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Pace:
         self._inside: AbstractSet[str] = frozenset()
         self._end_s = self._length_s = 0.0
         self._told_s = -TOLD_EVERY_S
-        self.lag = {"steps": 0.0, "steps_late": 0.0, "lag_total_s": 0.0, "lag_worst_s": 0.0}
+        self.kept = dict(NOTHING_KEPT)
 
     def begin(self, plan: Plan) -> None:
         """A step begins; one without tokens takes no time."""
@@ -97,11 +99,13 @@ class Pace:
         if self._length_s == 0.0:
             return
         self._sleep(max(0.0, self._end_s - self._clock()))
+        self.kept["busy_s"] += self._length_s
+        self.kept["running"] = len(self._inside)
         late_s = max(0.0, self._clock() - self._end_s)
-        self.lag["steps"] += 1
-        self.lag["steps_late"] += late_s > max(LATE_S, LATE_SHARE * self._length_s)
-        self.lag["lag_total_s"] += late_s
-        self.lag["lag_worst_s"] = max(self.lag["lag_worst_s"], late_s)
+        self.kept["steps"] += 1
+        self.kept["steps_late"] += late_s > max(LATE_S, LATE_SHARE * self._length_s)
+        self.kept["lag_total_s"] += late_s
+        self.kept["lag_worst_s"] = max(self.kept["lag_worst_s"], late_s)
         self._tell()
 
     def _load(self, plan: Plan) -> StepLoad:
@@ -123,7 +127,7 @@ class Pace:
         if self._told is not None and now_s - self._told_s >= TOLD_EVERY_S:
             self._told_s = now_s
             aside = self._told.with_suffix(".new")
-            aside.write_text(json.dumps(self.lag))
+            aside.write_text(json.dumps(self.kept))
             aside.replace(self._told)
 
 

@@ -4,8 +4,8 @@
 Three interpreters that import vLLM are nearly all of its start-up (25 s and more on two cores); a fork has them for
 free and is ready in a few seconds.
 
-In:    a JSON line per server: `arguments` (vLLM's), `log` (a file), `law` (the fields of a `PerformanceLaw`), `lag`
-       (the file where the server tells how far it kept up).
+In:    a JSON line per server: `arguments` (vLLM's), `env` (more variables), `log` (a file), `law` (the fields of a
+       `PerformanceLaw`), `lag` (the file where the server tells how far it kept up).
 Out:   JSON lines: `{"ready": true}` once, `{"started": PID}` per server in the order asked, and when one is over
        `{"exited": PID, "code": N}`.
 Rules: each server leads a process group; all die with this process, and this one with its input.
@@ -93,6 +93,7 @@ def _fork(order: dict[str, Any]) -> int:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source, target)
+        os.environ.update(order["env"])
         pacer.install(pacer.Pace(PerformanceLaw(**order["law"]), told=Path(order["lag"])))
         code = _serve(order["arguments"])
     except BaseException:

@@ -16,7 +16,7 @@ SEED = 7
 # The replayer's token ids end below 1000.
 VOCABULARY = 1024
 HIDDEN, HEAD, LAYERS = 64, 64, 1
-CONTEXT_TOKENS = 8192
+CONTEXT_TOKENS = 32768
 SPECIAL = ["<pad>", "<begin>", "<end>"]
 SYLLABLES = ("ti", "de", "ga", "te", "wa", "ter", "le", "vel", "lock", "ba", "sin", "flow", "ebb", "rise", "fall")
 CHAT = "{% for m in messages %}<begin>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "

@@ -1,0 +1,55 @@
+"""
+The emulated server held to account by the real engine: opt-in (`pytest -m vllm`), minutes.
+
+Needs the environment that `tidegate sandbox vllm-env` makes.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from benchmarks.emulator_vs_vllm import CASES, FIGURES, Comparison, compare
+from tidegate.sandbox.vllm.environment import find_environment
+from tidegate.sandbox.vllm.factory import Factory
+
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
+
+OFF_MAX = 0.10
+# What Python and the process say of themselves; both sides have what their Python gives them.
+OF_THE_PROCESS = ("process_", "python_")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def factory() -> AsyncIterator[Factory]:
+    environment = find_environment()
+    if environment is None:
+        pytest.skip("no vLLM on this machine: `tidegate sandbox vllm-env` makes its environment")
+    async with Factory(environment) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def compared(factory: Factory) -> dict[str, Comparison]:
+    return {}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_clients_see_the_same_times(case: str, factory: Factory, compared: dict[str, Comparison]) -> None:
+    compared[case] = found = await compare(case, factory)
+    assert (found.emulated.seen.failed, found.real.seen.failed) == (0, 0)
+    assert found.emulated.seen.tokens == found.real.seen.tokens
+    off = {name: round(figure[2], 3) for name, figure in found.figures().items() if abs(figure[2]) > OFF_MAX}
+    if off and not found.kept_up:
+        pytest.skip(f"this machine is too slow for the law of the comparison: {found.late}")
+    assert off == {}, dict(zip(FIGURES, found.figures().values(), strict=True))
+
+
+async def test_metrics_have_the_same_names_types_and_labels(factory: Factory, compared: dict[str, Comparison]) -> None:
+    found = compared.get("short of memory") or await compare("short of memory", factory)
+    mine, theirs = (_of_the_server(run.names()) for run in (found.emulated, found.real))
+    assert mine == theirs
+
+
+def _of_the_server(names: dict[str, tuple[str, frozenset[str]]]) -> dict[str, tuple[str, frozenset[str]]]:
+    return {name: value for name, value in names.items() if not name.startswith(OF_THE_PROCESS)}
