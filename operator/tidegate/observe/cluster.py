@@ -163,7 +163,9 @@ class Cluster:
 
     def owners(self, specs: Iterable[DeploymentSpec]) -> dict[tuple[str, str], Key]:
         """Whose workload is whose: deployment by (namespace, workload name)."""
-        return {(view.ref.namespace, view.ref.name): key for (key, _), view in self._workloads(list(specs)).items()}
+        specs = list(specs)
+        found = self._workloads(specs, self._managed(specs))
+        return {(view.ref.namespace, view.ref.name): key for (key, _), view in found.items()}
 
     def look(
         self,
