@@ -4,6 +4,7 @@ From problems to decisions: plan each alone, share what is scarce, take the next
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from zlib import crc32
 
 from tidegate.domain.decision import Decision, Reason
 from tidegate.domain.key import Key
@@ -18,8 +19,11 @@ from tidegate.plan.problem import Problem
 from tidegate.plan.pursue import Carries
 from tidegate.plan.rest import decide
 from tidegate.plan.share import share
+from tidegate.plan.solve import Given
 from tidegate.plan.transition import advance
 
+# What else could run, and why it does not, is told anew this often where the plan stays as it is.
+SURVEY_S = 300
 # "We are wrong", in one deployment: it is left alone, the others are planned.
 FAULTS = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, TidegateError)
 
@@ -95,12 +99,26 @@ def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]
             basis=draft.basis,
             blocked=blocked_at(draft.model, draft.arrivals),
         )
-    if draft.searched or memo.alternatives is None:
+    due = _survey_due(draft)
+    if due or memo.alternatives is None:
         memo = survey(draft, memo)
-    if draft.searched or draft.memory is None:
+    if due:
         draft.binding = binding(draft, memo)
     decision = explain(draft, fleet, memo)
     return close_draft(draft, memo), decision
+
+
+def _survey_due(draft: Draft) -> bool:
+    """Whether to look anew at what else could run: the plan changed, gives something up, or it is a while ago."""
+    before = draft.memory
+    if before is None or (draft.searched and draft.given is not Given.NOTHING):
+        return True
+    now = (draft.ideal, draft.target, draft.basis, draft.given)
+    if now != (before.ideal, before.target, before.basis, before.given):
+        return True
+    # Each deployment has its own moment, so that no tick surveys the whole fleet.
+    offset = crc32(str(draft.spec.key).encode()) % SURVEY_S
+    return (draft.time_s + offset) // SURVEY_S != (before.time_s + offset) // SURVEY_S
 
 
 def _step(draft: Draft, free: dict[str, int]) -> Fleet:

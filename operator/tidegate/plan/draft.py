@@ -39,7 +39,7 @@ class Memo:
         marks: Inputs of the tables: spec, curves, capacities, prices and room.
         profiled: The fleet whose curve `profile` is.
         tiers: What the decision says of each tier, for `profiled`.
-        uncapped, alternatives: Of the last search.
+        uncapped, alternatives: Of the last survey; also of tables a little older than these.
     """
 
     marks: tuple[object, ...]
@@ -232,12 +232,18 @@ def _memo(problem: Problem, before: PlanMemory | None, accelerators: Mapping[str
                 estimate.curve, estimate.capacity_rps, estimate.startup_s, estimate.power_w, estimate.confidence
             )  # fmt: skip
         marks += (None,) if pool is None else (pool.price_usd_per_hour, pool.capacity)
-    memo = before.memo if before is not None else None
-    if isinstance(memo, Memo) and _same(memo.marks, marks):
+    memo = before.memo if before is not None and isinstance(before.memo, Memo) else None
+    if memo is not None and _same(memo.marks, marks):
         return memo
     model = build(spec, estimates, accelerators)
     fixed = None if spec.schedules else limits(spec, model=model, accelerators=accelerators, time_s=0.0)
-    return Memo(marks=tuple(marks), model=model, limits=fixed)
+    return Memo(
+        marks=tuple(marks),
+        model=model,
+        limits=fixed,
+        uncapped=memo.uncapped if memo is not None else None,
+        alternatives=memo.alternatives if memo is not None else None,
+    )
 
 
 def _same(old: tuple[object, ...], new: list[object]) -> bool:
