@@ -330,5 +330,5 @@ class Actuator(Protocol):
 #   handlers.make_settings() -> kopf.OperatorSettings
 #   actuate.cluster.ClusterActuator(api: KubeApi, fence: Fence) -> Actuator
 #   report.status.deployment_status(report: Report) -> dict[str, Any]     the whole `.status`, stable under repetition
-#   report.status.accelerator_status(resource: AcceleratorResource, use: AcceleratorUse | None, time_s) -> dict[str, Any]
+#   report.status.accelerator_status(resource, use: AcceleratorUse | None, time_s) -> dict[str, Any]
 #   report.events.EventPoster(api: KubeApi, fence: Fence); await poster.post(report, status)      transitions only
