@@ -37,11 +37,31 @@ def test_running_requests_obey_littles_law() -> None:
 
 
 def test_the_mean_itl_is_that_of_the_law_at_the_batch_a_token_meets() -> None:
-    """A token meets one request more than there are on average; prompts come at the rate of requests."""
+    """A token meets one request more than there are on average; prompts come at the rate of requests, and those that
+    gathered behind the own prompt are spread over the answer."""
     state = state_at(SERVICE, RATES)
-    for rate, running, itl in zip(RATES, state.running, state.itl_s, strict=True):
+    for rate, running, itl, backlog in zip(RATES, state.running, state.itl_s, state.backlog_s, strict=True):
         decode = LAW.a_s + (running + 1) * (LAW.b_s + LAW.c_s * CHAT.context_tokens)
-        assert itl == pytest.approx(decode / (1 - rate * LAW.p1_s * CHAT.prompt_tokens))
+        usual = decode / (1 - rate * LAW.p1_s * CHAT.prompt_tokens)
+        assert itl == pytest.approx(usual + backlog / CHAT.output_tokens)
+
+
+def test_few_prompts_gather_behind_one_on_an_idle_replica_and_many_on_a_busy_one() -> None:
+    backlog = state_at(SERVICE, RATES).backlog_s
+    assert np.all(np.diff(backlog) > 0)
+    assert backlog[0] < 0.1 * LAW.prefill_s(CHAT) < LAW.prefill_s(CHAT) < backlog[-1]
+
+
+def test_requests_without_prompts_spread_as_a_birth_and_death_process_does() -> None:
+    """Arrivals at a rate, departures N / (osl * (a + d*N)): the variance of N is N / free, that of a single step d^2 of it."""
+    bare = replace(
+        SERVICE,
+        law=replace(LAW, p0_s=0.0, p1_s=0.0, c_s=0.0, b_s=1e-4),
+        workload=replace(CHAT, prompt_tokens=1.0, output_variation=0.0),
+    )
+    state = state_at(bare, RATES)
+    free = 1 - RATES * bare.workload.output_tokens * bare.decode_slope_s
+    assert state.slow == pytest.approx(bare.decode_slope_s**2 * state.running / free)
 
 
 def test_an_idle_replica_takes_the_prompts_own_time() -> None:

@@ -59,9 +59,9 @@ OUTPUT_WEIGHTS = np.array([weight for _, weight in _OUTPUT])
 # Six real and rebuilt traces, by the index of counts per minute: 16 (Azure chat), 25, 12, 8000 (ServeGen) and 2, 1; of
 # counts per second within 15 s: 1.1, 1.2, 1.8, 7.6 and 1.0, 1.1 (2026-11-21).
 BURST_SHARE = 0.12
-# Prompts that arrive during a step are computed together in the next: they fall on an answer in heaps. Set so that the
-# variance of short answers in Vidur (0.8 to 2.4 times this) and in our simulator (0.6 to 1.0 times) is met between.
-LUMPING = 1.6
+# Prompts that arrive during a step are computed together in the next: they fall on an answer in heaps, by this factor
+# on the variance.
+LUMPING = 1.4
 # A queue is taken to be stable up to this share of its capacity; beyond it waits are longer than any target.
 USED_MAX = 0.999
 # Memory that runs over this rarely (standard deviations of the sum of contexts) already feeds on itself: requests that
@@ -109,6 +109,11 @@ class Service:
         return self.law.p1_s * self.workload.prefill_tokens
 
     @cached_property
+    def prompt_squared(self) -> float:
+        """Mean square of the time that the prompt of one request takes from decoding, s^2."""
+        return self.prompt_s**2 * (1 + self.workload.prompt_variation**2)
+
+    @cached_property
     def floor_s(self) -> float:
         """ITL of a request that runs alone, s."""
         return self.law.a_s + self.decode_slope_s
@@ -123,6 +128,12 @@ class Service:
         """Variance of a running request's context over its mean squared."""
         prompt, context = self.workload.prompt_tokens, self.workload.context_tokens
         return ((prompt * self.workload.prompt_variation) ** 2 + (context - prompt) ** 2) / context**2
+
+    @cached_property
+    def weight_variation(self) -> float:
+        """Variance of the step time that one running request adds, by its context, over its mean squared."""
+        share = self.law.c_s * self.workload.context_tokens / self.decode_slope_s if self.decode_slope_s > 0 else 0.0
+        return share * share * self.context_variation
 
     @cached_property
     def running_limit(self) -> float:
@@ -184,8 +195,10 @@ class State:
         step_s: Mean decode step without prompts in it.
         waits: Share of requests that wait for others before their prefill.
         wait_s: Mean wait of those, s; exponential.
-        slow: Variance of a request's ITL that the length of its answer does not average away, s^2.
-        lumps: Variance that falls with the number of its tokens, s^2 * token.
+        backlog_s: Time of prompts that a request meets at its start, beyond their usual share.
+        slow: Variance of ITL from one instant to another, through N and the contexts of those that run, s^2.
+        memory: How fast that variance averages out, per mean answer; the less time is left, the slower.
+        lumps: Variance of the time of an answer by prompts that fall on it, per second of it, s.
         ceiling_s: ITL that not even a replica which prefills in every step exceeds.
     """
 
@@ -195,7 +208,9 @@ class State:
     step_s: Floats
     waits: Floats
     wait_s: Floats
+    backlog_s: Floats
     slow: Floats
+    memory: Floats
     lumps: Floats
     ceiling_s: Floats
 
@@ -203,16 +218,19 @@ class State:
 def state_at(service: Service, rates: Floats) -> State:
     """The replica at each of the rates, all below `rate_unstable`."""
     law, workload = service.law, service.workload
-    free = 1 - rates * (service.prompt_s + workload.output_tokens * service.decode_slope_s)
+    prompts = rates * service.prompt_s
+    decodes = 1 - prompts
+    free = decodes - rates * workload.output_tokens * service.decode_slope_s
     itl = service.floor_s / free
+    # A request starts to decode where its own prompt was in the queue: those behind it come first.
+    backlog = prompts * _backlog(service, rates, itl)
+    itl = (service.floor_s + backlog / workload.output_tokens) / free
     running = rates * workload.output_tokens * itl
     step = law.a_s * np.minimum(1.0, running) + service.decode_slope_s * running
     waits, wait = _wait(service, rates, itl, step)
-    # Each step that is longer lets more requests in: fluctuations of N grow as the replica has less time left. N is
-    # averaged over the time that the request runs, about as long as N remembers: half of its variance stays.
-    variance = running * service.burst / (free * free)
-    # Prompts that arrive while an answer is written make it longer, so that more of them arrive.
-    prompt_squared = service.prompt_s**2 * (1 + workload.prompt_variation**2)
+    spread = _spread(service, prompts) / free
+    variance = running * spread
+    slope = service.decode_slope_s / decodes
     return State(
         rates=rates,
         itl_s=itl,
@@ -220,13 +238,37 @@ def state_at(service: Service, rates: Floats) -> State:
         step_s=step,
         waits=waits,
         wait_s=wait,
-        slow=service.slope_s**2 * variance / 2,
-        lumps=LUMPING * service.burst * rates * itl * prompt_squared / free,
+        backlog_s=backlog / decodes,
+        slow=slope**2 * running * (spread + service.weight_variation),
+        memory=free / decodes,
+        # Prompts that arrive while an answer is written make it longer, so that more of them arrive.
+        lumps=LUMPING * service.burst * rates * service.prompt_squared / (decodes * decodes),
         # Every step takes at most its budget of prompt tokens, beside a batch that is at its busiest.
         ceiling_s=service.floor_s
         + law.p1_s * service.batched_tokens_max
         + service.decode_slope_s * (running + 2 * np.sqrt(variance)),
     )
+
+
+def _spread(service: Service, prompts: Floats) -> Floats:
+    """
+    Variance of N over its mean, in units of 1 / free: 1 for Poisson arrivals whose prompts take no time.
+
+    Noise over pull: an arrival adds itself and those that do not leave while its prompt is computed; a departure takes
+    one; what pulls N back is the time that is left.
+    """
+    decodes = 1 - prompts
+    held = prompts / decodes
+    added = (1 + held) ** 2 + (held * service.workload.prompt_variation) ** 2
+    return np.asarray(decodes * (service.burst * added + 1) / 2)
+
+
+def _backlog(service: Service, rates: Floats, itl: Floats) -> Floats:
+    """Time between an arrival and its first token, s: so long prompts of others gather behind it."""
+    running = rates * service.workload.output_tokens * itl
+    busy = np.minimum(USED_MAX, rates * service.prompt_s)
+    queue = service.burst * rates * service.prompt_squared / (2 * (1 - busy))
+    return np.asarray(queue + service.prompt_s + service.law.a_s + service.decode_slope_s * running)
 
 
 def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[Floats, Floats]:
@@ -236,7 +278,9 @@ def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[F
     work = workload.prefill_tokens * (law.p1_s + step / service.batched_tokens_max) + idle
     squared = work * work * (1 + workload.prompt_variation**2)
     busy = np.minimum(USED_MAX, rates * work)
-    queue = service.burst * rates * squared / (2 * (1 - busy))
+    # Prompts that arrive during a step share the next one, and all of them have their first token at its end.
+    together = 1 + busy / (1 + busy)
+    queue = together * service.burst * rates * squared / (2 * (1 - busy))
     limit = service.running_limit
     held = workload.output_tokens * itl + work
     used = np.minimum(USED_MAX, rates * held / limit)
@@ -279,11 +323,10 @@ def ttft_share(service: Service, state: State, bounds_s: Floats) -> Floats:
 
 def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
     """Share of requests whose mean ITL is within each bound; both of shape (rates, bounds)."""
-    excess = np.maximum(state.itl_s - service.floor_s, 1e-12)
     left = np.maximum(bounds_s - service.floor_s, 0.0)
-    width = _itl_width(service, state, excess)
-    ratio = np.log(np.maximum(left, 1e-300) / excess[:, None])
-    share = normal_share(ratio[:, :, None] / width[:, None, :] + width[:, None, :] / 2) @ OUTPUT_WEIGHTS
+    excess, width = _itl_excess(service, state)
+    ratio = np.log(np.maximum(left, 1e-300)[:, :, None] / excess[:, None, :])
+    share = normal_share(ratio / width[:, None, :] + width[:, None, :] / 2) @ OUTPUT_WEIGHTS
     return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s[:, None], 1.0, share))
 
 
@@ -303,9 +346,8 @@ def ttft_quantile(service: Service, state: State, level: float) -> Floats:
 
 def itl_quantile(service: Service, state: State, level: float) -> Floats:
     """Mean ITL that this share of requests does not exceed."""
-    excess = np.maximum(state.itl_s - service.floor_s, 1e-12)
-    width = _itl_width(service, state, excess)
-    ends = excess[:, None] * np.exp(normal_quantile(level) * width - width * width / 2)
+    excess, width = _itl_excess(service, state)
+    ends = excess * np.exp(normal_quantile(level) * width - width * width / 2)
     low, high = service.floor_s + ends.min(axis=1), service.floor_s + ends.max(axis=1)
     found = _between(lambda t: itl_share(service, state, t), level, low, high)
     return np.asarray(np.minimum(found, state.ceiling_s))
@@ -336,10 +378,16 @@ def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
     return np.asarray(share)
 
 
-def _itl_width(service: Service, state: State, excess: Floats) -> Floats:
-    """Spread of the logarithm of the excess by length of the answer, of shape (rates, nodes)."""
-    variance = state.slow[:, None] + state.lumps[:, None] / service.answers
-    return np.maximum(WIDTH_MIN, np.sqrt(np.log1p(variance / (excess * excess)[:, None])))
+def _itl_excess(service: Service, state: State) -> tuple[Floats, Floats]:
+    """Mean of the excess over an undisturbed step by length of the answer, s, and the spread of its logarithm; both of
+    shape (rates, nodes)."""
+    answers = service.answers
+    typical = state.itl_s - state.backlog_s / service.workload.output_tokens
+    excess = np.maximum((typical - service.floor_s)[:, None] + state.backlog_s[:, None] / answers, 1e-12)
+    # What moves slower than the answer is long is not averaged away.
+    slow = state.slow[:, None] / (1 + state.memory[:, None] * answers / (3 * service.workload.output_tokens))
+    lumps = state.lumps[:, None] * (service.floor_s + excess) / answers
+    return excess, np.maximum(WIDTH_MIN, np.sqrt(np.log1p((slow + lumps) / (excess * excess))))
 
 
 def _between(share: Callable[[Floats], Floats], level: float, low: Floats, high: Floats) -> Floats:

@@ -18,6 +18,8 @@ GAP_S = 300.0
 # Request shape follows within a quarter of an hour, its spread and the dispersion within an hour.
 SHAPE_S = 900.0
 SPREAD_S = 3_600.0
+# The spread believed before anything was seen counts for so long.
+SPREAD_PRIOR_S = 600.0
 
 
 def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> ForecastMemory:
@@ -101,7 +103,7 @@ def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> 
 
 def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Shape:
     shape, level = memory.shape, memory.levels.mid
-    gain = 1.0 - math.exp(-elapsed_s / SPREAD_S)
+    gain = max(1.0 - math.exp(-elapsed_s / SPREAD_S), elapsed_s / (memory.usual_s + elapsed_s + SPREAD_PRIOR_S))
     dispersion = shape.dispersion
     if level > 0.0:
         excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
@@ -114,7 +116,9 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Sh
             output_variance=shape.output_variance,
             dispersion=dispersion,
         )
-    follow = 1.0 - math.exp(-elapsed_s / SHAPE_S)
+    # Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise
+    # along a straight line, and what came too early is soon outweighed.
+    follow = max(1.0 - math.exp(-elapsed_s / SHAPE_S), min(1.0, 2 * elapsed_s / max(1.0, memory.usual_s + elapsed_s)))
     prompt, prompt_variance = _length(
         shape.prompt_tokens, shape.prompt_variance, sample.prompt_tokens, sample.finished, (follow, gain)
     )
