@@ -91,6 +91,27 @@ def test_the_only_tier_stays_asked_for_while_it_is_stuck() -> None:
     assert fleet(decision) == {"bf16": 2}
 
 
+def test_the_least_number_stays_asked_for_and_reserved_while_no_tier_gets_ready() -> None:
+    """Both tiers are stuck in turn; the other deployment, of a higher priority, could take all eight."""
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=8)}
+    paid = replace(spec(), key=Key("prod", "paid"), priority=100)
+    free = replace(spec(*TIERS[:2]), key=Key("prod", "free"), priority=1)
+    memory: dict[Key, PlanMemory] = {}
+    asked = {"bf16": 0, "fp8": 0}
+    for step in range(60):
+        states = {n: TierState(starting=k, unschedulable=k) for n, k in asked.items()}
+        wants = ((paid, {"bf16": TierState(ready=7, reading=reading(99))}), (free, states))
+        problems = [
+            Problem(spec=s, states=seen, estimates=THREE, forecast=forecast(99), memory=memory.get(s.key))
+            for s, seen in wants
+        ]
+        outcome = choose(problems, accelerators=pools, time_s=1e9 + 15.0 * step)
+        memory = {key: m for key, (m, _) in outcome.items()}
+        decisions = {key: decision for key, (_, decision) in outcome.items()}
+        asked = {n: t.replicas for n, t in decisions[free.key].tiers.items()}
+        assert 1 <= sum(asked.values()) <= 8 - decisions[paid.key].tiers["bf16"].replicas
+
+
 def test_unschedulable_replicas_stop_counting_after_a_moment() -> None:
     wanted = spec(*TIERS)
     memory, times = None, 1_700_000_000.0

@@ -138,7 +138,12 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
 
 def _hoping(draft: Draft, fleet: Fleet, within: Limits) -> Fleet:
     """Replicas that are only late stay asked for; where the plan falls short anyway, all that are stuck do."""
-    extra = [a.stuck if draft.given else a.hoped for a in draft.arrivals]
-    hoped = tuple([n + more for n, more in zip(fleet, extra, strict=True)])
-    open_tiers = replace(within, tiers=tuple([(0, t.replicas_max) for t in draft.spec.tiers]))
+    hoped = tuple(
+        [
+            # What a blocked tier is asked for beyond what comes are the stuck ones themselves.
+            max(n, (min(n, a.counted) if a.blocked else n) + (a.stuck if draft.given else a.hoped))
+            for n, a in zip(fleet, draft.arrivals, strict=True)
+        ]
+    )
+    open_tiers = replace(within, total=draft.base.total, tiers=tuple([(0, t.replicas_max) for t in draft.spec.tiers]))
     return hoped if open_tiers.below(draft.model, hoped) else fleet

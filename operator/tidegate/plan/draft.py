@@ -60,7 +60,8 @@ class Draft:
     Work in progress, handed from step to step of `choose`.
 
     Args:
-        limits: Hard limits of now; tiers that may not grow are capped at what they have.
+        base: Hard limits of now.
+        limits: The same, tiers that may not grow capped at what they have.
         arrivals: Replicas by tier, in the order of the spec.
         demand: Quantiles at the lead time of the fastest tier.
         current: The ideal fleet so far, less replicas that will not come.
@@ -73,6 +74,7 @@ class Draft:
     memory: PlanMemory | None
     memo: Memo
     model: FleetModel
+    base: Limits
     limits: Limits
     basis: int
     progress: tuple[TierProgress, ...]
@@ -166,6 +168,7 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
         memory=before,
         memo=memo,
         model=model,
+        base=base,
         limits=_capped(base, blocked, model),
         basis=basis,
         progress=progress,
@@ -291,9 +294,13 @@ def _capped(base: Limits, blocked: tuple[int, ...], model: FleetModel) -> Limits
             for bounds, cap, known in zip(base.tiers, blocked, model.known, strict=True)
         ]
     )
-    low = min(base.total[0], sum([high for _, high in tiers]))
+    low, high = base.total
+    if sum([most for _, most in tiers]) < low:
+        # A lower bound is a promise: so many stay asked for, of whichever tier, until they come.
+        tiers = tuple([b if ok else t for b, t, ok in zip(base.tiers, tiers, model.known, strict=True)])
+        low = high = min(low, sum([most for _, most in tiers]))
     return Limits(
-        total=(low, base.total[1]),
+        total=(low, high),
         tiers=tiers,
         budget=base.budget,
         room=base.room,

@@ -24,9 +24,12 @@ LOAD_BAND = 0.03
 CAPACITY_BAND = 0.03
 # A smaller fleet must also carry this much more than the highest load of the window.
 SHRINK_MARGIN = 1.02
-# Below these a new plan is not better, just different; both as shares.
+# Below these a new plan is not better, just different. Where little is reached, a twentieth of it is much.
 SAVING_SHARE = 0.005
 ATTAINMENT_STEP = 0.005
+ATTAINMENT_STEP_SHARE = 0.05
+# Exchanging replicas loses what serves meanwhile: it has to gain that many times as much as adding some.
+EXCHANGE_FACTOR = 4.0
 DUST = 1e-9
 
 
@@ -167,7 +170,9 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
         return False
     now = draft.profile_of(draft.current).attainment(draft.demand)
     cheaper = solution.objective < draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE)
-    return abs(solution.attainment - now) <= ATTAINMENT_STEP * max(solution.attainment, now) and not cheaper
+    exchanged = any(n < was for n, was in zip(solution.fleet, draft.current, strict=True))
+    step = min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now) * (EXCHANGE_FACTOR if exchanged else 1.0)
+    return abs(solution.attainment - now) <= step and not cheaper
 
 
 def _reconsider(draft: Draft) -> None:
