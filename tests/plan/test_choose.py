@@ -329,6 +329,31 @@ def test_a_higher_priority_takes_no_replica_that_a_bound_promises_to_a_lower_one
     assert fleet(outcome[paid.key][1]) == {"bf16": 4}
 
 
+def test_equals_that_share_too_little_do_not_take_it_from_each_other_to_and_fro() -> None:
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=7)}
+    both = [replace(spec(), key=Key("prod", name)) for name in ("a", "b")]
+    memory: dict[Key, PlanMemory] = {}
+    ready = {s.key: 0 for s in both}
+    deals = []
+    for step in range(40):
+        problems = [
+            Problem(
+                spec=s,
+                states={"bf16": TierState(ready=ready[s.key], reading=shown(ready[s.key]))},
+                estimates=ONE,
+                forecast=forecast(28 * (1 + 0.03 * (-1) ** (step + i))),
+                memory=memory.get(s.key),
+            )
+            for i, s in enumerate(both)
+        ]
+        outcome = choose(problems, accelerators=pools, time_s=1e9 + 15.0 * step)
+        memory = {key: m for key, (m, _) in outcome.items()}
+        ready = {key: d.tiers["bf16"].replicas for key, (_, d) in outcome.items()}
+        deals.append(tuple(ready.values()))
+    assert sum(deals[-1]) == 7
+    assert set(deals[1:]) == {deals[-1]}
+
+
 def test_tier_bounds_that_no_pool_can_hold_together_are_held_as_far_as_it_goes() -> None:
     pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=5)}
     both = [replace(spec(tier("bf16", low=3)), key=Key("prod", name)) for name in ("a", "b")]

@@ -18,6 +18,9 @@ from tidegate.plan.fleet import Fleet, Floats
 TRIED_MAX = 20_000
 NODES_MAX = 2_000
 LEVEL_SLACK = 1e-6
+# Below these, misses of all deployments of a priority together and the price of all, a new deal is only another one.
+MISSED_STEP = 0.05
+SAVING_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,16 @@ def combine(
         return _tried(options, priorities, capacity) or turn
     solved = _solved(options, priorities, capacity)
     return solved if solved is not None and _rank(solved, priorities) <= _rank(turn, priorities) else turn
+
+
+def hardly_better(new: Sequence[Option], old: Sequence[Option], priorities: Sequence[int]) -> bool:
+    """Whether a new deal is not worth the moves: as many below their bounds, and misses and price nearly the same."""
+    (under, *missed, lost, usd), (under_old, *missed_old, lost_old, usd_old) = (
+        _rank(new, priorities),
+        _rank(old, priorities),
+    )
+    nearly = all(a >= b - MISSED_STEP for a, b in zip(missed, missed_old, strict=True))
+    return under >= under_old and nearly and lost >= lost_old and usd >= usd_old * (1 - SAVING_SHARE)
 
 
 def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) -> list[Option]:

@@ -28,8 +28,8 @@ SHRINK_MARGIN = 1.02
 SAVING_SHARE = 0.005
 ATTAINMENT_STEP = 0.005
 ATTAINMENT_STEP_SHARE = 0.05
-# Exchanging replicas loses what serves meanwhile: it has to gain that many times as much as adding some.
-EXCHANGE_FACTOR = 4.0
+# Exchanging replicas loses what serves meanwhile, and curves are least sure where nearly every target is missed.
+EXCHANGE_STEP = 0.1
 DUST = 1e-9
 
 
@@ -171,7 +171,7 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
     now = draft.profile_of(draft.current).attainment(draft.demand)
     cheaper = solution.objective < draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE)
     exchanged = any(n < was for n, was in zip(solution.fleet, draft.current, strict=True))
-    step = min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now) * (EXCHANGE_FACTOR if exchanged else 1.0)
+    step = EXCHANGE_STEP if exchanged else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)
     return abs(solution.attainment - now) <= step and not cheaper
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tidegate.domain.decision import Reason
 from tidegate.domain.spec import Accelerator
-from tidegate.plan.combine import Option, combine
+from tidegate.plan.combine import Option, combine, hardly_better
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.fleet import Fleet, expected_attainment
 from tidegate.plan.limits import Limits, carried
@@ -67,7 +67,11 @@ def _stands(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
 def _deal(members: Sequence[Draft], short: Mapping[str, int]) -> None:
     ordered = sorted(members, key=lambda d: (-d.spec.priority, d.spec.key))
     options = [_options(draft, short) for draft in ordered]
-    chosen = combine(options, [d.spec.priority for d in ordered], short)
+    priorities = [d.spec.priority for d in ordered]
+    chosen = combine(options, priorities, short)
+    standing = _standing(ordered, short)
+    if standing is not None and hardly_better(chosen, standing, priorities):
+        chosen = standing
     for draft, option in zip(ordered, chosen, strict=True):
         draft.target = option.fleet
         used = dict(option.used)
@@ -78,18 +82,25 @@ def _deal(members: Sequence[Draft], short: Mapping[str, int]) -> None:
                 draft.reason = Reason.CAPACITY_LIMITED
 
 
+def _standing(members: Sequence[Draft], short: Mapping[str, int]) -> list[Option] | None:
+    """The last deal, where it is still allowed and gives nobody more than they want."""
+    used = dict.fromkeys(short, 0)
+    options = []
+    for draft in members:
+        wanted, now = classes_used(draft, draft.ideal), classes_used(draft, draft.target)
+        allowed = draft.limits.hold(draft.model, draft.target)
+        if draft.memory is None or not allowed or any(now.get(name, 0) > wanted.get(name, 0) for name in short):
+            return None
+        for name in short:
+            used[name] += now.get(name, 0)
+        options.append(_option(draft, _as_is(draft, draft.target), short))
+    return options if all(used[name] <= most for name, most in short.items()) else None
+
+
 def _options(draft: Draft, short: Mapping[str, int]) -> list[Option]:
     """Plans of one deployment by falling use of the short classes, from its ideal one to the least it may have."""
     goal = draft.goal(draft.demand)
-    reached = float(expected_attainment(draft.model, np.array([draft.ideal]), draft.demand)[0])
-    first = Solution(
-        fleet=draft.ideal,
-        attainment=reached,
-        quality=1.0,
-        objective=draft.model.usd_per_hour(draft.ideal),
-        given=draft.given,
-    )
-    found: dict[Fleet, Option] = {draft.ideal: _option(draft, first, short)}
+    found: dict[Fleet, Option] = {draft.ideal: _option(draft, _as_is(draft, draft.ideal), short)}
     queue = [found[draft.ideal]]
     while queue and len(found) < OPTIONS_MAX:
         option = queue.pop(0)
@@ -103,6 +114,12 @@ def _options(draft: Draft, short: Mapping[str, int]) -> list[Option]:
         least = solve(draft.model, _with_room(draft, dict.fromkeys(short, 0)), goal)
         found[least.fleet] = _option(draft, least, short)
     return list(found.values())
+
+
+def _as_is(draft: Draft, fleet: Fleet) -> Solution:
+    reached = float(expected_attainment(draft.model, np.array([fleet]), draft.demand)[0])
+    usd = draft.model.usd_per_hour(fleet)
+    return Solution(fleet=fleet, attainment=reached, quality=1.0, objective=usd, given=draft.given)
 
 
 def _with_room(draft: Draft, room: Mapping[str, int]) -> Limits:
