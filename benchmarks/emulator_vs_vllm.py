@@ -108,10 +108,15 @@ class Run:
         families = text_string_to_metric_families(self.page)
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
-    def names(self) -> dict[str, tuple[str, frozenset[str]]]:
-        """Type and label names of every sample name."""
-        families = text_string_to_metric_families(self.page)
-        return {s.name: (f.type, frozenset(s.labels)) for f in families for s in f.samples}
+    def names(self) -> dict[str, tuple[str, frozenset[str], frozenset[str]]]:
+        """Type, label names and bucket edges of every sample name."""
+        found: dict[str, tuple[str, frozenset[str], frozenset[str]]] = {}
+        for family in text_string_to_metric_families(self.page):
+            for sample in family.samples:
+                _, _, edges = found.get(sample.name, ("", frozenset(), frozenset()))
+                edge = {sample.labels["le"]} if "le" in sample.labels else set()
+                found[sample.name] = (family.type, frozenset(sample.labels), edges | edge)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
