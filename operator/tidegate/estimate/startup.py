@@ -19,6 +19,8 @@ PRIOR_MAX_S = 600.0
 LATE_FACTOR = 2.0
 LATE_DEVIATIONS = 4.0
 LATE_MORE_S = 60.0
+# Model loads of the same source lie within a factor of two of their median: their mean deviation is less than half.
+PRIOR_DEVIATION_SHARE = 0.5
 SEEN_MAX = 20
 LEARNING_SHARE = 0.3
 
@@ -51,5 +53,5 @@ def expected_s(memory: StartupMemory | None, serving: Serving) -> float:
 def late_s(memory: StartupMemory | None, serving: Serving) -> float:
     """When a replica that is still starting counts as stuck, s after it was asked for."""
     mean_s = expected_s(memory, serving)
-    deviation_s = memory.deviation_s if memory is not None else mean_s
+    deviation_s = memory.deviation_s if memory is not None else PRIOR_DEVIATION_SHARE * mean_s
     return max(LATE_FACTOR * mean_s, mean_s + LATE_DEVIATIONS * deviation_s) + LATE_MORE_S

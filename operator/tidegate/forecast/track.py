@@ -40,9 +40,12 @@ LOSS_STEPS = 8_000.0
 LOSS_CAP = 65_535
 LOSS_GAIN = 0.03
 LOSS_PRIOR = 800
+# Errors of one morning lean to one side together: their median is believed half after so many.
+LEAN_HALF = 150 * SAMPLE_WEIGHT
 # So that silence over silence is no error.
 GROUND_RPS = 1e-4
 # Many deployments hold many of these: bytes take a fifth of the room of numbers.
+_MEDIAN = LEVELS.index(0.5)
 _EXPECTED = Struct(f"<{len(EXPERTS) + 1}H")
 _CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
 
@@ -147,9 +150,21 @@ def track(
         losses=losses,
         sketch=sketch,
         form=mix(weights([loss / LOSS_STEPS for loss in losses]), carry=_CARRIES[index]),
-        factors=tuple([math.exp(x) for x in quantiles(sketch, LEVELS)]),
+        factors=_factors(sketch),
         interval_s=INTERVALS_S[index] if sum(sketch) < LATER else max(INTERVALS_S[index], INTERVAL_LATER_S),
     )
+
+
+def _factors(sketch: Sketch) -> tuple[float, ...]:
+    """
+    `exp(x)` at each of `LEVELS`, with as much of the median's lean as the number of errors bears.
+
+    A ramp makes forecasts too low for half an hour, and each of its errors repeats the one before. Where that is all
+    that was seen, it would lift every forecast once the ramp is over.
+    """
+    found, total = quantiles(sketch, LEVELS), sum(sketch)
+    doubt = found[_MEDIAN] * LEAN_HALF / (total + LEAN_HALF)
+    return tuple([math.exp(x - doubt) for x in found])
 
 
 def _moved(loss: int, miss: float) -> int:
