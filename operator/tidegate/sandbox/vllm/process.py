@@ -24,6 +24,8 @@ from tidegate.sandbox.vllm.factory import Factory, Order, RealServer
 log = logging.getLogger(__name__)
 
 SAMPLE_S = 1.0
+# On the CPU blocks are multiples of this; a cache of so many tokens stays as large.
+BLOCK_UNIT = 32
 KILLED = 137
 # What a real engine can be made to do from outside; the others are deaths of its own.
 FAULTS = (FaultKind.NONE, FaultKind.NEVER_READY, FaultKind.SLOW)
@@ -106,8 +108,10 @@ class PacedServer:
 
 def arguments_of(options: Options, law: PerformanceLaw) -> list[str]:
     """vLLM's arguments for a server with those options that is as large as the law says."""
-    blocks = options.blocks_override or max(2, int(law.kv_cache_tokens) // options.block_tokens)
-    room = (blocks - 1) * options.block_tokens
+    block_tokens = -(-options.block_tokens // BLOCK_UNIT) * BLOCK_UNIT
+    held = options.blocks_override * options.block_tokens if options.blocks_override else int(law.kv_cache_tokens)
+    blocks = max(2, held // block_tokens)
+    room = (blocks - 1) * block_tokens
     flags = {
         "enable-prefix-caching": options.prefix_caching,
         "enable-per-request-metrics": options.per_request_metrics,
@@ -116,7 +120,7 @@ def arguments_of(options: Options, law: PerformanceLaw) -> list[str]:
     values = {
         "max-num-seqs": min(options.seqs, int(law.running_max)),
         "max-num-batched-tokens": options.batched_tokens,
-        "block-size": options.block_tokens,
+        "block-size": block_tokens,
         "num-gpu-blocks-override": blocks,
         "max-model-len": options.model_len or min(MODEL_LEN, room),
         "max-num-queued-reqs": options.queued_reqs,
