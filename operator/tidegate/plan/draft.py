@@ -3,12 +3,13 @@ One deployment while it is being planned: what is known, and the plan as it take
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
 
 from tidegate.domain.decision import Alternative, Constraint, Reason, TierDecision
+from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import Missing
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan.cuts import Goal
@@ -36,13 +37,17 @@ class Memo:
     What need not be computed again while its inputs are the same. Never written out, never decides anything.
 
     Args:
-        marks: Inputs of the tables: spec, curves, capacities, prices and room.
+        marks: Inputs of the tables: the spec, and of each tier curve, capacity and the like.
+        pools: Price and capacity of each tier's class; None where there is none.
+        estimates: Where the marks come from; the same object again is the quick answer.
         profiled: The fleet whose curve `profile` is.
         tiers: What the decision says of each tier, for `profiled`.
         uncapped, alternatives: Of the last survey; also of tables a little older than these.
     """
 
     marks: tuple[object, ...]
+    pools: tuple[tuple[float, int | None] | None, ...]
+    estimates: Mapping[str, TierEstimate]
     model: FleetModel
     limits: Limits | None
     profiled: Fleet = ()
@@ -227,21 +232,32 @@ def _record(problem: Problem, before: PlanMemory | None, time_s: float) -> float
 
 def _memo(problem: Problem, before: PlanMemory | None, accelerators: Mapping[str, Accelerator]) -> Memo:
     spec, estimates = problem.spec, problem.estimates
+    memo = before.memo if before is not None and isinstance(before.memo, Memo) else None
+    pools = tuple(
+        [
+            (pool.price_usd_per_hour, pool.capacity) if (pool := accelerators.get(tier.accelerator)) else None
+            for tier in spec.tiers
+        ]
+    )
+    if memo is not None and memo.estimates is estimates and memo.marks[0] is spec and memo.pools == pools:
+        return memo
     marks: list[object] = [spec]
     for tier in spec.tiers:
-        estimate, pool = estimates.get(tier.name), accelerators.get(tier.accelerator)
+        estimate = estimates.get(tier.name)
         if estimate is not None:
             marks += (
                 estimate.curve, estimate.capacity_rps, estimate.startup_s, estimate.power_w, estimate.confidence
             )  # fmt: skip
-        marks += (None,) if pool is None else (pool.price_usd_per_hour, pool.capacity)
-    memo = before.memo if before is not None and isinstance(before.memo, Memo) else None
-    if memo is not None and _same(memo.marks, marks):
-        return memo
+        else:
+            marks.append(None)
+    if memo is not None and memo.pools == pools and _same(memo.marks, marks):
+        return replace(memo, estimates=estimates)
     model = build(spec, estimates, accelerators)
     fixed = None if spec.schedules else limits(spec, model=model, accelerators=accelerators, time_s=0.0)
     return Memo(
         marks=tuple(marks),
+        pools=pools,
+        estimates=estimates,
         model=model,
         limits=fixed,
         uncapped=memo.uncapped if memo is not None else None,

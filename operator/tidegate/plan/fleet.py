@@ -34,6 +34,8 @@ OVERLOAD_ATTAINMENT = 0.05
 # A capacity estimate below this share of its own curve says the curve is wrong, not that the margin is huge.
 MARGIN_MIN = 0.2
 QUALITY_DUST = 1e-12
+# Numbers looked at together when many fleets are judged: half a megabyte.
+BLOCK = 65_536
 RATE_DUST = 1e-9  # a request in thirty years is none
 
 
@@ -180,31 +182,37 @@ def expected_attainment(model: FleetModel, fleets: Ints, demand: Scenarios) -> F
 
 
 def _expected(rates: Floats, shares: Floats, demand: Scenarios) -> Floats:
-    total: Floats = np.zeros(len(rates))
-    rows = np.arange(len(rates))
-    last = rates.shape[1] - 1
-    for rate, part in zip(demand.rates_rps, demand.shares, strict=True):
-        if rate <= RATE_DUST:
-            total += part
-            continue
-        right = (rates < rate).sum(axis=1)
-        over = right > last
-        right = np.minimum(right, last)
-        left = np.maximum(right - 1, 0)
-        low, high = rates[rows, left], rates[rows, right]
-        step = np.where(high > low, (rate - low) / np.where(high > low, high - low, 1.0), 1.0)
-        step = np.clip(step, 0.0, 1.0)
-        value = shares[rows, left] + (shares[rows, right] - shares[rows, left]) * step
-        least = _least(rates[:, -1], rate)
-        total += part * np.where(over, least, np.maximum(value, least))
-    return total
+    """All scenarios at once, and as many fleets at once as fit into the processor's cache."""
+    asked, parts = np.array(demand.rates_rps), np.array(demand.shares)
+    block = max(1, BLOCK // (rates.shape[1] * len(asked)))
+    if len(rates) <= block:
+        return _attained_at(rates, shares, asked, parts)
+    starts = range(0, len(rates), block)
+    return np.concatenate([_attained_at(rates[i : i + block], shares[i : i + block], asked, parts) for i in starts])
+
+
+def _attained_at(rates: Floats, shares: Floats, asked: Floats, parts: Floats) -> Floats:
+    """Share of the requests of all scenarios inside both targets; shapes (fleets, points), (scenarios,) twice."""
+    rows, last = np.arange(len(rates))[:, None], rates.shape[1] - 1
+    most = rates[:, -1:]
+    right = np.minimum((rates[:, None, :] < asked[:, None]).sum(axis=2), last)
+    left = np.maximum(right - 1, 0)
+    low, high = rates[rows, left], rates[rows, right]
+    rising = high > low
+    step = np.where(rising, (asked - low) / np.where(rising, high - low, 1.0), 1.0)
+    before = shares[rows, left]
+    value = before + (shares[rows, right] - before) * np.minimum(np.maximum(step, 0.0), 1.0)
+    least = _least(most, np.maximum(asked, RATE_DUST))
+    value = np.where(most < asked, least, np.maximum(value, least))
+    reached: Floats = (np.where(asked > RATE_DUST, value, 1.0) * parts).sum(axis=1)
+    return reached
 
 
 @overload
 def _least(most_rps: float, rate_rps: float) -> float: ...
 @overload
-def _least(most_rps: Floats, rate_rps: float) -> Floats: ...
-def _least(most_rps: float | Floats, rate_rps: float) -> float | Floats:
+def _least(most_rps: Floats, rate_rps: Floats) -> Floats: ...
+def _least(most_rps: float | Floats, rate_rps: float | Floats) -> float | Floats:
     """The attainment in overload, from nothing up to `OVERLOAD_ATTAINMENT`: always more for a larger fleet."""
     return OVERLOAD_ATTAINMENT * most_rps / (most_rps + rate_rps)
 
