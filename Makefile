@@ -42,6 +42,11 @@ test: check  ## every test this machine can run, the real control plane included
 	@$(BIN)/tidegate sandbox binaries || echo "tests that need what is missing are skipped, and say so"
 	@$(BIN)/python -m pytest tests -m "slow or cluster or browser" $(ARGS)
 
+.PHONY: vllm
+vllm: $(STAMP)  ## the emulated vLLM against the real one (opt-in: 3 GB into the user's cache, once; then 10 minutes)
+	@$(BIN)/tidegate sandbox vllm-env
+	@$(BIN)/python -m pytest tests/sandbox -m vllm $(ARGS)
+
 .PHONY: check
 check: $(STAMP) lint  ## the fast part: lint, types, contracts, unit and property tests
 	@$(BIN)/python -m pytest tests -m "not slow and not cluster and not browser and not vllm" -n 2 $(ARGS)
