@@ -62,14 +62,15 @@ def assess(
     slot = _last.get(id(spec))
     if slot is not None and slot.answers(spec, memory, asked, classes):
         return slot.estimates
-    burst = exp(asked[1] * BURST_STEP)
-    estimates = {
-        tier.name: _assess_tier(memory.tiers.get(tier.name), spec, tier, found, shape, burst)
+    older = slot.each if slot is not None and slot.spec is spec else {}
+    each = {
+        tier.name: _answered(older.get(tier.name, ()), _Question(memory.tiers.get(tier.name), found, asked), spec, tier)
         for tier, found in zip(spec.tiers, classes, strict=True)
     }
+    estimates = {name: answers[0].estimate for name, answers in each.items()}
     if len(_last) >= SLOTS_MAX:
         _last.clear()
-    _last[id(spec)] = _Slot(spec=spec, memory=memory, asked=asked, classes=classes, estimates=estimates)
+    _last[id(spec)] = _Slot(spec=spec, memory=memory, asked=asked, classes=classes, each=each, estimates=estimates)
     return estimates
 
 
@@ -93,6 +94,7 @@ class _Slot:
     memory: EstimateMemory
     asked: Asked
     classes: list[Accelerator | None]
+    each: Mapping[str, "Answers"]
     estimates: Mapping[str, TierEstimate]
 
     def answers(
@@ -100,6 +102,43 @@ class _Slot:
     ) -> bool:
         """True where the question is the same: spec and memory by identity, the rest by value."""
         return self.spec is spec and self.memory is memory and self.asked == asked and self.classes == classes
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """All that the estimate of one tier depends on beside the spec."""
+
+    known: TierMemory | None
+    found: Accelerator | None
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An estimate, and to what."""
+
+    question: _Question
+    estimate: TierEstimate
+
+    def to(self, question: _Question) -> bool:
+        """True where the question is the same: the memory by identity, the rest by value."""
+        mine = self.question
+        return mine.known is question.known and mine.asked == question.asked and mine.found == question.found
+
+
+Answers = tuple[_Answer, ...]
+# A mean near the edge of a step goes to and fro between two: the last few answers of a tier are kept.
+ANSWERS_MAX = 3
+
+
+def _answered(older: Answers, question: _Question, spec: DeploymentSpec, tier: TierSpec) -> Answers:
+    """The answers of a tier, that to this question first."""
+    for answer in older:
+        if answer.to(question):
+            return (answer, *[other for other in older if other is not answer])
+    shape, burst = question.asked[0], exp(question.asked[1] * BURST_STEP)
+    estimate = _assess_tier(question.known, spec, tier, question.found, shape, burst)
+    return (_Answer(question, estimate), *older[: ANSWERS_MAX - 1])
 
 
 # A memo, not a state: without it the answers are equal, only later.
