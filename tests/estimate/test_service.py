@@ -53,7 +53,7 @@ def test_few_prompts_gather_behind_one_on_an_idle_replica_and_many_on_a_busy_one
 
 
 def test_requests_without_prompts_spread_as_a_birth_and_death_process_does() -> None:
-    """Arrivals at a rate, departures N / (osl * (a + d*N)): the variance of N is N / free, that of a single step d^2 of it."""
+    """Arrivals at a rate, departures N / (osl * (a + d*N)): the variance of N is N / free, of a step d^2 times that."""
     bare = replace(
         SERVICE,
         law=replace(LAW, p0_s=0.0, p1_s=0.0, c_s=0.0, b_s=1e-4),

@@ -9,9 +9,8 @@ to prompts that share the steps. With Little's N = rate*osl*ITL this solves to
 
     ITL = (a + b + c*ctx) / (1 - rate*p1*isl - rate*osl*(b + c*ctx))
 
-Per request it spreads: N moves while the request runs, and few prompts fall on a short answer, many on another. The
-excess over an undisturbed step is taken as lognormal with the mean and the variance of the two, over the lengths of
-answers.
+Per request it spreads: N moves while the request runs (a birth and death process that prompts shake), and few prompts
+fall on a short answer, many on another. The excess over an undisturbed step is taken as lognormal, by length of answer.
 
 First token. Prompts queue for the token budget of the steps (one server, general service times: Pollaczek-Khinchine,
 scaled by the burstiness), and for a place in the batch where that is short (many servers: Sakasegawa). The wait has an
@@ -229,8 +228,6 @@ def state_at(service: Service, rates: Floats) -> State:
     step = law.a_s * np.minimum(1.0, running) + service.decode_slope_s * running
     waits, wait = _wait(service, rates, itl, step)
     spread = _spread(service, prompts) / free
-    variance = running * spread
-    slope = service.decode_slope_s / decodes
     return State(
         rates=rates,
         itl_s=itl,
@@ -239,14 +236,14 @@ def state_at(service: Service, rates: Floats) -> State:
         waits=waits,
         wait_s=wait,
         backlog_s=backlog / decodes,
-        slow=slope**2 * running * (spread + service.weight_variation),
+        slow=(service.decode_slope_s / decodes) ** 2 * running * (spread + service.weight_variation),
         memory=free / decodes,
         # Prompts that arrive while an answer is written make it longer, so that more of them arrive.
         lumps=LUMPING * service.burst * rates * service.prompt_squared / (decodes * decodes),
         # Every step takes at most its budget of prompt tokens, beside a batch that is at its busiest.
         ceiling_s=service.floor_s
         + law.p1_s * service.batched_tokens_max
-        + service.decode_slope_s * (running + 2 * np.sqrt(variance)),
+        + service.decode_slope_s * (running + 2 * np.sqrt(running * spread)),
     )
 
 

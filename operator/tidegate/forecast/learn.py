@@ -140,10 +140,13 @@ def _length(
     """
     Mean length and its squared coefficient of variation after one more window.
 
-    The mean of n requests spreads by variation/sqrt(n), so n * (relative deviation)^2 is variation^2 on average.
+    The mean of n requests spreads by variation/sqrt(n), so n * (relative deviation)^2 is variation^2 on average. The
+    deviation is taken from the mean before and from the mean after, as Welford does: a mean that still finds its level
+    is not taken for a spread.
     """
     if mean is None or mean <= 0:
         return seen, variance
     follow, gain = gains
-    spread = finished * ((seen - mean) / mean) ** 2
-    return mean + follow * (seen - mean), variance + gain * (spread - variance)
+    moved = mean + follow * (seen - mean)
+    spread = finished * (seen - mean) * (seen - moved) / (mean * moved)
+    return moved, variance + gain * (spread - variance)

@@ -40,8 +40,9 @@ LOSS_STEPS = 8_000.0
 LOSS_CAP = 65_535
 LOSS_GAIN = 0.03
 LOSS_PRIOR = 800
-# Errors of one morning lean to one side together: their median is believed half after so many.
-LEAN_HALF = 150 * SAMPLE_WEIGHT
+# Errors of one morning lean to one side together: this share of their median is not believed at first, and half of that
+# after so many errors. More doubt costs public traces more than it saves: some lean is real.
+LEAN_DOUBT, LEAN_HALF = 1 / 3, 150 * SAMPLE_WEIGHT
 # So that silence over silence is no error.
 GROUND_RPS = 1e-4
 # Many deployments hold many of these: bytes take a fifth of the room of numbers.
@@ -163,7 +164,7 @@ def _factors(sketch: Sketch) -> tuple[float, ...]:
     that was seen, it would lift every forecast once the ramp is over.
     """
     found, total = quantiles(sketch, LEVELS), sum(sketch)
-    doubt = found[_MEDIAN] * LEAN_HALF / (total + LEAN_HALF)
+    doubt = LEAN_DOUBT * found[_MEDIAN] * LEAN_HALF / (total + LEAN_HALF)
     return tuple([math.exp(x - doubt) for x in found])
 
 
