@@ -3,9 +3,10 @@ What the decision core costs, through the plan protocol: one deployment's tick, 
 
     python benchmarks/plan_speed.py [--deployments 10000] [--tiers 3] [--ticks 400]
 
-One: a deployment of three tiers under noisy load, line in to line out, decoding and encoding included; the spec is sent
-once, as a client would. Fleet: the same for every deployment in one line; the first tick carries all specs, those after
-it carry observations only and are what a running fleet costs. Memory is the peak of the whole process.
+One: a deployment of three tiers under noisy load, line in to line out, decoding and encoding included; the spec is
+sent once, as a client would. Fleet: the same for every deployment in one line; the first tick carries all specs,
+those after it carry observations only and are what a running fleet costs. What is decided is ready at the next tick.
+Memory is the peak of the whole process.
 """
 
 import argparse
@@ -68,32 +69,44 @@ def observation(rate: float, draw: random.Random) -> dict[str, object]:
     }
 
 
-def deployment(index: int, tiers: int, *, draw: random.Random, sent: object) -> dict[str, object]:
-    """One deployment of a tick: its first tier serves, the others stand by."""
+Fleets = dict[str, dict[str, int]]
+
+
+def deployment(index: int, tiers: int, *, draw: random.Random, sent: object, fleets: Fleets) -> dict[str, object]:
+    """One deployment of a tick: what was decided last serves; at first so many replicas of the first tier."""
     # Counts of 480 to 2,400 requests a minute: 2 to 5 % of noise if they were Poisson.
     rate = 8.0 * (1 + index % 5) * draw.lognormvariate(0.0, 0.04)
-    ready = 1 + index % 5
+    ready = fleets.get(f"model-{index}", {TIERS[0][0]: 1 + index % 5})
+    total = max(1, sum(ready.values()))
     body: dict[str, object] = {
         "namespace": "bench",
         "name": f"model-{index}",
         "tiers": {
             name: {
-                "ready": ready if i == 0 else 0,
+                "ready": ready.get(name, 0),
                 "starting": 0,
                 "terminating": 0,
                 "startup_s": 90.0,
-                "observation": observation(rate, draw) if i == 0 else None,
+                "observation": observation(rate * ready[name] / total, draw) if ready.get(name) else None,
             }
-            for i, (name, *_) in enumerate(TIERS[:tiers])
+            for name, *_ in TIERS[:tiers]
         },
     }
     return body if sent is None else body | {"spec": sent}
 
 
-def tick(number: int, *, deployments: int, tiers: int, draw: random.Random) -> bytes:
+def obeyed(answer: bytes) -> Fleets:
+    """Replicas by deployment and tier that an answer asks for: ready at the next tick, as far as it is concerned."""
+    return {
+        plan["name"]: {name: tier["replicas"] for name, tier in plan["tiers"].items()}
+        for plan in json.loads(answer)["deployments"]
+    }
+
+
+def tick(number: int, *, deployments: int, tiers: int, draw: random.Random, fleets: Fleets) -> bytes:
     """One line of the protocol."""
     sent = spec(tiers) if number == 0 else None
-    listed = [deployment(i, tiers, draw=draw, sent=sent) for i in range(deployments)]
+    listed = [deployment(i, tiers, draw=draw, sent=sent, fleets=fleets) for i in range(deployments)]
     accelerators = [{"name": "h100", "pricePerHour": 3.0, "capacity": None}]
     line = {"time": START_S + 15.0 * number, "accelerators": accelerators, "deployments": listed}
     return json.dumps(line).encode()
@@ -101,12 +114,13 @@ def tick(number: int, *, deployments: int, tiers: int, draw: random.Random) -> b
 
 def one(ticks: int, tiers: int) -> None:
     """Latency of one deployment's tick."""
-    draw, stream, took = random.Random(1), Stream(), []
+    draw, stream, took, fleets = random.Random(1), Stream(), [], Fleets()
     for number in range(ticks):
-        line = tick(number, deployments=1, tiers=tiers, draw=draw)
+        line = tick(number, deployments=1, tiers=tiers, draw=draw, fleets=fleets)
         start = perf_counter()
-        stream.answer(line)
+        answer = stream.answer(line)
         took.append((perf_counter() - start) * 1e3)
+        fleets = obeyed(answer)
     steady = took[ticks // 10 :]
     print(
         f"one deployment x {tiers} tiers: median {median(steady):.3f} ms, "
@@ -116,12 +130,13 @@ def one(ticks: int, tiers: int) -> None:
 
 def fleet(deployments: int, tiers: int, rounds: int) -> None:
     """Seconds for a large fleet in one tick."""
-    draw, stream = random.Random(2), Stream()
+    draw, stream, fleets = random.Random(2), Stream(), Fleets()
     for number in range(rounds):
-        line = tick(number, deployments=deployments, tiers=tiers, draw=draw)
+        line = tick(number, deployments=deployments, tiers=tiers, draw=draw, fleets=fleets)
         start = perf_counter()
         answer = stream.answer(line)
         took = perf_counter() - start
+        fleets = obeyed(answer)
         planned = answer.count(b'"reason"')
         what = "specs and all" if number == 0 else "observations"
         print(f"{deployments} x {tiers} tiers, tick {number} ({what}): {took:.2f} s, {planned} planned")

@@ -7,9 +7,10 @@ import pytest
 
 from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, reading, spec, tier
 from tidegate.domain.decision import Constraint, Decision, Reason, Status
+from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.key import Key
-from tidegate.domain.observation import GatewayReading, Histogram, Missing, TierReading, TierState
-from tidegate.domain.spec import Accelerator, Cost, Mode, Quality, ScaleToZero, Schedule
+from tidegate.domain.observation import GatewayReading, Histogram, TierReading, TierState
+from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Mode, Quality, ScaleToZero, Schedule
 from tidegate.plan import PlanMemory, Problem, choose
 
 ONE = {"bf16": estimate(5)}
@@ -89,27 +90,6 @@ def test_the_only_tier_stays_asked_for_while_it_is_stuck() -> None:
     loop = Loop(spec=spec(), estimates=ONE, startup_ticks=4, stuck=frozenset({"bf16"}))
     decision = loop.run(forecast(9), 60)
     assert fleet(decision) == {"bf16": 2}
-
-
-def test_the_least_number_stays_asked_for_and_reserved_while_no_tier_gets_ready() -> None:
-    """Both tiers are stuck in turn; the other deployment, of a higher priority, could take all eight."""
-    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=8)}
-    paid = replace(spec(), key=Key("prod", "paid"), priority=100)
-    free = replace(spec(*TIERS[:2]), key=Key("prod", "free"), priority=1)
-    memory: dict[Key, PlanMemory] = {}
-    asked = {"bf16": 0, "fp8": 0}
-    for step in range(60):
-        states = {n: TierState(starting=k, unschedulable=k) for n, k in asked.items()}
-        wants = ((paid, {"bf16": TierState(ready=7, reading=reading(99))}), (free, states))
-        problems = [
-            Problem(spec=s, states=seen, estimates=THREE, forecast=forecast(99), memory=memory.get(s.key))
-            for s, seen in wants
-        ]
-        outcome = choose(problems, accelerators=pools, time_s=1e9 + 15.0 * step)
-        memory = {key: m for key, (m, _) in outcome.items()}
-        decisions = {key: decision for key, (_, decision) in outcome.items()}
-        asked = {n: t.replicas for n, t in decisions[free.key].tiers.items()}
-        assert 1 <= sum(asked.values()) <= 8 - decisions[paid.key].tiers["bf16"].replicas
 
 
 def test_unschedulable_replicas_stop_counting_after_a_moment() -> None:
@@ -303,93 +283,6 @@ def test_what_is_switched_off_is_left_alone(changes: dict[str, object], reason: 
     assert decision.reason is reason
 
 
-def test_accelerators_go_to_the_higher_priority_first() -> None:
-    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=6)}
-    paid = replace(spec(), key=Key("prod", "paid"), priority=100)
-    free = replace(spec(), key=Key("prod", "free"), priority=1)
-    problems = [
-        Problem(spec=s, states={"bf16": TierState()}, estimates=ONE, forecast=forecast(19)) for s in (free, paid)
-    ]
-    outcome = choose(problems, accelerators=pools, time_s=0.0)
-    assert fleet(outcome[paid.key][1]) == {"bf16": 4}
-    assert fleet(outcome[free.key][1]) == {"bf16": 2}
-    assert outcome[free.key][1].binding is Constraint.CAPACITY
-
-
-@pytest.mark.parametrize(("total", "low"), [(2, 0), (1, 2)], ids=["a bound of the total", "a bound of a tier"])
-def test_a_higher_priority_takes_no_replica_that_a_bound_promises_to_a_lower_one(total: int, low: int) -> None:
-    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=6)}
-    paid = replace(spec(), key=Key("prod", "paid"), priority=100)
-    free = replace(spec(tier("bf16", low=low), replicas_min=total), key=Key("prod", "free"), priority=1)
-    problems = [
-        Problem(spec=s, states={"bf16": TierState()}, estimates=ONE, forecast=forecast(40)) for s in (free, paid)
-    ]
-    outcome = choose(problems, accelerators=pools, time_s=0.0)
-    assert fleet(outcome[free.key][1]) == {"bf16": 2}
-    assert fleet(outcome[paid.key][1]) == {"bf16": 4}
-
-
-def test_equals_that_share_too_little_do_not_take_it_from_each_other_to_and_fro() -> None:
-    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=7)}
-    both = [replace(spec(), key=Key("prod", name)) for name in ("a", "b")]
-    memory: dict[Key, PlanMemory] = {}
-    ready = {s.key: 0 for s in both}
-    deals = []
-    for step in range(40):
-        problems = [
-            Problem(
-                spec=s,
-                states={"bf16": TierState(ready=ready[s.key], reading=shown(ready[s.key]))},
-                estimates=ONE,
-                forecast=forecast(28 * (1 + 0.03 * (-1) ** (step + i))),
-                memory=memory.get(s.key),
-            )
-            for i, s in enumerate(both)
-        ]
-        outcome = choose(problems, accelerators=pools, time_s=1e9 + 15.0 * step)
-        memory = {key: m for key, (m, _) in outcome.items()}
-        ready = {key: d.tiers["bf16"].replicas for key, (_, d) in outcome.items()}
-        deals.append(tuple(ready.values()))
-    assert sum(deals[-1]) == 7
-    assert set(deals[1:]) == {deals[-1]}
-
-
-def test_tier_bounds_that_no_pool_can_hold_together_are_held_as_far_as_it_goes() -> None:
-    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=5)}
-    both = [replace(spec(tier("bf16", low=3)), key=Key("prod", name)) for name in ("a", "b")]
-    problems = [Problem(spec=s, states={"bf16": TierState()}, estimates=ONE, forecast=forecast(4)) for s in both]
-    outcome = choose(problems, accelerators=pools, time_s=0.0)
-    assert sorted(fleet(decision)["bf16"] for _, decision in outcome.values()) == [2, 3]
-
-
-def shown(ready: int) -> TierReading | Missing:
-    return reading(19.0) if ready else Missing(reason="NoReplicas")
-
-
-def test_when_the_pool_grows_everybody_gets_what_they_need() -> None:
-    paid = replace(spec(), key=Key("prod", "paid"), priority=100)
-    free = replace(spec(), key=Key("prod", "free"), priority=1)
-    memory: dict[Key, PlanMemory] = {}
-    ready = {paid.key: 0, free.key: 0}
-    for step, capacity in enumerate((6, 6, 8, 8)):
-        pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=capacity)}
-        problems = [
-            Problem(
-                spec=s,
-                states={"bf16": TierState(ready=ready[s.key], reading=shown(ready[s.key]))},
-                estimates=ONE,
-                forecast=forecast(19),
-                memory=memory.get(s.key),
-            )
-            for s in (free, paid)
-        ]
-        outcome = choose(problems, accelerators=pools, time_s=15.0 * step)
-        memory = {key: m for key, (m, _) in outcome.items()}
-        ready = {key: d.tiers["bf16"].replicas for key, (_, d) in outcome.items()}
-        assert sum(ready.values()) <= capacity
-    assert ready == {paid.key: 4, free.key: 4}
-
-
 def test_a_broken_deployment_is_left_alone_and_the_others_are_planned() -> None:
     bad = replace(
         spec(schedules=(Schedule(name="x", cron="not a cron", time_zone="UTC", duration_s=1.0),)), key=Key("a", "bad")
@@ -451,6 +344,37 @@ def test_a_memory_stays_small() -> None:
         sizes.append(len(json.dumps(loop.memory.to_json())))
         assert PlanMemory.from_json(json.loads(json.dumps(loop.memory.to_json()))) == loop.memory
     assert max(sizes) < 1024
+
+
+@pytest.mark.parametrize(
+    ("wanted", "estimates", "binding"),
+    [
+        pytest.param(spec(tier("bf16", accelerator="gone")), ONE, Constraint.CAPACITY, id="its class is missing"),
+        pytest.param(spec(), {}, Constraint.CAPACITY, id="nothing is known of it"),
+        pytest.param(
+            spec(tier("bf16", quality=0.9), quality=Quality(minimum=0.95)), ONE, Constraint.QUALITY,
+            id="its quality is too low",
+        ),
+    ],
+)  # fmt: skip
+def test_where_the_only_tier_cannot_be_used_the_decision_says_why_and_promises_nothing(
+    wanted: DeploymentSpec, estimates: dict[str, TierEstimate], binding: Constraint
+) -> None:
+    decision = Loop(spec=wanted, estimates=estimates).tick(forecast(4))
+    assert fleet(decision) == {}
+    assert decision.binding is binding
+    assert decision.reason is not Reason.TARGET_INFEASIBLE
+    assert condition(decision, "SLOMet") is Status.FALSE
+    assert condition(decision, "ScalingLimited") is Status.TRUE
+
+
+def test_a_start_at_zero_is_limited_by_nothing() -> None:
+    wanted = spec(*TIERS, scale_to_zero=ScaleToZero(idle_s=300), quality=Quality(average_minimum=0.98))
+    quiet, called = GatewayReading(arrival_rps=0, queued=0), GatewayReading(arrival_rps=0.5, queued=3)
+    loop = Loop(spec=wanted, estimates=THREE, startup_ticks=4)
+    decisions = [loop.tick(forecast(0), gateway=quiet), *[loop.tick(forecast(0.5), gateway=called) for _ in range(9)]]
+    assert {d.binding for d in decisions} == {Constraint.NONE}
+    assert {condition(d, "ScalingLimited") for d in decisions} == {Status.FALSE}
 
 
 def test_a_class_that_is_missing_for_a_moment_stops_nobody() -> None:

@@ -34,7 +34,7 @@ def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
     target = draft.spec.slo.attainment
     if draft.given is Given.TARGET:
         return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even idle")
-    if attainment < target - 1e-9 and any(draft.target):
+    if attainment < target - 1e-9 and (any(draft.target) or draft.given is Given.ATTAINMENT):
         reason = "TooFewReplicas" if binding is Constraint.NONE else f"{binding.value}Limited"
         return _made("SLOMet", Status.FALSE, reason, f"expected attainment is below {target:g}")
     return _made("SLOMet", Status.TRUE, "Planned", f"expected attainment is at least {target:g}")

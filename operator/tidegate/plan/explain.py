@@ -157,14 +157,16 @@ def binding(draft: Draft, memo: Memo) -> Constraint:
     model, limits = draft.model, draft.limits
     wish = tuple([(memo.uncapped or {}).get(name, 0) for name in model.names])
     anyhow = replace(limits, total=(0, UNCAPPED_MAX), tiers=((0, UNCAPPED_MAX),) * len(wish))
+    if not any(model.usable):
+        return Constraint.QUALITY if all(model.known) else Constraint.CAPACITY
     closed = any(a.blocked and n > a.counted for a, n in zip(draft.arrivals, wish, strict=True))
     broken = (
         (model.usd_per_hour(wish) > limits.budget, Constraint.BUDGET),
         (closed or not anyhow.below(model, wish), Constraint.CAPACITY),
         (not limits.below(model, wish), Constraint.MAX_REPLICAS),
-        (True, Constraint.QUALITY),
+        (draft.given is Given.QUALITY, Constraint.QUALITY),
     )
-    return next(constraint for holds, constraint in broken if holds)
+    return next((constraint for holds, constraint in broken if holds), Constraint.NONE)
 
 
 def _reason(draft: Draft, outcome: Outcome) -> Reason:

@@ -53,7 +53,7 @@ def solve(model: FleetModel, limits: Limits, goal: Goal) -> Solution:
         return _solution(found, Given.QUALITY)
     any_quality = replace(goal, quality=0.0)
     ceiling = attainment_idle(model, limits)
-    if ceiling < goal.attainment:
+    if 0 < ceiling < goal.attainment:
         found = cheapest(model, limits, replace(any_quality, attainment=ceiling * REACHABLE_SHARE))
         if found is not None:
             return _solution(found, Given.TARGET)
