@@ -138,6 +138,8 @@ async def test_a_hand_that_scales_is_seen(tmp_path: Path) -> None:
     """Somebody scales the Deployment of a tier by hand: the operator says who, and puts it right in time."""
     async with world(REAL, [H100, chat(FP8)], tmp_path) as sandbox:
         await first_replica(sandbox)
+        # Before metrics are there the plan holds whatever exists, a stranger's replicas too.
+        await sandbox.until("metrics", lambda seen: seen.condition("MetricsAvailable") == ("True", "Fresh"))
         await sandbox.kube.patch(f"{DEPLOYMENTS}/chat-fp8", {"spec": {"replicas": 3}}, Kind.MERGE)
         seen = await sandbox.until(
             "the hand is reported", lambda seen: seen.condition("ScalingLimited") == ("True", "OtherWriter")
