@@ -131,7 +131,9 @@ async def test_a_release_lives_and_goes_and_the_users_objects_stay(
     admin = real_control_plane.admin
     helm = Helm(admin.write_kubeconfig(tmp_path / "admin"))
     release = ("tidegate", str(generate.CHART), "--namespace", namespace_name)
-    await helm("install", *release, "--take-ownership", "--create-namespace", "--set", "prometheus.url=http://127.0.0.1:9")
+    await helm(
+        "install", *release, "--take-ownership", "--create-namespace", "--set", "prometheus.url=http://127.0.0.1:9"
+    )
     async with admin.session() as server:
         await until(lambda: served(server), seconds=20, what="the definitions are served")
         await create(server, "/api/v1/nodes", NODE)
