@@ -7,11 +7,11 @@ Source: aibrix `pkg/controller/podautoscaler/` (algorithm, aggregation, stabilis
 from collections import deque
 from math import ceil, floor
 
-from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
 from tidegate.sim.scenario import Scenario
 
 
-class Apa:
+class Apa(OneTier):
     """
     KV cache use, averaged over pods and then over 180 s, target 0.5; tolerance 10 %, at most twice or half at once.
 
@@ -36,11 +36,6 @@ class Apa:
         self._target, self._keep = target, max if fixed else min
         self._seen: dict[TierKey, deque[tuple[float, float]]] = {t: deque() for t in self._tiers}
         self._asked: dict[TierKey, deque[tuple[float, int]]] = {t: deque() for t in self._tiers}
-
-    def decide(self, view: View) -> Choice:
-        """One resync."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, tier: TierKey) -> int:
         current = view.wanted[tier]

@@ -5,6 +5,7 @@ A policy is called once per tick (15 s). Rivals that run faster or slower loops 
 changes. A rival steers one tier (it knows no others); its name carries it: `slo-keda@fp8`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -108,3 +109,19 @@ def others_at_zero(view: View, tiers: list[TierKey], replicas: Mapping[TierKey, 
         others = [(key, t.name) for t in spec.tiers if (key, t.name) not in own]
         wish |= dict.fromkeys(others, 0) if own and up and whole else {}
     return wish
+
+
+class OneTier(ABC):
+    """A rival that steers one tier of each deployment: its rule for that tier, and the others at zero."""
+
+    name: str
+    _tiers: list[TierKey]
+
+    def decide(self, view: View) -> Choice:
+        """The rule, once for each deployment."""
+        wish = {tier: self._one(view, tier) for tier in self._tiers}
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+
+    @abstractmethod
+    def _one(self, view: View, tier: TierKey) -> int:
+        """Replicas to set for the tier."""

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import ceil, floor, inf
 
-from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
 from tidegate.sim.scenario import Scenario
 
 TOLERANCE = 0.1
@@ -78,7 +78,7 @@ def per_pod(value: float, target: float, current: int) -> int:
     return ceil(value / target - 1e-9)
 
 
-class HpaOnUtilization:
+class HpaOnUtilization(OneTier):
     """
     HPA on the mean GPU utilization of its pods (DCGM through an adapter), target 70 %.
 
@@ -95,11 +95,6 @@ class HpaOnUtilization:
         self._tiers = chosen_tiers(scenario, tier)
         self._target = target
         self._behaviors = {t: Behavior() for t in self._tiers}
-
-    def decide(self, view: View) -> Choice:
-        """One sync."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]

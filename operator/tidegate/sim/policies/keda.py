@@ -8,12 +8,12 @@ from collections import deque
 from math import ceil, floor
 
 from tidegate.domain.observation import TierReading
-from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
 from tidegate.sim.policies.hpa import Behavior, Rule, per_pod
 from tidegate.sim.scenario import Scenario
 
 
-class KedaOnWaiting:
+class KedaOnWaiting(OneTier):
     """
     KEDA's prometheus trigger on `sum(vllm:num_requests_waiting)`, threshold 5 (production-stack's example).
 
@@ -34,11 +34,6 @@ class KedaOnWaiting:
         self._behaviors = {t: Behavior() for t in self._tiers}
         self._active_s = dict.fromkeys(self._tiers, 0.0)
 
-    def decide(self, view: View) -> Choice:
-        """One sync."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
-
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
         low, high = bounds(view, tier)
@@ -54,7 +49,7 @@ class KedaOnWaiting:
         return behavior.limit(time_s=view.time_s, current=current, raw=raw, low=max(1, low), high=high)
 
 
-class SloAwareKeda:
+class SloAwareKeda(OneTier):
     """
     llm-d's SLO-aware rule, the successor of WVA and the one to beat.
 
@@ -77,11 +72,6 @@ class SloAwareKeda:
         down = Rule(window_s=180.0, percent=0.0, pods=1.0, period_s=120.0)
         self._behaviors = {t: Behavior(up, down) for t in self._tiers}
         self._seen: dict[TierKey, deque[float]] = {t: deque(maxlen=3) for t in self._tiers}
-
-    def decide(self, view: View) -> Choice:
-        """One evaluation of the rules (every 15 s)."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, tier: TierKey) -> int:
         spec, current = view.spec(tier), view.wanted[tier]

@@ -7,11 +7,11 @@ Source: knative/serving `pkg/autoscaler/scaling/autoscaler.go`, `config/core/con
 from collections import deque
 from math import ceil, floor
 
-from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
 from tidegate.sim.scenario import Scenario
 
 
-class Kpa:
+class Kpa(OneTier):
     """
     Concurrency over a stable window of 60 s, and a panic mode on the last 6 s.
 
@@ -34,11 +34,6 @@ class Kpa:
         self._seen: dict[TierKey, deque[tuple[float, float]]] = {t: deque() for t in self._tiers}
         self._panic_s: dict[TierKey, float | None] = dict.fromkeys(self._tiers)
         self._panic_most = dict.fromkeys(self._tiers, 0)
-
-    def decide(self, view: View) -> Choice:
-        """One tick."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading = view.reading(tier)

@@ -6,12 +6,12 @@ Source: llm-d `guides/workload-autoscaling` (queue and running overlay); kuberne
 
 from math import ceil
 
-from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
 from tidegate.sim.policies.hpa import Behavior, per_pod
 from tidegate.sim.scenario import Scenario
 
 
-class KedaOnEpp:
+class KedaOnEpp(OneTier):
     """
     The larger of two triggers: queue at the endpoint picker (target 1 per replica) and running requests (target 16).
 
@@ -32,11 +32,6 @@ class KedaOnEpp:
         self._running = running
         self._behaviors = {t: Behavior() for t in self._tiers}
 
-    def decide(self, view: View) -> Choice:
-        """One sync."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
-
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
         low, high = bounds(view, tier)
@@ -49,7 +44,7 @@ class KedaOnEpp:
         return behavior.limit(time_s=view.time_s, current=current, raw=raw, low=max(1, low), high=high)
 
 
-class TokenAwareKeda:
+class TokenAwareKeda(OneTier):
     """
     llm-d's token-aware rule: seconds of prefill in flight over 1.5, or KV use over 0.8, whichever asks for more.
 
@@ -71,11 +66,6 @@ class TokenAwareKeda:
         self._backlog_s = backlog_s
         self._p1_s = {t: scenario.service(t[0]).truths[t[1]].server.law.p1_s for t in self._tiers}
         self._changed_s = dict.fromkeys(self._tiers, -self.DOWN_S)
-
-    def decide(self, view: View) -> Choice:
-        """One sync."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]

@@ -7,11 +7,11 @@ Source: ray `python/ray/serve/autoscaling_policy.py`, `config.py`.
 from collections import deque
 from math import ceil
 
-from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
 from tidegate.sim.scenario import Scenario
 
 
-class RayServe:
+class RayServe(OneTier):
     """
     Ongoing requests over 30 s against a target of 2 per replica; 30 s of agreement to grow, 600 s to shrink.
 
@@ -32,11 +32,6 @@ class RayServe:
         self._seen: dict[TierKey, deque[tuple[float, float]]] = {t: deque() for t in self._tiers}
         # Since when the wish has pointed up (+) or down (-); None while it agrees with what runs.
         self._since: dict[TierKey, tuple[int, float] | None] = dict.fromkeys(self._tiers)
-
-    def decide(self, view: View) -> Choice:
-        """One loop."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
