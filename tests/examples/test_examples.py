@@ -79,10 +79,12 @@ async def test_a_real_api_server_takes_every_example(real_control_plane: RealCon
 
 
 async def dry_run(server: Any, item: dict[str, Any]) -> str:
-    """What the server says against an object; empty where it takes it."""
+    """What the server says against applying an object, which may be there already; empty where it takes it."""
     plural = {"AcceleratorClass": "acceleratorclasses", "InferenceDeployment": "inferencedeployments"}[item["kind"]]
-    namespace = item["metadata"].get("namespace")
+    name, namespace = item["metadata"]["name"], item["metadata"].get("namespace")
     scope = f"/namespaces/{namespace}" if namespace else ""
-    path = f"/apis/{item['apiVersion']}{scope}/{plural}"
-    async with server.post(path, json=item, params={"dryRun": "All", "fieldValidation": "Strict"}) as answer:
-        return "" if answer.status == 201 else f"{item['metadata']['name']}: {await answer.text()}"
+    path = f"/apis/{item['apiVersion']}{scope}/{plural}/{name}"
+    asked = {"dryRun": "All", "fieldValidation": "Strict", "fieldManager": "examples", "force": "true"}
+    kind = {"Content-Type": "application/apply-patch+yaml"}
+    async with server.patch(path, data=json.dumps(item), params=asked, headers=kind) as answer:
+        return "" if answer.status in (200, 201) else f"{name}: {await answer.text()}"
