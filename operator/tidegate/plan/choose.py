@@ -75,11 +75,11 @@ def _failed(problem: Problem, fault: Exception) -> tuple[PlanMemory, Decision]:
 
 
 def _free(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
-    """Accelerators of limited classes that no target needs: room to hold old and new replicas together."""
+    """Accelerators of limited classes that nobody is kept: room to hold old and new replicas together."""
     free = {name: pool.capacity for name, pool in accelerators.items() if pool.capacity is not None}
     if free:
         for draft in drafts:
-            for name, used in classes_used(draft, draft.target).items():
+            for name, used in classes_used(draft, draft.reserved).items():
                 if name in free:
                     free[name] -= used
     return free
@@ -123,7 +123,7 @@ def _survey_due(draft: Draft) -> bool:
 
 def _step(draft: Draft, free: dict[str, int]) -> Fleet:
     """Replicas to set now: the target, what must stay until it serves, and what is stuck but still hoped for."""
-    used = classes_used(draft, draft.target)
+    used = classes_used(draft, draft.reserved)
     room = {name: used.get(name, 0) + max(0, left) for name, left in free.items() if name in draft.model.classes}
     within = replace(draft.limits, room=room)
     fleet = advance(
@@ -137,13 +137,6 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
 
 
 def _hoping(draft: Draft, fleet: Fleet, within: Limits) -> Fleet:
-    """Replicas that are only late stay asked for; where the plan falls short anyway, all that are stuck do."""
-    hoped = tuple(
-        [
-            # What a blocked tier is asked for beyond what comes are the stuck ones themselves.
-            max(n, (min(n, a.counted) if a.blocked else n) + (a.stuck if draft.given else a.hoped))
-            for n, a in zip(fleet, draft.arrivals, strict=True)
-        ]
-    )
-    open_tiers = replace(within, total=draft.base.total, tiers=tuple([(0, t.replicas_max) for t in draft.spec.tiers]))
-    return hoped if open_tiers.below(draft.model, hoped) else fleet
+    """The fleet and what is stuck and stays asked for, where that is allowed."""
+    hoped = draft.with_stuck(fleet)
+    return hoped if replace(draft.opened, room=within.room).below(draft.model, hoped) else fleet

@@ -2,12 +2,13 @@
 One option per deployment, inside what the accelerator classes hold: the best combination.
 
 Few combinations are tried one by one. Many go to a mixed-integer program (HiGHS), level by level: first replicas below
-anybody's bounds, for a bound is a promise and no wish; then the misses of the highest priority, then of the next, then
-quality, then money. It runs under a limit of nodes, not of seconds, so that the same input gives the same output on
-every machine. Where the limit hits, priorities are served in turn.
+anybody's bounds, for a bound is a promise and no wish; then replicas taken from those of whom nothing is seen, for
+silence shrinks nothing; then the misses of the highest priority, then of the next, then quality, then money. It runs
+under a limit of nodes, not of seconds, so that the same input gives the same output on every machine. Where the limit
+hits, priorities are served in turn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -29,19 +30,23 @@ class Option:
     One plan of one deployment.
 
     Args:
-        used: Accelerators of each short class.
+        reserved: What its accelerators are kept for: `fleet`, and what is stuck and stays asked for.
+        used: Accelerators of each short class that `reserved` takes.
         missed: How far attainment stays below the promise, in [0, 1].
         quality_lost: 1 where the average quality was given up, else 0.
         usd_per_hour: What it costs, moves included.
         under: Replicas by which it stays below the deployment's least.
+        taken: Replicas that a silent deployment was last asked for and that it takes away.
     """
 
     fleet: Fleet
+    reserved: Fleet = ()
     used: tuple[tuple[str, int], ...]
     missed: float
     quality_lost: float
     usd_per_hour: float
     under: int = 0
+    taken: int = 0
 
 
 def combine(
@@ -64,25 +69,32 @@ def combine(
 
 def hardly_better(new: Sequence[Option], old: Sequence[Option], priorities: Sequence[int]) -> bool:
     """Whether a new deal is not worth the moves: as many below their bounds, and misses and price nearly the same."""
-    (under, *missed, lost, usd), (under_old, *missed_old, lost_old, usd_old) = (
+    (under, taken, *missed, lost, usd), (under_old, taken_old, *missed_old, lost_old, usd_old) = (
         _rank(new, priorities),
         _rank(old, priorities),
     )
     nearly = all(a >= b - MISSED_STEP for a, b in zip(missed, missed_old, strict=True))
-    return under >= under_old and nearly and lost >= lost_old and usd >= usd_old * (1 - SAVING_SHARE)
+    kept = (under, taken) >= (under_old, taken_old)
+    return kept and nearly and lost >= lost_old and usd >= usd_old * (1 - SAVING_SHARE)
 
 
 def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) -> list[Option]:
-    """Highest priority first: each takes its best option that leaves the later ones the least they need."""
-    least = [min(of, key=lambda o: (o.under, sum([n for _, n in o.used]), o.missed)) for of in options]
-    chosen = list(least)
-    for i, of in enumerate(options):
-        ranked = sorted(of, key=lambda o: (o.under, o.missed, o.quality_lost, o.usd_per_hour))
-        for option in ranked:
-            if _fits([*chosen[:i], option, *chosen[i + 1 :]], capacity):
-                chosen[i] = option
-                break
+    """Highest priority first: everybody's bounds, then what silence holds, then each the best that is left."""
+    chosen = [min(of, key=_size) for of in options]
+    rounds: tuple[Callable[[Option], tuple[float, ...]], ...] = (
+        lambda o: (o.under, _size(o), o.missed),
+        lambda o: (o.under, o.taken, _size(o), o.missed),
+        lambda o: (o.under, o.taken, o.missed, o.quality_lost, o.usd_per_hour),
+    )
+    for key in rounds:
+        for i, of in enumerate(options):
+            fitting = [o for o in of if _fits([*chosen[:i], o, *chosen[i + 1 :]], capacity)]
+            chosen[i] = min(fitting, key=key, default=chosen[i])
     return chosen
+
+
+def _size(option: Option) -> int:
+    return sum([n for _, n in option.used])
 
 
 def _fits(chosen: Sequence[Option], capacity: Mapping[str, int]) -> bool:
@@ -94,13 +106,14 @@ def _fits(chosen: Sequence[Option], capacity: Mapping[str, int]) -> bool:
 
 
 def _rank(chosen: Sequence[Option], priorities: Sequence[int]) -> tuple[float, ...]:
-    """What is compared: bounds of all, misses by falling priority, quality, money."""
+    """What is compared: bounds of all, what silence holds, misses by falling priority, quality, money."""
     levels = sorted(set(priorities), reverse=True)
     missed = [
         round(sum([o.missed for o, p in zip(chosen, priorities, strict=True) if p == level]), 6) for level in levels
     ]
     lost = sum([o.quality_lost for o in chosen])
-    return (sum([o.under for o in chosen]), *missed, lost, round(sum([o.usd_per_hour for o in chosen]), 6))
+    bounds, held = sum([o.under for o in chosen]), sum([o.taken for o in chosen])
+    return (bounds, held, *missed, lost, round(sum([o.usd_per_hour for o in chosen]), 6))
 
 
 def _tried(
@@ -158,9 +171,9 @@ def _solved(
 
 
 def _levels(flat: Sequence[Option], owner: np.ndarray, priorities: Sequence[int]) -> list[Floats]:
-    """Objectives in order: bounds of all, misses by falling priority, quality, money."""
-    under = np.array([float(o.under) for o in flat])
+    """Objectives in order: as in `_rank`."""
+    under, taken = np.array([float(o.under) for o in flat]), np.array([float(o.taken) for o in flat])
     missed = np.array([o.missed for o in flat])
     rank = np.array(priorities)[owner]
     levels = [np.where(rank == p, missed, 0.0) for p in sorted(set(priorities), reverse=True)]
-    return [under, *levels, np.array([o.quality_lost for o in flat]), np.array([o.usd_per_hour for o in flat])]
+    return [under, taken, *levels, np.array([o.quality_lost for o in flat]), np.array([o.usd_per_hour for o in flat])]

@@ -71,6 +71,8 @@ class Draft:
         demand: Quantiles at the lead time of the fastest tier.
         current: The ideal fleet so far, less replicas that will not come.
         ideal, target: Set by the steps; see `PlanMemory`.
+        held: What a silent deployment was last asked for, or has; empty where something is seen.
+        reserved: What its accelerators are kept for: the target, and of a silent one also what is stuck.
         searched: Whether the plan was looked for anew in this tick.
     """
 
@@ -101,6 +103,8 @@ class Draft:
     fresh_s: float | None = None
     moved_s: float = 0.0
     grant: Mapping[str, tuple[int, int]]
+    held: Fleet = ()
+    reserved: Fleet = ()
     searched: bool = False
     utilization: float | None = None
     binding: Constraint = Constraint.NONE
@@ -121,6 +125,26 @@ class Draft:
     def ready(self) -> Fleet:
         """Replicas that serve."""
         return tuple([a.ready for a in self.arrivals])
+
+    @property
+    def opened(self) -> Limits:
+        """The limits for what is asked for: also a tier that may not grow may wait for its stuck replicas."""
+        return replace(self.base, tiers=tuple([(0, tier.replicas_max) for tier in self.spec.tiers]))
+
+    def with_stuck(self, fleet: Fleet) -> Fleet:
+        """
+        A fleet and the stuck replicas that stay asked for beside it.
+
+        Those are the ones that are only late; all of them where the plan falls short anyway, or where nothing is seen.
+        """
+        every = bool(self.held) or self.given is not Given.NOTHING
+        return tuple(
+            [
+                # What a blocked tier is asked for beyond what comes are the stuck ones themselves.
+                max(n, (min(n, a.counted) if a.blocked else n) + (a.stuck if every else a.hoped))
+                for n, a in zip(fleet, self.arrivals, strict=True)
+            ]
+        )
 
     def profile_of(self, fleet: Fleet) -> Profile:
         """The curve of a fleet, from the memo where it is the same one."""

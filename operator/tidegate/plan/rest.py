@@ -45,6 +45,9 @@ def _hold(draft: Draft) -> None:
     Bounds that changed meanwhile are obeyed: they are the user's word, not silence.
     """
     draft.watched_since_s = None
+    draft.held = tuple(
+        [max(n, a.ready + a.healthy + a.stuck) for n, a in zip(draft.target, draft.arrivals, strict=True)]
+    )
     blind = draft.fresh_s is None or draft.time_s - draft.fresh_s >= FALLBACK_S
     draft.reason = Reason.FALLBACK if blind and draft.memory is not None else Reason.METRICS_MISSING
     wanted: Fleet = tuple(map(max, draft.current, draft.counted))

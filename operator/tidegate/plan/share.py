@@ -2,8 +2,8 @@
 Deployments that want the same accelerators.
 
 Each was planned as if alone. Where a class cannot hold all of those plans, every deployment concerned names what
-it would do with less, and the best combination is taken: everybody's lower bounds, then fewest misses for the highest
-priority, down to the lowest, then least quality given up, then cheapest.
+it would do with less, and the best combination is taken: everybody's lower bounds, then what those have of whom nothing
+is seen, then fewest misses for the highest priority, down to the lowest, then least quality given up, then cheapest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> N
     """Set every draft's target: its ideal fleet, or what the pool leaves of it."""
     wanted: dict[str, int] = {}
     for draft in drafts:
-        for name, used in classes_used(draft, draft.ideal).items():
+        draft.reserved = _reserved(draft, draft.ideal)
+        for name, used in classes_used(draft, draft.reserved).items():
             wanted[name] = wanted.get(name, 0) + used
     short = {
         name: pool.capacity
@@ -40,12 +41,20 @@ def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> N
         return
     members = []
     for draft in drafts:
-        if any(name in short for name in classes_used(draft, draft.ideal)):
+        if any(name in short for name in classes_used(draft, draft.reserved)):
             members.append(draft)
         else:
             draft.target, draft.grant = draft.ideal, {}
     if not _stands(members, short):
         _deal(members, short)
+
+
+def _reserved(draft: Draft, fleet: Fleet) -> Fleet:
+    """What the accelerators of a plan are kept for: what a silent deployment waits for, nobody else gets."""
+    if not draft.held:
+        return fleet
+    waiting = draft.with_stuck(fleet)
+    return waiting if draft.opened.below(draft.model, waiting) else fleet
 
 
 def _stands(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
@@ -57,7 +66,8 @@ def _stands(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
             return False
         if any(draft.grant.get(name, (0, -1))[1] != short[name] for name in short if name in draft.model.classes):
             return False
-        for name, n in classes_used(draft, draft.target).items():
+        draft.reserved = _reserved(draft, draft.target)
+        for name, n in classes_used(draft, draft.reserved).items():
             used[name] = used.get(name, 0) + n
         if not draft.limits.hold(draft.model, draft.target):
             return False
@@ -73,7 +83,7 @@ def _deal(members: Sequence[Draft], short: Mapping[str, int]) -> None:
     if standing is not None and hardly_better(chosen, standing, priorities):
         chosen = standing
     for draft, option in zip(ordered, chosen, strict=True):
-        draft.target = option.fleet
+        draft.target, draft.reserved = option.fleet, option.reserved
         used = dict(option.used)
         draft.grant = {name: (used.get(name, 0), size) for name, size in short.items() if name in draft.model.classes}
         if option.fleet != draft.ideal:
@@ -91,29 +101,36 @@ def _standing(members: Sequence[Draft], short: Mapping[str, int]) -> list[Option
         allowed = draft.limits.hold(draft.model, draft.target)
         if draft.memory is None or not allowed or any(now.get(name, 0) > wanted.get(name, 0) for name in short):
             return None
-        for name in short:
-            used[name] += now.get(name, 0)
-        options.append(_option(draft, _as_is(draft, draft.target), short))
+        option = _option(draft, _as_is(draft, draft.target), short, reserved=_reserved(draft, draft.target))
+        for name, n in option.used:
+            used[name] += n
+        options.append(option)
     return options if all(used[name] <= most for name, most in short.items()) else None
 
 
 def _options(draft: Draft, short: Mapping[str, int]) -> list[Option]:
-    """Plans of one deployment by falling use of the short classes, from its ideal one to the least it may have."""
+    """
+    Plans of one deployment by falling use of the short classes, from its ideal one to the least it may have.
+
+    A silent one keeps what it waits for in all of them, or gives it up.
+    """
     goal = draft.goal(draft.demand)
-    found: dict[Fleet, Option] = {draft.ideal: _option(draft, _as_is(draft, draft.ideal), short)}
-    queue = [found[draft.ideal]]
+    found: dict[Fleet, Solution] = {draft.ideal: _as_is(draft, draft.ideal)}
+    queue = [draft.ideal]
     while queue and len(found) < OPTIONS_MAX:
-        option = queue.pop(0)
-        for name, used in option.used:
-            solution = solve(draft.model, _with_room(draft, {name: used - 1}), goal) if used else None
-            if solution is None or solution.fleet in found:
-                continue
-            found[solution.fleet] = _option(draft, solution, short)
-            queue.append(found[solution.fleet])
+        for name, used in classes_used(draft, queue.pop(0)).items():
+            solution = solve(draft.model, _with_room(draft, {name: used - 1}), goal) if name in short else None
+            if solution is not None and solution.fleet not in found:
+                found[solution.fleet] = solution
+                queue.append(solution.fleet)
     if len(found) >= OPTIONS_MAX:  # never without a way to take as little as allowed
         least = solve(draft.model, _with_room(draft, dict.fromkeys(short, 0)), goal)
-        found[least.fleet] = _option(draft, least, short)
-    return list(found.values())
+        found[least.fleet] = least
+    return [
+        _option(draft, solution, short, reserved=reserved)
+        for fleet, solution in found.items()
+        for reserved in dict.fromkeys((_reserved(draft, fleet), fleet))
+    ]
 
 
 def _as_is(draft: Draft, fleet: Fleet) -> Solution:
@@ -123,19 +140,32 @@ def _as_is(draft: Draft, fleet: Fleet) -> Solution:
 
 
 def _with_room(draft: Draft, room: Mapping[str, int]) -> Limits:
-    return carried(replace(draft.limits, room={**draft.limits.room, **room}), draft.model)
+    """Limits with less room. A silent deployment gives up growth, then some of what it has; it exchanges nothing."""
+    within = replace(draft.limits, room={**draft.limits.room, **room})
+    if draft.held:
+        kept = tuple(map(min, draft.held, draft.ideal))
+        fits = within.below(draft.model, kept)
+        tiers = [
+            (max(low, n), high) if fits else (low, max(low, n))
+            for n, (low, high) in zip(kept, within.tiers, strict=True)
+        ]
+        within = replace(within, tiers=tuple(tiers))
+    return carried(within, draft.model)
 
 
-def _option(draft: Draft, solution: Solution, short: Mapping[str, int]) -> Option:
-    used = classes_used(draft, solution.fleet)
+def _option(draft: Draft, solution: Solution, short: Mapping[str, int], *, reserved: Fleet) -> Option:
+    used = classes_used(draft, reserved)
+    taken = [max(0, had - n) for had, n in zip(draft.held, reserved, strict=False)]  # nothing of one that is seen
     promised = draft.spec.slo.attainment
     lows = [max(0, low - n) for n, (low, _) in zip(solution.fleet, draft.limits.tiers, strict=True)]
     under = max(draft.limits.total[0] - sum(solution.fleet), sum(lows))
     return Option(
         fleet=solution.fleet,
+        reserved=reserved,
         used=tuple([(name, used.get(name, 0)) for name in short]),
         missed=round(max(0.0, promised - solution.attainment), 3),
         quality_lost=1.0 if solution.given is Given.QUALITY else 0.0,
         usd_per_hour=solution.objective,
         under=under,
+        taken=sum(taken),
     )
