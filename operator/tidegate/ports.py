@@ -205,6 +205,7 @@ class WorkloadView:
         ready: `.status.readyReplicas`.
         applied: Digest of the fields that we applied and still own; it changes when somebody else sets one of them.
             Empty: none.
+        refused: Why its pods are not made (a quota, an admission webhook); empty: nobody refuses them.
     """
 
     ref: ObjectRef
@@ -218,6 +219,7 @@ class WorkloadView:
     writers: tuple[Writer, ...] = ()
     ready: int = 0
     applied: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

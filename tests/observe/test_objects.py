@@ -121,6 +121,26 @@ def test_a_deployment_says_its_replicas_its_selector_and_who_set_them() -> None:
     assert [(w.manager, w.subresource) for w in found.writers] == [("hpa", "scale")]
 
 
+def test_a_pod_that_was_started_anew_lives_another_life() -> None:
+    first = pod_view(raw_pod(containerStatuses=[{"restartCount": 0}, {"restartCount": 0}]))
+    again = pod_view(raw_pod(containerStatuses=[{"restartCount": 0}, {"restartCount": 1}]))
+    assert (first.life, again.life) == ("u/0", "u/1")
+
+
+def test_a_deployment_whose_pods_are_refused_says_why_in_steady_words() -> None:
+    failure = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "reason": "FailedCreate",
+        "message": 'pods "chat-6d4c-x7k2p" is forbidden: exceeded quota: gpus, requested: 1, used: 8, limited: 8',
+    }
+    raw = {"metadata": {"name": "x"}, "status": {"conditions": [failure]}}
+    found = workload_view(raw, api_version="apps/v1", kind="Deployment", path="/p")
+    assert found.refused == "FailedCreate: exceeded quota: gpus, requested: 1, used: 8, limited: 8"
+    cured = {**raw, "status": {"conditions": [{**failure, "status": "False"}]}}
+    assert workload_view(cured, api_version="apps/v1", kind="Deployment", path="/p").refused == ""
+
+
 def test_any_other_kind_is_known_by_its_scale() -> None:
     scale = {"spec": {"replicas": 4}, "status": {"selector": "lws=x"}}
     found = workload_view({"metadata": {"name": "x"}}, api_version="g/v1", kind="K", path="/p", scale=scale)

@@ -7,6 +7,7 @@ import pytest
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading, TierState
 from tidegate.observe.decode import PodName, PodSample, Samples
+from tidegate.observe.health import Health
 from tidegate.observe.objects import PodView
 from tidegate.observe.replicas import Roster, TierView
 
@@ -30,6 +31,7 @@ def pod(name: str, *, ready_s: float | None = NOW - 500, created_s: float = NOW 
         ended=False,
         node="n",
         requests={},
+        life=f"uid-{name}/0",
     )
     return replace(base, **more)  # type: ignore[arg-type]
 
@@ -82,6 +84,41 @@ def test_a_new_replica_counts_when_its_metrics_answer() -> None:
     assert counts(before) == (1, 1, 0)
     after = state(pod("a"), young, samples=answering("a", "b"), roster=roster, at=NOW + 15)
     assert counts(after) == (2, 0, 0)
+
+
+NO_IMAGE = Health(trouble="ImagePullBackOff: vllm:v9", waits=True)
+CRASHING = Health(crashes=3, crashed_s=NOW - 20, trouble="CrashLoopBackOff: container vllm ended with code 1 (Error)")
+
+
+def test_a_replica_that_cannot_be_started_is_failing_and_says_why() -> None:
+    found = state(pod("a"), pod("b", ready_s=None, health=NO_IMAGE), pod("c", ready_s=None))
+    assert (found.ready, found.starting, found.failing) == (1, 2, 1)
+    assert found.trouble == NO_IMAGE.trouble
+
+
+def test_a_server_that_dies_at_its_requests_is_no_capacity_between_two_deaths() -> None:
+    """Ready again each time, and its metrics answer: what it does is die."""
+    between = pod("b", ready_s=NOW - 5, health=CRASHING, life="uid-b/3")
+    found = state(pod("a"), between, samples=answering("a", "b"))
+    assert (found.ready, found.starting, found.failing) == (1, 1, 1)
+    sound = state(pod("a"), between, samples=answering("a", "b"), at=NOW + 120)
+    assert (sound.ready, sound.failing, sound.trouble) == (2, 0, "")
+
+
+def test_a_restarted_server_has_to_answer_anew() -> None:
+    roster, first = Roster(window_s=60.0, stale_s=60.0), pod("b", ready_s=NOW - 500)
+    assert counts(state(first, samples=answering("b"), roster=roster)) == (1, 0, 0)
+    again = replace(first, ready_s=NOW + 15, life="uid-b/1")
+    assert counts(state(again, samples={}, roster=roster, at=NOW + 16)) == (0, 1, 0)
+    assert counts(state(again, samples=answering("b"), roster=roster, at=NOW + 30)) == (1, 0, 0)
+
+
+def test_replicas_that_a_quota_forbids_are_failing() -> None:
+    roster = Roster(window_s=60.0, stale_s=60.0)
+    view = TierView(pods=(pod("a"),), wanted=3, refused="FailedCreate: exceeded quota: gpus")
+    found = roster.states({TIER: view}, DOWN, time_s=NOW)[TIER]
+    assert (found.ready, found.starting, found.failing) == (1, 2, 2)
+    assert found.trouble == "FailedCreate: exceeded quota: gpus"
 
 
 def test_one_that_has_answered_stays_ready_while_a_scrape_fails() -> None:

@@ -92,10 +92,18 @@ def test_the_only_tier_stays_asked_for_while_it_is_stuck() -> None:
     assert fleet(decision) == {"bf16": 2}
 
 
-def test_unschedulable_replicas_stop_counting_after_a_moment() -> None:
+@pytest.mark.parametrize(
+    "lost",
+    [
+        pytest.param(TierState(starting=2, unschedulable=2), id="no room"),
+        pytest.param(TierState(starting=2, failing=2), id="they crash"),
+        pytest.param(TierState(starting=2, unschedulable=1, failing=1), id="one of each"),
+    ],
+)
+def test_replicas_that_will_not_come_stop_counting_after_a_moment(lost: TierState) -> None:
     wanted = spec(*TIERS)
     memory, times = None, 1_700_000_000.0
-    states = {"bf16": TierState(), "fp8": TierState(starting=2, unschedulable=2), "int4": TierState()}
+    states = {"bf16": TierState(), "fp8": lost, "int4": TierState()}
     for i in range(5):
         problem = Problem(spec=wanted, states=states, estimates=THREE, forecast=forecast(14), memory=memory)
         memory, decision = choose([problem], accelerators=POOLS, time_s=times + 15 * i)[wanted.key]

@@ -8,6 +8,7 @@ import pytest
 from tests.actuate.orders import H100, NOW_S, managed, spec_of
 from tests.report.reports import SPEC, condition, decision, observation, reading, report
 from tidegate.domain.decision import Condition, Reason, Status, TierDecision
+from tidegate.domain.observation import DeploymentObservation, TierState
 from tidegate.domain.spec import Mode
 from tidegate.ports import Outcome
 from tidegate.report.status import deployment_status
@@ -179,3 +180,19 @@ def test_what_is_not_carried_out_does_not_reconcile(mode: Mode) -> None:
     status = status_of(spec=replace(SPEC, mode=mode), observation=observation(ready=0))
     assert condition(status, "Reconciling") is None
     assert condition(status, "Ready") != ("False", "NoReplicaReady")
+
+
+def test_why_replicas_do_not_start_stands_in_the_condition_and_stays_when_the_pods_are_gone() -> None:
+    stuck = finding("CapacityAvailable", "ReplicasStuck", "replicas do not start in time: fp8", Status.FALSE)
+    failing = DeploymentObservation(tiers={"fp8": TierState(starting=2, failing=2, trouble="ImagePullBackOff: x:v9")})
+    first = status_of(decision=decision(conditions=(stuck,)), observation=failing)
+    message = next(c["message"] for c in first["conditions"] if c["type"] == "CapacityAvailable")
+    assert message == "replicas do not start in time: fp8 (fp8: ImagePullBackOff: x:v9)"
+    later = status_of(decision=decision(conditions=(stuck,)), observation=observation(ready=0), status=first)
+    assert message in [c["message"] for c in later["conditions"]]
+
+
+def test_what_keeps_the_first_replica_from_running_stands_in_ready() -> None:
+    failing = DeploymentObservation(tiers={"fp8": TierState(starting=1, failing=1, trouble="ImagePullBackOff: x:v9")})
+    ready = next(c for c in status_of(observation=failing)["conditions"] if c["type"] == "Ready")
+    assert ready["message"] == "no replica answers yet (fp8: ImagePullBackOff: x:v9)"

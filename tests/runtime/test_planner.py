@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,13 +16,13 @@ from tidegate import cycle
 from tidegate.domain.decision import Decision, FleetDecision, Reason, TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
-from tidegate.domain.spec import FleetPolicy, ScaleToZero
+from tidegate.domain.spec import DeploymentSpec, FleetPolicy, ScaleToZero, WorkloadTemplate
 from tidegate.forecast.memory import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.observe.cluster import Cluster
 from tidegate.observe.collect import Harvest
 from tidegate.observe.replicas import Roster
-from tidegate.plan.memory import PlanMemory
+from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.report.metrics import Metrics
 from tidegate.runtime import planner as module
 from tidegate.runtime.hands import Batch
@@ -166,6 +167,32 @@ async def test_a_standby_plans_and_hands_over_nothing(rig: Rig) -> None:
     rig.fence.held = True
     await rig.tick()
     assert rig.hands.batches[0].decisions[CHAT].reason is Reason.INITIAL
+
+
+@pytest.mark.parametrize(
+    ("edit", "failures"),
+    [
+        pytest.param({"image": "vllm:2"}, 0, id="another image"),
+        pytest.param({}, 3, id="nothing of its pods"),
+    ],
+)
+async def test_a_tier_whose_pods_are_edited_gets_its_chance_at_once(
+    rig: Rig, edit: dict[str, str], failures: int
+) -> None:
+    def built(workload: WorkloadTemplate, **changes: Any) -> DeploymentSpec:
+        return spec(tiers=(replace(spec().tiers[0], workload=workload),), **changes)
+
+    blocked = TierProgress(ready=1, failures=3, blocked_until_s=9e9)
+    plan = PlanMemory(names=("bf16",), ideal=(1,), target=(1,), capacities=(1.0,), progress=(blocked,))
+    workload = WorkloadTemplate(image="vllm:1")
+    rig.inventory.put_deployment(resource(spec=built(workload)))
+    await rig.tick()
+    rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(plan=plan)})
+    rig.inventory.put_deployment(resource(spec=built(replace(workload, **edit), priority=5), generation=2))
+    await rig.tick()
+    kept = rig.seen[-1][0].deployments[CHAT].plan
+    assert kept is not None
+    assert (kept.progress[0].ready, kept.progress[0].failures) == (1, failures)
 
 
 async def test_a_namesake_starts_with_an_empty_memory(rig: Rig) -> None:

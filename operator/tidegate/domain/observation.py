@@ -149,6 +149,8 @@ class TierState:
         ready, starting, terminating: Replicas, >= 0. A terminating replica is in neither of the others.
         startup_s: Time from scale-up to ready as last seen; None: never seen.
         unschedulable: Of `starting`, those the scheduler found no room for; None where nobody can tell.
+        failing: Of `starting`, those that crash again and again, cannot be started, or may not be made.
+        trouble: What is wrong with those, in words; empty: nothing.
         reading: Metrics, or why there are none. A tier without a ready replica has `Missing("NoReplicas")`.
     """
 
@@ -157,6 +159,8 @@ class TierState:
     terminating: int = 0
     startup_s: float | None = None
     unschedulable: int | None = None
+    failing: int = 0
+    trouble: str = ""
     reading: TierReading | Missing = Missing(reason="NoReplicas")
 
     @property

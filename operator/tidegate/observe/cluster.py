@@ -257,6 +257,7 @@ class Cluster:
                 tiers[spec.key, tier.name] = TierView(
                     pods=index.select(spec.key.namespace, selector),
                     wanted=workload.replicas if workload is not None else None,
+                    refused=workload.refused if workload is not None else "",
                 )
         return tiers
 

@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from tidegate.observe.health import HEALTHY, Health, health, unix_seconds
 from tidegate.observe.selectors import selector_text
 from tidegate.ports import FIELD_MANAGER, ObjectRef, OwnedView, WorkloadView, Writer
 
@@ -32,6 +32,8 @@ class PodView:
         ended: Succeeded or Failed: it holds nothing any more.
         node: Where it runs; empty: nowhere yet.
         requests: Extended resources it holds, e.g. `{"nvidia.com/gpu": 2}`.
+        life: Its uid and how often its containers were started anew: another life is another server.
+        health: What its containers say of themselves.
     """
 
     namespace: str
@@ -46,6 +48,8 @@ class PodView:
     ended: bool
     node: str
     requests: Mapping[str, int]
+    life: str = ""
+    health: Health = HEALTHY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +70,13 @@ class ScalerView:
     target: ObjectRef
 
 
-def unix_seconds(text: str | None) -> float | None:
-    """An RFC 3339 time as unix seconds; None for none."""
-    return datetime.fromisoformat(text).timestamp() if text else None
-
-
 def pod_view(raw: Raw) -> PodView:
     """A pod, trimmed."""
     meta, status, spec = raw["metadata"], raw.get("status", {}), raw.get("spec", {})
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     is_ready = conditions.get("Ready", {}).get("status") == "True"
     scheduled = conditions.get("PodScheduled", {})
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     terminating = bool(meta.get("deletionTimestamp"))
     return PodView(
         namespace=meta.get("namespace", ""),
@@ -91,6 +91,8 @@ def pod_view(raw: Raw) -> PodView:
         ended=status.get("phase") in {"Succeeded", "Failed"},
         node=spec.get("nodeName", ""),
         requests=_requests(spec),
+        life=f"{meta.get('uid', '')}/{sum(c.get('restartCount', 0) for c in containers)}",
+        health=health(containers),
     )
 
 
@@ -153,7 +155,18 @@ def workload_view(raw: Raw, *, api_version: str, kind: str, path: str, scale: Ra
         writers=tuple(_writers(meta.get("managedFields") or ())),
         ready=(raw.get("status") or {}).get("readyReplicas") or 0,
         applied=_applied(meta.get("managedFields") or ()),
+        refused=_refused((raw.get("status") or {}).get("conditions") or ()),
     )
+
+
+def _refused(conditions: Iterable[Raw]) -> str:
+    """Why a Deployment's pods are not made (a quota, an admission webhook); empty where they are."""
+    for condition in conditions:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            # `pods "chat-fp8-6d4c-x7k2p" is forbidden: exceeded quota: ...`: the name is another one each time.
+            message = str(condition.get("message", ""))
+            return f"{condition.get('reason', 'FailedCreate')}: {message.partition(' is forbidden: ')[2] or message}"
+    return ""
 
 
 def owned_view(raw: Raw, *, api_version: str, kind: str) -> OwnedView:

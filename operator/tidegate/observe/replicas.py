@@ -14,6 +14,7 @@ from statistics import median
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading, TierState
 from tidegate.observe.decode import PodName, Samples, TierPods, tier_reading
+from tidegate.observe.health import is_failing
 from tidegate.observe.objects import PodView
 
 # A replica that is ready counts once its metrics answer. One that Prometheus has not found after this long counts
@@ -35,10 +36,12 @@ class TierView:
     Args:
         pods: Its pods, ended ones included.
         wanted: Replicas its workload asks for; None: there is no workload.
+        refused: Why more pods are not made; empty: nobody refuses them.
     """
 
     pods: tuple[PodView, ...]
     wanted: int | None
+    refused: str = ""
 
 
 @dataclass(slots=True)
@@ -58,7 +61,7 @@ class Roster:
         for memory in (self._known, self._starts):
             for gone in memory.keys() - tiers.keys():
                 del memory[gone]
-        alive = {pod.uid for view in tiers.values() for pod in view.pods}
+        alive = {pod.life for view in tiers.values() for pod in view.pods}
         self._answered &= alive
         return {tier: self._state(tier, view, samples, time_s) for tier, view in tiers.items()}
 
@@ -70,12 +73,17 @@ class Roster:
         self._learn_starts(tier, pods)
         # Replicas that are asked for and have no pod yet (quota, or the controller has not come to it) are starting.
         promised = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
+        failing = [pod for pod in starting if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s)]
+        unmade = max(0, promised - len(starting)) if view.refused else 0
+        troubles = {pod.health.trouble for pod in failing} | ({view.refused} if unmade else set())
         state = TierState(
             ready=len(ready),
             starting=max(len(starting), promised),
             terminating=sum(pod.terminating for pod in pods),
             startup_s=self._startup_s(tier),
             unschedulable=sum(pod.unschedulable for pod in starting),
+            failing=len(failing) + unmade,
+            trouble=", ".join(sorted(troubles)),
         )
         leaving = self._leaving(tier, ready, pods, time_s)
         return replace(state, reading=self._reading(view, ready, leaving, samples))
@@ -120,16 +128,18 @@ class Roster:
         return median(took_s for _, took_s in newest) if newest else None
 
     def _serves(self, pod: PodView, samples: Samples | Missing, time_s: float) -> bool:
-        """Ready, and either seen answering, or nobody can tell."""
+        """Ready, does not crash all the time, and either seen answering in this life of it, or nobody can tell."""
+        if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s):
+            return False
         if isinstance(samples, Missing):
             return True
         sample = samples.get((pod.namespace, pod.name))
         if sample is not None and sample.asleep:
             return False
         if sample is not None and sample.answers(self.stale_s):
-            self._answered.add(pod.uid)
+            self._answered.add(pod.life)
         waited_s = time_s - (pod.ready_s if pod.ready_s is not None else time_s)
-        return pod.uid in self._answered or waited_s > ANSWER_GRACE_S
+        return pod.life in self._answered or waited_s > ANSWER_GRACE_S
 
 
 def _name(pod: PodView) -> PodName:

@@ -1,8 +1,10 @@
 """What `plan` remembers of one deployment between two ticks: under 1 KiB of JSON with three tiers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from tidegate.plan.regret import NO_REGRET, Regret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class PlanMemory:
         watched_since_s: Since when the load has been seen without a gap; None: it is not being seen.
         fresh_s: Time of the last complete metrics; None: never.
         moved_s: Time the target last changed.
+        regret: Shrinks that were taken back.
         progress: Of each tier.
         grant: Accelerators by class that the shared pool left to this deployment, and the pool's size then; empty
             where the pool is large enough.
@@ -80,6 +83,7 @@ class PlanMemory:
     watched_since_s: float | None = None
     fresh_s: float | None = None
     moved_s: float = 0.0
+    regret: Regret = NO_REGRET
     progress: tuple[TierProgress, ...] = ()
     grant: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     memo: object = field(default=None, compare=False, repr=False)
@@ -104,9 +108,18 @@ class PlanMemory:
             "watched": self.watched_since_s,
             "fresh": self.fresh_s,
             "moved": self.moved_s,
+            "regret": self.regret.to_json(),
             "progress": [tier.to_json() for tier in self.progress],
             "grant": {name: list(pair) for name, pair in self.grant.items()},
         }
+
+    def forgiven(self, tiers: Collection[str]) -> "PlanMemory":
+        """The memory without what was held against these tiers: their pods are others now."""
+        progress = [
+            TierProgress(ready=old.ready) if name in tiers else old
+            for name, old in zip(self.names, self.progress, strict=True)
+        ]
+        return replace(self, progress=tuple(progress))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "PlanMemory":
@@ -133,6 +146,7 @@ class PlanMemory:
             watched_since_s=_optional(value["watched"]),
             fresh_s=_optional(value["fresh"]),
             moved_s=float(value["moved"]),
+            regret=Regret.from_json(value["regret"]) if "regret" in value else NO_REGRET,
             progress=progress,
             grant={str(name): (int(pair[0]), int(pair[1])) for name, pair in value["grant"].items()},
         )

@@ -3,9 +3,9 @@ Which of the replicas still starting will come.
 
 The cluster tells only how many are starting. We remember when each was asked for: one that turns ready takes the
 oldest ask with it, one that vanishes the newest. What is older than the tier's late start-up time, or was found
-unschedulable for longer than a moment, is stuck: it stops counting, and no more of the tier is asked for during a while
-that doubles with each failure. One that is only late stays asked for, twice as long after each failure: a tier that
-is slower than anybody knew has to become ready once to be known.
+unschedulable or failing for longer than a moment, is stuck: it stops counting, and no more of the tier is asked for
+during a while that doubles with each failure. One that is only late stays asked for, twice as long after each failure:
+a tier that is slower than anybody knew has to become ready once to be known.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tidegate.domain.observation import TierState
 from tidegate.plan.memory import TierProgress
 
 # A scheduler needs a moment, and a drained replica's accelerators are freed late: two ticks.
-UNSCHEDULABLE_GRACE_S = 30.0
+HOPELESS_GRACE_S = 30.0
 BACKOFF_MAX_S = 3600.0
 ASKS_MAX = 4  # remembered apart; the oldest are merged into the younger of two, so that none is called stuck too early
 
@@ -66,7 +66,7 @@ def follow(before: TierProgress, state: TierState, *, late_s: float, time_s: flo
             failures += 1
         blocked_until = time_s + _backoff_s(late_s, failures)
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
-    hoped = _late(asks, late_s, time_s) - _late(asks, late_s * 2.0**failures, time_s) - (state.unschedulable or 0)
+    hoped = _late(asks, late_s, time_s) - _late(asks, late_s * 2.0**failures, time_s) - _hopeless(state)
     hoped = max(0, min(stuck, hoped))
     return progress, Arrivals(state.ready, state.starting - stuck, stuck, hoped, blocked=time_s < blocked_until)
 
@@ -102,8 +102,13 @@ def _settled(
 
 
 def _stuck(asks: tuple[tuple[float, int], ...], state: TierState, *, late_s: float, time_s: float) -> int:
-    waited = _late(asks, UNSCHEDULABLE_GRACE_S, time_s)
-    return min(state.starting, max(_late(asks, late_s, time_s), min(state.unschedulable or 0, waited)))
+    waited = _late(asks, HOPELESS_GRACE_S, time_s)
+    return min(state.starting, max(_late(asks, late_s, time_s), min(_hopeless(state), waited)))
+
+
+def _hopeless(state: TierState) -> int:
+    """Replicas that waiting will not help: no room for them, or they crash, or cannot even be made."""
+    return (state.unschedulable or 0) + state.failing
 
 
 def _backoff_s(late_s: float, failures: int) -> float:

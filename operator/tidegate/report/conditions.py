@@ -9,9 +9,10 @@ Rules: pure. `lastTransitionTime` moves when the status of a condition does. A c
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tidegate.domain.decision import Condition, Reason, Status
+from tidegate.domain.decision import Condition, Decision, Reason, Status
 from tidegate.domain.goodput import Goodput
 from tidegate.domain.spec import DeploymentSpec, Mode
 from tidegate.errors import SpecError
@@ -64,6 +65,8 @@ def conditions(report: Report, seen: Goodput | None) -> list[Json]:
     for finding in _findings(report, seen):
         if finding.type not in ABNORMAL or finding.status is Status.TRUE:
             found[finding.type] = finding
+    if found["CapacityAvailable"].reason == "ReplicasStuck":
+        found["CapacityAvailable"] = _with_trouble(found["CapacityAvailable"], report, previous)
     if isinstance(report.resource.spec, DeploymentSpec):
         _add_progress(found, report, previous)
     kinds = sorted(found, key=lambda kind: ORDER.index(kind) if kind in ORDER else len(ORDER))
@@ -143,6 +146,20 @@ def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     return ()
 
 
+def _with_trouble(finding: Condition, report: Report, previous: Mapping[str, Mapping[str, Any]]) -> Condition:
+    """The finding and why the replicas do not start; said on when the plan has taken the pods that showed it away."""
+    if why := _trouble(report):
+        return replace(finding, message=f"{finding.message} ({why})")
+    before = str(previous.get(finding.type, {}).get("message", ""))
+    return replace(finding, message=before) if before.startswith(f"{finding.message} (") else finding
+
+
+def _trouble(report: Report) -> str:
+    """What keeps replicas from running, by tier; empty: nothing that can be seen."""
+    states = report.observation.tiers if report.observation is not None else {}
+    return "; ".join(f"{name}: {state.trouble}" for name, state in states.items() if state.trouble)
+
+
 def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping[str, Mapping[str, Any]]) -> None:
     """Ready, and Reconciling while a new generation has not been brought to serve for the first time."""
     ready, missing = _replicas(report)
@@ -170,14 +187,16 @@ def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condit
         return _condition("Ready", Status.FALSE, decision.reason.value, decision.message)
     if spec.mode is Mode.RECOMMEND:
         return _true("Ready", "Recommending", "the plan is reported only")
-    return _serving(wanted=sum(tier.replicas for tier in decision.tiers.values()), ready=ready, acts=_acts(report))
+    return _serving(report, decision, ready)
 
 
-def _serving(*, wanted: int, ready: int, acts: bool) -> Condition:
-    if not wanted:
+def _serving(report: Report, decision: Decision, ready: int) -> Condition:
+    if not any(tier.replicas for tier in decision.tiers.values()):
         return _true("Ready", "Idle", "no replica is wanted now")
-    if not ready and acts:
-        return _condition("Ready", Status.FALSE, "NoReplicaReady", "no replica answers yet")
+    if not ready and _acts(report):
+        why = _trouble(report)
+        told = f"no replica answers yet ({why})" if why else "no replica answers yet"
+        return _condition("Ready", Status.FALSE, "NoReplicaReady", told)
     return _true("Ready", "Serving", "the plan is carried out")
 
 

@@ -45,6 +45,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "uncapped_replicas": ("Replicas that would run without bounds, budget and capacity.", _TIER),
     "ready_replicas": ("Replicas that are ready and answer.", _TIER),
     "starting_replicas": ("Replicas on their way.", _TIER),
+    "failing_replicas": ("Of those on their way, the ones that crash or cannot be started.", _TIER),
     "terminating_replicas": ("Replicas on their way out.", _TIER),
     "startup_seconds": ("Time from the making of a replica until it is ready, as last seen.", _TIER),
     "capacity_requests_per_second": ("Arrival rate one replica holds inside the targets, margin taken off.", _TIER),
@@ -116,6 +117,7 @@ def _states(owner: tuple[str, str], seen: DeploymentObservation) -> Iterator[Sam
         tier = (*owner, name)
         yield "ready_replicas", tier, state.ready
         yield "starting_replicas", tier, state.starting
+        yield "failing_replicas", tier, state.failing
         yield "terminating_replicas", tier, state.terminating
         yield "startup_seconds", tier, state.startup_s
         known = isinstance(state.reading, TierReading)

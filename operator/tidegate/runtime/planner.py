@@ -73,6 +73,7 @@ class Planner:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     ticked: asyncio.Event = field(default_factory=asyncio.Event)
     _uids: dict[Key, str] = field(default_factory=dict)
+    _specs: Mapping[Key, DeploymentSpec] = field(default_factory=dict)
     _said: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
     _last_time_s: float = 0.0
     _silent: str = ""
@@ -124,6 +125,7 @@ class Planner:
         self._forget_namesakes()
         classes = parts.inventory.classes()
         planned, specs = parts.inventory.planned(classes), parts.inventory.specs()
+        self._forgive(specs)
         parts.cluster.follow(specs.values())
         harvest = await parts.collector.collect(time_s, self._waiting(planned))
         parts.metrics.failed(harvest.failures)
@@ -174,6 +176,20 @@ class Planner:
         self._uids = uids
         for gone in self._said.keys() - uids.keys():
             del self._said[gone]
+
+    def _forgive(self, specs: Mapping[Key, DeploymentSpec]) -> None:
+        """A tier whose pods were edited gets its chance at once: what kept the old ones from starting may be cured."""
+        parts = dict(self.memory.deployments)
+        for key, spec in specs.items():
+            before, memory = self._specs.get(key), parts.get(key)
+            if before is None or before is spec or memory is None or memory.plan is None:
+                continue
+            old = {tier.name: tier.workload for tier in before.tiers}
+            edited = {tier.name for tier in spec.tiers if old.get(tier.name) != tier.workload}
+            if edited:
+                parts[key] = replace(memory, plan=memory.plan.forgiven(edited))
+        self._specs = specs
+        self.memory = FleetMemory(deployments=parts)
 
     def _tell_of_source(self, samples: object) -> None:
         """One line when Prometheus falls silent, one when it is back."""
