@@ -45,9 +45,10 @@ def choose(
     """
     outcome: dict[Key, tuple[PlanMemory, Decision]] = {}
     drafts: list[Draft] = []
+    freed = _freed(problems, accelerators)
     for problem in problems:
         try:
-            draft = open_draft(problem, accelerators, time_s)
+            draft = open_draft(problem, accelerators, time_s, freed=freed)
             decide(draft)
         except FAULTS as fault:
             outcome[problem.spec.key] = _failed(problem, fault)
@@ -61,6 +62,25 @@ def choose(
         except FAULTS as fault:
             outcome[draft.spec.key] = _failed(draft.problem, fault)
     return {problem.spec.key: outcome[problem.spec.key] for problem in problems}
+
+
+def _freed(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
+    """Accelerators for waiting replicas once those on their way out are gone, of classes where there are such."""
+    leaving: dict[str, int] = {}
+    staying: dict[str, int] = {}
+    for problem in problems:
+        for tier in problem.spec.tiers:
+            state, name, each = problem.states.get(tier.name), tier.accelerator, tier.accelerators_per_replica
+            if state is not None:
+                placed = state.ready + state.starting - (state.unschedulable or 0)
+                leaving[name] = leaving.get(name, 0) + state.terminating * each
+                staying[name] = staying.get(name, 0) + placed * each
+    freed = {name: n for name, n in leaving.items() if n}
+    for name in freed:
+        pool = accelerators.get(name)
+        if pool is not None and pool.capacity is not None:
+            freed[name] = max(0, pool.capacity - staying[name])
+    return freed
 
 
 def _failed(problem: Problem, fault: Exception) -> tuple[PlanMemory, Decision]:

@@ -19,9 +19,8 @@ from tidegate.plan.fleet import Fleet, Floats
 TRIED_MAX = 20_000
 NODES_MAX = 2_000
 LEVEL_SLACK = 1e-6
-# Below these, misses of all deployments of a priority together and the price of all, a new deal is only another one.
+# Below this, of the misses of all deployments of a priority together, a new deal is only another one.
 MISSED_STEP = 0.05
-SAVING_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +67,19 @@ def combine(
 
 
 def hardly_better(new: Sequence[Option], old: Sequence[Option], priorities: Sequence[int]) -> bool:
-    """Whether a new deal is not worth the moves: as many below their bounds, and misses and price nearly the same."""
-    (under, taken, *missed, lost, usd), (under_old, taken_old, *missed_old, lost_old, usd_old) = (
+    """
+    Whether a new deal is not worth the moves: as many below their bounds, and nearly the same misses.
+
+    That it is cheaper is no reason: it is judged at the load of now, and a fleet gets smaller by its own plan only,
+    once the whole window has been seen.
+    """
+    (under, taken, *missed, lost, _), (under_old, taken_old, *missed_old, lost_old, _) = (
         _rank(new, priorities),
         _rank(old, priorities),
     )
     nearly = all(a >= b - MISSED_STEP for a, b in zip(missed, missed_old, strict=True))
     kept = (under, taken) >= (under_old, taken_old)
-    return kept and nearly and lost >= lost_old and usd >= usd_old * (1 - SAVING_SHARE)
+    return kept and nearly and lost >= lost_old
 
 
 def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) -> list[Option]:

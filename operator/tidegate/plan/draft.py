@@ -17,6 +17,7 @@ from tidegate.plan.fleet import Fleet, FleetModel, Profile, build, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
+from tidegate.plan.regret import NO_REGRET, Regret
 from tidegate.plan.scenario import Scenarios, record, scenarios
 from tidegate.plan.sight import Sight, sight
 from tidegate.plan.solve import Given
@@ -102,6 +103,7 @@ class Draft:
     watched_since_s: float | None = None
     fresh_s: float | None = None
     moved_s: float = 0.0
+    regret: Regret = NO_REGRET
     grant: Mapping[str, tuple[int, int]]
     held: Fleet = ()
     reserved: Fleet = ()
@@ -170,15 +172,22 @@ class Draft:
         )
 
 
-def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s: float) -> Draft:
-    """Everything about a deployment that has to be known before deciding."""
+def open_draft(
+    problem: Problem, accelerators: Mapping[str, Accelerator], time_s: float, *, freed: Mapping[str, int]
+) -> Draft:
+    """
+    Everything about a deployment that has to be known before deciding.
+
+    Args:
+        freed: Accelerators by class that there will be for waiting replicas once terminating ones are gone.
+    """
     before = problem.memory
     names = tuple([t.name for t in problem.spec.tiers])
     if before is not None and before.names != names:
         before = None
     memo = _memo(problem, before, accelerators)
     model = memo.model
-    progress, arrivals = _follow(problem, before, time_s)
+    progress, arrivals = _follow(problem, before, time_s, freed)
     base = memo.limits
     if base is None:
         base = limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
@@ -218,6 +227,7 @@ def open_draft(problem: Problem, accelerators: Mapping[str, Accelerator], time_s
         watched_since_s=before.watched_since_s if before is not None else None,
         fresh_s=before.fresh_s if before is not None else None,
         moved_s=before.moved_s if before is not None else time_s,
+        regret=before.regret if before is not None else NO_REGRET,
         grant=before.grant if before is not None else {},
     )
 
@@ -240,6 +250,7 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         watched_since_s=draft.watched_since_s,
         fresh_s=draft.fresh_s,
         moved_s=draft.moved_s,
+        regret=draft.regret,
         progress=draft.progress,
         grant=draft.grant,
         memo=memo,
@@ -302,7 +313,7 @@ PLAIN = (float, int, str, DeploymentSpec)
 
 
 def _follow(
-    problem: Problem, before: PlanMemory | None, time_s: float
+    problem: Problem, before: PlanMemory | None, time_s: float, freed: Mapping[str, int]
 ) -> tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]:
     progress, arrivals = [], []
     for i, tier in enumerate(problem.spec.tiers):
@@ -312,6 +323,10 @@ def _follow(
             progress.append(TierProgress(failures=known.failures, blocked_until_s=known.blocked_until_s))
             arrivals.append(Arrivals(0, 0, 0, 0, blocked=time_s < known.blocked_until_s))
             continue
+        if state.unschedulable and freed:
+            # What waits for a replica that drains finds its room by itself.
+            room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
+            state = replace(state, unschedulable=max(0, state.unschedulable - room))
         late = estimate.startup_s_late if estimate is not None else float("inf")
         tier_progress, arrival = follow(known, state, late_s=late, time_s=time_s)
         progress.append(tier_progress)

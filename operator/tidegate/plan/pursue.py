@@ -9,7 +9,7 @@ looked at anew only when something it rests on has left its band, so that noise 
 from dataclasses import replace
 
 from tidegate.domain.decision import Reason
-from tidegate.plan import window
+from tidegate.plan import regret, window
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.limits import Limits
@@ -66,12 +66,21 @@ def _watch(draft: Draft) -> None:
     """Take the load of now into the window."""
     draft.load = window.load(draft.model, draft.demand)
     draft.peaks = window.remember(draft.peaks, draft.load, window_s=draft.spec.scale_down_window_s, time_s=draft.time_s)
+    before = draft.regret
+    draft.regret = regret.aged(before, window.highest(draft.peaks), draft.time_s, replicas=sum(draft.current))
+    if before.load and not draft.regret.load:
+        draft.load_ref = 0.0  # what was held back by it is looked at anew
     if draft.sight is not Sight.ALL:
         draft.watched_since_s = None
         return
     draft.fresh_s = draft.time_s
     if draft.watched_since_s is None:
         draft.watched_since_s = draft.time_s
+
+
+def _highest(draft: Draft) -> float:
+    """The load that anything smaller is planned for: the highest of the window, or one that was regretted."""
+    return max(window.highest(draft.peaks), draft.regret.load)
 
 
 def _drifted(draft: Draft) -> bool:
@@ -111,6 +120,13 @@ def _grow(draft: Draft, reason: Reason) -> None:
     if solution.fleet == before and draft.memory is not None:
         _settle(draft)
         return
+    if reason is Reason.DEMAND_RISING:
+        smaller = draft.model.usd_per_hour(solution.fleet) < draft.model.usd_per_hour(before)
+        draft.regret = (
+            regret.shrunk(draft.regret, draft.time_s)
+            if smaller
+            else regret.grown(draft.regret, draft.load, draft.time_s)
+        )
     draft.reason = reason
     draft.moved_s, draft.load_ref = draft.time_s, 0.0  # once the window has passed, see whether another mix is cheaper
 
@@ -169,10 +185,26 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
     if not draft.limits.hold(draft.model, draft.current) or solution.given is not draft.given:
         return False
     now = draft.profile_of(draft.current).attainment(draft.demand)
-    cheaper = solution.objective < draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE)
+    then = draft.profile_of(solution.fleet).attainment(draft.demand)
     exchanged = any(n < was for n, was in zip(solution.fleet, draft.current, strict=True))
-    step = EXCHANGE_STEP if exchanged else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)
-    return abs(solution.attainment - now) <= step and not cheaper
+    if then > now + (EXCHANGE_STEP if exchanged else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)):
+        # One exchange at a time: how well the last one does is only seen when its replicas serve.
+        return exchanged and any(a.healthy for a in draft.arrivals)
+    cheaper = solution.objective < draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE)
+    return not (cheaper and _may_shrink(draft) and _as_good(draft, solution.fleet))
+
+
+def _as_good(draft: Draft, fleet: Fleet) -> bool:
+    """Whether a fleet reaches what the current one does also at the highest load of the window."""
+    demand = _demand_held(draft)
+    now = draft.profile_of(draft.current).attainment(demand)
+    return draft.profile_of(fleet).attainment(demand) >= now - min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now) / 2
+
+
+def _demand_held(draft: Draft) -> Scenarios:
+    """The demand that a smaller fleet has to carry."""
+    factor = _highest(draft) / draft.load if draft.load > 0 else 1.0
+    return draft.demand.times(max(1.0, factor) * SHRINK_MARGIN)
 
 
 def _reconsider(draft: Draft) -> None:
@@ -180,10 +212,7 @@ def _reconsider(draft: Draft) -> None:
     if not _may_shrink(draft):
         return
     draft.searched = True
-    held = window.highest(draft.peaks)
-    factor = held / draft.load if draft.load > 0 else 1.0
-    demand = draft.demand.times(max(1.0, factor) * SHRINK_MARGIN)
-    solution = solve(draft.model, draft.limits, draft.goal(demand))
+    solution = solve(draft.model, draft.limits, draft.goal(_demand_held(draft)))
     current_usd = draft.model.usd_per_hour(draft.current)
     cheaper = solution.objective < current_usd * (1 - SAVING_SHARE) - DUST
     better = solution.given < draft.given
@@ -196,6 +225,7 @@ def _reconsider(draft: Draft) -> None:
     draft.ideal, draft.given = solution.fleet, solution.given
     draft.reason = Reason.TIER_SWITCH if grows else Reason.DEMAND_FALLING
     draft.shown_ref = draft.demand.shown_rps
+    draft.regret = regret.shrunk(draft.regret, draft.time_s)
     if grows:
         draft.moved_s = draft.time_s
 
@@ -230,7 +260,7 @@ class Carries:
 
 def _fewer_would_do(draft: Draft) -> bool:
     """Whether the load of now, unlike that of the window, could do with one replica less."""
-    if window.highest(draft.peaks) <= draft.load * (1 + LOAD_BAND):
+    if _highest(draft) <= draft.load * (1 + LOAD_BAND):
         return False
     largest = max(range(len(draft.current)), key=lambda i: draft.current[i])
     fewer = list(draft.current)

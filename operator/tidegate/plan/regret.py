@@ -1,0 +1,87 @@
+"""
+Shrinks that were taken back.
+
+A smaller fleet that has to grow again minutes later was made for a lull between two swings of the noise: the
+stabilisation window was shorter than the noise is long. So the load that brought the replica back is remembered for
+longer than the window, twice as long each time it happens again, and nothing smaller than that load is planned
+meanwhile. A load that really falls ends it at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+# A shrink that lasts this long was none too many. As long as two of the longest usual windows.
+REGRET_S = 600.0
+# How long the load of a first regret is remembered, and of the last of many in a row.
+HOLD_S, HOLD_MAX_S = 600.0, 3600.0
+# What a load has to lose to be a smaller one and not a lull: a fifth, and at least what two replicas carry. A minute of
+# 2 requests/s has a spread of 9 %, and what is expected of a few such minutes swings by twice that.
+FALLEN_SHARE = 0.2
+FALLEN_REPLICAS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regret:
+    """
+    What is remembered of it.
+
+    Args:
+        shrunk_s: When the plan last got smaller; None where it has grown since.
+        load: Load below which nothing is planned, as in `window.load`; 0 where there is none.
+        until_s: When it is forgotten.
+        count: Shrinks taken back in a row.
+    """
+
+    shrunk_s: float | None = None
+    load: float = 0.0
+    until_s: float = 0.0
+    count: int = 0
+
+    def to_json(self) -> list[object]:
+        """Plain JSON values."""
+        return [self.shrunk_s, self.load, self.until_s, self.count]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> "Regret":
+        """The inverse of `to_json`."""
+        shrunk, load, until, count = value
+        return cls(
+            shrunk_s=None if shrunk is None else float(shrunk),
+            load=float(load),
+            until_s=float(until),
+            count=int(count),
+        )
+
+
+NO_REGRET = Regret()
+
+
+def shrunk(before: Regret, time_s: float) -> Regret:
+    """The plan gets smaller."""
+    return replace(before, shrunk_s=time_s)
+
+
+def grown(before: Regret, load: float, time_s: float) -> Regret:
+    """The plan grows for a load: soon after a shrink, that one was a mistake."""
+    if before.shrunk_s is None or time_s - before.shrunk_s > REGRET_S:
+        return replace(before, shrunk_s=None, load=max(load, before.load) if before.load else 0.0)
+    again = before.count > 0 and time_s - before.until_s <= HOLD_MAX_S
+    count = before.count + 1 if again else 1
+    hold = min(HOLD_MAX_S, HOLD_S * 2.0 ** (count - 1))
+    return Regret(load=max(load, before.load), until_s=time_s + hold, count=count)
+
+
+def aged(before: Regret, highest: float, time_s: float, *, replicas: int) -> Regret:
+    """
+    The same a moment later.
+
+    Args:
+        highest: The highest load of the window.
+        replicas: Of the plan in force.
+    """
+    if not before.load:
+        return before
+    fallen = max(FALLEN_SHARE, FALLEN_REPLICAS / max(1, replicas))
+    over = time_s >= before.until_s or highest < before.load * (1 - fallen)
+    return replace(before, load=0.0) if over else before
