@@ -3,9 +3,10 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,7 @@ import pytest
 from tests.sandbox.kube import APPS, CORE
 from tests.sandbox.kube import Kube as Client
 from tidegate.sandbox.kube import Kube
-from tidegate.sandbox.kubelet.addresses import Addresses, free_numbers, listening, node_address
+from tidegate.sandbox.kubelet.addresses import Addresses, Claim, listening, node_address
 from tidegate.sandbox.kubelet.machines import Machine
 from tidegate.sandbox.kubelet.nodes import EXPORTER_PORT, HollowNodes
 from tidegate.sandbox.kubelet.status import condition_values, merged_conditions, phase_of
@@ -229,11 +230,33 @@ def test_a_condition_keeps_its_time_while_it_keeps_its_status_and_others_are_lef
     assert times["Ready"] == "2026-01-02T00:00:00Z"
 
 
+def first_free(count: int) -> int:
+    with closing(Claim(count, port=9499)) as claim:
+        return claim.first
+
+
 def test_a_second_sandbox_takes_networks_that_the_first_does_not_have() -> None:
-    first = free_numbers(3, port=9499)
+    first = first_free(3)
+    with closing(Claim(2, port=9499)) as claim:
+        assert claim.first == first
+        assert first_free(3) == first + 2, "claimed, although nobody listens there yet"
+    assert first_free(3) == first
+
+
+def test_networks_where_somebody_listens_are_left_alone() -> None:
+    first = first_free(3)
     with socket.create_server((listening(node_address(first + 1)), 9499)):
-        assert free_numbers(3, port=9499) == first + 2
-    assert free_numbers(3, port=9499) == first
+        assert first_free(3) == first + 2
+    assert first_free(3) == first
+
+
+def test_sandboxes_that_start_at_once_never_share_a_network() -> None:
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda _: Claim(4, port=9499), range(8)))
+        for claim in claims:
+            stack.callback(claim.close)
+        firsts = sorted(claim.first for claim in claims)
+        assert all(later - earlier >= 4 for earlier, later in pairwise(firsts)), firsts
 
 
 def test_an_address_that_was_given_back_is_used_again_last() -> None:

@@ -147,7 +147,14 @@ _HELM_MODULE = Module(
     folder=MODULES / "helm",
     target="helm.sh/helm/v3/cmd/helm",
     output="helm",
-    stamps=(("helm.sh/helm/v3/internal/version.version", f"v{HELM_VERSION}"),),
+    stamps=(
+        ("helm.sh/helm/v3/internal/version.version", f"v{HELM_VERSION}"),
+        # As the project's own releases: without a cluster, `helm template` takes charts for this Kubernetes.
+        ("helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor", _MAJOR),
+        ("helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor", _MINOR),
+        ("helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor", _MAJOR),
+        ("helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor", _MINOR),
+    ),
 )
 _PROMETHEUS_MODULE = Module(
     folder=MODULES / "prometheus",

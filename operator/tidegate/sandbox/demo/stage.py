@@ -30,7 +30,8 @@ from tidegate.sandbox.demo.scenario import Scenario, machines_for
 from tidegate.sandbox.discovery import finds_pods_itself
 from tidegate.sandbox.embedded import EmbeddedControlPlane
 from tidegate.sandbox.kube import Kube, Object
-from tidegate.sandbox.kubelet.addresses import free_numbers, listening, node_address
+from tidegate.sandbox.kubelet.addresses import Claim, listening, node_address
+from tidegate.sandbox.kubelet.machines import Machine
 from tidegate.sandbox.kubelet.nodes import EXPORTER_PORT
 
 HOST = "127.0.0.1"
@@ -78,8 +79,7 @@ class Stage:
         self.scenario, self._plane, self._program = scenario, plane, prometheus_program
         self._say, self._operator = say, operator
         self.ports = Ports(**dict(zip(Ports.__slots__, free_ports(len(Ports.__slots__)), strict=True)))
-        count = len(machines_for(scenario.accelerators))
-        self.machines = machines_for(scenario.accelerators, first=free_numbers(count, port=EXPORTER_PORT))
+        self.machines: list[Machine] = []
         self._exits = AsyncExitStack()
 
     @property
@@ -113,6 +113,9 @@ class Stage:
     async def _start(self) -> None:
         self.folder = working_folder()
         self._exits.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        claim = Claim(len(machines_for(self.scenario.accelerators)), port=EXPORTER_PORT)
+        self._exits.callback(claim.close)
+        self.machines = machines_for(self.scenario.accelerators, first=claim.first)
         self._say(f"control plane: {self._plane.kind}")
         await self._exits.enter_async_context(self._plane)
         self.processes = Processes(self.folder / "logs")

@@ -26,18 +26,42 @@ def listening(address: str) -> str:
     return LISTENING + address.removeprefix(REPORTED) if address.startswith(prefix) else address
 
 
-def free_numbers(count: int, *, port: int) -> int:
+class Claim:
     """
-    The first of `count` node numbers in a row on whose addresses nobody listens: another sandbox may run beside this.
+    Node numbers in a row that nobody else has, held until closed or until this process ends, however it ends.
+
+    Looking for a free port and taking it later is a race between sandboxes that start at once. So a UDP socket is bound
+    on the port that each node will listen on over TCP: the kernel gives it to one of them, and takes it back by itself.
 
     Args:
         count: Nodes, 1 to 200.
         port: What every node listens on.
     """
-    for first in range(1, 256 - count):
-        if all(_is_free(listening(node_address(number)), port) for number in range(first, first + count)):
-            return first
-    raise SourceError(source="loopback", reason="NoAddress", detail=f"no {count} free networks in 127.244.0.0/16")
+
+    def __init__(self, count: int, *, port: int) -> None:
+        self._sockets: list[socket.socket] = []
+        for first in range(1, 256 - count):
+            if all(self._take(listening(node_address(number)), port) for number in range(first, first + count)):
+                self.first = first
+                return
+            self.close()
+        raise SourceError(source="loopback", reason="NoAddress", detail=f"no {count} free networks in 127.244.0.0/16")
+
+    def close(self) -> None:
+        """Give the numbers back."""
+        while self._sockets:
+            self._sockets.pop().close()
+
+    def _take(self, address: str, port: int) -> bool:
+        """Holds one address; False where somebody has it, or listens there without having claimed it."""
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            held.bind((address, port))
+        except OSError:
+            held.close()
+            return False
+        self._sockets.append(held)
+        return _is_free(address, port)
 
 
 def _is_free(address: str, port: int) -> bool:
