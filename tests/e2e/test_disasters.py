@@ -145,3 +145,18 @@ async def test_a_hand_that_scales_is_seen(tmp_path: Path) -> None:
             "the hand is reported", lambda seen: seen.condition("ScalingLimited") == ("True", "OtherWriter")
         )
         assert seen.status["replicas"] >= 1
+
+
+async def test_a_build_that_dies_at_its_first_request_is_planned_around(tmp_path: Path) -> None:
+    """Healthy until somebody asks, and again after each restart: it is no capacity, and the status says why."""
+    quality = {"minimum": "0.95", "averageMinimum": "0.99"}
+    broken = tier("fp8", "nvidia-h100", quality="0.995", model="Qwen/Qwen3-32B-FP8", fault="dead-at-first-request")
+    async with world(REAL, [H100, A100, chat(broken, INT4, quality=quality)], tmp_path) as sandbox:
+        before = await first_replica(sandbox)
+        assert before.count("fp8", "ready") == 1
+        sandbox.replay(steady(1.0, seconds=200))
+        await sandbox.until("int4 serves in its place", lambda seen: seen.count("int4", "ready") >= 1, timeout_s=180)
+        told = await sandbox.until(
+            "the status says why", lambda seen: seen.condition("CapacityAvailable") == ("False", "ReplicasStuck")
+        )
+        assert "CrashLoopBackOff: container vllm ended with code" in str(told.status["conditions"])
