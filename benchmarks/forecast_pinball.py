@@ -31,7 +31,7 @@ from tidegate.forecast import ForecastMemory, experts, sketch
 from tidegate.forecast.expect import expected_demand
 from tidegate.forecast.learn import advanced
 from tidegate.forecast.track import HORIZONS_S as RECORDS_S
-from tidegate.forecast.track import LOSS_GAIN, PRIOR_SAMPLES, PRIOR_SPREADS, ground_rps
+from tidegate.forecast.track import LOSS_GAIN, PRIOR_SAMPLES, PRIOR_SPREADS, rooted, squared, unit_rps
 
 HORIZONS_S = (60.0, 120.0, 300.0, 600.0)
 LEVELS = (0.5, 0.9, 0.95, 0.99)
@@ -57,11 +57,11 @@ class Rung:
 
     def learn(self, *, each: Sequence[float], mixed: float, seen: float, usual: float) -> None:
         """Compare a forecast of the past with what came."""
-        ground = ground_rps(usual)
+        unit = unit_rps(usual)
         for i in self.chosen:
-            miss = abs(seen - max(each[i], 0.0)) / ground
+            miss = abs(seen - max(each[i], 0.0)) / unit
             self.losses[i] += LOSS_GAIN * (miss - self.losses[i])
-        self.errors = sketch.add(self.errors, math.log((seen + ground) / (mixed + ground)))
+        self.errors = sketch.add(self.errors, rooted(seen, unit) - rooted(mixed, unit))
 
 
 def arrivals(path: Path) -> Array:
@@ -97,7 +97,7 @@ def forecasts(rates: Array, *, tick_s: float, window_s: float) -> dict[str, Arra
     made: dict[int, list[tuple[float, ...]]] = {j: [] for j in range(len(HORIZONS_S))}
     mixes: dict[tuple[str, int], list[float]] = {key: [] for key in rungs}
     for i, memory in walk(rates, tick_s=tick_s, window_s=window_s):
-        ground, now = ground_rps(memory.usual_rps), START_S + i * tick_s
+        unit, now = unit_rps(memory.usual_rps), START_S + i * tick_s
         found["now"][i] = rates[i]
         demand = expected_demand(memory, horizons_s=HORIZONS_S, time_s=now)
         for j, horizon in enumerate(HORIZONS_S):
@@ -112,9 +112,9 @@ def forecasts(rates: Array, *, tick_s: float, window_s: float) -> dict[str, Arra
                     past = mixes[name, j][before]
                     rung.learn(each=made[j][before], mixed=past, seen=float(rates[i]), usual=memory.usual_rps)
                 mixes[name, j].append(rung.expected(each))
-                base = mixes[name, j][-1] + ground
+                base = rooted(mixes[name, j][-1], unit)
                 quantiles = sketch.quantiles(rung.errors, LEVELS)
-                found[name][i, j] = [max(base * math.exp(x) - ground, 0.0) for x in quantiles]
+                found[name][i, j] = [max(squared(base + x, unit), 0.0) for x in quantiles]
     return found
 
 

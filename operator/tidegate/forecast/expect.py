@@ -9,7 +9,7 @@ from functools import lru_cache
 from tidegate.domain.forecast import DemandForecast, HorizonForecast
 from tidegate.forecast.experts import mixed, season_factor
 from tidegate.forecast.memory import ForecastMemory
-from tidegate.forecast.track import HORIZONS_S, LEVELS, ground_rps
+from tidegate.forecast.track import HORIZONS_S, LEVELS, rooted, squared, unit_rps
 
 # Before any request finished: a chat request of the public Azure traces, rounded.
 PROMPT_TOKENS, OUTPUT_TOKENS = 1_024.0, 256.0
@@ -53,13 +53,14 @@ def _horizons(memory: ForecastMemory, horizons_s: tuple[float, ...], time_s: flo
 
 
 def _rates(memory: ForecastMemory, horizon_s: float, time_s: float) -> list[float]:
-    """Load at each of `LEVELS`: the mix of the two records next to the horizon, times their errors."""
+    """Load at each of `LEVELS`: the mix of the two records next to the horizon, and their errors."""
     index, share = _place(horizon_s)
     low, high = memory.tracks[index], memory.tracks[index + 1]
     factor = season_factor(memory.season, time_s=time_s, horizon_s=horizon_s)
-    left, ground = mixed(low.form, memory.levels, factor), ground_rps(memory.usual_rps)
-    base = left + (mixed(high.form, memory.levels, factor) - left) * share + ground
-    return [base * (f + (g - f) * share) - ground for f, g in zip(low.factors, high.factors, strict=True)]
+    left, unit = mixed(low.form, memory.levels, factor), unit_rps(memory.usual_rps)
+    base = rooted(left + (mixed(high.form, memory.levels, factor) - left) * share, unit)
+    errors = [x + (y - x) * share for x, y in zip(low.errors, high.errors, strict=True)]
+    return [max(squared(base + error, unit), 0.0) for error in errors]
 
 
 def _raise(rates: list[float], queue_floor: float, floor: float) -> None:

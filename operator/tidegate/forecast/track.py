@@ -4,11 +4,13 @@ One horizon's record: what was expected, how wrong it was, and so which experts 
 Every so often a forecast is written down; when its time comes it is compared with the load then seen. So the record
 is of real errors at that very horizon, not of a model's assumption about them.
 
-    x = log((seen + u) / (expected + u))        u: the usual load, about a day's mean
+    x = sqrt(seen/u + g) - sqrt(expected/u + g)        u: the usual load, about a day's mean; g: `GROUND`
 
-Near silence that is a difference in units of the usual load, far above it a ratio: a burst out of nothing counts, and
-is not taken for a factor that the next busy hour could be multiplied by. The histogram holds x as it was: scaled by its
-own recent size it would be sharper in calm, and after a burst it would expect bursts that nobody ever saw.
+Counts scatter with the root of their size, so x has the same width at any load: errors of a quiet night do not widen
+the quantiles of a busy hour by as many requests, nor those of the busy hour the night's. Near silence x is a difference
+in units of the usual load: a burst out of nothing counts, and is not taken for a factor that the next busy hour could
+be multiplied by. The histogram holds x as it was: scaled by its own recent size it would be sharper in calm, and after a
+burst it would expect bursts that nobody ever saw.
 """
 
 import math
@@ -43,6 +45,8 @@ LOSS_PRIOR = 800
 # Errors of one morning lean to one side together: this share of their median is not believed at first, and half of that
 # after so many errors. More doubt costs public traces more than it saves: some lean is real.
 LEAN_DOUBT, LEAN_HALF = 1 / 3, 150 * SAMPLE_WEIGHT
+# Share of the usual load below which the root goes over into a straight line: one request more out of silence is little.
+GROUND = 0.05
 # So that silence over silence is no error.
 GROUND_RPS = 1e-4
 # Many deployments hold many of these: bytes take a fifth of the room of numbers.
@@ -51,9 +55,19 @@ _EXPECTED = Struct(f"<{len(EXPERTS) + 1}H")
 _CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
 
 
-def ground_rps(usual_rps: float) -> float:
-    """What is added on both sides of an error's ratio: the usual load, requests/s, > 0."""
+def unit_rps(usual_rps: float) -> float:
+    """What loads are measured in: the usual load, requests/s, > 0."""
     return usual_rps + GROUND_RPS
+
+
+def rooted(rate_rps: float, unit: float) -> float:
+    """A load on the scale on which errors are kept."""
+    return math.sqrt(rate_rps / unit + GROUND)
+
+
+def squared(root: float, unit: float) -> float:
+    """The load at a place on the scale of `rooted`, requests/s; below 0 where the place is below that of no load."""
+    return (root * root if root > 0.0 else 0.0) * unit - GROUND * unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,7 @@ class Track:
             not for ratios; steps of 1/8000, shape (experts,).
         sketch: Errors x of the mix.
         form: The mix as a linear form; follows from `losses`.
-        factors: `exp(x)` at each of `LEVELS`; follows from `sketch`.
+        errors: x at each of `LEVELS`; follows from `sketch`.
         interval_s: Seconds between two forecasts; follows from `sketch`.
     """
 
@@ -97,7 +111,7 @@ class Track:
     losses: tuple[int, ...]
     sketch: Sketch
     form: Mix
-    factors: tuple[float, ...]
+    errors: tuple[float, ...]
     interval_s: float
 
     def compared(self, *, time_s: float, seen_rps: float, usual_rps: float) -> "Track":
@@ -105,15 +119,14 @@ class Track:
         pending, horizon = self.pending, HORIZONS_S[self.index]
         if not pending or time_s < pending[0].made_s + horizon:
             return self
-        losses, sketch, ground = self.losses, self.sketch, ground_rps(usual_rps)
+        losses, sketch, unit = self.losses, self.sketch, unit_rps(usual_rps)
         while pending and time_s >= pending[0].made_s + horizon:
             due, pending = pending[0], pending[1:]
             if time_s - due.made_s - horizon > max(LATE_SHARE * horizon, LATE_S):
                 continue
             expected = [codes.decode(code) for code in due.codes]
-            error = math.log((seen_rps + ground) / (expected[-1] + ground))
-            sketch = add(sketch, error)
-            misses = [abs(seen_rps - value) / ground for value in expected[:-1]]
+            sketch = add(sketch, rooted(seen_rps, unit) - rooted(expected[-1], unit))
+            misses = [abs(seen_rps - value) / unit for value in expected[:-1]]
             losses = tuple([_moved(loss, miss) for loss, miss in zip(losses, misses, strict=True)])
         if sketch is not self.sketch:
             return track(index=self.index, written_s=self.written_s, pending=pending, losses=losses, sketch=sketch)
@@ -135,7 +148,7 @@ class Track:
             losses=self.losses,
             sketch=self.sketch,
             form=self.form,
-            factors=self.factors,
+            errors=self.errors,
             interval_s=self.interval_s,
         )
 
@@ -151,21 +164,21 @@ def track(
         losses=losses,
         sketch=sketch,
         form=mix(weights([loss / LOSS_STEPS for loss in losses]), carry=_CARRIES[index]),
-        factors=_factors(sketch),
+        errors=_errors(sketch),
         interval_s=INTERVALS_S[index] if sum(sketch) < LATER else max(INTERVALS_S[index], INTERVAL_LATER_S),
     )
 
 
-def _factors(sketch: Sketch) -> tuple[float, ...]:
+def _errors(sketch: Sketch) -> tuple[float, ...]:
     """
-    `exp(x)` at each of `LEVELS`, with as much of the median's lean as the number of errors bears.
+    x at each of `LEVELS`, with as much of the median's lean as the number of errors bears.
 
     A ramp makes forecasts too low for half an hour, and each of its errors repeats the one before. Where that is all
     that was seen, it would lift every forecast once the ramp is over.
     """
     found, total = quantiles(sketch, LEVELS), sum(sketch)
     doubt = LEAN_DOUBT * found[_MEDIAN] * LEAN_HALF / (total + LEAN_HALF)
-    return tuple([math.exp(x - doubt) for x in found])
+    return tuple([x - doubt for x in found])
 
 
 def _moved(loss: int, miss: float) -> int:
