@@ -69,6 +69,11 @@ class Settings:
     memory_interval: float = _setting(
         300.0, "Seconds between two saves of what was learned: a crash loses at most this much.", low=30, high=3600
     )
+    pod_monitor_labels: str = _setting(
+        "",
+        "More labels of the PodMonitors that are made: `label=value`, comma-separated, e.g. "
+        "`release=kube-prometheus-stack` where Prometheus takes only those.",
+    )
     writes_per_second: float = _setting(
         20.0,
         "API writes per second at most, bursts of twice as many: far below what an API server minds.",
@@ -93,7 +98,7 @@ class Settings:
             _check_label(name, getattr(self, name))
         for label in self.matchers:
             _check_label("prometheus_matchers", label)
-        self.headers, self.address  # noqa: B018 -- each raises where its text is wrong
+        self.headers, self.address, self.monitor_labels  # noqa: B018 -- each raises where its text is wrong
 
     @property
     def headers(self) -> dict[str, str]:
@@ -104,6 +109,11 @@ class Settings:
     def matchers(self) -> dict[str, str]:
         """`prometheus_matchers`, parsed."""
         return _pairs("prometheus_matchers", self.prometheus_matchers, "=")
+
+    @property
+    def monitor_labels(self) -> dict[str, str]:
+        """`pod_monitor_labels`, parsed."""
+        return _pairs("pod_monitor_labels", self.pod_monitor_labels, "=")
 
     @property
     def address(self) -> tuple[str, int]:

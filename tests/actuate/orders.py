@@ -78,7 +78,7 @@ def settled(resource: DeploymentResource, replicas: dict[str, int], *, pod_monit
     """The cluster once everything that the deployment owns was made and scaled."""
     owned: list[OwnedView] = []
     workloads: list[WorkloadView] = []
-    for manifest in wanted(resource, {"nvidia-h100": H100}, pod_monitor=pod_monitor):
+    for manifest in wanted(resource, {"nvidia-h100": H100}, pod_monitor={} if pod_monitor else None):
         marks = {"annotations": {HASH_ANNOTATION: manifest.hash}, "owner_uids": (UID,)}
         if manifest.ref.kind == "Deployment":
             count = replicas[manifest.ref.name.removeprefix(f"{resource.key.name}-")]

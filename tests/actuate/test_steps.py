@@ -81,12 +81,12 @@ def test_where_all_is_as_it_should_be_nothing_is_written() -> None:
 
 
 def test_replicas_are_never_in_an_applied_body() -> None:
-    for manifest in wanted(resource_of(TWO), {"nvidia-h100": H100}, pod_monitor=True):
+    for manifest in wanted(resource_of(TWO), {"nvidia-h100": H100}, pod_monitor={}):
         assert "replicas" not in manifest.body["spec"]
 
 
 def test_the_same_spec_gives_the_same_bytes() -> None:
-    first, second = (wanted(resource_of(TWO), {"nvidia-h100": H100}, pod_monitor=True) for _ in range(2))
+    first, second = (wanted(resource_of(TWO), {"nvidia-h100": H100}, pod_monitor={}) for _ in range(2))
     assert [m.hash for m in first] == [m.hash for m in second]
     assert len({m.hash for m in first}) == 4
 
@@ -153,6 +153,14 @@ def test_a_target_that_is_not_there_is_reported() -> None:
     found = do(spec_of(pointing()), ClusterView(), fp8=1)
     assert reasons(found) == [("Stalled", "TargetNotFound")]
     assert found.chains == ()
+
+
+def test_a_missing_target_stops_its_own_tier_only() -> None:
+    view = view_of(workload("chat-bf16", 1, owner_uids=(UID,)))
+    found = do(spec_of(managed(), pointing()), view, bf16=2, fp8=1)
+    assert ("ConfigurationWarning", "TargetNotFound") in reasons(found)
+    assert "Stalled" not in {kind for kind, _ in reasons(found)}
+    assert ("PATCH", "deployments/chat-bf16/scale") in calls(found)
 
 
 def test_a_name_that_is_taken_is_not_taken_over() -> None:
@@ -280,6 +288,41 @@ def test_a_tier_that_is_gone_serves_until_the_others_do() -> None:
 def test_a_tier_that_is_handed_over_as_a_target_is_not_removed() -> None:
     view = settled(resource_of(spec_of(managed("bf16"))), {"bf16": 2})
     assert calls(do(spec_of(pointing("bf16", "chat-bf16")), view, bf16=2)) == []
+
+
+def only_targets(*, left: bool = False, owner: str = UID) -> Steps:
+    """Both tiers were ours; now the only tier points at a workload of somebody else."""
+    before = settled(resource_of(TWO), {"bf16": 2, "fp8": 2}, pod_monitor=True)
+    old = workload("chat-old", 1, writers=(OURS,), ready=1)
+    owned = {each: replace(there, owner_uids=(owner,)) for each, there in before.owned.items()}
+    ours = dict(before.workloads) if left else {}
+    return do(spec_of(pointing()), replace(before, workloads={**ours, old.ref: old}, owned=owned), fp8=1)
+
+
+def test_service_and_pod_monitor_go_after_the_last_pod_of_ours() -> None:
+    assert sorted(calls(only_targets(left=True))) == [
+        ("DELETE", "deployments/chat-bf16"),
+        ("DELETE", "deployments/chat-fp8"),
+    ]
+    found = only_targets()
+    assert calls(found) == [("DELETE", "services/chat"), ("DELETE", "podmonitors/chat")]
+    assert [w.call.body for c in found.chains for w in c if w.call.path.endswith("services/chat")] == [
+        {"preconditions": {"uid": "u"}, "propagationPolicy": "Background"}
+    ]
+
+
+def test_a_service_that_somebody_else_made_stays() -> None:
+    assert calls(only_targets(owner="somebody")) == []
+
+
+def test_a_pod_monitor_carries_the_labels_that_a_prometheus_selects_by() -> None:
+    labels = {"release": "stack", "app.kubernetes.io/managed-by": "nobody"}
+    made = wanted(resource_of(TWO), {"nvidia-h100": H100}, pod_monitor=labels)
+    (monitor,) = [m for m in made if m.ref.kind == "PodMonitor"]
+    assert monitor.body["metadata"]["labels"]["release"] == "stack"
+    assert monitor.body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tidegate", (
+        "what we find it by is ours"
+    )
 
 
 def test_what_others_own_is_never_removed() -> None:

@@ -61,6 +61,7 @@ def test_an_optional_object_comes_and_goes(kind: str, off: str, on: str) -> None
 ENVIRONMENT = [
     ("prometheus.url=https://p.example/x", "TIDEGATE_PROMETHEUS_URL", "https://p.example/x"),
     ("prometheus.headers.X-Scope-OrgID=team", "TIDEGATE_PROMETHEUS_HEADERS", "X-Scope-OrgID: team"),
+    ("podMonitor.labels.release=stack", "TIDEGATE_POD_MONITOR_LABELS", "release=stack"),
     ("prometheus.matchers.cluster=eu", "TIDEGATE_PROMETHEUS_MATCHERS", "cluster=eu"),
     ("prometheus.tls.insecureSkipVerify=true", "TIDEGATE_PROMETHEUS_INSECURE", "true"),
     ("prometheus.tls.caConfigMap=ca", "TIDEGATE_PROMETHEUS_CA_FILE", "/etc/tidegate/ca/ca.crt"),

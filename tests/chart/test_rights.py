@@ -21,6 +21,7 @@ Right = tuple[str, str, str]
 
 # Made by server-side apply: a real API server asks for `create` too, the embedded one sees the patch.
 APPLIED = {"configmaps", "deployments", "podmonitors", "services"}
+MOVED = f"{OURS}/namespaces/prod/inferencedeployments/moved"
 IDLE = {"running": 1.0, "started": 0.1, "finished": 0.1, "prompt_tokens": 100.0, "output_tokens": 20.0}
 
 
@@ -98,6 +99,7 @@ async def people_the_cluster(rig: Rig) -> None:
     image = {"workload": {"image": "vllm/vllm-openai:v0.32.0"}}
     many = f"{OURS}/namespaces/prod/inferencedeployments"
     await rig.create(many, pinned("prod", "chat", 2, tier("old", **image), tier("new", **image)))
+    await rig.create(many, pinned("prod", "moved", 1, tier("only", **image)))
     kinds = {"sets": ("apps/v1", "StatefulSet"), "plain": ("apps/v1", "Deployment")}
     kinds["groups"] = ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet")
     for name, kind in kinds.items():
@@ -126,6 +128,11 @@ async def test_each_permission_is_used_and_none_is_missing(tmp_path: Path, monke
             # A tier that is taken out of the spec is taken down.
             kept = (await rig.get(CHAT))["spec"]["tiers"][1:]
             await rig.patch(CHAT, {"spec": {"tiers": kept}})
+            # A deployment that points at a workload now needs neither pods nor Service nor PodMonitor of ours.
+            await rig.create(DEPLOYMENTS, workload("moved-target"))
+            moved = target("apps/v1", "Deployment")
+            moved["targetRef"] |= {"name": "moved-target"}
+            await rig.patch(MOVED, {"spec": {"tiers": [tier("only", **moved)]}})
             with suppress(AssertionError):  # what is missing is told below
                 await rig.until(lambda: _is(used, granted()), limit_s=40.0)
         assert used() - granted() == set(), "asked for, and not granted"

@@ -12,7 +12,7 @@ from tests.kube_fakes import Clock, ScriptedApi, down, until
 from tests.observe.test_replicas import pod
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading
-from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TargetRef, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, Slo, TargetRef, TierSpec
 from tidegate.observe import kinds
 from tidegate.observe.cluster import Cluster, Sight
 from tidegate.observe.collect import Harvest
@@ -96,6 +96,38 @@ def test_a_target_that_does_not_exist_is_said_to_be_missing() -> None:
     reading = look(cluster()).deployments[CHAT].tiers["bf16"].reading
     assert isinstance(reading, Missing)
     assert reading.reason == "NoWorkload"
+
+
+OLD = view("old", replicas=1, selector="app=old")
+FP8 = view("chat-fp8", replicas=3, labels=OURS)
+
+
+@pytest.mark.parametrize(
+    ("workloads", "after_s", "absent"),
+    [
+        pytest.param((OLD, FP8), 3600.0, set(), id="all are there"),
+        pytest.param((FP8,), 0.0, {"bf16"}, id="a target that is not there"),
+        pytest.param((OLD,), 0.0, set(), id="one of ours that is about to be made"),
+        pytest.param((OLD,), 60.0, {"fp8"}, id="one of ours that was not made"),
+        pytest.param((), 3600.0, set(), id="where none is there the plan is what is wanted"),
+    ],
+)
+def test_tiers_that_cannot_have_a_replica(
+    workloads: tuple[WorkloadView, ...], after_s: float, absent: set[str]
+) -> None:
+    subject = cluster(workloads=workloads)
+    look(subject)
+    assert look(subject, time_s=NOW + after_s).absent.get(CHAT, frozenset()) == absent
+
+
+@pytest.mark.parametrize(
+    "change", [pytest.param({"mode": Mode.RECOMMEND}, id="Recommend"), pytest.param({"paused": True}, id="paused")]
+)
+def test_where_nothing_is_made_nothing_is_missed(change: dict[str, Any]) -> None:
+    subject, quiet = cluster(workloads=(OLD,)), replace(SPEC, **change)
+    for time_s in (NOW, NOW + 3600):
+        seen = subject.look([quiet], {"h100": H100}, Harvest(time_s=time_s, samples=Missing(reason="Timeout")))
+        assert seen.absent == {}
 
 
 def test_accelerators_of_other_tenants_are_not_for_us() -> None:

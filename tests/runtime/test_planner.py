@@ -16,7 +16,7 @@ from tidegate import cycle
 from tidegate.domain.decision import Decision, FleetDecision, Reason, TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
-from tidegate.domain.spec import DeploymentSpec, FleetPolicy, ScaleToZero, WorkloadTemplate
+from tidegate.domain.spec import DeploymentSpec, FleetPolicy, ScaleToZero, TargetRef, WorkloadTemplate
 from tidegate.forecast.memory import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.observe.cluster import Cluster
@@ -193,6 +193,22 @@ async def test_a_tier_whose_pods_are_edited_gets_its_chance_at_once(
     kept = rig.seen[-1][0].deployments[CHAT].plan
     assert kept is not None
     assert (kept.progress[0].ready, kept.progress[0].failures) == (1, failures)
+
+
+async def test_a_tier_whose_target_is_missing_gets_no_replica_from_the_core(rig: Rig) -> None:
+    ref = TargetRef(api_version="apps/v1", kind="Deployment", name="gone")
+    (one,) = spec().tiers
+    two = spec(tiers=(one, replace(one, name="fp8", replicas_min=2, target_ref=ref)))
+    deployments = rig.planner.parts.cluster.kinds["apps/v1", "Deployment"].informer
+    assert deployments is not None
+    deployments.synced = True
+    rig.inventory.put_deployment(resource(spec=two))
+    await rig.tick()
+    policy = rig.seen[-1][2]
+    assert [(t.name, t.replicas_min, t.replicas_max) for t in policy.deployments[CHAT].tiers] == [
+        ("bf16", 0, 4),
+        ("fp8", 0, 0),
+    ]
 
 
 async def test_a_namesake_starts_with_an_empty_memory(rig: Rig) -> None:

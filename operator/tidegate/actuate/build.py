@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest, workload_ref
+from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest, path_of, shared_refs, workload_ref
 from tidegate.actuate.ownership import INITIAL_MANAGER
 from tidegate.actuate.scene import Chain, Scene, Write, stalled
 from tidegate.domain.decision import Condition
@@ -35,18 +35,31 @@ def builds(scene: Scene) -> tuple[dict[ObjectRef, Chain], list[Condition]]:
 
 def retired(scene: Scene) -> Iterator[Chain]:
     """
-    Removes the pods of a tier that is gone, or that points at a target now.
+    Removes the pods of a tier that is gone, or that points at a target now, and in the end Service and PodMonitor.
 
-    They serve until the tiers that stay have as many ready replicas as were decided.
+    Pods serve until the tiers that stay have as many ready replicas as were decided.
     """
+    if not scene.owned and not scene.manifests:
+        yield from _unshared(scene)
     wanted = {manifest.ref for manifest in scene.manifests} | {workload_ref(scene.spec, t) for t in scene.spec.tiers}
     unwanted = [workload for workload in scene.owned if workload.ref not in wanted]
     if not unwanted or scene.order.decision is None or any(_short(scene, tier) for tier in scene.spec.tiers):
         return
     for workload in unwanted:
-        body = {"preconditions": {"uid": workload.uid}, "propagationPolicy": "Background"}
-        call = Call(method="DELETE", path=workload.path, body=body)
-        yield (Write(call=call, sentence=f"{workload.ref}: removed, no tier wants it any more"),)
+        yield _removal(workload.ref, workload.path, workload.uid, "no tier wants it any more")
+
+
+def _unshared(scene: Scene) -> Iterator[Chain]:
+    """Removes what only pods of ours needed, and there are none any more."""
+    for ref in shared_refs(scene.spec):
+        there = scene.order.view.owned.get(ref)
+        if there is not None and not scene.is_foreign(ref) and not scene.settles(path_of(ref)):
+            yield _removal(ref, path_of(ref), there.uid, "no tier has pods of ours any more")
+
+
+def _removal(ref: ObjectRef, path: str, uid: str, why: str) -> Chain:
+    body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+    return (Write(call=Call(method="DELETE", path=path, body=body), sentence=f"{ref}: removed, {why}"),)
 
 
 def _build(manifest: Manifest, scene: Scene) -> Iterator[Write]:

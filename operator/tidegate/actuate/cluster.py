@@ -7,7 +7,7 @@ Rules: the fence is asked before each write.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tidegate.actuate.scene import Chain
 from tidegate.actuate.steps import steps
@@ -29,11 +29,19 @@ class ClusterActuator:
         api: Connection.
         fence: Who may write.
         clock: Unix seconds.
+        monitor_labels: More labels of the PodMonitors that are made.
     """
 
-    def __init__(self, api: KubeApi, fence: Fence, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        fence: Fence,
+        *,
+        clock: Callable[[], float] = time.time,
+        monitor_labels: Mapping[str, str] | None = None,
+    ) -> None:
         self._api, self._fence, self._clock = api, fence, clock
-        self._stock = Stock()
+        self._stock = Stock(monitor_labels=monitor_labels or {})
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""

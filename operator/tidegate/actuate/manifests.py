@@ -58,8 +58,14 @@ def workload_ref(spec: DeploymentSpec, tier: TierSpec) -> ObjectRef:
     return _ref(spec, target.api_version, target.kind, target.name)
 
 
+def shared_refs(spec: DeploymentSpec) -> tuple[ObjectRef, ...]:
+    """What all managed tiers of a deployment share: its Service and its PodMonitor."""
+    name = spec.key.name
+    return _ref(spec, "v1", "Service", name), _ref(spec, "monitoring.coreos.com/v1", "PodMonitor", name)
+
+
 def wanted(
-    resource: DeploymentResource, accelerators: Mapping[str, Accelerator], *, pod_monitor: bool
+    resource: DeploymentResource, accelerators: Mapping[str, Accelerator], *, pod_monitor: Mapping[str, str] | None
 ) -> tuple[Manifest, ...]:
     """
     Every object that the deployment should own; none where all its tiers only point at workloads.
@@ -67,7 +73,7 @@ def wanted(
     Args:
         resource: The custom resource, its spec valid.
         accelerators: Every class; a managed tier whose class is not among them has no Deployment yet.
-        pod_monitor: Whether the cluster knows PodMonitors.
+        pod_monitor: More labels of the PodMonitor, which a Prometheus may select by; None: the cluster knows none.
     """
     assert isinstance(resource.spec, DeploymentSpec)
     managed = [tier for tier in resource.spec.tiers if tier.workload is not None]
@@ -77,11 +83,14 @@ def wanted(
 
 
 def _bodies(
-    spec: DeploymentSpec, managed: list[TierSpec], accelerators: Mapping[str, Accelerator], pod_monitor: bool
+    spec: DeploymentSpec,
+    managed: list[TierSpec],
+    accelerators: Mapping[str, Accelerator],
+    pod_monitor: Mapping[str, str] | None,
 ) -> Iterator[Json]:
     yield _service(spec)
-    if pod_monitor:
-        yield _pod_monitor(spec)
+    if pod_monitor is not None:
+        yield _pod_monitor(spec, pod_monitor)
     for tier in managed:
         if tier.accelerator in accelerators:
             yield _deployment(spec, tier, accelerators[tier.accelerator])
@@ -102,15 +111,15 @@ def _deployment(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) 
 
 
 def _service(spec: DeploymentSpec) -> Json:
-    ref = _ref(spec, "v1", "Service", spec.key.name)
+    ref, _ = shared_refs(spec)
     port = {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}
     return _object(ref, labels(spec.key)) | {"spec": {"selector": selector(spec.key), "ports": [port]}}
 
 
-def _pod_monitor(spec: DeploymentSpec) -> Json:
-    ref = _ref(spec, "monitoring.coreos.com/v1", "PodMonitor", spec.key.name)
+def _pod_monitor(spec: DeploymentSpec, more_labels: Mapping[str, str]) -> Json:
+    _, ref = shared_refs(spec)
     endpoint = {"port": "http", "path": "/metrics", "interval": SCRAPE_INTERVAL}
-    return _object(ref, labels(spec.key)) | {
+    return _object(ref, {**more_labels, **labels(spec.key)}) | {
         "spec": {"selector": {"matchLabels": selector(spec.key)}, "podMetricsEndpoints": [endpoint]}
     }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tidegate.actuate.manifests import workload_ref
 from tidegate.actuate.ownership import Claim, asked_before, other_writer, sighting_of
 from tidegate.actuate.scene import Scene, Write, stalled
-from tidegate.domain.decision import Condition
+from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import TierSpec
 from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, ObjectRef
 
@@ -69,9 +69,7 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
     ref = workload_ref(scene.spec, tier)
     workload = scene.workload(ref)
     if workload is None:
-        if tier.target_ref is None:
-            return None
-        return stalled("TargetNotFound", f"tier {tier.name}: {ref} does not exist or has no scale subresource")
+        return _missing(scene, tier) if tier.target_ref is not None else None
     owner = workload.labels.get(DEPLOYMENT_LABEL)
     if tier.target_ref is not None and owner and scene.is_foreign(ref):
         return stalled("TargetTaken", f"tier {tier.name}: {ref} belongs to InferenceDeployment {owner}")
@@ -85,3 +83,13 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
         pinned=scene.spec.replicas_pinned is not None,
     )
     return other_writer(claim, scene.order.view)
+
+
+def _missing(scene: Scene, tier: TierSpec) -> Condition:
+    """A target that is not there stops its own tier; the deployment, where it is the only one."""
+    told = f"tier {tier.name}: {workload_ref(scene.spec, tier)} does not exist or has no scale subresource"
+    others = [t for t in scene.spec.tiers if t.target_ref is None or scene.workload(workload_ref(scene.spec, t))]
+    if not others:
+        return stalled("TargetNotFound", told)
+    message = f"{told}; the other tiers serve without it"
+    return Condition(type="ConfigurationWarning", status=Status.TRUE, reason="TargetNotFound", message=message)

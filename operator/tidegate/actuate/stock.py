@@ -30,8 +30,9 @@ class _Made:
 
 @dataclass(slots=True)
 class Stock:
-    """The memory of the hands."""
+    """The memory of the hands; `monitor_labels` are more labels of the PodMonitors that are made."""
 
+    monitor_labels: Mapping[str, str] = field(default_factory=dict)
     _made: dict[str, _Made] = field(default_factory=dict)
     _view: ClusterView | None = None
     _owned: dict[str, tuple[WorkloadView, ...]] = field(default_factory=dict)
@@ -61,10 +62,11 @@ class Stock:
 
     def manifests(self, order: Order) -> tuple[Manifest, ...]:
         """What the deployment should own."""
-        resource, pod_monitor = order.resource, order.view.has_pod_monitors
-        key = (*_needs(resource, order.accelerators), pod_monitor)
+        resource, known_kind = order.resource, order.view.has_pod_monitors
+        key = (*_needs(resource, order.accelerators), known_kind)
         known = self._made.get(resource.uid)
         if known is None or known.key != key:
+            pod_monitor = self.monitor_labels if known_kind else None
             known = _Made(key=key, manifests=wanted(resource, order.accelerators, pod_monitor=pod_monitor))
             self._made[resource.uid] = known
         return known.manifests

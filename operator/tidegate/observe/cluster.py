@@ -10,12 +10,12 @@ Rules: reads only. A pod belongs to the tier that its labels name (managed tiers
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing
-from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, TierSpec
 from tidegate.observe.collect import Harvest
 from tidegate.observe.informer import Informer, Source
 from tidegate.observe.kinds import BUILT_IN, Kind, KindWatch, collection_path
@@ -34,17 +34,29 @@ from tidegate.ports import (
     WorkloadView,
 )
 
+# We make a workload within a tick or two. One that is not there by now was refused, or its name is taken: the plan
+# must not count on it, and learns of it when it is there after all.
+UNMADE_S = 60.0
+
 _OWN = {"labelSelector": DEPLOYMENT_LABEL}
 _DEPLOYMENT: Kind = ("apps/v1", "Deployment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What one look shows; `accelerators` have `capacity` filled in."""
+    """
+    What one look shows.
+
+    Args:
+        accelerators: With `capacity` filled in.
+        absent: Tiers by deployment that cannot have a replica, because their workload does not exist and is not about
+            to, where other tiers of it can.
+    """
 
     deployments: Mapping[Key, DeploymentObservation]
     view: ClusterView
     accelerators: Mapping[str, Accelerator]
+    absent: Mapping[Key, frozenset[str]] = field(default_factory=dict)
 
 
 class Cluster:
@@ -72,6 +84,7 @@ class Cluster:
         self._namespace = namespace
         self._group: asyncio.TaskGroup | None = None
         self._serving: set[Key] = set()
+        self._unmade: dict[TierKey, float] = {}
         self.pods = self._informer("v1", "pods", pod_view)
         self.nodes: Informer[NodeView] = Informer(
             api, Source(path="/api/v1/nodes", trim=node_view, optional=True), clock=clock, changed=changed
@@ -187,6 +200,7 @@ class Cluster:
         tiers = self._tiers(specs, workloads)
         states = self._roster.states(tiers, harvest.samples, time_s=harvest.time_s)
         self._serving = {key for (key, _), state in states.items() if state.wanted > 0}
+        self._unmade = {name: since_s for name, since_s in self._unmade.items() if name in tiers}
         own = {pod.uid for tier in tiers.values() for pod in tier.pods}
         use = accelerator_use(accelerators.values(), self.nodes.items.values(), self.pods.items.values(), own)
         if self.nodes.absent:
@@ -211,6 +225,11 @@ class Cluster:
             accelerators={
                 name: replace(accelerator, capacity=usable_capacity(accelerator, use.get(name)))
                 for name, accelerator in accelerators.items()
+            },
+            absent={
+                spec.key: gone
+                for spec in specs
+                if self._knows(spec) and (gone := self._absent(spec, workloads, harvest.time_s))
             },
         )
 
@@ -241,6 +260,17 @@ class Cluster:
         """Every workload that the deployment points at has been looked for."""
         refs = [ref for tier in spec.tiers if (ref := _target(spec.key, tier)) is not None]
         return all((watch := self.kinds.get((r.api_version, r.kind))) is not None and watch.knows(r) for r in refs)
+
+    def _absent(self, spec: DeploymentSpec, workloads: Mapping[TierKey, WorkloadView], time_s: float) -> frozenset[str]:
+        """Tiers without a workload: a missing target at once, one that we should have made after a while."""
+        gone: set[str] = set()
+        for tier in spec.tiers:
+            name = (spec.key, tier.name)
+            if name in workloads or not (spec.mode is Mode.AUTO and not spec.paused):
+                self._unmade.pop(name, None)
+            elif tier.target_ref is not None or time_s - self._unmade.setdefault(name, time_s) >= UNMADE_S:
+                gone.add(tier.name)
+        return frozenset(gone) if len(gone) < len(spec.tiers) else frozenset()
 
     def _target_view(self, ref: ObjectRef) -> WorkloadView | None:
         watch = self.kinds.get((ref.api_version, ref.kind))

@@ -73,7 +73,8 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
     fence: Fence = elector if elector is not None else Always()
     fenced = FencedApi(api, fence, Bucket(settings.writes_per_second, clock=clock))
     client, patient = Prometheus(_access(settings)), Prometheus(_access(settings))
-    hands = _hands(fenced, fence, inventory)
+    actuator = ClusterActuator(fenced, fence, monitor_labels=settings.monitor_labels)
+    hands = _hands(fenced, fence, inventory, actuator)
     planner = Planner(
         parts=Parts(
             inventory=inventory,
@@ -116,10 +117,10 @@ def _cluster(settings: Settings, api: HttpKubeApi) -> Cluster:
     return Cluster(api, roster, clock=time.monotonic, changed=lambda: None, namespace=namespace)
 
 
-def _hands(fenced: FencedApi, fence: Fence, inventory: FleetInventory) -> Hands:
+def _hands(fenced: FencedApi, fence: Fence, inventory: FleetInventory, actuator: ClusterActuator) -> Hands:
     poster = EventPoster(fenced, fence)
     reporting = Reporting(deployment_status=deployment_status, accelerator_status=accelerator_status, poster=poster)
-    return Hands(fenced, fence, inventory, actuator=ClusterActuator(fenced, fence), reporting=reporting)
+    return Hands(fenced, fence, inventory, actuator=actuator, reporting=reporting)
 
 
 def _recovery(settings: Settings, keeper: Keeper, planner: Planner, client: Prometheus) -> Recovery:

@@ -10,7 +10,7 @@ Rules: one tick at a time, every `period_s`, earlier when something a user wrote
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -149,7 +149,9 @@ class Planner:
     ) -> Mapping[Key, Decision]:
         """The core's decisions for what can be planned; the others keep their memory and are left alone."""
         known = {
-            key: spec for key, spec in specs.items() if all(t.accelerator in sight.accelerators for t in spec.tiers)
+            key: _without(spec, sight.absent.get(key, frozenset()))
+            for key, spec in specs.items()
+            if all(t.accelerator in sight.accelerators for t in spec.tiers)
         }
         policy = FleetPolicy(deployments=known, accelerators=sight.accelerators)
         seen = {key: sight.deployments[key] for key in known if key in planned and key in sight.deployments}
@@ -250,6 +252,14 @@ class Planner:
                 level = logging.ERROR if decision.error else logging.INFO
                 extra = {"deployment": str(key), "reason": decision.reason.value, "replicas": replicas}
                 log.log(level, decision.message, extra=extra)
+
+
+def _without(spec: DeploymentSpec, absent: Collection[str]) -> DeploymentSpec:
+    """The spec with no replica on tiers whose target does not exist: the others carry the demand until it does."""
+    if not absent:
+        return spec
+    tiers = [replace(t, replicas_min=0, replicas_max=0) if t.name in absent else t for t in spec.tiers]
+    return replace(spec, tiers=tuple(tiers))
 
 
 def _with_demand(memory: FleetMemory, offered: Mapping[Key, Callable[[], ForecastMemory]]) -> FleetMemory:
