@@ -95,7 +95,11 @@ class KubeApi(Protocol):
 
 
 class Fence(Protocol):
-    """Who may write. Ask before each write: a leader whose lease cannot be renewed in time stops being one."""
+    """
+    Who may write. Ask before each write: a leader whose lease cannot be renewed in time stops being one.
+
+    What was decided under one leadership is not carried out under another: somebody else may have acted in between.
+    """
 
     @property
     def epoch(self) -> int:

@@ -107,6 +107,20 @@ async def test_a_process_that_stops_leading_writes_no_more() -> None:
     assert [e.reason for e in outcome.errors] == ["NotLeader"]
 
 
+async def test_an_order_ends_with_the_leadership_under_which_it_came() -> None:
+    class Regained(Leader):
+        """Holds all the time, but somebody else led in between."""
+
+        @property
+        def epoch(self) -> int:  # type: ignore[override]
+            return 1 if self.left > 998 else 3
+
+    api = Recorder()
+    outcome = await actuator(api, Regained()).carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=1)))
+    assert len(api.calls) == 1
+    assert [e.reason for e in outcome.errors] == ["NotLeader"]
+
+
 async def test_an_old_view_right_after_a_write_leads_to_no_second_one() -> None:
     api, clock = Recorder(), [NOW_S]
     hands = ClusterActuator(api, Leader(), clock=lambda: clock[0])

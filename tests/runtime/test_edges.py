@@ -69,6 +69,19 @@ async def test_nothing_is_written_without_leadership(method: str) -> None:
     assert api.calls == []
 
 
+async def test_a_write_that_waited_through_a_change_of_leaders_is_not_made() -> None:
+    fence, api = Fence(), ScriptedApi()
+
+    class Slow(Bucket):
+        def wait_s(self) -> float:
+            fence.epoch += 2
+            return 0.0
+
+    with pytest.raises(ApiError) as caught:
+        await FencedApi(api, fence, Slow(10, clock=Clock())).send(Call(method="PATCH", path="/x"))
+    assert (caught.value.reason, api.calls) == ("NotLeader", [])
+
+
 async def test_a_write_ends_before_anybody_else_can_lead() -> None:
     api = ScriptedApi()
     api.answers["PATCH", "/x"] = {}

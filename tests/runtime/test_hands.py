@@ -55,6 +55,7 @@ class Rig:
             self.inventory.put_deployment(each)
         batch = Batch(
             time_s=1.0,
+            epoch=1,
             resources={each.key: each for each in resources},
             decisions={DECISION.key: decision} if decision is not None else {},
         )
@@ -157,7 +158,7 @@ async def test_classes_have_a_status_too(rig: Rig) -> None:
     rig.inventory.put_accelerator(class_)
     rig.api.answers["PATCH", path] = {"status": {"observedGeneration": 1}}
     for _ in range(2):
-        await rig.hands._carry_out(Batch(time_s=1.0, classes=tuple(rig.inventory.accelerators.values())))
+        await rig.hands._carry_out(Batch(time_s=1.0, epoch=1, classes=tuple(rig.inventory.accelerators.values())))
     assert [call.path for call in rig.api.written()] == [path]
 
 
@@ -168,7 +169,7 @@ async def test_of_the_batches_that_wait_only_the_newest_is_carried_out(rig: Rig)
     try:
         for replicas in (2, 3, 4):
             decision = replace(DECISION, tiers={"bf16": TierDecision(replicas=replicas)})
-            rig.hands.give(Batch(time_s=1.0, resources={CHAT: resource()}, decisions={CHAT: decision}))
+            rig.hands.give(Batch(time_s=1.0, epoch=1, resources={CHAT: resource()}, decisions={CHAT: decision}))
             if replicas == 2:
                 await until(lambda: rig.room.orders)
         rig.room.gate.set()
@@ -183,7 +184,7 @@ async def test_of_the_batches_that_wait_only_the_newest_is_carried_out(rig: Rig)
 async def test_a_standby_carries_nothing_out(rig: Rig) -> None:
     rig.fence.held = False
     task = asyncio.create_task(rig.hands.run())
-    rig.hands.give(Batch(time_s=1.0, resources={CHAT: resource()}, decisions={CHAT: DECISION}))
+    rig.hands.give(Batch(time_s=1.0, epoch=1, resources={CHAT: resource()}, decisions={CHAT: DECISION}))
     await until(rig.hands.idle.is_set)
     task.cancel()
     await asyncio.wait({task})
@@ -191,11 +192,40 @@ async def test_a_standby_carries_nothing_out(rig: Rig) -> None:
     assert rig.api.calls == []
 
 
+async def test_what_was_planned_under_another_leadership_is_not_carried_out(rig: Rig) -> None:
+    """The lease went to somebody else and came back: what he did is not in this batch's view."""
+    rig.fence.epoch = 3
+    task = asyncio.create_task(rig.hands.run())
+    rig.hands.give(Batch(time_s=1.0, epoch=1, resources={CHAT: resource()}, decisions={CHAT: DECISION}))
+    await until(rig.hands.idle.is_set)
+    assert rig.room.orders == []
+    rig.hands.give(Batch(time_s=2.0, epoch=3, resources={CHAT: resource()}, decisions={CHAT: DECISION}))
+    await until(rig.hands.idle.is_set)
+    task.cancel()
+    await asyncio.wait({task})
+    assert len(rig.room.orders) == 1
+
+
+async def test_a_batch_ends_with_its_leadership(rig: Rig) -> None:
+    rig.room.gate = asyncio.Event()
+    many = {Key("prod", f"d{i}"): resource(Key("prod", f"d{i}"), uid=f"u{i}") for i in range(100)}
+    task = asyncio.create_task(rig.hands.run())
+    rig.hands.give(Batch(time_s=1.0, epoch=1, resources=many))
+    await until(lambda: rig.room.orders)
+    begun = len(rig.room.orders)
+    rig.fence.epoch = 3
+    rig.room.gate.set()
+    await until(rig.hands.idle.is_set)
+    task.cancel()
+    await asyncio.wait({task})
+    assert len(rig.room.orders) == begun
+
+
 async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_behind(rig: Rig) -> None:
     rig.room.gate = asyncio.Event()
     many = {Key("prod", f"d{i}"): resource(Key("prod", f"d{i}"), uid=f"u{i}") for i in range(100)}
     task = asyncio.create_task(rig.hands.run())
-    rig.hands.give(Batch(time_s=1.0, resources=many))
+    rig.hands.give(Batch(time_s=1.0, epoch=1, resources=many))
     await until(lambda: rig.room.orders)
     task.cancel()
     await asyncio.wait({task})

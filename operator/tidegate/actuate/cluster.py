@@ -3,7 +3,7 @@ The hands on the API server: sends what `steps` wrote down.
 
 In:    an `Order`.
 Out:   an `Outcome`; an error ends its own chain of writes and is reported, never raised.
-Rules: the fence is asked before each write.
+Rules: the fence is asked before each write, and an order ends with the leadership under which it came.
 """
 
 import time
@@ -45,19 +45,20 @@ class ClusterActuator:
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
+        epoch = self._fence.epoch
         todo = steps(self._stock.scene(order, now_s=self._clock()))
         actions: list[str] = []
         errors: list[SourceError] = []
         for chain in todo.chains:
-            if not await self._send(chain, actions, errors):
+            if not await self._send(chain, epoch, actions, errors):
                 break
         rejected = tuple(_rejection(error) for error in errors if _is_rejection(error))[:1]
         return Outcome(actions=tuple(actions), conditions=(*rejected, *todo.conditions), errors=tuple(errors))
 
-    async def _send(self, chain: Chain, actions: list[str], errors: list[SourceError]) -> bool:
+    async def _send(self, chain: Chain, epoch: int, actions: list[str], errors: list[SourceError]) -> bool:
         """Sends one chain; False where nothing may be written any more."""
         for write in chain:
-            if not self._fence.holds():
+            if not self._fence.holds() or self._fence.epoch != epoch:
                 errors.append(NOT_LEADER)
                 return False
             try:

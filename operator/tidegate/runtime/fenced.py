@@ -3,7 +3,8 @@ The only way to write: slowly enough, and only as leader.
 
 In:    a connection, a fence, a rate.
 Out:   `KubeApi` that lets reads through, and writes while the fence holds and the bucket has tokens.
-Rules: the fence is asked last, just before the write, after any waiting.
+Rules: the fence is asked last, just before the write, after any waiting; a write that has waited through a change of
+       leaders is not made.
 """
 
 import asyncio
@@ -59,9 +60,10 @@ class FencedApi:
         """The answer; reason `NotLeader` for a write that may not start any more."""
         if call.method == "GET":
             return await self._api.send(call)
+        epoch = self._fence.epoch
         async with self._slots:
             await asyncio.sleep(self._bucket.wait_s())
-            if not self._fence.holds():
+            if not self._fence.holds() or self._fence.epoch != epoch:
                 raise ApiError(status=0, reason="NotLeader", detail=f"{call.method} {call.path}: leadership has ended")
             return await self._api.send(replace(call, timeout_s=min(call.timeout_s, WRITE_S_MAX)))
 

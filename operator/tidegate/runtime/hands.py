@@ -58,9 +58,10 @@ class Poster(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One tick's work."""
+    """One tick's work; `epoch` is the leadership it was planned under."""
 
     time_s: float
+    epoch: int
     resources: Mapping[Key, DeploymentResource] = field(default_factory=dict)
     decisions: Mapping[Key, Decision] = field(default_factory=dict)
     observations: Mapping[Key, DeploymentObservation] = field(default_factory=dict)
@@ -114,10 +115,14 @@ class Hands:
             await self._stirred.wait()
             self._stirred.clear()
             batch, self._next = self._next, None
-            if batch is not None and self._fence.holds():
+            if batch is not None and self._leads(batch):
                 await self._carry_out(batch)
             if self._next is None:
                 self.idle.set()
+
+    def _leads(self, batch: Batch) -> bool:
+        """The batch's own leadership lasts: after another one its view of the cluster is somebody else's past."""
+        return self._fence.holds() and self._fence.epoch == batch.epoch
 
     async def _carry_out(self, batch: Batch) -> None:
         batch = replace(batch, rivals=rivals(batch.resources.values()))
@@ -125,14 +130,16 @@ class Hands:
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
         async with asyncio.TaskGroup() as group:
             for resource in batch.resources.values():
-                group.create_task(self._guarded(str(resource.key), partial(self._deployment, resource, batch)))
+                group.create_task(self._guarded(str(resource.key), batch, partial(self._deployment, resource, batch)))
             for class_ in batch.classes:
-                group.create_task(self._guarded(class_.name, partial(self._accelerator, class_, batch)))
+                group.create_task(self._guarded(class_.name, batch, partial(self._accelerator, class_, batch)))
 
-    async def _guarded(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _guarded(self, name: str, batch: Batch, work: Callable[[], Awaitable[None]]) -> None:
         """One object's trouble is its own: the API's is told and tried again next tick, ours ends the process."""
         async with self._slots:
             await asyncio.sleep(0)  # a thousand deployments at rest must not hold the event loop in one piece
+            if not self._leads(batch):
+                return
             try:
                 await work()
             except ApiError as error:

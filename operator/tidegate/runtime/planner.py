@@ -118,7 +118,7 @@ class Planner:
 
     async def tick(self) -> None:
         """Once round."""
-        parts, began_s = self.parts, self.clock()
+        parts, began_s, epoch = self.parts, self.clock(), self.parts.fence.epoch
         # The core's time never goes back, whatever NTP does to the wall clock.
         time_s = max(self.wall(), self._last_time_s + 1e-3)
         self._last_time_s = time_s
@@ -132,7 +132,7 @@ class Planner:
         self._tell_of_source(harvest.samples)
         sight = parts.cluster.look(specs.values(), classes, harvest)
         decisions = await self._decide(time_s, specs, planned, sight)
-        batch = self._batch(time_s, sight, decisions)
+        batch = self._batch(time_s, epoch, sight, decisions)
         self._say(decisions)
         if parts.fence.holds():
             parts.metrics.show(self._shown(specs, sight, decisions))
@@ -214,10 +214,11 @@ class Planner:
             and not self.parts.cluster.serves(key)
         }
 
-    def _batch(self, time_s: float, sight: Sight, decisions: Mapping[Key, Decision]) -> Batch:
+    def _batch(self, time_s: float, epoch: int, sight: Sight, decisions: Mapping[Key, Decision]) -> Batch:
         inventory = self.parts.inventory
         return Batch(
             time_s=time_s,
+            epoch=epoch,
             resources=dict(inventory.deployments),
             decisions=decisions,
             observations=sight.deployments,
