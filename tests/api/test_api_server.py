@@ -57,7 +57,9 @@ async def test_a_bad_manifest_is_refused_with_the_right_words(server: aiohttp.Cl
 
 @pytest.mark.parametrize("text", [GOOD, MINIMAL, ACCELERATOR], ids=["everything", "the least", "an accelerator"])
 async def test_a_good_manifest_is_accepted(server: aiohttp.ClientSession, text: str) -> None:
-    status, answer = await create(server, yaml.safe_load(text), dryRun="All")
+    document = yaml.safe_load(text)
+    document["metadata"]["name"] += "-dry"  # whatever else the server holds
+    status, answer = await create(server, document, dryRun="All")
     assert status == 201, answer["message"]
 
 
