@@ -80,6 +80,7 @@ def test_two_silent_deployments_never_lose_replicas_to_each_other(
     for _ in range(60):
         now = tick(loops, then, silent=True)
         assert [total(d) >= total(b) for d, b in zip(now, before, strict=True)] == [True, True]
+        assert [sum(one.ready.values()) > 0 for one in loops] == [True, True]
         assert sum(_used(one, d) for one, d in zip(loops, now, strict=True)) <= (loops[0].pools["h100"].capacity or 0)
         before = now
 

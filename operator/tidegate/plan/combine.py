@@ -35,7 +35,7 @@ class Option:
         quality_lost: 1 where the average quality was given up, else 0.
         usd_per_hour: What it costs, moves included.
         under: Replicas by which it stays below the deployment's least.
-        taken: Replicas that a silent deployment was last asked for and that it takes away.
+        taken: Replicas that a silent deployment has or was asked for and that it takes away, ready ones counted twice.
     """
 
     fleet: Fleet

@@ -72,7 +72,7 @@ class Draft:
         demand: Quantiles at the lead time of the fastest tier.
         current: The ideal fleet so far, less replicas that will not come.
         ideal, target: Set by the steps; see `PlanMemory`.
-        held: What a silent deployment was last asked for, or has; empty where something is seen.
+        held: What a silent deployment has or was asked for; empty where something is seen.
         reserved: What its accelerators are kept for: the target, and of a silent one also what is stuck.
         searched: Whether the plan was looked for anew in this tick.
     """
@@ -281,7 +281,8 @@ def _memo(problem: Problem, before: PlanMemory | None, accelerators: Mapping[str
         estimate = estimates.get(tier.name)
         if estimate is not None:
             marks += (
-                estimate.curve, estimate.capacity_rps, estimate.startup_s, estimate.power_w, estimate.confidence
+                estimate.curve, estimate.capacity_rps, estimate.startup_s, estimate.power_w, estimate.confidence,
+                estimate.pooling,
             )  # fmt: skip
         else:
             marks.append(None)
@@ -309,7 +310,7 @@ def _same(old: tuple[object, ...], new: list[object]) -> bool:
 
 GIVEN = {int(given): given for given in Given}
 CONSTRAINT = {constraint.value: constraint for constraint in Constraint}
-PLAIN = (float, int, str, DeploymentSpec)
+PLAIN = (float, int, str, tuple, DeploymentSpec)
 
 
 def _follow(

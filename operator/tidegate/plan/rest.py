@@ -45,15 +45,17 @@ def _hold(draft: Draft) -> None:
     Bounds that changed meanwhile are obeyed: they are the user's word, not silence.
     """
     draft.watched_since_s = None
-    draft.held = tuple(
-        [max(n, a.ready + a.healthy + a.stuck) for n, a in zip(draft.target, draft.arrivals, strict=True)]
-    )
+    draft.held = _held(draft)
     blind = draft.fresh_s is None or draft.time_s - draft.fresh_s >= FALLBACK_S
     draft.reason = Reason.FALLBACK if blind and draft.memory is not None else Reason.METRICS_MISSING
     wanted: Fleet = tuple(map(max, draft.current, draft.counted))
     if draft.limits.hold(draft.model, wanted):
         draft.ideal = wanted
-    elif not draft.limits.hold(draft.model, draft.current):
+    elif draft.limits.hold(draft.model, draft.current):
+        # In the middle of an exchange that has no room for old and new together: it waits for metrics.
+        if draft.limits.hold(draft.model, draft.counted):
+            draft.ideal = draft.counted
+    else:
         floor = tuple(
             [(max(low, min(n, high)), high) for n, (low, high) in zip(wanted, draft.limits.tiers, strict=True)]
         )
@@ -64,6 +66,13 @@ def _hold(draft: Draft) -> None:
             if draft.limits.hold(draft.model, free.fleet) or not _covers(draft, solution.fleet, floor):
                 solution = free
         draft.ideal, draft.given, draft.searched = solution.fleet, solution.given, True
+
+
+def _held(draft: Draft) -> Fleet:
+    """What nobody may take of it: all that there is, or the plan in force where that only adds to it."""
+    there = tuple([a.ready + a.healthy + a.stuck for a in draft.arrivals])
+    growing = all(n >= now for n, now in zip(draft.target, there, strict=True))
+    return draft.target if growing else there
 
 
 def _covers(draft: Draft, fleet: Fleet, floor: Sequence[tuple[int, int]]) -> bool:

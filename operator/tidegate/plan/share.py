@@ -14,6 +14,7 @@ import numpy as np
 from tidegate.domain.decision import Reason
 from tidegate.domain.spec import Accelerator
 from tidegate.plan.combine import Option, combine, hardly_better
+from tidegate.plan.cuts import Goal
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.fleet import Fleet, expected_attainment
 from tidegate.plan.limits import Limits, carried
@@ -69,7 +70,7 @@ def _stands(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
         draft.reserved = _reserved(draft, draft.target)
         for name, n in classes_used(draft, draft.reserved).items():
             used[name] = used.get(name, 0) + n
-        if not draft.limits.hold(draft.model, draft.target):
+        if not draft.limits.hold(draft.model, draft.target) or _taken(draft, draft.reserved):
             return False
     return all(used.get(name, 0) <= capacity for name, capacity in short.items())
 
@@ -118,8 +119,9 @@ def _options(draft: Draft, short: Mapping[str, int]) -> list[Option]:
     found: dict[Fleet, Solution] = {draft.ideal: _as_is(draft, draft.ideal)}
     queue = [draft.ideal]
     while queue and len(found) < OPTIONS_MAX:
-        for name, used in classes_used(draft, queue.pop(0)).items():
-            solution = solve(draft.model, _with_room(draft, {name: used - 1}), goal) if name in short else None
+        fleet = queue.pop(0)
+        for name in classes_used(draft, fleet):
+            solution = _with_less(draft, fleet, name, goal) if name in short else None
             if solution is not None and solution.fleet not in found:
                 found[solution.fleet] = solution
                 queue.append(solution.fleet)
@@ -133,6 +135,16 @@ def _options(draft: Draft, short: Mapping[str, int]) -> list[Option]:
     ]
 
 
+def _with_less(draft: Draft, fleet: Fleet, name: str, goal: Goal) -> Solution:
+    """The plan with fewer accelerators of a class than a fleet takes; of what silence holds, with one replica less."""
+    if not draft.held or any(n > had for n, had in zip(fleet, draft.held, strict=True)):
+        used = classes_used(draft, fleet)[name]
+        return solve(draft.model, _with_room(draft, {name: used - 1}), goal)
+    mine = [i for i, of in enumerate(draft.model.classes) if of == name and fleet[i]]
+    last = max(mine, key=lambda i: (fleet[i] > draft.ready[i], draft.model.each_usd[i]))
+    return _as_is(draft, tuple([n - (i == last) for i, n in enumerate(fleet)]))
+
+
 def _as_is(draft: Draft, fleet: Fleet) -> Solution:
     reached = float(expected_attainment(draft.model, np.array([fleet]), draft.demand)[0])
     usd = draft.model.usd_per_hour(fleet)
@@ -140,7 +152,7 @@ def _as_is(draft: Draft, fleet: Fleet) -> Solution:
 
 
 def _with_room(draft: Draft, room: Mapping[str, int]) -> Limits:
-    """Limits with less room. A silent deployment gives up growth, then some of what it has; it exchanges nothing."""
+    """Limits with less room. A silent deployment keeps what it has, or as much of it as there is room for."""
     within = replace(draft.limits, room={**draft.limits.room, **room})
     if draft.held:
         kept = tuple(map(min, draft.held, draft.ideal))
@@ -153,9 +165,15 @@ def _with_room(draft: Draft, room: Mapping[str, int]) -> Limits:
     return carried(within, draft.model)
 
 
+def _taken(draft: Draft, reserved: Fleet) -> int:
+    """Replicas of a silent deployment that a plan takes away, ready ones twice; 0 for one that is seen."""
+    if not draft.held:
+        return 0
+    return sum([max(0, had - n) for have in (draft.held, draft.ready) for had, n in zip(have, reserved, strict=True)])
+
+
 def _option(draft: Draft, solution: Solution, short: Mapping[str, int], *, reserved: Fleet) -> Option:
     used = classes_used(draft, reserved)
-    taken = [max(0, had - n) for had, n in zip(draft.held, reserved, strict=False)]  # nothing of one that is seen
     promised = draft.spec.slo.attainment
     lows = [max(0, low - n) for n, (low, _) in zip(solution.fleet, draft.limits.tiers, strict=True)]
     under = max(draft.limits.total[0] - sum(solution.fleet), sum(lows))
@@ -167,5 +185,5 @@ def _option(draft: Draft, solution: Solution, short: Mapping[str, int], *, reser
         quality_lost=1.0 if solution.given is Given.QUALITY else 0.0,
         usd_per_hour=solution.objective,
         under=under,
-        taken=sum(taken),
+        taken=_taken(draft, reserved),
     )
