@@ -110,11 +110,10 @@ def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]
     if (draft.ready != draft.target or any(a.stuck for a in draft.arrivals)) and not draft.spec.paused:
         fleet = _step(draft, free)
     memo = draft.memo
-    if memo.profile is None or memo.profiled != fleet or memo.basis != draft.basis:
+    if memo.profiled != fleet or memo.basis != draft.basis:
         memo = replace(
             memo,
             profiled=fleet,
-            profile=draft.profile_of(fleet),
             tiers=tier_decisions(draft, fleet),
             basis=draft.basis,
             blocked=blocked_at(draft.model, draft.arrivals),

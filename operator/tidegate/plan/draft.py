@@ -8,13 +8,13 @@ from zlib import crc32
 
 import numpy as np
 
-from tidegate.domain.decision import Alternative, Constraint, Reason, TierDecision
-from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.decision import Constraint, Reason
 from tidegate.domain.observation import Missing
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan.cuts import Goal
-from tidegate.plan.fleet import Fleet, FleetModel, Profile, build, profile
+from tidegate.plan.fleet import Fleet, FleetModel, Profile, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
+from tidegate.plan.memo import Memo, memo_of
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
 from tidegate.plan.regret import NO_REGRET, Regret
@@ -30,34 +30,8 @@ PLAN_LIFE_S = SECONDS_PER_HOUR
 CACHE_LOSS_S = 60.0
 # Risk of a removed replica being needed again, as a share of its price: ten runs of the suite's noise.
 REMORSE_SHARE = 0.03
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Memo:
-    """
-    What need not be computed again while its inputs are the same. Never written out, never decides anything.
-
-    Args:
-        marks: Inputs of the tables: the spec, and of each tier curve, capacity and the like.
-        pools: Price and capacity of each tier's class; None where there is none.
-        estimates: Where the marks come from; the same object again is the quick answer.
-        profiled: The fleet whose curve `profile` is.
-        tiers: What the decision says of each tier, for `profiled`.
-        uncapped, alternatives: Of the last survey; also of tables a little older than these.
-    """
-
-    marks: tuple[object, ...]
-    pools: tuple[tuple[float, int | None] | None, ...]
-    estimates: Mapping[str, TierEstimate]
-    model: FleetModel
-    limits: Limits | None
-    profiled: Fleet = ()
-    profile: Profile | None = None
-    blocked: tuple[int, ...] = ()
-    basis: int = 0
-    tiers: Mapping[str, TierDecision] | None = None
-    uncapped: Mapping[str, int] | None = None
-    alternatives: tuple[Alternative, ...] | None = None
+# The fleet in force, one replica less, and one that is looked at.
+PROFILES_MAX = 3
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -149,10 +123,14 @@ class Draft:
         )
 
     def profile_of(self, fleet: Fleet) -> Profile:
-        """The curve of a fleet, from the memo where it is the same one."""
-        if self.memo.profile is not None and self.memo.profiled == fleet:
-            return self.memo.profile
-        return profile(self.model, fleet)
+        """The curve of a fleet; the last few are kept with the tables that they follow from."""
+        kept = self.memo.profiles
+        found = kept.get(fleet)
+        if found is None:
+            if len(kept) >= PROFILES_MAX:
+                del kept[next(iter(kept))]
+            found = kept[fleet] = profile(self.model, fleet)
+        return found
 
     def demand_at(self, lead_s: float) -> Scenarios:
         """Demand until a replica with that start-up time could serve."""
@@ -185,7 +163,7 @@ def open_draft(
     names = tuple([t.name for t in problem.spec.tiers])
     if before is not None and before.names != names:
         before = None
-    memo = _memo(problem, before, accelerators)
+    memo = memo_of(problem, before, accelerators)
     model = memo.model
     progress, arrivals = _follow(problem, before, time_s, freed)
     base = memo.limits
@@ -265,52 +243,8 @@ def _record(problem: Problem, before: PlanMemory | None, time_s: float) -> float
     return record(before.record_rps, now, elapsed_s=time_s - before.time_s)
 
 
-def _memo(problem: Problem, before: PlanMemory | None, accelerators: Mapping[str, Accelerator]) -> Memo:
-    spec, estimates = problem.spec, problem.estimates
-    memo = before.memo if before is not None and isinstance(before.memo, Memo) else None
-    pools = tuple(
-        [
-            (pool.price_usd_per_hour, pool.capacity) if (pool := accelerators.get(tier.accelerator)) else None
-            for tier in spec.tiers
-        ]
-    )
-    if memo is not None and memo.estimates is estimates and memo.marks[0] is spec and memo.pools == pools:
-        return memo
-    marks: list[object] = [spec]
-    for tier in spec.tiers:
-        estimate = estimates.get(tier.name)
-        if estimate is not None:
-            marks += (
-                estimate.curve, estimate.capacity_rps, estimate.startup_s, estimate.power_w, estimate.confidence,
-                estimate.pooling,
-            )  # fmt: skip
-        else:
-            marks.append(None)
-    if memo is not None and memo.pools == pools and _same(memo.marks, marks):
-        return replace(memo, estimates=estimates)
-    model = build(spec, estimates, accelerators)
-    fixed = None if spec.schedules else limits(spec, model=model, accelerators=accelerators, time_s=0.0)
-    return Memo(
-        marks=tuple(marks),
-        pools=pools,
-        estimates=estimates,
-        model=model,
-        limits=fixed,
-        uncapped=memo.uncapped if memo is not None else None,
-        alternatives=memo.alternatives if memo is not None else None,
-    )
-
-
-def _same(old: tuple[object, ...], new: list[object]) -> bool:
-    """Objects by identity first; numbers by value. Equal curves that are not the same object are built again."""
-    if len(old) != len(new):
-        return False
-    return all(a is b or (a.__class__ in PLAIN and a == b) for a, b in zip(old, new, strict=True))
-
-
 GIVEN = {int(given): given for given in Given}
 CONSTRAINT = {constraint.value: constraint for constraint in Constraint}
-PLAIN = (float, int, str, tuple, DeploymentSpec)
 
 
 def _follow(

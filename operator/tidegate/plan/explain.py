@@ -9,8 +9,9 @@ import numpy as np
 
 from tidegate.domain.decision import Alternative, Constraint, Decision, Prediction, Reason, TierDecision
 from tidegate.plan.conditions import conditions
-from tidegate.plan.draft import Draft, Memo
+from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet, Profile, expected_attainment, mean_quality
+from tidegate.plan.memo import Memo
 from tidegate.plan.search import alone
 from tidegate.plan.sentence import LIMITED, Outcome, sentence
 from tidegate.plan.solve import Given, without_limits
@@ -37,7 +38,7 @@ SPOKEN = frozenset(
 def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
     """The decision to set `fleet` now, on the way to the draft's target."""
     model, demand = draft.model, draft.demand
-    curve = memo.profile if memo.profile is not None and memo.profiled == fleet else draft.profile_of(fleet)
+    curve = draft.profile_of(fleet)
     outcome = Outcome(
         fleet=fleet,
         usd_per_hour=model.usd_per_hour(fleet),

@@ -65,7 +65,7 @@ class PlanMemory:
         progress: Of each tier.
         grant: Accelerators by class that the shared pool left to this deployment, and the pool's size then; empty
             where the pool is large enough.
-        memo: Whatever need not be computed again (`draft.Memo`). Not part of the value, never written out.
+        memo: Whatever need not be computed again (`memo.Memo`). Not part of the value, never written out.
     """
 
     names: tuple[str, ...] = ()

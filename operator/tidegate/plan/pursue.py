@@ -13,6 +13,7 @@ from tidegate.plan import regret, window
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.limits import Limits
+from tidegate.plan.proof import nothing_cheaper
 from tidegate.plan.scenario import Scenarios
 from tidegate.plan.search import cheapest
 from tidegate.plan.sight import Sight, not_gpu_bound
@@ -212,9 +213,13 @@ def _reconsider(draft: Draft) -> None:
     if not _may_shrink(draft):
         return
     draft.searched = True
-    solution = solve(draft.model, draft.limits, draft.goal(_demand_held(draft)))
-    current_usd = draft.model.usd_per_hour(draft.current)
-    cheaper = solution.objective < current_usd * (1 - SAVING_SHARE) - DUST
+    goal = draft.goal(_demand_held(draft))
+    worth_usd = draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE) - DUST
+    if draft.given is Given.NOTHING and nothing_cheaper(draft.model, draft.limits, goal, below_usd=worth_usd):
+        _settle(draft)
+        return
+    solution = solve(draft.model, draft.limits, goal)
+    cheaper = solution.objective < worth_usd
     better = solution.given < draft.given
     _settle(draft)
     if solution.given > draft.given or not (cheaper or better) or not _reachable(draft, solution.fleet):
