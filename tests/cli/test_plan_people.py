@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from tests.cli.ticks import spec
 from tidegate.cli.plan import command
 
-ACCELERATOR = {
+ACCELERATOR: dict[str, Any] = {
     "apiVersion": "tidegate.io/v1alpha1",
     "kind": "AcceleratorClass",
     "metadata": {"name": "h100"},
@@ -66,6 +66,14 @@ def test_the_tables_show_fleet_promises_and_other_fleets(chat: Path) -> None:
     for words in ("Fleet", "Promises", "Instead", "time to first token, p95", "500 ms", "why not", "req/s per replica"):
         assert words in result.stdout
     assert max(len(line) for line in result.stdout.splitlines()) <= 200
+
+
+def test_a_class_that_is_priced_in_euros_is_planned_in_euros(tmp_path: Path) -> None:
+    in_euros = {**ACCELERATOR, "spec": {**ACCELERATOR["spec"], "currency": "EUR"}}
+    result = run("-f", written(tmp_path, in_euros, manifest()), "--demand", 14)
+    assert result.exit_code == 0, result.output
+    assert "EUR/h" in result.stdout
+    assert "$" not in result.stdout
 
 
 def test_markdown_is_tables_that_a_pull_request_shows(chat: Path) -> None:

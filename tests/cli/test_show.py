@@ -1,6 +1,7 @@
 """`tidegate explain`, `tidegate top` and `tidegate crds`: what a person reads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from click.testing import CliRunner
 from rich.console import Console, RenderableType
 
+from tests.actuate.orders import H100
 from tests.api.manifests import GOOD, changed
 from tests.report.reports import Alternative, Constraint, decision, observation, reading, report
 from tidegate.api import crd
@@ -109,6 +111,26 @@ def test_top_is_a_line_per_deployment_and_a_sum() -> None:
     assert " ".join(lines[1].split()) == "prod/chat 2 fp8 2/2 10 100.0% 477 ms 39 ms 80% 6.00 0.833 DemandRising"
     assert lines[2].startswith("prod/code")
     assert lines[3].split() == ["total", "3", "9.00"]
+
+
+IN_EUROS = {"accelerators": {"nvidia-h100": replace(H100, currency="EUR")}}
+
+
+def test_amounts_are_in_the_currency_of_the_classes() -> None:
+    text = shown(*explanation(resource(**IN_EUROS)))
+    assert "cost      6.00 EUR/h, 0.833 EUR per million tokens" in text
+    assert "INSTEAD  EUR/H" in text
+    lines = shown(overview([resource(**IN_EUROS), resource("code", **IN_EUROS)])).splitlines()
+    assert "EUR/H" in lines[0]
+    assert lines[3].split() == ["total", "4", "12.00"]
+
+
+def test_currencies_are_never_added_up() -> None:
+    lines = shown(overview([resource(**IN_EUROS), resource("code")])).splitlines()
+    assert "COST/H" in lines[0]
+    assert "6.00 EUR" in lines[1]
+    assert "$6.00" in lines[2]
+    assert lines[3].split() == ["total", "4"]
 
 
 def test_top_of_what_has_no_status_yet() -> None:

@@ -61,6 +61,7 @@ def test_it_says_everything_that_is_known() -> None:
             "itlP95Milliseconds": 39,
         },
         "cost": {
+            "currency": "USD",
             "perHour": "6.00",
             "perMillionOutputTokens": "0.833",
             "perMillionGoodTokens": "0.833",
@@ -98,7 +99,7 @@ def test_what_is_not_known_is_left_out_and_not_zero() -> None:
     assert "goodput" not in status
     assert "gpuUtilization" not in status
     assert "desired" not in status["tiers"][1]
-    assert status["cost"] == {"perHour": "6.00"}
+    assert status["cost"] == {"currency": "USD", "perHour": "6.00"}
 
 
 def test_where_nothing_was_seen_what_was_seen_before_stays() -> None:

@@ -71,6 +71,9 @@ class Goodput(ApiModel):
 class CostStatus(ApiModel):
     """What it costs."""
 
+    currency: Annotated[
+        str | None, Field(max_length=3, description="ISO 4217 code: that of the tiers' accelerator classes.")
+    ] = None
     per_hour: Annotated[Number | None, Field(description="All replicas that exist, per hour.")] = None
     per_million_output_tokens: Annotated[Number | None, Field(description="Per million output tokens.")] = None
     per_million_good_tokens: Annotated[

@@ -11,6 +11,7 @@ from rich.text import Text
 from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
 from tidegate.cli.pause import DeploymentName
 from tidegate.domain.key import Key
+from tidegate.report.currency import DOLLARS, amount, sign
 
 # Conditions that are well when they are False; the others are when they are True.
 _ABNORMAL = frozenset(
@@ -54,7 +55,8 @@ def explanation(resource: Object) -> Iterator[RenderableType]:
     yield from _decision(status.get("decision"))
     if status.get("tiers"):
         yield _tiers(spec, status)
-    yield from _alternatives((status.get("decision") or {}).get("alternatives", []))
+    code = (status.get("cost") or {}).get("currency", DOLLARS)
+    yield from _alternatives((status.get("decision") or {}).get("alternatives", []), f"{sign(code)}/H")
     yield from _findings(resource)
 
 
@@ -67,10 +69,13 @@ def _seen(status: Object) -> Iterator[str]:
         f"per token p95 {goodput['itlP95Milliseconds']} ms" if "itlP95Milliseconds" in goodput else "",
     ]
     yield "seen      " + (", ".join(part for part in parts if part) or "nothing yet: no metrics, or no request")
+    money = {
+        name: amount(value, cost.get("currency", DOLLARS)) for name, value in cost.items() if name.startswith("per")
+    }
     prices = [
-        f"${cost['perHour']}/h" if "perHour" in cost else "",
-        f"${cost['perMillionOutputTokens']} per million tokens" if "perMillionOutputTokens" in cost else "",
-        f"${cost['perMillionGoodTokens']} per million good tokens" if "perMillionGoodTokens" in cost else "",
+        f"{money['perHour']}/h" if "perHour" in money else "",
+        f"{money['perMillionOutputTokens']} per million tokens" if "perMillionOutputTokens" in money else "",
+        f"{money['perMillionGoodTokens']} per million good tokens" if "perMillionGoodTokens" in money else "",
         f"{cost['joulesPerOutputToken']} J per token" if "joulesPerOutputToken" in cost else "",
     ]
     if any(prices):
@@ -109,12 +114,12 @@ def _tiers(spec: Object, status: Object) -> Table:
     return table
 
 
-def _alternatives(plans: list[Object]) -> Iterator[RenderableType]:
+def _alternatives(plans: list[Object], price: str) -> Iterator[RenderableType]:
     if not plans:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("INSTEAD", "$/H", "ATTAINMENT", "WHY NOT"):
-        table.add_column(name, justify="right" if name in ("$/H", "ATTAINMENT") else "left")
+    for name in ("INSTEAD", price, "ATTAINMENT", "WHY NOT"):
+        table.add_column(name, justify="right" if name in (price, "ATTAINMENT") else "left")
     for plan in plans:
         mix = " + ".join(f"{item['replicas']} {item['name']}" for item in plan["tiers"]) or "nothing"
         table.add_row(mix, plan["costPerHour"], plan.get("attainment", "?"), plan["whyNot"])

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
+from tidegate.report.currency import DOLLARS, amount, sign
 
-_NUMBERS = ("UP", "REQ/S", "MET", "TTFT P95", "ITL P95", "GPU", "$/H", "$/M TOK")
+_NUMBERS = ("UP", "REQ/S", "MET", "TTFT P95", "ITL P95", "GPU")
 
 
 @click.command("top")
@@ -34,19 +35,24 @@ def overview(resources: list[Object]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("DEPLOYMENT")
     table.add_column("TIERS")
-    for name in _NUMBERS:
+    codes = {_cost(resource).get("currency", DOLLARS) for resource in resources if _cost(resource)} or {DOLLARS}
+    unit = sign(codes.pop()) if len(codes) == 1 else ""
+    for name in (*_NUMBERS, f"{unit or 'COST'}/H", f"{unit or 'COST'}/M TOK"):
         table.add_column(name, justify="right")
     table.add_column("WHY")
     for resource in resources:
-        table.add_row(*_row(resource))
+        table.add_row(*_row(resource, mixed=not unit))
     if len(resources) > 1:
         cost = sum(float(_cost(resource).get("perHour", 0)) for resource in resources)
         up = sum((resource.get("status") or {}).get("readyReplicas", 0) for resource in resources)
-        table.add_row(Text("total", style="bold"), "", str(up), "", "", "", "", "", f"{cost:.2f}", "", "")
+        table.add_row(
+            Text("total", style="bold"), "", str(up), "", "", "", "", "", f"{cost:.2f}" if unit else "", "", ""
+        )
     return table
 
 
-def _row(resource: Object) -> list[str | Text]:
+def _row(resource: Object, *, mixed: bool) -> list[str | Text]:
+    """The line of one deployment; each amount says its currency where the fleet is priced in several."""
     status = resource.get("status") or {}
     goodput, cost = status.get("goodput") or {}, _cost(resource)
     ready, replicas = status.get("readyReplicas", "?"), status.get("replicas", "?")
@@ -59,8 +65,10 @@ def _row(resource: Object) -> list[str | Text]:
         _unit(goodput.get("ttftP95Milliseconds"), "ms"),
         _unit(goodput.get("itlP95Milliseconds"), "ms"),
         f"{float(status['gpuUtilization']):.0%}" if "gpuUtilization" in status else "-",
-        cost.get("perHour", "-"),
-        cost.get("perMillionOutputTokens", "-"),
+        *(
+            "-" if name not in cost else amount(cost[name], cost.get("currency", DOLLARS)) if mixed else cost[name]
+            for name in ("perHour", "perMillionOutputTokens")
+        ),
         _why(resource),
     ]
 

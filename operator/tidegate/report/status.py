@@ -16,6 +16,7 @@ from tidegate.domain.spec import DeploymentSpec, TierSpec
 from tidegate.errors import SpecError
 from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, ObjectRef, Report
 from tidegate.report.conditions import as_json, conditions
+from tidegate.report.currency import currency_of
 from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, text
 from tidegate.units import MILLION, SECONDS_PER_HOUR, milliseconds
 
@@ -203,7 +204,9 @@ def _cost(report: Report, seen: Goodput | None, old: Old) -> Json | None:
             old.get("joulesPerOutputToken"),
         ),
     }
-    return {"perHour": money(usd_per_hour)} | {name: value for name, value in row.items() if value is not None}
+    assert isinstance(report.resource.spec, DeploymentSpec)
+    head = {"currency": currency_of(report.resource.spec, report.accelerators), "perHour": money(usd_per_hour)}
+    return head | {name: value for name, value in row.items() if value is not None}
 
 
 def _usd_per_hour(report: Report) -> float | None:

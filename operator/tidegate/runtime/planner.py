@@ -25,6 +25,7 @@ from tidegate.observe.cluster import Cluster, Sight
 from tidegate.observe.collect import Collector
 from tidegate.observe.threads import in_thread
 from tidegate.ports import Fence
+from tidegate.report.currency import currency_of, in_currency
 from tidegate.report.metrics import Metrics, Tick
 from tidegate.runtime.hands import Batch, Hands
 from tidegate.runtime.inventory import FleetInventory
@@ -166,7 +167,8 @@ class Planner:
         # A class that is gone for a moment must not cost the memory of those that named it.
         kept = {k: m for k, m in before.deployments.items() if k in specs and k not in known}
         self.memory = FleetMemory(deployments={**after.deployments, **kept})
-        return decision.deployments
+        money = {key: currency_of(specs[key], sight.accelerators) for key in decision.deployments}
+        return {key: in_currency(each, money[key]) for key, each in decision.deployments.items()}
 
     def _forget_namesakes(self) -> None:
         """Another object under the same name starts with an empty memory."""

@@ -4,7 +4,7 @@ Verdicts as text for people, Markdown for a pull request, JSON for a pipeline.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Console
@@ -14,6 +14,7 @@ from tidegate.api.answer import plan_of, rounded
 from tidegate.cli.plan.question import BreakEven, Verdict
 from tidegate.domain.decision import Constraint
 from tidegate.domain.spec import Accelerator
+from tidegate.report.currency import amount, currency_of, in_currency, sign
 from tidegate.units import milliseconds
 
 WIDTH = 120
@@ -54,16 +55,18 @@ def _section(
     )
     if verdict.decision.error is not None:
         return f"{head}\n\ncannot be planned: {verdict.decision.error}\n"
-    sheets = [_tiers(verdict, accelerators), _promises(verdict)]
+    code = currency_of(verdict.spec, accelerators)
+    verdict = replace(verdict, decision=in_currency(verdict.decision, code))
+    sheets = [_tiers(verdict, accelerators, code), _promises(verdict, code)]
     if verdict.decision.alternatives:
-        sheets.append(_alternatives(verdict))
+        sheets.append(_alternatives(verdict, code))
     notes = [verdict.decision.message, *_limit(verdict), *verdict.broken]
     if verdict.break_even is not None:
-        notes.append(_break_even(verdict.break_even))
+        notes.append(_break_even(verdict.break_even, code))
     return "\n\n".join([head, *(write(sheet) for sheet in sheets), *notes]) + "\n"
 
 
-def _tiers(verdict: Verdict, accelerators: Mapping[str, Accelerator]) -> Sheet:
+def _tiers(verdict: Verdict, accelerators: Mapping[str, Accelerator], code: str) -> Sheet:
     rows = []
     for tier in verdict.spec.tiers:
         decided = verdict.decision.tiers[tier.name]
@@ -79,11 +82,11 @@ def _tiers(verdict: Verdict, accelerators: Mapping[str, Accelerator]) -> Sheet:
                 _figure(decided.confidence, "{:.0%}"),
             )
         )
-    columns = ("tier", "per replica", "quality", "replicas", "$/h", "req/s per replica", "confidence")
+    columns = ("tier", "per replica", "quality", "replicas", f"{sign(code)}/h", "req/s per replica", "confidence")
     return Sheet(title="Fleet", columns=columns, rows=tuple(rows))
 
 
-def _promises(verdict: Verdict) -> Sheet:
+def _promises(verdict: Verdict, code: str) -> Sheet:
     prediction, slo, cost = verdict.decision.prediction, verdict.spec.slo, verdict.spec.cost
     if prediction is None:
         return Sheet(title="Promises", columns=("promise", "predicted", "asked for"), rows=())
@@ -91,23 +94,23 @@ def _promises(verdict: Verdict) -> Sheet:
         ("time to first token, p95", _ms(prediction.ttft_s_p95), f"{milliseconds(slo.ttft_s):.0f} ms"),
         ("inter-token latency, p95", _ms(prediction.itl_s_p95), f"{milliseconds(slo.itl_s):.0f} ms"),
         ("requests inside both", _figure(prediction.attainment, "{:.2%}"), f"{slo.attainment:.2%}"),
-        ("cost per hour", _money(prediction.usd_per_hour), _money(cost.budget_usd_per_hour)),
+        ("cost per hour", _money(prediction.usd_per_hour, code), _money(cost.budget_usd_per_hour, code)),
         (
             "cost per million output tokens",
-            _money(prediction.usd_per_million_output_tokens),
-            _money(cost.target_usd_per_million_output_tokens),
+            _money(prediction.usd_per_million_output_tokens, code),
+            _money(cost.target_usd_per_million_output_tokens, code),
         ),
         ("mean quality", _figure(prediction.quality_mean, "{:.3f}"), f"{verdict.spec.quality.average_minimum:g}"),
     )
     return Sheet(title="Promises", columns=("promise", "predicted", "asked for"), rows=rows)
 
 
-def _alternatives(verdict: Verdict) -> Sheet:
+def _alternatives(verdict: Verdict, code: str) -> Sheet:
     rows = tuple(
         (_mix(other.replicas), f"{other.usd_per_hour:.2f}", _figure(other.attainment, "{:.2%}"), other.why_not)
         for other in verdict.decision.alternatives
     )
-    return Sheet(title="Instead", columns=("fleet", "$/h", "inside both", "why not"), rows=rows)
+    return Sheet(title="Instead", columns=("fleet", f"{sign(code)}/h", "inside both", "why not"), rows=rows)
 
 
 def _limit(verdict: Verdict) -> list[str]:
@@ -117,8 +120,9 @@ def _limit(verdict: Verdict) -> list[str]:
     return [f"{decision.binding.value} binds: without limits it would be {_mix(decision.uncapped or {})}"]
 
 
-def _break_even(even: BreakEven) -> str:
-    versus = f"${even.own_usd_per_hour:.2f}/h here, ${even.api_usd_per_hour:.2f}/h at the API for the same requests"
+def _break_even(even: BreakEven, code: str) -> str:
+    own, api = (_money(usd, code) for usd in (even.own_usd_per_hour, even.api_usd_per_hour))
+    versus = f"{own}/h here, {api}/h at the API for the same requests"
     if even.rate_rps is None:
         return f"{versus}; this deployment is dearer than the API at any demand it can carry"
     return f"{versus}; break-even at {even.rate_rps:.3g} req/s"
@@ -136,8 +140,8 @@ def _ms(seconds: float | None) -> str:
     return "-" if seconds is None else f"{milliseconds(seconds):.0f} ms"
 
 
-def _money(dollars: float | None) -> str:
-    return _figure(dollars, "${:.2f}")
+def _money(money: float | None, code: str) -> str:
+    return "-" if money is None else amount(f"{money:.2f}", code)
 
 
 def _text(sheet: Sheet) -> str:
