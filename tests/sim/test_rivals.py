@@ -17,6 +17,7 @@ from tidegate.domain.observation import (
     TierState,
 )
 from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, Slo, TierSpec
+from tidegate.sim.engine.fleet import Server
 from tidegate.sim.metrics import Gauges
 from tidegate.sim.policies import registry
 from tidegate.sim.policies.base import Policy, View
@@ -38,7 +39,7 @@ def spec(*tiers: str, **changes: Any) -> DeploymentSpec:
 
 def scenario(spec_: DeploymentSpec) -> Any:
     """What a maker looks at: the deployments, and the truth of their tiers."""
-    truth = SimpleNamespace(server=SimpleNamespace(law=LAW))
+    truth = SimpleNamespace(server=Server(law=LAW))
     service = SimpleNamespace(spec=spec_, truths={t.name: truth for t in spec_.tiers})
     return SimpleNamespace(services=(service,), service=lambda key: service)
 

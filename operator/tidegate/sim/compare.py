@@ -5,27 +5,31 @@ In:    a scenario and policy names.
 Out:   one `Score` per name, the run kept where a report wants its series.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, combinations
-from math import ceil, inf
+from functools import partial
+from itertools import chain
+from math import inf
 
 import numpy as np
 
 from tidegate.domain.key import Key
+from tidegate.sim.hindsight import Found, search
 from tidegate.sim.policies import registry
 from tidegate.sim.policies.base import Policy, TierKey
-from tidegate.sim.policies.bounds import Clairvoyant, Known, fluid_usd, know
+from tidegate.sim.policies.bounds import Known, cheapest_mix, fluid_usd, know
+from tidegate.sim.policies.clairvoyant import Clairvoyant
 from tidegate.sim.policies.static import Static
 from tidegate.sim.runner import Run, run
 from tidegate.sim.scenario import Scenario
-from tidegate.sim.score import Score, score
+from tidegate.sim.score import Score, hopeless, score
 
 Progress = Callable[[str, float], None]
 
+STATIC = "static"
 PEAK_S = 60.0
-# Hindsight for the clairvoyant: share of the knee that a replica is given, from bold to careful.
-LOADS = (1.15, 1.0, 0.9, 0.8, 0.7, 0.6)
+# Share of the busiest minute that a fixed fleet is sized for: all of it, and what hindsight may try.
+SHARES = (1.0, 0.6, 0.7, 0.8, 0.9, 1.15, 1.3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +56,23 @@ class _Bench:
     def result(self, name: str) -> Result:
         if name == "fluid":
             return self._fluid()
-        if name == "static":
-            return self._run(Static(self._static()), name)
         if name == "clairvoyant":
             return self._clairvoyant()
-        results = [self._run(make(), name) for make in registry.makers(name, self.scenario)]
-        return min(results, key=lambda r: badness(r.score))
+        best: Result | None = None
+        for make in self._makers(name):
+            found = self._run(make(), name, None if best is None else best.score)
+            if found is not None and (best is None or badness(found.score) < badness(best.score)):
+                best = found
+        assert best is not None
+        return best
+
+    def _makers(self, name: str) -> Iterator[Callable[[], Policy]]:
+        if name not in (STATIC, STATIC + registry.TUNED):
+            yield from registry.makers(name, self.scenario)
+            return
+        for share in SHARES if name.endswith(registry.TUNED) else SHARES[:1]:
+            label = name if share == 1.0 else f"{name} peak={share:g}"
+            yield partial(Static, self._static(share), name=label)
 
     @property
     def known(self) -> dict[Key, Known]:
@@ -65,46 +80,29 @@ class _Bench:
             self._known = {s.spec.key: know(self.scenario, s) for s in self.scenario.services}
         return self._known
 
-    def _run(self, policy: Policy, name: str) -> Result:
+    def _run(self, policy: Policy, name: str, best: Score | None = None) -> Result | None:
+        """A run and its score; None where it was cut because it could not become better than `best`."""
         report = None if self.progress is None else (lambda share: self.progress(name, share))  # type: ignore[misc]
-        done = run(self.scenario, policy, progress=report)
-        return Result(score=score(done), run=done)
+        look = None if best is None or not best.met else partial(hopeless, best)
+        done = run(self.scenario, policy, progress=report, hopeless=look)
+        return None if done.cut else Result(score=score(done), run=done)
 
-    def _static(self) -> dict[TierKey, int]:
-        """Replicas of the cheapest tier for the busiest minute."""
+    def _static(self, share: float) -> dict[TierKey, int]:
+        """The cheapest fleet for a share of the busiest minute."""
         wish: dict[TierKey, int] = {}
         for key, known in self.known.items():
-            service = known.service
-            counts = np.histogram(service.traffic.arrival_s, np.arange(0, self.scenario.duration_s + PEAK_S, PEAK_S))[0]
-            name = (known.cheapest or [service.spec.tiers[0].name])[0]
-            knee = known.knees_rps[name]
-            need = ceil(counts.max() / PEAK_S / knee) if knee > 0 else service.spec.replicas_max
-            wish[key, name] = max(service.spec.replicas_min, min(service.spec.replicas_max, need))
+            edges = np.arange(0, self.scenario.duration_s + PEAK_S, PEAK_S)
+            peak = float(np.histogram(known.service.traffic.arrival_s, edges)[0].max()) / PEAK_S
+            wish |= {(key, name): count for name, count in cheapest_mix(known, peak * share).items()}
         return wish
 
     def _clairvoyant(self) -> Result:
-        best: Result | None = None
-        for tiers in self._mixes():
-            before: Result | None = None
-            for load in LOADS:
-                found = self._run(Clairvoyant(self.known, tiers=tiers, load=load), "clairvoyant")
-                if best is None or badness(found.score) < badness(best.score):
-                    best = found
-                # A more careful load only costs more once targets are met, or once it no longer helps.
-                if found.score.met or (before is not None and badness(found.score) >= badness(before.score)):
-                    break
-                before = found
-        assert best is not None
-        return best
+        def judge(policy: Clairvoyant) -> Found[Result]:
+            result = self._run(policy, policy.name)
+            assert result is not None
+            return Found(score=result.score, order=badness(result.score), kept=result)
 
-    def _mixes(self) -> list[Mapping[Key, tuple[str, ...]]]:
-        """The two cheapest tiers alone, and both together; where nothing is usable, the first tier."""
-        picks: dict[Key, list[tuple[str, ...]]] = {}
-        for key, known in self.known.items():
-            best = known.cheapest[:2] or [known.service.spec.tiers[0].name]
-            picks[key] = [*((n,) for n in best), *combinations(best, 2)]
-        longest = max(len(p) for p in picks.values())
-        return [{k: p[min(i, len(p) - 1)] for k, p in picks.items()} for i in range(longest)]
+        return search(self.scenario, self.known, judge).kept
 
     def _fluid(self) -> Result:
         usd = sum(fluid_usd(self.scenario, s) for s in self.scenario.services)
@@ -121,14 +119,17 @@ class _Bench:
         return Result(score=bound, run=None)
 
 
-def badness(one: Score) -> tuple[float, float]:
-    """Order of runs, best first: targets met before targets missed, then money, or how far the target was missed."""
+def badness(one: Score) -> tuple[float, ...]:
+    """
+    Order of runs, best first: promises kept before promises broken, then money per good token.
+
+    Among broken ones the least broken: how far the attainment was missed, highest priority first, then the dearest.
+    """
+    usd = inf if one.usd_per_million_good_tokens is None else one.usd_per_million_good_tokens
     if one.met:
-        return 0.0, one.usd
-    short = max(
-        (max(0.0, p.target - p.attainment) for p in one.parts.values() if p.attainment is not None), default=inf
-    )
-    return 1.0 + short, one.usd
+        return 0.0, usd
+    parts = sorted(one.parts.values(), key=lambda p: -p.priority)
+    return 1.0, *(max(0.0, p.target - p.attainment) for p in parts if p.attainment is not None), usd
 
 
 def all_names(chosen: str) -> list[str]:

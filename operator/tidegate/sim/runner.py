@@ -21,6 +21,8 @@ from tidegate.sim.world import TierKey, World
 
 # After the last tick nobody scales any more; what is in flight gets this long to finish and is not billed.
 AFTERMATH_S = 600.0
+# Ticks between two looks at whether a run can still be the best of its name.
+LOOK_TICKS = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,20 +39,28 @@ class Row:
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """What one policy did in one scenario."""
+    """What one policy did in one scenario; `cut` says why it was not run to its end, where it was not."""
 
     scenario: Scenario
     policy: str
     world: World
     rows: list[Row] = field(default_factory=list)
+    cut: str = ""
 
 
-def run(scenario: Scenario, policy: Policy, *, progress: Callable[[float], None] | None = None) -> Run:
+def run(
+    scenario: Scenario,
+    policy: Policy,
+    *,
+    progress: Callable[[float], None] | None = None,
+    hopeless: Callable[[World], str] | None = None,
+) -> Run:
     """
     One closed-loop run.
 
     Args:
         progress: Called after each tick with the share of the run that is done, in [0, 1].
+        hopeless: Asked now and then why there is no point in going on; empty where there is one.
     """
     world = World(scenario)
     scraper = Scraper(world)
@@ -69,6 +79,10 @@ def run(scenario: Scenario, policy: Policy, *, progress: Callable[[float], None]
         result.rows.append(_row(world, choice.reasons))
         if progress is not None:
             progress(tick / ticks)
+        if hopeless is not None and tick % LOOK_TICKS == 0:
+            result.cut = hopeless(world)
+            if result.cut:
+                return result
     world.fleet.check()
     world.finish(AFTERMATH_S)
     return result

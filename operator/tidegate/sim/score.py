@@ -15,6 +15,7 @@ from tidegate.domain.key import Key
 from tidegate.sim.engine.state import DROPPED, FINISHED, Requests
 from tidegate.sim.runner import Run
 from tidegate.sim.scenario import Service
+from tidegate.sim.world import World
 from tidegate.units import MILLION, SECONDS_PER_HOUR
 
 # The planner keeps the mean quality of the fleet, requests are routed to whole replicas: this much is chance.
@@ -49,14 +50,19 @@ class Part:
     usd: float
     usd_per_hour_peak: float = 0.0
     budget_usd_per_hour: float | None = None
+    priority: int = 0
 
     @property
     def kept(self) -> bool:
         """Whether the share inside the targets, the mean quality and the budget were all kept."""
         share = self.attainment is None or self.attainment >= self.target
-        quality = self.quality is None or self.quality >= self.quality_target - QUALITY_DUST
         budget = self.budget_usd_per_hour is None or self.usd_per_hour_peak <= self.budget_usd_per_hour + MONEY_DUST
-        return share and quality and budget
+        return share and self.quality_kept and budget
+
+    @property
+    def quality_kept(self) -> bool:
+        """Whether the mean quality was kept."""
+        return self.quality is None or self.quality >= self.quality_target - QUALITY_DUST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +130,26 @@ def good(requests: Requests, service: Service, rows: NDArray[np.bool_]) -> NDArr
     return met
 
 
+def hopeless(best: Score, world: World) -> str:
+    """
+    Why a run that is not over cannot become better than another that kept all promises; empty where it still can.
+
+    Either what it has spent by now is too much even if every token turns out good, or more requests are late already
+    than its target allows.
+    """
+    requests, now = world.fleet.state.requests, world.time_s
+    spent = sum(world.market.bill_usd(pod, start_s=0.0, end_s=now) for pod in world.pods)
+    least = spent / max(float(requests.output.sum()), 1.0) * MILLION
+    if best.usd_per_million_good_tokens is not None and least > best.usd_per_million_good_tokens:
+        return "dear"
+    for index, service in enumerate(world.scenario.services):
+        rows = requests.deployment == index
+        late = rows & ((requests.life == DROPPED) | ((requests.life == FINISHED) & ~good(requests, service, rows)))
+        if late.sum() > (1.0 - service.spec.slo.attainment) * rows.sum() + 1:
+            return "late"
+    return ""
+
+
 def _part(requests: Requests, index: int, service: Service, run: Run, usd: float) -> Part:
     rows = (requests.deployment == index) & (requests.arrival_s < run.world.end_s)
     done = rows & (requests.life == FINISHED)
@@ -149,6 +175,7 @@ def _part(requests: Requests, index: int, service: Service, run: Run, usd: float
         usd=usd,
         usd_per_hour_peak=_peak(run, service),
         budget_usd_per_hour=service.spec.cost.budget_usd_per_hour,
+        priority=service.spec.priority,
     )
 
 

@@ -1,58 +1,54 @@
 """
-Two bounds: a policy that knows the future, and a fleet without whole numbers.
+What the two bounds know: the future, the truth, and what a fleet without whole numbers would cost.
 
-`clairvoyant` goes through the same actuators and delays as everybody: it knows the demand to come, what each replica
-truly carries, and the mean start-up time. With a deterministic lead L the cheapest fleet that serves n(t) is
-max(n(u) for u in [t, t + L]): a replica that is needed again within L costs less kept than started anew.
-`fluid` divides demand by what no replica can exceed and pays for fractions; nothing can cost less.
+`fluid` divides demand by what no replica can exceed and pays for fractions; nothing can cost less. The clairvoyant is
+in `clairvoyant`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
-from math import ceil, inf
+from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tidegate.domain.key import Key
 from tidegate.sim.capacity import fluid_rps, knee_rps
-from tidegate.sim.policies.base import Choice, TierKey, View, others_at_zero
 from tidegate.sim.scenario import Scenario, Service
 from tidegate.units import SECONDS_PER_HOUR
 
-# Demand is seen in windows of this length: shorter ones follow chance, longer ones miss bursts.
-WINDOW_S = 30.0
+DUST = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What a clairvoyant knows of a deployment: knees (requests/s) and prices ($/h) by tier, demand per window."""
+    """Hidden truth of a deployment by tier: knees and what no replica can exceed (requests/s), prices ($/h)."""
 
     service: Service
     knees_rps: Mapping[str, float]
+    fluids_rps: Mapping[str, float]
     prices_usd: Mapping[str, float]
-    demand_rps: NDArray[np.float64]
 
     @property
     def cheapest(self) -> list[str]:
         """Usable tiers by $ per request, cheapest first; those below the quality floor left out."""
         floor = self.service.spec.quality.minimum
         usable = [t.name for t in self.service.spec.tiers if t.quality >= floor and self.knees_rps[t.name] > 0]
-        return sorted(usable, key=lambda n: self.prices_usd[n] / self.knees_rps[n])
+        return sorted(usable, key=self.usd_per_request)
+
+    def usd_per_request(self, name: str) -> float:
+        """Money per request of a replica at its knee."""
+        return self.prices_usd[name] / self.knees_rps[name] / SECONDS_PER_HOUR
 
 
 def know(scenario: Scenario, service: Service) -> Known:
     """Find out by running replicas what nobody tells the policies."""
     trace, spec = service.traffic, service.spec
-    edges = np.arange(0.0, scenario.duration_s + WINDOW_S, WINDOW_S)
-    counts, _ = np.histogram(trace.arrival_s, edges)
+    servers = {t.name: service.truths[t.name].server for t in spec.tiers}
     return Known(
         service=service,
-        knees_rps={t.name: knee_rps(service.truths[t.name].server, trace, spec.slo) for t in spec.tiers},
+        knees_rps={n: knee_rps(s, trace, spec.slo) for n, s in servers.items()},
+        fluids_rps={n: fluid_rps(s, trace, spec.slo) for n, s in servers.items()},
         prices_usd={t.name: _price(scenario, service, t.name) for t in spec.tiers},
-        demand_rps=counts / WINDOW_S,
     )
 
 
@@ -61,73 +57,40 @@ def _price(scenario: Scenario, service: Service, name: str) -> float:
     return scenario.pools[tier.accelerator].accelerator.price_usd_per_hour * tier.accelerators_per_replica
 
 
-class Clairvoyant:
+def cheapest_mix(known: Known, demand_rps: float) -> dict[str, int]:
     """
-    Knows the future and the truth; acts like everybody else.
+    The cheapest whole fleet that carries a demand inside bounds, budget and mean quality.
 
-    Simplifications: one fixed set of tiers for the run (the caller tries several and keeps the best); demand in
-    windows of 30 s; start-up by its median and two spreads; faults are not foreseen.
-
-    Args:
-        known: One per deployment.
-        tiers: Tiers it may mix, by deployment.
-        load: Share of the knee that one replica is given, the knob the caller tunes in hindsight.
+    Short of it, the one that carries most.
     """
+    spec, names = known.service.spec, known.cheapest or [known.service.spec.tiers[0].name]
+    rates = [known.knees_rps[n] for n in names]
+    most = [min(spec.tier(n).replicas_max, spec.replicas_max) for n in names]
+    worth = [
+        range(min(m, max(spec.replicas_min, ceil(demand_rps / r) if r > 0 else 0)) + 1)
+        for r, m in zip(rates, most, strict=True)
+    ]
 
-    def __init__(self, known: Mapping[Key, Known], *, tiers: Mapping[Key, tuple[str, ...]], load: float) -> None:
-        self.name = "clairvoyant"
-        self._plans = {k: self._plan(v, tiers[k], load) for k, v in known.items()}
+    def cost(fleet: tuple[int, ...]) -> tuple[float, float]:
+        served = sum(n * r for n, r in zip(fleet, rates, strict=True))
+        return max(0.0, demand_rps - served), sum(n * known.prices_usd[t] for n, t in zip(fleet, names, strict=True))
 
-    def decide(self, view: View) -> Choice:
-        """The fleet that the next start-up time needs."""
-        wish: dict[TierKey, int] = {}
-        for key, plan in self._plans.items():
-            for name, (needs, lead_s) in plan.items():
-                first = int(view.time_s // WINDOW_S)
-                last = int((view.time_s + lead_s) // WINDOW_S) + 1
-                ahead = needs[first : last + 1]
-                wish[key, name] = int(ahead.max()) if len(ahead) else int(needs[-1])
-        return Choice(replicas=others_at_zero(view, list(wish), wish))
-
-    def _plan(self, known: Known, tiers: tuple[str, ...], load: float) -> dict[str, tuple[NDArray[np.int64], float]]:
-        mix = cheapest_mix(known, tiers, load)
-        fleets = [mix(float(d)) for d in known.demand_rps]
-        plan = {}
-        for i, name in enumerate(tiers):
-            startup = known.service.truths[name].startup
-            lead_s = startup.median_s * float(np.exp(2 * startup.spread)) + 2 * WINDOW_S / 2
-            plan[name] = (np.array([f[i] for f in fleets], dtype=np.int64), lead_s)
-        return plan
+    fleets = [f for f in product(*worth) if _kept(known, dict(zip(names, f, strict=True)))]
+    best = min(fleets, key=cost, default=tuple(r[-1] if i == 0 else 0 for i, r in enumerate(worth)))
+    return dict(zip(names, best, strict=True))
 
 
-def cheapest_mix(known: Known, tiers: tuple[str, ...], load: float):  # type: ignore[no-untyped-def]
-    """Function from demand to the cheapest whole fleet that carries it inside bounds, budget and mean quality."""
-    spec = known.service.spec
-    rates = [known.knees_rps[n] * load for n in tiers]
-    prices = [known.prices_usd[n] for n in tiers]
-    quality = [spec.tier(n).quality for n in tiers]
-    most = [min(spec.tier(n).replicas_max, spec.replicas_max) for n in tiers]
-    budget = spec.cost.budget_usd_per_hour or inf
-
-    @cache
-    def mix(demand: float) -> tuple[int, ...]:
-        best, best_key = tuple(most), (True, inf)
-        ranges = [range(min(m, ceil(demand / r) if r > 0 else 0) + 1) for m, r in zip(most, rates, strict=True)]
-        for fleet in product(*ranges):
-            cost = sum(n * p for n, p in zip(fleet, prices, strict=True))
-            total = sum(fleet)
-            if not (spec.replicas_min if not spec.scale_to_zero else 0) <= total <= spec.replicas_max or cost > budget:
-                continue
-            served = sum(n * r for n, r in zip(fleet, rates, strict=True))
-            mean = sum(n * r * q for n, r, q in zip(fleet, rates, quality, strict=True)) / served if served else 1.0
-            short = max(0.0, demand - served)
-            poor = mean < spec.quality.average_minimum - 1e-9
-            key = (poor, short * 1e6 + cost)
-            if key < best_key:
-                best, best_key = fleet, key
-        return best
-
-    return mix
+def _kept(known: Known, fleet: Mapping[str, int]) -> bool:
+    """Whether a fleet at its knee is inside bounds, budget and mean quality."""
+    spec, budget = known.service.spec, known.service.spec.cost.budget_usd_per_hour
+    served = sum(n * known.knees_rps[t] for t, n in fleet.items())
+    quality = sum(n * known.knees_rps[t] * spec.tier(t).quality for t, n in fleet.items())
+    usd = sum(n * known.prices_usd[t] for t, n in fleet.items())
+    return (
+        spec.replicas_min <= sum(fleet.values()) <= spec.replicas_max
+        and (budget is None or usd <= budget)
+        and quality >= (spec.quality.average_minimum - DUST) * served
+    )
 
 
 def fluid_usd(scenario: Scenario, service: Service) -> float:

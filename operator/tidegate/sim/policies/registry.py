@@ -7,6 +7,7 @@ hindsight it would not have. With `*` it runs for every value of its knob beside
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from tidegate.errors import SpecError
@@ -52,7 +53,7 @@ def names() -> list[str]:
 
 def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
     """
-    Makers of the runs that stand for a policy name.
+    Makers of the runs that stand for a policy name, those as shipped first; each policy bears its own full name.
 
     Raises:
         SpecError: No such policy, or no such tier.
@@ -65,21 +66,31 @@ def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
     if base == OWN and not tuned:
         yield partial(Tidegate, tier or None)
     elif base in RIVALS:
-        for each in [tier] if tier else known:
-            yield from _tuned(partial(RIVALS[base], scenario, each), RIVALS[base], tuned)
+        for setting in settings(RIVALS[base], tuned=tuned):
+            for each in [tier] if tier else known:
+                yield partial(_made, partial(RIVALS[base], scenario, each, **setting), f"{head}@{each}", setting)
     elif base in FLEETS and not tier:
-        yield from _tuned(partial(FLEETS[base], scenario), FLEETS[base], tuned)
+        for setting in settings(FLEETS[base], tuned=tuned):
+            yield partial(_made, partial(FLEETS[base], scenario, **setting), head, setting)
     else:
         raise SpecError(field="--policy", value=name, allowed=f"one of {', '.join(names())}")
 
 
-def _tuned(make: Callable[..., Policy], policy: Any, tuned: bool) -> Iterator[Callable[[], Policy]]:
-    if not tuned:
-        yield make
-        return
-    parameter, values = policy.KNOB
-    for value in values:
-        yield partial(make, **{parameter: value})
+def settings(policy: Any, *, tuned: bool) -> Iterator[dict[str, Any]]:
+    """Arguments of the runs of a rival: as shipped (`SHIPPED` where its source ships several), times the knob's."""
+    parameter, values = getattr(policy, "SHIPPED", ("", ()))
+    shipped: list[dict[str, Any]] = [{parameter: v} for v in values] or [{}]
+    yield from shipped
+    if tuned:
+        knob, values = policy.KNOB
+        usual = signature(policy).parameters[knob].default
+        yield from ({**each, knob: v} for each in shipped for v in values if v != usual)
+
+
+def _made(make: Callable[[], Policy], name: str, setting: dict[str, Any]) -> Policy:
+    policy = make()
+    policy.name = " ".join([name, *(f"{k}={v:g}" for k, v in setting.items())])
+    return policy
 
 
 def check(chosen: list[str], scenario: Scenario) -> None:

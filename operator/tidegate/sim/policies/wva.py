@@ -8,6 +8,7 @@ v0.5 (V1) and v0.9 (V2, queueing model). A variant is a tier; cost is its price 
 from collections import deque
 from dataclasses import dataclass
 from math import ceil, floor
+from statistics import median
 
 from tidegate.domain.key import Key
 from tidegate.sim.metrics import Gauges
@@ -178,7 +179,7 @@ def cost_aware(found: list[Variant], balance: Balance) -> dict[TierKey, int]:
             if lacking <= 0:
                 break
     elif spare > 0:
-        for v in sorted(able, key=lambda v: (-v.usd, -balance.capacity[v.tier], v.name)):
+        for v in sorted(able, key=lambda v: (-v.usd, balance.capacity[v.tier], v.name)):
             others = sum(n for t, n in wish.items() if t != v.tier)
             keep = max(v.low, 0 if others else 1)
             fewer = min(floor(spare / balance.capacity[v.tier]), wish[v.tier] - keep)
@@ -189,51 +190,90 @@ def cost_aware(found: list[Variant], balance: Balance) -> dict[TierKey, int]:
 
 class Tokens:
     """
-    V2: KV tokens in use and waiting against 80 % of the KV cache, or what a replica held when it had a queue.
+    V2: KV tokens in use and waiting against what a replica holds.
 
-    HPA behind it with no stabilisation (the v0.9 samples).
-    Simplifications: a variant that never had a queue is bounded by its KV cache alone; one history per variant.
+    A replica holds the lesser of 80 % of its KV cache and what it had in use when it had a queue: now, else the mean of
+    the last ten such moments, else what its arguments allow. A variant without replicas has what it had, else what
+    another on the same accelerators has.
+    HPA behind it, with the stabilisation of either of the two v0.9 samples: none, or 60 s both ways.
+    Simplification: one analysis per tick (15 s, as theirs).
 
     Args:
         high: Share of supply above which it grows, the knob; it shrinks below `high - 0.15`.
+        window_s: Stabilisation of the HPA.
     """
 
     KNOB = ("high", (0.35, 0.5, 0.65, 0.85, 0.95))
+    SHIPPED = ("window_s", (0.0, 60.0))
     KV, QUEUE, SAMPLES = 0.8, 5, 10
+    LENGTHS = (100.0, 500.0)  # answers shorter than these share a history
 
-    def __init__(self, scenario: Scenario, *, high: float = 0.85) -> None:
+    def __init__(self, scenario: Scenario, *, high: float = 0.85, window_s: float = 0.0) -> None:
         self.name = "wva-v2"
-        self._high = high
+        self._high, self._window_s = high, window_s
         self._keys = [s.spec.key for s in scenario.services]
-        self._kv = {
-            (s.spec.key, n): t.server.law.kv_cache_tokens for s in scenario.services for n, t in s.truths.items()
-        }
-        self._full: dict[TierKey, deque[float]] = {t: deque(maxlen=self.SAMPLES) for t in self._kv}
+        self._servers = {(s.spec.key, n): t.server for s in scenario.services for n, t in s.truths.items()}
+        self._full: dict[tuple[TierKey, int], deque[float]] = {}
+        self._held: dict[TierKey, float] = {}
+        self._delays: dict[TierKey, Delay] = {}
 
     def decide(self, view: View) -> Choice:
-        """One loop."""
+        """One loop, and the HPA that follows its gauge."""
         wish: dict[TierKey, int] = {}
         for key in self._keys:
             found = sorted(variants(view, key), key=lambda v: (v.usd, v.name))
-            wish |= bounded(view, key, self._one(view, key, found), found)
+            asked = self._one(view, key, found)
+            delays = {v.tier: self._delays.setdefault(v.tier, Delay(self._window_s, deque())) for v in found}
+            settled = {v.tier: delays[v.tier].settle(view.time_s, v.target, asked[v.tier]) for v in found}
+            wish |= bounded(view, key, settled, found)
         return Choice(replicas=wish)
 
     def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
+        targets = {v.tier: v.target for v in found}
         if not any(v.pods for v in found):
-            lone = view.queued(key) > 0 and not any(v.target for v in found)
-            return {found[0].tier: 1} if lone else {}
+            lone = view.queued(key) > 0 and not any(targets.values())
+            return targets | ({found[0].tier: 1} if lone else {})
         prompt, output = shape(view, key, found)
         demand = view.queued(key) * (prompt + output)
-        capacity = {}
         for v in found:
-            for pod in v.pods:
-                in_use = pod.kv_usage_max * self._kv[v.tier]
-                demand += in_use + pod.waiting_max * (prompt + output)
-                if pod.waiting_max >= self.QUEUE and in_use > 0:
-                    self._full[v.tier].append(in_use)
-            full = self._full[v.tier]
-            capacity[v.tier] = min(self.KV * self._kv[v.tier], sum(full) / len(full) if full else float("inf"))
+            demand += sum(p.kv_usage_max * self._kv(v) + p.waiting_max * (prompt + output) for p in v.pods)
+            if v.pods:
+                self._held[v.tier] = median(self._capacity(v, pod, prompt, output) for pod in v.pods)
+        capacity = {v.tier: self._believed(view, v, prompt, output) for v in found}
         return cost_aware(found, balance_of(view, found, capacity, demand, high=self._high, low=self._high - 0.15))
+
+    def _kv(self, variant: Variant) -> float:
+        return self._servers[variant.tier].law.kv_cache_tokens
+
+    def _capacity(self, variant: Variant, pod: Gauges, prompt: float, output: float) -> float:
+        """Tokens one pod holds."""
+        by_memory, in_use = self.KV * self._kv(variant), pod.kv_usage_max * self._kv(variant)
+        bucket = sum(output >= edge for edge in self.LENGTHS)
+        full = self._full.setdefault((variant.tier, bucket), deque(maxlen=self.SAMPLES))
+        if pod.waiting_max >= self.QUEUE and in_use > 0:
+            full.append(in_use)
+            return min(by_memory, in_use)
+        return min(by_memory, sum(full) / len(full) if full else self._by_arguments(variant, prompt, output))
+
+    def _by_arguments(self, variant: Variant, prompt: float, output: float) -> float:
+        """Tokens of as many requests as the batched tokens of a step and `max-num-seqs` allow."""
+        server = self._servers[variant.tier]
+        batch = min(server.token_budget * output / (prompt + output), server.law.running_max)
+        return batch * (prompt + output / 2)
+
+    def _believed(self, view: View, variant: Variant, prompt: float, output: float) -> float:
+        """Capacity of a variant: its own, now or before; else of one on the same accelerators; else by arguments."""
+        spec = view.spec(variant.tier)
+        own = spec.tier(variant.name)
+        like = [
+            (variant.tier[0], t.name)
+            for t in spec.tiers
+            if (t.accelerator, t.accelerators_per_replica) == (own.accelerator, own.accelerators_per_replica)
+        ]
+        for tier in (variant.tier, *like):
+            if tier in self._held:
+                return self._held[tier]
+        return min(self.KV * self._kv(variant), self._by_arguments(variant, prompt, output))
 
 
 class Queueing:

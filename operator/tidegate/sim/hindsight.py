@@ -1,0 +1,217 @@
+"""
+The best course that anybody could have taken, searched for with the run itself as judge.
+
+In:    a scenario, what is known of its tiers, a function that runs and scores a policy.
+Out:   the best run found.
+
+A schedule is exact for the fleet's law as it is stated there, and that law is an approximation: it sees each window
+alone. So what a late request costs is turned up or down until the whole run just keeps its promises.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, prod
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from tidegate.domain.key import Key
+from tidegate.sim.pods import Market
+from tidegate.sim.policies.bounds import Known
+from tidegate.sim.policies.clairvoyant import Clairvoyant, Leg
+from tidegate.sim.scenario import Scenario, Startup, Trouble
+from tidegate.sim.schedule import Axis, Course, Floats, Grid, Ints, Toll
+from tidegate.sim.score import Score
+from tidegate.sim.world import ACTUATION_S
+from tidegate.units import SECONDS_PER_HOUR
+
+T = TypeVar("T")
+
+# Demand is seen in windows of this length: shorter ones follow chance, longer ones miss bursts.
+WINDOW_S = 30.0
+# Start-ups this many spreads late are reckoned with.
+SPREADS = 1.0
+# Fleets of one grid: a few milliseconds per window.
+CELLS_MAX = 30_000
+# Replicas of a tier beyond the peak's need are not looked at.
+PEAK_ROOM = 1.25
+# Price of a late request over that of serving one, in powers of two: the first, the least (a good request has to be
+# worth its money), and how it moves.
+LATE_FIRST, LATE_LEAST = 5.0, 1.0
+MOVES = (3.0, 2.0, 1.0, 0.5, 0.5)
+# Distance kept from what a fleet cannot exceed, over the measured one: the law is smoother than the run. Each begins at
+# the price that the one before ended with.
+CARES, MOVES_AGAIN = (0.6, 1.5), (1.0, 0.5, 0.5)
+# Dearest point of quality over a late request, and halvings on the way to the price that just keeps the mean.
+POOR_MAX, HALVINGS, DUST = 50.0, 14, 1e-6
+
+
+def courses(scenario: Scenario, known: Mapping[Key, Known]) -> list[Course]:
+    """
+    One problem per deployment; a single one where they might want more accelerators together than there are.
+
+    Then windows are as long as a start takes: what one deployment gives up serves the other only that much later.
+    """
+    found: list[Course] = []
+    for tiers_max in (99, 2, 1):
+        found = [course(scenario, {k: v}, tiers_max=tiers_max) for k, v in known.items()]
+        if len(found) > 1 and scarce(found):
+            slowest = max(lead_s(v.service.truths[n].startup) for v in known.values() for n in v.cheapest)
+            found = [course(scenario, known, tiers_max=tiers_max, window_s=WINDOW_S * ceil(slowest / WINDOW_S))]
+        if all(cells(c) <= CELLS_MAX for c in found):
+            break
+    return found
+
+
+def scarce(found: list[Course]) -> bool:
+    """Whether the largest fleets worth a look do not fit together."""
+    limits = {n: float(limit.min()) for c in found for n, limit in c.capacity.items()}
+    wanted = dict.fromkeys(limits, 0)
+    for axis in (a for c in found for a in c.axes if a.accelerator in limits):
+        wanted[axis.accelerator] += axis.most * axis.accelerators
+    return any(wanted[n] > limit for n, limit in limits.items())
+
+
+def lead_s(startup: Startup) -> float:
+    """Time from a decision to a server, with the lateness that is reckoned with."""
+    return ACTUATION_S + startup.median_s * float(np.exp(SPREADS * startup.spread))
+
+
+def cells(of: Course) -> int:
+    """Fleets of a problem."""
+    return prod(a.most + 1 for a in of.axes)
+
+
+def course(scenario: Scenario, known: Mapping[Key, Known], *, tiers_max: int, window_s: float = WINDOW_S) -> Course:
+    """The problem of some deployments, with so many tiers each at most."""
+    starts = np.arange(0.0, scenario.duration_s, window_s)
+    edges = np.append(starts, starts[-1] + window_s)
+    demand = {k: np.histogram(v.service.traffic.arrival_s, edges)[0] / window_s for k, v in known.items()}
+    market = Market(pools=scenario.pools, faults=scenario.faults)
+    limits = {n: [market.capacity(n, s) for s in edges] for n in scenario.pools}
+    return Course(
+        specs={k: v.service.spec for k, v in known.items()},
+        axes=[a for k, v in known.items() for a in axes(scenario, v, demand[k], starts, tiers_max)],
+        demand_rps=demand,
+        window_s=window_s,
+        capacity={
+            n: np.minimum(np.array(x[:-1], dtype=float), np.array(x[1:], dtype=float))
+            for n, x in limits.items()
+            if None not in x
+        },
+    )
+
+
+def axes(scenario: Scenario, known: Known, demand: Floats, starts: Floats, tiers_max: int) -> list[Axis]:
+    """The tiers of a deployment that are worth a look, and those the run starts with."""
+    service, market = known.service, Market(pools=scenario.pools, faults=scenario.faults)
+    spec, picked = service.spec, known.cheapest[:tiers_max]
+    # Nothing is usable: the first tier serves what it can.
+    names = dict.fromkeys([*(picked or [spec.tiers[0].name]), *(n for n, c in service.initial.items() if c > 0)])
+    mean_output = float(service.traffic.output_tokens.mean())
+    found = []
+    for name in names:
+        tier, usable = spec.tier(name), name in known.cheapest
+        usd = np.array([market.price_usd(tier.accelerator, float(s)) for s in starts])
+        initial = service.initial.get(name, 0)
+        found.append(
+            Axis(
+                key=spec.key,
+                name=name,
+                fluid_rps=known.fluids_rps[name] if usable else 0.0,
+                knee_rps=known.knees_rps[name] if usable else 0.0,
+                quality=tier.quality,
+                most=max(initial, _most(scenario, known, name, float(demand.max()))),
+                initial=initial,
+                accelerator=tier.accelerator,
+                accelerators=tier.accelerators_per_replica,
+                usd_per_hour=usd * tier.accelerators_per_replica,
+                created_s=_created(scenario, known, name, starts),
+                stay_s=min(scenario.drain_s, mean_output * spec.slo.itl_s),
+            )
+        )
+    return found
+
+
+def _most(scenario: Scenario, known: Known, name: str, peak_rps: float) -> int:
+    """Replicas of a tier that carry the busiest window alone with room, inside its bounds and its pool."""
+    spec, tier, knee = known.service.spec, known.service.spec.tier(name), known.knees_rps[name]
+    pool = scenario.pools[tier.accelerator].accelerator.capacity
+    bounds = [spec.replicas_max, tier.replicas_max, *([] if pool is None else [pool // tier.accelerators_per_replica])]
+    need = ceil(PEAK_ROOM * peak_rps / knee) + 1 if knee > 0 else 1
+    return min([*bounds, max(need, spec.replicas_min)])
+
+
+def _created(scenario: Scenario, known: Known, name: str, starts: Floats) -> Floats:
+    """Latest tick to create a replica that serves at each moment, faults foreseen; -inf: none; shape as `starts`."""
+    startup = known.service.truths[name].startup
+    pool = scenario.pools[known.service.spec.tier(name).accelerator]
+    target = f"{known.service.spec.key.name}/{name}"
+    node_s = 0.0 if pool.warm is None else pool.provision_s
+    ticks = np.arange(scenario.tick_s, scenario.duration_s, scenario.tick_s)
+    ready = np.empty_like(ticks)
+    for i, tick in enumerate(ticks):
+        active = [f for f in scenario.faults if f.active(float(tick)) and f.hits(target)]
+        slow = prod(f.amount for f in active if f.trouble is Trouble.SLOW_START)
+        stuck = max((f.end_s for f in active if f.trouble is Trouble.STUCK_TIER), default=float(tick))
+        ready[i] = stuck + node_s + ACTUATION_S + slow * (lead_s(startup) - ACTUATION_S)
+    # Somebody who starts later is never ready sooner in the end: what counts is the soonest of this tick and all later.
+    soonest = np.minimum.accumulate(ready[::-1])[::-1]
+    last = np.searchsorted(soonest, starts, side="right") - 1
+    return np.where(last >= 0, ticks[np.maximum(last, 0)] if len(ticks) else -np.inf, -np.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found(Generic[T]):
+    """A run: its score, its place among others (smaller is better), and what the judge keeps of it."""
+
+    score: Score
+    order: tuple[float, ...]
+    kept: T
+
+
+def search(scenario: Scenario, known: Mapping[Key, Known], judge: Callable[[Clairvoyant], Found[T]]) -> Found[T]:
+    """The best run over prices of failure, as `judge` orders them."""
+    grids = [Grid(c) for c in courses(scenario, known)]
+    late = dict.fromkeys(known, LATE_FIRST)
+    floors = {k: v.service.spec.quality.average_minimum for k, v in known.items()}
+    seen: dict[bytes, Found[T]] = {}
+    for care, move in [(1.0, m) for m in MOVES] + list(product(CARES, MOVES_AGAIN)):
+        tolls = {k: Toll(late_usd=_usd(v) * 2 ** late[k], care=care) for k, v in known.items()}
+        legs = [Leg(course=g.course, replicas=planned(g, tolls, floors)) for g in grids]
+        name = b"".join(leg.replicas.tobytes() for leg in legs)
+        if name not in seen:
+            seen[name] = judge(Clairvoyant(legs))
+        for key in known:
+            part = seen[name].score.parts[str(key)]
+            missed = part.attainment is not None and part.attainment < part.target
+            late[key] = max(LATE_LEAST, late[key] + (move if missed else -move))
+            if not part.quality_kept and part.quality is not None:
+                floors[key] += part.quality_target - part.quality
+    return min(seen.values(), key=lambda f: f.order)
+
+
+def planned(grid: Grid, tolls: Mapping[Key, Toll], floors: Mapping[Key, float]) -> Ints:
+    """The cheapest course whose mean quality is no lower than the floors; the best there is where none is so good."""
+    mine = {k: tolls[k] for k in grid.course.specs}
+    best = grid.cheapest(mine)
+    poor = [k for k in mine if grid.quality(k, best) < floors[k] - DUST]
+    low, high = dict.fromkeys(poor, 0.0), {k: POOR_MAX * mine[k].late_usd for k in poor}
+    price = dict(high)
+    for _ in range(HALVINGS if poor else 0):
+        course = grid.cheapest(mine | {k: replace(mine[k], poor_usd=price[k]) for k in poor})
+        kept = {k: grid.quality(k, course) >= floors[k] - DUST for k in poor}
+        if all(kept.values()) or price == high:
+            best = course
+        high |= {k: price[k] for k in poor if kept[k]}
+        low |= {k: price[k] for k in poor if not kept[k]}
+        price = {k: (low[k] + high[k]) / 2 for k in poor}
+    return best
+
+
+def _usd(known: Known) -> float:
+    """Money for one request on the cheapest tier; where none is usable, that of a second of the first."""
+    if known.cheapest:
+        return known.usd_per_request(known.cheapest[0])
+    return next(iter(known.prices_usd.values())) / SECONDS_PER_HOUR
