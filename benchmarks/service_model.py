@@ -27,15 +27,9 @@ from benchmarks.law_extrapolation import prior_for
 from tidegate.domain.law import PerformanceLaw, Workload
 from tidegate.domain.spec import Slo
 from tidegate.estimate.capacity import carried
+from tidegate.estimate.latency import itl_quantile, itl_share, ttft_quantile, ttft_share
 from tidegate.estimate.normal import Floats
-from tidegate.estimate.service import (
-    Service,
-    itl_quantile,
-    itl_share,
-    state_at,
-    ttft_quantile,
-    ttft_share,
-)
+from tidegate.estimate.service import Service, state_at
 from tidegate.sim.capacity import knee_rps, workload_of
 from tidegate.sim.engine.fleet import Server
 from tidegate.sim.traces import Trace

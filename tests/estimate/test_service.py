@@ -8,15 +8,8 @@ import pytest
 from tests.data import data_path
 from tests.estimate.build import CHAT
 from tidegate.domain.law import PerformanceLaw
-from tidegate.estimate.service import (
-    Service,
-    attainment,
-    itl_quantile,
-    itl_share,
-    state_at,
-    ttft_quantile,
-    ttft_share,
-)
+from tidegate.estimate.latency import attainment, itl_quantile, itl_share, ttft_quantile, ttft_share
+from tidegate.estimate.service import Service, state_at
 
 LAW = PerformanceLaw(a_s=0.006, b_s=1e-5, c_s=4e-8, p0_s=0.004, p1_s=2e-5, kv_cache_tokens=450_000.0, running_max=256.0)
 SERVICE = Service(

@@ -87,6 +87,10 @@ def _unstable(last: OperatingPoint, rate_rps: float) -> OperatingPoint:
     )
 
 
+# Numbers of replicas that a load is spread over, for which it is said how much more each of them carries in company.
+POOLS = (1, 2, 3, 4, 6, 8)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierEstimate:
     """
@@ -102,6 +106,8 @@ class TierEstimate:
         startup_s: Expected time from scale-up to ready, s (learned; a prior where never seen).
         startup_s_late: When a replica still starting counts as stuck, s after it was asked for.
         power_w: Expected draw of one replica at capacity, W; None where unknown.
+        pooling: What company does: the rate at which a replica reaches an attainment, over that of a replica alone, for
+            each of `POOLS`, not falling, the first 1. All ones where a router does not even out the load.
     """
 
     law: PerformanceLaw
@@ -113,6 +119,7 @@ class TierEstimate:
     startup_s: float
     startup_s_late: float
     power_w: float | None = None
+    pooling: tuple[float, ...] = (1.0,) * len(POOLS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,9 @@ class TierReading:
         abort_rps: Requests that began and never finished: somebody left. A miss, whatever their latency was.
         kv_cache_tokens_per_replica: Room for tokens in one replica's KV cache.
         replicas_reporting: Ready replicas with a fresh sample.
+        dispersion: Variance over the mean of the requests that ready replicas hold, running or waiting, from one
+            replica to the next: near 0 where a router evens them out, 1 and more where it draws lots. None with
+            fewer than two replicas, or nothing to hold.
     """
 
     window_s: float
@@ -138,6 +141,15 @@ class TierReading:
     output_tokens_per_s: float | None = None
     kv_cache_tokens_per_replica: float | None = None
     replicas_reporting: int | None = None
+    dispersion: float | None = None
+
+
+def dispersion_of(held: Sequence[float]) -> float | None:
+    """Variance over mean of what replicas hold; see `TierReading.dispersion`."""
+    mean = sum(held) / len(held) if held else 0.0
+    if len(held) < 2 or mean <= 0:
+        return None
+    return sum((n - mean) ** 2 for n in held) / (len(held) - 1) / mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

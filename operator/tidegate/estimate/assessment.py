@@ -14,6 +14,7 @@ from tidegate.domain.estimate import FeasibleTargets, TierEstimate
 from tidegate.domain.law import Workload
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
 from tidegate.estimate import startup
+from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.capacity import Carried, carried, idle_targets
 from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
@@ -25,8 +26,8 @@ from tidegate.estimate.service import Service
 # such rows err by against real runs.
 MARGIN_MAX = 0.2
 
-# Request shape and burstiness, in steps.
-Asked = tuple[Workload, int]
+# Request shape, burstiness in steps, evenness of the load over replicas.
+Asked = tuple[Workload, int, float]
 
 # The shape of requests moves in steps: less is noise, and a shape that stands still keeps what was computed for it.
 TOKENS_STEP = log(1.05)
@@ -57,7 +58,7 @@ def assess(
         The same object as before where nothing that matters has changed.
     """
     shape = _in_steps(workload)
-    asked = (shape, round(log(max(1.0, burstiness)) / BURST_STEP))
+    asked = (shape, round(log(max(1.0, burstiness)) / BURST_STEP), evenness_of(memory.tiers.values()))
     classes = [accelerators.get(tier.accelerator) for tier in spec.tiers]
     slot = _last.get(id(spec))
     if slot is not None and slot.answers(spec, memory, asked, classes):
@@ -136,8 +137,7 @@ def _answered(older: Answers, question: _Question, spec: DeploymentSpec, tier: T
     for answer in older:
         if answer.to(question):
             return (answer, *[other for other in older if other is not answer])
-    shape, burst = question.asked[0], exp(question.asked[1] * BURST_STEP)
-    estimate = _assess_tier(question.known, spec, tier, question.found, shape, burst)
+    estimate = _assess_tier(question, spec, tier)
     return (_Answer(question, estimate), *older[: ANSWERS_MAX - 1])
 
 
@@ -164,24 +164,17 @@ def feasible_targets(
         prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
         known = memory.tiers.get(tier.name)
         learned = known if known is not None and known.mark == prior.mark else None
-        service = _service(prior, learned, spec.slo, shape, burst=1.0)
+        service = _service(prior, learned, spec.slo, (shape, 0, 0.0))
         found[tier.name] = idle_targets(
             service, target=spec.slo.attainment, misses=learned.misses if learned is not None else 1.0
         )
     return found
 
 
-def _assess_tier(
-    known: TierMemory | None,
-    spec: DeploymentSpec,
-    tier: TierSpec,
-    accelerator: Accelerator | None,
-    shape: Workload,
-    burst: float,
-) -> TierEstimate:
-    prior = prior_of(spec.model, tier, accelerator)
+def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
+    known, prior = question.known, prior_of(spec.model, tier, question.found)
     memory = known if known is not None and known.mark == prior.mark else None
-    service = _service(prior, memory, spec.slo, shape, burst=burst)
+    service = _service(prior, memory, spec.slo, question.asked)
     found = _carried(service, spec.slo.attainment, memory.misses if memory is not None else 1.0)
     confidence = confidence_of(prior, memory, running=found.running)
     startups = known.startup if known is not None else None
@@ -195,20 +188,22 @@ def _assess_tier(
         startup_s=startup.expected_s(startups, prior.serving),
         startup_s_late=startup.late_s(startups, prior.serving),
         power_w=power_w(prior.serving, found.running),
+        pooling=found.pooling,
     )
 
 
-def _service(prior: Prior, memory: TierMemory | None, slo: Slo, shape: Workload, *, burst: float) -> Service:
+def _service(prior: Prior, memory: TierMemory | None, slo: Slo, asked: Asked) -> Service:
     """One replica of the tier, as far as it is known, under requests of this shape."""
-    serving = prior.serving
+    serving, (shape, burst, evenness) = prior.serving, asked
     return Service(
         law=law_in_force(prior, memory),
         workload=_with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0),
         batched_tokens_max=float(serving.batched_tokens_max),
         context_max=serving.context_max,
-        burstiness=burst,
+        burstiness=exp(burst * BURST_STEP),
         ttft_s=slo.ttft_s,
         itl_s=slo.itl_s,
+        evenness=evenness,
     )
 
 

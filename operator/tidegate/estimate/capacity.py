@@ -2,42 +2,44 @@
 The load one replica carries inside the SLO, and the curve around it.
 
 In:    a replica (`Service`), the share of requests that must be inside both targets, the learned factor on misses.
-Out:   `Carried`: the service curve, the rate at which attainment crosses the target, and N there.
+Out:   `Carried`: the service curve, the rate at which attainment crosses the target, and N there; and how much more a
+       replica carries in company.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import sqrt
 
 import numpy as np
 
-from tidegate.domain.estimate import FeasibleTargets, OperatingPoint, ServiceCurve
+from tidegate.domain.estimate import POOLS, FeasibleTargets, OperatingPoint, ServiceCurve
+from tidegate.estimate.latency import attainment, itl_quantile, operate, ttft_quantile
 from tidegate.estimate.normal import Floats
-from tidegate.estimate.service import (
-    Service,
-    attainment,
-    itl_quantile,
-    operate,
-    state_at,
-    ttft_quantile,
-)
+from tidegate.estimate.service import Service, state_at
 
 # Where the crossing is looked for, as shares of the rate that can not be sustained.
 SEARCH = np.array([1e-3, 0.02, 0.05, 0.1, 0.18, 0.27, 0.37, 0.47, 0.57, 0.66, 0.74, 0.81, 0.87, 0.92, 0.96, 0.985])
 # Where the curve is sampled: below the two rates that the crossing lies between, between them, and beyond.
 BELOW = np.array([0.02, 0.4, 0.75])
 BETWEEN = np.linspace(0.0, 1.0, 7)
-BEYOND = np.array([1.1, 1.3])
+BEYOND = np.array([1.1, 1.2, 1.3, 1.45])
 TO_THE_END = np.array([0.01, 0.2, 0.4, 0.6, 0.75, 0.88, 0.97])
 LAST = 0.985
+# Where company is looked into, as shares of the way from the crossing of one replica alone to the end.
+RISE = np.array([0.0, 0.05, 0.1, 0.16, 0.23, 0.31, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """Curve of one replica; the rate at which attainment crosses the target (0: it never reaches it), and N there."""
+    """
+    Curve of one replica; the rate at which attainment crosses the target (0: it never reaches it), and N there; that
+    rate in company over that alone, for each of `POOLS`.
+    """
 
     curve: ServiceCurve
     rate_rps: float
     running: float
+    pooling: tuple[float, ...] = (1.0,) * len(POOLS)
 
 
 def carried(service: Service, *, target: float, misses: float) -> Carried:
@@ -59,7 +61,34 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
     wanted = np.concatenate((BELOW * low, low + BETWEEN * (high - low), BEYOND * high))
     curve = ServiceCurve(points=_points(service, np.append(wanted[wanted < 0.99 * end], end), misses))
     knee = _crossing(curve.points, target)
-    return Carried(curve=curve, rate_rps=knee, running=curve.at_rate(knee).running)
+    return Carried(
+        curve=curve,
+        rate_rps=knee,
+        running=curve.at_rate(knee).running,
+        pooling=_pooling(service, target, misses, low=low, end=end),
+    )
+
+
+def _pooling(service: Service, target: float, misses: float, *, low: float, end: float) -> tuple[float, ...]:
+    """The crossing in company over that alone, for each of `POOLS`; looked for from a rate that is inside on."""
+    if service.evenness <= 0.0:
+        return (1.0,) * len(POOLS)
+    rates = low + RISE * (end - low)
+    found = {pool: _reached(replace(service, pooled=float(pool)), rates, target, misses) for pool in (1, 2, 4, 8)}
+    between = {3: sqrt(found[2] * found[4]), 6: sqrt(found[4] * found[8])}
+    gains = [(found | between)[pool] / found[1] for pool in POOLS]
+    return tuple(np.maximum.accumulate(np.maximum(gains, 1.0)).round(3).tolist())
+
+
+def _reached(service: Service, rates: Floats, target: float, misses: float) -> float:
+    """The crossing on a grid of rates whose first is inside; its end where all are."""
+    shares = _falling(attainment(service, state_at(service, rates)), misses)
+    outside = np.flatnonzero(shares < target)
+    if not len(outside) or outside[0] == 0:
+        return float(rates[-1] if not len(outside) else rates[0])
+    i = int(outside[0])
+    share = (shares[i - 1] - target) / (shares[i - 1] - shares[i])
+    return float(rates[i - 1] + share * (rates[i] - rates[i - 1]))
 
 
 def idle_targets(service: Service, *, target: float, misses: float) -> FeasibleTargets:

@@ -13,11 +13,13 @@ import numpy as np
 from tidegate.domain.law import PerformanceLaw, Workload
 from tidegate.domain.observation import TierReading
 from tidegate.domain.spec import Slo
+from tidegate.estimate.balance import evenness_of
+from tidegate.estimate.latency import attainment
 from tidegate.estimate.law import law_in_force
 from tidegate.estimate.memory import Prompt, TierMemory, digits
 from tidegate.estimate.priors import Prior
 from tidegate.estimate.samples import hit_of, kept_prompts
-from tidegate.estimate.service import Service, State, attainment, state_at
+from tidegate.estimate.service import Service, State, state_at
 
 # Between two comparisons, s, where requests miss targets and where none is seen to; the first ones follow each other.
 PERIOD_S = 180.0
@@ -45,7 +47,8 @@ def compare(memory: TierMemory, prior: Prior, slo: Slo, reading: TierReading, re
     period_s = PERIOD_S if seen is not None and seen[0] > 0 else PERIOD_QUIET_S
     if memory.windows > WINDOWS_CLOSE and time_s - memory.compared_s < period_s:
         return memory
-    service = _service(prior, law_in_force(prior, memory), reading, slo)
+    evenness = evenness_of([memory])
+    service = _service(prior, law_in_force(prior, memory), reading, slo, ready=ready, evenness=evenness)
     if service is None or rate / ready >= service.rate_unstable:
         return memory
     state = state_at(service, np.array([rate / ready]))
@@ -59,7 +62,9 @@ def compare(memory: TierMemory, prior: Prior, slo: Slo, reading: TierReading, re
     )
 
 
-def _service(prior: Prior, law: PerformanceLaw, reading: TierReading, slo: Slo) -> Service | None:
+def _service(
+    prior: Prior, law: PerformanceLaw, reading: TierReading, slo: Slo, *, ready: int, evenness: float
+) -> Service | None:
     """The replica under the requests of this window; None where nobody says what they look like."""
     isl, osl = reading.prompt_tokens_mean, reading.output_tokens_mean
     if not isl or not osl:
@@ -72,6 +77,8 @@ def _service(prior: Prior, law: PerformanceLaw, reading: TierReading, slo: Slo) 
         burstiness=1.0,
         ttft_s=slo.ttft_s,
         itl_s=slo.itl_s,
+        pooled=float(ready),
+        evenness=evenness,
     )
 
 

@@ -41,6 +41,8 @@ SAME_LOG = log(1.025)
 WINDOWS_MAX = 50
 # From here on every second window is enough, as long as nothing surprises.
 WINDOWS_SETTLED = 10
+# How even a router makes the load is a mean over so many windows.
+BALANCED_MAX = 20
 ERROR_SHARE = 0.25
 ERROR_FIRST = 0.1
 HIT_SHARE = 0.3
@@ -187,8 +189,18 @@ def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
         prefix_hit=_hit(memory.prefix_hit, reading),
         kv_cache_tokens=reading.kv_cache_tokens_per_replica or memory.kv_cache_tokens,
         misses=memory.misses,
+        dispersion=_dispersion(memory, reading),
+        balanced=memory.balanced if reading.dispersion is None else min(BALANCED_MAX, memory.balanced + 1),
         startup=memory.startup,
     )
+
+
+def _dispersion(memory: TierMemory, reading: TierReading) -> float:
+    """The plain mean of the first windows, then one that forgets."""
+    if reading.dispersion is None:
+        return memory.dispersion
+    gain = 1.0 / min(BALANCED_MAX, memory.balanced + 1)
+    return digits(memory.dispersion + gain * (reading.dispersion - memory.dispersion), 3)
 
 
 def _crowd(memory: TierMemory, sample: Sample) -> int:

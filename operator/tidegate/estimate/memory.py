@@ -72,6 +72,7 @@ class TierMemory:
         prefix_hit: Share of prompt tokens found in the cache, smoothed; None: not reported.
         kv_cache_tokens: As one replica reports it; None: not reported.
         misses: Learned factor on the share of requests predicted to miss.
+        dispersion, balanced: Mean `TierReading.dispersion` of the windows that had one, and their number (capped).
         startup: None: never seen.
     """
 
@@ -91,6 +92,8 @@ class TierMemory:
     prefix_hit: float | None = None
     kv_cache_tokens: float | None = None
     misses: float = 1.0
+    dispersion: float = 1.0
+    balanced: int = 0
     startup: StartupMemory | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -108,6 +111,7 @@ class TierMemory:
             "h": self.prefix_hit,
             "k": self.kv_cache_tokens,
             "x": self.misses,
+            "b": [self.dispersion, self.balanced],
             "w": None if w is None else [w.mean_s, w.deviation_s, w.last_s, w.seen],
         }
 
@@ -116,6 +120,7 @@ class TierMemory:
         """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none."""
         a, b, c, p0, p1 = _numbers(value["f"])
         windows, error, bias, surprises = _numbers(value["n"])
+        dispersion, balanced = _numbers(value.get("b", [1.0, 0]))
         sampled_s, compared_s, changed_s = _numbers(value["t"])
         return cls(
             mark=int(_number(value["m"])),
@@ -134,6 +139,8 @@ class TierMemory:
             prefix_hit=_optional(value["h"]),
             kv_cache_tokens=_optional(value["k"]),
             misses=_number(value["x"]),
+            dispersion=dispersion,
+            balanced=int(balanced),
             startup=None if value["w"] is None else _startup(value["w"]),
         )
 

@@ -1,56 +1,40 @@
 """
-How one replica serves a steady stream of requests: running requests, ITL and TTFT as distributions, attainment.
+How a replica serves a steady stream of requests: running requests, queues, and how far both swing.
 
-In:    a law, a request shape, the targets, an arrival rate and how bursty arrivals are.
-Out:   attainment and `OperatingPoint`s, for many rates at once: arrays are of shape (rates,) unless stated.
+In:    a law, a request shape, the targets, how bursty arrivals are, and what company it has; arrival rates.
+Out:   `State`, for many rates at once: arrays are of shape (rates,). `latency` makes distributions of it.
 
 Decoding. A request that runs with N others takes a + (b + c*ctx)*(N + 1) per step; a share rate*p1*isl of the time goes
 to prompts that share the steps. With Little's N = rate*osl*ITL this solves to
 
     ITL = (a + b + c*ctx) / (1 - rate*p1*isl - rate*osl*(b + c*ctx))
 
-Per request it spreads: N moves while the request runs (a birth and death process that prompts shake), and few prompts
-fall on a short answer, many on another. The excess over an undisturbed step is taken as lognormal, by length of answer.
-
 First token. Prompts queue for the token budget of the steps (one server, general service times: Pollaczek-Khinchine,
-scaled by the burstiness), and for a place in the batch where that is short (many servers: Sakasegawa). The wait has an
-atom at 0 and an exponential tail; to it comes the prompt's own prefill, whose length is lognormal.
+scaled by the burstiness), and for a place in the batch where that is short (many servers: Sakasegawa).
 
 Memory. Contexts of running requests have to fit into the KV cache together. Their sum moves with N and with the
 lengths; where it runs over, requests wait, or are thrown out and computed again, which makes it run over more often.
+
+Company. A router that picks the replica with the fewest requests evens out chance: a request waits only where all are
+busy, and N moves with the whole fleet's number, not with its own luck. `pooled` replicas share what would be queues and
+swings of one; the exponents are fitted to our simulator.
 
 Bursts. What the forecast measures as dispersion is mostly the rate that moves from minute to minute, and its quantiles
 are for that. Given the rate of a tick, arrivals of real services are close to Poisson: 1 + 0.12*ln(index).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import log, sqrt
+from math import log, pow, sqrt
 from typing import TypeVar
 
 import numpy as np
 
-from tidegate.domain.estimate import OperatingPoint
 from tidegate.domain.law import PerformanceLaw, Workload
-from tidegate.estimate.normal import Floats, normal_quantile, normal_share
+from tidegate.estimate.normal import Floats, normal_share
 
 Number = TypeVar("Number", float, Floats)
 
-# The exponential wait as nodes: (probability at the node, weight); fine where a 99 % promise is decided. The first node
-# is no wait at all: it serves those who do not wait, and has no weight among those who do.
-_WAIT = (
-    (0, 0),
-    (0.25, 0.5),
-    (0.625, 0.25),
-    (0.8125, 0.125),
-    (0.91, 0.07),
-    (0.965, 0.035),
-    (0.99, 0.015),
-    (0.998, 0.005),
-)
-WAIT_MEANS = np.array([-log(1 - probability) for probability, _ in _WAIT])
-WAIT_WEIGHTS = np.array([weight for _, weight in _WAIT])
 # Lengths of answers: (normal quantile, weight); short answers spread most, so they are looked at closer.
 _OUTPUT = ((-2.05, 0.04), (-1.48, 0.06), (-1.04, 0.1), (-0.52, 0.2), (0.0, 0.2), (0.52, 0.2), (1.28, 0.2))
 OUTPUT_QUANTILES = np.array([z for z, _ in _OUTPUT])
@@ -69,10 +53,12 @@ COLLAPSE_DEVIATIONS = 1.3
 # A request is hit when memory runs over anywhere in its life, which is some times as long as N remembers.
 OVERFLOWS_PER_LIFE = 6.0
 HALVINGS = 14
+# How much of one replica's luck is shared with those it is pooled with: exponents on their number, for the swing of N,
+# for the prompts that fall on an answer, and for the wait; and the share of Sakasegawa's exponent. Fitted to the knees of
+# fleets of 1 to 8 replicas in our simulator (`benchmarks/service_model.py`).
+SWING_SHARED, LUMPS_SHARED, WAIT_SHARED, CROWD_SHARED = 0.9, 0.45, 0.4, 1.1
 # Smallest spread of a logarithm: below it a distribution is a step.
 WIDTH_MIN = 1e-4
-# Where a quantile is looked for between its bounds.
-GRID = np.linspace(0.0, 1.0, 9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +73,8 @@ class Service:
         context_max: Longest prompt that is taken, tokens; infinity where nothing limits it.
         burstiness: Index of dispersion of arrivals as the forecast measures it, >= 1.
         ttft_s, itl_s: The targets.
+        pooled: Replicas that serve the same requests, this one included, >= 1.
+        evenness: How far a router evens out the load over them, in [0, 1]; 0: each has its own luck.
     """
 
     law: PerformanceLaw
@@ -96,6 +84,8 @@ class Service:
     burstiness: float
     ttft_s: float
     itl_s: float
+    pooled: float = 1.0
+    evenness: float = 0.0
 
     @cached_property
     def decode_slope_s(self) -> float:
@@ -148,7 +138,8 @@ class Service:
     def contexts_variance(self, running: Number) -> Number:
         """Variance of the sum of contexts, in units of one context, when so many requests run on average."""
         # N spreads more as the replica has less time left, 1 / free = 1 + N*slope / floor.
-        return running * (self.burst * (1.0 + running * self.slope_s / self.floor_s) + self.context_variation)
+        swing = self.burst * (1.0 + running * self.slope_s / self.floor_s) / self.company_of(SWING_SHARED)
+        return running * (swing + self.context_variation)
 
     @cached_property
     def rate_unstable(self) -> float:
@@ -175,6 +166,20 @@ class Service:
         width = sqrt(log(1 + self.workload.output_variation**2))
         lengths = self.workload.output_tokens * np.exp(OUTPUT_QUANTILES * width - width * width / 2)
         return np.asarray(np.maximum(1.0, lengths))
+
+    @cached_property
+    def company(self) -> float:
+        """Replicas that share their luck, >= 1."""
+        return pow(self.pooled, self.evenness)
+
+    def company_of(self, exponent: float) -> float:
+        """What company divides something by that it shares with this exponent, >= 1."""
+        return pow(self.company, exponent)
+
+    @cached_property
+    def crowd(self) -> float:
+        """Exponent on the share of time that one server is busy, for all of those that could take a request to be."""
+        return 1.0 + CROWD_SHARED * (sqrt(2 * (self.company + 1)) - 2)
 
     @cached_property
     def burst(self) -> float:
@@ -239,7 +244,11 @@ def state_at(service: Service, rates: Floats) -> State:
         slow=(service.decode_slope_s / decodes) ** 2 * running * (spread + service.weight_variation),
         memory=free / decodes,
         # Prompts that arrive while an answer is written make it longer, so that more of them arrive.
-        lumps=LUMPING * service.burst * rates * service.prompt_squared / (decodes * decodes),
+        lumps=LUMPING
+        * service.burst
+        * rates
+        * service.prompt_squared
+        / (decodes * decodes * service.company_of(LUMPS_SHARED)),
         # Every step takes at most its budget of prompt tokens, beside a batch that is at its busiest.
         ceiling_s=service.floor_s
         + law.p1_s * service.batched_tokens_max
@@ -257,14 +266,14 @@ def _spread(service: Service, prompts: Floats) -> Floats:
     decodes = 1 - prompts
     held = prompts / decodes
     added = (1 + held) ** 2 + (held * service.workload.prompt_variation) ** 2
-    return np.asarray(decodes * (service.burst * added + 1) / 2)
+    return np.asarray(decodes * (service.burst * added + 1) / (2 * service.company_of(SWING_SHARED)))
 
 
 def _backlog(service: Service, rates: Floats, itl: Floats) -> Floats:
     """Time between an arrival and its first token, s: so long prompts of others gather behind it."""
     running = rates * service.workload.output_tokens * itl
     busy = np.minimum(USED_MAX, rates * service.prompt_s)
-    queue = service.burst * rates * service.prompt_squared / (2 * (1 - busy))
+    queue = service.burst * rates * service.prompt_squared / (2 * (1 - busy)) * _eased(service, busy)
     return np.asarray(queue + service.prompt_s + service.law.a_s + service.decode_slope_s * running)
 
 
@@ -277,123 +286,22 @@ def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[F
     busy = np.minimum(USED_MAX, rates * work)
     # Prompts that arrive during a step share the next one, and all of them have their first token at its end.
     together = 1 + busy / (1 + busy)
-    queue = together * service.burst * rates * squared / (2 * (1 - busy))
+    queue = together * service.burst * rates * squared / (2 * (1 - busy)) * _eased(service, busy)
     limit = service.running_limit
     held = workload.output_tokens * itl + work
     used = np.minimum(USED_MAX, rates * held / limit)
-    crowded = used ** (sqrt(2 * (limit + 1)) - 1)
+    places = limit * service.company
+    crowded = used ** (sqrt(2 * (places + 1)) - 1)
     scatter = (service.burst + workload.output_variation**2) / 2
-    slots = scatter * crowded / (limit * (1 - used)) * held
+    slots = scatter * crowded / (places * (1 - used)) * held
     room = law.kv_cache_tokens / workload.context_tokens
     running = rates * workload.output_tokens * itl
     deviations = (room - running) / np.sqrt(service.contexts_variance(np.maximum(running, 1e-9)))
     overflow = np.minimum(1.0, OVERFLOWS_PER_LIFE * normal_share(-deviations))
-    waits = 1 - (1 - busy) * (1 - crowded) * (1 - overflow)
+    waits = 1 - (1 - busy**service.crowd) * (1 - crowded) * (1 - overflow)
     return waits, (queue + slots + overflow * held / 2) / np.maximum(waits, 1e-12)
 
 
-def attainment(service: Service, state: State) -> Floats:
-    """Share of requests inside both targets."""
-    ttft = ttft_share(service, state, np.full((len(state.rates), 1), service.ttft_s))
-    itl = itl_share(service, state, np.full((len(state.rates), 1), service.itl_s))
-    return np.asarray((ttft * itl)[:, 0])
-
-
-def operate(service: Service, rates: Floats) -> tuple[OperatingPoint, ...]:
-    """One replica at each rate, all below `rate_unstable`."""
-    state = state_at(service, rates)
-    share = attainment(service, state)
-    columns = (rates, state.running, ttft_quantile(service, state, 0.95), itl_quantile(service, state, 0.95), share)
-    return tuple(
-        OperatingPoint(rate_rps=rate, running=running, ttft_s_p95=ttft, itl_s_p95=itl, attainment=inside)
-        for rate, running, ttft, itl, inside in zip(*(column.tolist() for column in columns), strict=True)
-    )
-
-
-def ttft_share(service: Service, state: State, bounds_s: Floats) -> Floats:
-    """Share of requests whose first token comes within each bound; both of shape (rates, bounds)."""
-    left = bounds_s - _before_prompt(service, state)[:, None]
-    late = _prompt_share(service, state, left[:, :, None] - (state.wait_s[:, None] * WAIT_MEANS)[:, None, :])
-    waits = state.waits[:, None]
-    return np.asarray(waits * (late @ WAIT_WEIGHTS) + (1 - waits) * late[:, :, 0])
-
-
-def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
-    """Share of requests whose mean ITL is within each bound; both of shape (rates, bounds)."""
-    left = np.maximum(bounds_s - service.floor_s, 0.0)
-    excess, width = _itl_excess(service, state)
-    ratio = np.log(np.maximum(left, 1e-300)[:, :, None] / excess[:, None, :])
-    share = normal_share(ratio / width[:, None, :] + width[:, None, :] / 2) @ OUTPUT_WEIGHTS
-    return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s[:, None], 1.0, share))
-
-
-def ttft_quantile(service: Service, state: State, level: float) -> Floats:
-    """Time within which this share of requests has its first token."""
-    before, mean = _before_prompt(service, state), _prompt_mean(service, state)
-    width = service.prompt_width
-
-    def own(share: float) -> Floats:
-        return np.asarray(before + mean * np.exp(normal_quantile(share) * width - width * width / 2))
-
-    # Neither prompt nor wait alone may be late more often than both, nor both more often than the two together.
-    half = (1 + level) / 2
-    waiting = state.wait_s * np.log(np.maximum(state.waits / (1 - half), 1.0))
-    return _between(lambda t: ttft_share(service, state, t), level, own(level), own(half) + waiting)
-
-
-def itl_quantile(service: Service, state: State, level: float) -> Floats:
-    """Mean ITL that this share of requests does not exceed."""
-    excess, width = _itl_excess(service, state)
-    ends = excess * np.exp(normal_quantile(level) * width - width * width / 2)
-    low, high = service.floor_s + ends.min(axis=1), service.floor_s + ends.max(axis=1)
-    found = _between(lambda t: itl_share(service, state, t), level, low, high)
-    return np.asarray(np.minimum(found, state.ceiling_s))
-
-
-def _before_prompt(service: Service, state: State) -> Floats:
-    """
-    Time before the tokens of the own prompt count: half of a started step, and the fixed part of the next.
-
-    What a prompt costs beyond an empty step is time outside of the engine: no step shortens it.
-    """
-    law = service.law
-    outside = max(0.0, law.p0_s - law.a_s)
-    return np.asarray(np.maximum(law.p0_s, state.step_s + outside) + state.step_s / 2)
-
-
-def _prompt_mean(service: Service, state: State) -> Floats:
-    return service.workload.prefill_tokens * (service.law.p1_s + state.step_s / service.batched_tokens_max)
-
-
-def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
-    """Share of prompts computed within the time left, of shape (rates, ...); none is longer than `context_max`."""
-    width = service.prompt_width
-    ratio = np.log(np.maximum(left_s, 1e-300) / _prompt_mean(service, state)[:, None, None])
-    share = normal_share(ratio / width + width / 2)
-    if service.prompts_served < 1.0:
-        share = np.minimum(1.0, share / service.prompts_served)
-    return np.asarray(share)
-
-
-def _itl_excess(service: Service, state: State) -> tuple[Floats, Floats]:
-    """Mean of the excess over an undisturbed step by length of the answer, s, and the spread of its logarithm; both of
-    shape (rates, nodes)."""
-    answers = service.answers
-    typical = state.itl_s - state.backlog_s / service.workload.output_tokens
-    excess = np.maximum((typical - service.floor_s)[:, None] + state.backlog_s[:, None] / answers, 1e-12)
-    # What moves slower than the answer is long is not averaged away.
-    slow = state.slow[:, None] / (1 + state.memory[:, None] * answers / (3 * service.workload.output_tokens))
-    lumps = state.lumps[:, None] * (service.floor_s + excess) / answers
-    return excess, np.maximum(WIDTH_MIN, np.sqrt(np.log1p((slow + lumps) / (excess * excess))))
-
-
-def _between(share: Callable[[Floats], Floats], level: float, low: Floats, high: Floats) -> Floats:
-    """Where a rising share reaches the level, between two bounds of it: on a grid, then by straight line."""
-    times = low[:, None] + (high - low)[:, None] * GRID
-    shares = share(times)
-    rows = np.arange(len(low))
-    right = np.maximum(1, np.argmax(shares >= level, axis=1))
-    left = right - 1
-    rise = np.maximum(shares[rows, right] - shares[rows, left], 1e-12)
-    part = np.clip((level - shares[rows, left]) / rise, 0.0, 1.0)
-    return np.asarray(times[rows, left] + part * (times[rows, right] - times[rows, left]))
+def _eased(service: Service, busy: Floats) -> Floats:
+    """What company leaves of one server's queue, in (0, 1] (after Sakasegawa)."""
+    return np.asarray(busy ** (service.crowd - 1.0) / service.company_of(WAIT_SHARED))

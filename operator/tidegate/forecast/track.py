@@ -45,7 +45,7 @@ LOSS_PRIOR = 800
 # Errors of one morning lean to one side together: this share of their median is not believed at first, and half of that
 # after so many errors. More doubt costs public traces more than it saves: some lean is real.
 LEAN_DOUBT, LEAN_HALF = 1 / 3, 150 * SAMPLE_WEIGHT
-# Share of the usual load below which the root goes over into a straight line: one request more out of silence is little.
+# Share of the usual load below which the root goes over into a straight line: one request out of silence is little.
 GROUND = 0.05
 # So that silence over silence is no error.
 GROUND_RPS = 1e-4

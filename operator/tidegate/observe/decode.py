@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from tidegate.domain.observation import Histogram, Missing, TierReading, merge_histograms
+from tidegate.domain.observation import Histogram, Missing, TierReading, dispersion_of, merge_histograms
 from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO_LABELS, NOW
 from tidegate.observe.queries import EXPORTED, SIGNAL, Dialect
 
@@ -238,12 +238,16 @@ class _Sum:
             output_tokens_per_s=self._flow("output_tokens"),
             kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._speaking if s.kv_tokens is not None]),
             replicas_reporting=len(self._speaking),
+            dispersion=dispersion_of([self._held(sample) for sample in self._speaking]),
         )
 
     def _now(self, signal: str) -> float | None:
         """A gauge summed over ready replicas."""
         values = [s.values[signal] for s in self._speaking if signal in s.values]
         return sum(values) * self._factor if values else None
+
+    def _held(self, sample: PodSample) -> float:
+        return sample.values["running"] + sample.values.get("waiting", 0.0)
 
     def _mean(self, signal: str) -> float | None:
         return _mean([s.values[signal] for s in self._speaking if signal in s.values])

@@ -59,7 +59,7 @@ def cuts_of(model: FleetModel, goal: Goal) -> tuple[Floats, Floats]:
         target = 1.0 - (1.0 - goal.attainment) / upward if upward > 0 else 0.0
         if rate <= RATE_DUST or target <= 2 * OVERLOAD_MARGIN:
             continue
-        slack = model.goods - target * model.rates
+        slack = model.goods[-1] - target * model.rates
         value = model.rates[None] + MULTIPLIERS[:, None, None] * slack[None]
         weights.append(np.maximum(value.max(axis=2), 0.0))
         needs.append(np.full(len(MULTIPLIERS), rate * (1 - DUST)))

@@ -4,14 +4,15 @@ What a mixed fleet does under load.
 A least-outstanding router makes the number of running requests N equal over replicas. So a fleet of n_t replicas
 per tier serves, at a common N,
 
-    rate(N) = sum n_t * r_t(N)          good(N) = sum n_t * r_t(N) * attainment_t(N)
+    rate(N) = sum n_t * r_t(N)          good(N) = sum n_t * r_t(N) * attainment_t(N, K)          K = sum n_t
 
 and meets the targets for the share good / rate. Tables hold r_t on one grid of N for all tiers; the curve of a
-fleet is then a sum of rows. Attainment at a rate is the best the fleet reaches at that rate or more, so that it
+fleet is then a sum of rows. The larger the fleet, the more evenly chance is spread over it, so attainment at a load
+rises with K. Attainment at a rate is the best the fleet reaches at that rate or more, so that it
 never rises with load, whatever the tiers' shares do.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import overload
@@ -19,7 +20,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.domain.estimate import ServiceCurve, TierEstimate
+from tidegate.domain.estimate import POOLS, ServiceCurve, TierEstimate
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.plan.scenario import Scenarios
 
@@ -51,7 +52,8 @@ class FleetModel:
             its quality rules it out. What runs of an unknown one is left as it is: a class that is missing for a
             moment is no reason to stop serving.
         usable: Whether the tier may be planned: all that, and its quality is good enough.
-        rates, goods: Requests/s of one replica, and those inside both targets, at each N of the grid.
+        rates, goods: Requests/s of one replica, and those inside both targets, at each N of the grid; goods also for
+            each size of the fleet in `POOLS`, shape (pools, tiers, points).
         ttft, itl: 95th percentiles at each N, s.
         startup_s: Expected time from ask to ready.
         capacities: `TierEstimate.capacity_rps`.
@@ -75,6 +77,11 @@ class FleetModel:
     capacities: tuple[float, ...]
     powers: tuple[float | None, ...]
 
+    def goods_of(self, replicas: int) -> Floats:
+        """`goods` in a fleet of so many replicas; shape (tiers, points)."""
+        table: Floats = self.goods[max(0, bisect_right(POOLS, replicas) - 1)]
+        return table
+
     def usd_per_hour(self, fleet: Fleet) -> float:
         """Price of a fleet, $/h."""
         return sum([n * p for n, p in zip(fleet, self.each_usd, strict=True)])
@@ -91,11 +98,12 @@ def build(
     curves = [estimates[t.name].curve if t.name in estimates else None for t in spec.tiers]
     grid = _grid([c for c in curves if c is not None])
     shape = (len(spec.tiers), len(grid))
-    rates, goods, ttft, itl = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    rates, ttft, itl = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    goods = np.zeros((len(POOLS), *shape))
     for i, (tier, curve) in enumerate(zip(spec.tiers, curves, strict=True)):
         if curve is not None:
-            margin = _margin(estimates[tier.name], spec.slo.attainment)
-            rates[i], goods[i], ttft[i], itl[i] = _rows(curve, grid, margin)
+            margin, pooling = _margin(estimates[tier.name], spec.slo.attainment), estimates[tier.name].pooling
+            rates[i], goods[:, i], ttft[i], itl[i] = _rows(curve, grid, margin, pooling)
     prices = [
         accelerators[t.accelerator].price_usd_per_hour * t.accelerators_per_replica
         if t.accelerator in accelerators
@@ -146,13 +154,17 @@ def _margin(estimate: TierEstimate, target: float) -> float:
     return min(1.0, max(MARGIN_MIN, estimate.capacity_rps / at_target)) if at_target > 0 else 1.0
 
 
-def _rows(curve: ServiceCurve, grid: Floats, margin: float) -> tuple[Floats, Floats, Floats, Floats]:
+def _rows(
+    curve: ServiceCurve, grid: Floats, margin: float, pooling: tuple[float, ...]
+) -> tuple[Floats, Floats, Floats, Floats]:
     points = curve.points
     at = np.array([0.0] + [p.running for p in points])
     rate = np.array([0.0] + [p.rate_rps for p in points]) * margin
     share = np.array([points[0].attainment] + [p.attainment for p in points])
     rates = np.interp(grid, at, rate)
-    goods = rates * np.interp(grid, at, share, right=0.0)
+    stable = grid <= at[-1]
+    # A replica in company reaches at a rate what one alone reaches at a lower one.
+    goods = np.array([rates * np.interp(rates / gain, rate, share) * stable for gain in pooling])
     ttft = np.interp(grid, at[1:], [p.ttft_s_p95 for p in points])
     itl = np.interp(grid, at[1:], [p.itl_s_p95 for p in points])
     return rates, goods, ttft, itl
@@ -176,9 +188,12 @@ def expected_attainment(model: FleetModel, fleets: Ints, demand: Scenarios) -> F
     Returns:
         Shape (fleets,), in [0, 1]; 1 where nothing comes.
     """
-    rates = fleets @ model.rates
-    shares = _attained(rates, fleets @ model.goods)
-    return _expected(rates, shares, demand)
+    rates, goods = fleets @ model.rates, np.empty((len(fleets), model.rates.shape[1]))
+    pools = np.maximum(np.searchsorted(POOLS, fleets.sum(axis=1), side="right") - 1, 0)
+    for pool in set(pools.tolist()):
+        rows = pools == pool
+        goods[rows] = fleets[rows] @ model.goods[pool]
+    return _expected(rates, _attained(rates, goods), demand)
 
 
 def _expected(rates: Floats, shares: Floats, demand: Scenarios) -> Floats:
@@ -283,7 +298,7 @@ def profile(model: FleetModel, fleet: Fleet) -> Profile:
         parts = np.where(rates > 0, by_tier / rates, 0.0)
     return Profile(
         rates.tolist(),
-        _attained(rates, np.array(fleet) @ model.goods).tolist(),
+        _attained(rates, np.array(fleet) @ model.goods_of(sum(fleet))).tolist(),
         (parts * model.ttft).sum(axis=0).tolist(),
         (parts * model.itl).sum(axis=0).tolist(),
         (model.qualities @ parts).tolist(),

@@ -85,14 +85,27 @@ def best_quality(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """Of the fleets that meet the attainment, the one with the best mean quality, then the cheapest."""
     relaxed = _with_quality(goal, 0.0)
     candidates = _candidates(model, limits, relaxed, cuts=cuts_of(model, relaxed), ceiling=float("inf"))
-    return None if candidates is None else _pick(model, candidates, relaxed, by_quality=True)
+    if candidates is None:
+        return None
+    reached, quality = _judge(model, candidates, relaxed)
+    allowed = _meets(reached, quality, relaxed)
+    if not allowed.any():
+        return None
+    return _first(model, candidates, relaxed, (reached, quality), np.where(allowed, -np.round(quality, 4), np.inf))
 
 
 def best_effort(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """The fleet that serves most requests inside the targets, then the cheapest; None where no fleet is allowed."""
     box = _boxes(model, limits, goal, limits.total[1])
     fleets = _enumerate(model, limits, goal, box, cuts=None, ceiling=float("inf"), largest=_size(box) > FLEETS_MAX)
-    return None if fleets is None or not len(fleets) else _pick(model, fleets, goal, by_quality=False)
+    return None if fleets is None or not len(fleets) else best_of(model, fleets, goal)
+
+
+def best_of(model: FleetModel, fleets: Ints, goal: Goal) -> Found:
+    """Of some fleets the one that serves most requests inside the targets, then the cheapest."""
+    reached, quality = _judge(model, fleets, goal)
+    rank = np.where(reached >= reached.max() * (1 - BEST_EFFORT_SLACK), 0.0, 1.0)
+    return _first(model, fleets, goal, (reached, quality), rank)
 
 
 def _with_quality(goal: Goal, quality: float) -> Goal:
@@ -106,18 +119,11 @@ def _with_quality(goal: Goal, quality: float) -> Goal:
     )
 
 
-def _pick(model: FleetModel, fleets: Ints, goal: Goal, *, by_quality: bool) -> Found | None:
-    reached, quality = _judge(model, fleets, goal)
+def _first(model: FleetModel, fleets: Ints, goal: Goal, judged: tuple[Floats, Floats], rank: Floats) -> Found:
+    """The fleet of the lowest rank, then the cheapest."""
     costs = goal.objective(model, fleets)
-    if by_quality:
-        allowed = _meets(reached, quality, goal)
-        if not allowed.any():
-            return None
-        rank = np.where(allowed, -np.round(quality, 4), np.inf)
-    else:
-        rank = np.where(reached >= reached.max() * (1 - BEST_EFFORT_SLACK), 0.0, 1.0)
     i = int(np.lexsort((*_ties(model, fleets), np.round(costs, 9), rank))[0])
-    return _found(fleets, reached, quality, costs, i)
+    return _found(fleets, *judged, costs, i)
 
 
 def _found(fleets: Ints, reached: Floats, quality: Floats, costs: Floats, i: int) -> Found:
@@ -238,8 +244,9 @@ def _useful(model: FleetModel, goal: Goal) -> set[int]:
     """The tiers that good requests are cheapest on; all of them where there are few."""
     if len(model.tiers) <= MIXED_TIERS:
         return set(range(len(model.tiers)))
-    carried = np.where(model.goods >= goal.attainment * model.rates, model.rates, 0.0).max(axis=1)
-    fallback = model.goods.max(axis=1) * 1e-3
+    goods = model.goods_of(1)
+    carried = np.where(goods >= goal.attainment * model.rates, model.rates, 0.0).max(axis=1)
+    fallback = goods.max(axis=1) * 1e-3
     cost = model.prices / np.maximum(np.maximum(carried, fallback), 1e-12)
     per_quality = np.argsort(cost, kind="stable")
     best = {int(i) for i in per_quality[: MIXED_TIERS - 1]}

@@ -89,7 +89,7 @@ def infeasible(draft: Draft) -> str:
     """What the targets would have to be at least: the idle latency of the best tier."""
     model, slo = draft.model, draft.spec.slo
     allowed = [i for i, ok in enumerate(model.usable) if ok] or [0]
-    best = max(allowed, key=lambda i: float(model.goods[i, 0] / max(model.rates[i, 0], 1e-12)))
+    best = max(allowed, key=lambda i: float(model.goods[0, i, 0] / max(model.rates[i, 0], 1e-12)))
     ttft, itl = float(model.ttft[best, 0]), float(model.itl[best, 0])
     parts = []
     if ttft > slo.ttft_s:
@@ -97,7 +97,7 @@ def infeasible(draft: Draft) -> str:
     if itl > slo.itl_s:
         parts.append(f"ITL {slo.itl_s * 1e3:.0f} ms cannot be met, at least {itl * 1e3:.0f} ms")
     if not parts:
-        idle = float(model.goods[best, 0] / max(model.rates[best, 0], 1e-12))
+        idle = float(model.goods[0, best, 0] / max(model.rates[best, 0], 1e-12))
         parts.append(f"attainment {slo.attainment:g} cannot be met, at most {idle:.3f}")
     return " and ".join(parts) + f" (p95 of an idle {model.names[best]} replica)"
 

@@ -18,7 +18,7 @@ import numpy as np
 from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import Fleet, FleetModel
 from tidegate.plan.limits import Limits
-from tidegate.plan.search import Found, best_effort, best_quality, cheapest
+from tidegate.plan.search import Found, alone, best_effort, best_of, best_quality, cheapest
 
 # Of the attainment that an idle fleet reaches, how much a loaded one is asked for where the target is out of reach.
 REACHABLE_SHARE = 0.98
@@ -69,7 +69,7 @@ def solve(model: FleetModel, limits: Limits, goal: Goal) -> Solution:
 def attainment_idle(model: FleetModel, limits: Limits) -> float:
     """The best attainment that any allowed tier has at almost no load; 0 where none is allowed."""
     allowed = [i for i, (_, high) in enumerate(limits.tiers) if high > 0]
-    shares = [float(model.goods[i, 0] / model.rates[i, 0]) for i in allowed if model.rates[i, 0] > 0]
+    shares = [float(model.goods[0, i, 0] / model.rates[i, 0]) for i in allowed if model.rates[i, 0] > 0]
     return max(shares, default=0.0)
 
 
@@ -96,8 +96,24 @@ def _solution(found: Found, given: Given) -> Solution:
 
 
 def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solution:
-    """The plan without bounds, budget and capacity; tiers below the minimum quality stay out."""
-    tiers = tuple([(0, replicas_max if usable else 0) for usable in model.usable])
-    free = Limits(total=(0, replicas_max), tiers=tiers, budget=float("inf"), room={})
+    """
+    The plan without bounds, budget and capacity; tiers below the minimum quality stay out.
+
+    No mix needs more replicas of a tier than the largest fleet that does it with one tier alone: so many bound the
+    search. Where no tier does it alone within `replicas_max`, the one whose `replicas_max` do most is the answer.
+    """
     still = replace(goal, grow_usd=np.zeros_like(goal.grow_usd), shrink_usd=np.zeros_like(goal.shrink_usd))
-    return solve(model, free, still)
+    free = _unlimited(model, replicas_max)
+    single = alone(model, still, replicas_max=replicas_max)
+    if not single:
+        within_reach = min(goal.attainment, attainment_idle(model, free) * REACHABLE_SHARE)
+        single = alone(model, replace(still, attainment=within_reach), replicas_max=replicas_max)
+    if not single:
+        most = np.diag([high for _, high in free.tiers])
+        return _solution(best_of(model, most, still), Given.ATTAINMENT)
+    return solve(model, _unlimited(model, max([sum(fleet) for fleet in single.values()])), still)
+
+
+def _unlimited(model: FleetModel, replicas_max: int) -> Limits:
+    tiers = tuple([(0, replicas_max if usable else 0) for usable in model.usable])
+    return Limits(total=(0, replicas_max), tiers=tiers, budget=float("inf"), room={})

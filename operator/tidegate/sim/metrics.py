@@ -19,6 +19,7 @@ from tidegate.domain.observation import (
     Missing,
     TierReading,
     TierState,
+    dispersion_of,
 )
 from tidegate.sim.engine.state import (
     BLOCKS,
@@ -153,6 +154,7 @@ class Scraper:
             return Missing(reason="NoSamples")
         rates = [r for r in (self._rates(s) for s in series) if r is not None]
         last = [s[-1] for s in series]
+        serving = [self._series[p.number][-1] for p in pods if p.life is Life.READY and p.number in self._series]
         base = {
             "window_s": self.window_s,
             "age_s": self.world.time_s - max(s.time_s for s in last),
@@ -160,6 +162,7 @@ class Scraper:
             "waiting": float(sum(s.waiting for s in last)),
             "kv_cache_usage": float(np.mean([s.kv_usage for s in last])),
             "replicas_reporting": len(last),
+            "dispersion": dispersion_of([s.running + s.waiting for s in serving]),
             "kv_cache_tokens_per_replica": float(self.world.truths[pods[0].tier].server.law.kv_cache_tokens),
         }
         if not rates:

@@ -1,0 +1,145 @@
+"""
+How a replica in a known state looks to those who ask it: TTFT and ITL as distributions, attainment.
+
+In:    a replica (`Service`) and its `State` at some rates.
+Out:   shares, quantiles, attainment and `OperatingPoint`s: arrays are of shape (rates,) unless stated.
+
+ITL. Per request it spreads: N moves while the request runs (a birth and death process that prompts shake), and few
+prompts fall on a short answer, many on another. The excess over an undisturbed step is taken as lognormal, by length of
+answer.
+
+TTFT. The wait has an atom at 0 and an exponential tail; to it comes the prompt's own prefill, whose length is lognormal.
+"""
+
+from collections.abc import Callable
+from math import log
+
+import numpy as np
+
+from tidegate.domain.estimate import OperatingPoint
+from tidegate.estimate.normal import Floats, normal_quantile, normal_share
+from tidegate.estimate.service import OUTPUT_WEIGHTS, WIDTH_MIN, Service, State, state_at
+
+# The exponential wait as nodes: (probability at the node, weight); fine where a 99 % promise is decided. The first node
+# is no wait at all: it serves those who do not wait, and has no weight among those who do.
+_WAIT = (
+    (0, 0),
+    (0.25, 0.5),
+    (0.625, 0.25),
+    (0.8125, 0.125),
+    (0.91, 0.07),
+    (0.965, 0.035),
+    (0.99, 0.015),
+    (0.998, 0.005),
+)
+WAIT_MEANS = np.array([-log(1 - probability) for probability, _ in _WAIT])
+WAIT_WEIGHTS = np.array([weight for _, weight in _WAIT])
+# Where a quantile is looked for between its bounds.
+GRID = np.linspace(0.0, 1.0, 9)
+
+
+def attainment(service: Service, state: State) -> Floats:
+    """Share of requests inside both targets."""
+    ttft = ttft_share(service, state, np.full((len(state.rates), 1), service.ttft_s))
+    itl = itl_share(service, state, np.full((len(state.rates), 1), service.itl_s))
+    return np.asarray((ttft * itl)[:, 0])
+
+
+def operate(service: Service, rates: Floats) -> tuple[OperatingPoint, ...]:
+    """One replica at each rate, all below `rate_unstable`."""
+    state = state_at(service, rates)
+    share = attainment(service, state)
+    columns = (rates, state.running, ttft_quantile(service, state, 0.95), itl_quantile(service, state, 0.95), share)
+    return tuple(
+        OperatingPoint(rate_rps=rate, running=running, ttft_s_p95=ttft, itl_s_p95=itl, attainment=inside)
+        for rate, running, ttft, itl, inside in zip(*(column.tolist() for column in columns), strict=True)
+    )
+
+
+def ttft_share(service: Service, state: State, bounds_s: Floats) -> Floats:
+    """Share of requests whose first token comes within each bound; both of shape (rates, bounds)."""
+    left = bounds_s - _before_prompt(service, state)[:, None]
+    late = _prompt_share(service, state, left[:, :, None] - (state.wait_s[:, None] * WAIT_MEANS)[:, None, :])
+    waits = state.waits[:, None]
+    return np.asarray(waits * (late @ WAIT_WEIGHTS) + (1 - waits) * late[:, :, 0])
+
+
+def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
+    """Share of requests whose mean ITL is within each bound; both of shape (rates, bounds)."""
+    left = np.maximum(bounds_s - service.floor_s, 0.0)
+    excess, width = _itl_excess(service, state)
+    ratio = np.log(np.maximum(left, 1e-300)[:, :, None] / excess[:, None, :])
+    share = normal_share(ratio / width[:, None, :] + width[:, None, :] / 2) @ OUTPUT_WEIGHTS
+    return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s[:, None], 1.0, share))
+
+
+def ttft_quantile(service: Service, state: State, level: float) -> Floats:
+    """Time within which this share of requests has its first token."""
+    before, mean = _before_prompt(service, state), _prompt_mean(service, state)
+    width = service.prompt_width
+
+    def own(share: float) -> Floats:
+        return np.asarray(before + mean * np.exp(normal_quantile(share) * width - width * width / 2))
+
+    # Neither prompt nor wait alone may be late more often than both, nor both more often than the two together.
+    half = (1 + level) / 2
+    waiting = state.wait_s * np.log(np.maximum(state.waits / (1 - half), 1.0))
+    return _between(lambda t: ttft_share(service, state, t), level, own(level), own(half) + waiting)
+
+
+def itl_quantile(service: Service, state: State, level: float) -> Floats:
+    """Mean ITL that this share of requests does not exceed."""
+    excess, width = _itl_excess(service, state)
+    ends = excess * np.exp(normal_quantile(level) * width - width * width / 2)
+    low, high = service.floor_s + ends.min(axis=1), service.floor_s + ends.max(axis=1)
+    found = _between(lambda t: itl_share(service, state, t), level, low, high)
+    return np.asarray(np.minimum(found, state.ceiling_s))
+
+
+def _before_prompt(service: Service, state: State) -> Floats:
+    """
+    Time before the tokens of the own prompt count: half of a started step, and the fixed part of the next.
+
+    What a prompt costs beyond an empty step is time outside of the engine: no step shortens it.
+    """
+    law = service.law
+    outside = max(0.0, law.p0_s - law.a_s)
+    return np.asarray(np.maximum(law.p0_s, state.step_s + outside) + state.step_s / 2)
+
+
+def _prompt_mean(service: Service, state: State) -> Floats:
+    return service.workload.prefill_tokens * (service.law.p1_s + state.step_s / service.batched_tokens_max)
+
+
+def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
+    """Share of prompts computed within the time left, of shape (rates, ...); none is longer than `context_max`."""
+    width = service.prompt_width
+    ratio = np.log(np.maximum(left_s, 1e-300) / _prompt_mean(service, state)[:, None, None])
+    share = normal_share(ratio / width + width / 2)
+    if service.prompts_served < 1.0:
+        share = np.minimum(1.0, share / service.prompts_served)
+    return np.asarray(share)
+
+
+def _itl_excess(service: Service, state: State) -> tuple[Floats, Floats]:
+    """Mean of the excess over an undisturbed step by length of the answer, s, and the spread of its logarithm; both of
+    shape (rates, nodes)."""
+    answers = service.answers
+    typical = state.itl_s - state.backlog_s / service.workload.output_tokens
+    excess = np.maximum((typical - service.floor_s)[:, None] + state.backlog_s[:, None] / answers, 1e-12)
+    # What moves slower than the answer is long is not averaged away.
+    slow = state.slow[:, None] / (1 + state.memory[:, None] * answers / (3 * service.workload.output_tokens))
+    lumps = state.lumps[:, None] * (service.floor_s + excess) / answers
+    return excess, np.maximum(WIDTH_MIN, np.sqrt(np.log1p((slow + lumps) / (excess * excess))))
+
+
+def _between(share: Callable[[Floats], Floats], level: float, low: Floats, high: Floats) -> Floats:
+    """Where a rising share reaches the level, between two bounds of it: on a grid, then by straight line."""
+    times = low[:, None] + (high - low)[:, None] * GRID
+    shares = share(times)
+    rows = np.arange(len(low))
+    right = np.maximum(1, np.argmax(shares >= level, axis=1))
+    left = right - 1
+    rise = np.maximum(shares[rows, right] - shares[rows, left], 1e-12)
+    part = np.clip((level - shares[rows, left]) / rise, 0.0, 1.0)
+    return np.asarray(times[rows, left] + part * (times[rows, right] - times[rows, left]))
