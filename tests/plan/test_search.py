@@ -15,8 +15,8 @@ from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import FleetModel, build, expected_attainment, mean_quality, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
 from tidegate.plan.scenario import scenarios
-from tidegate.plan.search import SAME_COST, best_effort, best_quality, cheapest
-from tidegate.plan.solve import Given, solve
+from tidegate.plan.search import SAME_COST, alone, best_effort, best_quality, cheapest
+from tidegate.plan.solve import Given, solve, without_limits
 
 NAMES = ("bf16", "fp8", "int4")
 
@@ -221,3 +221,37 @@ def test_two_hundred_replicas_of_three_tiers_are_still_planned() -> None:
     assert found is not None
     assert sum(found.fleet) == found.fleet[1] + found.fleet[0] + found.fleet[2]
     assert 160 <= sum(found.fleet) <= 200
+
+
+MOST = 40
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_the_plan_without_limits_is_no_dearer_than_one_searched_for_everywhere(
+    case: tuple[FleetModel, Limits, Goal],
+) -> None:
+    model, _, goal = case
+    still = replace(goal, grow_usd=goal.grow_usd * 0.0, shrink_usd=goal.shrink_usd * 0.0)
+    everywhere = Limits(
+        total=(0, MOST), tiers=tuple((0, MOST if ok else 0) for ok in model.usable), budget=float("inf"), room={}
+    )
+    found, reference = without_limits(model, goal, replicas_max=MOST), solve(model, everywhere, still)
+    if alone(model, goal, replicas_max=MOST):
+        assert found.given == reference.given
+        assert found.objective <= reference.objective * (1 + SAME_COST) + 1e-6
+
+
+def test_a_load_that_no_number_of_replicas_carries_is_answered_with_the_most_that_is_searched_for() -> None:
+    wanted = spec(tier("bf16"), tier("fp8", quality=0.995))
+    model = build(wanted, {"bf16": estimate(0.5), "fp8": estimate(0.8)}, POOLS)
+    goal = Goal(
+        demand=scenarios(forecast(1e6), 120.0),
+        attainment=0.99,
+        quality=0.0,
+        current=(0, 0),
+        grow_usd=model.prices * 0.0,
+        shrink_usd=model.prices * 0.0,
+    )
+    found = without_limits(model, goal, replicas_max=2_000)
+    assert (found.fleet, found.given) == ((0, 2_000), Given.ATTAINMENT)
