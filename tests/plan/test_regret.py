@@ -1,0 +1,104 @@
+"""A shrink that had to be taken back is not made again at once; a load that really falls is followed."""
+
+from itertools import pairwise
+
+import pytest
+
+from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
+from tidegate.domain.decision import Decision
+from tidegate.plan import regret
+from tidegate.plan.regret import HOLD_MAX_S, HOLD_S, NO_REGRET, REGRET_S, Regret
+
+LOW, HIGH = 9.0, 10.6  # two replicas carry the one and not the other
+
+
+def loop() -> Loop:
+    return Loop(spec=spec(tier("bf16"), scale_down_window_s=60.0), estimates={"bf16": estimate(5)})
+
+
+def moves(decisions: list[Decision]) -> int:
+    counts = [fleet(d)["bf16"] for d in decisions]
+    return sum(a != b for a, b in pairwise(counts))
+
+
+def test_a_load_that_swings_about_the_edge_of_a_replica_does_not_move_the_fleet_each_time() -> None:
+    swinging = loop()
+    for _ in range(30):  # two hours, up and down each four minutes
+        swinging.run(forecast(LOW), 8)
+        swinging.run(forecast(HIGH), 8)
+    assert {fleet(d)["bf16"] for d in swinging.history} == {2, 3}
+    assert moves(swinging.history) <= 10
+    assert fleet(swinging.history[-1]) == {"bf16": 3}
+
+
+def test_a_load_that_really_falls_ends_the_regret_at_once() -> None:
+    swinging = loop()
+    for _ in range(4):
+        swinging.run(forecast(LOW), 8)
+        swinging.run(forecast(HIGH), 8)
+    assert swinging.memory is not None
+    assert swinging.memory.regret.load > 0
+    assert fleet(swinging.run(forecast(2.0), 8)) == {"bf16": 1}
+    assert swinging.memory.regret.load == 0
+
+
+def test_a_regret_is_forgotten_and_the_smaller_fleet_tried_again() -> None:
+    swinging = loop()
+    for _ in range(2):
+        swinging.run(forecast(LOW), 8)
+        swinging.run(forecast(HIGH), 8)
+    assert fleet(swinging.run(forecast(LOW), 20)) == {"bf16": 3}
+    assert fleet(swinging.run(forecast(LOW), 80)) == {"bf16": 2}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (NO_REGRET, NO_REGRET),
+        (Regret(shrunk_s=1e4 - REGRET_S - 1), NO_REGRET),
+        (Regret(shrunk_s=1e4 - 60), Regret(load=5.0, until_s=1e4 + HOLD_S, count=1)),
+        (
+            Regret(shrunk_s=1e4 - 60, until_s=1e4 - 300, count=1),
+            Regret(load=5.0, until_s=1e4 + 2 * HOLD_S, count=2),
+        ),
+        (
+            Regret(shrunk_s=1e4 - 60, until_s=1e4 - 300, count=9),
+            Regret(load=5.0, until_s=1e4 + HOLD_MAX_S, count=10),
+        ),
+        (
+            Regret(shrunk_s=1e4 - 60, until_s=1e4 - 2 * HOLD_MAX_S, count=9),
+            Regret(load=5.0, until_s=1e4 + HOLD_S, count=1),
+        ),
+        (
+            Regret(load=4.0, until_s=1e4 + 60, count=1),
+            Regret(load=5.0, until_s=1e4 + 60, count=1),
+        ),
+    ],
+    ids=[
+        "growth alone is no regret",
+        "a shrink that lasted is none",
+        "a shrink taken back is one",
+        "the second in a row is remembered for twice as long",
+        "and never longer than an hour",
+        "long after the last one it is the first again",
+        "growing further raises what is remembered, not how long",
+    ],
+)
+def test_growth_for_a_load_of_five(before: Regret, after: Regret) -> None:
+    assert regret.grown(before, 5.0, 1e4) == after
+
+
+@pytest.mark.parametrize(
+    ("highest", "replicas", "time_s", "load"),
+    [(9.0, 3, 0.0, 10.0), (5.0, 3, 0.0, 10.0), (3.0, 3, 0.0, 0.0), (7.9, 20, 0.0, 0.0), (9.9, 3, 100.0, 0.0)],
+    ids=[
+        "a little less is a lull",
+        "of three replicas one and a half are a lull",
+        "of three replicas more than two are a fall",
+        "of twenty replicas a fifth is a fall",
+        "its time is over",
+    ],
+)
+def test_what_ends_a_regret(highest: float, replicas: int, time_s: float, load: float) -> None:
+    held = Regret(load=10.0, until_s=100.0, count=1)
+    assert regret.aged(held, highest, time_s, replicas=replicas).load == load
