@@ -9,7 +9,7 @@ from tests.actuate.orders import H100, NOW_S, managed, spec_of
 from tests.report.reports import SPEC, condition, decision, observation, reading, report
 from tidegate.domain.decision import Condition, Reason, Status, TierDecision
 from tidegate.domain.observation import DeploymentObservation, TierState
-from tidegate.domain.spec import Mode
+from tidegate.domain.spec import Cost, Mode
 from tidegate.ports import Outcome
 from tidegate.report.status import deployment_status
 
@@ -196,3 +196,20 @@ def test_what_keeps_the_first_replica_from_running_stands_in_ready() -> None:
     failing = DeploymentObservation(tiers={"fp8": TierState(starting=1, failing=1, trouble="ImagePullBackOff: x:v9")})
     ready = next(c for c in status_of(observation=failing)["conditions"] if c["type"] == "Ready")
     assert ready["message"] == "no replica answers yet (fp8: ImagePullBackOff: x:v9)"
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        pytest.param(0.5, ("True", "AboveTarget"), id="tokens cost more than aimed at"),
+        pytest.param(0.9, ("True", "Planned"), id="tokens cost less"),
+        pytest.param(None, ("True", "Planned"), id="nothing is aimed at"),
+    ],
+)
+def test_the_soft_target_is_told_and_breaks_no_promise(target: float | None, expected: tuple[str, str]) -> None:
+    planned = finding("WithinBudget", "Planned", "planned inside $40.00/h")
+    spec = replace(SPEC, cost=Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=target))
+    status = status_of(spec=spec, decision=decision(conditions=(planned,)))
+    assert condition(status, "WithinBudget") == expected
+    message = next(c["message"] for c in status["conditions"] if c["type"] == "WithinBudget")
+    assert ("$0.833 where $0.5 is aimed at" in message) is (expected[1] == "AboveTarget")

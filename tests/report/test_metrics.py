@@ -32,7 +32,7 @@ def tick(*, reading: TierReading | Missing | None = None) -> Tick:
         slo=Slo(ttft_s=0.5, itl_s=0.04),
         tiers=(tier,),
         replicas_max=4,
-        cost=Cost(budget_usd_per_hour=40.0),
+        cost=Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=4.5),
     )
     full = TierReading(
         window_s=60.0,

@@ -39,7 +39,10 @@ class Cost(ApiModel):
     ] = None
     target_per_million_output_tokens: Annotated[
         Annotated[str, DecimalString(what="targetPerMillionOutputTokens", above="0", example="0.50")] | None,
-        Field(description="Soft target: reported, alerted on, breaks ties."),
+        Field(
+            description="Soft target: reported and alerted on. It stops nothing: the cheapest fleet that keeps the "
+            "promises is taken anyway."
+        ),
     ] = None
 
 

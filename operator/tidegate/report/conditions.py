@@ -17,6 +17,7 @@ from tidegate.domain.goodput import Goodput
 from tidegate.domain.spec import DeploymentSpec, Mode
 from tidegate.errors import SpecError
 from tidegate.ports import Report
+from tidegate.report.currency import amount, currency_of
 from tidegate.report.numbers import instant
 
 Json = dict[str, Any]
@@ -52,19 +53,21 @@ _NUMBER = re.compile(r"\d+([.:]\d+)*")
 MESSAGE_LENGTH = 1024
 
 
-def conditions(report: Report, seen: Goodput | None) -> list[Json]:
+def conditions(report: Report, seen: Goodput | None, per_million: str | None = None) -> list[Json]:
     """
     All conditions of a deployment.
 
     Args:
         report: Of this tick.
         seen: What users got; None: not known.
+        per_million: Price of a million output tokens as the status states it; None: not known.
     """
     previous = {c["type"]: c for c in report.resource.status.get("conditions", ()) if isinstance(c, Mapping)}
     found = {kind: _unknown(kind) for kind in ALWAYS}
     for finding in _findings(report, seen):
         if finding.type not in ABNORMAL or finding.status is Status.TRUE:
             found[finding.type] = finding
+    found["WithinBudget"] = _with_target(found["WithinBudget"], report, per_million)
     if found["CapacityAvailable"].reason == "ReplicasStuck":
         found["CapacityAvailable"] = _with_trouble(found["CapacityAvailable"], report, previous)
     if isinstance(report.resource.spec, DeploymentSpec):
@@ -152,6 +155,20 @@ def _with_trouble(finding: Condition, report: Report, previous: Mapping[str, Map
         return replace(finding, message=f"{finding.message} ({why})")
     before = str(previous.get(finding.type, {}).get("message", ""))
     return replace(finding, message=before) if before.startswith(f"{finding.message} (") else finding
+
+
+def _with_target(finding: Condition, report: Report, per_million: str | None) -> Condition:
+    """The soft target is told where the budget is kept: it stops nothing, the cheapest fleet runs anyway."""
+    spec = report.resource.spec
+    if not isinstance(spec, DeploymentSpec) or per_million is None or finding.status is not Status.TRUE:
+        return finding
+    target = spec.cost.target_usd_per_million_output_tokens
+    if target is None or float(per_million) <= target:
+        return finding
+    code = currency_of(spec, report.accelerators)
+    is_, aimed = amount(per_million, code), amount(f"{target:g}", code)
+    message = f"{finding.message}; a million output tokens cost {is_} where {aimed} is aimed at"
+    return replace(finding, reason="AboveTarget", message=message)
 
 
 def _trouble(report: Report) -> str:

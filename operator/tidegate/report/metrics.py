@@ -69,6 +69,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "cost_dollars_per_hour": ("Price of the replicas that exist.", _DEPLOYMENT),
     "budget_dollars_per_hour": ("Budget.", _DEPLOYMENT),
     "cost_dollars_per_million_output_tokens": ("Price of the output tokens of now.", _DEPLOYMENT),
+    "target_dollars_per_million_output_tokens": ("The price that is aimed at.", _DEPLOYMENT),
     "cost_dollars_per_million_good_tokens": ("Price of those inside both targets.", _DEPLOYMENT),
     "energy_joules_per_output_token": ("Energy of the accelerators per output token.", _DEPLOYMENT),
     "gpu_utilization_ratio": ("Mean utilization of the accelerators.", _DEPLOYMENT),
@@ -87,6 +88,8 @@ def samples(tick: Tick) -> Iterator[Sample]:
         owner = (key.namespace, key.name)
         yield "attainment_target_ratio", owner, spec.slo.attainment
         yield "budget_dollars_per_hour", owner, spec.cost.budget_usd_per_hour
+        target = spec.cost.target_usd_per_million_output_tokens
+        yield "target_dollars_per_million_output_tokens", owner, target
         if decision is not None:
             yield from _decided(owner, decision)
         if seen is not None:

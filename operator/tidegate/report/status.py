@@ -51,11 +51,12 @@ def deployment_status(report: Report) -> Json:
         return status | kept | {"conditions": conditions(report, None)}
     tiers = [_tier(tier, report, _named(old.get("tiers"), tier.name)) for tier in spec.tiers]
     status |= _totals(report, tiers)
-    status["conditions"] = conditions(report, seen)
+    cost = _cost(report, seen, old.get("cost") or {}) or {}
+    status["conditions"] = conditions(report, seen, cost.get("perMillionOutputTokens"))
     status["tiers"] = tiers
     parts = {
         "goodput": _goodput(seen, old.get("goodput") or {}),
-        "cost": _cost(report, seen, old.get("cost") or {}),
+        "cost": cost,
         "gpuUtilization": _utilization(seen, old.get("gpuUtilization")),
         "decision": _decision(report.decision, old, tiers, report.time_s),
     }

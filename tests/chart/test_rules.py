@@ -1,0 +1,166 @@
+"""The chart's rules in a real Prometheus, over the operator's real page: silent while all is well, loud when not."""
+
+import asyncio
+import re
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from aiohttp import web
+
+from tests.chart.rendering import by_kind, render
+from tests.report.test_metrics import CHAT, tick
+from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierReading
+from tidegate.errors import SourceError
+from tidegate.report.metrics import Metrics, Tick
+from tidegate.sandbox.binaries import Effort, provide
+from tidegate.sandbox.control_plane.real import free_ports
+
+pytestmark = pytest.mark.cluster
+INF = float("inf")
+
+
+def well() -> Tick:
+    """Three of three replicas serve inside the targets, for little money."""
+    shown = tick()
+    (state,) = shown.observations[CHAT].tiers.values()
+    assert isinstance(state.reading, TierReading)
+    reading = replace(
+        state.reading,
+        ttft=Histogram((0.5, INF), (100.0, 100.0)),
+        request_itl=Histogram((0.02, 0.04, INF), (50.0, 100.0, 100.0)),
+        output_tokens_per_s=5000.0,
+    )
+    seen = DeploymentObservation(tiers={"bf16": replace(state, ready=3, starting=0, reading=reading)})
+    return replace(shown, observations={CHAT: seen})
+
+
+def unwell(**change: Any) -> Tick:
+    """The same with one thing changed; `reading` changes fields of the reading."""
+    shown = well()
+    (state,) = shown.observations[CHAT].tiers.values()
+    reading = change.pop("reading", {})
+    if isinstance(reading, dict):
+        assert isinstance(state.reading, TierReading)
+        reading = replace(state.reading, **reading)
+    changed = replace(state, **change, reading=reading)
+    return replace(shown, observations={CHAT: DeploymentObservation(tiers={"bf16": changed})})
+
+
+class Pages:
+    """Two operators: one leads and shows the fleet, the other stands by."""
+
+    def __init__(self) -> None:
+        self.leader, self.standby = Metrics("1"), Metrics("1")
+        self.up = True
+        self.show(well())
+
+    def show(self, shown: Tick, *, leads: bool = True) -> None:
+        self.leader.show(shown)
+        self.leader.leader.set(float(leads))
+
+    async def answer(self, request: web.Request) -> web.Response:
+        which = self.leader if request.path == "/leader" else self.standby
+        which.tick_s.observe(0.1)
+        return web.Response(body=which.page() if self.up else b"", content_type="text/plain")
+
+
+def impatient() -> str:
+    """The chart's rules, with nothing to wait for and short memories."""
+    (rule,) = by_kind(render("--set", "prometheusRule.enabled=true"), "PrometheusRule")
+    text = str(yaml.safe_dump({"groups": rule["spec"]["groups"]}, width=1000))
+    return re.sub(r"\[(5m|15m|30m|1h|6h)\]", "[4s]", re.sub(r"for: \w+", "for: 0s", text))
+
+
+@asynccontextmanager
+async def prometheus(pages: Pages, folder: Path) -> AsyncIterator[str]:
+    """A real Prometheus with the rules, scraping both pages; where its API answers."""
+    try:
+        program = provide(("prometheus",), effort=Effort.LOOK)["prometheus"].path
+    except SourceError as error:
+        pytest.skip(f"no Prometheus here (`make binaries` gets it): {error}")
+    app = web.Application()
+    app.router.add_get("/{who}", pages.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    (port,) = free_ports(1)
+    (folder / "rules.yml").write_text(impatient())
+    (folder / "prometheus.yml").write_text(_configuration(f"127.0.0.1:{runner.addresses[0][1]}"))
+    command = [str(program), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    process = subprocess.Popen(
+        [*command, f"--web.listen-address=127.0.0.1:{port}", "--query.lookback-delta=5s"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}/api/v1"
+    finally:
+        process.terminate()
+        process.wait(10)
+        await runner.cleanup()
+
+
+def _configuration(target: str) -> str:
+    jobs = [
+        {
+            "job_name": who,
+            "metrics_path": f"/{who}",
+            "honor_labels": True,
+            "static_configs": [{"targets": [target], "labels": {"namespace": "tidegate-system", "pod": who}}],
+        }
+        for who in ("leader", "standby")
+    ]
+    times = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    return str(yaml.safe_dump({"global": times, "rule_files": ["rules.yml"], "scrape_configs": jobs}))
+
+
+async def until_firing(url: str, expected: set[str]) -> None:
+    """Waits for exactly these alerts; fails with those that fire, and at once with a rule that cannot be evaluated."""
+    names: set[str] = set()
+    async with aiohttp.ClientSession() as session:
+        for _ in range(80):
+            await asyncio.sleep(0.5)
+            try:
+                async with session.get(f"{url}/rules") as answer:
+                    groups = (await answer.json())["data"]["groups"]
+            except aiohttp.ClientError:
+                continue
+            rules = [rule for group in groups for rule in group["rules"]]
+            assert [rule["lastError"] for rule in rules if rule.get("lastError")] == []
+            names = {rule["name"] for rule in rules if rule.get("state") == "firing"}
+            if names == expected and rules and all(rule["health"] == "ok" for rule in rules):
+                return
+    raise AssertionError(f"firing: {sorted(names)}, expected {sorted(expected)}")
+
+
+async def test_the_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
+    pages = Pages()
+    misses = {"ttft": Histogram((0.5, INF), (20.0, 100.0))}
+    off = {"request_itl": Histogram((0.08, 0.09, INF), (0.0, 100.0, 100.0))}
+    cases: list[tuple[Tick, set[str]]] = [
+        (unwell(reading=misses), {"TidegateSLOBurn"}),
+        (unwell(reading=off), {"TidegateSLOBurn", "TidegatePredictionOff"}),
+        (unwell(starting=2, ready=1), {"TidegateTierStuck"}),
+        (unwell(starting=2, ready=1, failing=2), {"TidegateTierStuck", "TidegateReplicasFailing"}),
+        (unwell(terminating=4), {"TidegateBudgetNear"}),
+        (unwell(reading={"output_tokens_per_s": 500.0}), {"TidegateTokensDear"}),
+        (unwell(reading=Missing(reason="Timeout")), {"TidegateNoMetrics"}),
+    ]
+    async with prometheus(pages, tmp_path) as url:
+        await until_firing(url, set())
+        for shown, expected in cases:
+            pages.show(shown)
+            await until_firing(url, expected)
+            pages.show(well())
+            await until_firing(url, set())
+        pages.show(Tick(), leads=False)
+        await until_firing(url, {"TidegateNoLeader"})
+        pages.up = False
+        await until_firing(url, {"TidegateDown"})
