@@ -122,3 +122,53 @@ def test_when_the_pool_grows_everybody_gets_what_they_need() -> None:
         ready = {key: d.tiers["bf16"].replicas for key, (_, d) in outcome.items()}
         assert sum(ready.values()) <= capacity
     assert ready == {paid.key: 4, free.key: 4}
+
+
+@pytest.mark.parametrize(
+    ("leaving", "failures"), [(2, 0), (0, 1)], ids=["its accelerators are being freed", "nobody is on the way out"]
+)
+def test_who_waits_for_a_replica_of_somebody_else_to_drain_is_not_stuck(leaving: int, failures: int) -> None:
+    """Two replicas that somebody else gave up drain for a minute and a half and hold what is waited for."""
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=6)}
+    paid = replace(spec(*TIERS[:2]), key=Key("prod", "paid"), priority=100, replicas_max=4)
+    free = replace(spec(), key=Key("prod", "free"), priority=1)
+    states = {
+        paid.key: {"bf16": TierState(), "fp8": TierState(ready=2, starting=2, unschedulable=2, reading=shown(2))},
+        free.key: {"bf16": TierState(ready=2, terminating=leaving, reading=shown(2))},
+    }
+    memory: dict[Key, PlanMemory] = {}
+    for step in range(6):
+        problems = [
+            Problem(spec=s, states=states[s.key], estimates=THREE, forecast=forecast(35), memory=memory.get(s.key))
+            for s in (paid, free)
+        ]
+        outcome = choose(problems, accelerators=pools, time_s=1e9 + 15.0 * step)
+        memory = {key: m for key, (m, _) in outcome.items()}
+    assert memory[paid.key].progress[1].failures == failures
+
+
+def test_a_deal_does_not_follow_a_load_that_falls_for_a_moment() -> None:
+    """Both have all they may get; for a minute the lower priority could do with less: nobody else gets it."""
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=7)}
+    paid = replace(spec(), key=Key("prod", "paid"), priority=100, replicas_max=4)
+    free = replace(spec(), key=Key("prod", "free"), priority=1)
+    memory: dict[Key, PlanMemory] = {}
+    ready = {paid.key: 4, free.key: 3}
+    asked = []
+    for step in range(40):
+        load = {paid.key: 30.0 * 1.05**step, free.key: 9.0 if step in (10, 11, 12) else 19.0}
+        problems = [
+            Problem(
+                spec=s,
+                states={"bf16": TierState(ready=ready[s.key], reading=shown(ready[s.key]))},
+                estimates=ONE,
+                forecast=forecast(load[s.key]),
+                memory=memory.get(s.key),
+            )
+            for s in (free, paid)
+        ]
+        outcome = choose(problems, accelerators=pools, time_s=1e9 + 15.0 * step)
+        memory = {key: m for key, (m, _) in outcome.items()}
+        ready = {key: d.tiers["bf16"].replicas for key, (_, d) in outcome.items()}
+        asked.append(ready[free.key])
+    assert set(asked) == {3}

@@ -182,13 +182,18 @@ def _lead(draft: Draft, fleet: Fleet) -> float:
 
 
 def _no_better(draft: Draft, solution: Solution) -> bool:
-    """Whether a plan that gives something up is only another way of giving up as much."""
-    if not draft.limits.hold(draft.model, draft.current) or solution.given is not draft.given:
+    """Whether a plan that gives something up is only another way of giving up as much, or smaller and too early."""
+    if not draft.limits.hold(draft.model, draft.current):
+        return False
+    if solution.fleet == draft.current:
+        return solution.given is draft.given
+    grows = any(n > was for n, was in zip(solution.fleet, draft.current, strict=True))
+    exchanged = any(n < was for n, was in zip(solution.fleet, draft.current, strict=True))
+    if grows and solution.given is not draft.given:
         return False
     now = draft.profile_of(draft.current).attainment(draft.demand)
     then = draft.profile_of(solution.fleet).attainment(draft.demand)
-    exchanged = any(n < was for n, was in zip(solution.fleet, draft.current, strict=True))
-    if then > now + (EXCHANGE_STEP if exchanged else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)):
+    if grows and then > now + (EXCHANGE_STEP if exchanged else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)):
         # One exchange at a time: how well the last one does is only seen when its replicas serve.
         return exchanged and any(a.healthy for a in draft.arrivals)
     cheaper = solution.objective < draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE)
