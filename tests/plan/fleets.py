@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tidegate.domain.decision import Decision
+from tidegate.domain.estimate import POOLS as POOL_SIZES
 from tidegate.domain.estimate import OperatingPoint, ServiceCurve, TierEstimate
 from tidegate.domain.forecast import DemandForecast, HorizonForecast
 from tidegate.domain.key import Key
@@ -33,7 +34,17 @@ def curve(capacity: float, *, idle: float = 1.0, running: float = 32.0) -> Servi
     return ServiceCurve(points=points)
 
 
-def estimate(capacity: float, *, startup_s: float = 120.0, idle: float = 1.0, running: float = 32.0) -> TierEstimate:
+ALONE = (1.0,) * len(POOL_SIZES)
+
+
+def estimate(
+    capacity: float,
+    *,
+    startup_s: float = 120.0,
+    idle: float = 1.0,
+    running: float = 32.0,
+    pooling: tuple[float, ...] = ALONE,
+) -> TierEstimate:
     return TierEstimate(
         law=LAW,
         provenance=Provenance.TABLE,
@@ -44,6 +55,7 @@ def estimate(capacity: float, *, startup_s: float = 120.0, idle: float = 1.0, ru
         startup_s=startup_s,
         startup_s_late=startup_s * 2.5,
         power_w=500.0,
+        pooling=pooling,
     )
 
 

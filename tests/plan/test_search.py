@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plan.fleets import POOLS, estimate, forecast, spec, tier
+from tests.plan.fleets import ALONE, POOLS, estimate, forecast, spec, tier
 from tidegate.domain.spec import Accelerator, Cost, Quality
 from tidegate.plan import search
 from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import FleetModel, build, expected_attainment, mean_quality, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
-from tidegate.plan.scenario import scenarios
+from tidegate.plan.scenario import Scenarios, scenarios
 from tidegate.plan.search import SAME_COST, alone, best_effort, best_quality, cheapest
 from tidegate.plan.solve import Given, solve, without_limits
 
@@ -44,6 +44,9 @@ def cases(draw: st.DrawFn) -> tuple[FleetModel, Limits, Goal]:
             startup_s=draw(st.sampled_from((30.0, 120.0, 600.0))),
             idle=draw(st.sampled_from((1.0, 1.0, 0.97))),
             running=draw(st.floats(4, 100)),
+            pooling=draw(
+                st.sampled_from((ALONE, ALONE, (1.0, 1.05, 1.08, 1.1, 1.15, 1.2), (1.0, 1.2, 1.3, 1.4, 1.5, 1.6)))
+            ),
         )
     demand = scenarios(forecast(draw(st.floats(0, 40)), spread=draw(st.sampled_from((0.0, 0.3, 2.0)))), 120.0)
     pools = {
@@ -74,6 +77,12 @@ def cases(draw: st.DrawFn) -> tuple[FleetModel, Limits, Goal]:
         shrink_usd=model.prices * draw(st.sampled_from((0.0, 0.05))),
     )
     return model, bounds, goal
+
+
+def scaled(demand: Scenarios, factor: float) -> Scenarios:
+    """All rates times a factor."""
+    rates = tuple(rate * factor for rate in demand.rates_rps)
+    return replace(demand, rates_rps=rates, shown_rps=demand.shown_rps * factor, mean_rps=demand.mean_rps * factor)
 
 
 def every_fleet(model: FleetModel, bounds: Limits) -> np.ndarray:
@@ -121,7 +130,7 @@ def test_more_replicas_of_a_tier_never_carry_less_however_deep_the_overload(
     case: tuple[FleetModel, Limits, Goal], factor: float
 ) -> None:
     model, _, goal = case
-    demand = goal.demand.times(factor)
+    demand = scaled(goal.demand, factor)
     for i, _ in enumerate(model.names):
         fleets = np.array([[n if i == j else 0 for j in range(len(model.names))] for n in range(1, 8)])
         assert (np.diff(expected_attainment(model, fleets, demand)) >= -1e-12).all()
@@ -149,7 +158,10 @@ def test_the_best_quality_and_the_best_effort_are_the_best_of_all_fleets(case: t
 @given(cases(), st.floats(1.0, 3.0))
 def test_more_demand_never_costs_less(case: tuple[FleetModel, Limits, Goal], factor: float) -> None:
     model, bounds, goal = case
-    less, more = cheapest(model, bounds, goal), cheapest(model, bounds, replace(goal, demand=goal.demand.times(factor)))
+    less, more = (
+        cheapest(model, bounds, goal),
+        cheapest(model, bounds, replace(goal, demand=scaled(goal.demand, factor))),
+    )
     assert less is not None or more is None or goal.quality > 0
     if less is not None and more is not None and goal.quality == 0:
         assert less.objective <= more.objective * (1 + SAME_COST) + 1e-6

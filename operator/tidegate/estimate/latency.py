@@ -8,7 +8,8 @@ ITL. Per request it spreads: N moves while the request runs (a birth and death p
 prompts fall on a short answer, many on another. The excess over an undisturbed step is taken as lognormal, by length of
 answer.
 
-TTFT. The wait has an atom at 0 and an exponential tail; to it comes the prompt's own prefill, whose length is lognormal.
+TTFT. The wait has an atom at 0 and an exponential tail; to it comes the prompt's own prefill, whose length is
+lognormal.
 """
 
 from collections.abc import Callable

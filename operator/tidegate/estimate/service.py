@@ -54,8 +54,8 @@ COLLAPSE_DEVIATIONS = 1.3
 OVERFLOWS_PER_LIFE = 6.0
 HALVINGS = 14
 # How much of one replica's luck is shared with those it is pooled with: exponents on their number, for the swing of N,
-# for the prompts that fall on an answer, and for the wait; and the share of Sakasegawa's exponent. Fitted to the knees of
-# fleets of 1 to 8 replicas in our simulator (`benchmarks/service_model.py`).
+# for the prompts that fall on an answer, and for the wait; and the share of Sakasegawa's exponent. Fitted to the knees
+# of fleets of 1 to 8 replicas in our simulator (`benchmarks/service_model.py`).
 SWING_SHARED, LUMPS_SHARED, WAIT_SHARED, CROWD_SHARED = 0.9, 0.45, 0.4, 1.1
 # Smallest spread of a logarithm: below it a distribution is a step.
 WIDTH_MIN = 1e-4

@@ -7,10 +7,10 @@ is of real errors at that very horizon, not of a model's assumption about them.
     x = sqrt(seen/u + g) - sqrt(expected/u + g)        u: the usual load, about a day's mean; g: `GROUND`
 
 Counts scatter with the root of their size, so x has the same width at any load: errors of a quiet night do not widen
-the quantiles of a busy hour by as many requests, nor those of the busy hour the night's. Near silence x is a difference
-in units of the usual load: a burst out of nothing counts, and is not taken for a factor that the next busy hour could
-be multiplied by. The histogram holds x as it was: scaled by its own recent size it would be sharper in calm, and after a
-burst it would expect bursts that nobody ever saw.
+the quantiles of a busy hour by as many requests, nor those of the busy hour the night's. Near silence x is a
+difference in units of the usual load: a burst out of nothing counts, and is not taken for a factor that the next busy
+hour could be multiplied by. The histogram holds x as it was: scaled by its own recent size it would be sharper in calm,
+and after a burst it would expect bursts that nobody ever saw.
 """
 
 import math

@@ -65,7 +65,7 @@ def _asked(draft: Draft) -> Reason:
 
 def _watch(draft: Draft) -> None:
     """Take the load of now into the window."""
-    draft.load = window.load(draft.model, draft.demand)
+    draft.load = window.load(draft.model, draft.problem.forecast)
     draft.peaks = window.remember(draft.peaks, draft.load, window_s=draft.spec.scale_down_window_s, time_s=draft.time_s)
     before = draft.regret
     draft.regret = regret.aged(before, window.highest(draft.peaks), draft.time_s, replicas=sum(draft.current))
@@ -209,8 +209,7 @@ def _as_good(draft: Draft, fleet: Fleet) -> bool:
 
 def _demand_held(draft: Draft) -> Scenarios:
     """The demand that a smaller fleet has to carry."""
-    factor = _highest(draft) / draft.load if draft.load > 0 else 1.0
-    return draft.demand.times(max(1.0, factor) * SHRINK_MARGIN)
+    return draft.demand.at_least(_highest(draft) / window.unit_usd(draft.model) * SHRINK_MARGIN)
 
 
 def _reconsider(draft: Draft) -> None:

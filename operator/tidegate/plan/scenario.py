@@ -40,12 +40,13 @@ class Scenarios:
     mean_rps: float
     shares: tuple[float, ...]
 
-    def times(self, factor: float) -> "Scenarios":
-        """All rates scaled, factor >= 0."""
-        if factor == 1.0:
+    def at_least(self, rate_rps: float) -> "Scenarios":
+        """No rate below this one."""
+        if rate_rps <= self.rates_rps[0]:
             return self
-        rates = tuple([r * factor for r in self.rates_rps])
-        return Scenarios(rates, self.shown_rps * factor, self.horizon_s, self.mean_rps * factor, self.shares)
+        rates = tuple([max(r, rate_rps) for r in self.rates_rps])
+        shown, mean = max(self.shown_rps, rate_rps), max(self.mean_rps, rate_rps)
+        return Scenarios(rates, shown, self.horizon_s, mean, self.shares)
 
 
 def record(before_rps: float, now_rps: float, *, elapsed_s: float) -> float:

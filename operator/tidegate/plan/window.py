@@ -3,24 +3,32 @@ The stabilisation window: never shrink below what the last minutes needed.
 
 What is remembered is not replicas but load, as the fluid cost of the demand: the $/h it would cost if replicas
 were divisible, on the tier that carries it cheapest. It falls when demand falls and rises when a replica turns
-out to carry less, so one number covers both. Demand is scaled up by (highest load of the window / load now) before
-anything smaller is planned.
+out to carry less, so one number covers both. Anything smaller has to carry the demand to come and the highest load of
+the window. The load is what probably came, without the head-room of a forecast: with it, the same doubt would be paid
+for twice.
 """
 
+from tidegate.domain.forecast import DemandForecast
 from tidegate.plan.fleet import FleetModel
-from tidegate.plan.scenario import Scenarios
 
 SLOTS = 10  # of a window; a peak is forgotten at most a tenth of the window late
+# Of the nearest horizon: a little above what a minute of noise shows.
+LEVEL = 0.75
 
 
-def load(model: FleetModel, demand: Scenarios) -> float:
-    """Fluid $/h of the shown demand quantile; where nothing is known to carry it, the demand itself."""
+def load(model: FleetModel, forecast: DemandForecast) -> float:
+    """Fluid $/h of the load of now; where nothing is known to carry it, the load itself."""
+    return forecast.horizons[0].quantile(LEVEL) * unit_usd(model)
+
+
+def unit_usd(model: FleetModel) -> float:
+    """Fluid $/h of one request/s, > 0; 1 where nothing is known to carry it."""
     costs = [
         price / capacity
         for price, capacity, usable in zip(model.each_usd, model.capacities, model.usable, strict=True)
         if usable and capacity > 0
     ]
-    return demand.shown_rps * min(costs) if costs and min(costs) > 0 else demand.shown_rps
+    return min(costs) if costs and min(costs) > 0 else 1.0
 
 
 def remember(

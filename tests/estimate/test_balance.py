@@ -1,0 +1,71 @@
+"""How even the load is over replicas, and what that is worth."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.estimate.test_service import SERVICE
+from tidegate.domain.estimate import POOLS
+from tidegate.domain.observation import dispersion_of
+from tidegate.estimate.balance import evenness_of
+from tidegate.estimate.capacity import carried
+from tidegate.estimate.memory import TierMemory
+
+
+@pytest.mark.parametrize(
+    ("held", "dispersion"),
+    [([], None), ([7.0], None), ([0.0, 0.0], None), ([4.0, 4.0, 4.0], 0.0), ([2.0, 6.0], 2.0), ([5.0, 6.0], 1 / 11)],
+    ids=[
+        "nobody tells nothing",
+        "one replica has no neighbour",
+        "idle replicas tell nothing",
+        "a picker of the least loaded leaves no difference",
+        "lots leave a large one",
+        "one request more is little",
+    ],
+)
+def test_the_dispersion_of_what_replicas_hold(held: list[float], dispersion: float | None) -> None:
+    assert dispersion_of(held) == (None if dispersion is None else pytest.approx(dispersion))
+
+
+@pytest.mark.parametrize(
+    ("tiers", "evenness"),
+    [
+        ([], 0.0),
+        ([TierMemory(mark=1)], 0.0),
+        ([TierMemory(mark=1, dispersion=0.05, balanced=2)], 0.4),
+        ([TierMemory(mark=1, dispersion=0.05, balanced=20)], 0.8),
+        ([TierMemory(mark=1, dispersion=0.0, balanced=20)], 1.0),
+        ([TierMemory(mark=1, dispersion=3.0, balanced=20)], 0.0),
+        ([TierMemory(mark=1, dispersion=0.0, balanced=20), TierMemory(mark=1, dispersion=1.0, balanced=20)], 0.4),
+    ],
+    ids=[
+        "never seen: lots are drawn",
+        "a tier of one replica says nothing",
+        "two windows convince by half",
+        "many windows convince",
+        "perfectly even",
+        "worse than lots is lots",
+        "every tier has its say",
+    ],
+)
+def test_evenness_is_believed_as_far_as_it_was_seen(tiers: list[TierMemory], evenness: float) -> None:
+    assert evenness_of(tiers) == pytest.approx(evenness)
+
+
+@pytest.mark.parametrize("evenness", [0.2, 0.6, 1.0])
+def test_more_company_never_carries_less_and_no_evenness_gives_none(evenness: float) -> None:
+    alone = carried(SERVICE, target=0.99, misses=1.0)
+    even = carried(replace(SERVICE, evenness=evenness), target=0.99, misses=1.0)
+    assert alone.pooling == (1.0,) * len(POOLS)
+    assert even.pooling[0] == 1.0
+    assert list(even.pooling) == sorted(even.pooling)
+    assert even.pooling[-1] > 1.0
+    assert (even.rate_rps, even.curve) == (alone.rate_rps, alone.curve)
+
+
+def test_the_more_even_the_load_the_more_a_replica_carries_in_company() -> None:
+    gains = [
+        carried(replace(SERVICE, evenness=e), target=0.99, misses=1.0).pooling[-1] for e in (0.2, 0.4, 0.6, 0.8, 1.0)
+    ]
+    assert gains == sorted(gains)
