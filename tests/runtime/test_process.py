@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.observe.fake_prometheus import FAILURES
-from tests.runtime.rig import CHAT, DEPLOYMENTS, Rig, rigged
+from tests.runtime.rig import CHAT, DEPLOYMENTS, Rig, inference_deployment, rigged, workload
 from tidegate.errors import SpecError
 from tidegate.ports import ApiError
 from tidegate.runtime import process
@@ -49,6 +49,27 @@ async def test_a_resource_becomes_replicas_and_a_status(rig: Rig) -> None:
         assert status["decision"]["reason"]
         lease = await rig.get("/apis/coordination.k8s.io/v1/namespaces/tidegate-system/leases/tidegate")
         assert lease["spec"]["holderIdentity"]
+
+
+async def test_a_tier_whose_target_is_missing_is_served_by_the_others_until_it_is_there(rig: Rig) -> None:
+    (bf16,) = inference_deployment()["spec"]["tiers"]
+    target = {**bf16["targetRef"], "name": "chat-fp8"}
+    fp8 = {**bf16, "name": "fp8", "quality": "0.99", "minReplicas": 2, "targetRef": target}
+    await rig.chat(tiers=[bf16, fp8])
+
+    async def warned() -> bool:
+        found = (await rig.get(CHAT)).get("status", {}).get("conditions", [])
+        return ("ConfigurationWarning", "TargetNotFound") in {(c["type"], c["reason"]) for c in found}
+
+    async def handed_over() -> bool:
+        return not await warned() and await rig.replicas("chat-fp8") == 2 and await rig.replicas() == 0
+
+    async with rig.operator():
+        await rig.until(warned)
+        await rig.until(lambda: _replicas(rig, 2))
+        rig.reports = IDLE
+        await rig.create(DEPLOYMENTS, workload("chat-fp8", replicas=0))
+        await rig.until(handed_over, limit_s=30.0)
 
 
 async def test_nothing_is_left_on_a_users_object(rig: Rig) -> None:
