@@ -7,7 +7,6 @@ Rules: pure and synchronous; time is `observation.time_s`. Operator, plan, backt
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tidegate import estimate, forecast, plan
 from tidegate.domain.decision import Decision, FleetDecision, Reason
@@ -23,6 +22,7 @@ from tidegate.units import TICK_S
 BURSTINESS_MAX = 3.0
 # Lengths are seen as means over a window; what swings more than single requests do is drift of the mean.
 VARIATION_MAX = 1.0
+NOTHING = DeploymentMemory()
 
 
 def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy) -> tuple[FleetMemory, FleetDecision]:
@@ -43,7 +43,7 @@ def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
     problems: list[plan.Problem] = []
     failures: dict[Key, Decision] = {}
     for key in policy.deployments:
-        before = memory.deployments.get(key, DeploymentMemory())
+        before = memory.deployments.get(key, NOTHING)
         remembered[key] = before
         if key not in observation.deployments:
             continue
@@ -56,7 +56,8 @@ def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
     outcome = plan.choose(problems, accelerators=policy.accelerators, time_s=observation.time_s)
     decisions: dict[Key, Decision] = dict(failures)
     for key, (plan_memory, decision) in outcome.items():
-        remembered[key] = replace(remembered[key], plan=plan_memory)
+        learned = remembered[key]
+        remembered[key] = DeploymentMemory(estimate=learned.estimate, forecast=learned.forecast, plan=plan_memory)
         decisions[key] = decision
     return FleetMemory(deployments=remembered), FleetDecision(time_s=observation.time_s, deployments=decisions)
 

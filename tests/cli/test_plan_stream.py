@@ -209,7 +209,7 @@ def test_an_error_names_field_value_and_what_is_allowed() -> None:
     error = asked(started(), tick(1, seen(running="many")))["deployments"][0]["error"]
     assert error == (
         "tiers[bf16].observation.running: 'many' is not allowed; "
-        "the protocol has: Expected `int | float | null`, got `str`"
+        "the protocol has: Expected `float | null`, got `str`"
     )
 
 

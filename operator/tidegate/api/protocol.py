@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate
+from typing import cast
 
 import msgspec
 
@@ -29,6 +30,7 @@ from tidegate.domain.spec import Accelerator
 from tidegate.errors import SpecError
 
 Number = int | float | None
+Amount = float | None  # read from 2 as from 2.0
 
 NO_REPLICAS = Missing(reason="NoReplicas")
 NO_METRICS = Missing(reason="NoMetrics", detail="the tick carries no observation of a tier with ready replicas")
@@ -38,23 +40,23 @@ COUNT_ALLOWED = "a whole number, 0 or more, is"
 class Reading(msgspec.Struct, frozen=True):
     """Metrics of one tier; names and units as in the protocol."""
 
-    window_s: Number = None
-    age_s: Number = None
-    arrival_rate: Number = None
-    completion_rate: Number = None
-    prompt_tokens_mean: Number = None
-    output_tokens_mean: Number = None
-    running: Number = None
-    waiting: Number = None
-    kv_cache_usage: Number = None
-    preemption_rate: Number = None
-    prefix_cache_hit_rate: Number = None
-    ttft_buckets: dict[str, Number] | None = None
-    itl_buckets: dict[str, Number] | None = None
-    ttft_mean: Number = None
-    itl_mean: Number = None
-    gpu_utilization: Number = None
-    power_watts: Number = None
+    window_s: Amount = None
+    age_s: Amount = None
+    arrival_rate: Amount = None
+    completion_rate: Amount = None
+    prompt_tokens_mean: Amount = None
+    output_tokens_mean: Amount = None
+    running: Amount = None
+    waiting: Amount = None
+    kv_cache_usage: Amount = None
+    preemption_rate: Amount = None
+    prefix_cache_hit_rate: Amount = None
+    ttft_buckets: dict[str, Amount] | None = None
+    itl_buckets: dict[str, Amount] | None = None
+    ttft_mean: Amount = None
+    itl_mean: Amount = None
+    gpu_utilization: Amount = None
+    power_watts: Amount = None
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -192,39 +194,63 @@ def _state(raw: msgspec.Raw, name: str) -> TierState:
         tier = _TIER.decode(raw)
     except _UNREADABLE as fault:
         raise _unreadable(bytes(raw), fault, path=f"tiers[{name}]", allowed="the protocol has") from None
-    ready = _count(tier.ready, name, "ready")
-    silence = NO_METRICS if ready else NO_REPLICAS
+    ready, starting = _count(tier.ready, name, "ready"), _count(tier.starting, name, "starting")
+    terminating, startup_s = _count(tier.terminating, name, "terminating"), _amount(tier.startup_s)
+    if tier.observation is None:
+        return _silent(ready, starting, terminating, startup_s)
     return TierState(
         ready=ready,
-        starting=_count(tier.starting, name, "starting"),
-        terminating=_count(tier.terminating, name, "terminating"),
-        startup_s=_amount(tier.startup_s),
-        reading=silence if tier.observation is None else _reading(tier.observation, name),
+        starting=starting,
+        terminating=terminating,
+        startup_s=startup_s,
+        reading=_reading(tier.observation, name),
     )
+
+
+@lru_cache(maxsize=4096)
+def _silent(ready: int, starting: int, terminating: int, startup_s: float | None) -> TierState:
+    """A tier without metrics; most tiers of most deployments run nothing."""
+    silence = NO_METRICS if ready else NO_REPLICAS
+    return TierState(ready=ready, starting=starting, terminating=terminating, startup_s=startup_s, reading=silence)
 
 
 def _reading(seen: Reading, name: str) -> TierReading:
     window = _amount(seen.window_s)
     if not window:
         raise SpecError(field=f"tiers[{name}].observation.window_s", value=seen.window_s, allowed="seconds above 0 are")
+    arrivals, completions, prompt, output, running, waiting, preemptions, ttft, itl, power = [
+        value if value is not None and 0.0 <= value < math.inf else None
+        for value in (
+            seen.arrival_rate,
+            seen.completion_rate,
+            seen.prompt_tokens_mean,
+            seen.output_tokens_mean,
+            seen.running,
+            seen.waiting,
+            seen.preemption_rate,
+            seen.ttft_mean,
+            seen.itl_mean,
+            seen.power_watts,
+        )
+    ]
     return TierReading(
         window_s=window,
         age_s=_amount(seen.age_s) or 0.0,  # null stands for what is stale: what is here is as fresh as it says
-        arrival_rps=_amount(seen.arrival_rate),
-        completion_rps=_amount(seen.completion_rate),
-        prompt_tokens_mean=_amount(seen.prompt_tokens_mean),
-        output_tokens_mean=_amount(seen.output_tokens_mean),
-        running=_amount(seen.running),
-        waiting=_amount(seen.waiting),
+        arrival_rps=arrivals,
+        completion_rps=completions,
+        prompt_tokens_mean=prompt,
+        output_tokens_mean=output,
+        running=running,
+        waiting=waiting,
         kv_cache_usage=_share(seen.kv_cache_usage),
-        preemption_rps=_amount(seen.preemption_rate),
+        preemption_rps=preemptions,
         prefix_cache_hit_rate=_share(seen.prefix_cache_hit_rate),
         ttft=histogram(seen.ttft_buckets),
         itl=histogram(seen.itl_buckets),
-        ttft_mean_s=_amount(seen.ttft_mean),
-        itl_mean_s=_amount(seen.itl_mean),
+        ttft_mean_s=ttft,
+        itl_mean_s=itl,
         gpu_utilization=_share(seen.gpu_utilization),
-        power_w=_amount(seen.power_watts),
+        power_w=power,
     )
 
 
@@ -249,13 +275,15 @@ def _share(value: Number) -> float | None:
 
 
 def _count(value: Number, *path: str) -> int:
+    if isinstance(value, int) and value >= 0:
+        return value
     if value is None or not 0 <= value < math.inf or value != int(value):
         field = path[0] if len(path) == 1 else f"tiers[{path[0]}].{path[1]}"
         raise SpecError(field=field, value=value, allowed=COUNT_ALLOWED)
     return int(value)
 
 
-def histogram(buckets: Mapping[str, Number] | None) -> Histogram | None:
+def histogram(buckets: Mapping[str, Amount] | None) -> Histogram | None:
     """
     Cumulative counts by upper bound; None where a bound or a count is no number.
 
@@ -267,15 +295,16 @@ def histogram(buckets: Mapping[str, Number] | None) -> Histogram | None:
     if layout is None:
         return None
     order, bounds = layout
-    values = list(buckets.values())
+    values = cast(list[float], list(buckets.values()))
     counts = values if order is None else [values[index] for index in order]
     try:
-        possible = min(counts) >= 0.0 and max(counts) < math.inf  # type: ignore[type-var, operator]
+        rising = sorted(counts)
     except TypeError:  # a count is null
         return None
-    if not possible:
+    if not (rising[0] >= 0.0 and rising[-1] < math.inf):
         return None
-    rising = [*map(float, accumulate(counts, max))]  # type: ignore[arg-type]
+    if rising != counts:
+        rising = [*accumulate(counts, max)]
     return Histogram(bounds, tuple(rising if len(rising) == len(bounds) else [*rising, rising[-1]]))
 
 

@@ -1,11 +1,14 @@
 """The name of a deployment."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """Namespace and name of one InferenceDeployment; unique in a fleet."""
+class Key(NamedTuple):
+    """
+    Namespace and name of one InferenceDeployment; unique in a fleet.
+
+    A tuple, because it is hashed some twenty times per deployment and tick, and a tuple's hash is not Python code.
+    """
 
     namespace: str
     name: str

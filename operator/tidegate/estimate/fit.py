@@ -15,6 +15,7 @@ Out:   factors on the prior's five coefficients.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
+from operator import mul
 
 from tidegate.estimate.memory import Prompt, Sample
 from tidegate.estimate.roofline import Coefficients
@@ -100,8 +101,7 @@ def _prompt_factors(prior: Coefficients, prompts: Sequence[Prompt], common: floa
         return common, common
     rows = [(prior.p1_s * p.tokens / p.prefill_s, prior.p0_s / p.prefill_s) for p in prompts]
     loose = STIFFNESS_P0 * (prior.p0_s / UNKNOWN_S) ** 2
-    normal = [[sum(r[i] * r[j] for r in rows) for j in range(2)] for i in range(2)]
-    right = [sum(r[i] for r in rows) for i in range(2)]
+    normal, right = _normal(rows)
     p1, p0 = _ridge(normal, right, (common, common), (STIFFNESS_P1, loose))
     return p1, p0
 
@@ -114,9 +114,14 @@ def _vector(
     for s in samples:
         n = s.running / s.itl_s
         rows.append((prior.a_s / s.itl_s, prior.b_s * n, prior.c_s * n * s.context, prior.p1_s * n * s.interference))
-    normal = [[sum(r[i] * r[j] for r in rows) for j in range(4)] for i in range(4)]
-    right = [sum(r[i] for r in rows) for i in range(4)]
+    normal, right = _normal(rows)
     return _ridge(normal, right, centre, tuple(pull / evidence for pull in STIFFNESS))
+
+
+def _normal(rows: Sequence[tuple[float, ...]]) -> tuple[list[list[float]], list[float]]:
+    """Normal equations of rows that should each give 1."""
+    columns = list(zip(*rows, strict=True))
+    return [[sum(map(mul, one, other)) for other in columns] for one in columns], [sum(c) for c in columns]
 
 
 def _ridge(
@@ -132,12 +137,13 @@ def _ridge(
         normal[i][i] += stiffness[i]
         right[i] += stiffness[i] * centre[i]
     u = list(centre)
+    equations = list(zip(range(size), normal, right, [normal[i][i] for i in range(size)], strict=True))
     for _ in range(ROUNDS):
         moved = 0.0
-        for i in range(size):
-            row = normal[i]
-            new = max(0.0, u[i] + (right[i] - sum(row[j] * u[j] for j in range(size))) / row[i])
-            moved = max(moved, abs(new - u[i]))
+        for i, row, wanted, own in equations:
+            old = u[i]
+            new = max(0.0, old + (wanted - sum(map(mul, row, u))) / own)
+            moved = max(moved, abs(new - old))
             u[i] = new
         if moved < SETTLED:
             break
