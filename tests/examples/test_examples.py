@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,32 @@ def test_the_pipeline_calls_commands_that_exist() -> None:
     (line,) = re.findall(r"tidegate (plan [^|\n]+)", text)
     arguments = shlex.split(line.replace("inference/", str(EXAMPLES)))
     assert find_option_errors(arguments) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("itl_ms", "code"), [(40, 0), (1, 2)], ids=["promises are kept", "they cannot be"])
+def test_the_pipelines_check_fails_where_the_promises_cannot_be_kept(tmp_path: Path, itl_ms: int, code: int) -> None:
+    """The step as a runner runs it: with a pipe behind the command whose exit code counts."""
+    workflow = yaml.safe_load((ROOT / "gitops" / "pipeline" / "plan-on-pull-request.yaml").read_text())
+    (step,) = [each for each in workflow["jobs"]["plan"]["steps"] if each.get("name") == "Plan"]
+    flags = ["--noprofile", "--norc", "-eo", "pipefail"] if step.get("shell") == "bash" else ["-e"]
+    folder = tmp_path / "inference"
+    folder.mkdir()
+    (folder / "classes.yaml").write_text(CLASSES.read_text())
+    (chat,) = objects(EXAMPLES / "llama-3.1-8b-h100.yaml")
+    chat["spec"]["slo"]["itlMilliseconds"] = itl_ms
+    (folder / "chat.yaml").write_text(yaml.safe_dump(chat))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", *flags, "-c", step["run"]],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "plan.md").read_text().startswith("## prod/chat")
 
 
 @pytest.mark.cluster

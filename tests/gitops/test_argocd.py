@@ -7,6 +7,10 @@ import lupa
 import pytest
 import yaml
 
+from tests.report.reports import decision, observation, report
+from tidegate.domain.decision import Condition, Status
+from tidegate.report.status import deployment_status
+
 FOLDER = Path(__file__).resolve().parents[2] / "gitops" / "argocd" / "tidegate.io" / "InferenceDeployment"
 CASES = yaml.safe_load((FOLDER / "health_test.yaml").read_text())["tests"]
 
@@ -28,6 +32,27 @@ def to_python(value: Any) -> Any:
 def test_health_says_what_the_conditions_say(case: dict[str, Any]) -> None:
     obj = yaml.safe_load((FOLDER / case["inputPath"]).read_text())
     assert run_lua(FOLDER / "health.lua", obj) == case["healthStatus"]
+
+
+STUCK = Condition(type="CapacityAvailable", status=Status.FALSE, reason="ReplicasStuck", message="fp8 does not start")
+
+
+@pytest.mark.parametrize(
+    ("more", "health"),
+    [
+        pytest.param({}, "Healthy", id="it serves"),
+        pytest.param({"observation": observation(ready=0, starting=2)}, "Progressing", id="its first start"),
+        pytest.param(
+            {"observation": observation(ready=0, starting=2), "decision": decision(conditions=(STUCK,))},
+            "Degraded",
+            id="a first start that does not come",
+        ),
+        pytest.param({"accelerators": {}}, "Degraded", id="a class is missing"),
+    ],
+)
+def test_health_of_what_the_operator_writes(more: dict[str, Any], health: str) -> None:
+    obj = {"metadata": {"generation": 1}, "status": deployment_status(report(**more))}
+    assert run_lua(FOLDER / "health.lua", obj)["status"] == health
 
 
 def test_every_test_datum_is_used() -> None:

@@ -185,7 +185,9 @@ def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping
         found["SLOMet"] = _condition("SLOMet", Status.UNKNOWN, "NoReplicaReady", "no replica answers yet")
     new = report.resource.status.get("observedGeneration") != report.resource.generation
     under_way = previous.get("Reconciling", {}).get("status") == "True"
-    if "Stalled" in found or report.decision is None or not _acts(report):
+    # Nothing serves, and what was asked for does not come: that is no progress, and Ready says why.
+    dead = not ready and found["CapacityAvailable"].reason == "ReplicasStuck"
+    if "Stalled" in found or report.decision is None or not _acts(report) or dead:
         return
     if (new or under_way) and missing:
         found["Reconciling"] = _true("Reconciling", "Starting", f"{missing} replicas are on their way")

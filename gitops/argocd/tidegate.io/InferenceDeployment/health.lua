@@ -27,11 +27,12 @@ end
 if holds("Paused", "True") then
   return {status = "Suspended", message = conditions["Paused"].message}
 end
-if holds("Ready", "False") then
-  return {status = "Degraded", message = conditions["Ready"].message}
-end
+-- Before Ready: a first start has no ready replica either, and a sync that waits must not fail over it.
 if holds("Reconciling", "True") then
   return {status = "Progressing", message = conditions["Reconciling"].message}
+end
+if holds("Ready", "False") then
+  return {status = "Degraded", message = conditions["Ready"].message}
 end
 if holds("Ready", "True") then
   local message = conditions["Ready"].message
