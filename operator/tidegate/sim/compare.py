@@ -14,7 +14,7 @@ from math import inf
 import numpy as np
 
 from tidegate.domain.key import Key
-from tidegate.sim.hindsight import Found, search
+from tidegate.sim.hindsight import Found, Search
 from tidegate.sim.policies import registry
 from tidegate.sim.policies.base import Policy, TierKey
 from tidegate.sim.policies.bounds import Known, cheapest_mix, fluid_usd, know
@@ -102,7 +102,7 @@ class _Bench:
             assert result is not None
             return Found(score=result.score, order=badness(result.score), kept=result)
 
-        return search(self.scenario, self.known, judge).kept
+        return Search(self.scenario, self.known, judge).best().kept
 
     def _fluid(self) -> Result:
         usd = sum(fluid_usd(self.scenario, s) for s in self.scenario.services)

@@ -62,12 +62,15 @@ class Toll:
     """
     What it costs to fail, $: per request outside its targets, and per request and unit of quality below the mean.
 
-    `care` widens the distance that a fleet keeps from what it cannot exceed.
+    Args:
+        care: Widens the distance that a fleet keeps from what it cannot exceed.
+        share: Share of the demand that is reckoned with; below 1 a fleet is trusted with more than the law says.
     """
 
     late_usd: float
     poor_usd: float = 0.0
     care: float = 1.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +152,10 @@ class Grid:
             n * (a.usd_per_hour[window] * hours) for a, n in zip(course.axes, self.counts, strict=True)
         ) + np.zeros(self.shape)
         for key, toll in tolls.items():
-            demand = float(course.demand_rps[key][window])
+            offered = float(course.demand_rps[key][window])
+            demand = offered * toll.share
             fluid, safety, quality = self._rates[key]
-            requests = demand * course.window_s
+            requests = offered * course.window_s
             late = late_share(demand, fluid, toll.care * safety, course.specs[key].slo.attainment)
             over = np.maximum(0.0, demand - fluid) * course.window_s
             usd = usd + toll.late_usd * (requests * late + over)
