@@ -56,22 +56,22 @@ def test_a_regret_is_forgotten_and_the_smaller_fleet_tried_again() -> None:
     [
         (NO_REGRET, NO_REGRET),
         (Regret(shrunk_s=1e4 - REGRET_S - 1), NO_REGRET),
-        (Regret(shrunk_s=1e4 - 60), Regret(load=5.0, until_s=1e4 + HOLD_S, count=1)),
+        (Regret(shrunk_s=1e4 - 60), Regret(load=5.0, needed=6.0, until_s=1e4 + HOLD_S, count=1)),
         (
             Regret(shrunk_s=1e4 - 60, until_s=1e4 - 300, count=1),
-            Regret(load=5.0, until_s=1e4 + 2 * HOLD_S, count=2),
+            Regret(load=5.0, needed=6.0, until_s=1e4 + 2 * HOLD_S, count=2),
         ),
         (
             Regret(shrunk_s=1e4 - 60, until_s=1e4 - 300, count=9),
-            Regret(load=5.0, until_s=1e4 + HOLD_MAX_S, count=10),
+            Regret(load=5.0, needed=6.0, until_s=1e4 + HOLD_MAX_S, count=10),
         ),
         (
             Regret(shrunk_s=1e4 - 60, until_s=1e4 - 2 * HOLD_MAX_S, count=9),
-            Regret(load=5.0, until_s=1e4 + HOLD_S, count=1),
+            Regret(load=5.0, needed=6.0, until_s=1e4 + HOLD_S, count=1),
         ),
         (
-            Regret(load=4.0, until_s=1e4 + 60, count=1),
-            Regret(load=5.0, until_s=1e4 + 60, count=1),
+            Regret(load=4.0, needed=7.0, until_s=1e4 + 60, count=1),
+            Regret(load=5.0, needed=7.0, until_s=1e4 + 60, count=1),
         ),
     ],
     ids=[
@@ -85,7 +85,7 @@ def test_a_regret_is_forgotten_and_the_smaller_fleet_tried_again() -> None:
     ],
 )
 def test_growth_for_a_load_of_five(before: Regret, after: Regret) -> None:
-    assert regret.grown(before, 5.0, 1e4) == after
+    assert regret.grown(before, load=5.0, needed=6.0, time_s=1e4) == after
 
 
 @pytest.mark.parametrize(

@@ -28,27 +28,30 @@ class Regret:
 
     Args:
         shrunk_s: When the plan last got smaller; None where it has grown since.
-        load: Load below which nothing is planned, as in `window.load`; 0 where there is none.
+        load: Load at which the fleet had to grow again, as in `window.load`; 0 where nothing is regretted.
+        needed: Demand that it had to grow for, the shown quantile as fluid $/h: nothing is planned for less.
         until_s: When it is forgotten.
         count: Shrinks taken back in a row.
     """
 
     shrunk_s: float | None = None
     load: float = 0.0
+    needed: float = 0.0
     until_s: float = 0.0
     count: int = 0
 
     def to_json(self) -> list[object]:
         """Plain JSON values."""
-        return [self.shrunk_s, self.load, self.until_s, self.count]
+        return [self.shrunk_s, self.load, self.needed, self.until_s, self.count]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> "Regret":
         """The inverse of `to_json`."""
-        shrunk, load, until, count = value
+        shrunk, load, needed, until, count = value
         return cls(
             shrunk_s=None if shrunk is None else float(shrunk),
             load=float(load),
+            needed=float(needed),
             until_s=float(until),
             count=int(count),
         )
@@ -62,14 +65,16 @@ def shrunk(before: Regret, time_s: float) -> Regret:
     return replace(before, shrunk_s=time_s)
 
 
-def grown(before: Regret, load: float, time_s: float) -> Regret:
+def grown(before: Regret, *, load: float, needed: float, time_s: float) -> Regret:
     """The plan grows for a load: soon after a shrink, that one was a mistake."""
+    most = max(load, before.load), max(needed, before.needed)
     if before.shrunk_s is None or time_s - before.shrunk_s > REGRET_S:
-        return replace(before, shrunk_s=None, load=max(load, before.load) if before.load else 0.0)
+        load, needed = most if before.load else (0.0, 0.0)
+        return replace(before, shrunk_s=None, load=load, needed=needed)
     again = before.count > 0 and time_s - before.until_s <= HOLD_MAX_S
     count = before.count + 1 if again else 1
     hold = min(HOLD_MAX_S, HOLD_S * 2.0 ** (count - 1))
-    return Regret(load=max(load, before.load), until_s=time_s + hold, count=count)
+    return Regret(load=most[0], needed=most[1], until_s=time_s + hold, count=count)
 
 
 def aged(before: Regret, highest: float, time_s: float, *, replicas: int) -> Regret:
@@ -84,4 +89,4 @@ def aged(before: Regret, highest: float, time_s: float, *, replicas: int) -> Reg
         return before
     fallen = max(FALLEN_SHARE, FALLEN_REPLICAS / max(1, replicas))
     over = time_s >= before.until_s or highest < before.load * (1 - fallen)
-    return replace(before, load=0.0) if over else before
+    return replace(before, load=0.0, needed=0.0) if over else before

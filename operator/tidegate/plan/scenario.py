@@ -40,6 +40,14 @@ class Scenarios:
     mean_rps: float
     shares: tuple[float, ...]
 
+    def showing(self, rate_rps: float) -> "Scenarios":
+        """All rates stretched, so that the shown one is not below this one."""
+        if rate_rps <= self.shown_rps or self.shown_rps <= 0:
+            return self
+        factor = rate_rps / self.shown_rps
+        rates = tuple([r * factor for r in self.rates_rps])
+        return Scenarios(rates, rate_rps, self.horizon_s, self.mean_rps * factor, self.shares)
+
     def at_least(self, rate_rps: float) -> "Scenarios":
         """No rate below this one."""
         if rate_rps <= self.rates_rps[0]:
