@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from tests.chart.rendering import by_kind, container, environment, render
+from tidegate.errors import SourceError
+from tidegate.sandbox.binaries import Effort, provide
 from tools import generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,3 +176,21 @@ def test_every_value_is_explained_and_in_the_schema() -> None:
 @pytest.mark.parametrize("name", ["namespace.yaml", "crds.yaml", "operator.yaml", "kustomization.yaml"])
 def test_the_plain_manifests_are_those_of_the_chart(name: str) -> None:
     assert (generate.BASE / name).read_text() == generate.base()[name], "run `make manifests`"
+
+
+def test_the_kustomization_to_copy_names_image_and_prometheus() -> None:
+    try:
+        kubectl = provide(["kubectl"], effort=Effort.LOOK)["kubectl"].path
+    except SourceError as error:
+        pytest.skip(f"no kubectl here (`make binaries` gets it): {error}")
+    done = subprocess.run(
+        [kubectl, "kustomize", str(generate.BASE.parent / "example")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    objects = [found for found in yaml.safe_load_all(done.stdout) if found]
+    (deployment,) = by_kind(objects, "Deployment")
+    assert container(deployment)["image"] == "YOUR-REGISTRY/tidegate:0.1.0"
+    variables = environment(objects)
+    assert variables["TIDEGATE_POD_MONITOR_LABELS"] == "release=kube-prometheus-stack"
+    plain = environment([o for o in yaml.safe_load_all((generate.BASE / "operator.yaml").read_text()) if o])
+    assert variables.items() >= plain.items(), "nothing of the base is lost"

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from tests.chart.rendering import by_kind, render
 from tests.report.test_metrics import CHAT, tick
+from tidegate.domain.decision import Decision, Reason
 from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierReading
 from tidegate.errors import SourceError
 from tidegate.report.metrics import Metrics, Tick
@@ -24,6 +25,7 @@ from tidegate.sandbox.control_plane.real import free_ports
 
 pytestmark = pytest.mark.cluster
 INF = float("inf")
+FAILED = Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E")
 
 
 def well() -> Tick:
@@ -58,7 +60,7 @@ class Pages:
 
     def __init__(self) -> None:
         self.leader, self.standby = Metrics("1"), Metrics("1")
-        self.up = True
+        self.up = self.plans = True
         self.show(well())
 
     def show(self, shown: Tick, *, leads: bool = True) -> None:
@@ -67,7 +69,8 @@ class Pages:
 
     async def answer(self, request: web.Request) -> web.Response:
         which = self.leader if request.path == "/leader" else self.standby
-        which.tick_s.observe(0.1)
+        if self.plans:
+            which.tick_s.observe(0.1)
         return web.Response(body=which.page() if self.up else b"", content_type="text/plain")
 
 
@@ -160,6 +163,12 @@ async def test_the_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -
             await until_firing(url, expected)
             pages.show(well())
             await until_firing(url, set())
+        pages.leader.decided(FAILED)
+        await until_firing(url, {"TidegatePlannerFault"})
+        await until_firing(url, set())
+        pages.plans = False
+        await until_firing(url, {"TidegateLoopStalled"})
+        pages.plans = True
         pages.show(Tick(), leads=False)
         await until_firing(url, {"TidegateNoLeader"})
         pages.up = False
