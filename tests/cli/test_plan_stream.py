@@ -208,8 +208,7 @@ def test_a_reading_beyond_all_bounds_is_named() -> None:
 def test_an_error_names_field_value_and_what_is_allowed() -> None:
     error = asked(started(), tick(1, seen(running="many")))["deployments"][0]["error"]
     assert error == (
-        "tiers[bf16].observation.running: 'many' is not allowed; "
-        "the protocol has: Expected `float | null`, got `str`"
+        "tiers[bf16].observation.running: 'many' is not allowed; the protocol has: Expected `float | null`, got `str`"
     )
 
 

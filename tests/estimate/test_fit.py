@@ -4,10 +4,12 @@ from dataclasses import replace
 from statistics import mean
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.law_extrapolation import table
 from tests.data import data_path
-from tidegate.estimate.fit import fit, identifiable, predicted_s
+from tidegate.estimate.fit import _pair, fit, identifiable, predicted_s
 from tidegate.estimate.memory import Prompt, Sample
 from tidegate.estimate.roofline import Coefficients
 
@@ -65,3 +67,19 @@ def test_more_evidence_loosens_the_prior() -> None:
     samples = seen(truth, 2, 4, 8, 16, 32, 64)
     little, much = (fit(PRIOR, samples, evidence=evidence).factors.c_s for evidence in (1.0, 5.0))
     assert 1.0 < little < much <= 3.01
+
+
+numbers = st.floats(-3.0, 3.0)
+
+
+@given(rows=st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), right=st.tuples(numbers, numbers))
+def test_two_unknowns_are_where_no_step_that_is_allowed_improves_them(
+    rows: list[tuple[float, float]], right: tuple[float, float]
+) -> None:
+    xx, yy = 0.1 + sum(x * x for x, _ in rows), 0.1 + sum(y * y for _, y in rows)
+    xy = sum(x * y for x, y in rows)
+    first, second = _pair([[xx, xy], [xy, yy]], list(right))
+    slopes = (xx * first + xy * second - right[0], xy * first + yy * second - right[1])
+    for value, slope in zip((first, second), slopes, strict=True):
+        assert value >= 0.0
+        assert slope == pytest.approx(0.0, abs=1e-6) if value > 0.0 else slope >= -1e-6

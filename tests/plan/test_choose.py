@@ -325,19 +325,19 @@ def test_the_decision_explains_itself() -> None:
     }
 
 
-def test_what_else_could_run_is_told_anew_every_five_minutes_and_at_another_moment_for_each() -> None:
+def test_what_else_could_run_is_told_anew_every_ten_minutes_and_at_another_moment_for_each() -> None:
     def moments(name: str) -> list[int]:
         loop = Loop(spec=replace(spec(*TIERS), key=Key("prod", name)), estimates=THREE)
         loop.run(forecast(14), 30)
         loop.history.clear()
-        for i in range(41):
+        for i in range(81):
             loop.tick(forecast(14 * (1 + 0.01 * (-1) ** i)))
         pairs = enumerate(pairwise(loop.history))
         return [i for i, (before, now) in pairs if now.alternatives is not before.alternatives]
 
     found = [moments(name) for name in ("a", "b", "c")]
     assert [len(ticks) for ticks in found] == [2, 2, 2]
-    assert all(later - earlier == 20 for earlier, later in found)
+    assert all(later - earlier == 40 for earlier, later in found)
     assert len({ticks[0] for ticks in found}) > 1
 
 

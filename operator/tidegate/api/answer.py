@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tidegate.domain.decision import Decision, Prediction
+from tidegate.domain.decision import Decision, Prediction, Reason, Status
 from tidegate.domain.key import Key
 
 # Digits that mean something: a tenth of a millisecond, a hundredth of a cent.
@@ -45,11 +45,11 @@ class Plan(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     tiers: dict[str, Tier]
-    reason: str
+    reason: Reason
     message: str
     forecast: Forecast
     predicted: Predicted | None
-    conditions: dict[str, str]
+    conditions: dict[str, Status]
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -76,11 +76,11 @@ def plan_of(decision: Decision) -> Plan | Refusal:
         namespace=decision.key.namespace,
         name=decision.key.name,
         tiers={name: Tier(tier.replicas) for name, tier in decision.tiers.items()},
-        reason=decision.reason.value,
+        reason=decision.reason,
         message=decision.message,
         forecast=Forecast(rounded(decision.forecast_rps, RATE_DIGITS), rounded(decision.horizon_s, 1)),
         predicted=None if decision.prediction is None else _predicted(decision.prediction),
-        conditions={condition.type: condition.status.value for condition in decision.conditions},
+        conditions={condition.type: condition.status for condition in decision.conditions},
     )
 
 

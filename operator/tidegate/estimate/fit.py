@@ -130,12 +130,15 @@ def _ridge(
     """
     Non-negative solution of the normal equations with a pull towards the centre.
 
-    Coordinate descent: the problem is convex, so it ends where any other method would.
+    Coordinate descent: the problem is convex, so it ends where any other method would. Two unknowns have a
+    closed form, where it would take many rounds.
     """
     size = len(centre)
     for i in range(size):
         normal[i][i] += stiffness[i]
         right[i] += stiffness[i] * centre[i]
+    if size == 2:
+        return _pair(normal, right)
     u = list(centre)
     equations = list(zip(range(size), normal, right, [normal[i][i] for i in range(size)], strict=True))
     for _ in range(ROUNDS):
@@ -148,6 +151,19 @@ def _ridge(
         if moved < SETTLED:
             break
     return tuple(u)
+
+
+def _pair(normal: list[list[float]], right: list[float]) -> tuple[float, float]:
+    """Two unknowns, neither below 0: where one would be, the other alone."""
+    (xx, xy), (_, yy) = normal
+    x, y = right
+    determinant = xx * yy - xy * xy
+    first, second = (x * yy - y * xy) / determinant, (y * xx - x * xy) / determinant
+    if first < 0.0:
+        return 0.0, max(0.0, y / yy)
+    if second < 0.0:
+        return max(0.0, x / xx), 0.0
+    return first, second
 
 
 def _median(values: list[float]) -> float:

@@ -16,7 +16,8 @@ FACTOR_STEP = log(1.01)
 # Trust in what was seen: half after this many windows; none where predictions err by half.
 WINDOWS_HALF = 2.0
 ERROR_USELESS = 0.5
-CONFIDENCE_DIGITS = 2
+# Confidence moves in steps: a hundredth more or less is noise, and each would be another capacity, by a thousandth.
+CONFIDENCE_STEP = 0.05
 
 
 def coefficients_of(prior: Prior) -> Coefficients:
@@ -91,4 +92,5 @@ def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float) ->
     # A single factor on the prior's shape reaches less far beyond what was seen than a fit of every coefficient.
     far = sqrt(sqrt(covered)) if memory.vector else sqrt(covered)
     start = prior.confidence * right
-    return round(start + (1.0 - start) * seen * right * far, CONFIDENCE_DIGITS)
+    steps = round((start + (1.0 - start) * seen * right * far) / CONFIDENCE_STEP)
+    return round(steps * CONFIDENCE_STEP, 2)

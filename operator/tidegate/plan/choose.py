@@ -23,7 +23,7 @@ from tidegate.plan.solve import Given
 from tidegate.plan.transition import advance
 
 # What else could run, and why it does not, is told anew this often where the plan stays as it is.
-SURVEY_S = 300
+SURVEY_S = 600
 # "We are wrong", in one deployment: it is left alone, the others are planned.
 FAULTS = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, TidegateError)
 

@@ -53,19 +53,19 @@ def cuts_of(model: FleetModel, goal: Goal) -> tuple[Floats, Floats]:
     Attainment never rises with load, so missing it at one scenario means missing it at all above: what may be
     lost in all, (1 - target), bounds what may be lost at each scenario from its share of requests upward.
     """
-    weights, needs, upward = [], [], 0.0
+    rates, targets, upward = [], [], 0.0
     for rate, share in reversed(list(zip(goal.demand.rates_rps, goal.demand.shares, strict=True))):
         upward += share
         target = 1.0 - (1.0 - goal.attainment) / upward if upward > 0 else 0.0
-        if rate <= RATE_DUST or target <= 2 * OVERLOAD_MARGIN:
-            continue
-        slack = model.goods[-1] - target * model.rates
-        value = model.rates[None] + MULTIPLIERS[:, None, None] * slack[None]
-        weights.append(np.maximum(value.max(axis=2), 0.0))
-        needs.append(np.full(len(MULTIPLIERS), rate * (1 - DUST)))
-    if not weights:
+        if rate > RATE_DUST and target > 2 * OVERLOAD_MARGIN:
+            rates.append(rate)
+            targets.append(target)
+    if not rates:
         return np.zeros((0, len(model.tiers))), np.zeros(0)
-    lines, bounds = np.concatenate(weights), np.concatenate(needs)
+    slack = model.goods[-1] - np.array(targets)[:, None, None, None] * model.rates
+    value = model.rates + MULTIPLIERS[:, None, None] * slack  # (scenarios, multipliers, tiers, points)
+    lines = np.maximum(value.max(axis=3), 0.0).reshape(-1, len(model.tiers))
+    bounds = np.repeat(np.array(rates) * (1 - DUST), len(MULTIPLIERS))
     with np.errstate(divide="ignore", invalid="ignore"):
         strength = (bounds[:, None] / lines * np.where(model.prices > 0, model.prices, 1.0)).min(axis=1)
     keep = np.argsort(-np.nan_to_num(strength, posinf=NEVER), kind="stable")[:CUTS]
