@@ -1,0 +1,41 @@
+"""A fleet that gives something up: it follows the load without running after each swing of it."""
+
+from itertools import pairwise
+
+import pytest
+
+from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
+from tidegate.domain.estimate import TierEstimate
+
+TIERS = (tier("bf16"), tier("fp8", quality=0.99), tier("int4", quality=0.95))
+# No tier promises 0.99 alone: the first never reaches it, the second is too small for the load.
+POOR = {"bf16": estimate(5, idle=0.97), "fp8": estimate(1, running=90), "int4": estimate(0.3, idle=0.97, running=90)}
+SMALL = {"bf16": estimate(3, idle=0.96, running=90), "fp8": estimate(5, idle=0.97, running=90)}
+
+
+def loop(estimates: dict[str, TierEstimate], *, startup_ticks: int) -> Loop:
+    wanted = spec(*TIERS[: len(estimates)], replicas_max=3, scale_down_window_s=60.0)
+    return Loop(spec=wanted, estimates=estimates, startup_ticks=startup_ticks, ready={"bf16": 1})
+
+
+@pytest.mark.parametrize(
+    ("estimates", "startup_ticks", "low", "high", "ticks"),
+    [(POOR, 6, 5.2, 12.1, 10), (SMALL, 0, 7.8, 18.1, 6)],
+    ids=["replicas start slowly", "replicas start at once"],
+)
+def test_a_swing_of_the_load_does_not_exchange_replicas_each_time(
+    estimates: dict[str, TierEstimate], startup_ticks: int, low: float, high: float, ticks: int
+) -> None:
+    swinging = loop(estimates, startup_ticks=startup_ticks)
+    for _ in range(12):
+        swinging.run(forecast(low), ticks)
+        swinging.run(forecast(high), ticks)
+    plans = [fleet(d) for d in swinging.history[20:]]
+    assert sum(a != b for a, b in pairwise(plans)) <= 8
+
+
+def test_a_load_that_stays_low_makes_it_smaller_after_the_window() -> None:
+    falling = loop(SMALL, startup_ticks=0)
+    assert sum(fleet(falling.run(forecast(18.1), 20)).values()) == 3
+    assert sum(fleet(falling.run(forecast(2.0), 3)).values()) == 3
+    assert sum(fleet(falling.run(forecast(2.0), 20)).values()) == 1
