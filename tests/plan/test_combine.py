@@ -1,16 +1,22 @@
 """Sharing accelerators: trying all, the integer program, and the safe answer."""
 
+from collections.abc import Callable
 from itertools import product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.plan import combine as room
-from tidegate.plan.combine import Option, combine, in_turn
+from tidegate.plan.combine import Option, combine, hardly_better, in_turn
+
+Decide = Callable[[list[list[Option]], dict[str, int]], list[Option]]
 
 
 @st.composite
-def pools(draw: st.DrawFn) -> tuple[list[list[Option]], list[int], dict[str, int]]:
+def pools(draw: st.DrawFn, *, promised: bool = False) -> tuple[list[list[Option]], list[int], dict[str, int]]:
+    """Options of some deployments; with `promised` some of them are below a bound, or take from a silent one."""
+    short = st.sampled_from((0, 0, 1, 2) if promised else (0,))
     names = ("h100", "l40s")[: draw(st.integers(1, 2))]
     options = []
     for _ in range(draw(st.integers(1, 4))):
@@ -21,6 +27,8 @@ def pools(draw: st.DrawFn) -> tuple[list[list[Option]], list[int], dict[str, int
                 missed=draw(st.sampled_from((0.0, 0.01, 0.2, 0.9))),
                 quality_lost=draw(st.sampled_from((0.0, 1.0))),
                 usd_per_hour=draw(st.sampled_from((1.0, 3.0, 7.5, 12.0))),
+                under=draw(short),
+                taken=draw(short),
             )
             for i in range(draw(st.integers(1, 4)))
         ]
@@ -31,7 +39,7 @@ def pools(draw: st.DrawFn) -> tuple[list[list[Option]], list[int], dict[str, int
 
 
 @settings(max_examples=80, deadline=None)
-@given(pools())
+@given(pools(promised=True))
 def test_trying_and_the_integer_program_agree_with_every_combination(
     case: tuple[list[list[Option]], list[int], dict[str, int]],
 ) -> None:
@@ -69,3 +77,54 @@ def test_more_combinations_than_can_be_tried_are_still_decided() -> None:
     assert [o.fleet[0] for o in chosen[:2]] == [6, 6]
     assert sum(o.fleet[0] for o in chosen) == 20
     assert sum(o.fleet[0] for o in chosen[2:5]) == 8
+
+
+def option(used: int, *, missed: float = 0.0, usd: float = 0.0, under: int = 0, taken: int = 0) -> Option:
+    return Option(
+        fleet=(used,),
+        used=(("h100", used),),
+        missed=missed,
+        quality_lost=0.0,
+        usd_per_hour=usd,
+        under=under,
+        taken=taken,
+    )
+
+
+@pytest.mark.parametrize(
+    ("lower", "got"),
+    [
+        ([option(2), option(1, missed=0.1), option(0, missed=0.9)], [4, 0]),
+        ([option(2), option(1, missed=0.1, under=1), option(0, missed=0.9, under=2)], [2, 2]),
+        ([option(2), option(1, missed=0.1, taken=1), option(0, missed=0.9, taken=2)], [2, 2]),
+    ],
+    ids=["a wish waits", "a bound is kept", "what silence holds is kept"],
+)
+@pytest.mark.parametrize("decide", [in_turn, lambda options, room_: combine(options, [100, 1], room_)])
+def test_what_a_higher_priority_leaves(lower: list[Option], got: list[int], decide: Decide) -> None:
+    higher = [option(4), option(3, missed=0.2), option(2, missed=0.4), option(1, missed=0.6), option(0, missed=0.9)]
+    assert [o.fleet[0] for o in decide([higher, lower], {"h100": 4})] == got
+
+
+@pytest.mark.parametrize(
+    ("new", "stays"),
+    [
+        (option(2, missed=0.30, usd=3.0), True),
+        (option(2, missed=0.26, usd=12.0), True),
+        (option(2, missed=0.20, usd=12.0), False),
+        (option(2, missed=0.30, usd=12.0, under=-1), False),
+        (option(2, missed=0.30, usd=12.0, taken=-1), False),
+        (option(2, missed=0.20, usd=12.0, taken=1), True),
+    ],
+    ids=[
+        "cheaper alone is no reason",
+        "a little better is none",
+        "better by a twentieth is one",
+        "a bound that is kept is one",
+        "a replica that a silent one keeps is one",
+        "better by a replica of a silent one is none",
+    ],
+)
+def test_a_deal_stands_until_another_is_better(new: Option, *, stays: bool) -> None:
+    old = option(2, missed=0.30, usd=12.0)
+    assert hardly_better([new], [old], [1]) is stays

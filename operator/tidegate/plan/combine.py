@@ -78,8 +78,9 @@ def hardly_better(new: Sequence[Option], old: Sequence[Option], priorities: Sequ
         _rank(old, priorities),
     )
     nearly = all(a >= b - MISSED_STEP for a, b in zip(missed, missed_old, strict=True))
-    kept = (under, taken) >= (under_old, taken_old)
-    return kept and nearly and lost >= lost_old
+    if (under, taken) != (under_old, taken_old):
+        return (under, taken) > (under_old, taken_old)
+    return nearly and lost >= lost_old
 
 
 def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) -> list[Option]:
