@@ -18,6 +18,7 @@ from tidegate.cli import main
 from tidegate.cli.explain import explanation
 from tidegate.cli.top import overview
 from tidegate.domain.decision import Condition, Reason, Status
+from tidegate.domain.observation import DeploymentObservation, TierState
 from tidegate.report.status import deployment_status
 
 RISING = decision(
@@ -77,6 +78,11 @@ def test_explain_tells_the_whole_story() -> None:
 )
 def test_explain_names_what_is_not_well(more: dict[str, Any], words: str) -> None:
     assert words in shown(*explanation(resource(**more)))
+
+
+def test_explain_says_which_replicas_fail() -> None:
+    failing = DeploymentObservation(tiers={"fp8": TierState(starting=2, failing=1, trouble="ImagePullBackOff: x")})
+    assert "2 (1 failing)" in shown(*explanation(resource(observation=failing)))
 
 
 def test_explain_is_quiet_where_all_is_well() -> None:

@@ -245,3 +245,15 @@ def test_a_class_says_what_there_is(
     AcceleratorClassStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
     again = accelerator_status(replace(resource, status=status), use, NOW_S + 60)
     assert again == status
+
+
+def test_replicas_that_fail_are_told_while_there_are_any() -> None:
+    failing = DeploymentObservation(tiers={"fp8": TierState(starting=2, failing=1, trouble="ImagePullBackOff: x")})
+    rows = {tier["name"]: tier for tier in deployment_status(report(observation=failing))["tiers"]}
+    assert rows["fp8"]["failing"] == 1
+    assert "failing" not in {key for tier in deployment_status(report())["tiers"] for key in tier}
+
+
+def test_a_replica_without_room_costs_nothing() -> None:
+    waiting = DeploymentObservation(tiers={"bf16": TierState(), "fp8": TierState(ready=1, starting=2, unschedulable=1)})
+    assert deployment_status(report(observation=waiting))["cost"]["perHour"] == "6.00"

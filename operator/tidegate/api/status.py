@@ -46,6 +46,9 @@ class TierStatus(ApiModel):
     desired: Annotated[Count | None, Field(description="Replicas that the last decision asks for.")] = None
     ready: Annotated[Count | None, Field(description="Replicas that answer.")] = None
     starting: Annotated[Count | None, Field(description="Replicas on their way up.")] = None
+    failing: Annotated[
+        Count | None, Field(description="Of those, the ones that crash or cannot be started; absent: none.")
+    ] = None
     terminating: Annotated[Count | None, Field(description="Replicas on their way out.")] = None
     startup_seconds: Annotated[
         Count | None, Field(description="Time from asking for a replica to its being ready.")

@@ -108,7 +108,9 @@ def _tiers(spec: Object, status: Object) -> Table:
             tier["name"],
             f"{tier.get('acceleratorsPerReplica', 1)} x {tier['accelerator']}",
             tier.get("quality", "1"),
-            *(str(state.get(name, "?")) for name in ("desired", "ready", "starting", "capacityPerReplica")),
+            *(str(state.get(name, "?")) for name in ("desired", "ready")),
+            f"{state.get('starting', '?')}{f' ({failing} failing)' if (failing := state.get('failing')) else ''}",
+            str(state.get("capacityPerReplica", "?")),
             f"{startup} s" if startup is not None else "?",
         )
     return table

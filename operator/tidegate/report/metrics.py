@@ -22,6 +22,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, TierReading
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.ports import AcceleratorUse
+from tidegate.report.price import price_per_hour
 from tidegate.units import MILLION, SECONDS_PER_HOUR
 
 _DEPLOYMENT = ("namespace", "name")
@@ -96,7 +97,7 @@ def samples(tick: Tick) -> Iterator[Sample]:
             got = goodput([s.reading for s in seen.tiers.values() if isinstance(s.reading, TierReading)], spec.slo)
             yield from _states(owner, seen)
             yield from _got(owner, got)
-            yield from _cost(owner, got, _usd_per_hour(spec, seen, tick.accelerators))
+            yield from _cost(owner, got, price_per_hour(spec, seen, tick.accelerators))
             if decision is not None:
                 yield from _errors(owner, decision, got)
     for name, use in tick.use.items():
@@ -141,11 +142,11 @@ def _got(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
     yield "gpu_utilization_ratio", owner, got.gpu_utilization
 
 
-def _cost(owner: tuple[str, str], got: Goodput, usd_per_hour: float) -> Iterator[Sample]:
+def _cost(owner: tuple[str, str], got: Goodput, usd_per_hour: float | None) -> Iterator[Sample]:
     yield "cost_dollars_per_hour", owner, usd_per_hour
-    usd_per_s = usd_per_hour / SECONDS_PER_HOUR
-    yield "cost_dollars_per_million_output_tokens", owner, _per(usd_per_s * MILLION, got.output_tokens_per_s)
-    yield "cost_dollars_per_million_good_tokens", owner, _per(usd_per_s * MILLION, got.good_tokens_per_s)
+    usd = usd_per_hour / SECONDS_PER_HOUR * MILLION if usd_per_hour is not None else None
+    yield "cost_dollars_per_million_output_tokens", owner, _per(usd, got.output_tokens_per_s)
+    yield "cost_dollars_per_million_good_tokens", owner, _per(usd, got.good_tokens_per_s)
     yield "energy_joules_per_output_token", owner, _per(got.power_w, got.output_tokens_per_s)
 
 
@@ -165,17 +166,6 @@ def _errors(owner: tuple[str, str], decision: Decision, got: Goodput) -> Iterato
 
 def _per(part: float | None, whole: float | None) -> float | None:
     return part / whole if part is not None and whole is not None and whole > 0 else None
-
-
-def _usd_per_hour(spec: DeploymentSpec, seen: DeploymentObservation, accelerators: Mapping[str, Accelerator]) -> float:
-    """What exists costs, ready or not: an accelerator is paid for from the moment it is taken."""
-    total = 0.0
-    for tier in spec.tiers:
-        state, accelerator = seen.tiers.get(tier.name), accelerators.get(tier.accelerator)
-        if state is not None and accelerator is not None:
-            replicas = state.ready + state.starting + state.terminating - (state.unschedulable or 0)
-            total += replicas * tier.accelerators_per_replica * accelerator.price_usd_per_hour
-    return total
 
 
 class _Gauges(Collector):

@@ -18,6 +18,7 @@ from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse
 from tidegate.report.conditions import as_json, conditions
 from tidegate.report.currency import currency_of
 from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, text
+from tidegate.report.price import price_per_hour
 from tidegate.units import MILLION, SECONDS_PER_HOUR, milliseconds
 
 Json = dict[str, Any]
@@ -104,8 +105,9 @@ def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
     seen: Json
     if state is not None:
         seen = {"ready": state.ready, "starting": state.starting, "terminating": state.terminating}
+        seen |= {"failing": state.failing} if state.failing else {}
     else:
-        seen = {name: old.get(name) for name in ("ready", "starting", "terminating")}
+        seen = {name: old.get(name) for name in ("ready", "starting", "failing", "terminating")}
     startup_s = state.startup_s if state is not None and state.startup_s is not None else None
     if startup_s is None and decided is not None:
         startup_s = decided.startup_s
@@ -184,7 +186,9 @@ def _goodput(seen: Goodput | None, old: Old) -> Json | None:
 
 def _cost(report: Report, seen: Goodput | None, old: Old) -> Json | None:
     """What exists costs; per token by what was served, else by what the plan expects."""
-    usd_per_hour = _usd_per_hour(report)
+    spec = report.resource.spec
+    assert isinstance(spec, DeploymentSpec)
+    usd_per_hour = price_per_hour(spec, report.observation, report.accelerators)
     if usd_per_hour is None:
         return dict(old) or None
     expected = report.decision.prediction if report.decision is not None else None
@@ -205,25 +209,8 @@ def _cost(report: Report, seen: Goodput | None, old: Old) -> Json | None:
             old.get("joulesPerOutputToken"),
         ),
     }
-    assert isinstance(report.resource.spec, DeploymentSpec)
-    head = {"currency": currency_of(report.resource.spec, report.accelerators), "perHour": money(usd_per_hour)}
+    head = {"currency": currency_of(spec, report.accelerators), "perHour": money(usd_per_hour)}
     return head | {name: value for name, value in row.items() if value is not None}
-
-
-def _usd_per_hour(report: Report) -> float | None:
-    """Price of the replicas that exist, those on their way in or out among them; None where a price is not known."""
-    spec = report.resource.spec
-    if report.observation is None or not isinstance(spec, DeploymentSpec):
-        return None
-    total = 0.0
-    for tier in spec.tiers:
-        state, accelerator = report.observation.tiers.get(tier.name), report.accelerators.get(tier.accelerator)
-        count = state.ready + state.starting + state.terminating if state is not None else 0
-        if count and accelerator is None:
-            return None
-        if accelerator is not None:
-            total += count * tier.accelerators_per_replica * accelerator.price_usd_per_hour
-    return total
 
 
 def _per_million(usd_per_hour: float, tokens_per_s: float | None) -> float | None:

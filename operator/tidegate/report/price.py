@@ -1,0 +1,30 @@
+"""What runs costs, as the status and the metrics both state it."""
+
+from collections.abc import Mapping
+
+from tidegate.domain.observation import DeploymentObservation
+from tidegate.domain.spec import Accelerator, DeploymentSpec
+
+
+def price_per_hour(
+    spec: DeploymentSpec, seen: DeploymentObservation | None, accelerators: Mapping[str, Accelerator]
+) -> float | None:
+    """
+    Price per hour of the replicas that exist, those on their way in or out among them.
+
+    An accelerator is paid for from the moment it is taken until its pod is gone; a pod without room holds none.
+
+    Returns:
+        In the currency of the classes; None where nothing was seen, or the price of what exists is not known.
+    """
+    if seen is None:
+        return None
+    total = 0.0
+    for tier in spec.tiers:
+        state, accelerator = seen.tiers.get(tier.name), accelerators.get(tier.accelerator)
+        held = state.ready + state.starting + state.terminating - (state.unschedulable or 0) if state is not None else 0
+        if held and accelerator is None:
+            return None
+        if accelerator is not None:
+            total += held * tier.accelerators_per_replica * accelerator.price_usd_per_hour
+    return total
