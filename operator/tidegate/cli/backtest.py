@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from tidegate.domain.spec import DeploymentSpec
     from tidegate.sim.compare import Progress, Result
     from tidegate.sim.scenario import Scenario
+    from tidegate.sim.standings import Results
     from tidegate.sim.traces import Trace
 
-TABLE_WIDTH = 120
+TABLE_WIDTH = 132
 DEFAULT_POLICIES = "tidegate,static,slo-keda,clairvoyant"
-SUITE_POLICIES = "tidegate,static,slo-keda,wva-v2,keda-waiting,hpa-gpu,clairvoyant,fluid"
+SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
 
 
 @click.command("backtest")
@@ -46,7 +47,8 @@ SUITE_POLICIES = "tidegate,static,slo-keda,wva-v2,keda-waiting,hpa-gpu,clairvoya
 @click.option(
     "--policy",
     "policies",
-    help=f"Comma-separated: NAME, NAME@TIER, NAME* (knob tuned in hindsight) [default: {DEFAULT_POLICIES}].",
+    help="Comma-separated: NAME, NAME@TIER, NAME* (knob tuned in hindsight), rivals (all of them), rivals* "
+    f"[default: {DEFAULT_POLICIES}; with --suite everybody].",
 )
 @click.option("--seed", default=1, show_default=True, help="Same seed, same run.")
 @click.option("--truth", default=1.0, show_default=True, help="Real step times over those of the priors.")
@@ -54,7 +56,13 @@ SUITE_POLICIES = "tidegate,static,slo-keda,wva-v2,keda-waiting,hpa-gpu,clairvoya
 @click.option("--hours", type=float, help="Only the first hours of the traffic.")
 @click.option("--suite", is_flag=True, help="The fixed scenarios instead of a manifest.")
 @click.option("--scenario", "scenarios", multiple=True, help="Only this scenario of the suite (may be repeated).")
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--seeds", help="With --suite: several seeds, comma-separated; the table shows means.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="With --suite: processes.")
+@click.option(
+    "--rows", type=click.Path(path_type=Path, dir_okay=False),
+    help="With --suite: keep each run's figures in this file, and do not repeat those that it has.",
+)  # fmt: skip
+@click.option("--output", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
 @click.option("--list", "listing", is_flag=True, help="Name the policies, scenarios and traffic shapes there are.")
 def command(**options: Any) -> None:
@@ -82,6 +90,9 @@ class Options:
     hours: float | None
     suite: bool
     scenarios: tuple[str, ...]
+    seeds: str | None
+    jobs: int
+    rows: Path | None
     output: str
     report: Path | None
     listing: bool
@@ -92,15 +103,40 @@ def _backtest(options: Options) -> None:
         _list()
         return
     fixed = options.suite or bool(options.scenarios)
+    if options.report is None and fixed:
+        _tournament(options)
+        return
+    if options.seeds or options.rows or options.jobs > 1:
+        raise click.UsageError("--seeds, --jobs and --rows go with --suite, and without --report")
     runs = _suite(options.scenarios, options.seed) if fixed else [_from_manifest(options)]
-    names = options.policies or (SUITE_POLICIES if fixed else DEFAULT_POLICIES)
-    results = _results(runs, names)
-    _show(results, options.output)
+    results = _results(runs, options.policies or (SUITE_POLICIES if fixed else DEFAULT_POLICIES))
+    _show({name: {p: [r.score] for p, r in group.items()} for name, group in results.items()}, options.output)
     if options.report is not None:
         from tidegate.sim.report import html
 
         options.report.write_text(html(results), encoding="utf-8")
         click.echo(f"wrote {options.report}", err=True)
+
+
+def _tournament(options: Options) -> None:
+    """The suite: many scenarios and seeds, one table."""
+    from tidegate.sim.compare import all_names
+    from tidegate.sim.policies.registry import check
+    from tidegate.sim.suite import SUITE
+    from tidegate.sim.tournament import Plan, play
+
+    try:
+        seeds = [int(s) for s in (options.seeds or str(options.seed)).split(",")]
+    except ValueError as fault:
+        raise SpecError(field="--seeds", value=options.seeds, allowed="whole numbers, comma-separated") from fault
+    policies = all_names(options.policies or SUITE_POLICIES)
+    for scenario in _suite(options.scenarios, seeds[0]):
+        check(policies, scenario)
+    names = options.scenarios or tuple(SUITE)
+    plan = Plan(scenarios=names, seeds=seeds, policies=policies, rows=options.rows, jobs=options.jobs)
+    with _bar() as update:
+        results = play(plan, lambda count, total, what: update(f"[{count}/{total}] {what}", count / total))
+    _show(results, options.output)
 
 
 def _list() -> None:
@@ -199,7 +235,19 @@ def _results(runs: "list[Scenario]", names: str) -> "dict[str, Mapping[str, Resu
 
 @contextmanager
 def _progress(count: int) -> "Iterator[Callable[[int, str], Progress]]":
-    """A bar on standard error where a person looks at it, nothing elsewhere."""
+    """The bar, told by policy and share of its run."""
+    with _bar() as update:
+
+        def step(index: int, scenario: str) -> "Progress":
+            where = f"[{index + 1}/{count}] {scenario}" if count > 1 else scenario
+            return lambda policy, share: update(f"{where} · {policy}", share)
+
+        yield step
+
+
+@contextmanager
+def _bar() -> "Iterator[Callable[[str, float], None]]":
+    """A bar on standard error where a person looks at it, nothing elsewhere; told what is done, and how much."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -208,28 +256,27 @@ def _progress(count: int) -> "Iterator[Callable[[int, str], Progress]]":
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
-
-        def step(index: int, scenario: str) -> "Progress":
-            def report(policy: str, share: float) -> None:
-                where = f"[{index + 1}/{count}] {scenario}" if count > 1 else scenario
-                bar.update(task, description=f"{where} · {policy}", completed=share)
-
-            return report
-
-        yield step
+        yield lambda what, share: bar.update(task, description=what, completed=share)
 
 
-def _show(results: "Mapping[str, Mapping[str, Result]]", output: str) -> None:
+def _show(results: "Results", output: str) -> None:
     from rich.console import Console
 
-    from tidegate.sim.table import rows, table
+    from tidegate.sim.standings import standings
+    from tidegate.sim.table import markdown, rows, summary, table
 
-    scores = {name: {p: r.score for p, r in group.items()} for name, group in results.items()}
     if output == "json":
-        click.echo(json.dumps(rows(scores), indent=2))
+        click.echo(json.dumps(rows(results), indent=2))
+        return
+    ranking = standings(results)
+    if output == "markdown":
+        click.echo(markdown(results, ranking))
         return
     # A pipe has no width of its own; rich would take 80 columns and cut the figures.
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
-    console.print(table(scores))
-    if any(not s.met for group in scores.values() for s in group.values() if s.attainment is not None):
+    console.print(table(results))
+    scores = [s for group in results.values() for each in group.values() for s in each]
+    if any(not s.met for s in scores if s.attainment is not None):
         console.print("! not kept: the share inside the targets, the mean quality, or the budget")
+    if len(results) > 1:
+        console.print(summary(ranking))

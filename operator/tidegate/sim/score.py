@@ -6,7 +6,8 @@ its targets. Money and GPU hours run from the moment a pod holds accelerators un
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,7 @@ class Score:
     actions: int
     replicas_mean: float
     parts: Mapping[str, Part]
+    seed: int = 0
 
     @property
     def met(self) -> bool:
@@ -118,6 +120,7 @@ def score(run: Run) -> Score:
         actions=world.actions,
         replicas_mean=held_s / world.end_s,
         parts=parts,
+        seed=scenario.seed,
     )
 
 
@@ -128,6 +131,12 @@ def good(requests: Requests, service: Service, rows: NDArray[np.bool_]) -> NDArr
     inside = (requests.first_s - requests.arrival_s <= slo.ttft_s) & (gaps <= slo.itl_s)
     met: NDArray[np.bool_] = rows & (requests.life == FINISHED) & inside
     return met
+
+
+def from_json(row: Mapping[str, Any]) -> Score:
+    """A score from what `asdict` made of it; KeyError and TypeError where it is none."""
+    values = {f.name: row[f.name] for f in fields(Score)}
+    return Score(**values | {"parts": {k: Part(**v) for k, v in row["parts"].items()}})
 
 
 def hopeless(best: Score, world: World) -> str:

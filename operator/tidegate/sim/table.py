@@ -1,78 +1,120 @@
 """
-Scores as a table for people and as plain values for programs.
+Scores as tables for people and as plain values for programs.
 
-In:    scores by policy name, one scenario or many.
-Out:   a rich table, or JSON-able rows.
+In:    scores by scenario and policy, one per seed.
+Out:   rich tables, Markdown, or JSON-able rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isnan
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from tidegate.sim.score import Score
+from tidegate.sim.standings import Results, Standing, ratio, ratios
 
 COLUMNS = (
     "scenario", "policy", "attainment", "$/M good tok", "GPU h", "J/good tok", "quality", "actions", "vs best",
 )  # fmt: skip
-# The last column divides by this one: the best anybody could have done through the same actuators.
-REFERENCE = "clairvoyant"
+STANDINGS = ("policy", "kept", "missed by", "vs best", "cheaper", "kept alone")
 MARK = " !"
 
 
-def relative(scores: Mapping[str, Score], name: str) -> float | None:
-    """Money per good token of a policy over that of the clairvoyant; None where either is not known."""
-    if name not in scores or REFERENCE not in scores:
-        return None
-    own, best = scores[name].usd_per_million_good_tokens, scores[REFERENCE].usd_per_million_good_tokens
-    return own / best if own is not None and best else None
-
-
-def table(results: Mapping[str, Mapping[str, Score]]) -> Table:
-    """
-    One row per scenario and policy; where a promise was not kept its attainment is red, and marked for all.
-
-    Args:
-        results: Scores by scenario name and policy name.
-    """
-    shown = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
-    for column in shown.columns[2:]:
-        column.justify = "right"
-        column.no_wrap = True
-    for scenario, scores in results.items():
-        for name, score in scores.items():
-            attained, *others = cells(score, relative(scores, name))
+def table(results: Results) -> Table:
+    """One row per scenario and policy; where a promise was not kept its attainment is red, and marked for all."""
+    shown = _empty(COLUMNS, left=2)
+    for scenario, group in results.items():
+        for name, scores in group.items():
+            attained, *others = cells(scores, ratios(group, name))
             style = "red" if attained.endswith(MARK) else ""
-            shown.add_row(scenario, score.policy, Text(attained, style=style), *others)
+            shown.add_row(scenario, label(name, scores), Text(attained, style=style), *others)
             scenario = ""  # noqa: PLW2901 - named once per group
         shown.add_section()
     return shown
 
 
-def rows(results: Mapping[str, Mapping[str, Score]]) -> list[dict[str, object]]:
-    """One plain row per scenario and policy, every figure of `Score` in it."""
-    return [
-        _plain(score.to_json()) | {"name": name, "cost_vs_clairvoyant": relative(scores, name)}
-        for scores in results.values()
-        for name, score in scores.items()
+def summary(standings: Sequence[Standing]) -> Table:
+    """One row per policy."""
+    shown = _empty(STANDINGS, left=1)
+    for standing in standings:
+        shown.add_row(*_line(standing))
+    return shown
+
+
+def markdown(results: Results, standings: Sequence[Standing]) -> str:
+    """Both tables, the policies first."""
+    body = [
+        [scenario, label(name, scores), *cells(scores, ratios(group, name))]
+        for scenario, group in results.items()
+        for name, scores in group.items()
     ]
+    return "\n\n".join([_markdown(STANDINGS, [_line(s) for s in standings]), _markdown(COLUMNS, body)])
+
+
+def rows(results: Results) -> list[dict[str, object]]:
+    """One plain row per scenario, policy and seed, every figure of `Score` in it."""
+    return [
+        _plain(score.to_json()) | {"name": name, "cost_vs_clairvoyant": ratio(group, name, index)}
+        for group in results.values()
+        for name, scores in group.items()
+        for index, score in enumerate(scores)
+    ]
+
+
+def label(name: str, scores: Sequence[Score]) -> str:
+    """What a row is called: the tier and the setting too where they are the same with every seed."""
+    found = {s.policy for s in scores}
+    return found.pop() if len(found) == 1 else name
+
+
+def cells(scores: Sequence[Score], against: Sequence[float]) -> list[str]:
+    """Means over seeds as text, in the order of the columns after the policy; marked where one of them missed."""
+    attained = _mean([s.attainment for s in scores], 4)
+    if any(s.attainment is not None and not s.met for s in scores):
+        attained += MARK
+    return [
+        attained,
+        _mean([s.usd_per_million_good_tokens for s in scores], 3),
+        _mean([s.gpu_hours for s in scores], 2),
+        _mean([s.joules_per_good_token for s in scores], 3),
+        _mean([s.quality for s in scores], 4),
+        _mean([float(s.actions) for s in scores], 0),
+        _mean(list(against), 2),
+    ]
+
+
+def _line(standing: Standing) -> list[str]:
+    runs, own = standing.runs, standing.is_own
+    return [
+        standing.policy,
+        "-" if runs == 0 else f"{standing.kept} of {runs}",
+        "-" if standing.shortfall is None else f"{100 * standing.shortfall:.1f} %",
+        "-" if standing.cost is None else f"{standing.cost:.2f}",
+        "-" if own or runs == 0 else str(standing.cheaper),
+        "-" if own or runs == 0 else str(standing.kept_alone),
+    ]
+
+
+def _empty(columns: Sequence[str], *, left: int) -> Table:
+    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for column in shown.columns[left:]:
+        column.justify = "right"
+        column.no_wrap = True
+    return shown
+
+
+def _markdown(columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    head = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    # A star would begin emphasis.
+    return "\n".join([*head, *("| " + " | ".join(c.replace("*", r"\*") for c in row) + " |" for row in body)])
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:
     return {k: None if isinstance(v, float) and isnan(v) else v for k, v in values.items()}
 
 
-def cells(score: Score, against: float | None) -> list[str]:
-    """A score's figures as text, in the order of the columns after the policy; a missed target is marked."""
-    attained = _number(score.attainment, 4)
-    if score.attainment is not None and not score.met:
-        attained += MARK
-    return [
-        attained, _number(score.usd_per_million_good_tokens, 3), _number(score.gpu_hours, 2),
-        _number(score.joules_per_good_token, 3), _number(score.quality, 4), str(score.actions), _number(against, 2),
-    ]  # fmt: skip
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None or isnan(value) else f"{value:.{digits}f}"
+def _mean(values: Sequence[float | None], digits: int) -> str:
+    known = [v for v in values if v is not None and not isnan(v)]
+    return f"{np.mean(known):.{digits}f}" if known else "-"

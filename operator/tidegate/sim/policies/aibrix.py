@@ -25,7 +25,7 @@ class Apa(OneTier):
         fixed: The largest of the window on the way down.
     """
 
-    KNOB = ("target", (0.1, 0.2, 0.35, 0.5, 0.7))
+    KNOB = ("target", (0.05, 0.1, 0.2, 0.35, 0.5, 0.7))
     WINDOW_S, DOWN_S = 180.0, 300.0
     TOLERANCE, RATE = 0.1, 2.0
     NAME = "aibrix-apa"

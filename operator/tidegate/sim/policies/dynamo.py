@@ -25,7 +25,7 @@ class Dynamo:
         headroom: Demand is multiplied by it; 1 as shipped, the knob.
     """
 
-    KNOB = ("headroom", (1.0, 1.15, 1.3, 1.6, 2.0))
+    KNOB = ("headroom", (1.0, 1.15, 1.3, 1.45, 1.6, 2.0))
     INTERVAL_S, STEP_MAX, BATCHES = 180.0, 8, 128
 
     def __init__(self, scenario: Scenario, tier: str, *, headroom: float = 1.0) -> None:

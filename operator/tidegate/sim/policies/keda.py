@@ -24,7 +24,7 @@ class KedaOnWaiting(OneTier):
         threshold: Waiting requests per replica, the knob.
     """
 
-    KNOB = ("threshold", (0.5, 1.0, 2.0, 5.0, 10.0))
+    KNOB = ("threshold", (0.25, 0.5, 1.0, 2.0, 5.0, 10.0))
     COOLDOWN_S = 300.0
 
     def __init__(self, scenario: Scenario, tier: str, *, threshold: float = 5.0) -> None:
@@ -59,15 +59,15 @@ class SloAwareKeda(OneTier):
     Simplifications: measured latency (their fallback), not the predicted one; histograms over 60 s as theirs.
 
     Args:
-        high, low: The two thresholds; `high` is the knob.
+        high: The upper threshold, the knob; the lower one stays at 8/11 of it, as shipped.
     """
 
-    KNOB = ("high", (0.45, 0.55, 0.7, 0.85, 1.0))
+    KNOB = ("high", (0.3, 0.45, 0.55, 0.7, 0.85, 1.0))
 
-    def __init__(self, scenario: Scenario, tier: str, *, high: float = 0.55, low: float = 0.40) -> None:
+    def __init__(self, scenario: Scenario, tier: str, *, high: float = 0.55) -> None:
         self.name = f"slo-keda@{tier}"
         self._tiers = chosen_tiers(scenario, tier)
-        self._high, self._low = high, low
+        self._high, self._low = high, high * 8 / 11
         up = Rule(window_s=30.0, percent=100.0, pods=4.0, period_s=60.0)
         down = Rule(window_s=180.0, percent=0.0, pods=1.0, period_s=120.0)
         self._behaviors = {t: Behavior(up, down) for t in self._tiers}

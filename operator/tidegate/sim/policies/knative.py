@@ -23,7 +23,7 @@ class Kpa(OneTier):
         target: Requests per replica, the knob.
     """
 
-    KNOB = ("target", (8.0, 16.0, 32.0, 70.0, 140.0))
+    KNOB = ("target", (8.0, 16.0, 24.0, 32.0, 48.0, 70.0, 100.0, 140.0))
     STABLE_S = 60.0
     UP, DOWN, PANIC = 1000.0, 2.0, 2.0
 

@@ -23,7 +23,7 @@ class KedaOnEpp(OneTier):
         running: Running requests per replica, the knob.
     """
 
-    KNOB = ("running", (8.0, 16.0, 32.0, 64.0, 128.0))
+    KNOB = ("running", (8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0))
     QUEUE = 1.0
 
     def __init__(self, scenario: Scenario, tier: str, *, running: float = 16.0) -> None:
@@ -56,7 +56,7 @@ class TokenAwareKeda(OneTier):
         backlog_s: Seconds of prefill per replica, the knob.
     """
 
-    KNOB = ("backlog_s", (0.25, 0.5, 1.0, 1.5, 3.0))
+    KNOB = ("backlog_s", (0.1, 0.25, 0.5, 1.0, 1.5, 3.0))
     KV = 0.8
     UP_S, DOWN_S = 180.0, 300.0
 

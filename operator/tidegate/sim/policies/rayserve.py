@@ -22,7 +22,7 @@ class RayServe(OneTier):
         target: Ongoing requests per replica, the knob. The default of 2 is far below what a batching LLM server holds.
     """
 
-    KNOB = ("target", (2.0, 8.0, 16.0, 32.0, 64.0, 128.0))
+    KNOB = ("target", (2.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0))
     LOOK_BACK_S, UP_S, DOWN_S = 30.0, 30.0, 600.0
 
     def __init__(self, scenario: Scenario, tier: str, *, target: float = 2.0) -> None:

@@ -96,5 +96,5 @@ def _made(make: Callable[[], Policy], name: str, setting: dict[str, Any]) -> Pol
 def check(chosen: list[str], scenario: Scenario) -> None:
     """A SpecError for the first name that cannot run on this scenario; before anything runs."""
     for name in chosen:
-        if name not in BOUNDS:
+        if name not in (*BOUNDS, "static" + TUNED):
             list(makers(name, scenario))

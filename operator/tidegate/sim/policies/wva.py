@@ -103,7 +103,7 @@ class Saturation:
         spare: Spare KV share that triggers growth, the knob.
     """
 
-    KNOB = ("spare", (0.1, 0.2, 0.3, 0.4, 0.5))
+    KNOB = ("spare", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
     KV, QUEUE, QUEUE_SPARE, WINDOW_S = 0.8, 5.0, 3.0, 240.0
 
     def __init__(self, scenario: Scenario, *, spare: float = 0.1) -> None:
@@ -199,11 +199,11 @@ class Tokens:
     Simplification: one analysis per tick (15 s, as theirs).
 
     Args:
-        high: Share of supply above which it grows, the knob; it shrinks below `high - 0.15`.
+        high: Share of supply above which it grows, the knob; it shrinks below 14/17 of that (0.70, as shipped).
         window_s: Stabilisation of the HPA.
     """
 
-    KNOB = ("high", (0.35, 0.5, 0.65, 0.85, 0.95))
+    KNOB = ("high", (0.2, 0.35, 0.5, 0.65, 0.85, 0.95))
     SHIPPED = ("window_s", (0.0, 60.0))
     KV, QUEUE, SAMPLES = 0.8, 5, 10
     LENGTHS = (100.0, 500.0)  # answers shorter than these share a history
@@ -240,7 +240,7 @@ class Tokens:
             if v.pods:
                 self._held[v.tier] = median(self._capacity(v, pod, prompt, output) for pod in v.pods)
         capacity = {v.tier: self._believed(view, v, prompt, output) for v in found}
-        return cost_aware(found, balance_of(view, found, capacity, demand, high=self._high, low=self._high - 0.15))
+        return cost_aware(found, balance_of(view, found, capacity, demand, high=self._high, low=self._high * 14 / 17))
 
     def _kv(self, variant: Variant) -> float:
         return self._servers[variant.tier].law.kv_cache_tokens
@@ -288,7 +288,7 @@ class Queueing:
         high: Share of capacity above which it grows, the knob; 1 as written.
     """
 
-    KNOB = ("high", (0.5, 0.6, 0.7, 0.85, 1.0))
+    KNOB = ("high", (0.5, 0.6, 0.7, 0.78, 0.85, 1.0))
     QUEUE = 100
 
     def __init__(self, scenario: Scenario, *, high: float = 1.0) -> None:

@@ -1,0 +1,123 @@
+"""
+Many scenarios, many seeds, many policies: run what is not yet known, in as many processes as wanted.
+
+In:    names of scenarios of the suite, seeds, policies, and a file of rows that earlier runs left.
+Out:   scores by scenario and policy, one per seed; the file has all of them.
+
+The file is JSON lines, one run each. Nothing in it says which version of the simulator or of the core made it: whoever
+changes one of them takes the rows out that it touches.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from tidegate.errors import SpecError
+from tidegate.sim.compare import compare
+from tidegate.sim.score import Score, from_json
+from tidegate.sim.suite import named
+
+Done = Callable[[int, int, str], None]
+Rows = dict[tuple[str, int, str], Score]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """
+    What is to be run.
+
+    Args:
+        rows: File of earlier runs, made where it is not there; None: nothing is kept.
+        jobs: Processes at the same time, >= 1.
+    """
+
+    scenarios: Sequence[str]
+    seeds: Sequence[int]
+    policies: Sequence[str]
+    rows: Path | None = None
+    jobs: int = 1
+
+
+def play(plan: Plan, done: Done) -> dict[str, dict[str, list[Score]]]:
+    """
+    Every policy in every scenario with every seed.
+
+    Args:
+        done: Called after each scenario and seed with how many are done, how many there are, and which it was.
+    """
+    known = read(plan.rows)
+    work = list(_work(plan, known))
+    for count, (unit, scores) in enumerate(_played(work, plan.jobs), start=1):
+        fresh = {(unit.scenario, unit.seed, policy): score for policy, score in scores.items()}
+        known |= fresh
+        write(plan.rows, fresh)
+        done(count, len(work), f"{unit.scenario} {unit.seed}")
+    return {n: {p: [known[n, s, p] for s in plan.seeds] for p in plan.policies} for n in plan.scenarios}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """What one process does at a time: policies of one scenario and seed, with what is known of others."""
+
+    scenario: str
+    seed: int
+    policies: Sequence[str]
+    known: Mapping[str, Score]
+
+
+def _work(plan: Plan, known: Rows) -> Iterator[Unit]:
+    for scenario in plan.scenarios:
+        for seed in plan.seeds:
+            mine = {p: score for (n, s, p), score in known.items() if (n, s) == (scenario, seed)}
+            lacking = [p for p in plan.policies if p not in mine]
+            if lacking:
+                yield Unit(scenario=scenario, seed=seed, policies=lacking, known=mine)
+
+
+def _played(work: list[Unit], jobs: int) -> Iterator[tuple[Unit, dict[str, Score]]]:
+    if jobs == 1:
+        yield from ((unit, _scores(unit)) for unit in work)
+        return
+    # A fresh interpreter each: the compiler's threads do not live through a fork.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_scores, unit): unit for unit in work}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _scores(unit: Unit) -> dict[str, Score]:
+    results = compare(named(unit.scenario, seed=unit.seed), unit.policies, known=unit.known)
+    return {policy: result.score for policy, result in results.items()}
+
+
+def read(path: Path | None) -> Rows:
+    """
+    Scores of a file; none where there is no file.
+
+    Raises:
+        SpecError: A line that is no row.
+    """
+    if path is None or not path.exists():
+        return {}
+    found: Rows = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            found[row["scenario"], row["seed"], row["name"]] = from_json(row)
+        except (ValueError, KeyError, TypeError) as fault:
+            raise SpecError(
+                field=f"{path.name}:{number}", value=line[:80], allowed="a row of an earlier run"
+            ) from fault
+    return found
+
+
+def write(path: Path | None, scores: Rows) -> None:
+    """Append rows to a file."""
+    if path is None:
+        return
+    with path.open("a", encoding="utf-8") as file:
+        for (_, _, name), score in scores.items():
+            file.write(json.dumps({"name": name} | asdict(score)) + "\n")
