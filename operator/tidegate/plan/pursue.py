@@ -126,12 +126,7 @@ def _grow(draft: Draft, reason: Reason) -> None:
         draft.regret = (
             regret.shrunk(draft.regret, draft.time_s)
             if smaller
-            else regret.grown(
-                draft.regret,
-                load=draft.load,
-                needed=draft.demand.shown_rps * window.unit_usd(draft.model),
-                time_s=draft.time_s,
-            )
+            else regret.grown(draft.regret, load=draft.load, needed=draft.demand.shown_rps, time_s=draft.time_s)
         )
     draft.reason = reason
     draft.moved_s, draft.load_ref = draft.time_s, 0.0  # once the window has passed, see whether another mix is cheaper
@@ -214,9 +209,8 @@ def _as_good(draft: Draft, fleet: Fleet) -> bool:
 
 def _demand_held(draft: Draft) -> Scenarios:
     """The demand that a smaller fleet has to carry."""
-    unit_usd = window.unit_usd(draft.model)
-    demand = draft.demand.at_least(window.highest(draft.peaks) / unit_usd * SHRINK_MARGIN)
-    return demand.showing(draft.regret.needed / unit_usd)
+    highest_rps = window.highest(draft.peaks) / window.unit_usd(draft.model)
+    return draft.demand.at_least(highest_rps * SHRINK_MARGIN).showing(draft.regret.needed)
 
 
 def _reconsider(draft: Draft) -> None:

@@ -29,7 +29,8 @@ class Regret:
     Args:
         shrunk_s: When the plan last got smaller; None where it has grown since.
         load: Load at which the fleet had to grow again, as in `window.load`; 0 where nothing is regretted.
-        needed: Demand that it had to grow for, the shown quantile as fluid $/h: nothing is planned for less.
+        needed: Demand that it had to grow for, the shown quantile in requests/s: nothing is planned for less. Not as fluid
+            $/h: a capacity that is learned a little lower would make as much of less demand.
         until_s: When it is forgotten.
         count: Shrinks taken back in a row.
     """
