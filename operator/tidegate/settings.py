@@ -17,6 +17,9 @@ from tidegate.errors import SpecError
 
 ENV_PREFIX = "TIDEGATE_"
 SHARD_LABEL = "tidegate.io/shard"
+# What Kubernetes takes as a label: a prefix before the name's slash may stand there.
+LABEL_NAME = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 
 
 def _setting(default: Any, about: str, **limits: Any) -> Any:
@@ -98,7 +101,10 @@ class Settings:
             _check_label(name, getattr(self, name))
         for label in self.matchers:
             _check_label("prometheus_matchers", label)
-        self.headers, self.address, self.monitor_labels  # noqa: B018 -- each raises where its text is wrong
+        for name, value in self.monitor_labels.items():
+            if not re.fullmatch(LABEL_NAME, name) or not re.fullmatch(LABEL_VALUE, value):
+                raise _wrong("pod_monitor_labels", f"{name}={value}", "names and values of Kubernetes labels")
+        self.headers, self.address  # noqa: B018 -- each raises where its text is wrong
 
     @property
     def headers(self) -> dict[str, str]:

@@ -290,6 +290,8 @@ async def test_damaged_memory_is_lost_alone(damage: str) -> None:
         pytest.param({"prometheus_token_file": "/nowhere"}, "--prometheus-token-file", id="a file that is not there"),
         pytest.param({"prometheus_headers": "X-Scope"}, "--prometheus-headers", id="a header without value"),
         pytest.param({"prometheus_matchers": 'a"=b'}, "--prometheus-matchers", id="a label name that is none"),
+        pytest.param({"pod_monitor_labels": "release"}, "--pod-monitor-labels", id="a label without a value"),
+        pytest.param({"pod_monitor_labels": "re lease=x"}, "--pod-monitor-labels", id="no name of a label"),
         pytest.param({"prometheus_pod_label": "pod name"}, "--prometheus-pod-label", id="a pod label that is none"),
         pytest.param({"listen": "8080"}, "--listen", id="a port without address"),
         pytest.param({"listen": "0.0.0.0:99999"}, "--listen", id="a port that is none"),
@@ -311,11 +313,16 @@ def test_token_and_user_exclude_each_other(tmp_path: Path) -> None:
 
 def test_lists_are_parsed() -> None:
     found = Settings(
-        prometheus_url=URL, prometheus_headers="X-A: 1, X-B: a:b", prometheus_matchers="cluster=eu-1", listen="[::]:80"
+        prometheus_url=URL,
+        prometheus_headers="X-A: 1, X-B: a:b",
+        prometheus_matchers="cluster=eu-1",
+        listen="[::]:80",
+        pod_monitor_labels="release=stack, example.com/team=a",
     )
     assert found.headers == {"X-A": "1", "X-B": "a:b"}
     assert found.matchers == {"cluster": "eu-1"}
     assert found.address == ("::", 80)
+    assert found.monitor_labels == {"release": "stack", "example.com/team": "a"}
 
 
 def test_help_names_every_setting_and_its_variable() -> None:
