@@ -40,6 +40,11 @@ APPLY_PATCH = "application/apply-patch+yaml"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
+def own_workload_name(deployment: str, tier: str) -> str:
+    """Name of the Deployment that is made for a managed tier."""
+    return f"{deployment}-{tier}"
+
+
 class ApiError(SourceError):
     """
     The API server refused a call, or did not answer.

@@ -120,6 +120,12 @@ def test_tiers_that_cannot_have_a_replica(
     assert look(subject, time_s=NOW + after_s).absent.get(CHAT, frozenset()) == absent
 
 
+def test_a_deployment_that_has_the_name_of_ours_is_seen() -> None:
+    theirs = view("chat-fp8", replicas=3)
+    seen = look(cluster(workloads=(OLD, theirs))).view.workloads
+    assert seen[theirs.ref] == theirs
+
+
 @pytest.mark.parametrize(
     "change", [pytest.param({"mode": Mode.RECOMMEND}, id="Recommend"), pytest.param({"paused": True}, id="paused")]
 )

@@ -72,6 +72,26 @@ async def test_a_tier_whose_target_is_missing_is_served_by_the_others_until_it_i
         await rig.until(handed_over, limit_s=30.0)
 
 
+async def test_a_tier_that_cannot_be_made_is_served_by_the_others(rig: Rig) -> None:
+    """Somebody else has a Deployment of that name: it is not touched, and the plan does not count on the tier."""
+    (base,) = inference_deployment()["spec"]["tiers"]
+    built = {k: v for k, v in base.items() if k != "targetRef"} | {"workload": {"image": "vllm/vllm-openai:v0.32.0"}}
+    taken = {**built, "name": "fp8", "quality": "0.99", "minReplicas": 2}
+    tiers = [taken, {**built, "name": "int4", "quality": "0.95"}]
+    await rig.create(DEPLOYMENTS, workload("chat-fp8", replicas=1))
+    await rig.chat(tiers=tiers)
+
+    async def served() -> bool:
+        found = await rig.get(f"{DEPLOYMENTS}/chat-int4")
+        return "spec" in found and found["spec"]["replicas"] == 2
+
+    async with rig.operator():
+        await rig.until(served, limit_s=30.0)
+        reasons = {(c["type"], c["reason"]) for c in (await rig.get(CHAT))["status"]["conditions"]}
+        assert ("Stalled", "NameTaken") in reasons
+        assert await rig.replicas("chat-fp8") == 1
+
+
 async def test_nothing_is_left_on_a_users_object(rig: Rig) -> None:
     await rig.chat()
     async with rig.operator():

@@ -9,7 +9,7 @@ Rules: reads only. A pod belongs to the tier that its labels name (managed tiers
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from tidegate.ports import (
     ObjectRef,
     OwnedView,
     WorkloadView,
+    own_workload_name,
 )
 
 # We make a workload within a tick or two. One that is not there by now was refused, or its name is taken: the plan
@@ -216,7 +217,10 @@ class Cluster:
         return Sight(
             deployments=deployments,
             view=ClusterView(
-                workloads={view.ref: view for view in (*managed.values(), *workloads.values())},
+                workloads={
+                    view.ref: view
+                    for view in (*managed.values(), *workloads.values(), *self._namesakes(specs, managed))
+                },
                 scalers=self._scaler_refs(),
                 owned={item.ref: item for i in (self.services, self.pod_monitors) for item in i.items.values()},
                 accelerators=use,
@@ -242,6 +246,19 @@ class Cluster:
             if owner and tier and (key := Key(view.ref.namespace, owner)) in keys:
                 managed[key, tier] = view
         return managed
+
+    def _namesakes(
+        self, specs: list[DeploymentSpec], managed: Mapping[TierKey, WorkloadView]
+    ) -> Iterator[WorkloadView]:
+        """Deployments of a name that a managed tier's would have, and without our labels: they are somebody else's."""
+        for spec in specs:
+            for tier in spec.tiers:
+                if tier.target_ref is None and (spec.key, tier.name) not in managed:
+                    name = own_workload_name(spec.key.name, tier.name)
+                    api_version, kind = _DEPLOYMENT
+                    ref = ObjectRef(api_version=api_version, kind=kind, namespace=spec.key.namespace, name=name)
+                    if (there := self._target_view(ref)) is not None:
+                        yield there
 
     def _workloads(
         self, specs: list[DeploymentSpec], managed: Mapping[TierKey, WorkloadView]
