@@ -160,3 +160,22 @@ async def test_a_build_that_dies_at_its_first_request_is_planned_around(tmp_path
             "the status says why", lambda seen: seen.condition("CapacityAvailable") == ("False", "ReplicasStuck")
         )
         assert "CrashLoopBackOff: container vllm ended with code" in str(told.status["conditions"])
+
+
+async def test_replicas_that_a_quota_forbids_are_planned_around(tmp_path: Path) -> None:
+    """The namespace may have one GPU: the second replica is never made, and the status has the quota's own words."""
+    quota: Object = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "gpus", "namespace": "prod"},
+        "spec": {"hard": {"requests.nvidia.com/gpu": "1"}},
+    }
+    async with world(REAL, [H100, quota, chat(FP8, minReplicas=2)], tmp_path) as sandbox:
+        told = await sandbox.until(
+            "the status says why",
+            lambda seen: (
+                seen.condition("CapacityAvailable") == ("False", "ReplicasStuck")
+                and "exceeded quota: gpus" in str(seen.status["conditions"])
+            ),
+        )
+        assert told.count("fp8") == 1
