@@ -6,7 +6,7 @@ import pytest
 
 from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.decision import Decision
-from tidegate.plan import regret
+from tidegate.plan import PlanMemory, regret
 from tidegate.plan.regret import HOLD_MAX_S, HOLD_S, NO_REGRET, REGRET_S, Regret
 
 LOW, HIGH = 9.0, 10.6  # two replicas carry the one and not the other
@@ -49,6 +49,18 @@ def test_a_regret_is_forgotten_and_the_smaller_fleet_tried_again() -> None:
         swinging.run(forecast(HIGH), 8)
     assert fleet(swinging.run(forecast(LOW), 20)) == {"bf16": 3}
     assert fleet(swinging.run(forecast(LOW), 80)) == {"bf16": 2}
+
+
+def test_a_regret_survives_a_restart_and_an_older_memory_has_none() -> None:
+    swinging = loop()
+    for _ in range(2):
+        swinging.run(forecast(LOW), 8)
+        swinging.run(forecast(HIGH), 8)
+    assert swinging.memory is not None
+    written = swinging.memory.to_json()
+    assert PlanMemory.from_json(written).regret == swinging.memory.regret != NO_REGRET
+    del written["regret"]
+    assert PlanMemory.from_json(written).regret == NO_REGRET
 
 
 @pytest.mark.parametrize(
