@@ -1,6 +1,7 @@
 """The demo's own arithmetic: what it costs, what is shown, what is said at the end."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,20 @@ def test_every_view_can_be_drawn_before_anything_is_known_and_after() -> None:
     text = console.export_text()
     assert "needs 3 x fp8" in text
     assert "6.1" in text
+
+
+def test_a_demo_of_classes_priced_in_euros_counts_euros() -> None:
+    seen = scene(duration_s=20.0)
+    seen.started_s = 0.0
+    classes = {name: replace(each, currency="EUR") for name, each in seen.scenario.accelerators.items()}
+    seen.scenario = replace(seen.scenario, accelerators=classes)
+    console = Console(width=120, record=True, force_terminal=True)
+    for part in (picture(seen, 10.0), line(seen, 10.0), table(seen)):
+        console.print(part)
+    text = console.export_text()
+    assert "EUR/h" in text
+    assert "EUR/M good tok" in text
+    assert "$" not in text
 
 
 def test_the_graph_reaches_its_full_height_at_the_highest_value() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import SpecError
+from tidegate.report.currency import currency_of
 from tidegate.sandbox.front import Policy
 from tidegate.sandbox.kube import Object
 from tidegate.sandbox.kubelet.machines import PRODUCT_LABEL, Machine
@@ -85,6 +86,11 @@ class Scenario:
     def duration_s(self) -> float:
         """Length of the replay."""
         return self.options.duration_s
+
+    @property
+    def currency(self) -> str:
+        """ISO 4217 code of the prices."""
+        return currency_of(self.deployment, self.accelerators)
 
     def price_usd_per_hour(self, tier: str) -> float:
         """What one replica of a tier costs."""

@@ -15,6 +15,7 @@ from math import ceil
 
 from rich.table import Table
 
+from tidegate.report.currency import sign
 from tidegate.sandbox.demo.scene import Scene
 from tidegate.sandbox.traffic.arrivals import peak_rps
 from tidegate.units import MILLION, SECONDS_PER_HOUR
@@ -100,7 +101,8 @@ def table(scene: Scene) -> Table:
     """The rows as a table; accelerator hours and dollars as if the compressed time had passed in full."""
     scale = scene.scenario.speed
     grid = Table(title=f"{_span(scene)} in {scene.scenario.duration_s:.0f} s", title_justify="left")
-    for name in ("fleet", "attainment", "$/M good tok", "GPU-h", "$"):
+    unit = sign(scene.scenario.currency)
+    for name in ("fleet", "attainment", f"{unit}/M good tok", "GPU-h", unit):
         grid.add_column(name, justify="left" if name == "fleet" else "right", no_wrap=True)
     found = rows(scene)
     for row in found:

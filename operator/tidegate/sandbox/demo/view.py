@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from tidegate.report.currency import amount, sign
 from tidegate.sandbox.demo.scene import Scene
 from tidegate.sandbox.demo.verdict import LATE_SHARE, mix
 from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
@@ -40,7 +41,7 @@ def line(scene: Scene, now_s: float) -> str:
     return (
         f"{clock(scene, elapsed_s)}  {scene.offered_rps(elapsed_s):5.1f} req/s  {mix(fleet):<28} "
         f"attainment {_share(recent.attainment)}  TTFT {_ms(recent.ttft_s_p95)}  ITL {_ms(recent.itl_s_p95)}  "
-        f"GPU {_share(scene.gpu_utilization)}  ${scene.ledger.usd_per_hour:.2f}/h  {_reason(scene)}"
+        f"GPU {_share(scene.gpu_utilization)}  {_money(scene, scene.ledger.usd_per_hour)}/h  {_reason(scene)}"
     )
 
 
@@ -88,7 +89,8 @@ def _load(scene: Scene, elapsed_s: float) -> Text:
 
 def _tiers(scene: Scene) -> Table:
     table = Table(expand=False)
-    for name in ("tier", "accelerators", "$/h each", "wanted", "ready", "starting", "no room", "leaving", "req/s each"):
+    price = f"{sign(scene.scenario.currency)}/h each"
+    for name in ("tier", "accelerators", price, "wanted", "ready", "starting", "no room", "leaving", "req/s each"):
         table.add_column(name, justify="left" if name in ("tier", "accelerators") else "right")
     told = {tier["name"]: tier for tier in scene.status.get("tiers") or []}
     states = scene.replicas()
@@ -115,10 +117,14 @@ def _service(scene: Scene, elapsed_s: float) -> Table:
     table.add_row("ITL p95", _ms(recent.itl_s_p95), _ms(whole.itl_s_p95), _ms(slo.itl_s))
     table.add_row("GPU utilization", _share(scene.gpu_utilization), "", "")
     budget = scene.scenario.deployment.cost.budget_usd_per_hour
-    spent = f"${scene.ledger.usd * scene.scenario.speed:.2f}"
-    table.add_row("cost", f"${scene.ledger.usd_per_hour:.2f}/h", spent, f"${budget:.2f}/h" if budget else "")
+    now, spent = (_money(scene, n) for n in (scene.ledger.usd_per_hour, scene.ledger.usd * scene.scenario.speed))
+    table.add_row("cost", f"{now}/h", spent, f"{_money(scene, budget)}/h" if budget else "")
     table.add_row("servers' lag", _lag(scene), "", "")
     return table
+
+
+def _money(scene: Scene, number: float) -> str:
+    return amount(f"{number:.2f}", scene.scenario.currency)
 
 
 def _decisions(scene: Scene) -> Text:
