@@ -89,7 +89,8 @@ def cells(of: Course) -> int:
 def course(scenario: Scenario, known: Mapping[Key, Known], *, tiers_max: int, window_s: float = WINDOW_S) -> Course:
     """The problem of some deployments, with so many tiers each at most."""
     starts = np.arange(0.0, scenario.duration_s, window_s)
-    edges = np.append(starts, starts[-1] + window_s)
+    # The last window ends with the run.
+    edges = np.append(starts, scenario.duration_s)
     demand = {k: _demand(v, edges) for k, v in known.items()}
     market = Market(pools=scenario.pools, faults=scenario.faults)
     limits = {n: [market.capacity(n, s) for s in edges] for n in scenario.pools}
@@ -144,7 +145,7 @@ def stay_s(known: Known) -> float:
 def _demand(known: Known, edges: Floats) -> Floats:
     """Requests/s per window, each taken over the time that requests stay: what is short of that, a batch absorbs."""
     window_s = float(edges[1] - edges[0])
-    counts = np.histogram(known.service.traffic.arrival_s, edges)[0] / window_s
+    counts = np.histogram(known.service.traffic.arrival_s, edges)[0] / np.diff(edges)
     reach = int(stay_s(known) / window_s / 2 + 0.5)
     around = np.convolve(np.pad(counts, reach, mode="edge"), np.ones(2 * reach + 1), mode="valid") / (2 * reach + 1)
     return np.where(counts > 0, around, 0.0)
@@ -227,13 +228,18 @@ class Search(Generic[T]):
         return self._seen[name]
 
     def _turn(self, score: Score, move: float) -> None:
-        """Dearer failures where a promise was broken, cheaper ones where it was kept."""
-        for key in self._known:
-            part = score.parts[str(key)]
-            missed = part.attainment is not None and part.attainment < part.target
-            self._late[key] = max(LATE_LEAST, self._late[key] + (move if missed else -move))
-            if part.quality is not None and not part.quality_kept:
-                self._floors[key] += part.quality_target - part.quality
+        """Dearer failures where a promise was broken, cheaper ones where it was kept; by priority where they share."""
+        for grid in self._grids:
+            parts = {k: score.parts[str(k)] for k in grid.course.specs}
+            missed = [k for k, p in parts.items() if p.attainment is not None and p.attainment < p.target]
+            first = max((parts[k].priority for k in missed), default=0)
+            for key, part in parts.items():
+                if key not in missed:
+                    self._late[key] = max(LATE_LEAST, self._late[key] - move)
+                elif part.priority == first:
+                    self._late[key] += move
+                if part.quality is not None and not part.quality_kept:
+                    self._floors[key] += part.quality_target - part.quality
 
 
 def planned(grid: Grid, tolls: Mapping[Key, Toll], floors: Mapping[Key, float]) -> Ints:
