@@ -1,0 +1,134 @@
+"""The cheapest course: the same as trying every course there is."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.sim.builders import KEY, poisson, scenario, tier
+from tidegate.domain.spec import Cost, DeploymentSpec
+from tidegate.sim.schedule import Axis, Course, Floats, Grid, Toll, late_share
+
+WINDOW_S = 60.0
+
+
+def spec(**changes: object) -> DeploymentSpec:
+    base = scenario(poisson(1.0, 60.0), tiers=(tier("bf16"), tier("int4", quality=0.9))).services[0].spec
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def axis(name: str, windows: int, **changes: object) -> Axis:
+    values: dict[str, object] = {
+        "key": KEY, "name": name, "fluid_rps": 10.0, "knee_rps": 8.0, "quality": 1.0, "most": 2, "initial": 1,
+        "accelerator": "gpu", "accelerators": 1, "usd_per_hour": np.full(windows, 2.0),
+        "created_s": (np.arange(windows) - 1) * WINDOW_S, "stay_s": 5.0,
+    }  # fmt: skip
+    return Axis(**values | changes)  # type: ignore[arg-type]
+
+
+def course(demand: list[float], axes: list[Axis], capacity: float = 4.0, **changes: object) -> Course:
+    return Course(
+        specs={KEY: spec(**changes)},
+        axes=axes,
+        demand_rps={KEY: np.array(demand)},
+        window_s=WINDOW_S,
+        capacity={"gpu": np.full(len(demand), capacity)},
+    )
+
+
+def usd(of: Course, path: list[tuple[int, ...]], toll: Toll) -> float:
+    """What a course costs, from the definitions; infinite where it breaks a bound."""
+    total, limit = 0.0, of.capacity["gpu"][0]
+    for window in range(1, len(path)):
+        before, now = path[window - 1], path[window]
+        held = [max(b, n) for b, n in zip(before, now, strict=True)]
+        for fleet in (held, now):
+            budget = of.specs[KEY].cost.budget_usd_per_hour
+            price = sum(n * a.usd_per_hour[window] for n, a in zip(fleet, of.axes, strict=True))
+            if sum(fleet) > limit or sum(fleet) < 1 or (budget is not None and price > budget + 1e-9):
+                return float("inf")
+        for a, b, n in zip(of.axes, before, now, strict=True):
+            lead_s = window * WINDOW_S - a.created_s[window] + a.stay_s
+            total += max(0, n - b) * a.usd_per_hour[window] * lead_s / 3600
+            total += n * a.usd_per_hour[window] * WINDOW_S / 3600
+        total += tolls(of, window, now, toll)
+    return total
+
+
+def tolls(of: Course, window: int, now: tuple[int, ...], toll: Toll) -> float:
+    demand = of.demand_rps[KEY][window]
+    fluid = sum(n * a.fluid_rps for n, a in zip(now, of.axes, strict=True))
+    safety = sum(n * (a.fluid_rps - a.knee_rps) ** 2 for n, a in zip(now, of.axes, strict=True)) ** 0.5
+    late = float(late_share(demand, np.array(fluid), np.array(safety), of.specs[KEY].slo.attainment))
+    served = sum(n * a.knee_rps for n, a in zip(now, of.axes, strict=True))
+    quality = sum(n * a.knee_rps * a.quality for n, a in zip(now, of.axes, strict=True)) / served
+    requests = demand * WINDOW_S
+    return toll.late_usd * (requests * late + max(0.0, demand - fluid) * WINDOW_S) - toll.poor_usd * requests * quality
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    demand=st.lists(st.floats(0.5, 30.0), min_size=3, max_size=5),
+    price=st.floats(0.5, 4.0),
+    late=st.sampled_from([1e-4, 1e-3, 1e-2]),
+    poor=st.sampled_from([0.0, 1e-2]),
+    budget=st.sampled_from([None, 4.5]),
+)
+def test_no_course_is_cheaper(
+    demand: list[float], price: float, late: float, poor: float, budget: float | None
+) -> None:
+    windows = len(demand)
+    axes = [
+        axis("bf16", windows),
+        axis("int4", windows, usd_per_hour=np.full(windows, price), quality=0.9, knee_rps=6.0, initial=0),
+    ]
+    of = course(demand, axes, capacity=3.0, cost=Cost(budget_usd_per_hour=budget))
+    toll = Toll(late_usd=late, poor_usd=poor)
+    found = [tuple(int(n) for n in row) for row in Grid(of).cheapest({KEY: toll})]
+    fleets = list(product(range(3), range(3)))
+    best = min(usd(of, [(1, 0), *rest], toll) for rest in product(fleets, repeat=windows - 1))
+    assert usd(of, found, toll) == pytest.approx(best, abs=1e-9)
+
+
+def test_a_replica_that_cannot_be_created_in_time_is_kept_through_the_trough() -> None:
+    """Two needed, then one, then two again: with a start-up of a window or more the second stays."""
+    slow = axis("bf16", 4, initial=2, created_s=np.array([-np.inf, -np.inf, -np.inf, -np.inf]))
+    path = Grid(course([12.0, 12.0, 1.0, 12.0], [slow])).cheapest({KEY: Toll(late_usd=0.1)})
+    assert [int(n) for n in path[:, 0]] == [2, 2, 2, 2]
+
+
+def test_a_trough_longer_than_a_start_is_used() -> None:
+    path = Grid(course([12.0, *[1.0] * 8, 12.0], [axis("bf16", 10, initial=2)])).cheapest({KEY: Toll(late_usd=0.1)})
+    assert [int(n) for n in path[:, 0]] == [2, *[1] * 8, 2]
+
+
+def test_the_price_of_quality_moves_the_course_to_the_better_tier() -> None:
+    axes = [
+        axis("bf16", 4, usd_per_hour=np.full(4, 3.0)),
+        axis("int4", 4, usd_per_hour=np.full(4, 1.0), quality=0.9, initial=1),
+    ]
+    grid = Grid(course([5.0] * 4, axes))
+    cheap, good = (grid.cheapest({KEY: Toll(late_usd=0.01, poor_usd=p)}) for p in (0.0, 10.0))
+    assert cheap[-1].tolist() == [0, 1]
+    assert grid.quality(KEY, cheap) < grid.quality(KEY, good)
+    assert good[-1].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("demand", "low", "high"),
+    [(0.0, 0.0, 0.0), (4.0, 0.0, 0.01), (8.0, 0.0099, 0.0101), (10.0, 0.49, 0.51), (20.0, 0.99, 1.0)],
+    ids=["nobody", "half a load", "at the knee the target", "at the ceiling half", "twice the ceiling"],
+)
+def test_lateness_rises_through_the_target_at_the_knee(demand: float, low: float, high: float) -> None:
+    share: Floats = late_share(demand, np.array([10.0]), np.array([2.0]), 0.99)
+    assert low <= share[0] <= high
+
+
+def test_no_course_takes_more_accelerators_than_there_are() -> None:
+    path = Grid(course([50.0] * 3, [axis("bf16", 3, most=8, initial=4)], capacity=4.0)).cheapest(
+        {KEY: Toll(late_usd=1.0)}
+    )
+    assert path.max() == 4
