@@ -18,6 +18,10 @@ DRAIN_S = 60.0
 # The load of now is a floor on the levels from here up: whoever plans for a bad case plans for the present at least.
 FLOOR_INDEX = LEVELS.index(0.75)
 VARIATION_MIN, VARIATION_MAX = 0.1, 4.0
+# Errors are learned at one load and added at another: no level lies above both the median and a little more than the
+# highest load of the last days. A burst on top of a burst is a load that nobody ever saw.
+ABOVE_RECORD = 1.15
+_MEDIAN = LEVELS.index(0.5)
 _NOTHING = (0.0,) * len(LEVELS)
 
 
@@ -60,7 +64,9 @@ def _rates(memory: ForecastMemory, horizon_s: float, time_s: float) -> list[floa
     left, unit = mixed(low.form, memory.levels, factor), unit_rps(memory.usual_rps)
     base = rooted(left + (mixed(high.form, memory.levels, factor) - left) * share, unit)
     errors = [x + (y - x) * share for x, y in zip(low.errors, high.errors, strict=True)]
-    return [max(squared(base + error, unit), 0.0) for error in errors]
+    rates = [max(squared(base + error, unit), 0.0) for error in errors]
+    ceiling = max(ABOVE_RECORD * memory.record_rps, rates[_MEDIAN])
+    return [min(rate, ceiling) for rate in rates] if rates[-1] > ceiling else rates
 
 
 def _raise(rates: list[float], queue_floor: float, floor: float) -> None:

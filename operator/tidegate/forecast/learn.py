@@ -20,6 +20,7 @@ SHAPE_S = 900.0
 SPREAD_S = 3_600.0
 # The spread believed before anything was seen counts for so long.
 SPREAD_PRIOR_S = 600.0
+RECORD_HALF_LIFE_S = 2 * SECONDS_PER_DAY
 
 
 def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> ForecastMemory:
@@ -51,6 +52,7 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
         levels=levels,
         usual_rps=usual,
         usual_s=usual_s,
+        record_rps=max(rate, memory.record_rps * 0.5 ** (elapsed / RECORD_HALF_LIFE_S)),
         queued=sample.queued,
         in_flight=sample.in_flight,
         idle_since_s=_idle_since(memory, sample, time_s),
@@ -103,7 +105,8 @@ def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> 
 
 def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Shape:
     shape, level = memory.shape, memory.levels.mid
-    gain = max(1.0 - math.exp(-elapsed_s / SPREAD_S), elapsed_s / (memory.usual_s + elapsed_s + SPREAD_PRIOR_S))
+    seen_s = shape.seen_s + elapsed_s
+    gain = max(1.0 - math.exp(-elapsed_s / SPREAD_S), elapsed_s / (seen_s + SPREAD_PRIOR_S))
     dispersion = shape.dispersion
     if level > 0.0:
         excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
@@ -115,10 +118,11 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Sh
             prompt_variance=shape.prompt_variance,
             output_variance=shape.output_variance,
             dispersion=dispersion,
+            seen_s=shape.seen_s,
         )
     # Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise
     # along a straight line, and what came too early is soon outweighed.
-    follow = max(1.0 - math.exp(-elapsed_s / SHAPE_S), min(1.0, 2 * elapsed_s / max(1.0, memory.usual_s + elapsed_s)))
+    follow = max(1.0 - math.exp(-elapsed_s / SHAPE_S), min(1.0, 2 * elapsed_s / max(1.0, seen_s)))
     prompt, prompt_variance = _length(
         shape.prompt_tokens, shape.prompt_variance, sample.prompt_tokens, sample.finished, (follow, gain)
     )
@@ -131,6 +135,7 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Sh
         prompt_variance=prompt_variance,
         output_variance=output_variance,
         dispersion=dispersion,
+        seen_s=min(seen_s, SECONDS_PER_DAY),
     )
 
 

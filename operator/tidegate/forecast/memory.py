@@ -24,6 +24,7 @@ class Shape:
         prompt_tokens, output_tokens: Means per request.
         prompt_variance, output_variance: Squared coefficients of variation, from how far the means of windows spread.
         dispersion: Index of dispersion of the counts in a window (variance / mean), >= 0; 1 is Poisson.
+        seen_s: Seconds in which requests were seen to finish; a history of rates has none.
     """
 
     prompt_tokens: float | None = None
@@ -31,6 +32,7 @@ class Shape:
     prompt_variance: float = 1.0
     output_variance: float = 1.0
     dispersion: float = 1.0
+    seen_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class ForecastMemory:
         time_s: When load was last seen, unix s; None: never.
         levels: The load then, and its smoothed levels.
         usual_rps, usual_s: Mean load over about a day, and the seconds that are in it so far.
+        record_rps: Highest load seen, forgotten over days.
         queued: Requests that waited then.
         in_flight: Requests running or waiting then; None: not known.
         idle_since_s: When the load was first seen to be zero; None: there is traffic.
@@ -54,6 +57,7 @@ class ForecastMemory:
     levels: Levels = NO_LOAD
     usual_rps: float = 0.0
     usual_s: float = 0.0
+    record_rps: float = 0.0
     queued: float = 0.0
     in_flight: float | None = None
     idle_since_s: float | None = None
@@ -67,7 +71,7 @@ class ForecastMemory:
         return {
             "time": self.time_s,
             "levels": [levels.last, levels.fast, levels.mid, levels.slow],
-            "usual": [self.usual_rps, self.usual_s],
+            "usual": [self.usual_rps, self.usual_s, self.record_rps],
             "queue": [self.queued, self.in_flight],
             "idle": self.idle_since_s,
             "shape": [
@@ -76,6 +80,7 @@ class ForecastMemory:
                 shape.prompt_variance,
                 shape.output_variance,
                 shape.dispersion,
+                shape.seen_s,
             ],
             "daily": codes.pack(season.daily),
             "weekly": codes.pack(season.weekly, kind="B"),
@@ -87,9 +92,9 @@ class ForecastMemory:
     def from_json(cls, value: Mapping[str, object]) -> "ForecastMemory":
         """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is damaged."""
         last, fast, mid, slow = _numbers(value["levels"], 4)
-        usual_rps, usual_s = _numbers(value["usual"], 2)
+        usual_rps, usual_s, record_rps = _numbers(value["usual"], 3)
         queued, in_flight = _optionals(value["queue"], 2)
-        prompt, output, prompt_variance, output_variance, dispersion = _optionals(value["shape"], 5)
+        prompt, output, prompt_variance, output_variance, dispersion, shape_s = _optionals(value["shape"], 6)
         tracks = value["tracks"]
         if not isinstance(tracks, list) or len(tracks) != len(HORIZONS_S):
             raise ValueError("one record per horizon")
@@ -98,6 +103,7 @@ class ForecastMemory:
             levels=Levels(last, fast, mid, slow),
             usual_rps=usual_rps,
             usual_s=usual_s,
+            record_rps=record_rps,
             queued=_number(queued),
             in_flight=in_flight,
             idle_since_s=_optional(value["idle"]),
@@ -107,6 +113,7 @@ class ForecastMemory:
                 prompt_variance=_number(prompt_variance),
                 output_variance=_number(output_variance),
                 dispersion=_number(dispersion),
+                seen_s=_number(shape_s),
             ),
             season=_season(value),
             tracks=tuple(_track(index, part) for index, part in enumerate(tracks)),

@@ -31,12 +31,15 @@ def _made(type_: str, status: Status, reason: str, message: str) -> Condition:
 def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
     if draft.sight is Sight.NONE:
         return _made("SLOMet", Status.UNKNOWN, "MetricsMissing", "no metrics to tell from")
-    target = draft.spec.slo.attainment
+    target, promised = draft.asked, draft.spec.slo.attainment
     if draft.given is Given.TARGET:
         return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even idle")
     if attainment < target - 1e-9 and (any(draft.target) or draft.given is Given.ATTAINMENT):
         reason = "TooFewReplicas" if binding is Constraint.NONE else f"{binding.value}Limited"
         return _made("SLOMet", Status.FALSE, reason, f"expected attainment is below {target:g}")
+    if target < promised:
+        text = f"expected attainment is at least {target:g}, which the error budget of {promised:g} has room for"
+        return _made("SLOMet", Status.TRUE, "ErrorBudgetLeft", text)
     return _made("SLOMet", Status.TRUE, "Planned", f"expected attainment is at least {target:g}")
 
 

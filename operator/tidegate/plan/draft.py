@@ -11,14 +11,16 @@ import numpy as np
 from tidegate.domain.decision import Constraint, Reason
 from tidegate.domain.observation import Missing
 from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.plan import error_budget
 from tidegate.plan.cuts import Goal
+from tidegate.plan.error_budget import FULL, ErrorBudget
 from tidegate.plan.fleet import Fleet, FleetModel, Profile, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
 from tidegate.plan.memo import Memo, memo_of
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
 from tidegate.plan.regret import NO_REGRET, Regret
-from tidegate.plan.scenario import Scenarios, record, scenarios
+from tidegate.plan.scenario import Scenarios, scenarios
 from tidegate.plan.sight import Sight, sight
 from tidegate.plan.solve import Given
 from tidegate.plan.startup import Arrivals, follow
@@ -78,19 +80,24 @@ class Draft:
     fresh_s: float | None = None
     moved_s: float = 0.0
     regret: Regret = NO_REGRET
+    error_budget: ErrorBudget = FULL
     grant: Mapping[str, tuple[int, int]]
     held: Fleet = ()
     reserved: Fleet = ()
     searched: bool = False
     utilization: float | None = None
     binding: Constraint = Constraint.NONE
-    record_rps: float = 0.0
     attained: float | None = None  # of `current` at `demand`, where it was asked
 
     @property
     def spec(self) -> DeploymentSpec:
         """What the user asked for."""
         return self.problem.spec
+
+    @property
+    def asked(self) -> float:
+        """Attainment that a plan has to expect now: the one promised, less what the error budget has left."""
+        return error_budget.asked(self.error_budget, self.spec.slo)
 
     @property
     def counted(self) -> Fleet:
@@ -134,7 +141,7 @@ class Draft:
 
     def demand_at(self, lead_s: float) -> Scenarios:
         """Demand until a replica with that start-up time could serve."""
-        return scenarios(self.problem.forecast, lead_s + TICK_S, record_rps=self.record_rps)
+        return scenarios(self.problem.forecast, lead_s + TICK_S)
 
     def goal(self, demand: Scenarios) -> Goal:
         """The promises at a demand, moves counted from the current fleet."""
@@ -142,7 +149,7 @@ class Draft:
         starting = (np.array(self.model.startup_s) + CACHE_LOSS_S) / PLAN_LIFE_S
         return Goal(
             demand=demand,
-            attainment=spec.slo.attainment,
+            attainment=self.asked,
             quality=spec.quality.average_minimum,
             current=self.current,
             grow_usd=prices * starting,
@@ -175,7 +182,6 @@ def open_draft(
     lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
     seen, missing = sight(problem.states)
     counted = tuple([a.counted for a in arrivals])
-    highest = _record(problem, before, time_s)
     ideal = before.ideal if before is not None else counted
     current = tuple([min(n, a.counted) if a.blocked or a.stuck else n for n, a in zip(ideal, arrivals, strict=True)])
     return Draft(
@@ -191,8 +197,7 @@ def open_draft(
         arrivals=arrivals,
         sight=seen,
         missing=missing,
-        demand=scenarios(problem.forecast, lead + TICK_S, record_rps=highest),
-        record_rps=highest,
+        demand=scenarios(problem.forecast, lead + TICK_S),
         current=current,
         ideal=current,
         target=before.target if before is not None else counted,
@@ -206,6 +211,9 @@ def open_draft(
         fresh_s=before.fresh_s if before is not None else None,
         moved_s=before.moved_s if before is not None else time_s,
         regret=before.regret if before is not None else NO_REGRET,
+        error_budget=error_budget.counted(
+            before.error_budget if before is not None else FULL, problem.states, problem.spec.slo, time_s
+        ),
         grant=before.grant if before is not None else {},
     )
 
@@ -222,25 +230,17 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         capacities=draft.capacities,
         load_ref=draft.load_ref,
         shown_ref=draft.shown_ref,
-        record_rps=draft.record_rps,
         time_s=draft.time_s,
         peaks=draft.peaks,
         watched_since_s=draft.watched_since_s,
         fresh_s=draft.fresh_s,
         moved_s=draft.moved_s,
         regret=draft.regret,
+        error_budget=draft.error_budget,
         progress=draft.progress,
         grant=draft.grant,
         memo=memo,
     )
-
-
-def _record(problem: Problem, before: PlanMemory | None, time_s: float) -> float:
-    """The highest load seen; at first, what the forecast thinks likely."""
-    now = problem.forecast.now_rps
-    if before is None or before.record_rps <= 0:
-        return max(now, problem.forecast.horizons[0].quantile(0.5))
-    return record(before.record_rps, now, elapsed_s=time_s - before.time_s)
 
 
 GIVEN = {int(given): given for given in Given}

@@ -123,9 +123,7 @@ def _alternatives(draft: Draft, fleets: list[Fleet]) -> tuple[Alternative, ...]:
         )
         for fleet, a, q in zip(others, reached, quality, strict=True)
     ]
-    made.sort(
-        key=lambda a: (a.attainment < draft.spec.slo.attainment if a.attainment is not None else True, a.usd_per_hour)
-    )
+    made.sort(key=lambda a: (a.attainment < draft.asked if a.attainment is not None else True, a.usd_per_hour))
     return tuple(made[:ALTERNATIVES_MAX])
 
 

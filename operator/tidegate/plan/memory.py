@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tidegate.plan.error_budget import FULL, ErrorBudget
 from tidegate.plan.regret import NO_REGRET, Regret
 
 
@@ -56,12 +57,12 @@ class PlanMemory:
         capacities: Capacity of a replica of each tier when the plan was made, requests/s.
         load_ref: Load the plan was made for, fluid $/h (see `window.load`).
         shown_ref: Demand quantile that was shown with the plan, requests/s.
-        record_rps: Highest load seen, forgotten over days; what a forecast may say at most rests on it.
         peaks: (slot, highest load) of the stabilisation window, oldest first.
         watched_since_s: Since when the load has been seen without a gap; None: it is not being seen.
         fresh_s: Time of the last complete metrics; None: never.
         moved_s: Time the target last changed.
         regret: Shrinks that were taken back.
+        error_budget: What is left of the misses that the promise allows.
         progress: Of each tier.
         grant: Accelerators by class that the shared pool left to this deployment, and the pool's size then; empty
             where the pool is large enough.
@@ -77,13 +78,13 @@ class PlanMemory:
     capacities: tuple[float, ...] = ()
     load_ref: float = 0.0
     shown_ref: float = 0.0
-    record_rps: float = 0.0
     time_s: float = 0.0
     peaks: tuple[tuple[int, float], ...] = ()
     watched_since_s: float | None = None
     fresh_s: float | None = None
     moved_s: float = 0.0
     regret: Regret = NO_REGRET
+    error_budget: ErrorBudget = FULL
     progress: tuple[TierProgress, ...] = ()
     grant: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     memo: object = field(default=None, compare=False, repr=False)
@@ -100,7 +101,6 @@ class PlanMemory:
             "capacities": list(self.capacities),
             "load": self.load_ref,
             "shown": self.shown_ref,
-            "record": self.record_rps,
             "time": self.time_s,
             "peaks": [self.peaks[0][0], *[[slot - self.peaks[0][0], v] for slot, v in self.peaks]]
             if self.peaks
@@ -109,6 +109,7 @@ class PlanMemory:
             "fresh": self.fresh_s,
             "moved": self.moved_s,
             "regret": self.regret.to_json(),
+            "misses": self.error_budget.to_json(),
             "progress": [tier.to_json() for tier in self.progress],
             "grant": {name: list(pair) for name, pair in self.grant.items()},
         }
@@ -140,13 +141,13 @@ class PlanMemory:
             capacities=capacities,
             load_ref=float(value["load"]),
             shown_ref=float(value["shown"]),
-            record_rps=float(value["record"]),
             time_s=float(value["time"]),
             peaks=tuple([(int(value["peaks"][0]) + int(slot), float(load)) for slot, load in value["peaks"][1:]]),
             watched_since_s=_optional(value["watched"]),
             fresh_s=_optional(value["fresh"]),
             moved_s=float(value["moved"]),
             regret=Regret.from_json(value["regret"]) if "regret" in value else NO_REGRET,
+            error_budget=ErrorBudget.from_json(value["misses"]) if "misses" in value else FULL,
             progress=progress,
             grant={str(name): (int(pair[0]), int(pair[1])) for name, pair in value["grant"].items()},
         )

@@ -45,10 +45,10 @@ def pursue(draft: Draft) -> None:
         _grow(draft, _asked(draft))
         return
     attained = draft.attained = draft.profile_of(draft.current).attainment(draft.demand)
-    if attained < draft.spec.slo.attainment - DUST and (draft.given is Given.NOTHING or changed or _drifted(draft)):
+    if attained < draft.asked - DUST and (draft.given is Given.NOTHING or changed or _drifted(draft)):
         _grow_or_explain(draft)
         return
-    recovered = draft.given >= Given.TARGET and attained >= draft.spec.slo.attainment
+    recovered = draft.given >= Given.TARGET and attained >= draft.asked
     if changed or recovered or _drifted(draft):
         _reconsider(draft)
     elif draft.given is Given.NOTHING and _fewer_would_do(draft):
@@ -69,8 +69,9 @@ def _watch(draft: Draft) -> None:
     draft.peaks = window.remember(draft.peaks, draft.load, window_s=draft.spec.scale_down_window_s, time_s=draft.time_s)
     before = draft.regret
     draft.regret = regret.aged(before, window.highest(draft.peaks), draft.time_s, replicas=sum(draft.current))
-    if before.load and not draft.regret.load:
-        draft.load_ref = 0.0  # what was held back by it is looked at anew
+    asked_less = draft.memory is not None and draft.error_budget.factor != draft.memory.error_budget.factor
+    if asked_less or (before.load and not draft.regret.load):
+        draft.load_ref = 0.0  # what was held back is looked at anew
     if draft.sight is not Sight.ALL:
         draft.watched_since_s = None
         return
@@ -262,7 +263,7 @@ class Carries:
     def __init__(self, draft: Draft, target: Fleet) -> None:
         self.draft, self.demand = draft, draft.demand_at(0.0)
         reached = draft.profile_of(target).attainment(self.demand)
-        self.asked = min(draft.spec.slo.attainment, reached) - DUST
+        self.asked = min(draft.asked, reached) - DUST
 
     def __call__(self, fleet: Fleet) -> bool:
         return self.draft.profile_of(fleet).attainment(self.demand) >= self.asked
@@ -277,4 +278,4 @@ def _fewer_would_do(draft: Draft) -> bool:
     fewer[largest] -= 1
     if sum(fewer) < draft.limits.total[0] or fewer[largest] < draft.limits.tiers[largest][0]:
         return False
-    return draft.profile_of(tuple(fewer)).attainment(draft.demand) >= draft.spec.slo.attainment
+    return draft.profile_of(tuple(fewer)).attainment(draft.demand) >= draft.asked

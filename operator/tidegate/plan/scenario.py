@@ -8,17 +8,11 @@ the requests it brings: a burst of four times the load in 5 % of the time is 17 
 import itertools
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
 
 from tidegate.domain.forecast import DemandForecast
-from tidegate.units import SECONDS_PER_DAY
 
 # The quantile that people read in messages and that the stabilisation window remembers.
 SHOWN_LEVEL = 0.9
-LIKELY_LEVEL = 0.5
-# How far above the highest load of the last days one plans, and how fast that load is forgotten.
-ABOVE_RECORD = 1.15
-RECORD_HALF_LIFE_S = 2 * SECONDS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +51,7 @@ class Scenarios:
         return Scenarios(rates, shown, self.horizon_s, mean, self.shares)
 
 
-def record(before_rps: float, now_rps: float, *, elapsed_s: float) -> float:
-    """The highest load seen, halved every `RECORD_HALF_LIFE_S`; requests/s."""
-    left: float = before_rps * 0.5 ** (max(0.0, elapsed_s) / RECORD_HALF_LIFE_S)
-    return max(now_rps, left)
-
-
-def scenarios(forecast: DemandForecast, lead_s: float, *, record_rps: float = inf) -> Scenarios:
+def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
     """
     Demand until replicas asked for now could serve.
 
@@ -73,9 +61,6 @@ def scenarios(forecast: DemandForecast, lead_s: float, *, record_rps: float = in
     Args:
         forecast: Quantiles at rising horizons.
         lead_s: Time until a replica asked for now serves, s.
-        record_rps: The highest load seen. No rate is above both the median and a little more than it: errors of a
-            forecast are learned as factors, and four times a load that is already four times the usual one is a
-            load that nobody ever saw.
     """
     horizons = forecast.horizons
     last = horizons[-1]
@@ -89,9 +74,6 @@ def scenarios(forecast: DemandForecast, lead_s: float, *, record_rps: float = in
     levels = last.levels
     if len(rates) != len(levels):
         rates = last.rates_rps
-    if rates[-1] > ABOVE_RECORD * record_rps:
-        ceiling = max(ABOVE_RECORD * record_rps, _at(levels, rates, LIKELY_LEVEL))
-        rates = tuple([min(rate, ceiling) for rate in rates])
     weights = _weights(levels)
     brought = [w * r for w, r in zip(weights, rates, strict=True)]
     mean = sum(brought)

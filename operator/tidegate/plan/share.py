@@ -174,7 +174,7 @@ def _taken(draft: Draft, reserved: Fleet) -> int:
 
 def _option(draft: Draft, solution: Solution, short: Mapping[str, int], *, reserved: Fleet) -> Option:
     used = classes_used(draft, reserved)
-    promised = draft.spec.slo.attainment
+    promised = draft.asked
     lows = [max(0, low - n) for n, (low, _) in zip(solution.fleet, draft.limits.tiers, strict=True)]
     under = max(draft.limits.total[0] - sum(solution.fleet), sum(lows))
     return Option(

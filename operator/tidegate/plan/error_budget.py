@@ -1,0 +1,99 @@
+"""
+The error budget: what was served better than promised may be served worse later.
+
+A promise of 99 % is one over time. While hardly anybody misses a target, the misses that were allowed and did not occur
+are left over, and a plan may count on some of them: it then goes with a smaller reserve against what probably does
+not come. When it does come, the misses are counted, the rest of the budget shrinks, and the plan asks for the whole
+promise again. It never asks for more than that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import Any
+
+from tidegate.domain.goodput import goodput
+from tidegate.domain.observation import TierReading, TierState
+from tidegate.domain.spec import Slo
+
+# Memory of the budget, s: what was left over half an hour ago counts a third.
+MEMORY_S = 1800.0
+# Readings are means over a minute: a closer look sees the same requests again.
+PERIOD_S = 60.0
+# A gap longer than this was not seen.
+GAP_S = 180.0
+# With nothing spent, so many times the usual misses may be planned for, but so much more of all requests at most.
+FACTOR_MAX = 4.0
+EXTRA_MAX = 0.1
+# The factor moves in steps, so that plans do not follow every miss.
+STEP = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorBudget:
+    """
+    Args:
+        allowed, missed: Requests that were allowed to miss and those that did, each fading with `MEMORY_S`.
+        seen: Share of that memory in which requests were seen, in [0, 1].
+        time_s: When last counted; None: never.
+        factor: On the share of misses that a plan may count on, in [1, `FACTOR_MAX`].
+    """
+
+    allowed: float = 0.0
+    missed: float = 0.0
+    seen: float = 0.0
+    time_s: float | None = None
+    factor: float = 1.0
+
+    def to_json(self) -> list[object]:
+        """Plain JSON values."""
+        return [self.allowed, self.missed, self.seen, self.time_s, self.factor]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> "ErrorBudget":
+        """The inverse of `to_json`."""
+        allowed, missed, seen, time_s, factor = value
+        return cls(
+            allowed=float(allowed),
+            missed=float(missed),
+            seen=float(seen),
+            time_s=None if time_s is None else float(time_s),
+            factor=float(factor),
+        )
+
+
+FULL = ErrorBudget()
+
+
+def counted(before: ErrorBudget, states: Mapping[str, TierState], slo: Slo, time_s: float) -> ErrorBudget:
+    """The budget after what was seen now; the same where it is too early, or nobody tells."""
+    if before.time_s is not None and time_s - before.time_s < PERIOD_S:
+        return before
+    readings = [s.reading for s in states.values() if isinstance(s.reading, TierReading)]
+    attained = goodput(readings, slo).attainment if readings else None
+    if attained is None:
+        return before
+    elapsed = PERIOD_S if before.time_s is None else time_s - before.time_s
+    kept, covered = exp(-elapsed / MEMORY_S), min(elapsed, GAP_S)
+    requests = sum(r.arrival_rps or 0.0 for r in readings) * covered
+    allowed = before.allowed * kept + requests * (1.0 - slo.attainment)
+    missed = before.missed * kept + requests * (1.0 - attained.likely)
+    seen = before.seen * kept + (1.0 - exp(-covered / MEMORY_S) if requests > 0 else 0.0)
+    left = max(0.0, 1.0 - missed / allowed) * seen if allowed > 0 else 0.0
+    exact = 1.0 + (FACTOR_MAX - 1.0) * left
+    moved = abs(exact - before.factor) >= STEP / 2 + STEP / 4
+    return ErrorBudget(
+        allowed=round(allowed, 4),
+        missed=round(missed, 4),
+        seen=round(seen, 4),
+        time_s=time_s,
+        factor=round(exact / STEP) * STEP if moved else before.factor,
+    )
+
+
+def asked(budget: ErrorBudget, slo: Slo) -> float:
+    """The attainment that a plan has to expect now, at most the one promised."""
+    if budget.factor <= 1.0:
+        return slo.attainment
+    missable = 1.0 - slo.attainment
+    return round(1.0 - min(missable * budget.factor, missable + EXTRA_MAX), 6)
