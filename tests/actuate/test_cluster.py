@@ -22,7 +22,7 @@ from tests.actuate.orders import (
     workload,
 )
 from tests.cluster import install_crds
-from tidegate.actuate.cluster import ClusterActuator
+from tidegate.actuate.cluster import REFUSED_S, ClusterActuator
 from tidegate.actuate.scene import SETTLE_S
 from tidegate.domain.decision import Condition
 from tidegate.domain.key import Key
@@ -91,6 +91,35 @@ async def test_a_refusal_ends_its_own_chain_and_no_other() -> None:
     assert [(c.type, c.reason, c.message) for c in outcome.conditions] == [
         ("Stalled", "WorkloadRejected", "spec.template: is wrong")
     ]
+
+
+async def test_what_was_refused_is_told_on_and_not_sent_at_each_tick() -> None:
+    now = [NOW_S]
+    api = Recorder({"/chat-bf16": ApiError(status=422, reason="Invalid", detail="spec.template: is wrong")})
+    hands = ClusterActuator(api, Leader(), clock=lambda: now[0])
+
+    async def tick(spec: DeploymentSpec = TWO) -> int:
+        before = sum(c.path.endswith("/chat-bf16") for c in api.calls)
+        outcome = await hands.carry_out(order_of(spec, ClusterView(), decided(bf16=2, fp8=0)))
+        assert [c.reason for c in outcome.conditions] == ["WorkloadRejected"]
+        return sum(c.path.endswith("/chat-bf16") for c in api.calls) - before
+
+    assert await tick() == 1
+    now[0] += 15
+    assert await tick() == 0
+    now[0] += REFUSED_S
+    assert await tick() == 1, "a quota may have been raised"
+
+
+async def test_what_was_changed_after_a_refusal_is_sent_at_once() -> None:
+    api = Recorder({"/chat-bf16": ApiError(status=422, reason="Invalid", detail="spec.template: is wrong")})
+    hands = actuator(api)
+    await hands.carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=0)))
+    api.refuses = {}
+    cured = spec_of(managed("bf16", image="vllm/vllm-openai:v0.32.1"), managed("fp8"))
+    order = order_of(cured, ClusterView(), decided(bf16=2, fp8=0))
+    outcome = await hands.carry_out(replace(order, resource=replace(order.resource, generation=2)))
+    assert "Deployment prod/chat-bf16: replicas 0 -> 2" in outcome.actions
 
 
 async def test_a_server_that_is_busy_is_no_fault_of_the_spec() -> None:

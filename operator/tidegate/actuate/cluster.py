@@ -8,17 +8,29 @@ Rules: the fence is asked before each write, and an order ends with the leadersh
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from tidegate.actuate.scene import Chain
 from tidegate.actuate.steps import steps
-from tidegate.actuate.stock import Stock
+from tidegate.actuate.stock import REMEMBERED, Stock
 from tidegate.domain.decision import Condition, Status
 from tidegate.errors import SourceError
-from tidegate.ports import ApiError, Fence, KubeApi, Order, Outcome
+from tidegate.ports import APPLY_PATCH, ApiError, Call, Fence, KubeApi, Order, Outcome
 
 NOT_LEADER = SourceError(source="lease", reason="NotLeader", detail="another replica of the operator leads now")
 # The server understood and says no: sending the same again will not help.
 _REJECTIONS = frozenset({400, 403, 409, 422})
+# The same is sent again so seldom: somebody may have granted a right, or raised a quota.
+REFUSED_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    """A write that the server refused, why, and until when it is not tried again; unix seconds."""
+
+    call: Call
+    fault: ApiError
+    until_s: float
 
 
 class ClusterActuator:
@@ -42,6 +54,7 @@ class ClusterActuator:
     ) -> None:
         self._api, self._fence, self._clock = api, fence, clock
         self._stock = Stock(monitor_labels=monitor_labels or {})
+        self._refused: dict[str, _Refusal] = {}
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
@@ -61,15 +74,36 @@ class ClusterActuator:
             if not self._fence.holds() or self._fence.epoch != epoch:
                 errors.append(NOT_LEADER)
                 return False
+            if (known := self._refusal(write.call)) is not None:
+                errors.append(known)  # told on, and not asked again at each tick
+                return True
             try:
                 await self._api.send(write.call)
             except ApiError as fault:
                 errors.append(fault)
+                self._remember(write.call, fault)
                 return True
             self._stock.wrote(write, now_s=self._clock())
             if write.sentence:
                 actions.append(write.sentence)
         return True
+
+    def _refusal(self, call: Call) -> ApiError | None:
+        """Why the server refused exactly this not long ago; None where it may be sent."""
+        known = self._refused.get(call.path)
+        return known.fault if known is not None and known.call == call and self._clock() < known.until_s else None
+
+    def _remember(self, call: Call, fault: ApiError) -> None:
+        if not _is_lasting(fault, call):
+            return
+        if len(self._refused) >= REMEMBERED:
+            self._refused.clear()  # most are of objects that are gone; what is not is asked once more
+        self._refused[call.path] = _Refusal(call=call, fault=fault, until_s=self._clock() + REFUSED_S)
+
+
+def _is_lasting(fault: ApiError, call: Call) -> bool:
+    """A refusal that the same write meets again; a conflict is one where fields belong to somebody else."""
+    return fault.status in _REJECTIONS and (fault.status != 409 or call.content_type == APPLY_PATCH)
 
 
 def _is_rejection(error: SourceError) -> bool:
