@@ -95,15 +95,15 @@ def build(
     good = [t.quality >= spec.quality.minimum - QUALITY_DUST for t in spec.tiers]
     known = tuple([p or not g for p, g in zip(planned, good, strict=True)])
     usable = tuple([p and g for p, g in zip(planned, good, strict=True)])
-    curves = [estimates[t.name].curve if t.name in estimates else None for t in spec.tiers]
+    curves = [_columns(estimates[t.name].curve) if t.name in estimates else None for t in spec.tiers]
     grid = _grid([c for c in curves if c is not None])
     shape = (len(spec.tiers), len(grid))
     rates, ttft, itl = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     goods = np.zeros((len(POOLS), *shape))
     for i, (tier, curve) in enumerate(zip(spec.tiers, curves, strict=True)):
         if curve is not None:
-            margin, pooling = _margin(estimates[tier.name], spec.slo.attainment), estimates[tier.name].pooling
-            rates[i], goods[:, i], ttft[i], itl[i] = _rows(curve, grid, margin, pooling)
+            margin = _margin(curve, estimates[tier.name].capacity_rps, spec.slo.attainment)
+            rates[i], goods[:, i], ttft[i], itl[i] = _rows(curve, grid, margin, estimates[tier.name].pooling)
     prices = [
         accelerators[t.accelerator].price_usd_per_hour * t.accelerators_per_replica
         if t.accelerator in accelerators
@@ -132,42 +132,44 @@ def build(
     )
 
 
-def _grid(curves: list[ServiceCurve]) -> Floats:
+def _columns(curve: ServiceCurve) -> Floats:
+    """N, rate, attainment and percentiles of TTFT and ITL at each point; shape (5, points)."""
+    points = [(p.running, p.rate_rps, p.attainment, p.ttft_s_p95, p.itl_s_p95) for p in curve.points]
+    return np.array(points).T.copy()
+
+
+def _grid(curves: list[Floats]) -> Floats:
     """All N at which any tier's curve has a point, and a hair above each end, where that tier falls over."""
-    points = {p.running for curve in curves for p in curve.points if p.running > 0}
-    points |= {curve.points[-1].running * (1 + 1e-6) for curve in curves}
+    points = {n for c in curves for n in c[0].tolist() if n > 0}
+    points |= {float(c[0, -1]) * (1 + 1e-6) for c in curves}
     return np.array(sorted(points) or [1.0])
 
 
-def _margin(estimate: TierEstimate, target: float) -> float:
+def _margin(curve: Floats, capacity_rps: float, target: float) -> float:
     """
     What the estimate's confidence takes off the curve, as a factor on rates in (0, 1].
 
     The curve carries no margin and the capacity does; their ratio at the target is applied to the whole curve.
     """
-    points = estimate.curve.points
-    shares = np.array([p.attainment for p in points])
-    if estimate.capacity_rps <= 0 or shares[0] < target:
+    _, rates, shares, *_ = curve
+    if capacity_rps <= 0 or shares[0] < target:
         return 1.0
-    rates = np.array([p.rate_rps for p in points])
     at_target = float(np.interp(-target, -shares, rates)) if shares[-1] < target else float(rates[-1])
-    return min(1.0, max(MARGIN_MIN, estimate.capacity_rps / at_target)) if at_target > 0 else 1.0
+    return min(1.0, max(MARGIN_MIN, capacity_rps / at_target)) if at_target > 0 else 1.0
 
 
 def _rows(
-    curve: ServiceCurve, grid: Floats, margin: float, pooling: tuple[float, ...]
+    curve: Floats, grid: Floats, margin: float, pooling: tuple[float, ...]
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    points = curve.points
-    at = np.array([0.0] + [p.running for p in points])
-    rate = np.array([0.0] + [p.rate_rps for p in points]) * margin
-    share = np.array([points[0].attainment] + [p.attainment for p in points])
+    running, *_, ttft, itl = curve
+    at, rate = np.concatenate(([0.0], running)), np.concatenate(([0.0], curve[1])) * margin
+    share = np.concatenate((curve[2, :1], curve[2]))
     rates = np.interp(grid, at, rate)
     stable = grid <= at[-1]
     # A replica in company reaches at a rate what one alone reaches at a lower one.
-    goods = np.array([rates * np.interp(rates / gain, rate, share) * stable for gain in pooling])
-    ttft = np.interp(grid, at[1:], [p.ttft_s_p95 for p in points])
-    itl = np.interp(grid, at[1:], [p.itl_s_p95 for p in points])
-    return rates, goods, ttft, itl
+    good = {gain: rates * np.interp(rates / gain, rate, share) * stable for gain in set(pooling)}
+    goods = np.array([good[gain] for gain in pooling])
+    return rates, goods, np.interp(grid, running, ttft), np.interp(grid, running, itl)
 
 
 def _attained(rates: Floats, goods: Floats) -> Floats:
