@@ -144,14 +144,14 @@ def test_the_cheapest_mix_keeps_the_mean_quality() -> None:
     service = replace(base.services[0], spec=spec)
     known = know(replace(base, services=(service,)), service)
     rate = known.knees_rps["bf16"]
-    fleet = cheapest_mix(known, 4 * rate)
+    fleet = cheapest_mix(known, 4 * rate, ("bf16", "int4"))
     shares = {n: c / sum(fleet.values()) for n, c in fleet.items()}
     assert shares["bf16"] * 1.0 + shares["int4"] * 0.9 >= 0.94
     assert fleet["int4"] > 0
 
 
 def test_a_table_has_a_row_per_policy_and_no_figure_that_is_none() -> None:
-    results = {"test": {n: r.score for n, r in compare(scenario(poisson(3.0, 300.0)), ["static", "fluid"]).items()}}
+    results = {"test": {n: [r.score] for n, r in compare(scenario(poisson(3.0, 300.0)), ["static", "fluid"]).items()}}
     assert table(results).row_count == 2
     plain = rows(results)
     assert [r["name"] for r in plain] == ["static", "fluid"]

@@ -11,15 +11,13 @@ from functools import partial
 from itertools import chain, islice
 from math import inf
 
-import numpy as np
-
 from tidegate.domain.key import Key
 from tidegate.sim.hindsight import Found, Search
 from tidegate.sim.policies import registry
-from tidegate.sim.policies.base import Policy, TierKey
-from tidegate.sim.policies.bounds import Known, cheapest_mix, fluid_usd, know
+from tidegate.sim.policies.base import Policy
+from tidegate.sim.policies.bounds import Known, fluid_usd, know
 from tidegate.sim.policies.clairvoyant import Clairvoyant
-from tidegate.sim.policies.static import Static
+from tidegate.sim.policies.static import fixed
 from tidegate.sim.runner import Run, run
 from tidegate.sim.scenario import Scenario
 from tidegate.sim.score import Score, hopeless, score
@@ -27,9 +25,6 @@ from tidegate.sim.score import Score, hopeless, score
 Progress = Callable[[str, float], None]
 
 STATIC, EVERYBODY = "static", "rivals"
-PEAK_S = 60.0
-# Share of the busiest minute that a fixed fleet is sized for: all of it, and what hindsight may try.
-SHARES = (1.0, 0.6, 0.7, 0.8, 0.9, 1.15, 1.3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +85,8 @@ class _Bench:
     def _makers(self, name: str) -> Iterator[Callable[[], Policy]]:
         if name not in (STATIC, STATIC + registry.TUNED):
             yield from registry.makers(name, self.scenario)
-            return
-        for share in SHARES if name.endswith(registry.TUNED) else SHARES[:1]:
-            label = name if share == 1.0 else f"{name} peak={share:g}"
-            yield partial(Static, self._static(share), name=label)
+        else:
+            yield from fixed(self.scenario, self.known, tuned=name.endswith(registry.TUNED))
 
     @property
     def known(self) -> dict[Key, Known]:
@@ -107,15 +100,6 @@ class _Bench:
         look = None if best is None or not best.met else partial(hopeless, best)
         done = run(self.scenario, policy, progress=report, hopeless=look)
         return None if done.cut else Result(score=score(done), run=done)
-
-    def _static(self, share: float) -> dict[TierKey, int]:
-        """The cheapest fleet for a share of the busiest minute."""
-        wish: dict[TierKey, int] = {}
-        for key, known in self.known.items():
-            edges = np.arange(0, self.scenario.duration_s + PEAK_S, PEAK_S)
-            peak = float(np.histogram(known.service.traffic.arrival_s, edges)[0].max()) / PEAK_S
-            wish |= {(key, name): count for name, count in cheapest_mix(known, peak * share).items()}
-        return wish
 
     def _clairvoyant(self) -> Result:
         def judge(policy: Clairvoyant) -> Found[Result]:

@@ -5,7 +5,7 @@ What the two bounds know: the future, the truth, and what a fleet without whole 
 in `clairvoyant`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil
@@ -57,13 +57,13 @@ def _price(scenario: Scenario, service: Service, name: str) -> float:
     return scenario.pools[tier.accelerator].accelerator.price_usd_per_hour * tier.accelerators_per_replica
 
 
-def cheapest_mix(known: Known, demand_rps: float) -> dict[str, int]:
+def cheapest_mix(known: Known, demand_rps: float, names: Sequence[str]) -> dict[str, int]:
     """
-    The cheapest whole fleet that carries a demand inside bounds, budget and mean quality.
+    The cheapest whole fleet of some tiers that carries a demand inside bounds, budget and mean quality.
 
     Short of it, the one that carries most.
     """
-    spec, names = known.service.spec, known.cheapest or [known.service.spec.tiers[0].name]
+    spec = known.service.spec
     rates = [known.knees_rps[n] for n in names]
     most = [min(spec.tier(n).replicas_max, spec.replicas_max) for n in names]
     worth = [
