@@ -14,6 +14,7 @@ from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.limits import Limits
 from tidegate.plan.proof import nothing_cheaper
+from tidegate.plan.regret import Regret
 from tidegate.plan.scenario import Scenarios
 from tidegate.plan.search import cheapest
 from tidegate.plan.sight import Sight, not_gpu_bound
@@ -127,7 +128,11 @@ def _grow(draft: Draft, reason: Reason) -> None:
         draft.regret = (
             regret.shrunk(draft.regret, draft.time_s)
             if smaller
-            else regret.grown(draft.regret, load=draft.load, needed=draft.demand.shown_rps, time_s=draft.time_s)
+            else regret.grown(
+                draft.regret,
+                Regret(load=draft.load, needed=draft.demand.shown_rps, fleet=before),
+                draft.time_s,
+            )
         )
     draft.reason = reason
     draft.moved_s, draft.load_ref = draft.time_s, 0.0  # once the window has passed, see whether another mix is cheaper
@@ -201,8 +206,16 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
     return not (cheaper and _may_shrink(draft) and _as_good(draft, solution.fleet))
 
 
+def _regretted(draft: Draft, fleet: Fleet) -> bool:
+    """Whether a fleet is as cheap as the one that was too small minutes ago."""
+    usd_per_hour, small = draft.model.usd_per_hour, draft.regret.fleet
+    return bool(small) and usd_per_hour(fleet) <= usd_per_hour(small) + DUST
+
+
 def _as_good(draft: Draft, fleet: Fleet) -> bool:
     """Whether a fleet reaches what the current one does also at the highest load of the window."""
+    if _regretted(draft, fleet):
+        return False
     demand = _demand_held(draft)
     now = draft.profile_of(draft.current).attainment(demand)
     return draft.profile_of(fleet).attainment(demand) >= now - min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now) / 2
@@ -228,7 +241,8 @@ def _reconsider(draft: Draft) -> None:
     cheaper = solution.objective < worth_usd
     better = solution.given < draft.given
     _settle(draft)
-    if solution.given > draft.given or not (cheaper or better) or not _reachable(draft, solution.fleet):
+    useful = (cheaper or better) and not _regretted(draft, solution.fleet)
+    if solution.given > draft.given or not useful or not _reachable(draft, solution.fleet):
         if solution.given <= draft.given:
             draft.given = min(draft.given, solution.given) if solution.fleet == draft.current else draft.given
         return

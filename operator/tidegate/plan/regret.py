@@ -2,9 +2,9 @@
 Shrinks that were taken back.
 
 A smaller fleet that has to grow again minutes later was made for a lull between two swings of the noise: the
-stabilisation window was shorter than the noise is long. So the load that brought the replica back is remembered for
-longer than the window, twice as long each time it happens again, and nothing smaller than that load is planned
-meanwhile. A load that really falls ends it at once.
+stabilisation window was shorter than the noise is long. So the demand that brought the replica back, and the fleet that
+was too small for it, are remembered for longer than the window, twice as long each time it happens again. Nothing is
+planned for less meanwhile, and nothing as cheap as that fleet. A load that really falls ends it at once.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,9 @@ class Regret:
     Args:
         shrunk_s: When the plan last got smaller; None where it has grown since.
         load: Load at which the fleet had to grow again, as in `window.load`; 0 where nothing is regretted.
-        needed: Demand that it had to grow for, the shown quantile in requests/s: nothing is planned for less. Not as fluid
-            $/h: a capacity that is learned a little lower would make as much of less demand.
+        needed: Demand that it had to grow for, the shown quantile in requests/s: nothing is planned for less. Not as
+            fluid $/h: a capacity that is learned a little lower would make as much of less demand.
+        fleet: What was too small. The noise may also have been in what a replica was thought to carry.
         until_s: When it is forgotten.
         count: Shrinks taken back in a row.
     """
@@ -38,21 +39,23 @@ class Regret:
     shrunk_s: float | None = None
     load: float = 0.0
     needed: float = 0.0
+    fleet: tuple[int, ...] = ()
     until_s: float = 0.0
     count: int = 0
 
     def to_json(self) -> list[object]:
         """Plain JSON values."""
-        return [self.shrunk_s, self.load, self.needed, self.until_s, self.count]
+        return [self.shrunk_s, self.load, self.needed, list(self.fleet), self.until_s, self.count]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> "Regret":
         """The inverse of `to_json`."""
-        shrunk, load, needed, until, count = value
+        shrunk, load, needed, fleet, until, count = value
         return cls(
             shrunk_s=None if shrunk is None else float(shrunk),
             load=float(load),
             needed=float(needed),
+            fleet=tuple([int(n) for n in fleet]),
             until_s=float(until),
             count=int(count),
         )
@@ -66,16 +69,15 @@ def shrunk(before: Regret, time_s: float) -> Regret:
     return replace(before, shrunk_s=time_s)
 
 
-def grown(before: Regret, *, load: float, needed: float, time_s: float) -> Regret:
-    """The plan grows for a load: soon after a shrink, that one was a mistake."""
-    most = max(load, before.load), max(needed, before.needed)
+def grown(before: Regret, seen: Regret, time_s: float) -> Regret:
+    """The plan grows for a load that is seen: soon after a shrink, that one was a mistake."""
+    raised = replace(before, load=max(seen.load, before.load), needed=max(seen.needed, before.needed), fleet=seen.fleet)
     if before.shrunk_s is None or time_s - before.shrunk_s > REGRET_S:
-        load, needed = most if before.load else (0.0, 0.0)
-        return replace(before, shrunk_s=None, load=load, needed=needed)
+        return replace(raised if before.load else before, shrunk_s=None)
     again = before.count > 0 and time_s - before.until_s <= HOLD_MAX_S
     count = before.count + 1 if again else 1
     hold = min(HOLD_MAX_S, HOLD_S * 2.0 ** (count - 1))
-    return Regret(load=most[0], needed=most[1], until_s=time_s + hold, count=count)
+    return replace(raised, shrunk_s=None, until_s=time_s + hold, count=count)
 
 
 def aged(before: Regret, highest: float, time_s: float, *, replicas: int) -> Regret:
@@ -90,4 +92,4 @@ def aged(before: Regret, highest: float, time_s: float, *, replicas: int) -> Reg
         return before
     fallen = max(FALLEN_SHARE, FALLEN_REPLICAS / max(1, replicas))
     over = time_s >= before.until_s or highest < before.load * (1 - fallen)
-    return replace(before, load=0.0, needed=0.0) if over else before
+    return replace(before, load=0.0, needed=0.0, fleet=()) if over else before
