@@ -75,8 +75,7 @@ def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
         readings: Of the tiers that report; an empty sequence gives a Goodput that knows nothing.
         slo: The targets.
     """
-    ttft = merge_histograms([r.ttft for r in readings if r.ttft is not None])
-    itl = merge_histograms([h for r in readings if (h := _itl(r)) is not None])
+    ttft, itl = _latencies(readings)
     attainment = _attainment(ttft, itl, slo, kept=_kept(readings))
     completed = _sum(readings, lambda r: r.completion_rps)
     tokens = _sum(readings, lambda r: r.output_tokens_per_s)
@@ -93,6 +92,17 @@ def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
         gpu_utilization=_mean_utilization(readings),
         power_w=_sum(readings, lambda r: r.power_w),
     )
+
+
+def attainment_of(readings: Sequence[TierReading], slo: Slo) -> Attainment | None:
+    """`Goodput.attainment` alone."""
+    return _attainment(*_latencies(readings), slo, kept=_kept(readings))
+
+
+def _latencies(readings: Sequence[TierReading]) -> tuple[Histogram | None, Histogram | None]:
+    """TTFT and ITL of all tiers together."""
+    ttft = merge_histograms([r.ttft for r in readings if r.ttft is not None])
+    return ttft, merge_histograms([h for r in readings if (h := _itl(r)) is not None])
 
 
 def _itl(reading: TierReading) -> Histogram | None:

@@ -8,6 +8,7 @@ whole source is silent. Nothing here is ever filled in with 0.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tidegate.domain.key import Key
 
@@ -78,15 +79,17 @@ def merge_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
     """
     if not histograms:
         return None
-    counted = [dict(zip(h.bounds_s, h.counts, strict=True)) for h in histograms]
-    edges = sorted(set.intersection(*(set(c) for c in counted)))
+    edges = histograms[0].bounds_s
+    if all(h.bounds_s == edges for h in histograms):
+        columns = list(zip(*[h.counts for h in histograms], strict=True))
+    else:
+        counted = [dict(zip(h.bounds_s, h.counts, strict=True)) for h in histograms]
+        edges = tuple(sorted(set.intersection(*(set(c) for c in counted))))
+        columns = [tuple(c[edge] for c in counted) for edge in edges]
     if len(edges) < 2 or edges[-1] != math.inf:
         return None
-    counts: list[float] = []
-    for edge in edges:
-        # Prometheus extrapolates each series alone, which can bend a cumulative count by a hair.
-        counts.append(max(math.fsum(c[edge] for c in counted), counts[-1] if counts else 0.0))
-    return Histogram(tuple(edges), tuple(counts))
+    # Prometheus extrapolates each series alone, which can bend a cumulative count by a hair.
+    return Histogram(edges, tuple(accumulate(map(math.fsum, columns), max, initial=0.0))[1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,9 +145,10 @@ def _ridge(
         moved = 0.0
         for i, row, wanted, own in equations:
             old = u[i]
-            new = max(0.0, old + (wanted - sum(map(mul, row, u))) / own)
-            moved = max(moved, abs(new - old))
-            u[i] = new
+            new = old + (wanted - sum(map(mul, row, u))) / own
+            u[i] = new = new if new > 0.0 else 0.0
+            if abs(new - old) > moved:
+                moved = abs(new - old)
         if moved < SETTLED:
             break
     return tuple(u)

@@ -73,6 +73,7 @@ class Draft:
     reason: Reason = Reason.STEADY
     load: float = 0.0
     peaks: tuple[tuple[int, float], ...] = ()
+    peak: float = 0.0  # the highest of them
     load_ref: float = 0.0
     capacities: tuple[float, ...] = ()
     shown_ref: float = 0.0

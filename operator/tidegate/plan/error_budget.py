@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any
 
-from tidegate.domain.goodput import goodput
+from tidegate.domain.goodput import attainment_of
 from tidegate.domain.observation import TierReading, TierState
 from tidegate.domain.spec import Slo
 
@@ -70,7 +70,7 @@ def counted(before: ErrorBudget, states: Mapping[str, TierState], slo: Slo, time
     if before.time_s is not None and time_s - before.time_s < PERIOD_S:
         return before
     readings = [s.reading for s in states.values() if isinstance(s.reading, TierReading)]
-    attained = goodput(readings, slo).attainment if readings else None
+    attained = attainment_of(readings, slo) if readings else None
     if attained is None:
         return before
     elapsed = PERIOD_S if before.time_s is None else time_s - before.time_s

@@ -68,8 +68,9 @@ def _watch(draft: Draft) -> None:
     """Take the load of now into the window."""
     draft.load = window.load(draft.model, draft.problem.forecast)
     draft.peaks = window.remember(draft.peaks, draft.load, window_s=draft.spec.scale_down_window_s, time_s=draft.time_s)
+    draft.peak = window.highest(draft.peaks)
     before = draft.regret
-    draft.regret = regret.aged(before, window.highest(draft.peaks), draft.time_s, replicas=sum(draft.current))
+    draft.regret = regret.aged(before, draft.peak, draft.time_s, replicas=sum(draft.current))
     asked_less = draft.memory is not None and draft.error_budget.factor != draft.memory.error_budget.factor
     if asked_less or (before.load and not draft.regret.load):
         draft.load_ref = 0.0  # what was held back is looked at anew
@@ -83,11 +84,11 @@ def _watch(draft: Draft) -> None:
 
 def _highest(draft: Draft) -> float:
     """The load that anything smaller is planned for: the highest of the window, or one that was regretted."""
-    return max(window.highest(draft.peaks), draft.regret.load)
+    return max(draft.peak, draft.regret.load)
 
 
 def _drifted(draft: Draft) -> bool:
-    held, ref = window.highest(draft.peaks), draft.load_ref
+    held, ref = draft.peak, draft.load_ref
     if not ref * (1 - LOAD_BAND) <= held <= ref * (1 + LOAD_BAND):
         return True
     pairs = zip(draft.model.capacities, draft.capacities, strict=True)
@@ -96,7 +97,7 @@ def _drifted(draft: Draft) -> bool:
 
 def _settle(draft: Draft) -> None:
     """The plan stands: measure drift from here."""
-    draft.load_ref = window.highest(draft.peaks)
+    draft.load_ref = draft.peak
     draft.capacities = draft.model.capacities
 
 
@@ -223,7 +224,7 @@ def _as_good(draft: Draft, fleet: Fleet) -> bool:
 
 def _demand_held(draft: Draft) -> Scenarios:
     """The demand that a smaller fleet has to carry."""
-    highest_rps = window.highest(draft.peaks) / window.unit_usd(draft.model)
+    highest_rps = draft.peak / window.unit_usd(draft.model)
     return draft.demand.at_least(highest_rps * SHRINK_MARGIN).showing(draft.regret.needed)
 
 
