@@ -147,8 +147,7 @@ def _ridge(
             old = u[i]
             new = old + (wanted - sum(map(mul, row, u))) / own
             u[i] = new = new if new > 0.0 else 0.0
-            if abs(new - old) > moved:
-                moved = abs(new - old)
+            moved = max(moved, abs(new - old))
         if moved < SETTLED:
             break
     return tuple(u)
