@@ -156,6 +156,43 @@ def test_wva_v2_buys_by_cost_per_capacity() -> None:
     assert choice.replicas[KEY, "int4"] == 1
 
 
+def test_wva_v2_gives_up_the_dearest_and_of_equals_the_smallest() -> None:
+    two = spec("bf16", "int4")
+    idle = Gauges(running=1, waiting=0, kv_usage=0.02, waiting_max=0, kv_usage_max=0.02)
+    choice = policy("wva-v2", two).decide(
+        view(two, {"bf16": reading(), "int4": reading()}, {"bf16": 2, "int4": 2}, gauges=idle)
+    )
+    # 8,000 tokens in use of 4 x 80,000: three replicas are spare; bf16 costs more and goes whole.
+    assert choice.replicas == {(KEY, "bf16"): 0, (KEY, "int4"): 1}
+
+
+def test_wva_v2_believes_what_a_replica_held_when_it_had_a_queue() -> None:
+    one = spec("fp8")
+    rule = policy("wva-v2", one)
+    queued = Gauges(running=20, waiting=8, kv_usage=0.3, waiting_max=8, kv_usage_max=0.3)
+    calm = Gauges(running=20, waiting=0, kv_usage=0.3, waiting_max=0, kv_usage_max=0.3)
+    # 30,000 tokens in use and 8 x 1,200 waiting against 30,000 held: it grows. Later the same use without a queue does
+    # too, where the cache alone (80,000) would have been thought enough.
+    first = rule.decide(view(one, {"fp8": reading()}, {"fp8": 2}, time_s=0.0, gauges=queued))
+    later = rule.decide(view(one, {"fp8": reading()}, {"fp8": 2}, time_s=300.0, gauges=calm))
+    fresh = policy("wva-v2", one).decide(view(one, {"fp8": reading()}, {"fp8": 2}, gauges=calm))
+    assert first.replicas[KEY, "fp8"] > 2
+    assert later.replicas[KEY, "fp8"] == 3
+    assert fresh.replicas[KEY, "fp8"] <= 2
+
+
+def test_wva_v2_runs_with_both_of_its_samples_stabilisations() -> None:
+    names = [make().name for make in registry.makers("wva-v2", scenario(spec("fp8")))]
+    assert names == ["wva-v2 window_s=0", "wva-v2 window_s=60"]
+
+
+def test_a_tuned_rival_tries_its_own_setting_first_and_says_which_it_was() -> None:
+    names = [make().name for make in registry.makers("slo-keda*@fp8", scenario(spec("fp8")))]
+    assert names[0] == "slo-keda*@fp8"
+    assert "slo-keda*@fp8 high=0.7" in names
+    assert "slo-keda*@fp8 high=0.55" not in names
+
+
 def test_wva_qm_stays_with_what_carries_the_load() -> None:
     one = spec("fp8")
     rule = policy("wva-qm", one)
