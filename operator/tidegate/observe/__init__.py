@@ -7,5 +7,5 @@ Enters:   the API server's objects and Prometheus' vectors. Leaves: `TierState`s
 May import: ports, settings, the domain. I/O lives in `prometheus` and `informer`; the rest is pure.
 
     dialects -> queries -> prometheus -> decode -\
-    informer -> objects -> replicas, stock ------- cluster -> DeploymentObservation, ClusterView
+    informer -> objects, health -> replicas, stock -- cluster -> DeploymentObservation, ClusterView
 """
