@@ -1,0 +1,56 @@
+"""
+The page of the docs that shows the suite: all policies in all scenarios with seeds 1, 2 and 3.
+
+    python benchmarks/sim_suite.py --rows rows.jsonl [--jobs 2] > docs/suite.md
+
+Rows that the file has are not run again. After a change of the core only tidegate's are stale:
+
+    grep -v '"name": "tidegate"' rows.jsonl > fresh.jsonl
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tidegate.cli.backtest import SUITE_POLICIES
+from tidegate.sim.compare import all_names
+from tidegate.sim.standings import standings
+from tidegate.sim.suite import SUITE
+from tidegate.sim.table import markdown
+from tidegate.sim.tournament import Plan, play
+
+SEEDS = (1, 2, 3)
+PAGE = """# The suite
+
+What `tidegate backtest --suite` found: {policies} policies, {scenarios} scenarios, seeds {seeds}; commit {commit}.
+[Backtest](backtest.md) says what the scenarios ask, what the policies do and how to read the columns. `!` marks a
+scenario in which a promise was broken with one seed at least. `missed by` is how far the share of requests inside their
+targets was short, on average over the deployments that missed. `NAME*` had its knob tuned in hindsight for each scenario
+and seed.
+
+{tables}"""
+
+
+def main() -> None:
+    """Run what is missing, print the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, help="file that keeps every run's figures")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--policies", default=SUITE_POLICIES)
+    chosen = parser.parse_args()
+    names = all_names(chosen.policies)
+    plan = Plan(scenarios=list(SUITE), seeds=SEEDS, policies=names, rows=chosen.rows, jobs=chosen.jobs)
+    results = play(plan, lambda count, total, what: print(f"{count}/{total} {what}", file=sys.stderr, flush=True))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    print(
+        PAGE.format(
+            policies=len(names), scenarios=len(SUITE), seeds=", ".join(map(str, SEEDS)),
+            commit=commit.stdout.strip() or "unknown", tables=markdown(results, standings(results)),
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
