@@ -45,6 +45,7 @@ TRIES = (
     (0.6, 1.0, (1.0, 0.5, 0.5)),
     (0.6, 0.94, (1.0, 0.5, 0.5)),
     (0.6, 0.88, (1.0, 0.5, 0.5)),
+    (1.6, 1.0, (1.0, 0.5, 0.5)),
 )
 # Dearest point of quality over a late request, and halvings on the way to the price that just keeps the mean.
 POOR_MAX, HALVINGS, DUST = 50.0, 10, 1e-6
