@@ -39,3 +39,11 @@ def test_a_load_that_stays_low_makes_it_smaller_after_the_window() -> None:
     assert sum(fleet(falling.run(forecast(18.1), 20)).values()) == 3
     assert sum(fleet(falling.run(forecast(2.0), 3)).values()) == 3
     assert sum(fleet(falling.run(forecast(2.0), 20)).values()) == 1
+
+
+def test_replicas_on_their_way_are_not_called_off_before_five_minutes_however_short_the_window() -> None:
+    early = Loop(spec=spec(tier("bf16"), scale_down_window_s=60.0), estimates={"bf16": estimate(5)}, startup_ticks=40)
+    early.run(forecast(4.0), 60)
+    assert fleet(early.tick(forecast(18.0))) == {"bf16": 4}
+    assert {fleet(early.tick(forecast(4.0)))["bf16"] for _ in range(18)} == {4}
+    assert fleet(early.run(forecast(4.0), 6)) == {"bf16": 1}

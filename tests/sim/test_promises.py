@@ -23,9 +23,6 @@ from tidegate.sim.policies.base import View
 
 FAST, ALL = range(24), range(24, 1000)
 BLOCK = 50
-# Broken in 14 scenarios of a thousand: a fleet that goes on moving, and replicas on their way that change hands between
-# two silent deployments of an overloaded pool. Budget, bounds, capacity and quality have no exception.
-SOFT, SOFT_MAX = ("does not settle", "silence:"), 4
 
 
 @pytest.mark.parametrize("seed", FAST)
@@ -35,11 +32,9 @@ def test_no_promise_is_broken(seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ALL[::BLOCK], ids=lambda s: f"seeds from {s}")
-def test_hard_promises_hold_in_a_thousand_scenarios_and_nearly_all_settle(start: int) -> None:
+def test_no_promise_is_broken_in_a_thousand_scenarios(start: int) -> None:
     broken = {seed: found for seed in ALL[start - FAST.stop :][:BLOCK] if (found := chaos.trial(seed))}
-    hard = {seed: [f for f in found if not any(word in f for word in SOFT)] for seed, found in broken.items()}
-    assert {seed: found for seed, found in hard.items() if found} == {}
-    assert len(broken) <= SOFT_MAX, f"seeds {broken}"
+    assert broken == {}
 
 
 def test_a_scenario_is_the_same_for_the_same_seed_and_another_for_another() -> None:
@@ -121,8 +116,24 @@ def test_the_watchman_finds_what_is_broken(
 
 @pytest.mark.parametrize(
     ("counts", "settled"),
-    [([2] * 30, True), ([4, 3, 2, 2] + [2] * 26, True), ([2, 3] * 15, False), ([2, 3, 2] + [2] * 27, True)],
-    ids=["still", "down in steps", "up and down all the time", "one change of mind"],
+    [
+        ([2] * 30, True),
+        ([4, 3, 2, 2] + [2] * 26, True),
+        ([2, 3] * 15, False),
+        ([2, 3, 2] + [2] * 27, True),
+        ([3, 5, 5, 4, 4, 3, 2] + [2] * 23, True),
+        ([2, 3, 2, 2, 3] + [3] * 25, False),
+        ([3, 2, 2, 4, 4, 2] + [2] * 24, False),
+    ],
+    ids=[
+        "still",
+        "down in steps",
+        "up and down all the time",
+        "one change of mind",
+        "up, and down in steps",
+        "up, down, up",
+        "down, up, down",
+    ],
 )
 def test_settling_is_not_swinging(counts: list[int], settled: bool) -> None:
     start = chaos.DURATION_S - 15.0 * len(counts)

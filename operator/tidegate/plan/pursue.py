@@ -26,6 +26,8 @@ LOAD_BAND = 0.03
 CAPACITY_BAND = 0.03
 # A smaller fleet must also carry this much more than the highest load of the window.
 SHRINK_MARGIN = 1.02
+# Replicas on their way are not called off earlier, however short the window: what they will do is not seen yet.
+CALLED_OFF_S = 300.0
 # Below these a new plan is not better, just different. Where little is reached, a twentieth of it is much.
 SAVING_SHARE = 0.005
 ATTAINMENT_STEP = 0.005
@@ -260,6 +262,8 @@ def _may_shrink(draft: Draft) -> bool:
     """Only after a whole window was seen without a gap, and passed since the last growth."""
     since, length = draft.watched_since_s, draft.spec.scale_down_window_s
     if draft.sight is not Sight.ALL or since is None:
+        return False
+    if any(a.healthy for a in draft.arrivals) and draft.time_s - draft.moved_s < CALLED_OFF_S:
         return False
     return draft.time_s - max(since, draft.moved_s) >= length - DUST
 

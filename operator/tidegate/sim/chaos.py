@@ -232,12 +232,17 @@ def _forced(view: View, spec: DeploymentSpec, before: dict[str, int]) -> bool:
 
 
 def swings(history: list[tuple[float, dict[tuple[Key, str], int]]]) -> Iterator[str]:
-    """Tiers that go up and down within the last minutes of a run."""
+    """
+    Tiers that turn about more than once within the last minutes of a run.
+
+    Turning about once is no swing, in however many steps: a queue of the faults is served, or a replica is learned to
+    carry more, so the fleet grows and then gets smaller step by step.
+    """
     late = [wish for time_s, wish in history if time_s > DURATION_S - SETTLED_S]
     for tier in late[0]:
         changes = np.diff([wish[tier] for wish in late])
-        ups, downs = int((changes > 0).sum()), int((changes < 0).sum())
-        if ups and downs and ups + downs > 2:
+        directions = np.sign(changes[changes != 0])
+        if int((np.diff(directions) != 0).sum()) > 1:
             yield f"{tier[0]}/{tier[1]} does not settle: {[wish[tier] for wish in late]}"
 
 
