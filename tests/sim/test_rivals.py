@@ -183,7 +183,16 @@ def test_wva_v2_believes_what_a_replica_held_when_it_had_a_queue() -> None:
 
 def test_wva_v2_runs_with_both_of_its_samples_stabilisations() -> None:
     names = [make().name for make in registry.makers("wva-v2", scenario(spec("fp8")))]
-    assert names == ["wva-v2 window_s=0", "wva-v2 window_s=60"]
+    assert names == [
+        "wva-v2 window_s=0", "wva-v2@fp8 window_s=0", "wva-v2 window_s=60", "wva-v2@fp8 window_s=60",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["wva-v1@fp8", "wva-v2@fp8", "wva-qm@fp8"])
+def test_wva_told_of_one_tier_leaves_the_others_to_go(name: str) -> None:
+    two = spec("bf16", "fp8")
+    now = view(two, {"bf16": reading(), "fp8": reading()}, {"bf16": 1, "fp8": 1})
+    assert policy(name, two).decide(now).replicas[KEY, "bf16"] == 0
 
 
 def test_a_tuned_rival_tries_its_own_setting_first_and_says_which_it_was() -> None:

@@ -1,8 +1,8 @@
 """
 Policies by name: `NAME`, `NAME@TIER`, and either with `*` behind the name (`slo-keda*@fp8`): knob tuned in hindsight.
 
-A rival that steers one tier runs once on every tier where none is named, and the best of its runs stands for it:
-hindsight it would not have. With `*` it runs for every value of its knob besides.
+A rival runs once on every tier where none is named, and the best of its runs stands for it: hindsight it would not
+have. One that can steer several runs with all of them too. With `*` it runs for every value of its knob besides.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ RIVALS: dict[str, Any] = {
     "dynamo": Dynamo,
 }
 
-# Rivals that steer every tier; the maker takes the scenario.
+# Rivals that steer every tier, or the one they are told of; the maker takes the scenario and None or its name.
 FLEETS: dict[str, Any] = {"wva-v1": Saturation, "wva-v2": Tokens, "wva-qm": Queueing}
 
 # Whole-fleet policies and bounds, made by `compare`.
@@ -65,13 +65,14 @@ def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
         raise SpecError(field="--policy", value=name, allowed=f"a tier of the deployment: {', '.join(known)}")
     if base == OWN and not tuned:
         yield partial(Tidegate, tier or None)
-    elif base in RIVALS:
-        for setting in settings(RIVALS[base], tuned=tuned):
-            for each in [tier] if tier else known:
-                yield partial(_made, partial(RIVALS[base], scenario, each, **setting), f"{head}@{each}", setting)
-    elif base in FLEETS and not tier:
-        for setting in settings(FLEETS[base], tuned=tuned):
-            yield partial(_made, partial(FLEETS[base], scenario, **setting), head, setting)
+    elif base in RIVALS or base in FLEETS:
+        policy = {**RIVALS, **FLEETS}[base]
+        # Who is told of every tier may do better with one: also a choice of whoever sets it up.
+        tiers = [tier] if tier else [*([None] if base in FLEETS else []), *known]
+        for setting in settings(policy, tuned=tuned):
+            for each in tiers:
+                label = head if each is None else f"{head}@{each}"
+                yield partial(_made, partial(policy, scenario, each, **setting), label, setting)
     else:
         raise SpecError(field="--policy", value=name, allowed=f"one of {', '.join(names())}")
 

@@ -12,7 +12,7 @@ from statistics import median
 
 from tidegate.domain.key import Key
 from tidegate.sim.metrics import Gauges
-from tidegate.sim.policies.base import Choice, TierKey, View
+from tidegate.sim.policies.base import Choice, TierKey, View, chosen_tiers, others_at_zero
 from tidegate.sim.scenario import Scenario
 
 
@@ -33,11 +33,15 @@ class Variant:
         return self.tier[1]
 
 
-def variants(view: View, key: Key) -> list[Variant]:
-    """Every tier of a deployment; the total's upper bound is each variant's own, as theirs has no total."""
+def variants(view: View, key: Key, tiers: list[TierKey]) -> list[Variant]:
+    """
+    Tiers of a deployment that it was told of, cheapest first.
+
+    The total's upper bound is each variant's own, as theirs has no total.
+    """
     spec = view.policy.deployments[key]
     found = []
-    for tier in spec.tiers:
+    for tier in (t for t in spec.tiers if (key, t.name) in tiers):
         usd = view.policy.accelerators[tier.accelerator].price_usd_per_hour * tier.accelerators_per_replica
         found.append(
             Variant(
@@ -49,7 +53,14 @@ def variants(view: View, key: Key) -> list[Variant]:
                 high=min(tier.replicas_max, spec.replicas_max),
             )
         )
-    return found
+    return sorted(found, key=lambda v: (v.usd, v.name))
+
+
+def told(scenario: Scenario, tier: str | None) -> list[TierKey]:
+    """Tiers that somebody annotated for it: all of them, or one of each deployment."""
+    if tier is not None:
+        return chosen_tiers(scenario, tier)
+    return [(s.spec.key, t.name) for s in scenario.services for t in s.spec.tiers]
 
 
 def bounded(view: View, key: Key, wish: dict[TierKey, int], order: list[Variant]) -> dict[TierKey, int]:
@@ -106,10 +117,11 @@ class Saturation:
     KNOB = ("spare", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
     KV, QUEUE, QUEUE_SPARE, WINDOW_S = 0.8, 5.0, 3.0, 240.0
 
-    def __init__(self, scenario: Scenario, *, spare: float = 0.1) -> None:
+    def __init__(self, scenario: Scenario, tier: str | None = None, *, spare: float = 0.1) -> None:
         self.name = "wva-v1"
         self._spare = spare
         self._keys = [s.spec.key for s in scenario.services]
+        self._tiers = told(scenario, tier)
         self._delays: dict[TierKey, Delay] = {}
         self._asked: dict[TierKey, int] = {}
         self._tick = 0
@@ -119,7 +131,7 @@ class Saturation:
         self._tick += 1
         wish: dict[TierKey, int] = {}
         for key in self._keys:
-            found = sorted(variants(view, key), key=lambda v: (v.usd, v.name))
+            found = variants(view, key, self._tiers)
             if self._tick % 2 == 1:
                 self._asked |= self._one(view, key, found)
             settled = {}
@@ -127,7 +139,7 @@ class Saturation:
                 delay = self._delays.setdefault(v.tier, Delay(self.WINDOW_S, deque()))
                 settled[v.tier] = delay.settle(view.time_s, v.target, self._asked.get(v.tier, v.target))
             wish |= bounded(view, key, settled, found)
-        return Choice(replicas=wish)
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
         targets = {v.tier: v.target for v in found}
@@ -208,10 +220,13 @@ class Tokens:
     KV, QUEUE, SAMPLES = 0.8, 5, 10
     LENGTHS = (100.0, 500.0)  # answers shorter than these share a history
 
-    def __init__(self, scenario: Scenario, *, high: float = 0.85, window_s: float = 0.0) -> None:
+    def __init__(
+        self, scenario: Scenario, tier: str | None = None, *, high: float = 0.85, window_s: float = 0.0
+    ) -> None:
         self.name = "wva-v2"
         self._high, self._window_s = high, window_s
         self._keys = [s.spec.key for s in scenario.services]
+        self._tiers = told(scenario, tier)
         self._servers = {(s.spec.key, n): t.server for s in scenario.services for n, t in s.truths.items()}
         self._full: dict[tuple[TierKey, int], deque[float]] = {}
         self._held: dict[TierKey, float] = {}
@@ -221,12 +236,12 @@ class Tokens:
         """One loop, and the HPA that follows its gauge."""
         wish: dict[TierKey, int] = {}
         for key in self._keys:
-            found = sorted(variants(view, key), key=lambda v: (v.usd, v.name))
+            found = variants(view, key, self._tiers)
             asked = self._one(view, key, found)
             delays = {v.tier: self._delays.setdefault(v.tier, Delay(self._window_s, deque())) for v in found}
             settled = {v.tier: delays[v.tier].settle(view.time_s, v.target, asked[v.tier]) for v in found}
             wish |= bounded(view, key, settled, found)
-        return Choice(replicas=wish)
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
         targets = {v.tier: v.target for v in found}
@@ -291,10 +306,11 @@ class Queueing:
     KNOB = ("high", (0.5, 0.6, 0.7, 0.78, 0.85, 1.0))
     QUEUE = 100
 
-    def __init__(self, scenario: Scenario, *, high: float = 1.0) -> None:
+    def __init__(self, scenario: Scenario, tier: str | None = None, *, high: float = 1.0) -> None:
         self.name = "wva-qm"
         self._high = high
         self._keys = [s.spec.key for s in scenario.services]
+        self._tiers = told(scenario, tier)
         self._laws = {(s.spec.key, n): t.server.law for s in scenario.services for n, t in s.truths.items()}
         self._known: dict[tuple[TierKey, int, int], float] = {}
 
@@ -302,9 +318,9 @@ class Queueing:
         """One loop."""
         wish: dict[TierKey, int] = {}
         for key in self._keys:
-            found = sorted(variants(view, key), key=lambda v: (v.usd, v.name))
+            found = variants(view, key, self._tiers)
             wish |= bounded(view, key, self._one(view, key, found), found)
-        return Choice(replicas=wish)
+        return Choice(replicas=others_at_zero(view, self._tiers, wish))
 
     def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
         arrivals = [r.arrival_rps for v in found if (r := view.reading(v.tier)) and r.arrival_rps is not None]
