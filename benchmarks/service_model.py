@@ -7,7 +7,7 @@ The service model against two simulators of single iterations, neither of which 
    `vidur_step_times.csv`. The law is fitted to Vidur's own step times, so that only the service model is on trial:
    mean ITL, 95th percentiles, and attainment over a grid of targets.
 2. Our own simulator (`tidegate.sim`), which runs the same law step by step: the rate one replica carries for KNEES
-   combinations of model, requests and targets, drawn at random.
+   combinations of model, requests and targets, drawn at random; alone and in a fleet of 2, 4 and 8.
 """
 
 import csv
@@ -24,6 +24,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.law_extrapolation import prior_for
+from tidegate.domain.estimate import POOLS
 from tidegate.domain.law import PerformanceLaw, Workload
 from tidegate.domain.spec import Slo
 from tidegate.estimate.capacity import carried
@@ -161,15 +162,19 @@ SLOS = (Slo(ttft_s=0.5, itl_s=0.04, attainment=0.95), Slo(ttft_s=2.0, itl_s=0.06
 SLOS += (Slo(ttft_s=3.0, itl_s=0.1, attainment=0.95), Slo(ttft_s=1.0, itl_s=0.03, attainment=0.9))
 
 
-def knees(count: int) -> Iterator[tuple[str, Pair]]:
-    """Rate carried by the simulator and by the service model, for some of all combinations."""
+# Replicas behind a router that takes the one with the fewest requests.
+FLEETS = (1, 2, 4, 8)
+
+
+def knees(count: int, *, replicas: int = 1) -> Iterator[tuple[str, Pair]]:
+    """Rate carried by each replica in the simulator and by the service model, for some of all combinations."""
     dice = random.Random(5)
     combinations = [(m, r, s) for m in MODELS for r in REQUESTS for s in SLOS]
     for model, requests, slo in dice.sample(combinations, min(count, len(combinations))):
         prior = prior_for(model)
         trace = _trace(*requests)
         budget = prior.serving.batched_tokens_max
-        seen = knee_rps(Server(law=prior.law, token_budget=budget, overhead_s=0.0), trace, slo)
+        server = Server(law=prior.law, token_budget=budget, overhead_s=0.0)
         service = Service(
             law=prior.law,
             workload=workload_of(trace),
@@ -178,9 +183,16 @@ def knees(count: int) -> Iterator[tuple[str, Pair]]:
             burstiness=1.0,
             ttft_s=slo.ttft_s,
             itl_s=slo.itl_s,
+            evenness=1.0,
         )
         found = carried(service, target=slo.attainment, misses=1.0)
-        yield f"{' '.join(map(str, model))}, {requests}, {slo}", Pair(seen=seen, predicted=found.rate_rps)
+        yield (
+            f"{' '.join(map(str, model))}, {requests}, {slo}, {replicas} replicas",
+            Pair(
+                seen=knee_rps(server, trace, slo, replicas=replicas),
+                predicted=found.rate_rps * found.pooling[POOLS.index(replicas)],
+            ),
+        )
 
 
 def _trace(prompt: float, output: float, prompt_variation: float, output_variation: float) -> Trace:
@@ -211,12 +223,14 @@ def main() -> None:
     for name in ("itl_mean", "itl_p95", "ttft_p50", "ttft_p95"):
         print(f"{name}: mean error {mean(abs(getattr(r, name).ratio - 1) for r in stable):.1%} below 85 % load")
     print(f"attainment: mean error {mean(r.attainment_error for r in stable):.3f}\n")
-    ratios = []
-    for name, pair in knees(int(sys.argv[2]) if len(sys.argv) > 2 else 24):
-        print(f"{name}: carries {pair.seen:.2f}, predicted {pair.predicted:.2f} requests/s")
-        if pair.seen > 0:
-            ratios.append(max(pair.ratio, 1e-2))
-    print(f"knees: median ratio {median(ratios):.2f}, mean error {mean(abs(log(r)) for r in ratios):.1%}")
+    for replicas in FLEETS:
+        ratios = []
+        for name, pair in knees(int(sys.argv[2]) if len(sys.argv) > 2 else 24, replicas=replicas):
+            print(f"{name}: carries {pair.seen:.2f}, predicted {pair.predicted:.2f} requests/s")
+            if pair.seen > 0:
+                ratios.append(max(pair.ratio, 1e-2))
+        error = mean(abs(log(r)) for r in ratios)
+        print(f"knees of {replicas} replicas: median ratio {median(ratios):.2f}, mean error {error:.1%}\n")
 
 
 if __name__ == "__main__":

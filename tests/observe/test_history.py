@@ -65,7 +65,25 @@ async def read(
 async def test_tiers_add_up_and_gaps_stay_gaps() -> None:
     curves, asked = await read(2.0)
     assert asked == 2, "one question a day"
-    assert curves == {CHAT: [(0.0, 2.5), (SECONDS_PER_DAY + 300, 2.5)]}
+    assert curves == {CHAT: [(0.0, 2.5), (SECONDS_PER_DAY, 2.5)]}
+
+
+async def test_the_last_day_is_read_minute_by_minute_and_the_days_before_in_coarse_steps() -> None:
+    steps: list[tuple[float, float, str]] = []
+
+    async def handler(_: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        steps.append((float(form["start"]), float(form["end"]), form["step"]))
+        return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": []}})
+
+    async with serving(handler) as server:
+        client = Prometheus(Access(url=server.url))
+        try:
+            await read_history(client, Dialect(), {("prod", "chat"): CHAT}, start_s=0.0, end_s=3 * SECONDS_PER_DAY)
+        finally:
+            client.close()
+    assert [step for *_, step in steps] == ["300s", "300s", "60s"]
+    assert steps[-1][:2] == (2 * SECONDS_PER_DAY, 3 * SECONDS_PER_DAY)
+    assert steps[1][1] < steps[2][0], "no point is read twice"
 
 
 async def test_half_a_past_is_none() -> None:

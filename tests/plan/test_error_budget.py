@@ -11,6 +11,8 @@ from tidegate.domain.spec import Slo
 from tidegate.plan.error_budget import EXTRA_MAX, FACTOR_MAX, FULL, MEMORY_S, PERIOD_S, ErrorBudget, asked, counted
 
 SLO = Slo(ttft_s=1.0, itl_s=0.05, attainment=0.99)
+# A late replica is noticed early enough for the budget of 99 %.
+LATE_S = 60.0
 
 
 def states(missed: float, *, rate: float = 10.0) -> dict[str, TierState]:
@@ -35,7 +37,7 @@ def after(budget: ErrorBudget, missed: float, seconds: float, *, start_s: float 
     """The budget after so long, looked at every tick."""
     begin = budget.time_s if budget.time_s is not None else start_s
     for tick in range(1, int(seconds / 15) + 1):
-        budget = counted(budget, states(missed), SLO, begin + 15.0 * tick)
+        budget = counted(budget, states(missed), SLO, late_s=LATE_S, time_s=begin + 15.0 * tick)
     return budget
 
 
@@ -48,6 +50,23 @@ def test_a_long_time_without_misses_leaves_all_of_the_budget() -> None:
     rested = after(FULL, 0.0, 4 * MEMORY_S)
     assert rested.factor == FACTOR_MAX
     assert asked(rested, SLO) == pytest.approx(1 - FACTOR_MAX * 0.01)
+
+
+@pytest.mark.parametrize(
+    ("target", "late_s", "most", "least"),
+    [(0.99, 60.0, 4.0, 4.0), (0.99, 300.0, 2.0, 1.5), (0.99, 1500.0, 1.0, 1.0), (0.95, 300.0, 4.0, 4.0)],
+    ids=[
+        "a short surprise is bearable",
+        "of a longer one only a part",
+        "of one of half an hour nothing",
+        "a lower promise bears more",
+    ],
+)
+def test_what_is_left_has_to_bear_a_surprise(target: float, late_s: float, most: float, least: float) -> None:
+    budget, slo = FULL, replace(SLO, attainment=target)
+    for minute in range(int(4 * MEMORY_S / 60)):
+        budget = counted(budget, states(0.0), slo, late_s=late_s, time_s=1e6 + 60.0 * minute)
+    assert least <= budget.factor <= most
 
 
 def test_misses_use_it_up_and_the_promise_is_never_exceeded() -> None:
@@ -63,18 +82,19 @@ def test_just_what_was_promised_leaves_nothing() -> None:
 def test_silence_and_idleness_change_nothing() -> None:
     rested = after(FULL, 0.0, 3 * MEMORY_S)
     later = (rested.time_s or 0.0) + 600.0
-    assert counted(rested, {"bf16": TierState(ready=1, reading=Missing(reason="Stale"))}, SLO, later) is rested
-    assert counted(rested, {}, SLO, later) is rested
+    silent = {"bf16": TierState(ready=1, reading=Missing(reason="Stale"))}
+    assert counted(rested, silent, SLO, late_s=LATE_S, time_s=later) is rested
+    assert counted(rested, {}, SLO, late_s=LATE_S, time_s=later) is rested
 
 
 def test_it_is_counted_once_a_window() -> None:
-    first = counted(FULL, states(0.0), SLO, 1000.0)
-    assert counted(first, states(0.5), SLO, 1000.0 + PERIOD_S - 1) is first
+    first = counted(FULL, states(0.0), SLO, late_s=LATE_S, time_s=1000.0)
+    assert counted(first, states(0.5), SLO, late_s=LATE_S, time_s=1000.0 + PERIOD_S - 1) is first
 
 
 def test_a_hole_in_the_metrics_is_not_taken_for_good_service() -> None:
-    once = counted(FULL, states(0.0), SLO, 1000.0)
-    much_later = counted(once, states(0.0), SLO, 1000.0 + 10 * MEMORY_S)
+    once = counted(FULL, states(0.0), SLO, late_s=LATE_S, time_s=1000.0)
+    much_later = counted(once, states(0.0), SLO, late_s=LATE_S, time_s=1000.0 + 10 * MEMORY_S)
     assert much_later.factor == 1.0
 
 

@@ -18,7 +18,10 @@ from tidegate.observe.queries import Dialect, quoted, selector
 from tidegate.observe.threads import in_thread
 from tidegate.units import SECONDS_PER_DAY
 
-STEP_S = 300.0
+# The last day is read by the minute: it teaches how wrong a forecast of minutes is. The days before teach the season.
+STEP_S, FINE_STEP_S = 300.0, 60.0
+# A rate over less may not see two scrapes.
+RATE_S_MIN = 120.0
 ANSWER_S = 20.0
 
 # A pod of a Deployment ends in its ReplicaSet's hash and five letters, one of a StatefulSet in a number (of a
@@ -31,10 +34,11 @@ Workload = tuple[str, str]
 Curve = list[tuple[float, float]]
 
 
-def history_query(dialect: Dialect) -> str:
-    """Requests begun and rejected per second, by namespace and workload."""
+def history_query(dialect: Dialect, step_s: float = STEP_S) -> str:
+    """Requests begun and rejected per second, by namespace and workload, for one point every `step_s`."""
+    span_s = max(step_s, RATE_S_MIN)
     names = [metric for s in FLOW if s.name in {"started", "rejected"} for metric in s.metrics]
-    rates = (f"rate({selector(name, dialect)}[{STEP_S:.0f}s])" for name in names)
+    rates = (f"rate({selector(name, dialect)}[{span_s:.0f}s])" for name in names)
     marked = (
         f'label_replace({rate}, "{_WORKLOAD}", "$1", {quoted(dialect.pod_label)}, {quoted(_POD)})' for rate in rates
     )
@@ -59,19 +63,20 @@ async def read_history(
         SourceError: a part of it could not be read; half a past is worse than none.
     """
     found: dict[Key, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-    query = history_query(dialect)
-    begin_s = start_s
-    while begin_s < end_s:
-        until_s = min(begin_s + SECONDS_PER_DAY, end_s)
-        matrix = await _part(client, query, begin_s, until_s)
-        _add(found, matrix, dialect, owners)
-        begin_s = until_s + STEP_S
+    fine_s = max(start_s, end_s - SECONDS_PER_DAY)
+    for since_s, till_s, step_s in ((start_s, fine_s - FINE_STEP_S, STEP_S), (fine_s, end_s, FINE_STEP_S)):
+        query, begin_s = history_query(dialect, step_s), since_s
+        while begin_s < till_s:
+            until_s = min(begin_s + SECONDS_PER_DAY, till_s)
+            matrix = await _part(client, query, begin_s, until_s, step_s)
+            _add(found, matrix, dialect, owners)
+            begin_s = until_s + step_s
     return {key: sorted(points.items()) for key, points in found.items()}
 
 
-async def _part(client: Prometheus, query: str, begin_s: float, until_s: float) -> list[Series]:
+async def _part(client: Prometheus, query: str, begin_s: float, until_s: float, step_s: float) -> list[Series]:
     return await in_thread(
-        lambda: client.custom_query_range(query, begin_s, until_s, f"{STEP_S:.0f}s", timeout=ANSWER_S)
+        lambda: client.custom_query_range(query, begin_s, until_s, f"{step_s:.0f}s", timeout=ANSWER_S)
     )
 
 

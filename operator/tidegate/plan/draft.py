@@ -213,7 +213,11 @@ def open_draft(
         moved_s=before.moved_s if before is not None else time_s,
         regret=before.regret if before is not None else NO_REGRET,
         error_budget=error_budget.counted(
-            before.error_budget if before is not None else FULL, problem.states, problem.spec.slo, time_s
+            before.error_budget if before is not None else FULL,
+            problem.states,
+            problem.spec.slo,
+            late_s=max([e.startup_s_late for e in problem.estimates.values()], default=0.0),
+            time_s=time_s,
         ),
         grant=before.grant if before is not None else {},
     )

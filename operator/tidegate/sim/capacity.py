@@ -37,42 +37,44 @@ def workload_of(trace: Trace) -> Workload:
     )
 
 
-def knee_rps(server: Server, trace: Trace, slo: Slo, *, seed: int = 0) -> float:
+def knee_rps(server: Server, trace: Trace, slo: Slo, *, seed: int = 0, replicas: int = 1) -> float:
     """
-    Highest Poisson rate one replica holds with the target attainment; 0 where even an idle one misses.
+    Highest Poisson rate per replica with the target attainment; 0 where even an idle one misses.
 
     All trials share their random numbers: a lower rate is the same requests further apart.
 
     Args:
         trace: Source of request lengths, drawn at random.
+        replicas: In a fleet of so many behind a router that takes the one with the fewest requests.
     """
     lengths = b"".join(c.tobytes() for c in (trace.prompt_tokens, trace.output_tokens, trace.hit_tokens))
-    known = (server, slo, seed, blake2b(lengths).digest())
+    known = (server, slo, (seed, replicas), blake2b(lengths).digest())
     if known not in _KNEES:
-        _KNEES[known] = _bisected(server, trace, slo, seed)
+        _KNEES[known] = _bisected(server, trace, slo, seed, replicas)
     return _KNEES[known]
 
 
 # A knee takes a second or two to find, and one process asks for the same ones again and again.
-_KNEES: dict[tuple[Server, Slo, int, bytes], float] = {}
+_KNEES: dict[tuple[Server, Slo, tuple[int, int], bytes], float] = {}
 
 
-def _bisected(server: Server, trace: Trace, slo: Slo, seed: int) -> float:
+def _bisected(server: Server, trace: Trace, slo: Slo, seed: int, replicas: int) -> float:
     low, high = 0.0, fluid_rps(server, trace, slo)
     for _ in range(HALVINGS if high > 0 else 0):
         middle = (low + high) / 2
-        if holds(server, trace, slo, rps=middle, seed=seed):
+        if holds(server, trace, slo, rps=middle, seed=seed, replicas=replicas):
             low = middle
         else:
             high = middle
     return low
 
 
-def holds(server: Server, trace: Trace, slo: Slo, *, rps: float, seed: int) -> bool:
-    """Whether one replica keeps the target share at that rate; trials grow until the answer is sure."""
+def holds(server: Server, trace: Trace, slo: Slo, *, rps: float, seed: int, replicas: int = 1) -> bool:
+    """Whether each replica keeps the target share at that rate; trials grow until the answer is sure."""
     share = 0.0
     for count in REQUESTS:
-        met = inside(server, trace, slo, rps=rps, count=count, seed=seed)
+        load = _load(trace, rps=rps * replicas, count=count * replicas, seed=seed)
+        met = inside(server, load, slo, replicas=replicas)
         share = float(met.mean())
         # Late requests come together, so the error is taken over stretches of the trial, not over requests.
         error = np.std([b.mean() for b in np.array_split(met, BATCHES)]) / np.sqrt(BATCHES - 1)
@@ -95,22 +97,26 @@ def fluid_rps(server: Server, trace: Trace, slo: Slo) -> float:
     return most / (law.itl_s(most, workload) * workload.output_tokens)
 
 
-def inside(server: Server, trace: Trace, slo: Slo, *, rps: float, count: int, seed: int) -> NDArray[np.bool_]:
-    """Which requests of a trial meet both targets on one replica at a Poisson rate, the first ones left out."""
+def _load(trace: Trace, *, rps: float, count: int, seed: int) -> Trace:
+    """Poisson arrivals of requests as long as those of the trace."""
     # One stream each for lengths and gaps: a longer trial begins with the requests of the shorter one.
     picks, gaps = (np.random.default_rng((seed, stream)) for stream in range(2))
     rows = picks.integers(0, len(trace), count)
-    arrival = np.cumsum(gaps.exponential(1.0 / rps, count))
-    load = Trace(
-        arrival_s=arrival,
+    return Trace(
+        arrival_s=np.cumsum(gaps.exponential(1.0 / rps, count)),
         prompt_tokens=trace.prompt_tokens[rows],
         output_tokens=trace.output_tokens[rows],
         hit_tokens=trace.hit_tokens[rows],
     )
-    fleet = Fleet([load], [server], ttft_edges=[slo.ttft_s], gap_edges=[slo.itl_s], slots=1)
-    fleet.open(deployment=0, tier=0)
-    fleet.advance(float(arrival[-1]) + 3600.0)
+
+
+def inside(server: Server, load: Trace, slo: Slo, *, replicas: int) -> NDArray[np.bool_]:
+    """Which requests meet both targets on so many replicas, the first ones left out."""
+    fleet = Fleet([load], [server], ttft_edges=[slo.ttft_s], gap_edges=[slo.itl_s], slots=replicas)
+    for _ in range(replicas):
+        fleet.open(deployment=0, tier=0)
+    fleet.advance(float(load.arrival_s[-1]) + 3600.0)
     requests = fleet.state.requests
     itl = (requests.finish_s - requests.first_s) / np.maximum(requests.output - 1, 1)
     met: NDArray[np.bool_] = (requests.first_s - requests.arrival_s <= slo.ttft_s) & (itl <= slo.itl_s)
-    return met[WARM:]
+    return met[WARM * replicas :]

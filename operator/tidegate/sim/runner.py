@@ -108,6 +108,11 @@ def _view(scenario: Scenario, world: World, scraper: Scraper) -> View:
         policy=fleet_policy(scenario, world),
         wanted=dict(world.wanted),
         gauges=scraper.gauges,
+        history={
+            s.spec.key: [(scenario.start_s + second, rate) for second, rate in s.history] for s in scenario.services
+        }
+        if world.time_s <= scenario.tick_s
+        else {},
     )
 
 

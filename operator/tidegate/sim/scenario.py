@@ -51,6 +51,7 @@ class Service:
         truths: By tier name.
         initial: Replicas ready at second 0, by tier name.
         gateway: Whether a gateway in front reports arrivals and its queue.
+        history: What Prometheus remembers from before the run: (second, requests/s), seconds < 0 and rising.
     """
 
     spec: DeploymentSpec
@@ -58,6 +59,7 @@ class Service:
     truths: Mapping[str, TierTruth]
     initial: Mapping[str, int]
     gateway: bool = True
+    history: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.initial) - {t.name for t in self.spec.tiers})

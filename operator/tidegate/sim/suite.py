@@ -6,8 +6,11 @@ numbers. Prices are the defaults a user would find on the market; truths are the
 about learning that they are wrong.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+
+import numpy as np
 
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Quality, ScaleToZero, Slo, TierSpec
@@ -304,8 +307,37 @@ SUITE: dict[str, Seeded] = {
 }
 
 
+# A day of history is made of so many other runs of the same scenario.
+OTHER_RUNS = 4
+HISTORY_S, HISTORY_STEP_S = 24 * HOUR, 60.0
+
+
 def named(name: str, *, seed: int = 1) -> Scenario:
-    """A scenario of the suite; SpecError where there is none of that name."""
+    """A scenario of the suite, with a day of history; SpecError where there is none of that name."""
     if name not in SUITE:
         raise SpecError(field="--scenario", value=name, allowed=f"one of {', '.join(SUITE)}")
-    return SUITE[name](seed)
+    scenario = SUITE[name](seed)
+    others = [SUITE[name](1000 * seed + run) for run in range(1, OTHER_RUNS + 1)]
+    services = [
+        replace(service, history=history([other.services[i].traffic for other in others], scenario.duration_s, seed))
+        for i, service in enumerate(scenario.services)
+    ]
+    return replace(scenario, services=tuple(services))
+
+
+def history(runs: Sequence[Trace], duration_s: float, seed: int) -> tuple[tuple[float, float], ...]:
+    """
+    What Prometheus remembers of the day before: the same kind of traffic, other requests.
+
+    Each run begins anywhere in its course, so the day tells how unevenly load comes and goes, but not when.
+    """
+    dice = np.random.default_rng(seed)
+    edges = np.arange(0.0, duration_s + HISTORY_STEP_S, HISTORY_STEP_S)
+    counts = [np.histogram(run.arrival_s, edges)[0] for run in runs]
+    passes = ceil(HISTORY_S / duration_s)
+    day = np.concatenate([np.roll(counts[i % len(counts)], dice.integers(len(edges))) for i in range(passes)])
+    day = day[-int(HISTORY_S / HISTORY_STEP_S) :]
+    # A rate over two minutes, as it is read back.
+    rates = (day[1:] + day[:-1]) / (2 * HISTORY_STEP_S)
+    seconds = -HISTORY_STEP_S * np.arange(1, len(rates) + 1)[::-1]
+    return tuple(zip(seconds.tolist(), rates.tolist(), strict=True))

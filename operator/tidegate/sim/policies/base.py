@@ -6,7 +6,7 @@ changes. A rival steers one tier (it knows no others); its name carries it: `slo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +30,7 @@ class View:
         policy: What users want, with the prices and capacities of now.
         wanted: Replicas asked for and in force, by tier.
         gauges: Per-pod gauges of a tier's ready pods, for rules that look at pods.
+        history: Demand before the run as Prometheus remembers it: (unix s, requests/s) by rising time.
     """
 
     time_s: float
@@ -37,6 +38,7 @@ class View:
     policy: FleetPolicy
     wanted: Mapping[TierKey, int]
     gauges: Callable[[TierKey], list[Gauges]]
+    history: Mapping[Key, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
     def state(self, tier: TierKey) -> TierState:
         """Replicas and reading of one tier."""

@@ -2,16 +2,17 @@
 Tidegate itself: `cycle.step`, the same code that the operator runs, with nothing between.
 
 `tidegate` plans over all tiers; `tidegate@TIER` sees a deployment that has that tier alone.
-Simplifications: none. Memory is carried as the operator carries it.
+Simplifications: none. Memory is carried as the operator carries it, and demand before the run is read back at its
+beginning as an operator reads it back from Prometheus.
 """
 
 from dataclasses import replace
 
-from tidegate import cycle
+from tidegate import cycle, forecast
 from tidegate.domain.decision import FleetDecision
 from tidegate.domain.observation import DeploymentObservation, FleetObservation
 from tidegate.domain.spec import DeploymentSpec, FleetPolicy
-from tidegate.memory import FleetMemory
+from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.sim.policies.base import Choice, View
 
 
@@ -25,7 +26,7 @@ class Tidegate:
 
     def __init__(self, tier: str | None = None) -> None:
         self.name = "tidegate" if tier is None else f"tidegate@{tier}"
-        self.memory = FleetMemory()
+        self.memory: FleetMemory | None = None
         self.last: FleetDecision | None = None
         self._tier = tier
 
@@ -34,7 +35,7 @@ class Tidegate:
         policy, observation = view.policy, view.observation
         if self._tier is not None:
             policy, observation = only(policy, observation, self._tier)
-        self.memory, self.last = cycle.step(self.memory, observation, policy)
+        self.memory, self.last = cycle.step(self.memory or remembered(view), observation, policy)
         replicas = {
             (key, name): tier.replicas
             for key, decision in self.last.deployments.items()
@@ -42,6 +43,17 @@ class Tidegate:
         }
         reasons = {key: f"{d.reason}: {d.message}" for key, d in self.last.deployments.items()}
         return Choice(replicas=replicas, reasons=reasons)
+
+
+def remembered(view: View) -> FleetMemory:
+    """The memory of an operator that starts now."""
+    return FleetMemory(
+        deployments={
+            key: DeploymentMemory(forecast=forecast.backfill(None, history=curve))
+            for key, curve in view.history.items()
+            if curve
+        }
+    )
 
 
 def only(policy: FleetPolicy, observation: FleetObservation, tier: str) -> tuple[FleetPolicy, FleetObservation]:
