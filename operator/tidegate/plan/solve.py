@@ -116,4 +116,4 @@ def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solut
 
 def _unlimited(model: FleetModel, replicas_max: int) -> Limits:
     tiers = tuple([(0, replicas_max if usable else 0) for usable in model.usable])
-    return Limits(total=(0, replicas_max), tiers=tiers, budget=float("inf"), room={})
+    return Limits(total=(0, replicas_max * len(tiers)), tiers=tiers, budget=float("inf"), room={})
