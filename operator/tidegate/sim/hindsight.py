@@ -31,8 +31,8 @@ T = TypeVar("T")
 WINDOW_S = 30.0
 # Start-ups this many spreads late are reckoned with.
 SPREADS = 1.0
-# Fleets of one grid: a few milliseconds per window.
-CELLS_MAX = 30_000
+# Fleets of a problem times its windows: 160 MB of money, a second of work.
+STATES_MAX = 20_000_000
 # Replicas of a tier beyond the peak's need are not looked at.
 PEAK_ROOM = 1.25
 # Price of a late request over that of serving one, in powers of two: the first, the least (a good request has to be
@@ -63,7 +63,7 @@ def courses(scenario: Scenario, known: Mapping[Key, Known]) -> list[Course]:
         if len(found) > 1 and scarce(found):
             slowest = max(lead_s(v.service.truths[n].startup) for v in known.values() for n in v.cheapest)
             found = [course(scenario, known, tiers_max=tiers_max, window_s=WINDOW_S * ceil(slowest / WINDOW_S))]
-        if all(cells(c) <= CELLS_MAX for c in found):
+        if all(states(c) <= STATES_MAX for c in found):
             break
     return found
 
@@ -82,9 +82,9 @@ def lead_s(startup: Startup) -> float:
     return ACTUATION_S + startup.median_s * float(np.exp(SPREADS * startup.spread))
 
 
-def cells(of: Course) -> int:
-    """Fleets of a problem."""
-    return prod(a.most + 1 for a in of.axes)
+def states(of: Course) -> int:
+    """Fleets of a problem, times its windows."""
+    return prod(a.most + 1 for a in of.axes) * len(next(iter(of.demand_rps.values())))
 
 
 def course(scenario: Scenario, known: Mapping[Key, Known], *, tiers_max: int, window_s: float = WINDOW_S) -> Course:
