@@ -32,8 +32,8 @@ PLAN_LIFE_S = SECONDS_PER_HOUR
 CACHE_LOSS_S = 60.0
 # Risk of a removed replica being needed again, as a share of its price: ten runs of the suite's noise.
 REMORSE_SHARE = 0.03
-# The fleet in force, one replica less, and one that is looked at.
-PROFILES_MAX = 3
+# The fleet in force, and one replica less.
+PROFILES_MAX = 2
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

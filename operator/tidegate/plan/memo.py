@@ -70,7 +70,12 @@ def memo_of(problem: Problem, before: PlanMemory | None, accelerators: Mapping[s
         found = replace(memo.other, estimates=estimates)
     else:
         found = _made(problem, accelerators, marks, pools)
-    return replace(found, uncapped=memo.uncapped, alternatives=memo.alternatives, other=replace(memo, other=None))
+    return replace(found, uncapped=memo.uncapped, alternatives=memo.alternatives, other=_bare(memo))
+
+
+def _bare(memo: Memo) -> Memo:
+    """The tables alone: curves of fleets are quickly made again, and take more room than all else."""
+    return replace(memo, profiles={}, other=None)
 
 
 def _made(problem: Problem, accelerators: Mapping[str, Accelerator], marks: tuple[object, ...], pools: Pools) -> Memo:
