@@ -29,7 +29,7 @@ GAP_S = 180.0
 SURPRISE_SHARE = 0.25
 # With nothing spent, so many times the usual misses may be planned for, but so much more of all requests at most.
 FACTOR_MAX = 4.0
-EXTRA_MAX = 0.1
+EXTRA_MAX = 0.05
 # The factor moves in steps, so that plans do not follow every miss.
 STEP = 0.5
 
