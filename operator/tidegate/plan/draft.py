@@ -174,9 +174,7 @@ def open_draft(
     memo = memo_of(problem, before, accelerators)
     model = memo.model
     progress, arrivals = _follow(problem, before, time_s, freed)
-    base = memo.limits
-    if base is None:
-        base = limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
+    base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
     blocked = blocked_at(model, arrivals)
     known = memo.blocked == blocked and memo.basis and memo.limits is base
     basis = memo.basis if known else _basis(problem.spec, model, base, blocked)
@@ -212,14 +210,19 @@ def open_draft(
         fresh_s=before.fresh_s if before is not None else None,
         moved_s=before.moved_s if before is not None else time_s,
         regret=before.regret if before is not None else NO_REGRET,
-        error_budget=error_budget.counted(
-            before.error_budget if before is not None else FULL,
-            problem.states,
-            problem.spec.slo,
-            late_s=max([e.startup_s_late for e in problem.estimates.values()], default=0.0),
-            time_s=time_s,
-        ),
+        error_budget=_budget(problem, before, time_s),
         grant=before.grant if before is not None else {},
+    )
+
+
+def _budget(problem: Problem, before: PlanMemory | None, time_s: float) -> ErrorBudget:
+    budget = before.error_budget if before is not None else FULL
+    return error_budget.counted(
+        budget,
+        problem.states,
+        problem.spec.slo,
+        late_s=max([e.startup_s_late for e in problem.estimates.values()], default=0.0),
+        time_s=time_s,
     )
 
 
