@@ -11,7 +11,7 @@ from tidegate.sim.capacity import knee_rps
 from tidegate.sim.compare import Result, compare
 from tidegate.sim.hindsight import courses
 from tidegate.sim.policies.bounds import know
-from tidegate.sim.scenario import Fault, Scenario, Service, Startup, Trouble
+from tidegate.sim.scenario import Fault, Scenario, Service, Startup, TierTruth, Trouble
 from tidegate.sim.traces import Trace
 
 TWO = (tier("bf16", width=2), tier("int4", width=1, quality=0.9))
@@ -33,8 +33,18 @@ def clairvoyant(of: Scenario) -> Result:
     return compare(of, ["clairvoyant"])["clairvoyant"]
 
 
+def narrow(of: Scenario) -> Scenario:
+    """The same with replicas that run six requests at a time, about 5 requests/s: few requests make a fleet."""
+
+    def truth(one: TierTruth) -> TierTruth:
+        return replace(one, server=replace(one.server, law=replace(one.server.law, running_max=6)))
+
+    services = tuple(replace(s, truths={n: truth(t) for n, t in s.truths.items()}) for s in of.services)
+    return replace(of, services=services)
+
+
 def test_it_creates_before_the_step_comes_and_not_much_before() -> None:
-    of = scenario(step(4.0, 60.0), duration_s=1200.0, startup=Startup(median_s=120.0, spread=0.0))
+    of = narrow(scenario(step(1.0, 13.0), duration_s=1200.0, startup=Startup(median_s=120.0, spread=0.0)))
     found = clairvoyant(of)
     assert found.score.met
     assert found.run is not None
@@ -44,7 +54,8 @@ def test_it_creates_before_the_step_comes_and_not_much_before() -> None:
 
 def test_it_foresees_pods_that_get_stuck_and_creates_them_before() -> None:
     fault = Fault(trouble=Trouble.STUCK_TIER, start_s=400.0, end_s=1100.0, target="chat/bf16")
-    of = scenario(step(4.0, 60.0), duration_s=1200.0, faults=(fault,), startup=Startup(median_s=120.0, spread=0.0))
+    slow = Startup(median_s=120.0, spread=0.0)
+    of = narrow(scenario(step(1.0, 13.0), duration_s=1200.0, faults=(fault,), startup=slow))
     found = clairvoyant(of)
     assert found.score.met
     assert found.run is not None
@@ -54,15 +65,17 @@ def test_it_foresees_pods_that_get_stuck_and_creates_them_before() -> None:
 
 def test_it_foresees_lost_nodes_and_loses_no_pod() -> None:
     fault = Fault(trouble=Trouble.LOST_NODES, start_s=300.0, end_s=900.0, target="gpu", amount=6)
-    of = scenario(step(40.0, 4.0, at_s=270.0), duration_s=1200.0, faults=(fault,), capacity=8, initial={"bf16": 4})
+    of = narrow(
+        scenario(step(20.0, 1.0, at_s=270.0), duration_s=1200.0, faults=(fault,), capacity=8, initial={"bf16": 6})
+    )
     found = clairvoyant(of)
     assert found.run is not None
     assert found.run.world.failed_pods == 0
 
 
 def test_a_mean_quality_is_kept_with_a_mix() -> None:
-    of = changed(scenario(poisson(80.0, 700.0), tiers=TWO, duration_s=700.0, initial={"bf16": 4}, capacity=32),
-                 quality=Quality(average_minimum=0.95))  # fmt: skip
+    base = narrow(scenario(poisson(15.0, 900.0), tiers=TWO, duration_s=900.0, initial={"bf16": 4}, capacity=32))
+    of = changed(base, quality=Quality(average_minimum=0.95))
     found, whole = clairvoyant(of).score, clairvoyant(changed(of, quality=Quality(minimum=0.95))).score
     assert found.met
     assert found.quality is not None
@@ -72,7 +85,7 @@ def test_a_mean_quality_is_kept_with_a_mix() -> None:
 
 def test_a_budget_is_never_passed_not_even_between_two_tiers() -> None:
     of = changed(
-        scenario(step(10.0, 30.0), tiers=TWO, duration_s=1200.0, initial={"bf16": 2}),
+        narrow(scenario(step(3.0, 8.0), tiers=TWO, duration_s=1200.0, initial={"bf16": 2})),
         cost=Cost(budget_usd_per_hour=10.0),
     )
     found = clairvoyant(of)
@@ -82,7 +95,7 @@ def test_a_budget_is_never_passed_not_even_between_two_tiers() -> None:
 
 
 def test_nothing_runs_where_nothing_comes_and_zero_is_allowed() -> None:
-    busy = poisson(10.0, 600.0).arrival_s
+    busy = poisson(2.0, 600.0).arrival_s
     of = changed(
         scenario(traffic([*busy, *(busy + 1800.0)], prompt=500, output=100), duration_s=2400.0), replicas_min=0
     )
@@ -93,10 +106,10 @@ def test_nothing_runs_where_nothing_comes_and_zero_is_allowed() -> None:
 
 
 def test_who_has_priority_is_served_where_accelerators_do_not_reach() -> None:
-    first = scenario(poisson(30.0, 1200.0), duration_s=1200.0, capacity=4, initial={"bf16": 2})
+    first = narrow(scenario(poisson(6.0, 1200.0), duration_s=1200.0, capacity=4, initial={"bf16": 2}))
     high = replace(first.services[0], spec=replace(first.services[0].spec, priority=9))
     other = replace(first.services[0].spec, key=Key("test", "batch"), priority=1)
-    low = Service(spec=other, traffic=poisson(60.0, 1200.0, seed=2), truths=high.truths, initial={"bf16": 2})
+    low = Service(spec=other, traffic=poisson(15.0, 1200.0, seed=2), truths=high.truths, initial={"bf16": 2})
     found = clairvoyant(replace(first, services=(high, low))).score
     assert found.parts[str(KEY)].kept
     assert not found.parts["test/batch"].kept
