@@ -111,6 +111,20 @@ def test_replicas_that_will_not_come_stop_counting_after_a_moment(lost: TierStat
     assert fleet(decision)
 
 
+@pytest.mark.parametrize(("serving", "kept"), [(2, True), (9, False)], ids=["too few serve", "enough serve"])
+def test_a_late_replica_stays_asked_for_until_those_that_serve_carry_the_load(serving: int, kept: bool) -> None:
+    """What was asked for in its place may be as late: called off, it would be asked for again minutes later."""
+    wanted = spec(*TIERS)
+    memory, times = None, 1_700_000_000.0
+    ready = TierState(ready=serving, reading=reading(14))
+    states = {"bf16": ready, "fp8": TierState(starting=1), "int4": TierState()}
+    late_s = THREE["fp8"].startup_s_late
+    for i in range(int(12 * late_s / 15)):
+        problem = Problem(spec=wanted, states=states, estimates=THREE, forecast=forecast(14), memory=memory)
+        memory, decision = choose([problem], accelerators=POOLS, time_s=times + 15 * i)[wanted.key]
+    assert (fleet(decision).get("fp8", 0) >= 1) is kept
+
+
 def test_a_tier_switch_makes_before_it_breaks() -> None:
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=8, ready={"bf16": 5})
     loop.run(forecast(26), 3)

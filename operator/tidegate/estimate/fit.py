@@ -154,16 +154,16 @@ def _ridge(
 
 
 def _pair(normal: list[list[float]], right: list[float]) -> tuple[float, float]:
-    """Two unknowns, neither below 0: where one would be, the other alone."""
+    """Two unknowns, neither below 0: where one would be, the other alone, if that is where nothing improves it."""
     (xx, xy), (_, yy) = normal
     x, y = right
     determinant = xx * yy - xy * xy
     first, second = (x * yy - y * xy) / determinant, (y * xx - x * xy) / determinant
-    if first < 0.0:
-        return 0.0, max(0.0, y / yy)
-    if second < 0.0:
-        return max(0.0, x / xx), 0.0
-    return first, second
+    if first >= 0.0 and second >= 0.0:
+        return first, second
+    if y > 0.0 and xy * y >= x * yy:
+        return 0.0, y / yy
+    return max(0.0, x / xx), 0.0
 
 
 def _median(values: list[float]) -> float:

@@ -15,9 +15,9 @@ scaled by the burstiness), and for a place in the batch where that is short (man
 Memory. Contexts of running requests have to fit into the KV cache together. Their sum moves with N and with the
 lengths; where it runs over, requests wait, or are thrown out and computed again, which makes it run over more often.
 
-Company. A router that picks the replica with the fewest requests evens out chance: a request waits only where all are
-busy, and N moves with the whole fleet's number, not with its own luck. `pooled` replicas share what would be queues and
-swings of one; the exponents are fitted to our simulator.
+Company. A router that picks the replica with the fewest requests evens out chance: N moves with the whole fleet's
+number, not with its own luck, and prompts come to a replica at longer and more even distances. `pooled` replicas share
+what would be swings, heaps and queues of one; the exponents are fitted to our simulator.
 
 Bursts. What the forecast measures as dispersion is mostly the rate that moves from minute to minute, and its quantiles
 are for that. Given the rate of a tick, arrivals of real services are close to Poisson: 1 + 0.12*ln(index).
@@ -54,9 +54,9 @@ COLLAPSE_DEVIATIONS = 1.3
 OVERFLOWS_PER_LIFE = 6.0
 HALVINGS = 14
 # How much of one replica's luck is shared with those it is pooled with: exponents on their number, for the swing of N,
-# for the prompts that fall on an answer, and for the wait; and the share of Sakasegawa's exponent. Fitted to the knees
-# of fleets of 1 to 8 replicas in our simulator (`benchmarks/service_model.py`).
-SWING_SHARED, LUMPS_SHARED, WAIT_SHARED, CROWD_SHARED = 0.9, 0.45, 0.4, 1.1
+# for the prompts that fall on an answer, and for the wait. Fitted to the knees of fleets of 1 to 8 replicas in our
+# simulator (`benchmarks/service_model.py`).
+SWING_SHARED, LUMPS_SHARED, WAIT_SHARED = 1.0, 0.75, 0.35
 # Smallest spread of a logarithm: below it a distribution is a step.
 WIDTH_MIN = 1e-4
 
@@ -177,11 +177,6 @@ class Service:
         return pow(self.company, exponent)
 
     @cached_property
-    def crowd(self) -> float:
-        """Exponent on the share of time that one server is busy, for all of those that could take a request to be."""
-        return 1.0 + CROWD_SHARED * (sqrt(2 * (self.company + 1)) - 2)
-
-    @cached_property
     def burst(self) -> float:
         """Index of dispersion of arrivals within a tick."""
         return 1.0 + BURST_SHARE * log(self.burstiness)
@@ -273,7 +268,7 @@ def _backlog(service: Service, rates: Floats, itl: Floats) -> Floats:
     """Time between an arrival and its first token, s: so long prompts of others gather behind it."""
     running = rates * service.workload.output_tokens * itl
     busy = np.minimum(USED_MAX, rates * service.prompt_s)
-    queue = service.burst * rates * service.prompt_squared / (2 * (1 - busy)) * _eased(service, busy)
+    queue = service.burst * rates * service.prompt_squared / (2 * (1 - busy)) / service.company_of(WAIT_SHARED)
     return np.asarray(queue + service.prompt_s + service.law.a_s + service.decode_slope_s * running)
 
 
@@ -286,7 +281,7 @@ def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[F
     busy = np.minimum(USED_MAX, rates * work)
     # Prompts that arrive during a step share the next one, and all of them have their first token at its end.
     together = 1 + busy / (1 + busy)
-    queue = together * service.burst * rates * squared / (2 * (1 - busy)) * _eased(service, busy)
+    queue = together * service.burst * rates * squared / (2 * (1 - busy)) / service.company_of(WAIT_SHARED)
     limit = service.running_limit
     held = workload.output_tokens * itl + work
     used = np.minimum(USED_MAX, rates * held / limit)
@@ -298,10 +293,5 @@ def _wait(service: Service, rates: Floats, itl: Floats, step: Floats) -> tuple[F
     running = rates * workload.output_tokens * itl
     deviations = (room - running) / np.sqrt(service.contexts_variance(np.maximum(running, 1e-9)))
     overflow = np.minimum(1.0, OVERFLOWS_PER_LIFE * normal_share(-deviations))
-    waits = 1 - (1 - busy**service.crowd) * (1 - crowded) * (1 - overflow)
+    waits = 1 - (1 - busy) * (1 - crowded) * (1 - overflow)
     return waits, (queue + slots + overflow * held / 2) / np.maximum(waits, 1e-12)
-
-
-def _eased(service: Service, busy: Floats) -> Floats:
-    """What company leaves of one server's queue, in (0, 1] (after Sakasegawa)."""
-    return np.asarray(busy ** (service.crowd - 1.0) / service.company_of(WAIT_SHARED))

@@ -119,16 +119,23 @@ class Draft:
         """
         A fleet and the stuck replicas that stay asked for beside it.
 
-        Those are the ones that are only late; all of them where the plan falls short anyway, or where nothing is seen.
+        Those are the ones that are only late, for a while, or while those that serve do not carry the load: what was
+        asked for in their place may be as late. All of them where the plan falls short anyway, or nothing is seen.
         """
         every = bool(self.held) or self.given is not Given.NOTHING
+        waiting = [a.stuck if every else max(a.hoped, a.late) if not self._served else a.hoped for a in self.arrivals]
         return tuple(
             [
                 # What a blocked tier is asked for beyond what comes are the stuck ones themselves.
-                max(n, (min(n, a.counted) if a.blocked else n) + (a.stuck if every else a.hoped))
-                for n, a in zip(fleet, self.arrivals, strict=True)
+                max(n, (min(n, a.counted) if a.blocked else n) + more)
+                for n, a, more in zip(fleet, self.arrivals, waiting, strict=True)
             ]
         )
+
+    @property
+    def _served(self) -> bool:
+        """Whether the replicas that are ready carry the demand to come."""
+        return self.profile_of(self.ready).attainment(self.demand) >= self.asked
 
     def profile_of(self, fleet: Fleet) -> Profile:
         """The curve of a fleet; the last few are kept with the tables that they follow from."""

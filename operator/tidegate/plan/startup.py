@@ -31,6 +31,7 @@ class Arrivals:
         stuck: Replicas that start and are not.
         hoped: Of the stuck ones, those that stay asked for.
         blocked: Whether the tier may not grow now.
+        late: Of the stuck ones, those that nothing is known to keep from coming.
     """
 
     ready: int
@@ -38,6 +39,7 @@ class Arrivals:
     stuck: int
     hoped: int
     blocked: bool
+    late: int = 0
 
     @property
     def counted(self) -> int:
@@ -68,7 +70,10 @@ def follow(before: TierProgress, state: TierState, *, late_s: float, time_s: flo
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
     hoped = _late(asks, late_s, time_s) - _late(asks, late_s * 2.0**failures, time_s) - _hopeless(state)
     hoped = max(0, min(stuck, hoped))
-    return progress, Arrivals(state.ready, state.starting - stuck, stuck, hoped, blocked=time_s < blocked_until)
+    late = max(0, stuck - _hopeless(state))
+    return progress, Arrivals(
+        state.ready, state.starting - stuck, stuck, hoped, blocked=time_s < blocked_until, late=late
+    )
 
 
 @lru_cache(maxsize=4096)
