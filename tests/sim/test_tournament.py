@@ -147,3 +147,6 @@ def test_a_run_is_cut_once_it_cannot_win_and_never_before() -> None:
     assert late.cut == "late"
     again = run(of, Static({BF16: 1}), hopeless=lambda world: hopeless(best, world))
     assert again.cut == ""
+    missed = replace(best, parts={k: replace(p, attainment=0.2) for k, p in best.parts.items()})
+    assert not missed.met
+    assert run(of, Static({BF16: 9}), hopeless=lambda world: hopeless(missed, world)).cut == ""

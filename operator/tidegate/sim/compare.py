@@ -97,7 +97,7 @@ class _Bench:
     def _run(self, policy: Policy, name: str, best: Score | None = None) -> Result | None:
         """A run and its score; None where it was cut because it could not become better than `best`."""
         report = None if self.progress is None else (lambda share: self.progress(name, share))  # type: ignore[misc]
-        look = None if best is None or not best.met else partial(hopeless, best)
+        look = None if best is None else partial(hopeless, best)
         done = run(self.scenario, policy, progress=report, hopeless=look)
         return None if done.cut else Result(score=score(done), run=done)
 

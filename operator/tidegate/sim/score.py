@@ -141,20 +141,24 @@ def from_json(row: Mapping[str, Any]) -> Score:
 
 def hopeless(best: Score, world: World) -> str:
     """
-    Why a run that is not over cannot become better than another that kept all promises; empty where it still can.
+    Why a run that is not over cannot become better than another; empty where it still can.
 
-    Either what it has spent by now is too much even if every token turns out good, or more requests are late already
-    than its target allows.
+    Either the other kept all promises and this one has spent too much already, even if every token turns out good; or
+    more requests are late already than the target allows, or than were late in the other.
     """
     requests, now = world.fleet.state.requests, world.time_s
     spent = sum(world.market.bill_usd(pod, start_s=0.0, end_s=now) for pod in world.pods)
     least = spent / max(float(requests.output.sum()), 1.0) * MILLION
-    if best.usd_per_million_good_tokens is not None and least > best.usd_per_million_good_tokens:
+    if best.met and best.usd_per_million_good_tokens is not None and least > best.usd_per_million_good_tokens:
         return "dear"
-    for index, service in enumerate(world.scenario.services):
+    services = list(enumerate(world.scenario.services))
+    # Of two that broke a promise the one that did better by the highest priority is better.
+    for index, service in services if best.met else [max(services, key=lambda s: s[1].spec.priority)]:
+        part = best.parts[str(service.spec.key)]
+        least_share = min(part.target, 1.0 if part.attainment is None else part.attainment)
         rows = requests.deployment == index
         late = rows & ((requests.life == DROPPED) | ((requests.life == FINISHED) & ~good(requests, service, rows)))
-        if late.sum() > (1.0 - service.spec.slo.attainment) * rows.sum() + 1:
+        if late.sum() > (1.0 - least_share) * rows.sum() + 1:
             return "late"
     return ""
 
