@@ -27,13 +27,24 @@ def _programs() -> None:
         pytest.skip(f"needs Prometheus: {missing}")
 
 
+def _hears_ctrl_c() -> None:
+    """A shell starts what runs in the background deaf to Ctrl-C, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def demo(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The command with its output in a pipe; whatever it makes lies below `folder`."""
     command = [sys.executable, "-m", "tidegate", "sandbox", *options]
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "COLUMNS": "120"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_hears_ctrl_c,  # noqa: PLW1509 (no threads here)
     ) as process:
         try:
             yield process
