@@ -206,12 +206,18 @@ async def test_what_was_planned_under_another_leadership_is_not_carried_out(rig:
     assert len(rig.room.orders) == 1
 
 
-async def test_a_batch_ends_with_its_leadership(rig: Rig) -> None:
+async def in_the_middle(rig: Rig) -> asyncio.Task[None]:
+    """The hands at work on a batch of a hundred, held up at a gate."""
     rig.room.gate = asyncio.Event()
     many = {Key("prod", f"d{i}"): resource(Key("prod", f"d{i}"), uid=f"u{i}") for i in range(100)}
     task = asyncio.create_task(rig.hands.run())
     rig.hands.give(Batch(time_s=1.0, epoch=1, resources=many))
     await until(lambda: rig.room.orders)
+    return task
+
+
+async def test_a_batch_ends_with_its_leadership(rig: Rig) -> None:
+    task = await in_the_middle(rig)
     begun = len(rig.room.orders)
     rig.fence.epoch = 3
     rig.room.gate.set()
@@ -222,11 +228,7 @@ async def test_a_batch_ends_with_its_leadership(rig: Rig) -> None:
 
 
 async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_behind(rig: Rig) -> None:
-    rig.room.gate = asyncio.Event()
-    many = {Key("prod", f"d{i}"): resource(Key("prod", f"d{i}"), uid=f"u{i}") for i in range(100)}
-    task = asyncio.create_task(rig.hands.run())
-    rig.hands.give(Batch(time_s=1.0, epoch=1, resources=many))
-    await until(lambda: rig.room.orders)
+    task = await in_the_middle(rig)
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()

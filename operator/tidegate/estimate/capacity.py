@@ -60,7 +60,8 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
     high = search[inside[-1] + 1] if inside[-1] + 1 < len(search) else end
     wanted = np.concatenate((BELOW * low, low + BETWEEN * (high - low), BEYOND * high))
     curve = ServiceCurve(points=_points(service, np.append(wanted[wanted < 0.99 * end], end), misses))
-    knee = _crossing(curve.points, target)
+    points = curve.points
+    knee = _crossing([p.rate_rps for p in points], [p.attainment for p in points], target)
     return Carried(
         curve=curve,
         rate_rps=knee,
@@ -81,14 +82,9 @@ def _pooling(service: Service, target: float, misses: float, *, low: float, end:
 
 
 def _reached(service: Service, rates: Floats, target: float, misses: float) -> float:
-    """The crossing on a grid of rates whose first is inside; its end where all are."""
+    """The crossing on a grid of rates whose first is inside."""
     shares = _falling(attainment(service, state_at(service, rates)), misses)
-    outside = np.flatnonzero(shares < target)
-    if not len(outside) or outside[0] == 0:
-        return float(rates[-1] if not len(outside) else rates[0])
-    i = int(outside[0])
-    share = (shares[i - 1] - target) / (shares[i - 1] - shares[i])
-    return float(rates[i - 1] + share * (rates[i] - rates[i - 1]))
+    return _crossing(rates.tolist(), shares.tolist(), target)
 
 
 def idle_targets(service: Service, *, target: float, misses: float) -> FeasibleTargets:
@@ -100,13 +96,12 @@ def idle_targets(service: Service, *, target: float, misses: float) -> FeasibleT
     )
 
 
-def _crossing(points: tuple[OperatingPoint, ...], target: float) -> float:
-    """Rate at which attainment crosses the target, by straight line between two points; the first is inside."""
-    for left, right in pairwise(points):
-        if right.attainment < target:
-            share = (left.attainment - target) / (left.attainment - right.attainment)
-            return left.rate_rps + max(0.0, share) * (right.rate_rps - left.rate_rps)
-    return points[-1].rate_rps
+def _crossing(rates: list[float], shares: list[float], target: float) -> float:
+    """Rate at which attainment crosses the target, by straight line between two; the first is inside."""
+    for (low, before), (high, after) in pairwise(zip(rates, shares, strict=True)):
+        if after < target:
+            return low + max(0.0, (before - target) / (before - after)) * (high - low)
+    return rates[-1]
 
 
 def _falling(shares: Floats, misses: float) -> Floats:
