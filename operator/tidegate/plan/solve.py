@@ -99,8 +99,9 @@ def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solut
     """
     The plan without bounds, budget and capacity; tiers below the minimum quality stay out.
 
-    No mix needs more replicas of a tier than the largest fleet that does it with one tier alone: so many bound the
-    search. Where no tier does it alone within `replicas_max`, the one whose `replicas_max` do most is the answer.
+    No tier is looked at with more replicas than the largest fleet that does it with one tier alone: a mix that needs more
+    is one of tiers that cannot do it alone, for which nobody would lift a limit. Where no tier does it alone within
+    `replicas_max`, the one whose `replicas_max` do most is the answer.
     """
     still = replace(goal, grow_usd=np.zeros_like(goal.grow_usd), shrink_usd=np.zeros_like(goal.shrink_usd))
     free = _unlimited(model, replicas_max)
