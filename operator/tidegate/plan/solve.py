@@ -99,8 +99,8 @@ def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solut
     """
     The plan without bounds, budget and capacity; tiers below the minimum quality stay out.
 
-    No tier is looked at with more replicas than the largest fleet that does it with one tier alone: a mix that needs more
-    is one of tiers that cannot do it alone, for which nobody would lift a limit. Where no tier does it alone within
+    No tier is looked at with more replicas than the largest fleet that does it with one tier alone: a mix that needs
+    more has tiers that cannot do it alone, and nobody would lift a limit for those. Where no tier does it alone within
     `replicas_max`, the one whose `replicas_max` do most is the answer.
     """
     still = replace(goal, grow_usd=np.zeros_like(goal.grow_usd), shrink_usd=np.zeros_like(goal.shrink_usd))
