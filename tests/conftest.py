@@ -36,5 +36,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     fault of what they test, and a fault fails twice.
     """
     for item in items:
-        if item.get_closest_marker("cluster") is not None:
+        if item.get_closest_marker("cluster") is not None or item.get_closest_marker("slow") is not None:
             item.add_marker(pytest.mark.flaky(reruns=1))

@@ -5,7 +5,7 @@ import pytest
 from tests.forecast.builders import SILENT, gateway, serving, silence
 from tidegate.domain.forecast import DemandSample
 from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing, TierState
-from tidegate.forecast.demand import offered
+from tidegate.forecast.demand import SURGE_SPREADS, chance, offered, unrest_of
 
 STARTING = TierState(starting=1)
 MUTE = TierState(ready=1, reading=SILENT)
@@ -66,6 +66,35 @@ def test_offered_load(observed: DemandSample | None, arrival_rps: float, partial
     assert observed is not None
     assert observed.arrival_rps == pytest.approx(arrival_rps)
     assert observed.partial is partial
+
+
+@pytest.mark.parametrize(
+    ("unrest", "arrival_rps"),
+    [
+        pytest.param(0.5, 4.0, id="where little moves usually it is a burst"),
+        pytest.param(1.0, 4.0, id="where chance moves it too"),
+        pytest.param(5.0, 2.0, id="where long prompts make such growth usual it is none"),
+    ],
+)
+def test_growth_is_a_burst_only_where_it_is_unusual(unrest: float, arrival_rps: float) -> None:
+    observation = DeploymentObservation(tiers={"a": serving(2.0, completion_rps=2.0, running=40.0, waiting=10.0)})
+    observed = offered(observation, in_flight_before=10.0, elapsed_s=20.0, unrest=unrest)
+    assert observed is not None
+    assert observed.arrival_rps == pytest.approx(arrival_rps)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "usual", "unrest"),
+    [
+        pytest.param(50.0, 60.0, 1.0, 1.0, id="growth as chance makes it"),
+        pytest.param(50.0, 40.0, 1.0, 1.0, id="a fall counts as much"),
+        pytest.param(50.0, 500.0, 1.0, SURGE_SPREADS**2, id="a burst is not what usually happens"),
+        pytest.param(0.0, 0.0, 1.0, 0.0, id="nothing in flight, nothing moves"),
+    ],
+)
+def test_unrest_is_growth_in_units_of_chance(before: float, after: float, usual: float, unrest: float) -> None:
+    assert chance(50.0) == 100.0
+    assert unrest_of(before, after, usual=usual) == pytest.approx(unrest)
 
 
 @pytest.mark.parametrize(

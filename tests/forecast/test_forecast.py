@@ -216,6 +216,30 @@ def test_the_spread_of_lengths_is_read_off_the_means_of_windows(variation: float
     assert low <= expected.prompt_variation <= high
 
 
+def test_short_answers_that_finish_first_are_no_spread_of_lengths() -> None:
+    memory, now = ForecastMemory(), NOON
+    for i in range(240):  # an hour; long answers are in the means from the fifth minute on
+        now += 15.0
+        mean = 1600.0 * min(1.0, (i + 1) / 20)
+        observation = seen(5.0, completion_rps=5.0, prompt_tokens_mean=500.0, output_tokens_mean=mean)
+        memory = forecast.observe(memory, observation=observation, time_s=now)
+    expected = forecast.predict(memory, horizons_s=HORIZONS, time_s=now)
+    assert expected.output_tokens == pytest.approx(1600.0, rel=0.03)
+    assert expected.output_variation < 0.5
+
+
+def test_what_moves_all_the_time_is_soon_taken_for_usual() -> None:
+    memory, now = ForecastMemory(), NOON
+    rates = []
+    for i in range(120):
+        now += 15.0
+        observation = seen(4.0, completion_rps=4.0, running=60.0 if i % 2 else 20.0, waiting=0.0)
+        memory = forecast.observe(memory, observation=observation, time_s=now)
+        rates.append(memory.levels.last)
+    assert rates[1] == pytest.approx(4.0 + 40.0 / 15.0)
+    assert rates[60:] == [4.0] * 60
+
+
 def test_bursts_show_in_the_index_of_dispersion() -> None:
     calm = predicted(steady(10.0, hours=4))
     bursting = predicted([(15.0, 30.0 if i % 8 == 0 else 7.0) for i in range(960)])

@@ -30,7 +30,7 @@ QUEUE_SHARE_MAX = 0.4
 WAITING_MAX = 0.5
 REQUESTS_MIN = 10.0
 # The factor on misses: bounds, and the share of its logarithm's error taken over at a comparison.
-MISSES_MIN, MISSES_MAX = 0.5, 8.0
+MISSES_MIN, MISSES_MAX = 0.25, 8.0
 MISSES_SHARE = 0.3
 MISSES_LEAP = log(4.0)
 # A prediction of no miss at all is taken for one in ten thousand.

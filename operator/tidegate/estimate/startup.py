@@ -15,10 +15,10 @@ from tidegate.estimate.serving import Serving
 BASE_S = 60.0
 LOAD_BYTES_PER_S = 1.0e9
 PRIOR_MAX_S = 600.0
-# A replica is late when it takes this much longer than thought: twice the mean, four mean deviations.
-LATE_FACTOR = 2.0
+# A replica is late when it takes this much longer than thought: half as long again, four mean deviations.
+LATE_FACTOR = 1.5
 LATE_DEVIATIONS = 4.0
-LATE_MORE_S = 60.0
+LATE_MORE_S = 45.0
 # Model loads of the same source lie within a factor of two of their median: their mean deviation is less than half.
 PRIOR_DEVIATION_SHARE = 0.5
 SEEN_MAX = 20

@@ -10,13 +10,13 @@ from tidegate.domain.observation import DeploymentObservation, TierReading
 # A reading older than this says nothing about now.
 AGE_S_MAX = 120.0
 WINDOW_S = 60.0
-# When growth of what is in flight is more than chance: so many spreads of its difference, and so many requests; looks
+# When growth of what is in flight is more than chance: so many spreads of its usual growth, and so many requests; looks
 # further apart than a rate's window tell nothing that the rate does not.
 SURGE_SPREADS, SURGE_MIN, SURGE_S = 4.0, 4.0, 60.0
 
 
 def offered(
-    observation: DeploymentObservation, *, in_flight_before: float | None, elapsed_s: float | None
+    observation: DeploymentObservation, *, in_flight_before: float | None, elapsed_s: float | None, unrest: float = 1.0
 ) -> DemandSample | None:
     """
     The load that wanted to be served.
@@ -30,6 +30,7 @@ def offered(
     Args:
         in_flight_before: Running and waiting requests at the last sample; None: not known.
         elapsed_s: Seconds since then; None: there was none.
+        unrest: How much more than by chance alone what is in flight usually moves; see `unrest_of`.
 
     Returns:
         The sample; `partial` where a ready tier did not report and no gateway saw the whole. None: nobody reported.
@@ -53,7 +54,7 @@ def offered(
     for reading in readings:
         queued += reading.waiting or 0.0
         window = max(window, reading.window_s)
-    arrivals = max(sum(rates), _surge_rps(readings, flying, in_flight_before, elapsed_s))
+    arrivals = max(sum(rates), _surge_rps(readings, flying, in_flight_before, elapsed_s, unrest))
     return DemandSample(
         arrival_rps=arrivals if gateway is None else max(arrivals, gateway.arrival_rps),
         prompt_tokens=prompt,
@@ -83,21 +84,37 @@ def _growth_rps(now: float | None, before: float | None, elapsed_s: float | None
 
 
 def _surge_rps(
-    readings: list[TierReading], flying: float | None, before: float | None, elapsed_s: float | None
+    readings: list[TierReading], flying: float | None, before: float | None, elapsed_s: float | None, unrest: float
 ) -> float:
     """
     Arrivals that a sudden growth of what is in flight gives away, requests/s; 0 where the growth may be chance.
 
-    Requests in flight scatter like a Poisson count around their mean, so the difference of two looks has twice that
-    variance.
+    The growth is counted in spreads of what is usual: long prompts that hold others up make it move far more than
+    arrivals do.
     """
     if flying is None or before is None or elapsed_s is None or not 0 < elapsed_s <= SURGE_S:
         return 0.0
     growth = flying - before
     completions = [r.completion_rps for r in readings if r.completion_rps is not None]
-    if len(completions) < len(readings) or growth <= SURGE_SPREADS * (2 * max(before, 1.0)) ** 0.5 + SURGE_MIN:
+    spread = (max(unrest, 1.0) * chance(before)) ** 0.5
+    if len(completions) < len(readings) or growth <= SURGE_SPREADS * spread + SURGE_MIN:
         return 0.0
     return sum(completions) + growth / elapsed_s
+
+
+def chance(in_flight: float) -> float:
+    """Variance of the difference of two looks at so many requests in flight, were each a Poisson count."""
+    return 2 * max(in_flight, 1.0)
+
+
+def unrest_of(before: float, in_flight: float, *, usual: float) -> float:
+    """
+    The square of one growth of what is in flight, in units of `chance`: 1 on average where nothing but chance moves it.
+
+    Args:
+        usual: The mean of it so far. A surge counts as `SURGE_SPREADS` of the usual spread, not as what it is.
+    """
+    return min((in_flight - before) ** 2 / chance(before), SURGE_SPREADS**2 * max(usual, 1.0))
 
 
 def _arrivals_rps(readings: list[TierReading], *, growth_rps: float) -> list[float]:

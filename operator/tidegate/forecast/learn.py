@@ -5,6 +5,7 @@ From one sample of load to the next memory: levels, season, request shape, and t
 import math
 
 from tidegate.domain.forecast import DemandSample
+from tidegate.forecast.demand import SURGE_S, unrest_of
 from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, season_factor
 from tidegate.forecast.memory import ForecastMemory, Shape
 from tidegate.forecast.season import SLOT_S, Season
@@ -19,7 +20,9 @@ GAP_S = 300.0
 SHAPE_S = 900.0
 SPREAD_S = 3_600.0
 # The spread believed before anything was seen counts for so long.
-SPREAD_PRIOR_S = 600.0
+SPREAD_PRIOR_S = 300.0
+# At first means rise because short answers finish first: that is no spread of lengths.
+SETTLED_S = 600.0
 RECORD_HALF_LIFE_S = 2 * SECONDS_PER_DAY
 
 
@@ -106,11 +109,12 @@ def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> 
 def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Shape:
     shape, level = memory.shape, memory.levels.mid
     seen_s = shape.seen_s + elapsed_s
-    gain = max(1.0 - math.exp(-elapsed_s / SPREAD_S), elapsed_s / (seen_s + SPREAD_PRIOR_S))
+    gain = _gain(elapsed_s, seen_s)
     dispersion = shape.dispersion
     if level > 0.0:
         excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
         dispersion += gain * (excess - dispersion)
+    unrest = _unrest(memory, sample, elapsed_s, gain)
     if sample.prompt_tokens is None or sample.output_tokens is None:
         return Shape(
             prompt_tokens=shape.prompt_tokens,
@@ -119,10 +123,12 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Sh
             output_variance=shape.output_variance,
             dispersion=dispersion,
             seen_s=shape.seen_s,
+            unrest=unrest,
         )
     # Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise
     # along a straight line, and what came too early is soon outweighed.
     follow = max(1.0 - math.exp(-elapsed_s / SHAPE_S), min(1.0, 2 * elapsed_s / max(1.0, seen_s)))
+    gain = _gain(elapsed_s, seen_s - SETTLED_S) if seen_s > SETTLED_S else 0.0
     prompt, prompt_variance = _length(
         shape.prompt_tokens, shape.prompt_variance, sample.prompt_tokens, sample.finished, (follow, gain)
     )
@@ -136,7 +142,20 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Sh
         output_variance=output_variance,
         dispersion=dispersion,
         seen_s=min(seen_s, SECONDS_PER_DAY),
+        unrest=unrest,
     )
+
+
+def _unrest(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, gain: float) -> float:
+    usual, before = memory.shape.unrest, memory.in_flight
+    if before is None or sample.in_flight is None or not 0.0 < elapsed_s <= SURGE_S:
+        return usual
+    return usual + gain * (unrest_of(before, sample.in_flight, usual=usual) - usual)
+
+
+def _gain(elapsed_s: float, seen_s: float) -> float:
+    """How far a spread follows one sample after so many seconds of them."""
+    return max(1.0 - math.exp(-elapsed_s / SPREAD_S), elapsed_s / (seen_s + SPREAD_PRIOR_S))
 
 
 def _length(

@@ -25,6 +25,7 @@ class Shape:
         prompt_variance, output_variance: Squared coefficients of variation, from how far the means of windows spread.
         dispersion: Index of dispersion of the counts in a window (variance / mean), >= 0; 1 is Poisson.
         seen_s: Seconds in which requests were seen to finish; a history of rates has none.
+        unrest: Mean square of how what is in flight moves from look to look, in units of pure chance; >= 0.
     """
 
     prompt_tokens: float | None = None
@@ -33,6 +34,7 @@ class Shape:
     output_variance: float = 1.0
     dispersion: float = 1.0
     seen_s: float = 0.0
+    unrest: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class ForecastMemory:
                 shape.output_variance,
                 shape.dispersion,
                 shape.seen_s,
+                shape.unrest,
             ],
             "daily": codes.pack(season.daily),
             "weekly": codes.pack(season.weekly, kind="B"),
@@ -94,7 +97,7 @@ class ForecastMemory:
         last, fast, mid, slow = _numbers(value["levels"], 4)
         usual_rps, usual_s, record_rps = _numbers(value["usual"], 3)
         queued, in_flight = _optionals(value["queue"], 2)
-        prompt, output, prompt_variance, output_variance, dispersion, shape_s = _optionals(value["shape"], 6)
+        prompt, output, prompt_variance, output_variance, dispersion, shape_s, unrest = _optionals(value["shape"], 7)
         tracks = value["tracks"]
         if not isinstance(tracks, list) or len(tracks) != len(HORIZONS_S):
             raise ValueError("one record per horizon")
@@ -114,6 +117,7 @@ class ForecastMemory:
                 output_variance=_number(output_variance),
                 dispersion=_number(dispersion),
                 seen_s=_number(shape_s),
+                unrest=_number(unrest),
             ),
             season=_season(value),
             tracks=tuple(_track(index, part) for index, part in enumerate(tracks)),

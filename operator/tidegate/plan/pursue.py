@@ -24,8 +24,6 @@ from tidegate.plan.transition import advance
 # Load and capacities may drift this far from where the plan was made before it is looked at anew.
 LOAD_BAND = 0.03
 CAPACITY_BAND = 0.03
-# A smaller fleet must also carry this much more than the highest load of the window.
-SHRINK_MARGIN = 1.02
 # Replicas on their way are not called off earlier, however short the window: what they will do is not seen yet.
 CALLED_OFF_S = 300.0
 # Below these a new plan is not better, just different. Where little is reached, a twentieth of it is much.
@@ -227,7 +225,7 @@ def _as_good(draft: Draft, fleet: Fleet) -> bool:
 def _demand_held(draft: Draft) -> Scenarios:
     """The demand that a smaller fleet has to carry."""
     highest_rps = draft.peak / window.unit_usd(draft.model)
-    return draft.demand.at_least(highest_rps * SHRINK_MARGIN).showing(draft.regret.needed)
+    return draft.demand.at_least(highest_rps).showing(draft.regret.needed)
 
 
 def _reconsider(draft: Draft) -> None:

@@ -12,8 +12,8 @@ from tidegate.domain.forecast import DemandForecast
 from tidegate.plan.fleet import FleetModel
 
 SLOTS = 10  # of a window; a peak is forgotten at most a tenth of the window late
-# Of the nearest horizon: a little above what a minute of noise shows.
-LEVEL = 0.75
+# Of the nearest horizon: the highest of a window of medians is above the noise of a minute already.
+LEVEL = 0.5
 
 
 def load(model: FleetModel, forecast: DemandForecast) -> float:
