@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.estimate.build import ACCELERATORS, CHAT, deployment, tier
+from tests.estimate.build import ACCELERATORS, CHAT, LLAMA_8B, deployment, tier
 from tidegate import estimate
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.law import Workload
-from tidegate.domain.spec import PerformanceHint, Slo
-from tidegate.estimate.memory import EstimateMemory
+from tidegate.domain.spec import Accelerator, PerformanceHint, Slo
+from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory
+from tidegate.estimate.priors import prior_of
+from tidegate.estimate.roofline import Coefficients
 
 NOTHING = EstimateMemory()
 
@@ -227,3 +229,24 @@ def test_the_knee_of_a_published_setup_is_near_what_was_seen() -> None:
     curve = found["bf16"].curve
     knee = max(p.rate_rps for p in curve.points if p.attainment >= 0.9)
     assert knee == pytest.approx(1.45, rel=0.15)
+
+
+def test_a_tier_nobody_tried_is_no_faster_for_it_than_those_that_were_tried_beside_it() -> None:
+    """bf16 takes 1.5 times what its prior says; fp8 on the same accelerators is thought slower too, others are not."""
+    l40s = Accelerator(name="nvidia-l40s", price_usd_per_hour=1.2)
+    stated = PerformanceHint(a_s=0.004, b_s=1e-5, c_s=3e-8, p1_s=2e-5)
+    spec = deployment(
+        tier("bf16"), tier("fp8"), tier("elsewhere", accelerator="nvidia-l40s"), tier("stated", hint=stated)
+    )
+    classes = {**ACCELERATORS, "nvidia-l40s": l40s}
+    slow = Coefficients(a_s=1.5, b_s=1.5, c_s=1.5, p0_s=1.5, p1_s=1.5)
+    sample = Sample(running=10.0, context=1000.0, interference=4.0, itl_s=0.01)
+    mark = prior_of(LLAMA_8B, spec.tiers[0], ACCELERATORS["nvidia-h100"]).mark
+    seen = EstimateMemory(tiers={"bf16": TierMemory(mark=mark, factors=slow, samples=(sample,), windows=20)})
+    before, after = (
+        estimate.assess(m, spec=spec, accelerators=classes, workload=CHAT, burstiness=1.0) for m in (NOTHING, seen)
+    )
+    ratios = {name: after[name].law.a_s / before[name].law.a_s for name in after}
+    assert ratios["bf16"] == pytest.approx(1.5, rel=0.01)
+    assert 1.2 < ratios["fp8"] < 1.4
+    assert ratios["elsewhere"] == ratios["stated"] == 1.0

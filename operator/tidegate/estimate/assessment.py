@@ -11,11 +11,12 @@ from functools import lru_cache
 from math import exp, log
 
 from tidegate.domain.estimate import FeasibleTargets, TierEstimate
-from tidegate.domain.law import Workload
+from tidegate.domain.law import Provenance, Workload
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
 from tidegate.estimate import startup
 from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.capacity import Carried, carried, idle_targets
+from tidegate.estimate.kin import kin_factor
 from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.estimate.power import power_w
@@ -65,7 +66,12 @@ def assess(
         return slot.estimates
     older = slot.each if slot is not None and slot.spec is spec else {}
     each = {
-        tier.name: _answered(older.get(tier.name, ()), _Question(memory.tiers.get(tier.name), found, asked), spec, tier)
+        tier.name: _answered(
+            older.get(tier.name, ()),
+            _Question(memory.tiers.get(tier.name), found, asked, _kin(memory, spec, tier, found)),
+            spec,
+            tier,
+        )
         for tier, found in zip(spec.tiers, classes, strict=True)
     }
     estimates = {name: answers[0].estimate for name, answers in each.items()}
@@ -112,6 +118,7 @@ class _Question:
     known: TierMemory | None
     found: Accelerator | None
     asked: Asked
+    kin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,8 @@ class _Answer:
     def to(self, question: _Question) -> bool:
         """True where the question is the same: the memory by identity, the rest by value."""
         mine = self.question
-        return mine.known is question.known and mine.asked == question.asked and mine.found == question.found
+        same = mine.known is question.known and mine.asked == question.asked and mine.found == question.found
+        return same and mine.kin == question.kin
 
 
 Answers = tuple[_Answer, ...]
@@ -171,10 +179,23 @@ def feasible_targets(
     return found
 
 
+def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, found: Accelerator | None) -> float:
+    """What the other tiers on the same accelerators say of one that was never seen; 1 where its law is known."""
+    known, mine = memory.tiers.get(tier.name), prior_of(spec.model, tier, found)
+    if mine.provenance is Provenance.USER or (known is not None and known.mark == mine.mark and known.windows):
+        return 1.0
+    others = [(prior_of(spec.model, t, found), memory.tiers.get(t.name)) for t in _beside(spec, tier)]
+    return kin_factor([(p, m) for p, m in others if m is not None and m.mark == p.mark])
+
+
+def _beside(spec: DeploymentSpec, tier: TierSpec) -> list[TierSpec]:
+    return [t for t in spec.tiers if t.accelerator == tier.accelerator and t.name != tier.name]
+
+
 def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
     known, prior = question.known, prior_of(spec.model, tier, question.found)
     memory = known if known is not None and known.mark == prior.mark else None
-    service = _service(prior, memory, spec.slo, question.asked)
+    service = _service(prior, memory, spec.slo, question.asked, question.kin)
     found = _carried(service, spec.slo.attainment, memory.misses if memory is not None else 1.0)
     confidence = confidence_of(prior, memory, running=found.running)
     startups = known.startup if known is not None else None
@@ -192,11 +213,11 @@ def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> T
     )
 
 
-def _service(prior: Prior, memory: TierMemory | None, slo: Slo, asked: Asked) -> Service:
+def _service(prior: Prior, memory: TierMemory | None, slo: Slo, asked: Asked, kin: float = 1.0) -> Service:
     """One replica of the tier, as far as it is known, under requests of this shape."""
     serving, (shape, burst, evenness) = prior.serving, asked
     return Service(
-        law=law_in_force(prior, memory),
+        law=law_in_force(prior, memory, kin),
         workload=_with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0),
         batched_tokens_max=float(serving.batched_tokens_max),
         context_max=serving.context_max,

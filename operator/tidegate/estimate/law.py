@@ -47,15 +47,22 @@ def _step(factor: float) -> float:
     return float(f"{exp(round(log(factor) / FACTOR_STEP) * FACTOR_STEP):.4g}")
 
 
-def law_in_force(prior: Prior, memory: TierMemory | None) -> PerformanceLaw:
-    """The law to plan with."""
-    if memory is None or not (memory.windows or memory.kv_cache_tokens):
-        return prior.law
-    reported = memory.kv_cache_tokens
+def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> PerformanceLaw:
+    """
+    The law to plan with.
+
+    Args:
+        kin: Factor on a prior of which nothing was seen; see `kin.kin_factor`.
+    """
+    reported = memory.kv_cache_tokens if memory is not None else None
     kv_cache_tokens = prior.law.kv_cache_tokens if prior.kv_stated or not reported else reported
-    if not memory.windows:
-        return replace(prior.law, kv_cache_tokens=kv_cache_tokens)
-    learned = coefficients_of(prior).times(memory.factors)
+    if memory is None or not memory.windows:
+        if kin == 1.0:
+            return replace(prior.law, kv_cache_tokens=kv_cache_tokens)
+        factors = Coefficients(a_s=kin, b_s=kin, c_s=kin, p0_s=kin, p1_s=kin)
+    else:
+        factors = memory.factors
+    learned = coefficients_of(prior).times(factors)
     return PerformanceLaw(
         a_s=learned.a_s,
         b_s=learned.b_s,

@@ -1,0 +1,53 @@
+"""
+What tiers that were seen say of tiers that were not.
+
+A prior that is wrong for one precision is mostly wrong for the others on the same accelerators too: the same engine,
+the same host, the same clocks. Without this, a tier that turned out slower than its prior would always lose to one
+that nobody has tried yet.
+"""
+
+from collections.abc import Sequence
+from math import exp, log
+
+from tidegate.estimate import fit
+from tidegate.estimate.law import coefficients_of
+from tidegate.estimate.memory import TierMemory
+from tidegate.estimate.priors import Prior
+
+# Share of the others' error, as a logarithm, that is taken over.
+KIN_SHARE = 2 / 3
+# Windows after which half of what a tier says is believed.
+WINDOWS_HALF = 2.0
+# What differs by less is the same: curves that were computed stay.
+STEP = log(1.05)
+
+
+def kin_factor(others: Sequence[tuple[Prior, TierMemory]]) -> float:
+    """
+    Factor on the prior step times of a tier that was never seen, from the tiers on the same accelerators that were.
+
+    exp(share * sum(w * log(seen / prior)) / max(1, sum(w))),  w = windows / (windows + 2)
+
+    Args:
+        others: Prior and memory of each tier of the same deployment and accelerator class.
+
+    Returns:
+        1 where none of them was seen.
+    """
+    weight = total = 0.0
+    for prior, memory in others:
+        if memory.windows and memory.samples:
+            trust = memory.windows / (memory.windows + WINDOWS_HALF)
+            weight += trust
+            total += trust * _error(prior, memory)
+    # One tier that is hardly known yet moves the others as little.
+    moved = KIN_SHARE * total / max(1.0, weight)
+    return exp(round(moved / STEP) * STEP)
+
+
+def _error(prior: Prior, memory: TierMemory) -> float:
+    """Mean logarithm of the learned law's step times over the prior's, where the tier was seen."""
+    base = coefficients_of(prior)
+    learned = base.times(memory.factors)
+    errors = [log(fit.predicted_s(learned, s) / fit.predicted_s(base, s)) for s in memory.samples]
+    return sum(errors) / len(errors)

@@ -1,0 +1,35 @@
+"""What tiers that were seen say of tiers that were not."""
+
+import pytest
+
+from tests.estimate.build import H100, LLAMA_8B, tier
+from tidegate.estimate.kin import KIN_SHARE, STEP, kin_factor
+from tidegate.estimate.memory import UNCHANGED, Sample, TierMemory
+from tidegate.estimate.priors import prior_of
+from tidegate.estimate.roofline import Coefficients
+
+PRIOR = prior_of(LLAMA_8B, tier(), H100)
+SAMPLE = Sample(running=10.0, context=1000.0, interference=4.0, itl_s=0.01)
+
+
+def slower(factor: float, *, windows: int = 1000) -> TierMemory:
+    """A tier whose steps take so many times what its prior says."""
+    factors = Coefficients(a_s=factor, b_s=factor, c_s=factor, p0_s=factor, p1_s=factor)
+    return TierMemory(mark=PRIOR.mark, factors=factors, samples=(SAMPLE,), windows=windows)
+
+
+@pytest.mark.parametrize(
+    ("memories", "expected"),
+    [
+        pytest.param([], 1.0, id="nobody was seen"),
+        pytest.param([TierMemory(mark=PRIOR.mark, factors=UNCHANGED)], 1.0, id="one that has no window yet"),
+        pytest.param([slower(1.0)], 1.0, id="one that is as its prior says"),
+        pytest.param([slower(1.5)], 1.5**KIN_SHARE, id="two thirds of an error are believed"),
+        pytest.param([slower(0.7)], 0.7**KIN_SHARE, id="also of one that is faster"),
+        pytest.param([slower(1.5), slower(1 / 1.5)], 1.0, id="two that differ cancel"),
+        pytest.param([slower(1.5, windows=1)], 1.5 ** (KIN_SHARE / 3), id="one window is hardly believed"),
+    ],
+)
+def test_a_prior_is_moved_by_what_its_kin_turned_out_to_be(memories: list[TierMemory], expected: float) -> None:
+    found = kin_factor([(PRIOR, memory) for memory in memories])
+    assert found == pytest.approx(expected, rel=STEP / 2 + 0.002)
