@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from math import exp, log
 
 from tidegate.estimate import fit
-from tidegate.estimate.law import coefficients_of
+from tidegate.estimate.law import coefficients_of, trust_in
 from tidegate.estimate.memory import TierMemory
 from tidegate.estimate.priors import Prior
 
 # Share of the others' error, as a logarithm, that is taken over.
 KIN_SHARE = 2 / 3
-# Windows after which half of what a tier says is believed.
-WINDOWS_HALF = 2.0
 # What differs by less is the same: curves that were computed stay.
 STEP = log(1.05)
 
@@ -26,7 +24,7 @@ def kin_factor(others: Sequence[tuple[Prior, TierMemory]]) -> float:
     """
     Factor on the prior step times of a tier that was never seen, from the tiers on the same accelerators that were.
 
-    exp(share * sum(w * log(seen / prior)) / max(1, sum(w))),  w = windows / (windows + 2)
+    exp(share * sum(w * log(seen / prior)) / max(1, sum(w))),  w = `trust_in`
 
     Args:
         others: Prior and memory of each tier of the same deployment and accelerator class.
@@ -37,7 +35,7 @@ def kin_factor(others: Sequence[tuple[Prior, TierMemory]]) -> float:
     weight = total = 0.0
     for prior, memory in others:
         if memory.windows and memory.samples:
-            trust = memory.windows / (memory.windows + WINDOWS_HALF)
+            trust = trust_in(memory)
             weight += trust
             total += trust * _error(prior, memory)
     # One tier that is hardly known yet moves the others as little.

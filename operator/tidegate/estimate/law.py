@@ -74,6 +74,11 @@ def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> P
     )
 
 
+def trust_in(memory: TierMemory) -> float:
+    """How far what was seen of a tier is believed for how long it was seen, in [0, 1)."""
+    return memory.windows / (memory.windows + WINDOWS_HALF)
+
+
 def provenance_of(prior: Prior, memory: TierMemory | None) -> Provenance:
     """Where the law in force comes from."""
     if memory is None or not memory.windows:
@@ -92,7 +97,7 @@ def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float) ->
     """
     if memory is None or not memory.windows:
         return prior.confidence
-    seen = memory.windows / (memory.windows + WINDOWS_HALF)
+    seen = trust_in(memory)
     right = max(0.0, 1.0 - memory.error / ERROR_USELESS)
     reached = max((s.running for s in memory.samples), default=1.0)
     covered = min(1.0, reached / max(1.0, running))
