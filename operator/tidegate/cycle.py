@@ -67,17 +67,23 @@ def _prepare(
 ) -> tuple[DeploymentMemory, plan.Problem]:
     """Learn from what was seen of one deployment and say what `plan` has to solve for it."""
     spec, seen = policy.deployments[key], observation.deployments[key]
-    learned = estimate.learn(
-        before.estimate, spec=spec, accelerators=policy.accelerators, observation=seen, time_s=observation.time_s
-    )
     demand = forecast.observe(before.forecast, observation=seen, time_s=observation.time_s)
+    prompt_variation, output_variation = [min(v, VARIATION_MAX) for v in forecast.variations(demand)]
+    learned = estimate.learn(
+        before.estimate,
+        spec=spec,
+        accelerators=policy.accelerators,
+        observation=seen,
+        time_s=observation.time_s,
+        variations=(prompt_variation, output_variation),
+    )
     startups = estimate.startup_times(learned, spec=spec)
     expected = forecast.predict(demand, horizons_s=_horizons(startups), time_s=observation.time_s)
     workload = Workload(
         prompt_tokens=expected.prompt_tokens,
         output_tokens=expected.output_tokens,
-        prompt_variation=min(expected.prompt_variation, VARIATION_MAX),
-        output_variation=min(expected.output_variation, VARIATION_MAX),
+        prompt_variation=prompt_variation,
+        output_variation=output_variation,
     )
     estimates = estimate.assess(
         learned,

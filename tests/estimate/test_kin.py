@@ -3,7 +3,7 @@
 import pytest
 
 from tests.estimate.build import H100, LLAMA_8B, tier
-from tidegate.estimate.kin import KIN_SHARE, STEP, kin_factor
+from tidegate.estimate.kin import ALONE, KIN_SHARE, STEP, kin_of
 from tidegate.estimate.memory import UNCHANGED, Sample, TierMemory
 from tidegate.estimate.priors import prior_of
 from tidegate.estimate.roofline import Coefficients
@@ -31,5 +31,11 @@ def slower(factor: float, *, windows: int = 1000) -> TierMemory:
     ],
 )
 def test_a_prior_is_moved_by_what_its_kin_turned_out_to_be(memories: list[TierMemory], expected: float) -> None:
-    found = kin_factor([(PRIOR, memory) for memory in memories])
-    assert found == pytest.approx(expected, rel=STEP / 2 + 0.002)
+    found = kin_of([(PRIOR, memory) for memory in memories])
+    assert found.factor == pytest.approx(expected, rel=STEP / 2 + 0.002)
+
+
+def test_a_prior_is_believed_more_once_its_kin_were_seen() -> None:
+    assert kin_of([]) == ALONE
+    assert kin_of([(PRIOR, slower(1.0))]).trust == pytest.approx(KIN_SHARE, abs=0.03)
+    assert 0.0 < kin_of([(PRIOR, slower(1.0, windows=1))]).trust < KIN_SHARE / 2

@@ -207,13 +207,54 @@ def test_the_spread_of_lengths_is_read_off_the_means_of_windows(variation: float
     memory, now = ForecastMemory(), NOON
     for i in range(2_000):
         now += 15.0
-        # A window of 300 requests: its mean is off by variation / sqrt(300), to one side or the other.
-        mean = 1000.0 * (1.0 + variation / math.sqrt(300.0) * (1 if i % 2 else -1))
+        # A window of 225 requests, 45 s between its first and its last sample: its mean is off by variation / sqrt(225),
+        # to one side or the other; four ticks later is the next window.
+        mean = 1000.0 * (1.0 + variation / math.sqrt(225.0) * (1 if i // 4 % 2 else -1))
         observation = seen(5.0, completion_rps=5.0, prompt_tokens_mean=mean, output_tokens_mean=200.0)
         memory = forecast.observe(memory, observation=observation, time_s=now)
     expected = forecast.predict(memory, horizons_s=HORIZONS, time_s=now)
     assert expected.prompt_tokens == pytest.approx(1000.0, rel=0.02)
     assert low <= expected.prompt_variation <= high
+
+
+def drifting(minute: int) -> float:
+    """A mean that moves by 8 % within half an hour, as that of those who finish does with the load."""
+    return 1.0 + 0.08 * math.sin(2 * math.pi * minute / 60)
+
+
+def test_a_mean_that_drifts_with_the_load_is_no_spread_of_lengths() -> None:
+    memory, now = ForecastMemory(), NOON
+    for i in range(960):
+        now += 15.0
+        observation = seen(
+            20.0, completion_rps=20.0, prompt_tokens_mean=500.0 * drifting(i // 4), output_tokens_mean=200.0
+        )
+        memory = forecast.observe(memory, observation=observation, time_s=now)
+    assert forecast.predict(memory, horizons_s=HORIZONS, time_s=now).prompt_variation < 0.35
+
+
+def test_while_the_load_jumps_no_lengths_are_compared() -> None:
+    memory, now = ForecastMemory(), NOON
+    for i in range(480):
+        now += 15.0
+        observation = seen(20.0, completion_rps=20.0, prompt_tokens_mean=500.0, output_tokens_mean=200.0)
+        memory = forecast.observe(memory, observation=observation, time_s=now)
+    calm = forecast.variations(memory)
+    for i in range(8):  # a burst: the short answers of many finish first
+        now += 15.0
+        observation = seen(80.0, completion_rps=60.0, prompt_tokens_mean=500.0, output_tokens_mean=120.0 + 10 * i)
+        memory = forecast.observe(memory, observation=observation, time_s=now)
+    assert forecast.variations(memory) == calm
+
+
+def test_lengths_are_still_compared_after_a_day() -> None:
+    memory, now = ForecastMemory(), NOON
+    for i in range(int(26 * 60)):
+        now += 60.0
+        mean = 500.0 * (1.0 + (0.1 if i % 2 else 0.0) * (i > 25 * 60))
+        observation = seen(20.0, completion_rps=20.0, prompt_tokens_mean=mean, output_tokens_mean=200.0)
+        memory = forecast.observe(memory, observation=observation, time_s=now)
+    assert forecast.variations(memory)[0] > 0.15
 
 
 def test_short_answers_that_finish_first_are_no_spread_of_lengths() -> None:

@@ -16,7 +16,7 @@ from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
 from tidegate.estimate import startup
 from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.capacity import Carried, carried, idle_targets
-from tidegate.estimate.kin import kin_factor
+from tidegate.estimate.kin import ALONE, Kin, kin_of
 from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.estimate.power import power_w
@@ -118,7 +118,7 @@ class _Question:
     known: TierMemory | None
     found: Accelerator | None
     asked: Asked
-    kin: float
+    kin: Kin
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +179,13 @@ def feasible_targets(
     return found
 
 
-def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, found: Accelerator | None) -> float:
-    """What the other tiers on the same accelerators say of one that was never seen; 1 where its law is known."""
+def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, found: Accelerator | None) -> Kin:
+    """What the other tiers on the same accelerators say of one that was never seen; nothing where its law is known."""
     known, mine = memory.tiers.get(tier.name), prior_of(spec.model, tier, found)
     if mine.provenance is Provenance.USER or (known is not None and known.mark == mine.mark and known.windows):
-        return 1.0
+        return ALONE
     others = [(prior_of(spec.model, t, found), memory.tiers.get(t.name)) for t in _beside(spec, tier)]
-    return kin_factor([(p, m) for p, m in others if m is not None and m.mark == p.mark])
+    return kin_of([(p, m) for p, m in others if m is not None and m.mark == p.mark])
 
 
 def _beside(spec: DeploymentSpec, tier: TierSpec) -> list[TierSpec]:
@@ -195,9 +195,9 @@ def _beside(spec: DeploymentSpec, tier: TierSpec) -> list[TierSpec]:
 def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
     known, prior = question.known, prior_of(spec.model, tier, question.found)
     memory = known if known is not None and known.mark == prior.mark else None
-    service = _service(prior, memory, spec.slo, question.asked, question.kin)
+    service = _service(prior, memory, spec.slo, question.asked, question.kin.factor)
     found = _carried(service, spec.slo.attainment, memory.misses if memory is not None else 1.0)
-    confidence = confidence_of(prior, memory, running=found.running)
+    confidence = confidence_of(prior, memory, running=found.running, kin=question.kin.trust)
     startups = known.startup if known is not None else None
     return TierEstimate(
         law=service.law,

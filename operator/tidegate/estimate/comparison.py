@@ -10,15 +10,13 @@ from math import exp, log, sqrt
 
 import numpy as np
 
-from tidegate.domain.law import PerformanceLaw, Workload
 from tidegate.domain.observation import TierReading
 from tidegate.domain.spec import Slo
 from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.latency import attainment
 from tidegate.estimate.law import law_in_force
 from tidegate.estimate.memory import Prompt, TierMemory, digits
-from tidegate.estimate.priors import Prior
-from tidegate.estimate.samples import hit_of, kept_prompts
+from tidegate.estimate.samples import Window, kept_prompts
 from tidegate.estimate.service import Service, State, state_at
 
 # Between two comparisons, s, where requests miss targets and where none is seen to; the first ones follow each other.
@@ -28,6 +26,8 @@ WINDOWS_CLOSE = 3
 # A queue that makes up more than this share of the first token hides the prompt in it.
 QUEUE_SHARE_MAX = 0.4
 WAITING_MAX = 0.5
+# Arrivals and completions of a window are alike: within this share of them, and so many spreads of a count.
+STEADY_SHARE, STEADY_SPREADS = 0.1, 2.0
 REQUESTS_MIN = 10.0
 # The factor on misses: bounds, and the share of its logarithm's error taken over at a comparison.
 MISSES_MIN, MISSES_MAX = 0.25, 8.0
@@ -38,8 +38,9 @@ PREDICTED_MIN = 1e-4
 MISSES_DIGITS = 2
 
 
-def compare(memory: TierMemory, prior: Prior, slo: Slo, reading: TierReading, ready: int, time_s: float) -> TierMemory:
+def compare(memory: TierMemory, window: Window) -> TierMemory:
     """The memory after a comparison; the same where none is due or the reading does not allow one."""
+    reading, slo, ready, time_s = window.reading, window.slo, window.ready, window.time_s
     rate = reading.arrival_rps
     if rate is None or rate * reading.window_s < REQUESTS_MIN:
         return memory
@@ -47,8 +48,7 @@ def compare(memory: TierMemory, prior: Prior, slo: Slo, reading: TierReading, re
     period_s = PERIOD_S if seen is not None and seen[0] > 0 else PERIOD_QUIET_S
     if memory.windows > WINDOWS_CLOSE and time_s - memory.compared_s < period_s:
         return memory
-    evenness = evenness_of([memory])
-    service = _service(prior, law_in_force(prior, memory), reading, slo, ready=ready, evenness=evenness)
+    service = _service(memory, window)
     if service is None or rate / ready >= service.rate_unstable:
         return memory
     state = state_at(service, np.array([rate / ready]))
@@ -62,40 +62,47 @@ def compare(memory: TierMemory, prior: Prior, slo: Slo, reading: TierReading, re
     )
 
 
-def _service(
-    prior: Prior, law: PerformanceLaw, reading: TierReading, slo: Slo, *, ready: int, evenness: float
-) -> Service | None:
+def _service(memory: TierMemory, window: Window) -> Service | None:
     """The replica under the requests of this window; None where nobody says what they look like."""
-    isl, osl = reading.prompt_tokens_mean, reading.output_tokens_mean
-    if not isl or not osl:
+    prior, slo, workload = window.prior, window.slo, window.workload
+    if workload is None:
         return None
     return Service(
-        law=law,
-        workload=Workload(prompt_tokens=isl, output_tokens=osl, prefix_hit=hit_of(reading)),
+        law=law_in_force(prior, memory),
+        workload=workload,
         batched_tokens_max=float(prior.serving.batched_tokens_max),
         context_max=prior.serving.context_max,
         burstiness=1.0,
         ttft_s=slo.ttft_s,
         itl_s=slo.itl_s,
-        pooled=float(ready),
-        evenness=evenness,
+        pooled=float(window.ready),
+        evenness=evenness_of([memory]),
     )
 
 
 def _prompt(service: Service, state: State, reading: TierReading, ready: int) -> Prompt | None:
     """Prefill of the mean prompt, out of the mean time to first token; None where a queue hides it."""
     ttft_s = reading.ttft_mean_s
-    if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX:
+    if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX or not _steady(reading):
         return None
     step = float(state.step_s[0])
     queue_s = float(state.waits[0] * state.wait_s[0])
     tokens = service.workload.prefill_tokens
-    # A started step is waited for, decoding goes on in the steps of the prompt.
-    decode_s = step / 2 + tokens * step / service.batched_tokens_max + max(0.0, step - service.law.a_s)
+    # A started step is waited for, decoding goes on in the steps of the prompt: as `latency` counts a first token.
+    law = service.law
+    decode_s = step / 2 + tokens * step / service.batched_tokens_max + max(0.0, step - min(law.a_s, law.p0_s))
     prefill_s = ttft_s - queue_s - decode_s
     if queue_s > QUEUE_SHARE_MAX * ttft_s or prefill_s < (1 - QUEUE_SHARE_MAX) / 2 * ttft_s:
         return None
     return Prompt(tokens=digits(tokens, 3), prefill_s=digits(prefill_s, 3))
+
+
+def _steady(reading: TierReading) -> bool:
+    """Whether as many came as went, but for chance: else the window has seen a queue that the gauge has not."""
+    if reading.arrival_rps is None or reading.completion_rps is None:
+        return True
+    came, went = reading.arrival_rps * reading.window_s, reading.completion_rps * reading.window_s
+    return abs(came - went) <= STEADY_SHARE * came + STEADY_SPREADS * sqrt(came)
 
 
 def _missed(reading: TierReading, slo: Slo, requests: float) -> tuple[float, float] | None:

@@ -26,9 +26,10 @@ SAMPLES_FOR_VECTOR = 4
 # Pull of a, b, c and p1 towards the common factor, in squared relative errors: a window errs by about 3 percent, the
 # shape of a prior by 20 to 30. The optimum is flat: a third or three times of it changes the error by a twentieth.
 STIFFNESS = (0.03, 0.1, 0.1, 0.03)
-# The same for first tokens, seen to about 5 percent: p1 within 30 percent, and what nobody knows of within 15 ms.
+# The same for first tokens, seen to about 5 percent: p1 within 30 percent, and what no prior knows of, HTTP and
+# tokenizer, 10 ms give or take 10: so much lay between the engine and the client in real runs of vLLM.
 STIFFNESS_P1 = (0.05 / 0.3) ** 2
-UNKNOWN_S, STIFFNESS_P0 = 0.015, 0.05**2
+OUTSIDE_S, OUTSIDE_SPREAD_S, STIFFNESS_P0 = 0.010, 0.010, 0.05**2
 FACTOR_MIN, FACTOR_MAX = 0.05, 20.0
 # Of an ITL at least this share is decoding, whatever prompts are thought to cost.
 DECODE_SHARE_MIN = 0.2
@@ -100,9 +101,9 @@ def _prompt_factors(prior: Coefficients, prompts: Sequence[Prompt], common: floa
     if not prompts:
         return common, common
     rows = [(prior.p1_s * p.tokens / p.prefill_s, prior.p0_s / p.prefill_s) for p in prompts]
-    loose = STIFFNESS_P0 * (prior.p0_s / UNKNOWN_S) ** 2
+    loose = STIFFNESS_P0 * (prior.p0_s / OUTSIDE_SPREAD_S) ** 2
     normal, right = _normal(rows)
-    p1, p0 = _ridge(normal, right, (common, common), (STIFFNESS_P1, loose))
+    p1, p0 = _ridge(normal, right, (common, common + OUTSIDE_S / prior.p0_s), (STIFFNESS_P1, loose))
     return p1, p0
 
 

@@ -7,10 +7,11 @@ that nobody has tried yet.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import exp, log
 
 from tidegate.estimate import fit
-from tidegate.estimate.law import coefficients_of, trust_in
+from tidegate.estimate.law import CONFIDENCE_STEP, coefficients_of, trust_in
 from tidegate.estimate.memory import TierMemory
 from tidegate.estimate.priors import Prior
 
@@ -20,17 +21,31 @@ KIN_SHARE = 2 / 3
 STEP = log(1.05)
 
 
-def kin_factor(others: Sequence[tuple[Prior, TierMemory]]) -> float:
+@dataclass(frozen=True, slots=True)
+class Kin:
     """
-    Factor on the prior step times of a tier that was never seen, from the tiers on the same accelerators that were.
+    What the others say.
 
-    exp(share * sum(w * log(seen / prior)) / max(1, sum(w))),  w = `trust_in`
+    Args:
+        factor: On the prior step times of a tier that was never seen.
+        trust: How far that makes its prior believed beyond what it is by itself, in [0, `KIN_SHARE`].
+    """
+
+    factor: float
+    trust: float
+
+
+ALONE = Kin(factor=1.0, trust=0.0)
+
+
+def kin_of(others: Sequence[tuple[Prior, TierMemory]]) -> Kin:
+    """
+    What tiers that were seen say of one on the same accelerators that was not; `ALONE` where none was seen.
+
+    factor = exp(share * sum(w * log(seen / prior)) / max(1, sum(w))),  w = `trust_in`
 
     Args:
         others: Prior and memory of each tier of the same deployment and accelerator class.
-
-    Returns:
-        1 where none of them was seen.
     """
     weight = total = 0.0
     for prior, memory in others:
@@ -40,7 +55,8 @@ def kin_factor(others: Sequence[tuple[Prior, TierMemory]]) -> float:
             total += trust * _error(prior, memory)
     # One tier that is hardly known yet moves the others as little.
     moved = KIN_SHARE * total / max(1.0, weight)
-    return exp(round(moved / STEP) * STEP)
+    trusted = round(KIN_SHARE * min(1.0, weight) / CONFIDENCE_STEP) * CONFIDENCE_STEP
+    return Kin(factor=exp(round(moved / STEP) * STEP), trust=trusted)
 
 
 def _error(prior: Prior, memory: TierMemory) -> float:

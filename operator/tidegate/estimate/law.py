@@ -52,7 +52,7 @@ def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> P
     The law to plan with.
 
     Args:
-        kin: Factor on a prior of which nothing was seen; see `kin.kin_factor`.
+        kin: Factor on a prior of which nothing was seen; see `kin.kin_of`.
     """
     reported = memory.kv_cache_tokens if memory is not None else None
     kv_cache_tokens = prior.law.kv_cache_tokens if prior.kv_stated or not reported else reported
@@ -86,7 +86,7 @@ def provenance_of(prior: Prior, memory: TierMemory | None) -> Provenance:
     return Provenance.LEARNED if memory.vector else Provenance.SCALED
 
 
-def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float) -> float:
+def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float, kin: float = 0.0) -> float:
     """
     How sure the law is, in [0, 1].
 
@@ -94,9 +94,10 @@ def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float) ->
         prior: Where learning began.
         memory: What was learned; None: nothing.
         running: N that the law is asked about; beyond what was seen it is believed less.
+        kin: Share of the doubt about a prior of which nothing was seen that its kin take away; see `kin.kin_of`.
     """
     if memory is None or not memory.windows:
-        return prior.confidence
+        return round(prior.confidence + (1.0 - prior.confidence) * kin, 2)
     seen = trust_in(memory)
     right = max(0.0, 1.0 - memory.error / ERROR_USELESS)
     reached = max((s.running for s in memory.samples), default=1.0)

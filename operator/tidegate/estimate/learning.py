@@ -10,7 +10,7 @@ outliers in a row on the same side are no outliers: the law has moved, and what 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import log
 
 from tidegate.domain.observation import DeploymentObservation, TierReading, TierState
@@ -20,7 +20,7 @@ from tidegate.estimate.law import coefficients_of, in_steps
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory, digits
 from tidegate.estimate.priors import Prior, prior_of
 from tidegate.estimate.roofline import Coefficients
-from tidegate.estimate.samples import bucket, hit_of, kept, sample_of
+from tidegate.estimate.samples import Window, bucket, hit_of, kept, sample_of
 
 # A reading older than this says nothing about now, s.
 AGE_MAX_S = 60.0
@@ -48,18 +48,6 @@ ERROR_FIRST = 0.1
 HIT_SHARE = 0.3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """What one tier showed in a window that may be learned from."""
-
-    prior: Prior
-    slo: Slo
-    reading: TierReading
-    ready: int
-    sample: Sample
-    time_s: float
-
-
 def learn(
     memory: EstimateMemory | None,
     *,
@@ -67,6 +55,7 @@ def learn(
     accelerators: Mapping[str, Accelerator],
     observation: DeploymentObservation,
     time_s: float,
+    variations: tuple[float, float] = (1.0, 1.0),
 ) -> EstimateMemory:
     """
     The memory after one tick.
@@ -77,6 +66,7 @@ def learn(
         accelerators: Classes by name.
         observation: What was seen of it.
         time_s: When, unix seconds.
+        variations: Coefficients of variation of prompt and output lengths: what runs, and so its context, follows them.
 
     Returns:
         The same object where nothing was learned. Tiers that left the spec are forgotten.
@@ -91,7 +81,7 @@ def learn(
             after[name] = known
             continue
         prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
-        after[name] = _learn_tier(known, prior, spec.slo, state, time_s)
+        after[name] = _learn_tier(known, prior, state, (spec.slo, variations, time_s))
         same = same and after[name] is known
     return memory if same and memory is not None else EstimateMemory(tiers=after)
 
@@ -107,7 +97,10 @@ def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
     return time_s - known.sampled_s < pause or time_s - known.changed_s < reading.window_s + WARMUP_S
 
 
-def _learn_tier(known: TierMemory | None, prior: Prior, slo: Slo, state: TierState | None, time_s: float) -> TierMemory:
+def _learn_tier(
+    known: TierMemory | None, prior: Prior, state: TierState | None, asked: tuple[Slo, tuple[float, float], float]
+) -> TierMemory:
+    slo, variations, time_s = asked
     memory = known if known is not None and known.mark == prior.mark else TierMemory(mark=prior.mark)
     if state is None:
         return memory
@@ -118,11 +111,9 @@ def _learn_tier(known: TierMemory | None, prior: Prior, slo: Slo, state: TierSta
         return memory
     if _nothing_new(memory, state, time_s):
         return memory
-    sample = sample_of(reading, state.ready)
-    if sample is None:
-        return memory
-    window = Window(prior=prior, slo=slo, reading=reading, ready=state.ready, sample=sample, time_s=time_s)
-    return _take(memory, window)
+    window = Window(prior=prior, slo=slo, reading=reading, ready=state.ready, variations=variations, time_s=time_s)
+    sample = sample_of(window)
+    return memory if sample is None else _take(memory, window, sample)
 
 
 def _see_replicas(memory: TierMemory, state: TierState, time_s: float) -> TierMemory:
@@ -141,9 +132,8 @@ def _see_replicas(memory: TierMemory, state: TierState, time_s: float) -> TierMe
     )
 
 
-def _take(memory: TierMemory, window: Window) -> TierMemory:
+def _take(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
     """The memory after one window."""
-    sample = window.sample
     base = coefficients_of(window.prior)
     miss = log(sample.itl_s / fit.predicted_s(base.times(memory.factors), sample))
     if memory.windows >= WINDOWS_TRUSTING and abs(miss) > max(OUTLIER_LOG, 4 * memory.error):
@@ -153,7 +143,7 @@ def _take(memory: TierMemory, window: Window) -> TierMemory:
         # The law is another one: what was seen before does not hold for it.
         memory = replace(memory, samples=(), prompts=(), windows=0, bias=0.0, vector=False)
     memory = _counted(memory, window, miss)
-    compared = comparison.compare(memory, window.prior, window.slo, window.reading, window.ready, window.time_s)
+    compared = comparison.compare(memory, window)
     if abs(miss) < FORESEEN_LOG and compared.prompts is memory.prompts and _crowd(memory, sample) >= BUCKET_FULL:
         return compared
     samples = kept(compared.samples, sample)

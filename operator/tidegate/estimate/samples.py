@@ -7,10 +7,14 @@ Out:   a `Sample` of decoding; a bounded set of samples that covers the operatin
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import floor, log2
 
+from tidegate.domain.law import Workload
 from tidegate.domain.observation import TierReading
+from tidegate.domain.spec import Slo
 from tidegate.estimate.memory import Prompt, Sample, digits
+from tidegate.estimate.priors import Prior
 
 SAMPLES_MAX = 12
 PROMPTS_MAX = 3
@@ -20,23 +24,57 @@ PROMPT_SHARE = 0.3
 AGREEMENT = 2.0
 
 
-def sample_of(reading: TierReading, ready: int) -> Sample | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """
+    What one tier showed in a window that may be learned from.
+
+    Args:
+        ready: Replicas that served.
+        variations: Coefficients of variation of prompt and output lengths, as far as they are known.
+    """
+
+    prior: Prior
+    slo: Slo
+    reading: TierReading
+    ready: int
+    variations: tuple[float, float]
+    time_s: float
+
+    @property
+    def workload(self) -> Workload | None:
+        """The requests of this window; None where nobody says what they look like."""
+        isl, osl = self.reading.prompt_tokens_mean, self.reading.output_tokens_mean
+        if not (isl and osl) or isl <= 0 or osl <= 0:
+            return None
+        prompt, output = self.variations
+        return Workload(
+            prompt_tokens=isl,
+            output_tokens=osl,
+            prefix_hit=hit_of(self.reading),
+            prompt_variation=prompt,
+            output_variation=output,
+        )
+
+
+def sample_of(window: Window) -> Sample | None:
     """
     The window as the law sees it, per replica; None where something is missing, nothing ran or the load was moving.
 
     The mean ITL is taken over tokens: it is that of a batch met by a token, one more than the time average where
     requests come at random.
     """
-    itl_s, isl, osl = reading.itl_mean_s, reading.prompt_tokens_mean, reading.output_tokens_mean
-    if not (itl_s and isl and osl) or itl_s <= 0 or isl <= 0 or osl <= 0:
+    reading, workload = window.reading, window.workload
+    itl_s = reading.itl_mean_s
+    if workload is None or not itl_s or itl_s <= 0:
         return None
-    running = _running(reading, itl_s, osl)
+    running = _running(reading, itl_s, workload.output_tokens)
     if running is None or running <= 0:
         return None
     return Sample(
-        running=digits(running / ready + 1.0, 3),
-        context=digits(isl + osl, 3),
-        interference=digits(isl * (1.0 - hit_of(reading)) / osl, 3),
+        running=digits(running / window.ready + 1.0, 3),
+        context=digits(workload.context_tokens, 3),
+        interference=digits(workload.prefill_tokens / workload.output_tokens, 3),
         itl_s=digits(itl_s, 3),
     )
 

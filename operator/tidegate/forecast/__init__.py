@@ -16,11 +16,11 @@ from itertools import pairwise
 from tidegate.domain.forecast import DemandForecast, DemandSample
 from tidegate.domain.observation import DeploymentObservation
 from tidegate.forecast.demand import WINDOW_S, offered
-from tidegate.forecast.expect import expected_demand
+from tidegate.forecast.expect import expected_demand, variations
 from tidegate.forecast.learn import advanced
 from tidegate.forecast.memory import ForecastMemory
 
-__all__ = ["ForecastMemory", "backfill", "observe", "predict", "shaped", "suppose"]
+__all__ = ["ForecastMemory", "backfill", "observe", "predict", "shaped", "suppose", "variations"]
 
 # A steady load is believed once each horizon has some hundred errors of zero.
 SUPPOSED_S = 8 * 3600.0

@@ -14,7 +14,7 @@ from tidegate.forecast.track import HORIZONS_S, LEVELS, rooted, squared, unit_rp
 # Before any request finished: a chat request of the public Azure traces, rounded.
 PROMPT_TOKENS, OUTPUT_TOKENS = 1_024.0, 256.0
 # Waiting requests are to be served within this time: they are a floor on the rate to plan for.
-DRAIN_S = 60.0
+DRAIN_S = 180.0
 # The load of now is a floor on the levels from here up: whoever plans for a bad case plans for the present at least.
 FLOOR_INDEX = LEVELS.index(0.75)
 VARIATION_MIN, VARIATION_MAX = 0.1, 4.0
@@ -28,19 +28,25 @@ _NOTHING = (0.0,) * len(LEVELS)
 def expected_demand(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
     """Demand at each horizon; see `forecast.predict`."""
     shape, seen_s = memory.shape, memory.time_s
+    prompt_variation, output_variation = variations(memory)
     idle = 0.0 if seen_s is None or memory.idle_since_s is None else seen_s - memory.idle_since_s
     return DemandForecast(
         now_rps=memory.levels.last,
         queued=memory.queued,
         prompt_tokens=shape.prompt_tokens or PROMPT_TOKENS,
         output_tokens=shape.output_tokens or OUTPUT_TOKENS,
-        prompt_variation=_variation(shape.prompt_variance),
-        output_variation=_variation(shape.output_variance),
+        prompt_variation=prompt_variation,
+        output_variation=output_variation,
         burstiness=max(shape.dispersion, 1.0),
         horizons=_horizons(memory, horizons_s, time_s),
         idle_s=idle,
         known=seen_s is not None,
     )
+
+
+def variations(memory: ForecastMemory) -> tuple[float, float]:
+    """Coefficients of variation of prompt and output lengths, >= 0; 1 where none were seen yet."""
+    return _variation(memory.shape.prompt_variance), _variation(memory.shape.output_variance)
 
 
 def _horizons(memory: ForecastMemory, horizons_s: tuple[float, ...], time_s: float) -> tuple[HorizonForecast, ...]:

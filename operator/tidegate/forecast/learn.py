@@ -3,11 +3,13 @@ From one sample of load to the next memory: levels, season, request shape, and t
 """
 
 import math
+from dataclasses import replace
 
 from tidegate.domain.forecast import DemandSample
+from tidegate.forecast import lengths
 from tidegate.forecast.demand import SURGE_S, unrest_of
 from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, season_factor
-from tidegate.forecast.memory import ForecastMemory, Shape
+from tidegate.forecast.memory import Batch, ForecastMemory, Shape
 from tidegate.forecast.season import SLOT_S, Season
 from tidegate.forecast.track import HORIZONS_S, Track
 from tidegate.units import SECONDS_PER_DAY
@@ -16,13 +18,8 @@ from tidegate.units import SECONDS_PER_DAY
 WRITTEN_MAX = 2
 # A stretch without samples longer than this is a gap: only the sample's own window of it is known.
 GAP_S = 300.0
-# Request shape follows within a quarter of an hour, its spread and the dispersion within an hour.
+# Request shape follows within a quarter of an hour.
 SHAPE_S = 900.0
-SPREAD_S = 3_600.0
-# The spread believed before anything was seen counts for so long.
-SPREAD_PRIOR_S = 300.0
-# At first means rise because short answers finish first: that is no spread of lengths.
-SETTLED_S = 600.0
 RECORD_HALF_LIFE_S = 2 * SECONDS_PER_DAY
 
 
@@ -59,7 +56,7 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
         queued=sample.queued,
         in_flight=sample.in_flight,
         idle_since_s=_idle_since(memory, sample, time_s),
-        shape=_shape(memory, sample, elapsed),
+        shape=_shape(memory, sample, elapsed, time_s),
         season=season,
         tracks=tuple(tracks),
     )
@@ -106,35 +103,23 @@ def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> 
     return time_s if memory.idle_since_s is None or gap else memory.idle_since_s
 
 
-def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Shape:
+def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_s: float) -> Shape:
     shape, level = memory.shape, memory.levels.mid
     seen_s = shape.seen_s + elapsed_s
-    gain = _gain(elapsed_s, seen_s)
+    gain = lengths.gain_of(elapsed_s, seen_s)
     dispersion = shape.dispersion
     if level > 0.0:
         excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
         dispersion += gain * (excess - dispersion)
     unrest = _unrest(memory, sample, elapsed_s, gain)
     if sample.prompt_tokens is None or sample.output_tokens is None:
-        return Shape(
-            prompt_tokens=shape.prompt_tokens,
-            output_tokens=shape.output_tokens,
-            prompt_variance=shape.prompt_variance,
-            output_variance=shape.output_variance,
-            dispersion=dispersion,
-            seen_s=shape.seen_s,
-            unrest=unrest,
-        )
+        return replace(shape, dispersion=dispersion, unrest=unrest)
     # Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise
     # along a straight line, and what came too early is soon outweighed.
     follow = max(1.0 - math.exp(-elapsed_s / SHAPE_S), min(1.0, 2 * elapsed_s / max(1.0, seen_s)))
-    gain = _gain(elapsed_s, seen_s - SETTLED_S) if seen_s > SETTLED_S else 0.0
-    prompt, prompt_variance = _length(
-        shape.prompt_tokens, shape.prompt_variance, sample.prompt_tokens, sample.finished, (follow, gain)
-    )
-    output, output_variance = _length(
-        shape.output_tokens, shape.output_variance, sample.output_tokens, sample.finished, (follow, gain)
-    )
+    prompt = _followed(shape.prompt_tokens, sample.prompt_tokens, follow)
+    output = _followed(shape.output_tokens, sample.output_tokens, follow)
+    batch, (prompt_variance, output_variance) = _compared(memory, sample, (prompt, output), seen_s, time_s)
     return Shape(
         prompt_tokens=prompt,
         output_tokens=output,
@@ -143,7 +128,22 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float) -> Sh
         dispersion=dispersion,
         seen_s=min(seen_s, SECONDS_PER_DAY),
         unrest=unrest,
+        batch=batch,
     )
+
+
+def _compared(
+    memory: ForecastMemory, sample: DemandSample, means: lengths.Means, seen_s: float, time_s: float
+) -> tuple[Batch | None, lengths.Means]:
+    """The batch that the next one is compared with, and the squared coefficients of variation of the lengths."""
+    shape = memory.shape
+    before, known = shape.batch, (shape.prompt_variance, shape.output_variance)
+    if not lengths.steady(sample, memory.levels.mid):
+        return None, known
+    if before is not None and time_s - before.time_s < sample.window_s:
+        return before, known
+    batch = lengths.batch_of(sample, time_s)
+    return batch, known if batch is None else lengths.variances(shape, batch, means, seen_s)
 
 
 def _unrest(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, gain: float) -> float:
@@ -153,24 +153,5 @@ def _unrest(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, gain
     return usual + gain * (unrest_of(before, sample.in_flight, usual=usual) - usual)
 
 
-def _gain(elapsed_s: float, seen_s: float) -> float:
-    """How far a spread follows one sample after so many seconds of them."""
-    return max(1.0 - math.exp(-elapsed_s / SPREAD_S), elapsed_s / (seen_s + SPREAD_PRIOR_S))
-
-
-def _length(
-    mean: float | None, variance: float, seen: float, finished: float, gains: tuple[float, float]
-) -> tuple[float, float]:
-    """
-    Mean length and its squared coefficient of variation after one more window.
-
-    The mean of n requests spreads by variation/sqrt(n), so n * (relative deviation)^2 is variation^2 on average. The
-    deviation is taken from the mean before and from the mean after, as Welford does: a mean that still finds its level
-    is not taken for a spread.
-    """
-    if mean is None or mean <= 0:
-        return seen, variance
-    follow, gain = gains
-    moved = mean + follow * (seen - mean)
-    spread = finished * (seen - mean) * (seen - moved) / (mean * moved)
-    return moved, variance + gain * (spread - variance)
+def _followed(mean: float | None, seen: float, share: float) -> float:
+    return seen if mean is None or mean <= 0 else mean + share * (seen - mean)

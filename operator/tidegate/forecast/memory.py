@@ -16,16 +16,34 @@ NO_SEASON = Season()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """
+    The requests that finished in one window.
+
+    Args:
+        time_s: Its end, unix s.
+        finished: How many they were.
+        prompt_tokens, output_tokens: Their means.
+    """
+
+    time_s: float
+    finished: float
+    prompt_tokens: float
+    output_tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """
     What requests look like, smoothed; None: none finished yet.
 
     Args:
         prompt_tokens, output_tokens: Means per request.
-        prompt_variance, output_variance: Squared coefficients of variation, from how far the means of windows spread.
+        prompt_variance, output_variance: Squared coefficients of variation, from how far the means of batches differ.
         dispersion: Index of dispersion of the counts in a window (variance / mean), >= 0; 1 is Poisson.
         seen_s: Seconds in which requests were seen to finish; a history of rates has none.
         unrest: Mean square of how what is in flight moves from look to look, in units of pure chance; >= 0.
+        batch: The last requests that were compared with those before them; None: none yet.
     """
 
     prompt_tokens: float | None = None
@@ -35,6 +53,7 @@ class Shape:
     dispersion: float = 1.0
     seen_s: float = 0.0
     unrest: float = 1.0
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +89,7 @@ class ForecastMemory:
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` gives back an equal memory."""
         shape, season, levels = self.shape, self.season, self.levels
+        batch = shape.batch
         return {
             "time": self.time_s,
             "levels": [levels.last, levels.fast, levels.mid, levels.slow],
@@ -85,6 +105,9 @@ class ForecastMemory:
                 shape.seen_s,
                 shape.unrest,
             ],
+            "batch": None
+            if batch is None
+            else [batch.time_s, batch.finished, batch.prompt_tokens, batch.output_tokens],
             "daily": codes.pack(season.daily),
             "weekly": codes.pack(season.weekly, kind="B"),
             "slot": [season.slot, season.requests, season.seen_s],
@@ -118,10 +141,18 @@ class ForecastMemory:
                 dispersion=_number(dispersion),
                 seen_s=_number(shape_s),
                 unrest=_number(unrest),
+                batch=_batch(value["batch"]),
             ),
             season=_season(value),
             tracks=tuple(_track(index, part) for index, part in enumerate(tracks)),
         )
+
+
+def _batch(value: object) -> Batch | None:
+    if value is None:
+        return None
+    time_s, finished, prompt, output = _numbers(value, 4)
+    return Batch(time_s=time_s, finished=finished, prompt_tokens=prompt, output_tokens=output)
 
 
 def _season(value: Mapping[str, object]) -> Season:

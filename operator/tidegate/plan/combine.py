@@ -21,6 +21,8 @@ NODES_MAX = 2_000
 LEVEL_SLACK = 1e-6
 # Below this, of the misses of all deployments of a priority together, a new deal is only another one.
 MISSED_STEP = 0.05
+# The same where it takes back replicas that are still to come: what they will do is not seen yet.
+MISSED_STEP_EARLY = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +68,24 @@ def combine(
     return solved if solved is not None and _rank(solved, priorities) <= _rank(turn, priorities) else turn
 
 
-def hardly_better(new: Sequence[Option], old: Sequence[Option], priorities: Sequence[int]) -> bool:
+def hardly_better(
+    new: Sequence[Option], old: Sequence[Option], priorities: Sequence[int], *, early: bool = False
+) -> bool:
     """
     Whether a new deal is not worth the moves: as many below their bounds, and nearly the same misses.
 
     That it is cheaper is no reason: it is judged at the load of now, and a fleet gets smaller by its own plan only,
     once the whole window has been seen.
+
+    Args:
+        early: Whether it takes back replicas that are still to come.
     """
+    step = MISSED_STEP_EARLY if early else MISSED_STEP
     (under, taken, *missed, lost, _), (under_old, taken_old, *missed_old, lost_old, _) = (
         _rank(new, priorities),
         _rank(old, priorities),
     )
-    nearly = all(a >= b - MISSED_STEP for a, b in zip(missed, missed_old, strict=True))
+    nearly = all(a >= b - step for a, b in zip(missed, missed_old, strict=True))
     if (under, taken) != (under_old, taken_old):
         return (under, taken) > (under_old, taken_old)
     return nearly and lost >= lost_old

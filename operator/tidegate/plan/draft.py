@@ -9,6 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from tidegate.domain.decision import Constraint, Reason
+from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import Missing
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan import error_budget
@@ -32,6 +33,8 @@ PLAN_LIFE_S = SECONDS_PER_HOUR
 CACHE_LOSS_S = 60.0
 # Risk of a removed replica being needed again, as a share of its price: ten runs of the suite's noise.
 REMORSE_SHARE = 0.03
+# While requests miss their targets, a replica is waited for this share of the time between usual and late.
+HURRIED_SHARE = 1 / 3
 # The fleet in force, and one replica less.
 PROFILES_MAX = 2
 
@@ -74,6 +77,7 @@ class Draft:
     load: float = 0.0
     peaks: tuple[tuple[int, float], ...] = ()
     peak: float = 0.0  # the highest of them
+    rising: bool = False  # whether the load of now is above all that the window has seen
     load_ref: float = 0.0
     capacities: tuple[float, ...] = ()
     shown_ref: float = 0.0
@@ -181,6 +185,8 @@ def open_draft(
     memo = memo_of(problem, before, accelerators)
     model = memo.model
     progress, arrivals = _follow(problem, before, time_s, freed)
+    if _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
+        progress, arrivals = _follow(problem, before, time_s, freed, hurried=True)
     base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
     blocked = blocked_at(model, arrivals)
     known = memo.blocked == blocked and memo.basis and memo.limits is base
@@ -262,8 +268,35 @@ GIVEN = {int(given): given for given in Given}
 CONSTRAINT = {constraint.value: constraint for constraint in Constraint}
 
 
+def _hurried_s(estimate: TierEstimate) -> float:
+    """When a replica counts as late while requests miss their targets for want of it, s after it was asked for."""
+    return estimate.startup_s + HURRIED_SHARE * (estimate.startup_s_late - estimate.startup_s)
+
+
+def _overdue(problem: Problem, progress: tuple[TierProgress, ...], time_s: float) -> bool:
+    """Whether a replica takes longer than usual, but not so long yet that it is called stuck."""
+    for tier, known in zip(problem.spec.tiers, progress, strict=True):
+        estimate = problem.estimates.get(tier.name)
+        if known.asks and estimate is not None:
+            age = time_s - known.asks[0][0]
+            if _hurried_s(estimate) <= age < estimate.startup_s_late:
+                return True
+    return False
+
+
+def _carries_now(problem: Problem, memo: Memo, arrivals: tuple[Arrivals, ...]) -> bool:
+    """Whether what is ready keeps the promise at the load of now."""
+    ready = profile(memo.model, tuple([a.ready for a in arrivals]))
+    return ready.attainment(scenarios(problem.forecast, 0.0)) >= problem.spec.slo.attainment
+
+
 def _follow(
-    problem: Problem, before: PlanMemory | None, time_s: float, freed: Mapping[str, int]
+    problem: Problem,
+    before: PlanMemory | None,
+    time_s: float,
+    freed: Mapping[str, int],
+    *,
+    hurried: bool = False,
 ) -> tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]:
     progress, arrivals = [], []
     for i, tier in enumerate(problem.spec.tiers):
@@ -277,7 +310,9 @@ def _follow(
             # What waits for a replica that drains finds its room by itself.
             room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
             state = replace(state, unschedulable=max(0, state.unschedulable - room))
-        late = estimate.startup_s_late if estimate is not None else float("inf")
+        late = float("inf")
+        if estimate is not None:
+            late = _hurried_s(estimate) if hurried else estimate.startup_s_late
         tier_progress, arrival = follow(known, state, late_s=late, time_s=time_s)
         progress.append(tier_progress)
         arrivals.append(arrival)

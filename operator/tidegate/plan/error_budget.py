@@ -26,7 +26,7 @@ PERIOD_S = 60.0
 # A gap longer than this was not seen.
 GAP_S = 180.0
 # Share of requests that miss in a surprise, as long as it goes unnoticed.
-SURPRISE_SHARE = 0.5
+SURPRISE_SHARE = 0.125
 # With nothing spent, so many times the usual misses may be planned for, but so much more of all requests at most.
 FACTOR_MAX = 4.0
 EXTRA_MAX = 0.05
@@ -46,7 +46,7 @@ class ErrorBudget:
 
     allowed: float = 0.0
     missed: float = 0.0
-    seen: float = 0.0
+    seen: float = 1.0
     time_s: float | None = None
     factor: float = 1.0
 

@@ -67,6 +67,7 @@ def _asked(draft: Draft) -> Reason:
 def _watch(draft: Draft) -> None:
     """Take the load of now into the window."""
     draft.load = window.load(draft.model, draft.problem.forecast)
+    draft.rising = draft.load > window.highest(draft.peaks) * (1 + LOAD_BAND)
     draft.peaks = window.remember(draft.peaks, draft.load, window_s=draft.spec.scale_down_window_s, time_s=draft.time_s)
     draft.peak = window.highest(draft.peaks)
     before = draft.regret
@@ -115,7 +116,8 @@ def _grow(draft: Draft, reason: Reason) -> None:
     draft.searched = True
     before, held = draft.current, draft.given
     solution = _at_lead(draft, _kept(draft)) or _at_lead(draft, draft.limits, by_giving_up=True)
-    if solution is None or (held is not Given.NOTHING and _no_better(draft, solution)):
+    given_up = held is not Given.NOTHING
+    if solution is None or _calls_off(draft, solution.fleet) or (given_up and _no_better(draft, solution)):
         _settle(draft)
         return
     draft.ideal, draft.given = solution.fleet, solution.given
@@ -207,6 +209,14 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
     return not (cheaper and _may_shrink(draft) and _as_good(draft, solution.fleet))
 
 
+def _calls_off(draft: Draft, fleet: Fleet) -> bool:
+    """Whether a plan takes back replicas that were asked for minutes ago and are still to come."""
+    if draft.memory is None or not _asked_lately(draft) or not draft.limits.hold(draft.model, draft.current):
+        return False
+    changes = zip(fleet, draft.current, draft.arrivals, strict=True)
+    return any(n < now and arrival.healthy for n, now, arrival in changes)
+
+
 def _regretted(draft: Draft, fleet: Fleet) -> bool:
     """Whether a fleet is as cheap as the one that was too small minutes ago."""
     usd_per_hour, small = draft.model.usd_per_hour, draft.regret.fleet
@@ -257,13 +267,18 @@ def _reconsider(draft: Draft) -> None:
 
 
 def _may_shrink(draft: Draft) -> bool:
-    """Only after a whole window was seen without a gap, and passed since the last growth."""
+    """Only after a whole window was seen without a gap, and passed since the last growth; not in a rise."""
     since, length = draft.watched_since_s, draft.spec.scale_down_window_s
-    if draft.sight is not Sight.ALL or since is None:
+    if draft.sight is not Sight.ALL or since is None or draft.rising:
         return False
-    if any(a.healthy for a in draft.arrivals) and draft.time_s - draft.moved_s < CALLED_OFF_S:
+    if _asked_lately(draft):
         return False
     return draft.time_s - max(since, draft.moved_s) >= length - DUST
+
+
+def _asked_lately(draft: Draft) -> bool:
+    """Whether replicas are to come that were asked for minutes ago."""
+    return any(a.healthy for a in draft.arrivals) and draft.time_s - draft.moved_s < CALLED_OFF_S
 
 
 def _reachable(draft: Draft, fleet: Fleet) -> bool:

@@ -11,6 +11,7 @@ Rules: pure. A window's fleet is judged alone: the queue that an overloaded wind
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +195,12 @@ class Grid:
             self._allowed[window] = self._judged(window)
         return self._allowed[window]
 
+    def _awake(self, key: Key, window: int) -> bool:
+        """Whether a deployment may not be at zero: somebody asks, or the idle time that its user wants is not over."""
+        zero, demand = self.course.specs[key].scale_to_zero, self.course.demand_rps[key]
+        waited = 0 if zero is None else ceil(zero.idle_s / self.course.window_s)
+        return bool((demand[max(0, window - waited) : window + 1] > 0).any())
+
     def _judged(self, window: int) -> NDArray[np.bool_]:
         course = self.course
         allowed = self._fixed
@@ -202,7 +209,7 @@ class Grid:
             if spec.cost.budget_usd_per_hour is not None:
                 usd = sum(n * a.usd_per_hour[window] for a, n in mine)
                 allowed = allowed & (usd <= spec.cost.budget_usd_per_hour + DUST)
-            if course.demand_rps[key][window] > 0:
+            if self._awake(key, window):
                 allowed = allowed & (sum(n for _, n in mine) > 0)
         for name, limit in course.capacity.items():
             used = sum(
