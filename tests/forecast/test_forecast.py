@@ -120,10 +120,10 @@ def test_a_burst_now_is_a_floor() -> None:
 
 
 def test_a_queue_now_is_a_floor_where_no_request_arrives() -> None:
-    observation = DeploymentObservation(tiers={"bf16": TierState()}, gateway=gateway(0.0, queued=30.0))
+    observation = DeploymentObservation(tiers={"bf16": TierState()}, gateway=gateway(0.0, queued=90.0))
     memory = forecast.observe(None, observation=observation, time_s=NOON)
     expected = forecast.predict(memory, horizons_s=HORIZONS, time_s=NOON)
-    assert expected.queued == 30.0
+    assert expected.queued == 90.0
     assert expected.horizons[0].rates_rps[0] == pytest.approx(0.5)
     assert expected.idle_s == 0.0
 
@@ -207,8 +207,8 @@ def test_the_spread_of_lengths_is_read_off_the_means_of_windows(variation: float
     memory, now = ForecastMemory(), NOON
     for i in range(2_000):
         now += 15.0
-        # A window of 225 requests, 45 s between its first and its last sample: its mean is off by variation / sqrt(225),
-        # to one side or the other; four ticks later is the next window.
+        # A window of 225 requests, 45 s between its first and its last sample: its mean is off by
+        # variation / sqrt(225), to one side or the other; four ticks later is the next window.
         mean = 1000.0 * (1.0 + variation / math.sqrt(225.0) * (1 if i // 4 % 2 else -1))
         observation = seen(5.0, completion_rps=5.0, prompt_tokens_mean=mean, output_tokens_mean=200.0)
         memory = forecast.observe(memory, observation=observation, time_s=now)
@@ -235,7 +235,7 @@ def test_a_mean_that_drifts_with_the_load_is_no_spread_of_lengths() -> None:
 
 def test_while_the_load_jumps_no_lengths_are_compared() -> None:
     memory, now = ForecastMemory(), NOON
-    for i in range(480):
+    for _ in range(480):
         now += 15.0
         observation = seen(20.0, completion_rps=20.0, prompt_tokens_mean=500.0, output_tokens_mean=200.0)
         memory = forecast.observe(memory, observation=observation, time_s=now)
@@ -249,7 +249,7 @@ def test_while_the_load_jumps_no_lengths_are_compared() -> None:
 
 def test_lengths_are_still_compared_after_a_day() -> None:
     memory, now = ForecastMemory(), NOON
-    for i in range(int(26 * 60)):
+    for i in range(26 * 60):
         now += 60.0
         mean = 500.0 * (1.0 + (0.1 if i % 2 else 0.0) * (i > 25 * 60))
         observation = seen(20.0, completion_rps=20.0, prompt_tokens_mean=mean, output_tokens_mean=200.0)

@@ -12,6 +12,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import GatewayReading, Histogram, TierReading, TierState
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Mode, Quality, ScaleToZero, Schedule
 from tidegate.plan import PlanMemory, Problem, choose
+from tidegate.units import TICK_S
 
 ONE = {"bf16": estimate(5)}
 THREE = {"bf16": estimate(6), "fp8": estimate(9), "int4": estimate(5)}
@@ -70,12 +71,21 @@ def test_a_tier_that_never_gets_ready_is_gone_around() -> None:
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=4, stuck=frozenset({"fp8"}))
     first = loop.tick(forecast(14))
     assert "fp8" in fleet(first)
-    loop.run(forecast(14), 48)
+    loop.run(forecast(14), 30)
     assert "fp8" not in fleet(loop.history[-1])
     assert Reason.REPLICAS_STUCK in {d.reason for d in loop.history}
     stuck = next(d for d in loop.history if d.reason is Reason.REPLICAS_STUCK)
     assert condition(stuck, "CapacityAvailable") is Status.FALSE
     assert loop.ready["bf16"] >= 3
+
+
+def test_while_targets_are_missed_a_late_replica_is_not_waited_for_as_long() -> None:
+    """Usual 120 s, late 300 s: with nothing that serves the plan goes around it after 180 s."""
+    loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=4, stuck=frozenset({"fp8"}))
+    loop.run(forecast(14), 14)
+    stuck = [tick for tick, d in enumerate(loop.history) if d.reason is Reason.REPLICAS_STUCK]
+    assert stuck
+    assert 180 / TICK_S <= stuck[0] <= 210 / TICK_S
 
 
 def test_a_tier_that_is_slower_than_anybody_knew_is_waited_for_and_learned() -> None:

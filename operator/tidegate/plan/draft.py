@@ -185,7 +185,9 @@ def open_draft(
     memo = memo_of(problem, before, accelerators)
     model = memo.model
     progress, arrivals = _follow(problem, before, time_s, freed)
-    if _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
+    # Where something is given up already there is no room beside what is late: it could only be exchanged.
+    whole = before is None or before.given == Given.NOTHING
+    if whole and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
         progress, arrivals = _follow(problem, before, time_s, freed, hurried=True)
     base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
     blocked = blocked_at(model, arrivals)
@@ -310,10 +312,9 @@ def _follow(
             # What waits for a replica that drains finds its room by itself.
             room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
             state = replace(state, unschedulable=max(0, state.unschedulable - room))
-        late = float("inf")
-        if estimate is not None:
-            late = _hurried_s(estimate) if hurried else estimate.startup_s_late
-        tier_progress, arrival = follow(known, state, late_s=late, time_s=time_s)
+        late = estimate.startup_s_late if estimate is not None else float("inf")
+        patience = _hurried_s(estimate) if estimate is not None and hurried else None
+        tier_progress, arrival = follow(known, state, late_s=late, time_s=time_s, patience_s=patience)
         progress.append(tier_progress)
         arrivals.append(arrival)
     return tuple(progress), tuple(arrivals)

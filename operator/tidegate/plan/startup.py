@@ -47,13 +47,17 @@ class Arrivals:
         return self.ready + self.healthy
 
 
-def follow(before: TierProgress, state: TierState, *, late_s: float, time_s: float) -> tuple[TierProgress, Arrivals]:
+def follow(
+    before: TierProgress, state: TierState, *, late_s: float, time_s: float, patience_s: float | None = None
+) -> tuple[TierProgress, Arrivals]:
     """
     Take in what the cluster shows of one tier.
 
     Args:
         late_s: Age at which a replica still starting counts as stuck, s.
+        patience_s: The same for now, where it is not waited for as long as usual; None: it is.
     """
+    waited_s = late_s if patience_s is None else min(patience_s, late_s)
     if not state.starting and not before.asks and before.ready == state.ready and not before.failures:
         return before, _at_rest(state.ready)
     arrived = max(0, state.ready - before.ready)
@@ -61,14 +65,14 @@ def follow(before: TierProgress, state: TierState, *, late_s: float, time_s: flo
     failures, blocked_until = before.failures, before.blocked_until_s
     if arrived:
         failures, blocked_until = 0, 0.0
-    stuck = _stuck(asks, state, late_s=late_s, time_s=time_s)
+    stuck = _stuck(asks, state, late_s=waited_s, time_s=time_s)
     if stuck and time_s >= blocked_until:
         began = blocked_until - _backoff_s(late_s, failures)
         if not failures or any(at >= began for at, _ in asks):  # else it is the same failure, still there
             failures += 1
         blocked_until = time_s + _backoff_s(late_s, failures)
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
-    hoped = _late(asks, late_s, time_s) - _late(asks, late_s * 2.0**failures, time_s) - _hopeless(state)
+    hoped = _late(asks, waited_s, time_s) - _late(asks, late_s * 2.0**failures, time_s) - _hopeless(state)
     hoped = max(0, min(stuck, hoped))
     late = max(0, stuck - _hopeless(state))
     return progress, Arrivals(
