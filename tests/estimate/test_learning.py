@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,10 +13,12 @@ from tidegate import estimate
 from tidegate.domain.law import PerformanceLaw, Provenance
 from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierState
 from tidegate.domain.spec import PerformanceHint
+from tidegate.estimate.comparison import prompt_of
 from tidegate.estimate.fit import fit
 from tidegate.estimate.law import coefficients_of, law_in_force
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory
 from tidegate.estimate.priors import prior_of
+from tidegate.estimate.service import Service, state_at
 
 SPEC = deployment()
 PRIOR = prior_of(LLAMA_8B, tier(), H100)
@@ -203,6 +206,60 @@ def test_first_tokens_teach_what_a_prompt_costs() -> None:
     reading = replace(reading, ttft_mean_s=1.5 * step + slow.p1_s * 4000)
     memory = watch([seen(reading)] * 60)
     assert law_of(memory).p1_s == pytest.approx(slow.p1_s, rel=0.2)
+
+
+@pytest.mark.parametrize("p0_share", [0.4, 2.0], ids=["a prompt alone costs less than an empty step", "and more"])
+@pytest.mark.parametrize("running", [2.0, 30.0])
+def test_first_tokens_as_they_are_predicted_leave_the_law_as_it_is(p0_share: float, running: float) -> None:
+    """What is subtracted from a first token is what the prediction adds, at any load."""
+    truth_law = replace(PRIOR.law, p0_s=p0_share * PRIOR.law.a_s)
+    reading = reading_of(truth_law, running=running)
+    assert reading.arrival_rps is not None
+    service = Service(
+        law=truth_law,
+        workload=CHAT,
+        batched_tokens_max=float(PRIOR.serving.batched_tokens_max),
+        context_max=PRIOR.serving.context_max,
+        burstiness=1.0,
+        ttft_s=1.0,
+        itl_s=1.0,
+    )
+    state = state_at(service, np.array([reading.arrival_rps]))
+    outside = max(0.0, truth_law.p0_s - truth_law.a_s)
+    own = CHAT.prefill_tokens * (truth_law.p1_s + state.step_s[0] / service.batched_tokens_max)
+    first = max(truth_law.p0_s, state.step_s[0] + outside) + state.step_s[0] / 2 + own
+    ttft_s = float(first + state.waits[0] * state.wait_s[0])
+    prompt = prompt_of(service, state, replace(reading, ttft_mean_s=ttft_s), 1)
+    assert prompt is not None
+    assert prompt.prefill_s == pytest.approx(truth_law.prefill_s(CHAT), rel=0.01)
+
+
+def test_a_window_that_saw_a_queue_come_and_go_teaches_nothing_of_prompts() -> None:
+    good = reading_of(PRIOR.law, running=20.0, ttft_mean_s=0.2)
+    assert good.arrival_rps is not None
+    burst = replace(good, arrival_rps=2 * good.arrival_rps)
+    assert learned(watch([seen(good)] * 12)).prompts
+    assert not learned(watch([seen(burst)] * 12)).prompts
+
+
+def test_what_runs_has_the_context_that_the_spread_of_its_answers_says() -> None:
+    """Answers of one length are half written on average; of an exponential length, as long as one of them."""
+    law = replace(PRIOR.law, c_s=5 * PRIOR.law.c_s)
+    workload = replace(CHAT, output_tokens=2000.0, output_variation=0.0)
+    observations = [seen(reading_of(law, running=40.0, workload=workload))] * 20
+
+    def factor(variation: float) -> float:
+        memory = None
+        for i, observation in enumerate(observations):
+            memory = estimate.learn(
+                memory, spec=SPEC, accelerators=ACCELERATORS, observation=observation, time_s=i * TICK_S,
+                variations=(1.0, variation),
+            )  # fmt: skip
+        assert memory is not None
+        return law_of(memory).itl_s(40.0, workload) / law.itl_s(40.0, workload)
+
+    assert factor(0.0) == pytest.approx(1.0, rel=0.03)
+    assert factor(1.0) < factor(0.0)
 
 
 def test_time_outside_of_the_engine_is_no_prompt_cost() -> None:

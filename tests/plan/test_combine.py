@@ -128,3 +128,10 @@ def test_what_a_higher_priority_leaves(lower: list[Option], got: list[int], deci
 def test_a_deal_stands_until_another_is_better(new: Option, *, stays: bool) -> None:
     old = option(2, missed=0.30, usd=12.0)
     assert hardly_better([new], [old], [1]) is stays
+
+
+def test_what_is_still_to_come_is_taken_back_only_for_much() -> None:
+    old, new = option(2, missed=0.30, usd=12.0), option(1, missed=0.15, usd=12.0)
+    assert not hardly_better([new], [old], [1])
+    assert hardly_better([new], [old], [1], early=True)
+    assert not hardly_better([option(1, missed=0.05, usd=12.0)], [old], [1], early=True)

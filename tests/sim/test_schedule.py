@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sim.builders import KEY, poisson, scenario, tier
-from tidegate.domain.spec import Cost, DeploymentSpec
+from tidegate.domain.spec import Cost, DeploymentSpec, ScaleToZero
 from tidegate.sim.schedule import Axis, Course, Floats, Grid, Toll, late_share
 
 WINDOW_S = 60.0
@@ -132,3 +132,9 @@ def test_no_course_takes_more_accelerators_than_there_are() -> None:
         {KEY: Toll(late_usd=1.0)}
     )
     assert path.max() == 4
+
+
+def test_zero_waits_for_the_idle_time_that_the_user_wants() -> None:
+    demand = [4.0, 4.0, 0.0, 0.0, 0.0, 0.0]
+    of = course(demand, [axis("bf16", len(demand))], replicas_min=0, scale_to_zero=ScaleToZero(idle_s=2 * WINDOW_S))
+    assert Grid(of).cheapest({KEY: Toll(late_usd=1.0)})[:, 0].tolist() == [1, 1, 1, 1, 0, 0]

@@ -52,7 +52,7 @@ def compare(memory: TierMemory, window: Window) -> TierMemory:
     if service is None or rate / ready >= service.rate_unstable:
         return memory
     state = state_at(service, np.array([rate / ready]))
-    prompt = _prompt(service, state, reading, ready)
+    prompt = prompt_of(service, state, reading, ready)
     predicted = 1.0 - float(attainment(service, state)[0])
     return replace(
         memory,
@@ -80,7 +80,7 @@ def _service(memory: TierMemory, window: Window) -> Service | None:
     )
 
 
-def _prompt(service: Service, state: State, reading: TierReading, ready: int) -> Prompt | None:
+def prompt_of(service: Service, state: State, reading: TierReading, ready: int) -> Prompt | None:
     """Prefill of the mean prompt, out of the mean time to first token; None where a queue hides it."""
     ttft_s = reading.ttft_mean_s
     if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX or not _steady(reading):
