@@ -185,9 +185,9 @@ def open_draft(
     memo = memo_of(problem, before, accelerators)
     model = memo.model
     progress, arrivals = _follow(problem, before, time_s, freed)
-    # Where something is given up already there is no room beside what is late: it could only be exchanged.
-    whole = before is None or before.given == Given.NOTHING
-    if whole and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
+    # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
+    room = before is None or (before.given == Given.NOTHING and not before.grant)
+    if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
         progress, arrivals = _follow(problem, before, time_s, freed, hurried=True)
     base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
     blocked = blocked_at(model, arrivals)
