@@ -81,13 +81,17 @@ def test_the_same_seed_gives_the_same_score() -> None:
 
 
 def test_tidegate_serves_a_ramp_it_was_not_told_of() -> None:
-    """From 2 to 30 requests/s in twenty minutes, where one replica holds about 10."""
+    """
+    From 2 to 30 requests/s, ever steeper, where one replica holds about 25: the second one is due in the last minutes.
+
+    No start-up was ever seen, and the prior says 76 s where it takes 120: what misses are the requests of that minute.
+    """
     arrival = np.cumsum(1 / np.interp(np.arange(20_000), [0, 20_000], [2.0, 30.0]))
     load = traffic(arrival.tolist(), prompt=500, output=100)
     of = scenario(load, duration_s=float(arrival[-1]), initial={"bf16": 1}, capacity=16)
     result = score(run(of, Tidegate()))
-    assert (result.attainment or 0) > 0.9
-    assert result.replicas_mean < 12
+    assert (result.attainment or 0) > 0.85
+    assert result.replicas_mean < 2
 
 
 def test_tidegate_on_one_tier_never_touches_the_others() -> None:
