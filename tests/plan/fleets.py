@@ -69,8 +69,6 @@ def forecast(rate: float, *, spread: float = 0.0, queued: float = 0.0, idle_s: f
         queued=queued,
         prompt_tokens=1000,
         output_tokens=250,
-        prompt_variation=1.0,
-        output_variation=1.0,
         burstiness=1.0,
         horizons=horizons,
         idle_s=idle_s,

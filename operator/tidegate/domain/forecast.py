@@ -68,7 +68,6 @@ class DemandForecast:
         now_rps: Offered load of now, smoothed over the window only.
         queued: Requests waiting now.
         prompt_tokens, output_tokens: Expected request shape, tokens.
-        prompt_variation, output_variation: Coefficients of variation of the lengths, >= 0.
         burstiness: Index of dispersion of arrivals (variance / mean of counts), >= 1; 1 is Poisson.
         horizons: One per asked horizon, by rising horizon_s, at least one.
         idle_s: Seconds without a request that were really seen; 0 while there is traffic. Silence of the metrics
@@ -81,8 +80,6 @@ class DemandForecast:
     queued: float
     prompt_tokens: float
     output_tokens: float
-    prompt_variation: float
-    output_variation: float
     burstiness: float
     horizons: tuple[HorizonForecast, ...]
     idle_s: float

@@ -13,7 +13,7 @@ import numpy as np
 from tidegate.domain.observation import TierReading
 from tidegate.domain.spec import Slo
 from tidegate.estimate.balance import evenness_of
-from tidegate.estimate.latency import attainment
+from tidegate.estimate.latency import attainment, unqueued_s
 from tidegate.estimate.law import law_in_force
 from tidegate.estimate.memory import Prompt, TierMemory, digits
 from tidegate.estimate.samples import Window, kept_prompts
@@ -85,16 +85,13 @@ def prompt_of(service: Service, state: State, reading: TierReading, ready: int) 
     ttft_s = reading.ttft_mean_s
     if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX or not _steady(reading):
         return None
-    step = float(state.step_s[0])
     queue_s = float(state.waits[0] * state.wait_s[0])
-    tokens = service.workload.prefill_tokens
-    # A started step is waited for, decoding goes on in the steps of the prompt: as `latency` counts a first token.
-    law = service.law
-    decode_s = step / 2 + tokens * step / service.batched_tokens_max + max(0.0, step - min(law.a_s, law.p0_s))
+    # A started step is waited for, and decoding goes on in the steps of the prompt.
+    decode_s = float(unqueued_s(service, state)[0]) - service.law.prefill_s(service.workload)
     prefill_s = ttft_s - queue_s - decode_s
     if queue_s > QUEUE_SHARE_MAX * ttft_s or prefill_s < (1 - QUEUE_SHARE_MAX) / 2 * ttft_s:
         return None
-    return Prompt(tokens=digits(tokens, 3), prefill_s=digits(prefill_s, 3))
+    return Prompt(tokens=digits(service.workload.prefill_tokens, 3), prefill_s=digits(prefill_s, 3))
 
 
 def _steady(reading: TierReading) -> bool:

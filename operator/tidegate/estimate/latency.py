@@ -97,6 +97,11 @@ def itl_quantile(service: Service, state: State, level: float) -> Floats:
     return np.asarray(np.minimum(found, state.ceiling_s))
 
 
+def unqueued_s(service: Service, state: State) -> Floats:
+    """Mean time to first token of a request that waits for no other, s."""
+    return _before_prompt(service, state) + _prompt_mean(service, state)
+
+
 def _before_prompt(service: Service, state: State) -> Floats:
     """
     Time before the tokens of the own prompt count: half of a started step, and the fixed part of the next.

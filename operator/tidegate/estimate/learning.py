@@ -81,7 +81,7 @@ def learn(
             after[name] = known
             continue
         prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
-        after[name] = _learn_tier(known, prior, state, (spec.slo, variations, time_s))
+        after[name] = _learn_tier(known, prior, spec.slo, state, time_s, variations)
         same = same and after[name] is known
     return memory if same and memory is not None else EstimateMemory(tiers=after)
 
@@ -98,9 +98,13 @@ def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
 
 
 def _learn_tier(
-    known: TierMemory | None, prior: Prior, state: TierState | None, asked: tuple[Slo, tuple[float, float], float]
+    known: TierMemory | None,
+    prior: Prior,
+    slo: Slo,
+    state: TierState | None,
+    time_s: float,
+    variations: tuple[float, float],
 ) -> TierMemory:
-    slo, variations, time_s = asked
     memory = known if known is not None and known.mark == prior.mark else TierMemory(mark=prior.mark)
     if state is None:
         return memory

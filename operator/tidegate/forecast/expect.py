@@ -28,15 +28,12 @@ _NOTHING = (0.0,) * len(LEVELS)
 def expected_demand(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
     """Demand at each horizon; see `forecast.predict`."""
     shape, seen_s = memory.shape, memory.time_s
-    prompt_variation, output_variation = variations(memory)
     idle = 0.0 if seen_s is None or memory.idle_since_s is None else seen_s - memory.idle_since_s
     return DemandForecast(
         now_rps=memory.levels.last,
         queued=memory.queued,
         prompt_tokens=shape.prompt_tokens or PROMPT_TOKENS,
         output_tokens=shape.output_tokens or OUTPUT_TOKENS,
-        prompt_variation=prompt_variation,
-        output_variation=output_variation,
         burstiness=max(shape.dispersion, 1.0),
         horizons=_horizons(memory, horizons_s, time_s),
         idle_s=idle,

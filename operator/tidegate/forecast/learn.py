@@ -133,8 +133,8 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_
 
 
 def _compared(
-    memory: ForecastMemory, sample: DemandSample, means: lengths.Means, seen_s: float, time_s: float
-) -> tuple[Batch | None, lengths.Means]:
+    memory: ForecastMemory, sample: DemandSample, means: lengths.Pair, seen_s: float, time_s: float
+) -> tuple[Batch | None, lengths.Pair]:
     """The batch that the next one is compared with, and the squared coefficients of variation of the lengths."""
     shape = memory.shape
     before, known = shape.batch, (shape.prompt_variance, shape.output_variance)

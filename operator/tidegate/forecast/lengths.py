@@ -23,7 +23,8 @@ STEADY_SHARE, STEADY_SPREADS = 0.15, 3.0
 # The square of one difference counts as so many times the usual one at most: by chance it is more in one case of 70.
 UNUSUAL, VARIANCE_MIN = 6.0, 0.01
 
-Means = tuple[float, float]
+# Of prompts and of answers.
+Pair = tuple[float, float]
 
 
 def gain_of(elapsed_s: float, seen_s: float) -> float:
@@ -48,7 +49,7 @@ def batch_of(sample: DemandSample, time_s: float) -> Batch | None:
     )
 
 
-def variances(shape: Shape, batch: Batch, means: Means, seen_s: float) -> tuple[float, float]:
+def variances(shape: Shape, batch: Batch, means: Pair, seen_s: float) -> Pair:
     """
     Squared coefficients of variation of prompt and output lengths after one more batch.
 

@@ -114,6 +114,10 @@ class Draft:
         """Replicas that serve."""
         return tuple([a.ready for a in self.arrivals])
 
+    def takes_back(self, fleet: Fleet, before: Fleet) -> bool:
+        """Whether a fleet has fewer than another one of a tier of which replicas are still to come."""
+        return any(n < had and a.healthy for n, had, a in zip(fleet, before, self.arrivals, strict=True))
+
     @property
     def opened(self) -> Limits:
         """The limits for what is asked for: also a tier that may not grow may wait for its stuck replicas."""

@@ -213,8 +213,7 @@ def _calls_off(draft: Draft, fleet: Fleet) -> bool:
     """Whether a plan takes back replicas that were asked for minutes ago and are still to come."""
     if draft.memory is None or not _asked_lately(draft) or not draft.limits.hold(draft.model, draft.current):
         return False
-    changes = zip(fleet, draft.current, draft.arrivals, strict=True)
-    return any(n < now and arrival.healthy for n, now, arrival in changes)
+    return draft.takes_back(fleet, draft.current)
 
 
 def _regretted(draft: Draft, fleet: Fleet) -> bool:

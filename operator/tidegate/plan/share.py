@@ -81,7 +81,8 @@ def _deal(members: Sequence[Draft], short: Mapping[str, int]) -> None:
     priorities = [d.spec.priority for d in ordered]
     chosen = combine(options, priorities, short)
     standing = _standing(ordered, short)
-    if standing is not None and hardly_better(chosen, standing, priorities, early=_calls_off(ordered, chosen)):
+    early = any(draft.takes_back(option.fleet, draft.counted) for draft, option in zip(ordered, chosen, strict=True))
+    if standing is not None and hardly_better(chosen, standing, priorities, early=early):
         chosen = standing
     for draft, option in zip(ordered, chosen, strict=True):
         draft.target, draft.reserved = option.fleet, option.reserved
@@ -91,15 +92,6 @@ def _deal(members: Sequence[Draft], short: Mapping[str, int]) -> None:
             draft.searched = True
             if draft.reason in (Reason.DEMAND_RISING, Reason.INITIAL):
                 draft.reason = Reason.CAPACITY_LIMITED
-
-
-def _calls_off(members: Sequence[Draft], deal: Sequence[Option]) -> bool:
-    """Whether a deal takes back replicas that are still to come."""
-    return any(
-        n < arrival.counted and arrival.healthy
-        for draft, option in zip(members, deal, strict=True)
-        for n, arrival in zip(option.fleet, draft.arrivals, strict=True)
-    )
 
 
 def _standing(members: Sequence[Draft], short: Mapping[str, int]) -> list[Option] | None:
