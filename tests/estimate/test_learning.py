@@ -234,12 +234,22 @@ def test_first_tokens_as_they_are_predicted_leave_the_law_as_it_is(p0_share: flo
     assert prompt.prefill_s == pytest.approx(truth_law.prefill_s(CHAT), rel=0.01)
 
 
-def test_a_window_that_saw_a_queue_come_and_go_teaches_nothing_of_prompts() -> None:
-    good = reading_of(PRIOR.law, running=20.0, ttft_mean_s=0.2)
+def test_a_window_that_saw_a_queue_come_and_go_teaches_nothing_of_prompts_misses_and_routers() -> None:
+    late = Histogram((0.5, 1.0, float("inf")), (0.0, 100.0, 200.0))
+    good = reading_of(PRIOR.law, running=20.0, ttft_mean_s=0.2, dispersion=0.1, ttft=late, request_itl=late)
     assert good.arrival_rps is not None
-    burst = replace(good, arrival_rps=2 * good.arrival_rps)
-    assert learned(watch([seen(good)] * 12)).prompts
-    assert not learned(watch([seen(burst)] * 12)).prompts
+    burst = replace(good, arrival_rps=2 * good.arrival_rps, dispersion=50.0)
+    calm, stormy = learned(watch([seen(good)] * 12)), learned(watch([seen(burst)] * 12))
+    assert calm.prompts
+    assert calm.misses > 1.0
+    assert calm.balanced > 0
+    assert (stormy.prompts, stormy.misses, stormy.balanced) == ((), 1.0, 0)
+
+
+def test_one_replica_that_holds_a_queue_does_not_make_a_router_draw_lots() -> None:
+    even = reading_of(PRIOR.law, running=20.0, dispersion=0.05)
+    memory = watch([seen(even)] * 200 + [seen(replace(even, dispersion=400.0))] * 8)
+    assert 0.05 < learned(memory).dispersion < 0.6
 
 
 def test_what_runs_has_the_context_that_the_spread_of_its_answers_says() -> None:

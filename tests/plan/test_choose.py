@@ -71,7 +71,7 @@ def test_a_tier_that_never_gets_ready_is_gone_around() -> None:
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=4, stuck=frozenset({"fp8"}))
     first = loop.tick(forecast(14))
     assert "fp8" in fleet(first)
-    loop.run(forecast(14), 30)
+    loop.run(forecast(14), 48)
     assert "fp8" not in fleet(loop.history[-1])
     assert Reason.REPLICAS_STUCK in {d.reason for d in loop.history}
     stuck = next(d for d in loop.history if d.reason is Reason.REPLICAS_STUCK)
@@ -86,6 +86,19 @@ def test_while_targets_are_missed_a_late_replica_is_not_waited_for_as_long() -> 
     stuck = [tick for tick, d in enumerate(loop.history) if d.reason is Reason.REPLICAS_STUCK]
     assert stuck
     assert 180 / TICK_S <= stuck[0] <= 210 / TICK_S
+
+
+def test_a_replica_found_late_is_not_taken_back_when_the_targets_are_met_for_a_moment() -> None:
+    """The plan went around it and no longer counts on it: on time again, it would be one too many."""
+    loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=30, ready={"bf16": 2})
+    while Reason.REPLICAS_STUCK not in {d.reason for d in loop.history}:
+        loop.run(forecast(14), 1)
+        assert len(loop.history) < 40
+    late = fleet(loop.history[-1])["fp8"]
+    lull = loop.run(forecast(9), 2)
+    assert fleet(lull)["fp8"] == late
+    loop.run(forecast(14), 2)
+    assert fleet(loop.history[-1])["fp8"] >= late
 
 
 def test_a_tier_that_is_slower_than_anybody_knew_is_waited_for_and_learned() -> None:

@@ -26,8 +26,6 @@ WINDOWS_CLOSE = 3
 # A queue that makes up more than this share of the first token hides the prompt in it.
 QUEUE_SHARE_MAX = 0.4
 WAITING_MAX = 0.5
-# Arrivals and completions of a window are alike: within this share of them, and so many spreads of a count.
-STEADY_SHARE, STEADY_SPREADS = 0.1, 2.0
 REQUESTS_MIN = 10.0
 # The factor on misses: bounds, and the share of its logarithm's error taken over at a comparison.
 MISSES_MIN, MISSES_MAX = 0.25, 8.0
@@ -42,7 +40,7 @@ def compare(memory: TierMemory, window: Window) -> TierMemory:
     """The memory after a comparison; the same where none is due or the reading does not allow one."""
     reading, slo, ready, time_s = window.reading, window.slo, window.ready, window.time_s
     rate = reading.arrival_rps
-    if rate is None or rate * reading.window_s < REQUESTS_MIN:
+    if rate is None or rate * reading.window_s < REQUESTS_MIN or not window.steady:
         return memory
     seen = _missed(reading, slo, rate * reading.window_s)
     period_s = PERIOD_S if seen is not None and seen[0] > 0 else PERIOD_QUIET_S
@@ -83,7 +81,7 @@ def _service(memory: TierMemory, window: Window) -> Service | None:
 def prompt_of(service: Service, state: State, reading: TierReading, ready: int) -> Prompt | None:
     """Prefill of the mean prompt, out of the mean time to first token; None where a queue hides it."""
     ttft_s = reading.ttft_mean_s
-    if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX or not _steady(reading):
+    if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX:
         return None
     queue_s = float(state.waits[0] * state.wait_s[0])
     # A started step is waited for, and decoding goes on in the steps of the prompt.
@@ -92,14 +90,6 @@ def prompt_of(service: Service, state: State, reading: TierReading, ready: int) 
     if queue_s > QUEUE_SHARE_MAX * ttft_s or prefill_s < (1 - QUEUE_SHARE_MAX) / 2 * ttft_s:
         return None
     return Prompt(tokens=digits(service.workload.prefill_tokens, 3), prefill_s=digits(prefill_s, 3))
-
-
-def _steady(reading: TierReading) -> bool:
-    """Whether as many came as went, but for chance: else the window has seen a queue that the gauge has not."""
-    if reading.arrival_rps is None or reading.completion_rps is None:
-        return True
-    came, went = reading.arrival_rps * reading.window_s, reading.completion_rps * reading.window_s
-    return abs(came - went) <= STEADY_SHARE * came + STEADY_SPREADS * sqrt(came)
 
 
 def _missed(reading: TierReading, slo: Slo, requests: float) -> tuple[float, float] | None:

@@ -43,6 +43,8 @@ WINDOWS_MAX = 50
 WINDOWS_SETTLED = 10
 # How even a router makes the load is a mean over so many windows.
 BALANCED_MAX = 20
+# A few replicas that drew lots are seen to differ so much in a window at times; more is a queue that one of them has.
+DISPERSION_MAX = 4.0
 ERROR_SHARE = 0.25
 ERROR_FIRST = 0.1
 HIT_SHARE = 0.3
@@ -161,6 +163,7 @@ def _take(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
 def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
     """The memory with one more window counted; where errors pile up on one side, older samples are dropped."""
     reading = window.reading
+    dispersion = reading.dispersion if window.steady else None
     bias = memory.bias + ERROR_SHARE * (miss - memory.bias) if memory.windows else 0.0
     moved = memory.windows >= WINDOWS_TRUSTING and abs(bias) > BIAS_FOR_CHANGE
     samples = memory.samples[-SAMPLES_AFTER_CHANGE:] if moved else memory.samples
@@ -183,18 +186,18 @@ def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
         prefix_hit=_hit(memory.prefix_hit, reading),
         kv_cache_tokens=reading.kv_cache_tokens_per_replica or memory.kv_cache_tokens,
         misses=memory.misses,
-        dispersion=_dispersion(memory, reading),
-        balanced=memory.balanced if reading.dispersion is None else min(BALANCED_MAX, memory.balanced + 1),
+        dispersion=_dispersion(memory, dispersion),
+        balanced=memory.balanced if dispersion is None else min(BALANCED_MAX, memory.balanced + 1),
         startup=memory.startup,
     )
 
 
-def _dispersion(memory: TierMemory, reading: TierReading) -> float:
+def _dispersion(memory: TierMemory, seen: float | None) -> float:
     """The plain mean of the first windows, then one that forgets."""
-    if reading.dispersion is None:
+    if seen is None:
         return memory.dispersion
     gain = 1.0 / min(BALANCED_MAX, memory.balanced + 1)
-    return digits(memory.dispersion + gain * (reading.dispersion - memory.dispersion), 3)
+    return digits(memory.dispersion + gain * (min(seen, DISPERSION_MAX) - memory.dispersion), 3)
 
 
 def _crowd(memory: TierMemory, sample: Sample) -> int:

@@ -8,7 +8,7 @@ Out:   a `Sample` of decoding; a bounded set of samples that covers the operatin
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, log2
+from math import floor, log2, sqrt
 
 from tidegate.domain.law import Workload
 from tidegate.domain.observation import TierReading
@@ -22,6 +22,8 @@ PROMPTS_MAX = 3
 PROMPT_SHARE = 0.3
 # The gauge of now and Little's law over the window describe the same load when they agree this well.
 AGREEMENT = 2.0
+# Arrivals and completions of a window are alike: within this share of them, and so many spreads of a count.
+STEADY_SHARE, STEADY_SPREADS = 0.1, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,15 @@ class Window:
             prompt_variation=prompt,
             output_variation=output,
         )
+
+    @property
+    def steady(self) -> bool:
+        """Whether as many came as went, but for chance: else the window has seen a queue that the gauge has not."""
+        reading = self.reading
+        if reading.arrival_rps is None or reading.completion_rps is None:
+            return True
+        came, went = reading.arrival_rps * reading.window_s, reading.completion_rps * reading.window_s
+        return abs(came - went) <= STEADY_SHARE * came + STEADY_SPREADS * sqrt(came)
 
 
 def sample_of(window: Window) -> Sample | None:

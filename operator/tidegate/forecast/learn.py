@@ -20,7 +20,8 @@ WRITTEN_MAX = 2
 GAP_S = 300.0
 # Request shape follows within a quarter of an hour.
 SHAPE_S = 900.0
-RECORD_HALF_LIFE_S = 2 * SECONDS_PER_DAY
+# Yesterday's peak is known today.
+RECORD_HALF_LIFE_S = 7 * SECONDS_PER_DAY
 
 
 def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> ForecastMemory:
@@ -52,7 +53,7 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
         levels=levels,
         usual_rps=usual,
         usual_s=usual_s,
-        record_rps=max(rate, memory.record_rps * 0.5 ** (elapsed / RECORD_HALF_LIFE_S)),
+        record_rps=max(levels.fast, memory.record_rps * 0.5 ** (elapsed / RECORD_HALF_LIFE_S)),
         queued=sample.queued,
         in_flight=sample.in_flight,
         idle_since_s=_idle_since(memory, sample, time_s),

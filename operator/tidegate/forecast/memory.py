@@ -65,7 +65,7 @@ class ForecastMemory:
         time_s: When load was last seen, unix s; None: never.
         levels: The load then, and its smoothed levels.
         usual_rps, usual_s: Mean load over about a day, and the seconds that are in it so far.
-        record_rps: Highest load seen, forgotten over days.
+        record_rps: Highest fast level seen, forgotten over a week or two.
         queued: Requests that waited then.
         in_flight: Requests running or waiting then; None: not known.
         idle_since_s: When the load was first seen to be zero; None: there is traffic.

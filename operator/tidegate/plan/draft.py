@@ -317,7 +317,9 @@ def _follow(
             room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
             state = replace(state, unschedulable=max(0, state.unschedulable - room))
         late = estimate.startup_s_late if estimate is not None else float("inf")
-        patience = _hurried_s(estimate) if estimate is not None and hurried else None
+        # What was found late stays late until it comes: nothing counts on it any more, so it would be taken back.
+        found_late = time_s < known.blocked_until_s
+        patience = _hurried_s(estimate) if estimate is not None and (hurried or found_late) else None
         tier_progress, arrival = follow(known, state, late_s=late, time_s=time_s, patience_s=patience)
         progress.append(tier_progress)
         arrivals.append(arrival)
