@@ -109,6 +109,15 @@ def test_a_tier_that_is_slower_than_anybody_knew_is_waited_for_and_learned() -> 
     assert loop.ready["fp8"] == 2
 
 
+def test_where_there_is_room_for_one_a_slow_start_is_waited_for_longer_the_next_time() -> None:
+    """Each replica is ready after 375 s where 300 s counts as late: exchanged every time, none would ever serve."""
+    pools = POOLS | {"h100": replace(POOLS["h100"], capacity=1)}
+    loop = Loop(spec=spec(*TIERS), estimates=THREE, pools=pools, startup_ticks=25)
+    loop.run(forecast(14), 80)
+    assert sum(loop.ready.values()) == 1
+    assert sum(d.reason is Reason.REPLICAS_STUCK for d in loop.history) == 2
+
+
 def test_the_only_tier_stays_asked_for_while_it_is_stuck() -> None:
     loop = Loop(spec=spec(), estimates=ONE, startup_ticks=4, stuck=frozenset({"bf16"}))
     decision = loop.run(forecast(9), 60)

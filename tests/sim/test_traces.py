@@ -62,11 +62,6 @@ def test_a_window_starts_at_zero_and_merging_adds_load() -> None:
     assert both.arrival_s.tolist() == [0.0, 5.0, 10.0, 20.0, 30.0]
 
 
-def test_thinning_keeps_a_share() -> None:
-    trace = traffic(np.arange(10_000.0).tolist())
-    assert len(trace.thinned(share=0.3, seed=1)) == pytest.approx(3000, rel=0.05)
-
-
 @pytest.mark.parametrize("shape", sorted(generators.SHAPES))
 def test_a_shape_gives_its_mean_rate_and_the_same_requests_for_the_same_seed(shape: str) -> None:
     trace = generators.parse(f"{shape}:5:2:chat", seed=4)

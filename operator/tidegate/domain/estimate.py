@@ -43,29 +43,15 @@ class ServiceCurve:
 
     def at_rate(self, rate_rps: float) -> OperatingPoint:
         """The point at a rate, by straight line between its neighbours; past the end: the last with attainment 0."""
-        return self._between([p.rate_rps for p in self.points], rate_rps, rate_rps)
-
-    def at_running(self, running: float) -> OperatingPoint:
-        """The point with so many running requests (what a least-outstanding router makes equal over replicas)."""
-        rates = [p.running for p in self.points]
-        index = bisect_left(rates, running)
-        if index >= len(rates):
-            return _unstable(self.points[-1], self.points[-1].rate_rps)
-        if index == 0:
-            return self.points[0]
-        left, right = self.points[index - 1], self.points[index]
-        span = right.running - left.running
-        return _mix(left, right, (running - left.running) / span if span > 0 else 1.0)
-
-    def _between(self, rates: list[float], value: float, rate_rps: float) -> OperatingPoint:
-        index = bisect_left(rates, value)
+        rates = [p.rate_rps for p in self.points]
+        index = bisect_left(rates, rate_rps)
         if index >= len(rates):
             return _unstable(self.points[-1], rate_rps)
         if index == 0:
             return self.points[0]
         left, right = self.points[index - 1], self.points[index]
         span = rates[index] - rates[index - 1]
-        return _mix(left, right, (value - rates[index - 1]) / span if span > 0 else 1.0)
+        return _mix(left, right, (rate_rps - rates[index - 1]) / span if span > 0 else 1.0)
 
 
 def _mix(left: OperatingPoint, right: OperatingPoint, share: float) -> OperatingPoint:
@@ -120,15 +106,3 @@ class TierEstimate:
     startup_s_late: float
     power_w: float | None = None
     pooling: tuple[float, ...] = (1.0,) * len(POOLS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeasibleTargets:
-    """
-    The tightest targets an idle replica of a tier meets with the attainment asked for, s.
-
-    What lies below them no number of replicas cures: it takes another tier, or another target.
-    """
-
-    ttft_s: float
-    itl_s: float

@@ -11,8 +11,8 @@ May import: domain, units, errors, numpy.
     prior, memory -> law; law, requests, targets -> service -> capacity     what it can carry
 """
 
-from tidegate.estimate.assessment import assess, feasible_targets, startup_times
+from tidegate.estimate.assessment import assess, startup_times
 from tidegate.estimate.learning import learn
 from tidegate.estimate.memory import EstimateMemory
 
-__all__ = ["EstimateMemory", "assess", "feasible_targets", "learn", "startup_times"]
+__all__ = ["EstimateMemory", "assess", "learn", "startup_times"]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
 
-from tidegate.domain.estimate import FeasibleTargets, TierEstimate
+from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.law import Provenance, Workload
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
 from tidegate.estimate import startup
 from tidegate.estimate.balance import evenness_of
-from tidegate.estimate.capacity import Carried, carried, idle_targets
+from tidegate.estimate.capacity import Carried, carried
 from tidegate.estimate.kin import ALONE, Kin, kin_of
 from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
@@ -152,31 +152,6 @@ def _answered(older: Answers, question: _Question, spec: DeploymentSpec, tier: T
 # A memo, not a state: without it the answers are equal, only later.
 _last: dict[int, _Slot] = {}
 SLOTS_MAX = 65536
-
-
-def feasible_targets(
-    memory: EstimateMemory,
-    *,
-    spec: DeploymentSpec,
-    accelerators: Mapping[str, Accelerator],
-    workload: Workload,
-) -> Mapping[str, FeasibleTargets]:
-    """
-    The tightest targets that one idle replica of each tier meets, by tier.
-
-    Each target alone is met by more than the attainment asked for, so that both together are met by no less.
-    """
-    shape = _in_steps(workload)
-    found: dict[str, FeasibleTargets] = {}
-    for tier in spec.tiers:
-        prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
-        known = memory.tiers.get(tier.name)
-        learned = known if known is not None and known.mark == prior.mark else None
-        service = _service(prior, learned, spec.slo, (shape, 0, 0.0))
-        found[tier.name] = idle_targets(
-            service, target=spec.slo.attainment, misses=learned.misses if learned is not None else 1.0
-        )
-    return found
 
 
 def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, found: Accelerator | None) -> Kin:

@@ -12,8 +12,8 @@ from math import sqrt
 
 import numpy as np
 
-from tidegate.domain.estimate import POOLS, FeasibleTargets, OperatingPoint, ServiceCurve
-from tidegate.estimate.latency import attainment, itl_quantile, operate, ttft_quantile
+from tidegate.domain.estimate import POOLS, OperatingPoint, ServiceCurve
+from tidegate.estimate.latency import attainment, operate
 from tidegate.estimate.normal import Floats
 from tidegate.estimate.service import Service, state_at
 
@@ -85,15 +85,6 @@ def _reached(service: Service, rates: Floats, target: float, misses: float) -> f
     """The crossing on a grid of rates whose first is inside."""
     shares = _falling(attainment(service, state_at(service, rates)), misses)
     return _crossing(rates.tolist(), shares.tolist(), target)
-
-
-def idle_targets(service: Service, *, target: float, misses: float) -> FeasibleTargets:
-    """Targets that an almost idle replica meets together with the target attainment."""
-    state = state_at(service, SEARCH[:1] * service.rate_unstable)
-    level = 1.0 - (1.0 - target) / (2.0 * max(1.0, misses))
-    return FeasibleTargets(
-        ttft_s=float(ttft_quantile(service, state, level)[0]), itl_s=float(itl_quantile(service, state, level)[0])
-    )
 
 
 def _crossing(rates: list[float], shares: list[float], target: float) -> float:

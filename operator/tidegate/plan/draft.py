@@ -4,6 +4,7 @@ One deployment while it is being planned: what is known, and the plan as it take
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from zlib import crc32
 
 import numpy as np
@@ -24,7 +25,7 @@ from tidegate.plan.regret import NO_REGRET, Regret
 from tidegate.plan.scenario import Scenarios, scenarios
 from tidegate.plan.sight import Sight, sight
 from tidegate.plan.solve import Given
-from tidegate.plan.startup import Arrivals, follow
+from tidegate.plan.startup import Arrivals, Patience, follow
 from tidegate.units import SECONDS_PER_HOUR, TICK_S
 
 # A plan is expected to last this long: what a move costs is spread over it.
@@ -35,6 +36,8 @@ CACHE_LOSS_S = 60.0
 REMORSE_SHARE = 0.03
 # While requests miss their targets, a replica is waited for this share of the time between usual and late.
 HURRIED_SHARE = 1 / 3
+# A tier that nothing is known of.
+NEVER_LATE = Patience(late_s=inf, hurried_s=inf)
 # The fleet in force, and one replica less.
 PROFILES_MAX = 2
 
@@ -316,11 +319,10 @@ def _follow(
             # What waits for a replica that drains finds its room by itself.
             room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
             state = replace(state, unschedulable=max(0, state.unschedulable - room))
-        late = estimate.startup_s_late if estimate is not None else float("inf")
-        # What was found late stays late until it comes: nothing counts on it any more, so it would be taken back.
-        found_late = time_s < known.blocked_until_s
-        patience = _hurried_s(estimate) if estimate is not None and (hurried or found_late) else None
-        tier_progress, arrival = follow(known, state, late_s=late, time_s=time_s, patience_s=patience)
+        patience = NEVER_LATE
+        if estimate is not None:
+            patience = Patience(estimate.startup_s_late, _hurried_s(estimate), hurried)
+        tier_progress, arrival = follow(known, state, patience, time_s=time_s)
         progress.append(tier_progress)
         arrivals.append(arrival)
     return tuple(progress), tuple(arrivals)

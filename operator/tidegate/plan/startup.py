@@ -4,12 +4,14 @@ Which of the replicas still starting will come.
 The cluster tells only how many are starting. We remember when each was asked for: one that turns ready takes the
 oldest ask with it, one that vanishes the newest. What is older than the tier's late start-up time, or was found
 unschedulable or failing for longer than a moment, is stuck: it stops counting, and no more of the tier is asked for
-during a while that doubles with each failure. One that is only late stays asked for, twice as long after each failure:
-a tier that is slower than anybody knew has to become ready once to be known.
+during a while that doubles with each failure. What was found late stays so until it comes: the plan went around it.
+One that is only late stays asked for, twice as long after each failure, and what is asked for after a failure is late
+twice as late: a tier that is slower than anybody knew has to become ready once to be known.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 
 from tidegate.domain.observation import TierState
 from tidegate.plan.memory import TierProgress
@@ -47,17 +49,27 @@ class Arrivals:
         return self.ready + self.healthy
 
 
-def follow(
-    before: TierProgress, state: TierState, *, late_s: float, time_s: float, patience_s: float | None = None
-) -> tuple[TierProgress, Arrivals]:
+@dataclass(frozen=True, slots=True)
+class Patience:
     """
-    Take in what the cluster shows of one tier.
+    How long a replica that starts is waited for.
 
     Args:
-        late_s: Age at which a replica still starting counts as stuck, s.
-        patience_s: The same for now, where it is not waited for as long as usual; None: it is.
+        late_s: Age at which it counts as stuck, s; doubled by each failure before it was asked for.
+        hurried_s: The same while targets are missed for want of it, s, at most `late_s`.
+        hurried: Whether that is so now.
     """
-    waited_s = late_s if patience_s is None else min(patience_s, late_s)
+
+    late_s: float
+    hurried_s: float
+    hurried: bool = False
+
+
+def follow(
+    before: TierProgress, state: TierState, patience: Patience, *, time_s: float
+) -> tuple[TierProgress, Arrivals]:
+    """Take in what the cluster shows of one tier."""
+    late_s = patience.late_s
     if not state.starting and not before.asks and before.ready == state.ready and not before.failures:
         return before, _at_rest(state.ready)
     arrived = max(0, state.ready - before.ready)
@@ -65,14 +77,15 @@ def follow(
     failures, blocked_until = before.failures, before.blocked_until_s
     if arrived:
         failures, blocked_until = 0, 0.0
-    stuck = _stuck(asks, state, late_s=waited_s, time_s=time_s)
+    overdue = _overdue(asks, failures, blocked_until, patience, time_s)
+    stuck = min(state.starting, max(overdue, min(_hopeless(state), _late(asks, HOPELESS_GRACE_S, time_s))))
     if stuck and time_s >= blocked_until:
         began = blocked_until - _backoff_s(late_s, failures)
         if not failures or any(at >= began for at, _ in asks):  # else it is the same failure, still there
             failures += 1
         blocked_until = time_s + _backoff_s(late_s, failures)
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
-    hoped = _late(asks, waited_s, time_s) - _late(asks, late_s * 2.0**failures, time_s) - _hopeless(state)
+    hoped = overdue - _late(asks, late_s * 2.0**failures, time_s) - _hopeless(state)
     hoped = max(0, min(stuck, hoped))
     late = max(0, stuck - _hopeless(state))
     return progress, Arrivals(
@@ -110,9 +123,13 @@ def _settled(
     return tuple(left)
 
 
-def _stuck(asks: tuple[tuple[float, int], ...], state: TierState, *, late_s: float, time_s: float) -> int:
-    waited = _late(asks, HOPELESS_GRACE_S, time_s)
-    return min(state.starting, max(_late(asks, late_s, time_s), min(_hopeless(state), waited)))
+def _overdue(
+    asks: tuple[tuple[float, int], ...], failures: int, blocked_until_s: float, patience: Patience, time_s: float
+) -> int:
+    """Replicas asked for too long ago, and those that were so when the tier last failed."""
+    waited_s = patience.hurried_s if patience.hurried else patience.late_s * 2.0**failures
+    failed_s = blocked_until_s - _backoff_s(patience.late_s, failures) if failures else -inf
+    return sum([n for at, n in asks if time_s - at >= waited_s or failed_s - at >= patience.hurried_s])
 
 
 def _hopeless(state: TierState) -> int:

@@ -122,12 +122,6 @@ def ramp(*, levels: tuple[float, ...], duration_s: float) -> Rates:
     return np.interp(np.arange(int(duration_s)), nodes, levels)
 
 
-def stages(*, levels: tuple[float, ...], duration_s: float) -> Rates:
-    """Levels one after the other, each held, with a jump between."""
-    index = np.arange(int(duration_s)) * len(levels) // int(duration_s)
-    return np.asarray(levels, dtype=float)[index]
-
-
 def multi_tenant(*, rps: float, duration_s: float, seed: int, tenants: int = 8) -> Rates:
     """
     Tenants of unequal size that come and go: the largest owns half of the load, each may stop and start again.

@@ -57,14 +57,6 @@ class Trace:
             output_tokens=self.output_tokens[low:high], hit_tokens=self.hit_tokens[low:high], name=self.name,
         )  # fmt: skip
 
-    def thinned(self, *, share: float, seed: int) -> "Trace":
-        """Each request kept with probability `share`: less load with the same bursts."""
-        keep = np.random.default_rng(seed).random(len(self)) < share
-        return Trace(
-            arrival_s=self.arrival_s[keep], prompt_tokens=self.prompt_tokens[keep],
-            output_tokens=self.output_tokens[keep], hit_tokens=self.hit_tokens[keep], name=self.name,
-        )  # fmt: skip
-
 
 def merge(traces: Sequence[Trace], *, name: str) -> Trace:
     """Several traces as one: load adds up, bursts stay as they are."""
