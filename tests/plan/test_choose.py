@@ -7,7 +7,7 @@ import pytest
 
 from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, reading, spec, tier
 from tidegate.domain.decision import Constraint, Decision, Reason, Status
-from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.estimate import Relaxed, TierEstimate
 from tidegate.domain.key import Key
 from tidegate.domain.observation import GatewayReading, Histogram, TierReading, TierState
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Mode, Quality, ScaleToZero, Schedule
@@ -310,6 +310,18 @@ def test_targets_that_no_tier_meets_do_not_buy_the_largest_fleet() -> None:
     assert sum(fleet(decision).values()) <= 4
     assert "at most 0.700" in decision.message
     assert condition(decision, "SLOMet") is Status.FALSE
+
+
+def test_targets_far_out_of_reach_are_said_and_others_planned_for() -> None:
+    instead = Relaxed(ttft_s=1.0, itl_s=0.06, idle_ttft_s=0.1, idle_itl_s=0.045, attainment=0.2)
+    loop = Loop(spec=spec(), estimates={"bf16": replace(estimate(5), relaxed=instead)})
+    decision = loop.run(forecast(9), 3)
+    assert decision.reason is Reason.TARGET_INFEASIBLE
+    assert fleet(decision) == {"bf16": 2}
+    assert "ITL 40 ms cannot be met, at least 45 ms; planned for TTFT 1000 ms and ITL 60 ms" in decision.message
+    assert condition(decision, "SLOMet") is Status.FALSE
+    assert decision.prediction is not None
+    assert decision.prediction.attainment == pytest.approx(0.2, abs=0.01)
 
 
 def test_bad_latency_on_idle_gpus_is_said_and_not_bought_off() -> None:

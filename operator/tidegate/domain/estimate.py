@@ -78,6 +78,24 @@ POOLS = (1, 2, 3, 4, 6, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxed:
+    """
+    What is planned for where no tier of a deployment meets its targets even idle.
+
+    Args:
+        ttft_s, itl_s: The targets instead, s; the one that can be met as it was asked for.
+        idle_ttft_s, idle_itl_s: What an idle replica of the tier that comes closest needs, s.
+        attainment: Share of requests inside the targets asked for that an idle replica reaches at best.
+    """
+
+    ttft_s: float
+    itl_s: float
+    idle_ttft_s: float
+    idle_itl_s: float
+    attainment: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TierEstimate:
     """
     What `plan` needs to know of one tier.
@@ -94,6 +112,7 @@ class TierEstimate:
         power_w: Expected draw of one replica at capacity, W; None where unknown.
         pooling: What company does: the rate at which a replica reaches an attainment, over that of a replica alone, for
             each of `POOLS`, not falling, the first 1. All ones where a router does not even out the load.
+        relaxed: The targets that curve and capacity are made for, where no tier meets those asked for; None: those.
     """
 
     law: PerformanceLaw
@@ -106,3 +125,4 @@ class TierEstimate:
     startup_s_late: float
     power_w: float | None = None
     pooling: tuple[float, ...] = (1.0,) * len(POOLS)
+    relaxed: Relaxed | None = None

@@ -6,13 +6,13 @@ Out:   a `TierEstimate` for every tier, also for those that nothing runs on.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import exp, log
 
-from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.estimate import Relaxed, TierEstimate
 from tidegate.domain.law import Provenance, Workload
-from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.estimate import startup
 from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.capacity import Carried, carried
@@ -21,11 +21,15 @@ from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.estimate.power import power_w
 from tidegate.estimate.priors import Prior, prior_of
+from tidegate.estimate.relaxed import relaxed
 from tidegate.estimate.service import Service
 
 # A guess gives up this share of its capacity, certainty none. A row of the table, half believed, gives up a tenth: what
 # such rows err by against real runs.
 MARGIN_MAX = 0.2
+
+# Qualities are compared with this slack.
+QUALITY_DUST = 1e-12
 
 # Request shape, burstiness in steps, evenness of the load over replicas.
 Asked = tuple[Workload, int, float]
@@ -65,16 +69,20 @@ def assess(
     if slot is not None and slot.answers(spec, memory, asked, classes):
         return slot.estimates
     older = slot.each if slot is not None and slot.spec is spec else {}
-    each = {
-        tier.name: _answered(
-            older.get(tier.name, ()),
-            _Question(memory.tiers.get(tier.name), found, asked, _kin(memory, spec, tier, found)),
-            spec,
-            tier,
+    questions = {
+        tier.name: _Question(
+            memory.tiers.get(tier.name), found, asked, _kin(memory, spec, tier, found), spec.slo.ttft_s, spec.slo.itl_s
         )
         for tier, found in zip(spec.tiers, classes, strict=True)
     }
+    each = {t.name: _answered(older.get(t.name, ()), questions[t.name], spec, t) for t in spec.tiers}
+    instead = _instead(spec, questions, each)
+    if instead is not None:
+        eased = {n: replace(q, ttft_s=instead.ttft_s, itl_s=instead.itl_s) for n, q in questions.items()}
+        each = {t.name: _answered(each[t.name], eased[t.name], spec, t) for t in spec.tiers}
     estimates = {name: answers[0].estimate for name, answers in each.items()}
+    if instead is not None:
+        estimates = {name: replace(estimate, relaxed=instead) for name, estimate in estimates.items()}
     if len(_last) >= SLOTS_MAX:
         _last.clear()
     _last[id(spec)] = _Slot(spec=spec, memory=memory, asked=asked, classes=classes, each=each, estimates=estimates)
@@ -113,12 +121,14 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """All that the estimate of one tier depends on beside the spec."""
+    """All that the estimate of one tier depends on beside the spec; the targets are not always those of the spec."""
 
     known: TierMemory | None
     found: Accelerator | None
     asked: Asked
     kin: Kin
+    ttft_s: float
+    itl_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +142,7 @@ class _Answer:
         """True where the question is the same: the memory by identity, the rest by value."""
         mine = self.question
         same = mine.known is question.known and mine.asked == question.asked and mine.found == question.found
-        return same and mine.kin == question.kin
+        return same and mine.kin == question.kin and (mine.ttft_s, mine.itl_s) == (question.ttft_s, question.itl_s)
 
 
 Answers = tuple[_Answer, ...]
@@ -147,6 +157,18 @@ def _answered(older: Answers, question: _Question, spec: DeploymentSpec, tier: T
             return (answer, *[other for other in older if other is not answer])
     estimate = _assess_tier(question, spec, tier)
     return (_Answer(question, estimate), *older[: ANSWERS_MAX - 1])
+
+
+def _instead(spec: DeploymentSpec, questions: Mapping[str, _Question], each: Mapping[str, Answers]) -> Relaxed | None:
+    """What is planned for instead where all tiers that may serve miss the targets even idle; None: what was asked."""
+    may_serve = [t for t in spec.tiers if t.quality >= spec.quality.minimum - QUALITY_DUST]
+    if not may_serve or any(each[t.name][0].estimate.capacity_rps > 0 for t in may_serve):
+        return None
+    idle = []
+    for tier in may_serve:
+        service, misses = _replica(questions[tier.name], spec, tier)
+        idle.append((service, misses, each[tier.name][0].estimate.curve.points[0].attainment))
+    return relaxed(idle, spec.slo)
 
 
 # A memo, not a state: without it the answers are equal, only later.
@@ -167,11 +189,32 @@ def _beside(spec: DeploymentSpec, tier: TierSpec) -> list[TierSpec]:
     return [t for t in spec.tiers if t.accelerator == tier.accelerator and t.name != tier.name]
 
 
+def _replica(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> tuple[Service, float]:
+    """One replica of the tier as far as it is known, under requests of this shape; and the factor on its misses."""
+    prior, (shape, burst, evenness) = prior_of(spec.model, tier, question.found), question.asked
+    memory, serving = _of(question.known, prior), prior.serving
+    service = Service(
+        law=law_in_force(prior, memory, question.kin.factor),
+        workload=_with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0),
+        batched_tokens_max=float(serving.batched_tokens_max),
+        context_max=serving.context_max,
+        burstiness=exp(burst * BURST_STEP),
+        ttft_s=question.ttft_s,
+        itl_s=question.itl_s,
+        evenness=evenness,
+    )
+    return service, memory.misses if memory is not None else 1.0
+
+
+def _of(known: TierMemory | None, prior: Prior) -> TierMemory | None:
+    """What was learned of a tier, where it still serves as it did then."""
+    return known if known is not None and known.mark == prior.mark else None
+
+
 def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
     known, prior = question.known, prior_of(spec.model, tier, question.found)
-    memory = known if known is not None and known.mark == prior.mark else None
-    service = _service(prior, memory, spec.slo, question.asked, question.kin.factor)
-    found = _carried(service, spec.slo.attainment, memory.misses if memory is not None else 1.0)
+    memory, (service, misses) = _of(known, prior), _replica(question, spec, tier)
+    found = _carried(service, spec.slo.attainment, misses)
     confidence = confidence_of(prior, memory, running=found.running, kin=question.kin.trust)
     startups = known.startup if known is not None else None
     return TierEstimate(
@@ -185,21 +228,6 @@ def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> T
         startup_s_late=startup.late_s(startups, prior.serving),
         power_w=power_w(prior.serving, found.running),
         pooling=found.pooling,
-    )
-
-
-def _service(prior: Prior, memory: TierMemory | None, slo: Slo, asked: Asked, kin: float = 1.0) -> Service:
-    """One replica of the tier, as far as it is known, under requests of this shape."""
-    serving, (shape, burst, evenness) = prior.serving, asked
-    return Service(
-        law=law_in_force(prior, memory, kin),
-        workload=_with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0),
-        batched_tokens_max=float(serving.batched_tokens_max),
-        context_max=serving.context_max,
-        burstiness=exp(burst * BURST_STEP),
-        ttft_s=slo.ttft_s,
-        itl_s=slo.itl_s,
-        evenness=evenness,
     )
 
 

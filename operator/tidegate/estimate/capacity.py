@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 
 from tidegate.domain.estimate import POOLS, OperatingPoint, ServiceCurve
-from tidegate.estimate.latency import attainment, operate
+from tidegate.estimate.latency import attainment, itl_quantile, operate, ttft_quantile
 from tidegate.estimate.normal import Floats
 from tidegate.estimate.service import Service, state_at
 
@@ -85,6 +85,19 @@ def _reached(service: Service, rates: Floats, target: float, misses: float) -> f
     """The crossing on a grid of rates whose first is inside."""
     shares = _falling(attainment(service, state_at(service, rates)), misses)
     return _crossing(rates.tolist(), shares.tolist(), target)
+
+
+def targets_at(service: Service, load: float, *, target: float, misses: float) -> tuple[float, float]:
+    """
+    The tightest TTFT and ITL, s, that a replica meets together with the target attainment.
+
+    Args:
+        load: Share of the rate that it can sustain, in (0, 1).
+    """
+    state = state_at(service, np.array([load * service.rate_unstable]))
+    # Each alone is met by more, so that both together are met by no less.
+    level = 1.0 - (1.0 - target) / (2.0 * max(1.0, misses))
+    return float(ttft_quantile(service, state, level)[0]), float(itl_quantile(service, state, level)[0])
 
 
 def _crossing(rates: list[float], shares: list[float], target: float) -> float:

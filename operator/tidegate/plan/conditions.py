@@ -31,7 +31,12 @@ def _made(type_: str, status: Status, reason: str, message: str) -> Condition:
 def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
     if draft.sight is Sight.NONE:
         return _made("SLOMet", Status.UNKNOWN, "MetricsMissing", "no metrics to tell from")
-    target, promised = draft.asked, draft.spec.slo.attainment
+    target, promised, relaxed = draft.asked, draft.spec.slo.attainment, draft.model.relaxed
+    if relaxed is not None:
+        text = f"TTFT {relaxed.ttft_s * 1e3:.0f} ms, ITL {relaxed.itl_s * 1e3:.0f} ms"
+        return _made(
+            "SLOMet", Status.FALSE, "TargetInfeasible", f"no tier meets the targets even idle; planned: {text}"
+        )
     if draft.given is Given.TARGET:
         return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even idle")
     if attainment < target - 1e-9 and (any(draft.target) or draft.given is Given.ATTAINMENT):

@@ -114,25 +114,30 @@ def _alternatives(draft: Draft, fleets: list[Fleet]) -> tuple[Alternative, ...]:
     rows = np.array(others)
     reached = expected_attainment(model, rows, draft.demand)
     quality = mean_quality(model, rows, draft.demand.mean_rps)
-    made = [
-        Alternative(
-            replicas={name: n for name, n in zip(model.names, fleet, strict=True) if n},
-            usd_per_hour=model.usd_per_hour(fleet),
-            attainment=round(float(a), 4),
-            why_not=_why_not(draft, fleet, attainment=float(a), quality=float(q)),
-        )
-        for fleet, a, q in zip(others, reached, quality, strict=True)
-    ]
-    made.sort(key=lambda a: (a.attainment < draft.asked if a.attainment is not None else True, a.usd_per_hour))
-    return tuple(made[:ALTERNATIVES_MAX])
+    found = sorted(
+        zip(others, reached.tolist(), quality.tolist(), strict=True),
+        key=lambda row: (row[1] < draft.asked, model.usd_per_hour(row[0])),
+    )
+    return tuple(
+        [
+            Alternative(
+                replicas={name: n for name, n in zip(model.names, fleet, strict=True) if n},
+                usd_per_hour=model.usd_per_hour(fleet),
+                attainment=round(a * model.reachable, 4),
+                why_not=_why_not(draft, fleet, attainment=a, quality=q),
+            )
+            for fleet, a, q in found[:ALTERNATIVES_MAX]
+        ]
+    )
 
 
 def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -> str:
     """The first of these that holds."""
     model, spec, limits = draft.model, draft.spec, draft.limits
     usd, planned = model.usd_per_hour(fleet), model.usd_per_hour(draft.target)
+    of = "" if model.relaxed is None else " of what is planned for instead"
     reasons = (
-        (attainment < spec.slo.attainment, f"attainment {attainment:.3f} is below {spec.slo.attainment:g}"),
+        (attainment < spec.slo.attainment, f"attainment {attainment:.3f}{of} is below {spec.slo.attainment:g}"),
         (usd > limits.budget, f"${usd:.2f}/h is above the budget of ${limits.budget:.2f}/h"),
         (
             quality < spec.quality.average_minimum,
@@ -175,7 +180,7 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
         return reason
     if any(a.stuck for a in draft.arrivals):
         reason = Reason.REPLICAS_STUCK
-    elif draft.given is Given.TARGET:
+    elif draft.given is Given.TARGET or draft.model.relaxed is not None:
         reason = Reason.TARGET_INFEASIBLE
     elif (draft.given is Given.ATTAINMENT or draft.target != draft.ideal) and outcome.binding in LIMITED:
         reason = LIMITED[outcome.binding]
@@ -188,7 +193,7 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
 
 def _prediction(draft: Draft, outcome: Outcome) -> Prediction:
     demand, fleet = draft.demand, outcome.fleet
-    usd = outcome.usd_per_hour
+    usd, attainment = outcome.usd_per_hour, outcome.attainment * draft.model.reachable
     if not any(fleet):
         return Prediction(
             attainment=None, ttft_s_p95=None, itl_s_p95=None, usd_per_hour=usd, usd_per_million_output_tokens=None
@@ -199,12 +204,12 @@ def _prediction(draft: Draft, outcome: Outcome) -> Prediction:
     powers = [p * n if p is not None else None for p, n in zip(draft.model.powers, fleet, strict=True) if n]
     watts = sum([p for p in powers if p is not None]) if None not in powers else None
     return Prediction(
-        attainment=outcome.attainment,
+        attainment=attainment,
         ttft_s_p95=ttft,
         itl_s_p95=itl,
         usd_per_hour=usd,
         usd_per_million_output_tokens=per_million,
-        usd_per_million_good_tokens=per_million / outcome.attainment if per_million and outcome.attainment else None,
+        usd_per_million_good_tokens=per_million / attainment if per_million and attainment else None,
         joules_per_output_token=watts / tokens_per_s if watts is not None and tokens_per_s > 0 else None,
         quality_mean=quality,
     )

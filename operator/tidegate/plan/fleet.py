@@ -20,7 +20,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.domain.estimate import POOLS, ServiceCurve, TierEstimate
+from tidegate.domain.estimate import POOLS, Relaxed, ServiceCurve, TierEstimate
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.plan.scenario import Scenarios
 
@@ -57,6 +57,7 @@ class FleetModel:
         ttft, itl: 95th percentiles at each N, s.
         startup_s: Expected time from ask to ready.
         capacities: `TierEstimate.capacity_rps`.
+        relaxed: The targets that all of it is for, where those asked for are out of reach; None: those.
     """
 
     tiers: tuple[TierSpec, ...]
@@ -76,6 +77,12 @@ class FleetModel:
     startup_s: tuple[float, ...]
     capacities: tuple[float, ...]
     powers: tuple[float | None, ...]
+    relaxed: Relaxed | None
+
+    @property
+    def reachable(self) -> float:
+        """Of requests inside the targets planned for, the share inside those asked for, at most."""
+        return self.relaxed.attainment if self.relaxed is not None else 1.0
 
     def goods_of(self, replicas: int) -> Floats:
         """`goods` in a fleet of so many replicas; shape (tiers, points)."""
@@ -129,6 +136,7 @@ def build(
         startup_s=tuple([e.startup_s if e else 0.0 for e in of]),
         capacities=tuple([e.capacity_rps if e else 0.0 for e in of]),
         powers=tuple([e.power_w if e else None for e in of]),
+        relaxed=next((e.relaxed for e in of if e is not None), None),
     )
 
 

@@ -5,6 +5,8 @@ One sentence with the numbers, for each reason.
 from dataclasses import dataclass
 
 from tidegate.domain.decision import Constraint, Reason
+from tidegate.domain.estimate import Relaxed
+from tidegate.domain.spec import Slo
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet, Profile
 
@@ -88,6 +90,8 @@ def _blind(draft: Draft) -> str:
 def infeasible(draft: Draft) -> str:
     """What the targets would have to be at least: the idle latency of the best tier."""
     model, slo = draft.model, draft.spec.slo
+    if model.relaxed is not None:
+        return _instead(model.relaxed, slo)
     allowed = [i for i, ok in enumerate(model.usable) if ok] or [0]
     best = max(allowed, key=lambda i: float(model.goods[0, i, 0] / max(model.rates[i, 0], 1e-12)))
     ttft, itl = float(model.ttft[best, 0]), float(model.itl[best, 0])
@@ -100,6 +104,20 @@ def infeasible(draft: Draft) -> str:
         idle = float(model.goods[0, best, 0] / max(model.rates[best, 0], 1e-12))
         parts.append(f"attainment {slo.attainment:g} cannot be met, at most {idle:.3f}")
     return " and ".join(parts) + f" (p95 of an idle {model.names[best]} replica)"
+
+
+def _instead(relaxed: Relaxed, slo: Slo) -> str:
+    """What no tier meets, and what is planned for instead."""
+    each = (("TTFT", slo.ttft_s, relaxed.idle_ttft_s), ("ITL", slo.itl_s, relaxed.idle_itl_s))
+    out_of_reach = [
+        f"{name} {asked * 1e3:.0f} ms cannot be met, at least {idle * 1e3:.0f} ms"
+        for name, asked, idle in each
+        if idle > asked
+    ]
+    missed = (
+        " and ".join(out_of_reach) or f"attainment {slo.attainment:g} cannot be met, at most {relaxed.attainment:.3f}"
+    )
+    return f"{missed}; planned for TTFT {relaxed.ttft_s * 1e3:.0f} ms and ITL {relaxed.itl_s * 1e3:.0f} ms"
 
 
 SPECIAL = {
