@@ -24,7 +24,7 @@ VARIATION_MIN, VARIATION_MAX = 0.1, 4.0
 # highest load of the last days. A burst on top of a burst is a load that nobody ever saw. The record of a day is so
 # much to be trusted that its peaks are surpassed as often as the levels say (Azure 2024, ServeGen); that of an hour
 # less.
-ABOVE_RECORD, ABOVE_FIRST = 1.05, 1.2
+ABOVE_RECORD, ABOVE_FIRST = 1.05, 1.25
 _NOTHING = (0.0,) * len(LEVELS)
 
 
