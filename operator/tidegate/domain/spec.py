@@ -44,12 +44,20 @@ class Cost:
     target_usd_per_million_output_tokens: float | None = None
 
 
+# Slack for qualities that were written as decimals.
+QUALITY_DUST = 1e-12
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """No tier below `minimum` is used; the traffic-weighted mean stays at or above `average_minimum` if it can."""
 
     minimum: float = 0.0
     average_minimum: float = 0.0
+
+    def allows(self, quality: float) -> bool:
+        """Whether a tier of this quality may be used."""
+        return quality >= self.minimum - QUALITY_DUST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

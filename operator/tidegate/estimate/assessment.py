@@ -28,9 +28,6 @@ from tidegate.estimate.service import Service
 # such rows err by against real runs.
 MARGIN_MAX = 0.2
 
-# Qualities are compared with this slack.
-QUALITY_DUST = 1e-12
-
 # Request shape, burstiness in steps, evenness of the load over replicas.
 Asked = tuple[Workload, int, float]
 
@@ -80,9 +77,8 @@ def assess(
     if instead is not None:
         eased = {n: replace(q, ttft_s=instead.ttft_s, itl_s=instead.itl_s) for n, q in questions.items()}
         each = {t.name: _answered(each[t.name], eased[t.name], spec, t) for t in spec.tiers}
-    estimates = {name: answers[0].estimate for name, answers in each.items()}
-    if instead is not None:
-        estimates = {name: replace(estimate, relaxed=instead) for name, estimate in estimates.items()}
+    found = {name: answers[0].estimate for name, answers in each.items()}
+    estimates = found if instead is None else {n: replace(estimate, relaxed=instead) for n, estimate in found.items()}
     if len(_last) >= SLOTS_MAX:
         _last.clear()
     _last[id(spec)] = _Slot(spec=spec, memory=memory, asked=asked, classes=classes, each=each, estimates=estimates)
@@ -161,13 +157,14 @@ def _answered(older: Answers, question: _Question, spec: DeploymentSpec, tier: T
 
 def _instead(spec: DeploymentSpec, questions: Mapping[str, _Question], each: Mapping[str, Answers]) -> Relaxed | None:
     """What is planned for instead where all tiers that may serve miss the targets even idle; None: what was asked."""
-    may_serve = [t for t in spec.tiers if t.quality >= spec.quality.minimum - QUALITY_DUST]
+    may_serve = [t for t in spec.tiers if spec.quality.allows(t.quality)]
     if not may_serve or any(each[t.name][0].estimate.capacity_rps > 0 for t in may_serve):
         return None
     idle = []
     for tier in may_serve:
-        service, misses = _replica(questions[tier.name], spec, tier)
-        idle.append((service, misses, each[tier.name][0].estimate.curve.points[0].attainment))
+        prior, memory = _seen(questions[tier.name], spec, tier)
+        service = _service(prior, memory, questions[tier.name])
+        idle.append((service, _misses(memory), each[tier.name][0].estimate.curve.points[0].attainment))
     return relaxed(idle, spec.slo)
 
 
@@ -189,32 +186,16 @@ def _beside(spec: DeploymentSpec, tier: TierSpec) -> list[TierSpec]:
     return [t for t in spec.tiers if t.accelerator == tier.accelerator and t.name != tier.name]
 
 
-def _replica(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> tuple[Service, float]:
-    """One replica of the tier as far as it is known, under requests of this shape; and the factor on its misses."""
-    prior, (shape, burst, evenness) = prior_of(spec.model, tier, question.found), question.asked
-    memory, serving = _of(question.known, prior), prior.serving
-    service = Service(
-        law=law_in_force(prior, memory, question.kin.factor),
-        workload=_with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0),
-        batched_tokens_max=float(serving.batched_tokens_max),
-        context_max=serving.context_max,
-        burstiness=exp(burst * BURST_STEP),
-        ttft_s=question.ttft_s,
-        itl_s=question.itl_s,
-        evenness=evenness,
-    )
-    return service, memory.misses if memory is not None else 1.0
-
-
-def _of(known: TierMemory | None, prior: Prior) -> TierMemory | None:
-    """What was learned of a tier, where it still serves as it did then."""
-    return known if known is not None and known.mark == prior.mark else None
+def _seen(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> tuple[Prior, TierMemory | None]:
+    """Prior of a tier, and what was learned where it still serves as it did then."""
+    known, prior = question.known, prior_of(spec.model, tier, question.found)
+    return prior, known if known is not None and known.mark == prior.mark else None
 
 
 def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
-    known, prior = question.known, prior_of(spec.model, tier, question.found)
-    memory, (service, misses) = _of(known, prior), _replica(question, spec, tier)
-    found = _carried(service, spec.slo.attainment, misses)
+    known, (prior, memory) = question.known, _seen(question, spec, tier)
+    service = _service(prior, memory, question)
+    found = _carried(service, spec.slo.attainment, _misses(memory))
     confidence = confidence_of(prior, memory, running=found.running, kin=question.kin.trust)
     startups = known.startup if known is not None else None
     return TierEstimate(
@@ -229,6 +210,26 @@ def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> T
         power_w=power_w(prior.serving, found.running),
         pooling=found.pooling,
     )
+
+
+def _service(prior: Prior, memory: TierMemory | None, question: _Question) -> Service:
+    """One replica of the tier, as far as it is known, under requests of this shape."""
+    serving, (shape, burst, evenness) = prior.serving, question.asked
+    return Service(
+        law=law_in_force(prior, memory, question.kin.factor),
+        workload=_with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0),
+        batched_tokens_max=float(serving.batched_tokens_max),
+        context_max=serving.context_max,
+        burstiness=exp(burst * BURST_STEP),
+        ttft_s=question.ttft_s,
+        itl_s=question.itl_s,
+        evenness=evenness,
+    )
+
+
+def _misses(memory: TierMemory | None) -> float:
+    """The learned factor on the share of requests predicted to miss."""
+    return memory.misses if memory is not None else 1.0
 
 
 @lru_cache(maxsize=49152)

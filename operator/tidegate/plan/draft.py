@@ -319,9 +319,7 @@ def _follow(
             # What waits for a replica that drains finds its room by itself.
             room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
             state = replace(state, unschedulable=max(0, state.unschedulable - room))
-        patience = NEVER_LATE
-        if estimate is not None:
-            patience = Patience(estimate.startup_s_late, _hurried_s(estimate), hurried)
+        patience = NEVER_LATE if estimate is None else Patience(estimate.startup_s_late, _hurried_s(estimate), hurried)
         tier_progress, arrival = follow(known, state, patience, time_s=time_s)
         progress.append(tier_progress)
         arrivals.append(arrival)

@@ -34,7 +34,6 @@ Fleet = tuple[int, ...]  # replicas per tier, in the order of the spec
 OVERLOAD_ATTAINMENT = 0.05
 # A capacity estimate below this share of its own curve says the curve is wrong, not that the margin is huge.
 MARGIN_MIN = 0.2
-QUALITY_DUST = 1e-12
 # Numbers looked at together when many fleets are judged: half a megabyte.
 BLOCK = 65_536
 RATE_DUST = 1e-9  # a request in thirty years is none
@@ -99,7 +98,7 @@ def build(
 ) -> FleetModel:
     """Tables for the tiers of a spec."""
     planned = [t.name in estimates and t.accelerator in accelerators for t in spec.tiers]
-    good = [t.quality >= spec.quality.minimum - QUALITY_DUST for t in spec.tiers]
+    good = [spec.quality.allows(t.quality) for t in spec.tiers]
     known = tuple([p or not g for p, g in zip(planned, good, strict=True)])
     usable = tuple([p and g for p, g in zip(planned, good, strict=True)])
     curves = [_columns(estimates[t.name].curve) if t.name in estimates else None for t in spec.tiers]

@@ -11,7 +11,6 @@ twice as late: a tier that is slower than anybody knew has to become ready once 
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
 
 from tidegate.domain.observation import TierState
 from tidegate.plan.memory import TierProgress
@@ -77,10 +76,12 @@ def follow(
     failures, blocked_until = before.failures, before.blocked_until_s
     if arrived:
         failures, blocked_until = 0, 0.0
-    overdue = _overdue(asks, failures, blocked_until, patience, time_s)
+    began = blocked_until - _backoff_s(late_s, failures)
+    waited_s = patience.hurried_s if patience.hurried else late_s * 2.0**failures
+    # What was overdue when the tier last failed stays so.
+    overdue = sum([n for at, n in asks if time_s - at >= waited_s or began - at >= patience.hurried_s])
     stuck = min(state.starting, max(overdue, min(_hopeless(state), _late(asks, HOPELESS_GRACE_S, time_s))))
     if stuck and time_s >= blocked_until:
-        began = blocked_until - _backoff_s(late_s, failures)
         if not failures or any(at >= began for at, _ in asks):  # else it is the same failure, still there
             failures += 1
         blocked_until = time_s + _backoff_s(late_s, failures)
@@ -121,15 +122,6 @@ def _settled(
         (_, first), (at, second) = left[0], left[1]
         left[:2] = [(at, first + second)]
     return tuple(left)
-
-
-def _overdue(
-    asks: tuple[tuple[float, int], ...], failures: int, blocked_until_s: float, patience: Patience, time_s: float
-) -> int:
-    """Replicas asked for too long ago, and those that were so when the tier last failed."""
-    waited_s = patience.hurried_s if patience.hurried else patience.late_s * 2.0**failures
-    failed_s = blocked_until_s - _backoff_s(patience.late_s, failures) if failures else -inf
-    return sum([n for at, n in asks if time_s - at >= waited_s or failed_s - at >= patience.hurried_s])
 
 
 def _hopeless(state: TierState) -> int:
