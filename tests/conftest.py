@@ -5,10 +5,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from tidegate.errors import SourceError
 from tidegate.sandbox.binaries import CONTROL_PLANE, Effort, provide
 from tidegate.sandbox.control_plane import RealControlPlane
+
+# In a fresh clone the first text that is drawn takes Hypothesis seconds, for a table that it keeps. Its profile for CI
+# leaves out the same check.
+settings.register_profile("here", settings(), suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
