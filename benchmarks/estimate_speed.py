@@ -105,13 +105,8 @@ def ticks(fleet: list[Deployment], count: int, start: int) -> Iterator[float]:
                 time_s=1.7e9 + tick * TICK_S,
             )
             estimate.startup_times(deployment.memory, spec=spec)
-            estimate.assess(
-                deployment.memory,
-                spec=spec,
-                accelerators=ACCELERATORS,
-                workload=workload,
-                burstiness=burstiness,
-            )
+            deployment.memory = estimate.expect(deployment.memory, workload=workload, burstiness=burstiness)
+            estimate.assess(deployment.memory, spec=spec, accelerators=ACCELERATORS)
         yield (time.process_time() - began) / len(fleet) * 1e6
 
 

@@ -85,13 +85,8 @@ def _prepare(
         prompt_variation=prompt_variation,
         output_variation=output_variation,
     )
-    estimates = estimate.assess(
-        learned,
-        spec=spec,
-        accelerators=policy.accelerators,
-        workload=workload,
-        burstiness=min(expected.burstiness, BURSTINESS_MAX),
-    )
+    learned = estimate.expect(learned, workload=workload, burstiness=min(expected.burstiness, BURSTINESS_MAX))
+    estimates = estimate.assess(learned, spec=spec, accelerators=policy.accelerators)
     problem = plan.Problem(
         spec=spec,
         states=seen.tiers,

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tidegate import estimate
+from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.key import Key
 from tidegate.domain.law import PerformanceLaw, Workload
 from tidegate.domain.observation import DeploymentObservation, Missing, TierReading, TierState
 from tidegate.domain.spec import Accelerator, DeploymentSpec, PerformanceHint, Slo, TierSpec, WorkloadTemplate
+from tidegate.estimate.memory import EstimateMemory
 
 H100 = Accelerator(name="nvidia-h100", price_usd_per_hour=3.0)
 ACCELERATORS: Mapping[str, Accelerator] = {"nvidia-h100": H100}
@@ -46,6 +49,19 @@ def deployment(*tiers: TierSpec, model: str = LLAMA_8B, slo: Slo | None = None) 
         slo=slo or Slo(ttft_s=0.5, itl_s=0.04, attainment=0.95),
         tiers=tiers or (tier(),),
     )
+
+
+def assess(
+    memory: EstimateMemory,
+    spec: DeploymentSpec,
+    *,
+    workload: Workload = CHAT,
+    burstiness: float = 1.0,
+    accelerators: Mapping[str, Accelerator] = ACCELERATORS,
+) -> Mapping[str, TierEstimate]:
+    """The estimates of every tier where these requests are expected."""
+    memory = estimate.expect(memory, workload=workload, burstiness=burstiness)
+    return estimate.assess(memory, spec=spec, accelerators=accelerators)
 
 
 def reading_of(

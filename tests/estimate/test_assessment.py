@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.estimate.build import ACCELERATORS, CHAT, LLAMA_8B, deployment, tier
+from tests.estimate.build import ACCELERATORS, CHAT, H100, LLAMA_8B, assess, deployment, tier
 from tidegate import estimate
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.law import Workload
 from tidegate.domain.spec import Accelerator, PerformanceHint, Slo
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory
 from tidegate.estimate.priors import prior_of
+from tidegate.estimate.requests import computed_step
 from tidegate.estimate.roofline import Coefficients
 
 NOTHING = EstimateMemory()
@@ -29,7 +30,7 @@ def assessed(
     args: tuple[str, ...] | None = None,
 ) -> TierEstimate:
     spec = deployment(tier(hint=hint, args=args), slo=slo)
-    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=workload, burstiness=burstiness)
+    found = assess(NOTHING, spec, workload=workload, burstiness=burstiness)
     return found["bf16"]
 
 
@@ -157,7 +158,7 @@ def test_targets_out_of_reach_are_relaxed_to_what_a_third_of_the_load_meets(slo:
 def test_targets_that_a_tier_meets_stay_though_another_does_not() -> None:
     slo = Slo(ttft_s=1.0, itl_s=0.0075)
     spec = deployment(tier(), tier("slow", hint=PerformanceHint(a_s=0.05)), slo=slo)
-    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    found = assess(NOTHING, spec)
     assert found["bf16"].capacity_rps > 0
     assert found["slow"].capacity_rps == 0
     assert [e.relaxed for e in found.values()] == [None, None]
@@ -172,9 +173,13 @@ CHANGES = {
 
 @pytest.mark.parametrize(("less", "more"), CHANGES.values(), ids=CHANGES.keys())
 def test_an_argument_that_takes_away_room_takes_away_capacity(less: str, more: str) -> None:
-    cached = replace(CHAT, prefix_hit=0.5)
-    small, large = (assessed(args=(argument,), workload=cached).capacity_rps for argument in (less, more))
-    assert small < large
+    def carried(argument: str) -> float:
+        spec = deployment(tier(args=(argument,)))
+        mark = prior_of(spec.model, spec.tiers[0], H100).mark
+        half_cached = TierMemory(mark=mark, computed=computed_step(None, 0.5))
+        return assess(EstimateMemory(tiers={"bf16": half_cached}), spec)["bf16"].capacity_rps
+
+    assert carried(less) < carried(more)
 
 
 def test_a_limit_on_the_context_takes_off_the_longest_prompts() -> None:
@@ -196,7 +201,7 @@ def test_smaller_steps_trade_first_tokens_for_even_ones() -> None:
 
 def test_every_tier_is_estimated_also_those_that_nothing_runs_on() -> None:
     spec = deployment(tier("bf16"), tier("fp8"), tier("int4"), tier("lost", accelerator="gone"))
-    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    found = assess(NOTHING, spec)
     assert set(found) == {"bf16", "fp8", "int4", "lost"}
     assert all(e.capacity_rps > 0 for e in found.values())
     assert found["lost"].confidence < 0.1
@@ -207,7 +212,7 @@ def test_every_tier_is_estimated_also_those_that_nothing_runs_on() -> None:
 def test_fp8_wins_under_load_and_int4_when_few_run() -> None:
     """Weight-only int4 reads less and computes no faster: first with one request, last with a hundred."""
     spec = deployment(tier("bf16"), tier("fp8"), tier("int4"))
-    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    found = assess(NOTHING, spec)
     alone = {name: e.law.itl_s(1, CHAT) for name, e in found.items()}
     crowded = {name: e.law.itl_s(128, CHAT) for name, e in found.items()}
     assert alone["int4"] < alone["fp8"] < alone["bf16"]
@@ -216,13 +221,7 @@ def test_fp8_wins_under_load_and_int4_when_few_run() -> None:
 
 def test_a_guess_is_given_a_wider_margin() -> None:
     known, guess = (
-        estimate.assess(
-            NOTHING,
-            spec=deployment(tier(hint=HINT), model=model),
-            accelerators=ACCELERATORS,
-            workload=CHAT,
-            burstiness=1.0,
-        )["bf16"]
+        assess(NOTHING, deployment(tier(hint=HINT), model=model))["bf16"]
         for model in ("meta-llama/Llama-3.1-8B", "chat")
     )
     assert guess.confidence < known.confidence
@@ -234,22 +233,20 @@ def test_a_guess_is_given_a_wider_margin() -> None:
 HINT = PerformanceHint(a_s=0.006, kv_cache_tokens=400_000.0, running_max=256.0)
 
 
-def test_asking_again_gives_the_same_object_and_noise_in_the_request_shape_gives_an_equal_one() -> None:
+def test_asking_again_gives_the_same_object_and_noise_in_the_request_shape_gives_no_other() -> None:
     spec = deployment()
-
-    def ask(workload: Workload) -> object:
-        return estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=workload, burstiness=3.0)
-
-    first = ask(CHAT)
-    assert ask(CHAT) is first
-    assert ask(replace(CHAT, prompt_tokens=1001.0)) is first
+    memory = estimate.expect(NOTHING, workload=CHAT, burstiness=3.0)
+    first = estimate.assess(memory, spec=spec, accelerators=ACCELERATORS)
+    assert estimate.assess(memory, spec=spec, accelerators=ACCELERATORS) is first
+    noisy = estimate.expect(memory, workload=replace(CHAT, prompt_tokens=1001.0), burstiness=3.0)
+    assert estimate.assess(noisy, spec=spec, accelerators=ACCELERATORS) is first
 
 
 def test_the_knee_of_a_published_setup_is_near_what_was_seen() -> None:
     """Qwen3 32B on two H100 in bf16, prompts of 4000 tokens, 3 s and 100 ms: about 1.4 to 1.5 requests/s a replica."""
     spec = deployment(tier(gpus=2), model="Qwen/Qwen3-32B", slo=Slo(ttft_s=3.0, itl_s=0.1, attainment=0.9))
     long = Workload(prompt_tokens=4000.0, output_tokens=1000.0, prompt_variation=0.25, output_variation=0.25)
-    found = estimate.assess(NOTHING, spec=spec, accelerators=ACCELERATORS, workload=long, burstiness=1.0)
+    found = assess(NOTHING, spec, workload=long)
     curve = found["bf16"].curve
     knee = max(p.rate_rps for p in curve.points if p.attainment >= 0.9)
     assert knee == pytest.approx(1.45, rel=0.15)
@@ -267,9 +264,7 @@ def test_a_tier_nobody_tried_is_no_faster_for_it_than_those_that_were_tried_besi
     sample = Sample(running=10.0, context=1000.0, interference=4.0, itl_s=0.01)
     mark = prior_of(LLAMA_8B, spec.tiers[0], ACCELERATORS["nvidia-h100"]).mark
     seen = EstimateMemory(tiers={"bf16": TierMemory(mark=mark, factors=slow, samples=(sample,), windows=20)})
-    before, after = (
-        estimate.assess(m, spec=spec, accelerators=classes, workload=CHAT, burstiness=1.0) for m in (NOTHING, seen)
-    )
+    before, after = (assess(m, spec, accelerators=classes) for m in (NOTHING, seen))
     ratios = {name: after[name].law.a_s / before[name].law.a_s for name in after}
     assert ratios["bf16"] == pytest.approx(1.5, rel=0.01)
     assert 1.2 < ratios["fp8"] < 1.4

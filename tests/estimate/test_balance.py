@@ -33,24 +33,24 @@ def test_the_dispersion_of_what_replicas_hold(held: list[float], dispersion: flo
     [
         ([], 0.0),
         ([TierMemory(mark=1)], 0.0),
-        ([TierMemory(mark=1, dispersion=0.05, balanced=2)], 0.4),
-        ([TierMemory(mark=1, dispersion=0.05, balanced=20)], 0.8),
-        ([TierMemory(mark=1, dispersion=0.0, balanced=20)], 1.0),
+        ([TierMemory(mark=1, dispersion=0.05, balanced=2)], 0.475),
+        ([TierMemory(mark=1, dispersion=0.05, balanced=20)], 0.864),
+        ([TierMemory(mark=1, dispersion=0.0, balanced=20)], 0.909),
         ([TierMemory(mark=1, dispersion=3.0, balanced=20)], 0.0),
-        ([TierMemory(mark=1, dispersion=0.0, balanced=20), TierMemory(mark=1, dispersion=1.0, balanced=20)], 0.4),
+        ([TierMemory(mark=1, dispersion=0.0, balanced=20), TierMemory(mark=1, dispersion=1.0, balanced=20)], 0.476),
     ],
     ids=[
         "never seen: lots are drawn",
         "a tier of one replica says nothing",
         "two windows convince by half",
         "many windows convince",
-        "perfectly even",
+        "perfectly even, and seen so often: nearly all of it",
         "worse than lots is lots",
         "every tier has its say",
     ],
 )
 def test_evenness_is_believed_as_far_as_it_was_seen(tiers: list[TierMemory], evenness: float) -> None:
-    assert evenness_of(tiers) == pytest.approx(evenness)
+    assert evenness_of(tiers) == pytest.approx(evenness, abs=1e-3)
 
 
 @pytest.mark.parametrize("evenness", [0.2, 0.6, 1.0])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.estimate.build import ACCELERATORS, CHAT, H100, LLAMA_8B, TICK_S, deployment, reading_of, seen, tier
+from tests.estimate.build import ACCELERATORS, CHAT, H100, LLAMA_8B, TICK_S, assess, deployment, reading_of, seen, tier
 from tidegate import estimate
 from tidegate.domain.law import PerformanceLaw, Provenance
 from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierState
@@ -101,7 +101,7 @@ def test_a_wide_range_of_load_tells_the_coefficients_apart() -> None:
 
 def test_the_estimate_says_where_its_law_comes_from() -> None:
     def provenance(memory: EstimateMemory) -> Provenance:
-        found = estimate.assess(memory, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        found = assess(memory, SPEC)
         return found["bf16"].provenance
 
     assert provenance(EstimateMemory()) is Provenance.TABLE
@@ -111,7 +111,7 @@ def test_the_estimate_says_where_its_law_comes_from() -> None:
 
 def test_confidence_grows_with_what_is_seen_and_falls_when_the_law_moves() -> None:
     def confidence(memory: EstimateMemory) -> float:
-        found = estimate.assess(memory, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        found = assess(memory, SPEC)
         return found["bf16"].confidence
 
     young, old = watch(steady(truth(1.2), minutes=3)), watch(wandering(truth(1.2), minutes=60))
@@ -177,7 +177,7 @@ def test_a_tick_that_teaches_nothing_gives_back_the_same_memory() -> None:
 def test_other_weights_start_again() -> None:
     memory = watch(steady(truth(2.0), minutes=10))
     other = deployment(tier(args=("--quantization=fp8",)))
-    found = estimate.assess(memory, spec=other, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    found = assess(memory, other)
     assert found["bf16"].provenance is Provenance.TABLE
     observation = seen(reading_of(truth(2.0), running=20))
     after = estimate.learn(memory, spec=other, accelerators=ACCELERATORS, observation=observation, time_s=700)
@@ -303,7 +303,7 @@ def test_memory_that_the_user_states_wins_over_what_is_reported() -> None:
             time_s=i * TICK_S,
         )
     assert memory is not None
-    found = estimate.assess(memory, spec=spec, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+    found = assess(memory, spec)
     assert found["bf16"].law.kv_cache_tokens == 100_000.0
 
 
@@ -322,7 +322,7 @@ def test_misses_that_were_seen_lower_the_capacity() -> None:
     def capacity(inside: float) -> float:
         ttft, itl = histogram(inside, bound_s=SPEC.slo.ttft_s), histogram(1.0, bound_s=SPEC.slo.itl_s)
         memory = watch(steady(truth(1.0), minutes=60, running=100.0, ttft=ttft, request_itl=itl))
-        found = estimate.assess(memory, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        found = assess(memory, SPEC)
         return found["bf16"].capacity_rps
 
     assert capacity(0.85) < capacity(1.0)
@@ -345,7 +345,7 @@ def test_silence_never_lowers_the_capacity(factor: float, silence: str, ticks: i
     after = watch([quiet] * ticks, memory, start_s=600)
 
     def capacity(known: EstimateMemory) -> float:
-        found = estimate.assess(known, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        found = assess(known, SPEC)
         return found["bf16"].capacity_rps
 
     assert capacity(after) == capacity(memory) > 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.estimate.build import ACCELERATORS, CHAT, TICK_S, deployment, reading_of, tier
+from tests.estimate.build import ACCELERATORS, TICK_S, assess, deployment, reading_of, tier
 from tidegate import estimate
 from tidegate.domain.observation import DeploymentObservation, Histogram, TierState
 from tidegate.estimate.memory import EstimateMemory
@@ -80,7 +80,7 @@ def test_what_is_no_memory_is_refused(value: dict[str, object]) -> None:
 
 def test_startups_are_learned_with_their_lateness() -> None:
     def ask(memory: EstimateMemory) -> tuple[float, float]:
-        found = estimate.assess(memory, spec=SPEC, accelerators=ACCELERATORS, workload=CHAT, burstiness=1.0)
+        found = assess(memory, SPEC)
         assert estimate.startup_times(memory, spec=SPEC)["bf16"] == found["bf16"].startup_s
         return found["bf16"].startup_s, found["bf16"].startup_s_late
 

@@ -12,7 +12,7 @@ May import: domain, units, errors, numpy.
 """
 
 from tidegate.estimate.assessment import assess, startup_times
-from tidegate.estimate.learning import learn
+from tidegate.estimate.learning import expect, learn
 from tidegate.estimate.memory import EstimateMemory
 
-__all__ = ["EstimateMemory", "assess", "learn", "startup_times"]
+__all__ = ["EstimateMemory", "assess", "expect", "learn", "startup_times"]

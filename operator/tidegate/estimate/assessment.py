@@ -1,20 +1,18 @@
 """
 What one replica of each tier does at the expected request shape, and how sure that is.
 
-In:    the memory, the deployment, the request shape and how bursty arrivals are.
+In:    the memory, with the requests that are expected, and the deployment.
 Out:   a `TierEstimate` for every tier, also for those that nothing runs on.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import exp, log
 
 from tidegate.domain.estimate import Relaxed, TierEstimate
-from tidegate.domain.law import Provenance, Workload
+from tidegate.domain.law import Provenance
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.estimate import startup
-from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.capacity import Carried, carried
 from tidegate.estimate.kin import ALONE, Kin, kin_of
 from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
@@ -22,20 +20,12 @@ from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.estimate.power import power_w
 from tidegate.estimate.priors import Prior, prior_of
 from tidegate.estimate.relaxed import relaxed
+from tidegate.estimate.requests import Requests, workload_of
 from tidegate.estimate.service import Service
 
 # A guess gives up this share of its capacity, certainty none. A row of the table, half believed, gives up a tenth: what
 # such rows err by against real runs.
 MARGIN_MAX = 0.2
-
-# Request shape, burstiness in steps, evenness of the load over replicas.
-Asked = tuple[Workload, int, float]
-
-# The shape of requests moves in steps: less is noise, and a shape that stands still keeps what was computed for it.
-TOKENS_STEP = log(1.05)
-COMPUTED_STEP = log(1.06)
-VARIATION_STEP = 0.25
-BURST_STEP = log(1.5)
 
 
 def assess(
@@ -43,27 +33,23 @@ def assess(
     *,
     spec: DeploymentSpec,
     accelerators: Mapping[str, Accelerator],
-    workload: Workload,
-    burstiness: float,
 ) -> Mapping[str, TierEstimate]:
     """
     Estimate of every tier of a deployment, by name.
 
     Args:
-        memory: What was learned.
+        memory: What was learned, and what is expected (`expect`).
         spec: The deployment.
         accelerators: Classes by name; a tier whose class is missing is estimated on a generic one.
-        workload: Expected request shape; `prefix_hit` holds where a tier has not shown its own.
-        burstiness: Index of dispersion of arrivals, >= 1.
 
     Returns:
         The same object as before where nothing that matters has changed.
     """
-    shape = _in_steps(workload)
-    asked = (shape, round(log(max(1.0, burstiness)) / BURST_STEP), evenness_of(memory.tiers.values()))
+    asked = memory.requests
+    assert asked is not None, "nobody said which requests are expected"
     classes = [accelerators.get(tier.accelerator) for tier in spec.tiers]
     slot = _last.get(id(spec))
-    if slot is not None and slot.answers(spec, memory, asked, classes):
+    if slot is not None and slot.answers(spec, memory, classes):
         return slot.estimates
     older = slot.each if slot is not None and slot.spec is spec else {}
     questions = {
@@ -72,16 +58,16 @@ def assess(
         )
         for tier, found in zip(spec.tiers, classes, strict=True)
     }
-    each = {t.name: _answered(older.get(t.name, ()), questions[t.name], spec, t) for t in spec.tiers}
+    each = {t.name: _answered(older.get(t.name), questions[t.name], spec, t) for t in spec.tiers}
     instead = _instead(spec, questions, each)
     if instead is not None:
         eased = {n: replace(q, ttft_s=instead.ttft_s, itl_s=instead.itl_s) for n, q in questions.items()}
         each = {t.name: _answered(each[t.name], eased[t.name], spec, t) for t in spec.tiers}
-    found = {name: answers[0].estimate for name, answers in each.items()}
+    found = {name: answer.estimate for name, answer in each.items()}
     estimates = found if instead is None else {n: replace(estimate, relaxed=instead) for n, estimate in found.items()}
     if len(_last) >= SLOTS_MAX:
         _last.clear()
-    _last[id(spec)] = _Slot(spec=spec, memory=memory, asked=asked, classes=classes, each=each, estimates=estimates)
+    _last[id(spec)] = _Slot(spec=spec, memory=memory, classes=classes, each=each, estimates=estimates)
     return estimates
 
 
@@ -103,16 +89,13 @@ class _Slot:
 
     spec: DeploymentSpec
     memory: EstimateMemory
-    asked: Asked
     classes: list[Accelerator | None]
-    each: Mapping[str, "Answers"]
+    each: Mapping[str, "_Answer"]
     estimates: Mapping[str, TierEstimate]
 
-    def answers(
-        self, spec: DeploymentSpec, memory: EstimateMemory, asked: Asked, classes: list[Accelerator | None]
-    ) -> bool:
+    def answers(self, spec: DeploymentSpec, memory: EstimateMemory, classes: list[Accelerator | None]) -> bool:
         """True where the question is the same: spec and memory by identity, the rest by value."""
-        return self.spec is spec and self.memory is memory and self.asked == asked and self.classes == classes
+        return self.spec is spec and self.memory is memory and self.classes == classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +104,7 @@ class _Question:
 
     known: TierMemory | None
     found: Accelerator | None
-    asked: Asked
+    asked: Requests
     kin: Kin
     ttft_s: float
     itl_s: float
@@ -141,30 +124,23 @@ class _Answer:
         return same and mine.kin == question.kin and (mine.ttft_s, mine.itl_s) == (question.ttft_s, question.itl_s)
 
 
-Answers = tuple[_Answer, ...]
-# A mean near the edge of a step goes to and fro between two: the last few answers of a tier are kept.
-ANSWERS_MAX = 3
+def _answered(before: _Answer | None, question: _Question, spec: DeploymentSpec, tier: TierSpec) -> _Answer:
+    """The answer of before where it is one to this question."""
+    if before is not None and before.to(question):
+        return before
+    return _Answer(question, _assess_tier(question, spec, tier))
 
 
-def _answered(older: Answers, question: _Question, spec: DeploymentSpec, tier: TierSpec) -> Answers:
-    """The answers of a tier, that to this question first."""
-    for answer in older:
-        if answer.to(question):
-            return (answer, *[other for other in older if other is not answer])
-    estimate = _assess_tier(question, spec, tier)
-    return (_Answer(question, estimate), *older[: ANSWERS_MAX - 1])
-
-
-def _instead(spec: DeploymentSpec, questions: Mapping[str, _Question], each: Mapping[str, Answers]) -> Relaxed | None:
+def _instead(spec: DeploymentSpec, questions: Mapping[str, _Question], each: Mapping[str, _Answer]) -> Relaxed | None:
     """What is planned for instead where all tiers that may serve miss the targets even idle; None: what was asked."""
     may_serve = [t for t in spec.tiers if spec.quality.allows(t.quality)]
-    if not may_serve or any(each[t.name][0].estimate.capacity_rps > 0 for t in may_serve):
+    if not may_serve or any(each[t.name].estimate.capacity_rps > 0 for t in may_serve):
         return None
     idle = []
     for tier in may_serve:
         prior, memory = _seen(questions[tier.name], spec, tier)
         service = _service(prior, memory, questions[tier.name])
-        idle.append((service, _misses(memory), each[tier.name][0].estimate.curve.points[0].attainment))
+        idle.append((service, _misses(memory), each[tier.name].estimate.curve.points[0].attainment))
     return relaxed(idle, spec.slo)
 
 
@@ -214,16 +190,17 @@ def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> T
 
 def _service(prior: Prior, memory: TierMemory | None, question: _Question) -> Service:
     """One replica of the tier, as far as it is known, under requests of this shape."""
-    serving, (shape, burst, evenness) = prior.serving, question.asked
+    serving, asked = prior.serving, question.asked
+    computed = memory.computed if memory is not None and serving.prefix_caching else None
     return Service(
         law=law_in_force(prior, memory, question.kin.factor),
-        workload=_with_hit(shape, _hit(memory, shape) if serving.prefix_caching else 0.0),
+        workload=workload_of(asked, computed or 0),
         batched_tokens_max=float(serving.batched_tokens_max),
         context_max=serving.context_max,
-        burstiness=exp(burst * BURST_STEP),
+        burstiness=asked.burstiness,
         ttft_s=question.ttft_s,
         itl_s=question.itl_s,
-        evenness=evenness,
+        evenness=asked.evenness,
     )
 
 
@@ -235,40 +212,3 @@ def _misses(memory: TierMemory | None) -> float:
 @lru_cache(maxsize=49152)
 def _carried(service: Service, target: float, misses: float) -> Carried:
     return carried(service, target=target, misses=misses)
-
-
-def _hit(memory: TierMemory | None, shape: Workload) -> float:
-    return memory.prefix_hit if memory is not None and memory.prefix_hit is not None else shape.prefix_hit
-
-
-@lru_cache(maxsize=4096)
-def _with_hit(shape: Workload, hit: float) -> Workload:
-    computed = exp(round(log(1.0 - min(0.95, hit)) / COMPUTED_STEP) * COMPUTED_STEP)
-    return Workload(
-        prompt_tokens=shape.prompt_tokens,
-        output_tokens=shape.output_tokens,
-        prefix_hit=1.0 - computed,
-        prompt_variation=shape.prompt_variation,
-        output_variation=shape.output_variation,
-    )
-
-
-def _in_steps(workload: Workload) -> Workload:
-    return _stepped(
-        round(log(workload.prompt_tokens) / TOKENS_STEP),
-        round(log(workload.output_tokens) / TOKENS_STEP),
-        workload.prefix_hit,
-        round(workload.prompt_variation / VARIATION_STEP),
-        round(workload.output_variation / VARIATION_STEP),
-    )
-
-
-@lru_cache(maxsize=16384)
-def _stepped(prompt: int, output: int, hit: float, prompt_variation: int, output_variation: int) -> Workload:
-    return Workload(
-        prompt_tokens=exp(prompt * TOKENS_STEP),
-        output_tokens=exp(output * TOKENS_STEP),
-        prefix_hit=hit,
-        prompt_variation=prompt_variation * VARIATION_STEP,
-        output_variation=output_variation * VARIATION_STEP,
-    )

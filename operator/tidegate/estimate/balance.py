@@ -12,14 +12,12 @@ from tidegate.estimate.memory import TierMemory
 
 # Windows of drawing lots that are believed before anything was seen.
 PRIOR_WINDOWS = 2
-# What is computed for a replica in company is kept while evenness stays in its step.
-STEP = 0.2
 
 
 def evenness_of(tiers: Iterable[TierMemory]) -> float:
-    """0 (each replica has its own luck) to 1 (all share it), over the tiers of a deployment, in steps."""
+    """0 (each replica has its own luck) to 1 (all share it), over the tiers of a deployment."""
     weight, total = float(PRIOR_WINDOWS), float(PRIOR_WINDOWS)
     for tier in tiers:
         weight += tier.balanced
         total += tier.balanced * min(tier.dispersion, 1.0)
-    return min(1.0, max(0.0, round((1.0 - total / weight) / STEP) * STEP))
+    return max(0.0, 1.0 - total / weight)

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import log
 
+from tidegate.domain.law import Workload
 from tidegate.domain.observation import DeploymentObservation, TierReading, TierState
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo
-from tidegate.estimate import comparison, fit, startup
+from tidegate.estimate import comparison, fit, requests, startup
+from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.law import coefficients_of, in_steps
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory, digits
 from tidegate.estimate.priors import Prior, prior_of
@@ -85,7 +87,22 @@ def learn(
         prior = prior_of(spec.model, tier, accelerators.get(tier.accelerator))
         after[name] = _learn_tier(known, prior, spec.slo, state, time_s, variations)
         same = same and after[name] is known
-    return memory if same and memory is not None else EstimateMemory(tiers=after)
+    if memory is None:
+        return EstimateMemory(tiers=after)
+    return memory if same else EstimateMemory(tiers=after, requests=memory.requests)
+
+
+def expect(memory: EstimateMemory, *, workload: Workload, burstiness: float) -> EstimateMemory:
+    """
+    The memory with the requests that estimates are to be made for; the same object where they are still the same.
+
+    Args:
+        workload: Expected request shape; what a cache saves of it is learned for each tier.
+        burstiness: Index of dispersion of arrivals, >= 1.
+    """
+    evenness = evenness_of(memory.tiers.values())
+    asked = requests.expected(memory.requests, workload=workload, burstiness=burstiness, evenness=evenness)
+    return memory if asked is memory.requests else EstimateMemory(tiers=memory.tiers, requests=asked)
 
 
 def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
@@ -164,6 +181,7 @@ def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
     """The memory with one more window counted; where errors pile up on one side, older samples are dropped."""
     reading = window.reading
     dispersion = reading.dispersion if window.steady else None
+    hit = _hit(memory.prefix_hit, reading)
     bias = memory.bias + ERROR_SHARE * (miss - memory.bias) if memory.windows else 0.0
     moved = memory.windows >= WINDOWS_TRUSTING and abs(bias) > BIAS_FOR_CHANGE
     samples = memory.samples[-SAMPLES_AFTER_CHANGE:] if moved else memory.samples
@@ -183,7 +201,8 @@ def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
         compared_s=memory.compared_s,
         ready=memory.ready,
         changed_s=memory.changed_s,
-        prefix_hit=_hit(memory.prefix_hit, reading),
+        prefix_hit=hit,
+        computed=None if hit is None else requests.computed_step(memory.computed, hit),
         kv_cache_tokens=reading.kv_cache_tokens_per_replica or memory.kv_cache_tokens,
         misses=memory.misses,
         dispersion=_dispersion(memory, dispersion),

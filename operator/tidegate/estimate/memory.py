@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from tidegate.estimate.requests import Requests
 from tidegate.estimate.roofline import Coefficients
 
 UNCHANGED = Coefficients(a_s=1.0, b_s=1.0, c_s=1.0, p0_s=1.0, p1_s=1.0)
@@ -70,6 +71,7 @@ class TierMemory:
         ready: Ready replicas at the last tick; None: never seen.
         changed_s: When that number last changed, unix s.
         prefix_hit: Share of prompt tokens found in the cache, smoothed; None: not reported.
+        computed: The share of prompt tokens left to compute, in steps (`requests.computed_step`); None: not reported.
         kv_cache_tokens: As one replica reports it; None: not reported.
         misses: Learned factor on the share of requests predicted to miss.
         dispersion, balanced: Mean `TierReading.dispersion` of the windows that had one, and their number (capped).
@@ -90,6 +92,7 @@ class TierMemory:
     ready: int | None = None
     changed_s: float = 0.0
     prefix_hit: float | None = None
+    computed: int | None = None
     kv_cache_tokens: float | None = None
     misses: float = 1.0
     dispersion: float = 1.0
@@ -97,9 +100,9 @@ class TierMemory:
     startup: StartupMemory | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Plain JSON values with short keys; numbers rounded to what they are good for."""
+        """Plain JSON values with short keys, rounded to what they are good for; what is unknown is left out."""
         f, w = self.factors, self.startup
-        return {
+        values = {
             "m": self.mark,
             "f": [f.a_s, f.b_s, f.c_s, f.p0_s, f.p1_s],
             "v": self.vector,
@@ -109,11 +112,13 @@ class TierMemory:
             "t": [self.sampled_s, self.compared_s, self.changed_s],
             "r": self.ready,
             "h": self.prefix_hit,
+            "c": self.computed,
             "k": self.kv_cache_tokens,
             "x": self.misses,
             "b": [self.dispersion, self.balanced],
             "w": None if w is None else [w.mean_s, w.deviation_s, w.last_s, w.seen],
         }
+        return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "TierMemory":
@@ -134,32 +139,39 @@ class TierMemory:
             surprises=int(surprises),
             sampled_s=sampled_s,
             compared_s=compared_s,
-            ready=None if value["r"] is None else int(_number(value["r"])),
+            ready=_whole(value.get("r")),
             changed_s=changed_s,
-            prefix_hit=_optional(value["h"]),
-            kv_cache_tokens=_optional(value["k"]),
+            prefix_hit=_optional(value.get("h")),
+            computed=_whole(value.get("c")),
+            kv_cache_tokens=_optional(value.get("k")),
             misses=_number(value["x"]),
             dispersion=dispersion,
             balanced=int(balanced),
-            startup=None if value["w"] is None else _startup(value["w"]),
+            startup=_startup(value.get("w")),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateMemory:
-    """Memory by tier name."""
+    """Memory by tier name, and the requests that estimates are made for; None: never said."""
 
     tiers: Mapping[str, TierMemory] = field(default_factory=dict)
+    requests: Requests | None = None
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` gives back an equal memory."""
-        return {"tiers": {name: tier.to_json() for name, tier in self.tiers.items()}}
+        asked = None if self.requests is None else self.requests.to_json()
+        return {"tiers": {name: tier.to_json() for name, tier in self.tiers.items()}, "requests": asked}
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "EstimateMemory":
         """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none."""
         tiers = cast(Mapping[str, Mapping[str, object]], value["tiers"])
-        return cls(tiers={name: TierMemory.from_json(tier) for name, tier in tiers.items()})
+        asked = value.get("requests")
+        return cls(
+            tiers={name: TierMemory.from_json(tier) for name, tier in tiers.items()},
+            requests=None if asked is None else Requests.from_json(cast(Sequence[int], asked)),
+        )
 
 
 def digits(value: float, count: int = 4) -> float:
@@ -181,6 +193,10 @@ def _optional(value: object) -> float | None:
     return None if value is None else _number(value)
 
 
+def _whole(value: object) -> int | None:
+    return None if value is None else int(_number(value))
+
+
 def _sample(row: object) -> Sample:
     running, context, interference, itl_s = _numbers(row)
     return Sample(running=running, context=context, interference=interference, itl_s=itl_s)
@@ -191,6 +207,8 @@ def _prompt(row: object) -> Prompt:
     return Prompt(tokens=tokens, prefill_s=prefill_s)
 
 
-def _startup(row: object) -> StartupMemory:
+def _startup(row: object) -> StartupMemory | None:
+    if row is None:
+        return None
     mean_s, deviation_s, last_s, seen = _numbers(row)
     return StartupMemory(mean_s=mean_s, deviation_s=deviation_s, last_s=last_s, seen=int(seen))
