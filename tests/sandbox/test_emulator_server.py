@@ -4,13 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import count
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.data import data_path
+from tests.sandbox.hosts import host
 from tidegate.domain.law import PerformanceLaw
 from tidegate.errors import SpecError
 from tidegate.sandbox.emulator.args import parse
@@ -20,7 +20,6 @@ from tidegate.sandbox.emulator.server import EmulatedServer, ServerSpec
 # Fast enough for a test, slow enough to act while a request runs.
 LAW = PerformanceLaw(a_s=0.004, b_s=1e-5, c_s=1e-8, p0_s=0.002, p1_s=1e-6, kv_cache_tokens=20_000, running_max=64)
 PORT = 8000
-_hosts = count(10)
 
 Running = Callable[..., Awaitable[tuple[EmulatedServer, aiohttp.ClientSession]]]
 
@@ -29,7 +28,7 @@ Running = Callable[..., Awaitable[tuple[EmulatedServer, aiohttp.ClientSession]]]
 async def serving(
     *words: str, fault: str = "", env: dict[str, str] | None = None, law: PerformanceLaw = LAW
 ) -> AsyncIterator[tuple[EmulatedServer, aiohttp.ClientSession]]:
-    address = f"127.99.1.{next(_hosts)}"
+    address = host()
     options = parse(["serve", "m", "--max-model-len", "4096", *words], env)
     server = EmulatedServer(ServerSpec(options=options, law=law, address=address, fault=Fault.parse(fault)))
     await server.start()

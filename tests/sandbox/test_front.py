@@ -5,17 +5,16 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.sandbox.hosts import host
 from tidegate.sandbox.front import Backends, Front, Policy
 from tidegate.sandbox.front.balance import backends_in
 
-_hosts = count(10)
 Backend = tuple[str, int]
 
 
@@ -28,7 +27,7 @@ def balancer(ready: list[Backend], policy: Policy = Policy.LEAST) -> Backends:
 @asynccontextmanager
 async def replica(*, pause_s: float = 0.0) -> AsyncIterator[Backend]:
     """A server that answers with its own address, in two parts."""
-    address = f"127.99.2.{next(_hosts)}"
+    address = host()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

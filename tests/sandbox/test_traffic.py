@@ -4,7 +4,6 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data import data_path
+from tests.sandbox.hosts import host
 from tidegate.domain.law import PerformanceLaw
 from tidegate.domain.spec import Slo
 from tidegate.errors import SpecError
@@ -24,7 +24,6 @@ from tidegate.sandbox.traffic.arrivals import Shape, peak_rps
 
 LAW = PerformanceLaw(a_s=0.02, b_s=0.0, c_s=0.0, p0_s=0.005, p1_s=1e-4, kv_cache_tokens=50_000, running_max=64)
 SLO = Slo(ttft_s=0.5, itl_s=0.05)
-_hosts = count(10)
 
 
 def outcome(ttft_s: float | None = 0.1, itl_s: float | None = 0.01, *, tokens: int = 10, error: str = "") -> Outcome:
@@ -133,7 +132,7 @@ def test_the_peak_is_the_fullest_window() -> None:
 
 @asynccontextmanager
 async def server() -> AsyncIterator[tuple[EmulatedServer, Target]]:
-    address = f"127.99.3.{next(_hosts)}"
+    address = host()
     it = EmulatedServer(ServerSpec(options=parse(["m"]), law=LAW, address=address))
     await it.start()
     try:
