@@ -1,6 +1,6 @@
 """The requests that estimates are made for: near what is expected, and still while that hovers."""
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 from math import exp, log
 
 import pytest
@@ -95,4 +95,4 @@ def test_what_is_left_to_compute_is_near_what_the_cache_leaves(hit: float) -> No
 def test_steps_survive_json(workload: Workload, burst: float, even: float) -> None:
     steps = steps_of(workload, burst, even)
     assert Requests.from_json(steps.to_json()) == steps
-    assert astuple(steps) == tuple(steps.to_json())
+    assert tuple(steps) == tuple(steps.to_json())

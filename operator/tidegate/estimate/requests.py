@@ -5,14 +5,14 @@ In:    the expected request shape, how bursty arrivals are, how evenly a router 
 Out:   `Requests`, the same where nothing has moved far enough; and the `Workload` at these steps.
 
 A shape in steps is a shape that stands still, so what was computed for it is kept. But a mean that hovers at the edge
-between two steps would take every capacity with it, to and fro by 3 to 6 %, and the fleet after them. So a step holds
+between two steps would take every capacity with it, to and fro by 3 to 7 %, and the fleet after them. So a step holds
 until the value is three quarters of a step away.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import lru_cache
 from math import exp, log
+from typing import NamedTuple
 
 from tidegate.domain.law import Workload
 
@@ -21,14 +21,13 @@ COMPUTED_STEP = log(1.06)
 VARIATION_STEP = 0.1
 BURST_STEP = log(1.5)
 EVENNESS_STEP = 0.1
-# A step is left for a value further away than this share of it; it reaches half as far on either side.
+# A step is left for a value further away than this share of a step; halfway lies the edge to the next one.
 HELD = 0.75
 # No more of a prompt is taken to be in the cache.
 HIT_MAX = 0.95
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
+class Requests(NamedTuple):
     """
     Whole steps of what is expected.
 
@@ -58,13 +57,12 @@ class Requests:
 
     def to_json(self) -> list[int]:
         """Plain JSON values."""
-        return [self.prompt, self.output, self.prompt_variation, self.output_variation, self.burst, self.even]
+        return list(self)
 
     @classmethod
-    def from_json(cls, value: Sequence[int]) -> "Requests":
+    def from_json(cls, value: Iterable[int]) -> "Requests":
         """The inverse of `to_json`; TypeError or ValueError where it is none."""
-        prompt, output, prompt_variation, output_variation, burst, even = map(int, value)
-        return cls(prompt, output, prompt_variation, output_variation, burst, even)
+        return cls(*map(int, value))
 
 
 def held(step: int | None, exact: float) -> int:
@@ -90,11 +88,9 @@ def expected(before: Requests | None, *, workload: Workload, burstiness: float, 
         log(max(1.0, burstiness)) / BURST_STEP,
         evenness / EVENNESS_STEP,
     )
-    if before is None:
-        return Requests(*[round(value) for value in exact])
-    steps = before.to_json()
-    now = [held(step, value) for step, value in zip(steps, exact, strict=True)]
-    return before if now == steps else Requests(*now)
+    steps = before if before is not None else [None] * len(exact)
+    now = Requests(*map(held, steps, exact))
+    return before if before == now else now
 
 
 def computed_step(before: int | None, prefix_hit: float) -> int:

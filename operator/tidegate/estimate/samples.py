@@ -15,6 +15,7 @@ from tidegate.domain.observation import TierReading
 from tidegate.domain.spec import Slo
 from tidegate.estimate.memory import Prompt, Sample, digits
 from tidegate.estimate.priors import Prior
+from tidegate.estimate.requests import HIT_MAX
 
 SAMPLES_MAX = 12
 PROMPTS_MAX = 3
@@ -91,8 +92,8 @@ def sample_of(window: Window) -> Sample | None:
 
 
 def hit_of(reading: TierReading) -> float:
-    """Share of prompt tokens found in the cache, in [0, 0.95]; a cache nobody speaks of is taken as empty."""
-    return min(0.95, max(0.0, reading.prefix_cache_hit_rate or 0.0))
+    """Share of prompt tokens found in the cache, in [0, `HIT_MAX`]; a cache nobody speaks of is taken as empty."""
+    return min(HIT_MAX, max(0.0, reading.prefix_cache_hit_rate or 0.0))
 
 
 def _running(reading: TierReading, itl_s: float, osl: float) -> float | None:
