@@ -151,6 +151,15 @@ def test_nodes_that_may_not_be_listed_leave_capacity_unknown() -> None:
     assert look(subject).accelerators["h100"].capacity is None
 
 
+def test_with_one_namespace_nodes_and_pods_are_still_watched_everywhere() -> None:
+    """The pods of other namespaces hold accelerators of the same nodes."""
+    made = Cluster(
+        ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None, namespace="prod"
+    )
+    everywhere = {i.path for i in made.informers if "/namespaces/prod/" not in i.path}
+    assert everywhere == {"/api/v1/nodes", "/api/v1/pods"}
+
+
 def test_scalers_are_listed_by_what_they_scale() -> None:
     subject = cluster()
     target = ObjectRef(api_version="apps/v1", kind="Deployment", namespace="prod", name="old")
@@ -231,6 +240,43 @@ async def test_any_kind_with_scale_can_be_pointed_at() -> None:
         assert (found.replicas, found.selector, found.path) == (2, "leader=big", SCALE.removesuffix("/scale"))
 
 
+async def test_an_object_of_any_shape_can_be_pointed_at_by_its_scale() -> None:
+    api = api_with_lws()
+    odd = {"metadata": lws("1")["metadata"], "spec": {"selector": "app=x"}, "status": {"conditions": {"Ready": "yes"}}}
+    api.answers["GET", PATH] = {"items": [odd], "metadata": {"resourceVersion": "1"}}
+    async with watching(api) as watch:
+        await until(lambda: watch.get(REF) is not None)
+        assert watch.informer is not None
+        assert watch.informer.unreadable == set()
+
+
+async def test_an_object_that_cannot_be_read_is_not_taken_for_gone() -> None:
+    api = api_with_lws()
+    odd = {"metadata": {**lws("1")["metadata"], "ownerReferences": ["x"]}}
+    other = {"metadata": {**lws("1")["metadata"], "name": "other"}}
+    api.answers["GET", PATH] = {"items": [odd, other], "metadata": {"resourceVersion": "1"}}
+    async with watching(api) as watch:
+        await until(lambda: watch.informer is not None and watch.informer.synced)
+        assert watch.informer is not None
+        assert watch.informer.items.keys() == {("prod", "other")}
+        assert not watch.knows(REF)
+
+
+@pytest.mark.parametrize("kind", kinds.BUILT_IN)
+async def test_workloads_that_serve_are_not_gone_because_a_list_is_refused(kind: kinds.Kind) -> None:
+    api, path = ScriptedApi(), kinds.collection_path(kind[0], kinds.BUILT_IN[kind], None)
+    refusal = ApiError(status=403, reason="Forbidden", detail="clusterrole not found")
+    api.answers["GET", path] = {"items": [lws("1")], "metadata": {"resourceVersion": "1"}}
+    watch = KindWatch(api, kind, namespace=None, clock=Clock(), changed=lambda: None)
+    informer = watch.informer
+    assert informer is not None
+    assert await informer._after(refusal) > 0.0
+    assert not watch.synced
+    await informer._list()
+    await informer._after(refusal)
+    assert [view.ref.name for view in watch.items()] == ["big"]
+
+
 async def test_scale_is_read_once_per_change_of_the_object() -> None:
     api = api_with_lws()
     async with watching(api) as watch:
@@ -292,6 +338,16 @@ async def test_replicas_that_have_not_been_seen_yet_are_not_zero() -> None:
         gate.set()
         await until(seen)
         assert subject.look([spec], {}, Harvest(time_s=NOW, samples={})).deployments[CHAT].tiers["bf16"].starting == 5
+
+
+async def test_a_scale_that_was_refused_in_passing_is_read_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "RETRY_S", 0.001)
+    api = api_with_lws()
+    refusal = ApiError(status=403, reason="Forbidden", detail="no")
+    api.answers["GET", SCALE] = [refusal, {"spec": {"replicas": 2}, "status": {"selector": "leader=big"}}]
+    async with watching(api) as watch, asyncio.timeout(5):
+        while watch.get(REF) is None:
+            await asyncio.sleep(0.001)
 
 
 async def test_a_scale_that_may_not_be_read_is_told_and_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """All metrics of a tick, or one reason, within five seconds, whatever the server does."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ from aiohttp import web
 from tests.observe.fake_prometheus import FAILURES, FakePrometheus, Handler, always, failure, one, serving, vector
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing
+from tidegate.errors import SourceError
+from tidegate.observe.activation import ALONE_MAX, Turns
 from tidegate.observe.collect import Collector
 from tidegate.observe.prometheus import Access, Prometheus
 from tidegate.observe.queries import Dialect
@@ -129,10 +132,88 @@ async def test_a_wrong_activation_query_does_not_hide_the_others() -> None:
     assert not isinstance(harvest.samples, Missing), "the fleet's own metrics are not touched"
 
 
-async def test_an_activation_query_that_gives_nan_is_not_zero() -> None:
-    async with collecting(always(lambda: vector(one("NaN", tidegate_owner="prod/chat")))) as (collector, _):
+FAILS_WHEN_RUN = failure(422, {"status": "error", "errorType": "execution", "error": "many-to-many matching"})
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        pytest.param(FAILS_WHEN_RUN, "Refused", id="it fails when it is run"),
+        pytest.param(FAILURES["no answer at all"][0], "Timeout", id="it takes too long"),
+        pytest.param(
+            failure(503, {"errorType": "timeout", "error": "too long"}), "ServerError", id="the server says so"
+        ),
+        pytest.param(FAILURES["a warning: part of the data is missing"][0], "PartialData", id="it is answered in part"),
+    ],
+)
+async def test_one_users_query_lets_the_others_wake(broken: Handler, reason: str) -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        if "evil" in form["query"]:
+            return await broken(request, form)
+        if "tidegate_owner" in form["query"]:
+            return vector(one(2, tidegate_owner="prod/chat"))
+        return await healthy(request, form)
+
+    async with collecting(handler, timeout_s=0.2) as (collector, server):
+        for _ in range(2):
+            found = (await collector.collect(NOW, {CHAT: "good", CODE: "evil"})).activations
+            assert found[CHAT] == 2.0
+            wrong = found[CODE]
+            assert isinstance(wrong, Missing)
+            assert wrong.reason == reason
+    joint = [form["query"] for form in server.asked if "good" in form["query"] and "evil" in form["query"]]
+    assert len(joint) == 1, "what failed alone is not asked with the others again"
+
+
+async def test_many_that_wait_all_have_their_turn_and_few_are_asked_at_once() -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        if "evil" in form["query"]:
+            return await FAILS_WHEN_RUN(request, form)
+        owners = re.findall('"tidegate_owner", "([^"]+)"', form["query"])
+        return vector(*(one(1, tidegate_owner=owner) for owner in owners))
+
+    wrong = {Key("a", f"evil{i}"): "evil" for i in range(10)}
+    asked = wrong | {Key("prod", f"m{i:02}"): "good" for i in range(30)}
+    answered, most = set[Key](), 0
+    async with collecting(handler) as (collector, server):
+        for _ in range(8):
+            before = len(server.asked)
+            values = await collector.activations(NOW, asked)
+            most = max(most, len(server.asked) - before)
+            answered |= {key for key, value in values.items() if not isinstance(value, Missing)}
+        assert answered == asked.keys() - wrong.keys()
+        assert all(values[key] == 1.0 for key in answered), "and in the end all of them at once"
+    assert most <= 2 + 2 * ALONE_MAX
+
+
+async def test_a_server_that_is_down_puts_no_query_under_suspicion() -> None:
+    down = True
+
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        return await failure(503, "down")(request, form) if down else vector(one(2, tidegate_owner="prod/chat"))
+
+    async with collecting(handler) as (collector, server):
+        assert isinstance((await collector.activations(NOW, {CHAT: "a", CODE: "b"}))[CHAT], Missing)
+        down, before = False, len(server.asked)
+        assert await collector.activations(NOW, {CHAT: "a", CODE: "b"}) == {CHAT: 2.0, CODE: 0.0}
+        assert len(server.asked) - before == 2
+
+
+@pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf"])
+async def test_an_activation_query_that_gives_no_number_is_not_zero(text: str) -> None:
+    async with collecting(always(lambda: vector(one(text, tidegate_owner="prod/chat")))) as (collector, _):
         found = (await collector.activations(NOW, {CHAT: "0/0"}))[CHAT]
-    assert isinstance(found, Missing)
+    assert found == Missing(reason="NotANumber", detail=f"activationQuery gave {text}")
+
+
+def test_a_query_that_was_mended_or_runs_again_is_asked_with_the_others() -> None:
+    turns, failed = Turns(), SourceError(source="prometheus", reason="Refused", detail="")
+    turns.part({CHAT: "a", CODE: "b"})
+    turns.settle({CHAT: failed, CODE: failed})
+    assert turns.together({CHAT: "a", CODE: "b"}) == {}
+    turns.settle({CHAT: []})
+    assert turns.together({CHAT: "a", CODE: "b"}) == {CHAT: "a"}
+    assert turns.together({CHAT: "a", CODE: "mended"}) == {CHAT: "a", CODE: "mended"}
 
 
 async def test_a_cancelled_tick_leaves_no_task_behind() -> None:

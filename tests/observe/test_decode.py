@@ -134,9 +134,37 @@ def test_arrivals_are_first_tokens_and_growth_of_the_queue() -> None:
 
 def test_what_began_and_neither_ended_nor_runs_was_aborted() -> None:
     found = reading({"a": sample(started=5.0, finished=3.0, running_growth=60.0)})
-    assert found.abort_rps == pytest.approx(1.0)
+    assert found.abort_rps == pytest.approx(1.0, rel=0.05)
+    assert found.abort_rps_counted is None
+    counted = reading({"a": sample(started=5.0, finished=3.0, running_growth=60.0, aborted=0.5)})
+    assert (counted.abort_rps, counted.abort_rps_counted) == (found.abort_rps, 0.5)
     assert reading({"a": sample(started=3.0, finished=3.0, running_growth=30.0)}).abort_rps == 0.0
     assert reading({"a": sample(started=3.0, finished=3.0, aborted=0.5)}).abort_rps == 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "seen"),
+    [
+        pytest.param({"vanished": 1.34, "ttft_sum": 0.6}, False, id="one request at the edge of the window"),
+        pytest.param({"vanished": 4.0, "ttft_sum": 0.6}, False, id="those whose prompts were read when it began"),
+        pytest.param({"vanished": 30.0, "ttft_sum": 20.0}, False, id="long prompts, many at once"),
+        pytest.param({"vanished": 100.0, "ttft_sum": 20.0}, True, id="more than were ever in prefill"),
+        pytest.param(
+            {"vanished": 30.0, "ttft_sum": 120.0, "waiting": 120.0}, True, id="who is queued is not in prefill"
+        ),
+        pytest.param(
+            {"vanished": 30.0, "ttft_sum": 60.0, "waiting": 120.0, "waiting_growth": 120.0},
+            True,
+            id="nor who was queued on average",
+        ),
+    ],
+)
+def test_a_request_in_prefill_is_not_taken_for_an_abort(values: dict[str, float], seen: bool) -> None:
+    vanished = values.pop("vanished") / WINDOW
+    found = reading({"a": sample(started=4.0 + vanished, finished=4.0, running_growth=0.0, **values)}).abort_rps
+    assert found is not None
+    assert (found > 0.0) is seen
+    assert found <= vanished
 
 
 def test_arrivals_at_replicas_on_their_way_out_count_and_their_gauges_do_not() -> None:

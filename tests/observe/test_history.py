@@ -8,7 +8,7 @@ from aiohttp import web
 from tests.observe.fake_prometheus import serving
 from tidegate.domain.key import Key
 from tidegate.errors import SourceError
-from tidegate.observe.history import _POD, history_query, read_history
+from tidegate.observe.history import _POD, GROUP, groups, history_query, read_history
 from tidegate.observe.prometheus import Access, Prometheus
 from tidegate.observe.queries import Dialect
 from tidegate.units import SECONDS_PER_DAY
@@ -32,11 +32,40 @@ def test_a_pod_names_its_workload(pod: str, workload: str) -> None:
     assert found.group(1) == workload
 
 
-def test_one_query_serves_the_whole_fleet() -> None:
-    query = history_query(Dialect(matchers={"cluster": "eu"}))
+def test_one_query_serves_a_group_of_workloads_and_no_other() -> None:
+    query = history_query(Dialect(matchers={"cluster": "eu"}), [("prod", "chat.v2"), ("test", "code")])
     assert query.startswith("sum by (namespace,tidegate_workload) (")
     assert "admission_rejections_total" in query
     assert query.count('cluster="eu"') == query.count("[300s]")
+    assert query.count(r'namespace=~"prod|test",pod=~"(chat\\.v2|code)-.+"') == query.count("[300s]")
+
+
+def test_a_query_for_a_full_group_is_short_enough_for_every_server() -> None:
+    names = [("prod", f"llama-3-1-70b-instruct-{n:02d}-bf16") for n in range(GROUP)]
+    assert len(history_query(Dialect(), names)) < 16 * 1024
+
+
+@pytest.mark.parametrize(
+    ("workloads", "sizes"),
+    [
+        pytest.param({}, [], id="nothing to read"),
+        pytest.param({"a": 30, "b": 20}, [50], id="a full group"),
+        pytest.param({"a": 30, "b": 21}, [30, 21], id="a deployment is never parted"),
+        pytest.param({"a": 60, "b": 1}, [60, 1], id="nor one that has more than a group's"),
+    ],
+)
+def test_groups_of_workloads(workloads: dict[str, int], sizes: list[int]) -> None:
+    owners = {("prod", f"{name}-{n}"): Key("prod", name) for name, count in workloads.items() for n in range(count)}
+    found = list(groups(owners, dict.fromkeys(owners.values(), 0.0)))
+    assert [len(group) for group in found] == sizes
+    assert {name: key for group in found for name, key in group.items()} == owners
+
+
+def test_deployments_of_the_same_gap_are_read_together() -> None:
+    keys = [Key("prod", f"m{n}") for n in range(4)]
+    since_s = dict(zip(keys, (9.0, 1.0, 9.0, 1.0), strict=True))
+    owners = {("prod", f"{key.name}-{n}"): key for key in keys for n in range(25)}
+    assert [set(group.values()) for group in groups(owners, since_s)] == [{keys[1], keys[3]}, {keys[0], keys[2]}]
 
 
 async def read(

@@ -162,6 +162,57 @@ async def test_a_kind_that_is_not_there_is_an_empty_one_until_it_is_installed(st
         assert not informer.absent
 
 
+@pytest.mark.parametrize("status", [404, 403])
+async def test_a_refusal_in_passing_takes_nothing_away(status: int) -> None:
+    """An API server that has just started refuses what is permitted, until its own caches are filled."""
+    api = ScriptedApi()
+    api.answers["GET", PATH] = page(pod("p", 1), version=5)
+    api.answers["GET", "/api/v1"] = {"resources": [{"name": "pods"}]}
+    async with informing(api, optional=True) as (informer, clock, _changes):
+        await until(lambda: informer.synced)
+        clock.now_s += 33
+        api.events(PATH).put_nowait(ApiError(status=status, reason="Forbidden", detail="clusterrole not found"))
+        await until(lambda: len(api.watches) == 2)
+        assert names(informer) == {"p"}
+        assert not informer.absent
+        assert informer.age_s() == 33, "nothing has confirmed it"
+
+
+@pytest.mark.parametrize(
+    "discovery",
+    [pytest.param({"resources": [{"name": "nodes"}]}, id="the kind"), pytest.param(not_found(PATH), id="its group")],
+)
+async def test_a_kind_that_was_removed_is_gone(discovery: Any) -> None:
+    api = ScriptedApi()
+    api.answers["GET", PATH] = [page(pod("p", 1), version=5), not_found(PATH)]
+    api.answers["GET", "/api/v1"] = discovery
+    async with informing(api, optional=True) as (informer, _, _changes):
+        await until(lambda: informer.synced)
+        api.events(PATH).put_nowait(not_found(PATH))
+        await until(lambda: informer.absent)
+        assert names(informer) == set()
+
+
+async def test_an_object_of_another_shape_is_told_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    broken = {"metadata": {"namespace": "a", "name": "odd", "resourceVersion": "2"}, "spec": "text"}
+    source = Source(path=PATH, trim=lambda raw: str(raw.get("spec", {}).get("x")))
+    api = ScriptedApi()
+    api.answers["GET", PATH] = page(pod("p", 1), broken, version=5)
+    informer = Informer(api, source, clock=Clock())
+    task = asyncio.create_task(informer.run())
+    await until(lambda: informer.synced)
+    assert (names(informer), informer.unreadable) == ({"p"}, {("a", "odd")})
+    assert caplog.text.count("a/odd cannot be read") == 1
+    api.events(PATH).put_nowait(event("MODIFIED", {**pod("p", 6), "spec": "text"}))
+    await until(lambda: len(informer.unreadable) == 2)
+    assert names(informer) == {"p"}, "its last known state stands for it"
+    api.events(PATH).put_nowait(event("MODIFIED", pod("p", 7)))
+    api.events(PATH).put_nowait(event("DELETED", broken))
+    await until(lambda: not informer.unreadable)
+    task.cancel()
+    await asyncio.wait({task})
+
+
 async def test_a_kind_that_has_to_be_there_is_not_taken_for_empty() -> None:
     api = ScriptedApi()
     api.answers["GET", PATH] = [not_found(PATH), not_found(PATH), page(pod("p", 1))]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tidegate.domain.spec import Accelerator
-from tidegate.observe.objects import NodeView, PodView, node_view, pod_view, scaler_view, workload_view
+from tidegate.observe.objects import NodeView, PodView, node_view, pod_view, scaled_view, scaler_view, workload_view
 from tidegate.observe.stock import accelerator_use, usable_capacity
 from tidegate.ports import AcceleratorUse, ObjectRef
 
@@ -125,6 +125,7 @@ def test_a_pod_that_was_started_anew_lives_another_life() -> None:
     first = pod_view(raw_pod(containerStatuses=[{"restartCount": 0}, {"restartCount": 0}]))
     again = pod_view(raw_pod(containerStatuses=[{"restartCount": 0}, {"restartCount": 1}]))
     assert (first.life, again.life) == ("u/0", "u/1")
+    assert (first.restarts, again.restarts) == (0, 1)
 
 
 def test_a_deployment_whose_pods_are_refused_says_why_in_steady_words() -> None:
@@ -141,10 +142,10 @@ def test_a_deployment_whose_pods_are_refused_says_why_in_steady_words() -> None:
     assert workload_view(cured, api_version="apps/v1", kind="Deployment", path="/p").refused == ""
 
 
-def test_any_other_kind_is_known_by_its_scale() -> None:
-    scale = {"spec": {"replicas": 4}, "status": {"selector": "lws=x"}}
-    found = workload_view({"metadata": {"name": "x"}}, api_version="g/v1", kind="K", path="/p", scale=scale)
-    assert (found.replicas, found.selector) == (4, "lws=x")
+def test_of_any_other_kind_only_the_metadata_is_read() -> None:
+    odd = {"spec": {"replicas": "many", "selector": "app=x"}, "status": {"conditions": {"Ready": True}}}
+    found = scaled_view({"metadata": {"name": "x", "uid": "u"}, **odd}, api_version="g/v1", kind="K", path="/p")
+    assert (found.uid, found.path, found.replicas, found.selector) == ("u", "/p/x", 0, "")
 
 
 def test_replicas_that_are_left_out_are_one() -> None:

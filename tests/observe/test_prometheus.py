@@ -1,8 +1,10 @@
 """The client: whatever the server does, one kind of error with one word, in time; and what it sends."""
 
 import asyncio
+import base64
 import socket
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,46 @@ async def test_a_token_that_cannot_be_read_is_an_error_of_its_own(tmp_path: Path
         with pytest.raises(SourceError) as caught:
             await ask(server.url, token_file=tmp_path / "absent")
     assert caught.value.reason == "CredentialUnreadable"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"hush-1\nhush-2\n", id="two lines"),
+        pytest.param("hush-\u0142".encode(), id="letters that no header may hold"),
+        pytest.param(b"hush-\xff", id="bytes that are no text"),
+        pytest.param(b"\xef\xbb\xbfhush", id="a byte order mark"),
+        pytest.param(b"\n", id="nothing"),
+    ],
+)
+async def test_a_file_that_holds_no_token_is_named_and_not_shown(tmp_path: Path, content: bytes) -> None:
+    token = tmp_path / "token"
+    token.write_bytes(content)
+    async with serving(always(vector)) as server:
+        with pytest.raises(SourceError) as caught:
+            await ask(server.url, token_file=token)
+    assert caught.value.reason == "CredentialUnreadable"
+    assert str(token) in caught.value.detail
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("value", ["hush\nX-Other: a", "hush \u0142"])
+async def test_a_header_that_cannot_be_sent_is_not_shown(value: str) -> None:
+    async with serving(always(vector)) as server:
+        with pytest.raises(SourceError) as caught:
+            await ask(server.url, headers={"X-Key": value})
+    assert caught.value.reason == "BadHeader"
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
+    assert "hush" not in repr(Access(url="", headers={"X-Key": value}))
+
+
+async def test_a_password_may_hold_any_letter(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_bytes("\u0142\u00f3d\u017a\n".encode())
+    async with serving(always(vector)) as server:
+        await ask(server.url, user="me", password_file=password)
+    assert base64.b64decode(server.headers["Authorization"].removeprefix("Basic ")).decode() == "me:\u0142\u00f3d\u017a"
 
 
 async def test_basic_authentication(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import yaml
 from aiohttp import web
 
 from tests.data import data_path
+from tidegate.cli.plan import live
 from tidegate.domain.key import Key
 from tidegate.domain.observation import TierReading
 from tidegate.errors import SourceError
@@ -156,7 +157,8 @@ def _configuration(target: str) -> str:
     def job(name: str, path: str, **labels: str) -> dict[str, object]:
         return {"job_name": name, "metrics_path": path, "static_configs": [{"targets": [target], "labels": labels}]}
 
-    jobs = [job(pod, path, namespace="prod", pod=pod) for pod, path in PODS.items()]
+    jobs = [job(pod, path, namespace="prod", pod=pod, model_name="mixed") for pod, path in PODS.items()]
+    jobs.append(job("alone", "/sglang", namespace="prod", pod="alone", model_name="alone"))
     jobs.append(job("gpu", "/gpu", namespace="gpu-operator", pod="dcgm-exporter-x"))
     return str(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
 
@@ -168,7 +170,7 @@ async def _until_scraped(client: Prometheus) -> None:
                 found = await in_thread(lambda: client.custom_query("count_over_time(up[10s]) >= 9"))
             except SourceError:
                 found = []
-            if len(found) == 4:
+            if len(found) == len(PODS) + 2:
                 return
             await asyncio.sleep(0.5)
 
@@ -231,9 +233,20 @@ async def test_a_fleet_of_mixed_versions_adds_up(prometheus: Prometheus) -> None
 
 
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("model", "rate"), [("mixed", 4.0 * len(PODS) + 4.0), ("alone", 4.0)])
+async def test_plan_reads_the_load_of_every_server(
+    prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch, model: str, rate: float
+) -> None:
+    monkeypatch.setattr(live, "WINDOW_S", 10)
+    load = await in_thread(lambda: live.measured(prometheus, model, time_s=time.time()))
+    assert load.rate_rps == pytest.approx(rate, rel=0.15), "4 requests/s each, and one of them rejects 4 more"
+    assert (load.prompt_tokens, load.output_tokens) == (pytest.approx(100, rel=0.1), pytest.approx(20, rel=0.1))
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_history_and_activation_are_promql_too(prometheus: Prometheus) -> None:
     now_s = time.time()
-    query = history_query(DIALECT)
+    query = history_query(DIALECT, [("prod", "chat.v2"), ("prod", "code")])
     await in_thread(lambda: prometheus.custom_query_range(query, now_s - 60, now_s, "15s"))
     joint = activation_query({Key("prod", "a"): 'up{job="new"}', Key("prod", 'q"uote'): "vector(0)"})
     assert joint is not None

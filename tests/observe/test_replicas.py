@@ -163,6 +163,46 @@ def test_a_flapping_probe_is_not_taken_for_a_start() -> None:
     assert state(pod("a", created_s=NOW - 600, ready_s=NOW - 10), roster=roster).startup_s == 100.0
 
 
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        pytest.param(
+            pod("a", created_s=NOW - 3 * DAY, ready_s=NOW - 3600), None, id="a probe that flapped an hour ago"
+        ),
+        pytest.param(pod("a", created_s=NOW - 3 * DAY, ready_s=NOW - 3 * DAY + 120), 120.0, id="ready since its start"),
+        pytest.param(
+            pod("a", created_s=NOW - 900, ready_s=NOW - 60, restarts=1), None, id="its server was started anew"
+        ),
+    ],
+)
+def test_after_a_restart_of_the_operator_only_a_start_is_learned_as_one(seen: PodView, expected: float | None) -> None:
+    assert state(seen).startup_s == expected
+
+
+def test_a_flap_that_the_operator_comes_into_is_not_taken_for_a_start() -> None:
+    roster, old = Roster(window_s=60.0, stale_s=60.0), pod("a", created_s=NOW - 3 * DAY, ready_s=None)
+    state(old, roster=roster)
+    again = replace(old, ready=True, ready_s=NOW + 10)
+    assert state(again, roster=roster, at=NOW + 15).startup_s is None
+
+
+@pytest.mark.parametrize(
+    ("took_s", "expected"),
+    [
+        pytest.param(2400.0, 2400.0, id="a slow start that was seen from its beginning"),
+        pytest.param(3 * DAY, 3600.0, id="three days of waiting for room are no start-up"),
+    ],
+)
+def test_a_start_that_was_witnessed_is_learned(took_s: float, expected: float) -> None:
+    roster, young = Roster(window_s=60.0, stale_s=60.0), pod("a", created_s=NOW - 5, ready_s=None)
+    state(young, roster=roster)
+    ready_s = young.created_s + took_s
+    assert state(replace(young, ready=True, ready_s=ready_s), roster=roster, at=ready_s + 5).startup_s == expected
+
+
 def test_what_was_learned_of_starts_outlives_the_pods() -> None:
     roster = Roster(window_s=60.0, stale_s=60.0)
     state(pod("a"), roster=roster)

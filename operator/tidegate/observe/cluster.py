@@ -69,7 +69,8 @@ class Cluster:
         roster: What is remembered of pods between ticks.
         clock: Monotonic seconds.
         changed: Called on the event loop after a change that may matter to the plan.
-        namespace: The only one watched; None: all.
+        namespace: The only one watched; None: all. Nodes and pods are watched everywhere: whoever's pod it is, the
+            accelerators that it holds are not free.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Cluster:
         self._group: asyncio.TaskGroup | None = None
         self._serving: set[Key] = set()
         self._unmade: dict[TierKey, float] = {}
-        self.pods = self._informer("v1", "pods", pod_view)
+        self.pods: Informer[PodView] = Informer(
+            api, Source(path="/api/v1/pods", trim=pod_view), clock=clock, changed=changed
+        )
         self.nodes: Informer[NodeView] = Informer(
             api, Source(path="/api/v1/nodes", trim=node_view, optional=True), clock=clock, changed=changed
         )
@@ -97,10 +100,6 @@ class Cluster:
         self.services = self._owned("v1", "services", "Service")
         self.pod_monitors = self._owned("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
         self.kinds: dict[Kind, KindWatch] = {kind: self._kind(kind) for kind in BUILT_IN}
-
-    def _informer(self, api_version: str, plural: str, trim: Callable[..., PodView]) -> Informer[PodView]:
-        path = collection_path(api_version, plural, self._namespace)
-        return Informer(self._api, Source(path=path, trim=trim), clock=self._clock, changed=self._changed)
 
     def _scalers(self, api_version: str, plural: str, kind: str) -> Informer[ScalerView]:
         return Informer(

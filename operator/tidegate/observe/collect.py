@@ -8,16 +8,16 @@ Rules: never raises for what the server does. After three bad ticks only one sma
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing
 from tidegate.errors import SourceError
+from tidegate.observe.activation import Turns, activation_value, may_be_its_own
 from tidegate.observe.decode import PodSample, Samples, Vector, pod_samples
 from tidegate.observe.prometheus import Prometheus
-from tidegate.observe.queries import OWNER, Dialect, activation_query, is_closed, tick_queries
+from tidegate.observe.queries import Dialect, activation_query, is_closed, tick_queries
 from tidegate.observe.threads import in_thread
 
 # A tick's metrics are there after this or not at all.
@@ -27,8 +27,12 @@ BAD_TICKS_TOLERATED = 3
 # Without these there is no reading. GPU and KV numbers are left out where their query fails.
 ESSENTIAL = frozenset({"now", "flow", "ttft", "itl", "request_itl"})
 
-# Expressions asked one by one after the joint query was refused: one user's typo must not hide the others.
-SINGLE_ACTIVATIONS_MAX = 16
+# What any server that is up answers.
+KNOCK = {"knock": "vector(1)"}
+
+_Answers = Mapping[str, Vector | SourceError]
+_OPEN = Missing(reason="BadQuery", detail="activationQuery does not stand alone")
+_LATER = Missing(reason="NotAsked", detail="an activationQuery fails; this one waits its turn to be asked alone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,7 @@ class Collector:
         self._client, self._dialect, self._clock = client, dialect, clock
         self._queries = tick_queries(dialect)
         self._bad_ticks = 0
+        self._turns = Turns()
 
     @property
     def dialect(self) -> Dialect:
@@ -77,9 +82,9 @@ class Collector:
         began_s = self._clock()
         if self._bad_ticks >= BAD_TICKS_TOLERATED and (refusal := await self._knock(time_s)):
             return self._nothing(time_s, refusal, activations, began_s)
-        joint = activation_query(activations)
-        answers = await self._ask(self._queries | ({"activation": joint} if joint else {}), time_s)
-        failures = {name: a.reason for name, a in answers.items() if isinstance(a, SourceError)}
+        answers = await self._ask(self._queries | self._activation_queries(activations), time_s)
+        fixed = {*self._queries, "activation"}
+        failures = {name: a.reason for name, a in answers.items() if isinstance(a, SourceError) and name in fixed}
         wrong = [a for name, a in answers.items() if name in ESSENTIAL and isinstance(a, SourceError)]
         if wrong:
             self._bad_ticks += 1
@@ -89,16 +94,19 @@ class Collector:
         samples: dict[tuple[str, str], PodSample] = await in_thread(
             lambda: pod_samples(vectors, self._dialect, time_s=time_s)
         )
-        asked = await self._activations(activations, answers.get("activation"), time_s)
+        values = await self._values(activations, answers, time_s, began_s)
         return Harvest(
-            time_s=time_s, samples=samples, activations=asked, took_s=self._clock() - began_s, failures=failures
+            time_s=time_s, samples=samples, activations=values, took_s=self._clock() - began_s, failures=failures
         )
 
     async def activations(self, time_s: float, asked: Mapping[Key, str]) -> dict[Key, float | Missing]:
         """Only the activation queries, between two ticks."""
-        joint = activation_query(asked)
-        answers = await self._ask({"activation": joint}, time_s) if joint else {}
-        return await self._activations(asked, answers.get("activation"), time_s)
+        began_s = self._clock()
+        answers = await self._ask(KNOCK | self._activation_queries(asked), time_s)
+        knock = answers["knock"]
+        if isinstance(knock, SourceError):
+            return dict.fromkeys(asked, Missing(reason=knock.reason, detail=knock.detail))
+        return await self._values(asked, answers, time_s, began_s)
 
     def _nothing(self, time_s: float, why: SourceError, activations: Mapping[Key, str], began_s: float) -> Harvest:
         missing = Missing(reason=why.reason, detail=why.detail)
@@ -112,14 +120,16 @@ class Collector:
 
     async def _knock(self, time_s: float) -> SourceError | None:
         """One small question while the server is down; None: it is back."""
-        answer = (await self._ask({"knock": "vector(1)"}, time_s))["knock"]
+        answer = (await self._ask(KNOCK, time_s))["knock"]
         return answer if isinstance(answer, SourceError) else None
 
-    async def _ask(self, queries: Mapping[str, str], time_s: float) -> dict[str, Vector | SourceError]:
+    async def _ask(
+        self, queries: Mapping[str, str], time_s: float, *, limit_s: float = LIMIT_S
+    ) -> dict[str, Vector | SourceError]:
         """Answers by query name, all for one instant, all within the limit."""
         tasks = {name: asyncio.create_task(self._one(query, time_s)) for name, query in queries.items()}
         try:
-            await asyncio.wait(tasks.values(), timeout=LIMIT_S)
+            await asyncio.wait(tasks.values(), timeout=limit_s)
         finally:
             for task in tasks.values():
                 task.cancel()
@@ -132,31 +142,36 @@ class Collector:
         except SourceError as error:
             return error
 
-    async def _activations(
-        self, asked: Mapping[Key, str], joint: Vector | SourceError | None, time_s: float
+    def _activation_queries(self, asked: Mapping[Key, str]) -> dict[str, str]:
+        """The joint query, and those whose turn it is to be asked alone (named by their deployment)."""
+        joint = activation_query(self._turns.together(asked))
+        return ({"activation": joint} if joint else {}) | _named(self._turns.alone())
+
+    async def _values(
+        self, asked: Mapping[Key, str], answers: _Answers, time_s: float, began_s: float
     ) -> dict[Key, float | Missing]:
-        """Values by deployment; where the joint query was refused, each expression is asked alone."""
-        values: dict[Key, float | Missing] = {}
-        for key, text in asked.items():
-            if not is_closed(text):
-                values[key] = Missing(reason="BadQuery", detail=f"activationQuery does not stand alone: {text!r}")
-        rest = {key: text for key, text in sorted(asked.items()) if key not in values}
-        if isinstance(joint, SourceError) and joint.reason == "BadQuery":
-            some = dict(list(rest.items())[:SINGLE_ACTIVATIONS_MAX])
-            single = {str(key): activation_query({key: text}) or "" for key, text in some.items()}
-            answers = await self._ask(single, time_s)
-            later = Missing(reason="BadQuery", detail="another activationQuery is wrong; this one waits its turn")
-            return values | {key: _activation(key, answers[str(key)]) if key in some else later for key in rest}
-        return values | {key: _activation(key, joint if joint is not None else ()) for key in rest}
+        """
+        Values by deployment, from a server that is up.
+
+        Where the joint query failed, those that were in it are asked alone: the first few in what is left of the time.
+        """
+        together, joint = self._turns.together(asked), answers.get("activation", ())
+        single = {key: answers[str(key)] for key in asked if str(key) in answers}
+        spoilt = isinstance(joint, SourceError) and may_be_its_own(joint)
+        if spoilt:
+            self._turns.part(together)
+        self._turns.settle(single)
+        left_s = LIMIT_S - (self._clock() - began_s)
+        if spoilt and left_s > 0:
+            more = {key: text for key, text in self._turns.alone().items() if key not in single}
+            found = await self._ask(_named(more), time_s, limit_s=left_s)
+            self._turns.settle({key: found[str(key)] for key in more})
+            single |= {key: found[str(key)] for key in more}
+        of_joint = {} if spoilt else {key: activation_value(key, joint) for key in together}
+        of_single = {key: activation_value(key, answer) for key, answer in single.items()}
+        return {key: _LATER if is_closed(text) else _OPEN for key, text in asked.items()} | of_joint | of_single
 
 
-def _activation(key: Key, answer: Vector | SourceError) -> float | Missing:
-    """The value for one deployment; 0 where the expression gave no series."""
-    if isinstance(answer, SourceError):
-        return Missing(reason=answer.reason, detail=answer.detail)
-    for series in answer:
-        labels, point = series.get("metric"), series.get("value")
-        if isinstance(labels, Mapping) and labels.get(OWNER) == str(key) and isinstance(point, list):
-            value = float(point[1])
-            return Missing(reason="NotANumber", detail="activationQuery gave NaN") if math.isnan(value) else value
-    return 0.0
+def _named(alone: Mapping[Key, str]) -> dict[str, str]:
+    """A query of its own for each deployment, by its name."""
+    return {str(key): activation_query({key: text}) or "" for key, text in alone.items()}

@@ -24,6 +24,11 @@ Vector = Sequence[Series]
 # A sample older than this says nothing about now: four scrapes of 15 s, two of 30 s.
 STALE_S = 60.0
 
+# How far the number of requests in prefill at one instant is from its mean, at most, while they come singly.
+PREFILL_DEVIATIONS = 3.0
+# Requests at the edges of the window. Four scrapes of 15 s are 45 s, stretched to 60: one weighs as much as 1.33.
+EDGE_REQUESTS = 2.0
+
 _SCALES = {signal.name: signal.scale for signal in (*NOW, *FLOW, *GPU)}
 
 
@@ -234,6 +239,7 @@ class _Sum:
             request_itl=self._histogram("request_itl"),
             rejection_rps=self._flow("rejected"),
             abort_rps=self._aborts(started, finished),
+            abort_rps_counted=self._flow("aborted"),
             prompt_tokens_per_s=self._flow("prompt_tokens"),
             output_tokens_per_s=self._flow("output_tokens"),
             kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._speaking if s.kv_tokens is not None]),
@@ -272,12 +278,26 @@ class _Sum:
         """
         Requests that began and never finished: disconnects leave no other trace.
 
-        What started and neither finished nor still runs was aborted. Older versions counted some of them.
+        What started and neither finished nor still runs was aborted, as far as nothing else explains it. Older
+        versions counted some of them.
         """
+        counted = self._flow("aborted")
         if started is None or finished is None:
-            return self._flow("aborted")
+            return counted
         vanished = started - finished - self._growth("running_growth")
-        return max(0.0, vanished, self._flow("aborted") or 0.0)
+        return max(0.0, vanished - self._prefilled() / self._window_s, counted or 0.0)
+
+    def _prefilled(self) -> float:
+        """
+        Requests of one window that seem to vanish although nobody left: they were in prefill when it began.
+
+        Such a request runs already and has no first token yet, so it starts and does not grow what runs. The mean
+        number of requests without a first token is the sum of their waits per second (Little's law), those in prefill
+        are the ones that are not queued, and what is there at one instant varies around its mean as chance has it.
+        """
+        queued = (self._now("waiting") or 0.0) - (self._flow("waiting_growth") or 0.0) / 2
+        mean = max(0.0, (self._flow("ttft_sum") or 0.0) - max(0.0, queued))
+        return mean + PREFILL_DEVIATIONS * math.sqrt(mean) + EDGE_REQUESTS
 
     def _per_request(self, length: str, tokens: float | None, requests: float | None) -> float | None:
         """Mean tokens per request: from the length histogram, else tokens per request of the counters."""

@@ -3,12 +3,12 @@ Yesterday's demand, read back: what the forecast would remember if it had been r
 
 In:    a client, how far back, and which workload serves which deployment.
 Out:   arrivals per second over time, by deployment.
-Rules: one query for the whole fleet per day of history, whatever the number of deployments; pods that are long gone are
-       found again by their workload's name, which their own name begins with.
+Rules: one query per day of history for a group of workloads: what a group's points take is bounded, whatever the size
+       of the fleet. Pods that are long gone are found again by their workload's name, which their own name begins with.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tidegate.domain.key import Key
 from tidegate.observe.decode import Series
@@ -23,6 +23,9 @@ STEP_S, FINE_STEP_S = 300.0, 60.0
 # A rate over less may not see two scrapes.
 RATE_S_MIN = 120.0
 ANSWER_S = 20.0
+# Workloads read at once. Fifty series of a day by the minute are 15 MiB while they are decoded, and their names keep a
+# query below the 16 KiB that VictoriaMetrics takes.
+GROUP = 50
 
 # A pod of a Deployment ends in its ReplicaSet's hash and five letters, one of a StatefulSet in a number (of a
 # LeaderWorkerSet in two). Kubernetes draws both from an alphabet without vowels.
@@ -34,11 +37,34 @@ Workload = tuple[str, str]
 Curve = list[tuple[float, float]]
 
 
-def history_query(dialect: Dialect, step_s: float = STEP_S) -> str:
+def groups(owners: Mapping[Workload, Key], since_s: Mapping[Key, float]) -> Iterator[dict[Workload, Key]]:
+    """
+    Workloads to read together, at most `GROUP` where a deployment has no more of its own.
+
+    Args:
+        owners: Whose workload is whose.
+        since_s: From when on each deployment's demand is wanted; those alike share a group, so that one without any
+            memory does not make the others' whole past be read.
+    """
+    of: dict[Key, dict[Workload, Key]] = defaultdict(dict)
+    for workload, key in owners.items():
+        of[key][workload] = key
+    group: dict[Workload, Key] = {}
+    for key in sorted(of, key=lambda key: since_s[key]):
+        if group and len(group) + len(of[key]) > GROUP:
+            yield group
+            group = {}
+        group |= of[key]
+    if group:
+        yield group
+
+
+def history_query(dialect: Dialect, workloads: Collection[Workload], step_s: float = STEP_S) -> str:
     """Requests begun and rejected per second, by namespace and workload, for one point every `step_s`."""
     span_s = max(step_s, RATE_S_MIN)
     names = [metric for s in FLOW if s.name in {"started", "rejected"} for metric in s.metrics]
-    rates = (f"rate({selector(name, dialect)}[{span_s:.0f}s])" for name in names)
+    only = _matchers(dialect, workloads)
+    rates = (f"rate({selector(f'{name}{{{only}}}', dialect)}[{span_s:.0f}s])" for name in names)
     marked = (
         f'label_replace({rate}, "{_WORKLOAD}", "$1", {quoted(dialect.pod_label)}, {quoted(_POD)})' for rate in rates
     )
@@ -46,6 +72,18 @@ def history_query(dialect: Dialect, step_s: float = STEP_S) -> str:
     grouping = f"{dialect.namespace_label},{_WORKLOAD}"
     sums = [f'label_replace(sum by ({grouping}) ({m}), "part", "{i}", "", "")' for i, m in enumerate(marked)]
     return f"sum by ({grouping}) ({' or '.join(sums)})"
+
+
+def _matchers(dialect: Dialect, workloads: Collection[Workload]) -> str:
+    """The pods that may be these workloads', as label matchers; what they match too much is dropped by its name."""
+    namespaces = _any_of(namespace for namespace, _ in workloads)
+    pods = f"({_any_of(name for _, name in workloads)})-.+"
+    return f"{dialect.namespace_label}=~{quoted(namespaces)},{dialect.pod_label}=~{quoted(pods)}"
+
+
+def _any_of(names: Iterable[str]) -> str:
+    """A pattern of exactly these names; of all they may hold only a dot means something to it."""
+    return "|".join(sorted({name.replace(".", r"\.") for name in names}))
 
 
 async def read_history(
@@ -57,7 +95,7 @@ async def read_history(
     end_s: float,
 ) -> dict[Key, Curve]:
     """
-    Demand of each deployment from `start_s` to `end_s` (unix seconds), by rising time.
+    Demand of each deployment from `start_s` to `end_s` (unix seconds), by rising time; `owners` is one group.
 
     Raises:
         SourceError: a part of it could not be read; half a past is worse than none.
@@ -65,7 +103,7 @@ async def read_history(
     found: dict[Key, dict[float, float]] = defaultdict(lambda: defaultdict(float))
     fine_s = max(start_s, end_s - SECONDS_PER_DAY)
     for since_s, till_s, step_s in ((start_s, fine_s - FINE_STEP_S, STEP_S), (fine_s, end_s, FINE_STEP_S)):
-        query, begin_s = history_query(dialect, step_s), since_s
+        query, begin_s = history_query(dialect, owners, step_s), since_s
         while begin_s < till_s:
             until_s = min(begin_s + SECONDS_PER_DAY, till_s)
             matrix = await _part(client, query, begin_s, until_s, step_s)

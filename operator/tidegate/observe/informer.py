@@ -4,8 +4,9 @@ One kind of object, kept in memory: list once, then watch.
 In:    a collection of the API server, and a function that trims its objects.
 Out:   `Informer.items`, always the last known state, and whether and when it was last confirmed.
 Rules: list in pages; a relist replaces everything, so what was deleted while nobody watched is gone afterwards; a
-       watch that says nothing for longer than bookmarks take is cut and taken up again; a server that fails is asked
-       again ever more slowly. Raises nothing but cancellation.
+       watch that says nothing for longer than bookmarks take is cut and taken up again; a server that fails or
+       refuses is asked again ever more slowly, and the cache stays and grows older. An object that cannot be read
+       keeps the state it was last known in. Raises nothing but cancellation.
 
 Source:
     Behaviour of client-go's Reflector (`tools/cache/reflector.go`): Replace after a relist, 410 handling, bookmarks.
@@ -30,6 +31,8 @@ WATCH_S, SILENCE_S = 290, 70.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 30.0
 # How often a kind that is not installed is looked for.
 ABSENT_RETRY_S = 60.0
+# What a trim raises where an object has another shape than it should.
+_UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class Source(Generic[Item]):
         path: Collection, e.g. `/api/v1/pods`.
         trim: What is kept of an object.
         params: More query parameters, e.g. `{"labelSelector": ...}`.
-        optional: The kind may not be installed (or not be permitted): then there simply is none.
+        optional: The kind may not be installed, or not be permitted from the start: then there simply is none.
     """
 
     path: str
@@ -59,6 +62,8 @@ class Informer(Generic[Item]):
         source: What to watch.
         clock: Monotonic seconds.
         changed: Called after each change, on the event loop.
+
+    `unreadable` names the objects that exist and could not be read as they are now.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Informer(Generic[Item]):
         self._version = ""
         self._failures = 0
         self.items: dict[tuple[str, str], Item] = {}
+        self.unreadable: set[tuple[str, str]] = set()
         self.synced = False
         self.absent = False
         self.seen_s = clock()
@@ -95,15 +101,16 @@ class Informer(Generic[Item]):
                 await self._watch()
                 self._failures = 0
             except ApiError as error:
-                await asyncio.sleep(self._after(error))
+                await asyncio.sleep(await self._after(error))
 
-    def _after(self, error: ApiError) -> float:
+    async def _after(self, error: ApiError) -> float:
         """Seconds to wait before the next try, and what the error means for the cache."""
         if error.status == 410:
             self._version = ""
             return random.uniform(0.0, BACKOFF_MIN_S)
-        if error.status in {403, 404} and self._source.optional:
+        if error.status in {403, 404} and self._source.optional and await self._is_absent(error.status):
             self._version = ""
+            self.unreadable.clear()
             self._replace({}, absent=True)
             return ABSENT_RETRY_S
         if error.reason == "Silence":
@@ -114,18 +121,41 @@ class Informer(Generic[Item]):
         pause_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(self._failures, 10))
         return float(max(error.retry_after_s or 0.0, pause_s * random.uniform(0.5, 1.0)))
 
+    async def _is_absent(self, status: int) -> bool:
+        """
+        Whether a refusal means that there is no such kind.
+
+        One that has been listed is gone only where discovery says so: servers that have just started refuse what is
+        permitted, for as long as their own caches are empty.
+        """
+        if self.absent or not self.synced:
+            return True
+        if status != 404:
+            return False
+        parts = self.path.split("/")
+        group, plural = "/".join(parts[: 3 if parts[1] == "api" else 4]), parts[-1]
+        try:
+            listed = await self._api.send(Call(method="GET", path=group))
+        except ApiError as error:
+            return error.status == 404
+        return all(resource.get("name") != plural for resource in listed.get("resources") or ())
+
     async def _list(self) -> None:
         found: dict[tuple[str, str], Item] = {}
+        there = set[tuple[str, str]]()
         params = {**self._source.params, "limit": str(PAGE)}
         while True:
             page = await self._api.send(Call(method="GET", path=self.path, params=params, timeout_s=30.0))
             for raw in page.get("items") or ():
-                found[_key(raw)] = self._source.trim(raw)
+                there.add(_key(raw))
+                if (item := self._read(raw)) is not None:
+                    found[_key(raw)] = item
             meta = page.get("metadata") or {}
             if not meta.get("continue"):
                 break
             params["continue"] = meta["continue"]
         self._version = meta.get("resourceVersion", "")
+        self.unreadable &= there
         self._replace(found)
 
     def _replace(self, found: dict[tuple[str, str], Item], *, absent: bool = False) -> None:
@@ -161,13 +191,29 @@ class Informer(Generic[Item]):
             return
         key = _key(raw)
         if kind == "DELETED":
+            self.unreadable.discard(key)
             differs = self.items.pop(key, None) is not None
         else:
-            trimmed = self._source.trim(raw)
+            trimmed = self._read(raw)
             differs = self.items.get(key) != trimmed
-            self.items[key] = trimmed
+            if trimmed is not None:
+                self.items[key] = trimmed
         if differs:
             self._changed()
+
+    def _read(self, raw: Mapping[str, Any]) -> Item | None:
+        """What is kept of an object: its last known state where it cannot be read, None where there is none."""
+        key = _key(raw)
+        try:
+            item = self._source.trim(raw)
+        except _UNREADABLE as error:
+            if key not in self.unreadable:
+                self.unreadable.add(key)
+                text = "%s: %s cannot be read (%r), one of %d: it stays as it was last known, or is left out"
+                log.warning(text, self.path, "/".join(key), error, len(self.unreadable))
+            return self.items.get(key)
+        self.unreadable.discard(key)
+        return item
 
 
 def _key(raw: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,8 +3,9 @@ Workloads of any kind that has /scale, kept in memory.
 
 In:    the kinds that tiers point at.
 Out:   a `WorkloadView` per object.
-Rules: Deployment and StatefulSet say everything themselves; of other kinds only /scale knows replicas and selector,
-       so it is read again whenever the object changed, for the objects that a tier points at and no others.
+Rules: Deployment and StatefulSet say everything themselves and are always there; of other kinds only /scale knows
+       replicas and selector, so it is read again whenever the object changed, for the objects that a tier points at
+       and no others.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from tidegate.observe.informer import Informer, Source
-from tidegate.observe.objects import workload_view
+from tidegate.observe.objects import scaled_view, workload_view
 from tidegate.ports import ApiError, Call, KubeApi, ObjectRef, WorkloadView
 
 log = logging.getLogger(__name__)
@@ -98,8 +99,10 @@ class KindWatch:
             return self._absent
         if not self.informer.synced:
             return False
-        there = (ref.namespace, ref.name) in self.informer.items
-        return self._kind in BUILT_IN or not there or ref in self._read
+        name = ref.namespace, ref.name
+        if name not in self.informer.items:
+            return name not in self.informer.unreadable
+        return self._kind in BUILT_IN or ref in self._read
 
     def get(self, ref: ObjectRef) -> WorkloadView | None:
         """The workload as last seen; None where it does not exist (or its /scale has not answered yet)."""
@@ -150,15 +153,15 @@ class KindWatch:
 
         def trim(raw: Mapping[str, Any]) -> tuple[str, WorkloadView]:
             path = collection_path(api_version, plural, raw["metadata"].get("namespace", ""))
-            return raw["metadata"].get("resourceVersion", ""), workload_view(
-                raw, api_version=api_version, kind=kind, path=path
-            )
+            view = workload_view if self._kind in BUILT_IN else scaled_view
+            return raw["metadata"].get("resourceVersion", ""), view(raw, api_version=api_version, kind=kind, path=path)
 
         def stir() -> None:
             self._stirred.set()
             self._changed()
 
-        source = Source(path=collection_path(api_version, plural, self._namespace), trim=trim, optional=True)
+        path, optional = collection_path(api_version, plural, self._namespace), self._kind not in BUILT_IN
+        source = Source(path=path, trim=trim, optional=optional)
         self.informer = Informer(self._api, source, clock=self._clock, changed=stir)
 
     async def _read_scales(self) -> None:
@@ -181,10 +184,10 @@ class KindWatch:
         try:
             scale = await self._api.send(Call(method="GET", path=f"{view.path}/scale"))
         except ApiError as error:
-            if error.status in {403, 404}:
+            if error.status in {403, 404} and ref not in self._read:
                 log.warning("%s cannot be scaled: %s", ref, error)
-                self._read[ref] = version
-            return error.status in {403, 404}
+                self._read[ref] = ""  # it is known, and asked for again: the refusal may pass
+            return False
         spec, status = scale.get("spec") or {}, scale.get("status") or {}
         self._scales[ref] = replace(view, replicas=spec.get("replicas", 0), selector=status.get("selector", ""))
         self._read[ref] = version

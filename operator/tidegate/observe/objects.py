@@ -9,7 +9,7 @@ Rules: pure; absent fields have Kubernetes' own defaults.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tidegate.observe.health import HEALTHY, Health, health, unix_seconds
@@ -32,7 +32,8 @@ class PodView:
         ended: Succeeded or Failed: it holds nothing any more.
         node: Where it runs; empty: nowhere yet.
         requests: Extended resources it holds, e.g. `{"nvidia.com/gpu": 2}`.
-        life: Its uid and how often its containers were started anew: another life is another server.
+        restarts: How often its containers were started anew.
+        life: Its uid and its restarts: another life is another server.
         health: What its containers say of themselves.
     """
 
@@ -48,6 +49,7 @@ class PodView:
     ended: bool
     node: str
     requests: Mapping[str, int]
+    restarts: int = 0
     life: str = ""
     health: Health = HEALTHY
 
@@ -78,6 +80,7 @@ def pod_view(raw: Raw) -> PodView:
     scheduled = conditions.get("PodScheduled", {})
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     terminating = bool(meta.get("deletionTimestamp"))
+    restarts = sum(c.get("restartCount", 0) for c in containers)
     return PodView(
         namespace=meta.get("namespace", ""),
         name=meta["name"],
@@ -91,7 +94,8 @@ def pod_view(raw: Raw) -> PodView:
         ended=status.get("phase") in {"Succeeded", "Failed"},
         node=spec.get("nodeName", ""),
         requests=_requests(spec),
-        life=f"{meta.get('uid', '')}/{sum(c.get('restartCount', 0) for c in containers)}",
+        restarts=restarts,
+        life=f"{meta.get('uid', '')}/{restarts}",
         health=health(containers),
     )
 
@@ -128,34 +132,42 @@ def node_view(raw: Raw) -> NodeView:
     )
 
 
-def workload_view(raw: Raw, *, api_version: str, kind: str, path: str, scale: Raw | None = None) -> WorkloadView:
+def workload_view(raw: Raw, *, api_version: str, kind: str, path: str) -> WorkloadView:
     """
-    A workload, trimmed.
+    A Deployment or StatefulSet, trimmed.
 
     Args:
         raw: The object. Items of a list carry neither apiVersion nor kind, so these come along.
         path: Absolute path of its collection in its namespace, e.g. `/apis/apps/v1/namespaces/a/deployments`.
-        scale: Its `/scale`, for kinds other than Deployment and StatefulSet, whose fields are known.
     """
-    meta, spec = raw["metadata"], raw.get("spec", {})
-    if scale is None:
-        replicas, selector = spec.get("replicas", 1), selector_text(spec.get("selector") or {})
-    else:
-        replicas = scale.get("spec", {}).get("replicas", 0)
-        selector = scale.get("status", {}).get("selector", "")
+    spec, status = raw.get("spec", {}), raw.get("status") or {}
+    return replace(
+        scaled_view(raw, api_version=api_version, kind=kind, path=path),
+        replicas=spec.get("replicas", 1),
+        selector=selector_text(spec.get("selector") or {}),
+        ready=status.get("readyReplicas") or 0,
+        refused=_refused(status.get("conditions") or ()),
+    )
+
+
+def scaled_view(raw: Raw, *, api_version: str, kind: str, path: str) -> WorkloadView:
+    """
+    An object of a kind that only its `/scale` makes known, trimmed: replicas and selector are still to come from there.
+
+    Its spec and status are left alone, whatever shape they have. Arguments as in `workload_view`.
+    """
+    meta = raw["metadata"]
     return WorkloadView(
         ref=ObjectRef(api_version=api_version, kind=kind, namespace=meta.get("namespace", ""), name=meta["name"]),
         uid=meta.get("uid", ""),
         path=f"{path}/{meta['name']}",
-        replicas=replicas,
-        selector=selector,
+        replicas=0,
+        selector="",
         labels=meta.get("labels") or {},
         annotations=meta.get("annotations") or {},
         owner_uids=_owners(meta),
         writers=tuple(_writers(meta.get("managedFields") or ())),
-        ready=(raw.get("status") or {}).get("readyReplicas") or 0,
         applied=_applied(meta.get("managedFields") or ()),
-        refused=_refused((raw.get("status") or {}).get("conditions") or ()),
     )
 
 

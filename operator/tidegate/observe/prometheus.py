@@ -21,6 +21,7 @@ import msgspec
 import requests
 from prometheus_api_client import PrometheusConnect
 from requests.auth import AuthBase, HTTPBasicAuth
+from requests.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from tidegate.errors import SourceError
@@ -29,6 +30,7 @@ from tidegate.observe.decode import Series
 SOURCE = "prometheus"
 CONNECT_S, READ_S = 1.0, 4.0
 ANSWER_BYTES_MAX = 256 * 2**20
+_TOKEN = re.compile(rb"[!-~]+")
 _REASONS = {401: "Unauthorized", 403: "Unauthorized", 404: "NotFound", 429: "Throttled"}
 
 
@@ -41,7 +43,7 @@ class Access:
         url: Base URL with the server's prefix if it has one (`/prometheus`, `/select/0/prometheus`).
         token_file: File with a bearer token, read again for each query (tokens rotate); None: none.
         user, password_file: Basic authentication; user empty: none.
-        headers: Sent with each query, e.g. `{"X-Scope-OrgID": "team"}`.
+        headers: Sent with each query, e.g. `{"X-Scope-OrgID": "team"}`. One may be a secret: none is ever shown.
         ca_file: Certificates to trust in place of the system's; None: the system's.
         verify: False takes any certificate.
     """
@@ -50,7 +52,7 @@ class Access:
     token_file: Path | None = None
     user: str = ""
     password_file: Path | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
     verify: bool = True
 
@@ -64,16 +66,20 @@ class _Credentials(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         access = self._access
         if access.token_file is not None:
-            request.headers["Authorization"] = f"Bearer {_secret(access.token_file)}"
+            token = _secret(access.token_file)
+            if not _TOKEN.fullmatch(token):
+                raise _failure("CredentialUnreadable", f"{access.token_file}: not one line of ASCII without blanks")
+            request.headers["Authorization"] = f"Bearer {token.decode()}"
         elif access.user:
-            password = _secret(access.password_file) if access.password_file is not None else ""
-            HTTPBasicAuth(access.user, password)(request)
+            password = _secret(access.password_file) if access.password_file is not None else b""
+            HTTPBasicAuth(access.user.encode(), password)(request)
         return request
 
 
-def _secret(path: Path) -> str:
+def _secret(path: Path) -> bytes:
+    """What a file holds, without the blanks around it. As bytes: an error of decoding would hold the secret."""
     try:
-        return path.read_text().strip()
+        return path.read_bytes().strip()
     except OSError as error:
         raise _failure("CredentialUnreadable", f"{path}: {error.strerror or error}") from error
 
@@ -156,6 +162,8 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
                 stream=True,
             ) as response:
                 body = _read(response, deadline_s, limit_s)
+        except (InvalidHeader, UnicodeError):
+            raise _failure("BadHeader", "a header that was set holds what no header may") from None
         except requests.RequestException as error:
             raise _transport_failure(error, self.url) from error
         return _complete(response, body)

@@ -22,8 +22,15 @@ from tidegate.observe.objects import PodView
 # time Prometheus takes to discover a pod.
 ANSWER_GRACE_S = 90.0
 
-# Start-up time is the median of the newest starts: one flapped probe or one cold image must not stand for all.
+# Start-up time is the median of the newest starts: one cold image must not stand for all.
 STARTS_REMEMBERED = 3
+
+# Kubernetes keeps the last time that a pod turned ready, not the first. A pod that was not ready for the first half
+# hour, as far as it can be told, was starting; of one seen only later (the operator was away) nobody knows. Loads take
+# 35 to 226 s, a new node and a large image some ten minutes each.
+WITNESSED_S = 1800.0
+# What takes longer was a wait for room, and the next replica need not wait as long.
+STARTUP_S_MAX = 3600.0
 
 TierKey = tuple[Key, str]
 
@@ -53,12 +60,13 @@ class Roster:
     _answered: set[str] = field(default_factory=set)
     _known: dict[TierKey, dict[PodName, float]] = field(default_factory=dict)
     _starts: dict[TierKey, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    _witnessed: dict[TierKey, dict[str, bool]] = field(default_factory=dict)
 
     def states(
         self, tiers: Mapping[TierKey, TierView], samples: Samples | Missing, *, time_s: float
     ) -> dict[TierKey, TierState]:
         """State of every tier at `time_s` (unix seconds); what is remembered of other tiers is dropped."""
-        for memory in (self._known, self._starts):
+        for memory in (self._known, self._starts, self._witnessed):
             for gone in memory.keys() - tiers.keys():
                 del memory[gone]
         alive = {pod.life for view in tiers.values() for pod in view.pods}
@@ -70,7 +78,7 @@ class Roster:
         ready = [pod for pod in pods if pod.ready and self._serves(pod, samples, time_s)]
         serving = {pod.uid for pod in ready}
         starting = [pod for pod in pods if not pod.terminating and pod.uid not in serving]
-        self._learn_starts(tier, pods)
+        self._learn_starts(tier, pods, time_s)
         # Replicas that are asked for and have no pod yet (quota, or the controller has not come to it) are starting.
         promised = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
         failing = [pod for pod in starting if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s)]
@@ -112,15 +120,18 @@ class Roster:
         staying = set(map(_name, ready))
         return tuple(name for name in known if name not in staying)
 
-    def _learn_starts(self, tier: TierKey, pods: Iterable[PodView]) -> None:
-        """Remember how long each pod took when it is first seen ready; later flaps of the probe change nothing."""
-        starts = self._starts.setdefault(tier, {})
+    def _learn_starts(self, tier: TierKey, pods: list[PodView], time_s: float) -> None:
+        """Remember how long each pod took when its start was witnessed; later flaps of the probe change nothing."""
+        starts, before = self._starts.setdefault(tier, {}), self._witnessed.get(tier, {})
+        witnessed = {pod.uid: before.get(pod.uid, _is_start(pod, time_s)) for pod in pods}
+        self._witnessed[tier] = witnessed
         for pod in pods:
-            if pod.ready_s is not None and pod.uid not in starts:
-                starts[pod.uid] = (pod.created_s, max(0.0, pod.ready_s - pod.created_s))
+            if pod.ready_s is not None and witnessed[pod.uid] and pod.uid not in starts:
+                took_s = max(0.0, pod.ready_s - pod.created_s)
+                starts[pod.uid] = (pod.created_s, min(took_s, STARTUP_S_MAX))
         for uid in sorted(starts, key=lambda uid: starts[uid][0])[:-STARTS_REMEMBERED]:
             # Pods that still exist stay listed, so that their flaps are not taken for starts.
-            if not any(pod.uid == uid for pod in pods):
+            if uid not in witnessed:
                 del starts[uid]
 
     def _startup_s(self, tier: TierKey) -> float | None:
@@ -140,6 +151,12 @@ class Roster:
             self._answered.add(pod.life)
         waited_s = time_s - (pod.ready_s if pod.ready_s is not None else time_s)
         return pod.life in self._answered or waited_s > ANSWER_GRACE_S
+
+
+def _is_start(pod: PodView, time_s: float) -> bool:
+    """Whether a pod that is seen for the first time starts, or has just done so, for the first time."""
+    starting_s = pod.ready_s if pod.ready_s is not None else time_s
+    return not pod.restarts and starting_s - pod.created_s <= WITNESSED_S
 
 
 def _name(pod: PodView) -> PodName:
