@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -214,6 +215,26 @@ def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:
     assert sum(fleet(after).values()) >= before
 
 
+@pytest.mark.parametrize("rate", [30.0, 40.0, 200.0])
+def test_growth_inside_a_budget_exchanges_nothing_that_is_not_seen(rate: float) -> None:
+    """$15 hold 2 x bf16 and 7 x int4, or 12 x int4, which would carry more; but bf16 is silent."""
+    wanted = spec(tier("bf16"), tier("int4", accelerator="l40s"), cost=Cost(budget_usd_per_hour=15.0))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "int4": estimate(4)}, ready={"bf16": 2, "int4": 2})
+    loop.run(forecast(18), 3)
+    for _ in range(8):
+        decision = loop.tick(forecast(rate), silent=("bf16",))
+        assert decision.tiers["bf16"].replicas == 2
+    assert decision.tiers["int4"].replicas > 2
+
+
+def test_a_budget_that_is_lowered_wins_over_what_is_not_seen() -> None:
+    wanted = spec(tier("bf16"), tier("int4", accelerator="l40s"))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "int4": estimate(4)}, ready={"bf16": 2, "int4": 2})
+    loop.run(forecast(18), 3)
+    loop.spec = replace(wanted, cost=Cost(budget_usd_per_hour=5.0))
+    assert fleet(loop.tick(forecast(18), silent=("bf16",))) == {"bf16": 1, "int4": 1}
+
+
 def test_load_that_falls_to_nothing_is_believed_where_metrics_speak() -> None:
     loop = Loop(spec=spec(), estimates=ONE)
     loop.run(forecast(19), 25)
@@ -256,6 +277,14 @@ def test_a_schedule_keeps_replicas_up_while_it_is_active() -> None:
             id="nor is the largest number of replicas",
         ),
         pytest.param({"replicas_min": 3}, 1, 3, Reason.INITIAL, Constraint.NONE, id="the smallest number is kept"),
+        pytest.param(
+            {"replicas_min": 6, "cost": Cost(budget_usd_per_hour=15.0)}, 1, 5, Reason.BUDGET_LIMITED, Constraint.BUDGET,
+            id="as far as the budget goes, which is said",
+        ),
+        pytest.param(
+            {"tiers": (tier("bf16", low=6),), "cost": Cost(budget_usd_per_hour=15.0)}, 1, 5, Reason.BUDGET_LIMITED,
+            Constraint.BUDGET, id="and so is that of a tier",
+        ),
     ],
 )  # fmt: skip
 def test_limits_are_kept_and_named(
@@ -432,6 +461,25 @@ def test_where_the_only_tier_cannot_be_used_the_decision_says_why_and_promises_n
     assert decision.reason is not Reason.TARGET_INFEASIBLE
     assert condition(decision, "SLOMet") is Status.FALSE
     assert condition(decision, "ScalingLimited") is Status.TRUE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"paused": True}, {"mode": Mode.OFF}, {"replicas_pinned": 0}],
+    ids=["paused", "mode Off", "pinned to zero"],
+)
+def test_nothing_that_serves_keeps_no_promise_while_somebody_asks(changes: dict[str, Any]) -> None:
+    loop = Loop(spec=spec(**changes), estimates=ONE)
+    decision = loop.tick(forecast(4), gateway=GatewayReading(arrival_rps=4, queued=0))
+    assert fleet(decision) == {}
+    assert condition(decision, "SLOMet") is Status.FALSE
+
+
+def test_zero_replicas_by_right_break_no_promise() -> None:
+    loop = Loop(spec=spec(scale_to_zero=ScaleToZero(idle_s=300)), estimates=ONE)
+    decision = loop.tick(forecast(0, idle_s=400), gateway=GatewayReading(arrival_rps=0, queued=0))
+    assert decision.reason is Reason.SCALED_TO_ZERO
+    assert condition(decision, "SLOMet") is Status.TRUE
 
 
 def test_a_start_at_zero_is_limited_by_nothing() -> None:

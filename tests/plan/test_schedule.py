@@ -12,6 +12,7 @@ from tidegate.plan.schedule import scheduled
 BERLIN = "Europe/Berlin"
 OFFICE = Schedule(name="office", cron="0 7 * * 1-5", time_zone=BERLIN, duration_s=12 * 3600, replicas_min=4)
 NIGHT = Schedule(name="night", cron="0 22 * * *", time_zone=BERLIN, duration_s=8 * 3600, replicas_max=3)
+SUNDAY = Schedule(name="sunday", cron="15 3 * * 0", time_zone=BERLIN, duration_s=5 * 3600, replicas_min=4)
 EARLY = Schedule(name="early", cron="30 1 * * *", time_zone=BERLIN, duration_s=2 * 3600, replicas_min=6)
 
 
@@ -36,6 +37,9 @@ def at(text: str, zone: str = BERLIN) -> float:
             (NIGHT,), "2026-03-29T06:30:00", (1, 3), id="a short night of the year lasts as long by the clock"
         ),
         pytest.param((NIGHT,), "2026-03-29T07:00:00", (1, 24), id="eight hours after it began, not by the wall"),
+        pytest.param((SUNDAY,), "2026-03-29T03:14:59", (1, 24), id="in the hour after the clock jumped it waits, too"),
+        pytest.param((SUNDAY,), "2026-03-29T03:15:00", (4, 24), id="and fires in it"),
+        pytest.param((SUNDAY,), "2026-03-29T03:59:59", (4, 24), id="and holds to its end"),
     ],
 )
 def test_bounds_follow_the_clock(schedules: tuple[Schedule, ...], moment: str, expected: tuple[int, int]) -> None:

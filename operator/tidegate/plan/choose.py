@@ -150,7 +150,7 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
     )
     fleet = _hoping(draft, fleet, within)
     for name, now in classes_used(draft, fleet).items():
-        if name in free:
+        if name in free and draft.acts:
             free[name] -= now - used.get(name, 0)
     return fleet
 

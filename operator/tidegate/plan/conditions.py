@@ -4,7 +4,7 @@ The planner's findings as conditions. Messages carry no number that moves every 
 
 from functools import lru_cache
 
-from tidegate.domain.decision import Condition, Constraint, Status
+from tidegate.domain.decision import Condition, Constraint, Reason, Status
 from tidegate.plan.draft import Draft
 from tidegate.plan.limits import MONEY_DUST
 from tidegate.plan.sight import Sight
@@ -19,7 +19,7 @@ def conditions(draft: Draft, attainment: float, usd_per_hour: float, binding: Co
         _metrics(draft),
         _capacity(draft, binding),
         _quality(draft),
-        _scaling(binding),
+        _scaling(draft, binding),
     )
 
 
@@ -39,7 +39,7 @@ def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
         )
     if draft.given is Given.TARGET:
         return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even idle")
-    if attainment < target - 1e-9 and (any(draft.target) or draft.given is Given.ATTAINMENT):
+    if attainment < target - 1e-9 and draft.reason is not Reason.SCALED_TO_ZERO:
         reason = "TooFewReplicas" if binding is Constraint.NONE else f"{binding.value}Limited"
         return _made("SLOMet", Status.FALSE, reason, f"expected attainment is below {target:g}")
     if target < promised:
@@ -89,7 +89,8 @@ def _quality(draft: Draft) -> Condition:
     return _made("QualityReduced", Status.FALSE, "Kept", "mean quality is kept")
 
 
-def _scaling(binding: Constraint) -> Condition:
+def _scaling(draft: Draft, binding: Constraint) -> Condition:
     if binding is Constraint.NONE:
         return _made("ScalingLimited", Status.FALSE, "NotLimited", "no limit changes the plan")
-    return _made("ScalingLimited", Status.TRUE, binding.value, f"{binding.value} keeps the plan from the uncapped one")
+    short_of = "below its lower bounds" if draft.under > 0 else "from the uncapped one"
+    return _made("ScalingLimited", Status.TRUE, binding.value, f"{binding.value} keeps the plan {short_of}")

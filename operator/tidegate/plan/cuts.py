@@ -42,7 +42,7 @@ class Goal:
         """$/h of many fleets, moves included; shape (fleets,)."""
         change = fleets - np.array(self.current)
         moves = np.maximum(change, 0) @ self.grow_usd + np.maximum(-change, 0) @ self.shrink_usd
-        total: Floats = fleets @ model.prices + moves
+        total: Floats = fleets @ model.costs + moves
         return total
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from tidegate.domain.decision import Constraint, Reason
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import Missing
-from tidegate.domain.spec import Accelerator, DeploymentSpec
-from tidegate.plan import error_budget
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode
+from tidegate.plan import error_budget, window
 from tidegate.plan.cuts import Goal
 from tidegate.plan.error_budget import FULL, ErrorBudget
 from tidegate.plan.fleet import Fleet, FleetModel, Profile, profile
@@ -85,6 +85,7 @@ class Draft:
     capacities: tuple[float, ...] = ()
     shown_ref: float = 0.0
     watched_since_s: float | None = None
+    asleep: bool = False
     fresh_s: float | None = None
     moved_s: float = 0.0
     regret: Regret = NO_REGRET
@@ -117,9 +118,26 @@ class Draft:
         """Replicas that serve."""
         return tuple([a.ready for a in self.arrivals])
 
+    @property
+    def there(self) -> Fleet:
+        """All replicas that there are, whether they will serve or not."""
+        return tuple([a.ready + a.healthy + a.stuck for a in self.arrivals])
+
+    @property
+    def acts(self) -> bool:
+        """Whether what is decided is carried out."""
+        return self.spec.mode is Mode.AUTO and not self.spec.paused
+
     def takes_back(self, fleet: Fleet, before: Fleet) -> bool:
         """Whether a fleet has fewer than another one of a tier of which replicas are still to come."""
         return any(n < had and a.healthy for n, had, a in zip(fleet, before, self.arrivals, strict=True))
+
+    @property
+    def under(self) -> int:
+        """Replicas that the target lacks to the lower bounds: of the total, and of each tier that may be used."""
+        pairs = zip(self.target, self.spec.tiers, self.model.usable, strict=True)
+        tiers = sum([max(0, min(t.replicas_min, t.replicas_max, self.base.total[1]) - n) for n, t, ok in pairs if ok])
+        return max(self.base.total[0] - sum(self.target), tiers)
 
     @property
     def opened(self) -> Limits:
@@ -164,15 +182,15 @@ class Draft:
 
     def goal(self, demand: Scenarios) -> Goal:
         """The promises at a demand, moves counted from the current fleet."""
-        spec, prices = self.spec, self.model.prices
+        spec, costs = self.spec, self.model.costs
         starting = (np.array(self.model.startup_s) + CACHE_LOSS_S) / PLAN_LIFE_S
         return Goal(
             demand=demand,
             attainment=self.asked,
             quality=spec.quality.average_minimum,
             current=self.current,
-            grow_usd=prices * starting,
-            shrink_usd=prices * (CACHE_LOSS_S / PLAN_LIFE_S + REMORSE_SHARE),
+            grow_usd=costs * starting,
+            shrink_usd=costs * (CACHE_LOSS_S / PLAN_LIFE_S + REMORSE_SHARE),
         )
 
 
@@ -234,6 +252,7 @@ def open_draft(
         regret=before.regret if before is not None else NO_REGRET,
         error_budget=_budget(problem, before, time_s),
         grant=before.grant if before is not None else {},
+        asleep=before.asleep if before is not None else False,
     )
 
 
@@ -262,6 +281,8 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         shown_ref=draft.shown_ref,
         time_s=draft.time_s,
         peaks=draft.peaks,
+        window_s=draft.spec.scale_down_window_s,
+        prices=window.prices(draft.model, draft.memory.prices if draft.memory is not None else ()),
         watched_since_s=draft.watched_since_s,
         fresh_s=draft.fresh_s,
         moved_s=draft.moved_s,
@@ -269,6 +290,7 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         error_budget=draft.error_budget,
         progress=draft.progress,
         grant=draft.grant,
+        asleep=draft.asleep,
         memo=memo,
     )
 

@@ -20,6 +20,8 @@ from tidegate.units import MILLION, SECONDS_PER_HOUR
 # Enough replicas for any uncapped answer, and small enough to search.
 UNCAPPED_MAX = 2_000
 ALTERNATIVES_MAX = 3
+# Fewer replicas than the lower bounds say are right then: nothing is planned, or nobody asks.
+LEFT_ALONE = frozenset({Reason.PAUSED, Reason.MODE_OFF, Reason.SCALED_TO_ZERO})
 # Reasons that say what happened; a binding limit is the better answer only to the others.
 SPOKEN = frozenset(
     {
@@ -146,6 +148,10 @@ def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -
         (not limits.below(model, fleet), "more replicas or accelerators than there may be"),
         (not limits.hold(model, fleet), "fewer replicas than there must be"),
         (usd > planned, f"costs ${usd - planned:.2f}/h more"),
+        (
+            usd == planned and model.cost(fleet) > model.cost(draft.target),
+            "costs the same and takes more accelerators",
+        ),
         (usd == planned, "costs the same and carries no more"),
         (True, f"saves ${planned - usd:.2f}/h, not enough to pay for the move, or not for long enough yet"),
     )
@@ -153,14 +159,16 @@ def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -
 
 
 def binding(draft: Draft, memo: Memo) -> Constraint:
-    """What keeps the plan from the uncapped one, where something was given up for it."""
+    """What keeps the plan from the uncapped one, or from its lower bounds, where something was given up for it."""
     if draft.target != draft.ideal:
         return Constraint.CAPACITY
+    if draft.under > 0 and any(draft.model.usable) and draft.reason not in LEFT_ALONE:
+        return _underbound(draft)
     if draft.given in (Given.NOTHING, Given.TARGET):
         return Constraint.NONE
     model, limits = draft.model, draft.limits
     wish = tuple([(memo.uncapped or {}).get(name, 0) for name in model.names])
-    anyhow = replace(limits, total=(0, UNCAPPED_MAX), tiers=((0, UNCAPPED_MAX),) * len(wish))
+    anyhow = replace(limits, total=(0, sum(wish)), tiers=tuple([(0, n) for n in wish]))
     if not any(model.usable):
         return Constraint.QUALITY if all(model.known) else Constraint.CAPACITY
     closed = any(a.blocked and n > a.counted for a, n in zip(draft.arrivals, wish, strict=True))
@@ -173,6 +181,18 @@ def binding(draft: Draft, memo: Memo) -> Constraint:
     return next((constraint for holds, constraint in broken if holds), Constraint.NONE)
 
 
+def _underbound(draft: Draft) -> Constraint:
+    """What a lower bound gives way to: the budget, where there are accelerators for one replica more of some tier."""
+    model, target = draft.model, draft.target
+    free = replace(draft.base, budget=float("inf"))
+    more = [
+        tuple([n + (j == i) for j, n in enumerate(target)])
+        for i, (ok, a) in enumerate(zip(model.usable, draft.arrivals, strict=True))
+        if ok and not a.blocked
+    ]
+    return Constraint.BUDGET if any(free.below(model, fleet) for fleet in more) else Constraint.CAPACITY
+
+
 def _reason(draft: Draft, outcome: Outcome) -> Reason:
     """What a reader should know first."""
     reason = draft.reason
@@ -182,13 +202,18 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
         reason = Reason.REPLICAS_STUCK
     elif draft.given is Given.TARGET or draft.model.relaxed is not None:
         reason = Reason.TARGET_INFEASIBLE
-    elif (draft.given is Given.ATTAINMENT or draft.target != draft.ideal) and outcome.binding in LIMITED:
+    elif _cut(draft) and outcome.binding in LIMITED:
         reason = LIMITED[outcome.binding]
     elif draft.given is Given.QUALITY:
         reason = Reason.QUALITY_REDUCED
     elif reason is Reason.STEADY and draft.target != outcome.fleet:
         reason = Reason.TIER_SWITCH
     return reason
+
+
+def _cut(draft: Draft) -> bool:
+    """Whether there are fewer replicas than are wanted, or than the lower bounds ask for."""
+    return draft.given is Given.ATTAINMENT or draft.target != draft.ideal or draft.under > 0
 
 
 def _prediction(draft: Draft, outcome: Outcome) -> Prediction:

@@ -34,6 +34,9 @@ Fleet = tuple[int, ...]  # replicas per tier, in the order of the spec
 OVERLOAD_ATTAINMENT = 0.05
 # A capacity estimate below this share of its own curve says the curve is wrong, not that the margin is huge.
 MARGIN_MIN = 0.2
+# What an accelerator without a price counts in comparisons, $/h: of fleets that cost the same the smaller one wins. A
+# thousand of them are a tenth of a cent.
+FREE_USD = 1e-6
 # Numbers looked at together when many fleets are judged: half a megabyte.
 BLOCK = 65_536
 RATE_DUST = 1e-9  # a request in thirty years is none
@@ -46,6 +49,7 @@ class FleetModel:
 
     Args:
         prices, each_usd: $/h of one replica, as an array and as plain numbers.
+        costs, each_cost: The same for comparisons: `FREE_USD` an accelerator where there is no price.
         gpus, each_gpus: Accelerators of one replica, likewise.
         known: Whether it is known what to do with the tier: it has an estimate and its accelerator class exists, or
             its quality rules it out. What runs of an unknown one is left as it is: a class that is missing for a
@@ -66,6 +70,8 @@ class FleetModel:
     usable: tuple[bool, ...]
     prices: Floats
     each_usd: tuple[float, ...]
+    costs: Floats
+    each_cost: tuple[float, ...]
     gpus: Ints
     each_gpus: tuple[int, ...]
     qualities: Floats
@@ -92,6 +98,10 @@ class FleetModel:
         """Price of a fleet, $/h."""
         return sum([n * p for n, p in zip(fleet, self.each_usd, strict=True)])
 
+    def cost(self, fleet: Fleet) -> float:
+        """What fleets are compared by, $/h: the price, and a hair for accelerators that have none."""
+        return sum([n * c for n, c in zip(fleet, self.each_cost, strict=True)])
+
 
 def build(
     spec: DeploymentSpec, estimates: Mapping[str, TierEstimate], accelerators: Mapping[str, Accelerator]
@@ -116,6 +126,7 @@ def build(
         else 0.0
         for t in spec.tiers
     ]
+    costs = [price or FREE_USD * t.accelerators_per_replica for price, t in zip(prices, spec.tiers, strict=True)]
     of = [estimates.get(t.name) for t in spec.tiers]
     return FleetModel(
         tiers=spec.tiers,
@@ -125,6 +136,8 @@ def build(
         usable=usable,
         prices=np.array(prices),
         each_usd=tuple(prices),
+        costs=np.array(costs),
+        each_cost=tuple(costs),
         gpus=np.array([t.accelerators_per_replica for t in spec.tiers]),
         each_gpus=tuple([t.accelerators_per_replica for t in spec.tiers]),
         qualities=np.array([t.quality for t in spec.tiers]),

@@ -7,6 +7,9 @@ from typing import Any
 from tidegate.plan.error_budget import FULL, ErrorBudget
 from tidegate.plan.regret import NO_REGRET, Regret
 
+# Failures that are counted: waits double with each one, and after so many they are months.
+FAILURES_MAX = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierProgress:
@@ -16,7 +19,7 @@ class TierProgress:
     Args:
         ready: Ready replicas at the last tick.
         asks: (time asked, replicas) of those not ready yet, oldest first.
-        failures: Start-ups in a row that took too long.
+        failures: Start-ups in a row that took too long, at most `FAILURES_MAX`.
         blocked_until_s: No more of this tier before; 0 where it is not blocked.
     """
 
@@ -36,7 +39,7 @@ class TierProgress:
         return cls(
             ready=int(ready),
             asks=tuple([(float(at), int(n)) for at, n in asks]),
-            failures=int(failures),
+            failures=min(FAILURES_MAX, int(failures)),
             blocked_until_s=float(blocked),
         )
 
@@ -58,6 +61,9 @@ class PlanMemory:
         load_ref: Load the plan was made for, fluid $/h (see `window.load`).
         shown_ref: Demand quantile that was shown with the plan, requests/s.
         peaks: (slot, highest load) of the stabilisation window, oldest first.
+        window_s: Length of the window that the peaks are of; None: not known.
+        prices: $/h of a replica of each tier that the loads are in; -1 where a tier could not be used yet. Empty: it is
+            not known.
         watched_since_s: Since when the load has been seen without a gap; None: it is not being seen.
         fresh_s: Time of the last complete metrics; None: never.
         moved_s: Time the target last changed.
@@ -66,6 +72,7 @@ class PlanMemory:
         progress: Of each tier.
         grant: Accelerators by class that the shared pool left to this deployment, and the pool's size then; empty
             where the pool is large enough.
+        asleep: Whether it was put to zero because nobody asked, and waits to be called.
         memo: Whatever need not be computed again (`memo.Memo`). Not part of the value, never written out.
     """
 
@@ -80,6 +87,8 @@ class PlanMemory:
     shown_ref: float = 0.0
     time_s: float = 0.0
     peaks: tuple[tuple[int, float], ...] = ()
+    window_s: float | None = None
+    prices: tuple[float, ...] = ()
     watched_since_s: float | None = None
     fresh_s: float | None = None
     moved_s: float = 0.0
@@ -87,6 +96,7 @@ class PlanMemory:
     error_budget: ErrorBudget = FULL
     progress: tuple[TierProgress, ...] = ()
     grant: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    asleep: bool = False
     memo: object = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, object]:
@@ -105,6 +115,8 @@ class PlanMemory:
             "peaks": [self.peaks[0][0], *[[slot - self.peaks[0][0], v] for slot, v in self.peaks]]
             if self.peaks
             else [],
+            "window": self.window_s,
+            "prices": list(self.prices),
             "watched": self.watched_since_s,
             "fresh": self.fresh_s,
             "moved": self.moved_s,
@@ -112,6 +124,7 @@ class PlanMemory:
             "misses": self.error_budget.to_json(),
             "progress": [tier.to_json() for tier in self.progress],
             "grant": {name: list(pair) for name, pair in self.grant.items()},
+            "asleep": self.asleep,
         }
 
     def forgiven(self, tiers: Collection[str]) -> "PlanMemory":
@@ -129,7 +142,8 @@ class PlanMemory:
         fleets = [tuple([int(n) for n in value[which]]) for which in ("ideal", "target")]
         progress = tuple([TierProgress.from_json(tier) for tier in value["progress"]])
         capacities = tuple([float(c) for c in value["capacities"]])
-        if any(len(part) != len(names) for part in (*fleets, progress, capacities)):
+        prices = tuple([float(p) for p in value.get("prices", ())])
+        if any(len(part) != len(names) for part in (*fleets, progress, capacities, prices or names)):
             raise ValueError("a fleet does not fit the tiers")
         return cls(
             names=names,
@@ -143,6 +157,8 @@ class PlanMemory:
             shown_ref=float(value["shown"]),
             time_s=float(value["time"]),
             peaks=tuple([(int(value["peaks"][0]) + int(slot), float(load)) for slot, load in value["peaks"][1:]]),
+            window_s=_optional(value.get("window")),
+            prices=prices,
             watched_since_s=_optional(value["watched"]),
             fresh_s=_optional(value["fresh"]),
             moved_s=float(value["moved"]),
@@ -150,6 +166,7 @@ class PlanMemory:
             error_budget=ErrorBudget.from_json(value["misses"]) if "misses" in value else FULL,
             progress=progress,
             grant={str(name): (int(pair[0]), int(pair[1])) for name, pair in value["grant"].items()},
+            asleep=bool(value.get("asleep", not any(fleets[1]))),
         )
 
 

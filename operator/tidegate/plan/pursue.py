@@ -6,18 +6,19 @@ stabilisation window has been seen, is sized for the highest load in it, and has
 looked at anew only when something it rests on has left its band, so that noise moves nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tidegate.domain.decision import Reason
 from tidegate.plan import regret, window
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet
-from tidegate.plan.limits import Limits
+from tidegate.plan.limits import Limits, carried
 from tidegate.plan.proof import nothing_cheaper
 from tidegate.plan.regret import Regret
 from tidegate.plan.scenario import Scenarios
 from tidegate.plan.search import cheapest
-from tidegate.plan.sight import Sight, not_gpu_bound
+from tidegate.plan.sight import Sight, not_gpu_bound, silent
 from tidegate.plan.solve import Given, Solution, solve
 from tidegate.plan.transition import advance
 
@@ -60,7 +61,7 @@ def _asked(draft: Draft) -> Reason:
     """Why the plan in force is outside the limits."""
     if draft.limits.pinned:
         return Reason.PINNED
-    slept = draft.memory is not None and not any(draft.memory.target)
+    slept = draft.memory is not None and draft.memory.asleep
     return Reason.ACTIVATED if slept else Reason.BOUNDS_CHANGED
 
 
@@ -115,7 +116,7 @@ def _grow(draft: Draft, reason: Reason) -> None:
     """More replicas now: at first beside what runs, in another mix only where that is not enough."""
     draft.searched = True
     before, held = draft.current, draft.given
-    solution = _at_lead(draft, _kept(draft)) or _at_lead(draft, draft.limits, by_giving_up=True)
+    solution = _at_lead(draft, _kept(draft)) or _at_lead(draft, _unseen_kept(draft), by_giving_up=True)
     given_up = held is not Given.NOTHING
     if solution is None or _calls_off(draft, solution.fleet) or (given_up and _no_better(draft, solution)):
         _settle(draft)
@@ -127,7 +128,7 @@ def _grow(draft: Draft, reason: Reason) -> None:
         _settle(draft)
         return
     if reason is Reason.DEMAND_RISING:
-        smaller = draft.model.usd_per_hour(solution.fleet) < draft.model.usd_per_hour(before)
+        smaller = draft.model.cost(solution.fleet) < draft.model.cost(before)
         draft.regret = (
             regret.shrunk(draft.regret, draft.time_s)
             if smaller
@@ -143,10 +144,21 @@ def _grow(draft: Draft, reason: Reason) -> None:
 
 def _kept(draft: Draft) -> Limits:
     """The limits, with everything that runs kept where they allow it."""
-    tiers = tuple(
-        [(max(low, min(n, high)), high) for n, (low, high) in zip(draft.current, draft.limits.tiers, strict=True)]
-    )
-    return replace(draft.limits, tiers=tiers)
+    return _at_least(draft.limits, draft.current)
+
+
+def _unseen_kept(draft: Draft) -> Limits:
+    """The limits, with what runs of tiers that are not seen kept as far as they allow it: attainment goes first."""
+    if draft.sight is not Sight.PART:
+        return draft.limits
+    unseen = silent(draft.problem.states)
+    kept = [n if name in unseen else 0 for name, n in zip(draft.model.names, draft.current, strict=True)]
+    return carried(_at_least(draft.limits, kept), draft.model)
+
+
+def _at_least(limits: Limits, fleet: Sequence[int]) -> Limits:
+    tiers = tuple([(max(low, min(n, high)), high) for n, (low, high) in zip(fleet, limits.tiers, strict=True)])
+    return replace(limits, tiers=tiers)
 
 
 def _at_lead(draft: Draft, limits: Limits, *, by_giving_up: bool = False) -> Solution | None:
@@ -205,8 +217,16 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
     if grows and then > now + (EXCHANGE_STEP if exchanged else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)):
         # One exchange at a time: how well the last one does is only seen when its replicas serve.
         return exchanged and any(a.healthy for a in draft.arrivals)
-    cheaper = solution.objective < draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE)
-    return not (cheaper and _may_shrink(draft) and _as_good(draft, solution.fleet))
+    return not (_cheaper(draft, solution) and _may_shrink(draft) and _as_good(draft, solution.fleet))
+
+
+def _cheaper(draft: Draft, solution: Solution) -> bool:
+    """Whether a plan saves enough; one that saves no money does where it takes fewer accelerators without a price."""
+    model, cost = draft.model, draft.model.cost(draft.current)
+    if solution.objective < cost * (1 - SAVING_SHARE) - DUST:
+        return True
+    usd = model.usd_per_hour(draft.current)
+    return abs(model.usd_per_hour(solution.fleet) - usd) < DUST and solution.objective < cost - DUST
 
 
 def _calls_off(draft: Draft, fleet: Fleet) -> bool:
@@ -218,8 +238,8 @@ def _calls_off(draft: Draft, fleet: Fleet) -> bool:
 
 def _regretted(draft: Draft, fleet: Fleet) -> bool:
     """Whether a fleet is as cheap as the one that was too small minutes ago."""
-    usd_per_hour, small = draft.model.usd_per_hour, draft.regret.fleet
-    return bool(small) and usd_per_hour(fleet) <= usd_per_hour(small) + DUST
+    cost, small = draft.model.cost, draft.regret.fleet
+    return bool(small) and cost(fleet) <= cost(small) + DUST
 
 
 def _as_good(draft: Draft, fleet: Fleet) -> bool:
@@ -243,12 +263,12 @@ def _reconsider(draft: Draft) -> None:
         return
     draft.searched = True
     goal = draft.goal(_demand_held(draft))
-    worth_usd = draft.model.usd_per_hour(draft.current) * (1 - SAVING_SHARE) - DUST
+    worth_usd = draft.model.cost(draft.current) * (1 - SAVING_SHARE) - DUST
     if draft.given is Given.NOTHING and nothing_cheaper(draft.model, draft.limits, goal, below_usd=worth_usd):
         _settle(draft)
         return
     solution = solve(draft.model, draft.limits, goal)
-    cheaper = solution.objective < worth_usd
+    cheaper = _cheaper(draft, solution)
     better = solution.given < draft.given
     _settle(draft)
     useful = (cheaper or better) and not _regretted(draft, solution.fleet)

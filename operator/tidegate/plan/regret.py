@@ -15,6 +15,7 @@ from typing import Any
 REGRET_S = 600.0
 # How long the load of a first regret is remembered, and of the last of many in a row.
 HOLD_S, HOLD_MAX_S = 600.0, 3600.0
+COUNT_MAX = 16  # regrets in a row that are counted: the last holds as long as any
 # What a load has to lose to be a smaller one and not a lull: a fifth, and at least what two replicas carry. A minute of
 # 2 requests/s has a spread of 9 %, and what is expected of a few such minutes swings by twice that.
 FALLEN_SHARE = 0.2
@@ -33,7 +34,7 @@ class Regret:
             fluid $/h: a capacity that is learned a little lower would make as much of less demand.
         fleet: What was too small. The noise may also have been in what a replica was thought to carry.
         until_s: When it is forgotten.
-        count: Shrinks taken back in a row.
+        count: Shrinks taken back in a row, at most `COUNT_MAX`.
     """
 
     shrunk_s: float | None = None
@@ -57,7 +58,7 @@ class Regret:
             needed=float(needed),
             fleet=tuple([int(n) for n in fleet]),
             until_s=float(until),
-            count=int(count),
+            count=min(COUNT_MAX, int(count)),
         )
 
 
@@ -75,7 +76,7 @@ def grown(before: Regret, seen: Regret, time_s: float) -> Regret:
     if before.shrunk_s is None or time_s - before.shrunk_s > REGRET_S:
         return replace(raised if before.load else before, shrunk_s=None)
     again = before.count > 0 and time_s - before.until_s <= HOLD_MAX_S
-    count = before.count + 1 if again else 1
+    count = min(COUNT_MAX, before.count + 1) if again else 1
     hold = min(HOLD_MAX_S, HOLD_S * 2.0 ** (count - 1))
     return replace(raised, shrunk_s=None, until_s=time_s + hold, count=count)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from tidegate.domain.decision import Reason
 from tidegate.domain.spec import Mode
+from tidegate.plan import window
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.pursue import pursue
@@ -22,15 +23,35 @@ FALLBACK_S = 300.0
 
 def decide(draft: Draft) -> None:
     """Set the ideal fleet and the reason, by the first of these that applies."""
+    _carry_over(draft)
     if draft.spec.paused or draft.spec.mode is Mode.OFF:
         draft.reason = Reason.PAUSED if draft.spec.paused else Reason.MODE_OFF
         draft.ideal = draft.target = draft.counted
+        draft.watched_since_s = None  # what comes meanwhile is not remembered
     elif _asleep(draft) or _idle(draft):
         _sleep(draft)
-    elif _dark(draft):
-        _hold(draft)
     else:
-        pursue(draft)
+        draft.asleep = False
+        if _dark(draft):
+            _hold(draft)
+        else:
+            pursue(draft)
+
+
+def _carry_over(draft: Draft) -> None:
+    """Loads in the prices of now; a window that cannot be gone on with starts afresh."""
+    before = draft.memory
+    if before is None:
+        return
+    if draft.time_s - before.time_s > window.GAP_S:
+        draft.watched_since_s = None
+    if before.window_s not in (None, draft.spec.scale_down_window_s):
+        draft.watched_since_s, draft.peaks = None, ()  # the slots of another window are other times
+    factor = window.repriced(draft.model, before.prices)
+    if factor != 1.0:
+        draft.peaks = tuple([(slot, load * factor) for slot, load in draft.peaks])
+        draft.load_ref *= factor
+        draft.regret = replace(draft.regret, load=draft.regret.load * factor)
 
 
 def _dark(draft: Draft) -> bool:
@@ -70,9 +91,8 @@ def _hold(draft: Draft) -> None:
 
 def _held(draft: Draft) -> Fleet:
     """What nobody may take of it: all that there is, or the plan in force where that only adds to it."""
-    there = tuple([a.ready + a.healthy + a.stuck for a in draft.arrivals])
-    growing = all(n >= now for n, now in zip(draft.target, there, strict=True))
-    return draft.target if growing else there
+    growing = all(n >= now for n, now in zip(draft.target, draft.there, strict=True))
+    return draft.target if growing else draft.there
 
 
 def _covers(draft: Draft, fleet: Fleet, floor: Sequence[tuple[int, int]]) -> bool:
@@ -88,29 +108,29 @@ def _called(draft: Draft) -> bool:
 
 
 def _asleep(draft: Draft) -> bool:
-    """At zero, allowed to be there, and not called. Without a gateway nobody could call: then the first plan wakes."""
-    if draft.limits.idle > 0 or any(draft.counted) or any(a.stuck for a in draft.arrivals) or _called(draft):
+    """
+    At zero because nobody asked, allowed to be there, and not called.
+
+    A zero that a limit or a hand forced is no sleep. Without a gateway nobody could call: then the first plan wakes.
+    """
+    if draft.limits.pinned or draft.limits.idle > 0 or any(draft.there) or _called(draft):
         return False
     if draft.memory is None:
         return draft.problem.gateway is not None
-    return not any(draft.memory.target)
+    return draft.memory.asleep
 
 
 def _idle(draft: Draft) -> bool:
     """Proof that nobody asked for long enough: metrics of all tiers, no load, no queue, a silent gateway."""
     zero, expected = draft.spec.scale_to_zero, draft.problem.forecast
-    if zero is None or draft.limits.idle > 0 or draft.sight is not Sight.ALL:
+    if zero is None or draft.limits.pinned or draft.limits.idle > 0 or draft.sight is not Sight.ALL:
         return False
     return expected.idle_s >= zero.idle_s and expected.now_rps <= 0 and not _called(draft)
 
 
 def _sleep(draft: Draft) -> None:
-    lows = tuple([low for low, _ in draft.limits.tiers])
-    short = max(0, draft.limits.idle - sum(lows))
-    if short:  # a pin above zero with nothing to do: the usual plan knows which tier
-        pursue(draft)
-        return
-    draft.ideal, draft.given = lows, Given.NOTHING
+    draft.ideal, draft.given = tuple([low for low, _ in draft.limits.tiers]), Given.NOTHING
+    draft.asleep = not any(draft.ideal)
     draft.reason = Reason.SCALED_TO_ZERO
     draft.watched_since_s, draft.load_ref = None, 0.0
     draft.peaks = ()

@@ -6,7 +6,7 @@ and over a change of daylight saving time alike, because the duration is elapsed
 """
 
 from bisect import bisect_right
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -50,9 +50,10 @@ def _firings(cron: str, time_zone: str, hour: int) -> tuple[float, ...]:
     Hours are counted from the epoch, so that deployments with the same schedule share one look-up an hour.
     """
     zone = ZoneInfo(time_zone)
-    start = datetime.fromtimestamp(hour * SECONDS_PER_HOUR, tz=zone)
+    start_s = hour * SECONDS_PER_HOUR
+    start, before = [datetime.fromtimestamp(at, tz=zone) for at in (start_s, start_s - 1)]  # instants, not wall times
     found = [_timestamp(croniter(cron, start, day_or=True).get_prev(datetime))]
-    ahead = croniter(cron, start - timedelta(seconds=1), day_or=True)
+    ahead = croniter(cron, before, day_or=True)
     for _ in range(MINUTES_PER_HOUR):
         at = _timestamp(ahead.get_next(datetime))
         if at >= (hour + 1) * SECONDS_PER_HOUR:

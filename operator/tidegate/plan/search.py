@@ -10,32 +10,24 @@ What it must do is a share of requests. Three steps:
    sum n * max_N [r + m*(g - t*r)] >= L, which is linear in n.
 3. They are tried in order of cost; the first one that does it is the cheapest.
 
-Exact up to `STEPS` replicas of a tier; beyond that all tiers but one move in steps.
+Exact up to `boxes.STEPS` replicas of a tier; beyond that all tiers but one move in steps.
 """
 
 from dataclasses import dataclass
-from math import floor
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tidegate.plan.boxes import Flags, candidates, for_effort, inside
 from tidegate.plan.cuts import Goal, cuts_of, fewest_alone
 from tidegate.plan.fleet import Fleet, FleetModel, Floats, Ints, expected_attainment, mean_quality
 from tidegate.plan.limits import MONEY_DUST, Limits
 
-Flags = NDArray[np.bool_]
-
 # Prices and start-up times are not known better than this: fleets within it cost the same.
 SAME_COST = 0.02
-NEVER = 1e15  # $/h of what no replica can carry
 # Float dust on shares and dollars.
 DUST = 1e-9
-STEPS = 64  # counts tried of each tier but the last
 ALONE = 12  # counts of a single tier tried for a first upper bound, from its lower bound on
-MIXED_TIERS = 4  # tiers that may grow in one plan; those beyond keep their lower bound
 CHUNK = 128
-# Effort cap of one search, fleets. Beyond it the incumbent stands: feasible, if perhaps not the cheapest.
-FLEETS_MAX = 400_000
 # Attainment this close to the best, as a share of it, counts as the best: the last 0.2 % are not bought with whole
 # replicas. A share, because in deep overload every replica brings little, and all of them are needed.
 BEST_EFFORT_SLACK = 0.002
@@ -60,12 +52,24 @@ def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """
     cuts = cuts_of(model, goal)
     best = _incumbent(model, limits, goal, cuts)
-    ceiling = best.objective * (1 + SAME_COST) if best else float("inf")
-    candidates = _candidates(model, limits, goal, cuts=cuts, ceiling=ceiling)
-    if candidates is None:
-        return best
+    ceiling = _ceiling(best)
+    fleets, coarse = candidates(model, limits, goal, cuts=cuts, ceiling=ceiling)
+    best = _cheapest_of(model, fleets, goal, best)
+    if coarse and _ceiling(best) < ceiling:  # fewer fleets are as cheap as what was found: a finer look at those
+        fleets, _ = candidates(model, limits, goal, cuts=cuts, ceiling=_ceiling(best))
+        best = _cheapest_of(model, fleets, goal, best)
+    return best
+
+
+def _ceiling(best: Found | None) -> float:
+    return best.objective * (1 + SAME_COST) if best else float("inf")
+
+
+def _cheapest_of(model: FleetModel, among: Ints, goal: Goal, best: Found | None) -> Found | None:
+    """Of some fleets in order of cost the first that meets the goal, or one as cheap that carries more; else `best`."""
     least, chosen, most = float("inf"), best, -1.0
-    for fleets, costs in _in_order(model, candidates, goal):
+    unpaid, unpaid_max = np.where(model.prices > 0, 0, model.gpus), -1
+    for fleets, costs in _in_order(model, among, goal):
         if costs[0] > least * (1 + SAME_COST) + MONEY_DUST:
             break
         reached, quality = _judge(model, fleets, goal)
@@ -74,7 +78,10 @@ def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
             least = min(least, float(costs[good[0]]))
             good = good[costs[good] <= least * (1 + SAME_COST) + MONEY_DUST]
         if len(good):
-            carried = fleets[good] @ np.array(model.capacities)
+            # What costs nothing is not taken for the head-room alone: no more of it than the cheapest fleet has.
+            taken = fleets[good] @ unpaid
+            unpaid_max = int(taken[0]) if unpaid_max < 0 else unpaid_max
+            carried = np.where(taken <= unpaid_max, fleets[good] @ np.array(model.capacities), -1.0)
             i = int(np.argmax(np.round(carried, 9)))
             if carried[i] > most + DUST:
                 most, chosen = float(carried[i]), _found(fleets, reached, quality, costs, int(good[i]))
@@ -84,21 +91,18 @@ def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
 def best_quality(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """Of the fleets that meet the attainment, the one with the best mean quality, then the cheapest."""
     relaxed = _with_quality(goal, 0.0)
-    candidates = _candidates(model, limits, relaxed, cuts=cuts_of(model, relaxed), ceiling=float("inf"))
-    if candidates is None:
-        return None
-    reached, quality = _judge(model, candidates, relaxed)
+    fleets, _ = candidates(model, limits, relaxed, cuts=cuts_of(model, relaxed), ceiling=float("inf"))
+    reached, quality = _judge(model, fleets, relaxed)
     allowed = _meets(reached, quality, relaxed)
     if not allowed.any():
         return None
-    return _first(model, candidates, relaxed, (reached, quality), np.where(allowed, -np.round(quality, 4), np.inf))
+    return _first(model, fleets, relaxed, (reached, quality), np.where(allowed, -np.round(quality, 4), np.inf))
 
 
 def best_effort(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """The fleet that serves most requests inside the targets, then the cheapest; None where no fleet is allowed."""
-    box = _boxes(model, limits, goal, limits.total[1])
-    fleets = _enumerate(model, limits, goal, box, cuts=None, ceiling=float("inf"), largest=_size(box) > FLEETS_MAX)
-    return None if fleets is None or not len(fleets) else best_of(model, fleets, goal)
+    fleets = for_effort(model, limits, goal)
+    return best_of(model, fleets, goal) if len(fleets) else None
 
 
 def best_of(model: FleetModel, fleets: Ints, goal: Goal) -> Found:
@@ -174,7 +178,7 @@ def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats
             row = lows.copy()
             row[i] = n
             rows.append(row)
-    fleets = _inside(model, limits, np.array(rows))
+    fleets = inside(model, limits, np.array(rows))
     fleets = fleets[(fleets >= lows).all(axis=1) & (fleets.sum(axis=1) >= limits.total[0])]
     if not len(fleets):
         return None
@@ -213,140 +217,3 @@ def _counts(start: int, high: int) -> list[int]:
     while found and found[-1] < high and found[-1] < 2 * start:
         found.append(min(high, found[-1] + max(1, found[-1] // 20)))
     return found
-
-
-def _candidates(
-    model: FleetModel, limits: Limits, goal: Goal, *, cuts: tuple[Floats, Floats], ceiling: float
-) -> Ints | None:
-    """Every fleet inside the limits that passes the lower bounds and costs at most the ceiling."""
-    box = _boxes(model, limits, goal, limits.total[1])
-    return _enumerate(model, limits, goal, box, cuts=cuts, ceiling=ceiling, largest=False)
-
-
-def _boxes(model: FleetModel, limits: Limits, goal: Goal, most: int) -> list[tuple[int, int]]:
-    """Counts of each tier worth trying: inside all upper limits, growth only in the few most useful tiers."""
-    useful = _useful(model, goal)
-    box = []
-    for i, (low, high) in enumerate(limits.tiers):
-        top = min(high, most)
-        price, name = float(model.prices[i]), model.classes[i]
-        if price > 0 and limits.budget < float("inf"):
-            top = min(top, floor(limits.budget / price + MONEY_DUST))
-        if name in limits.room:
-            top = min(top, limits.room[name] // int(model.gpus[i]))
-        if i not in useful and goal.current[i] <= low:
-            top = min(top, low)
-        box.append((min(low, top), top))
-    return box
-
-
-def _useful(model: FleetModel, goal: Goal) -> set[int]:
-    """The tiers that good requests are cheapest on; all of them where there are few."""
-    if len(model.tiers) <= MIXED_TIERS:
-        return set(range(len(model.tiers)))
-    goods = model.goods_of(1)
-    carried = np.where(goods >= goal.attainment * model.rates, model.rates, 0.0).max(axis=1)
-    fallback = goods.max(axis=1) * 1e-3
-    cost = model.prices / np.maximum(np.maximum(carried, fallback), 1e-12)
-    per_quality = np.argsort(cost, kind="stable")
-    best = {int(i) for i in per_quality[: MIXED_TIERS - 1]}
-    above = [int(i) for i in per_quality if model.qualities[i] >= goal.quality]
-    return best | set(above[:1]) | {int(i) for i in per_quality[: MIXED_TIERS - len(best | set(above[:1]))]}
-
-
-def _size(box: list[tuple[int, int]]) -> int:
-    size = 1
-    for low, high in box:
-        size *= high - low + 1
-    return size
-
-
-def _enumerate(
-    model: FleetModel,
-    limits: Limits,
-    goal: Goal,
-    box: list[tuple[int, int]],
-    *,
-    cuts: tuple[Floats, Floats] | None,
-    ceiling: float,
-    largest: bool,
-) -> Ints | None:
-    """
-    Fleets of a box, tier by tier, dropping partial ones that the cuts and the ceiling rule out.
-
-    `largest` keeps, for the last tier, only the most replicas that fit. None: no fleet is left, or too many.
-    """
-    order = sorted(range(len(box)), key=lambda i: box[i][1] - box[i][0])
-    lows = np.array([low for low, _ in box])
-    rows = lows[None, :].copy()
-    for depth, tier in enumerate(order):
-        low, high = box[tier]
-        counts = np.arange(low, high + 1)
-        last = depth == len(order) - 1
-        if not last and len(counts) > STEPS:
-            counts = np.unique(np.append(np.linspace(low, high, STEPS).round().astype(np.int64), goal.current[tier]))
-            counts = counts[(counts >= low) & (counts <= high)]
-        if len(rows) * len(counts) > 4 * FLEETS_MAX:
-            return None
-        rows = np.repeat(rows, len(counts), axis=0)
-        rows[:, tier] = np.tile(counts, len(rows) // len(counts))
-        rows = _pruned(model, limits, goal, rows, rest=order[depth + 1 :], cuts=cuts, ceiling=ceiling)
-        if last and largest:
-            rows = _largest(rows, tier)
-    rows = rows[rows.sum(axis=1) >= limits.total[0]]
-    return rows if 0 < len(rows) <= FLEETS_MAX else None
-
-
-def _pruned(
-    model: FleetModel,
-    limits: Limits,
-    goal: Goal,
-    rows: Ints,
-    *,
-    rest: list[int],
-    cuts: tuple[Floats, Floats] | None,
-    ceiling: float,
-) -> Ints:
-    rows = _inside(model, limits, rows)
-    floor_usd = rows @ model.prices
-    if cuts is not None and len(cuts[1]) and len(rows):
-        lines, needs = cuts
-        missing = np.maximum(needs[None, :] - rows @ lines.T, 0.0)
-        if rest:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = np.where(lines[:, rest] > 0, model.prices[rest] / lines[:, rest], NEVER).min(axis=1)
-            more = (missing * ratio).max(axis=1)
-            floor_usd = floor_usd + more
-        else:
-            rows, floor_usd = _kept(rows, floor_usd, np.asarray((missing <= 0).all(axis=1)))
-    if ceiling < float("inf"):
-        if not rest:
-            floor_usd = goal.objective(model, rows)
-        rows = rows[floor_usd <= ceiling + MONEY_DUST]
-    elif len(rows):
-        rows = rows[floor_usd < NEVER]
-    return rows
-
-
-def _kept(rows: Ints, values: Floats, keep: Flags) -> tuple[Ints, Floats]:
-    return rows[keep], values[keep]
-
-
-def _inside(model: FleetModel, limits: Limits, rows: Ints) -> Ints:
-    """Rows inside the upper limits; lower ones are the box's business."""
-    keep = rows.sum(axis=1) <= limits.total[1]
-    if limits.budget < float("inf"):
-        keep &= rows @ model.prices <= limits.budget + MONEY_DUST
-    for name, most in limits.room.items():
-        used = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
-        keep &= used <= most
-    highs = np.array([high for _, high in limits.tiers])
-    inside: Ints = rows[keep & (rows <= highs).all(axis=1)]
-    return inside
-
-
-def _largest(rows: Ints, tier: int) -> Ints:
-    """Of rows that differ in one tier only, the one with most replicas of it."""
-    others = np.delete(rows, tier, axis=1)
-    _, first = np.unique(others[::-1], axis=0, return_index=True)
-    return rows[::-1][np.sort(first)]

@@ -42,6 +42,8 @@ def sentence(draft: Draft, outcome: Outcome, reason: Reason) -> str:
     demand = draft.demand
     seen = f"forecast {demand.shown_rps:.1f} req/s (p90, {demand.horizon_s:.0f} s ahead)"
     if reason in LIMITED.values():
+        if draft.under > 0 and outcome.attainment >= draft.asked:
+            return f"the lower bounds ask for more than {outcome.binding.value} allows: {plan}"
         missed = f"attainment {outcome.attainment:.3f} of {draft.spec.slo.attainment:g}"
         return f"{seen} is more than {outcome.binding.value} allows: {plan}, {missed}"
     if outcome.fleet != draft.target:

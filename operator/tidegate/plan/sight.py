@@ -41,6 +41,11 @@ def sight(states: Mapping[str, TierState]) -> tuple[Sight, Missing | None]:
     return (Sight.PART if seen else Sight.NONE), gap
 
 
+def silent(states: Mapping[str, TierState]) -> frozenset[str]:
+    """Tiers with ready replicas that do not report."""
+    return frozenset([name for name, state in states.items() if state.ready and _gap(name, state.reading) is not None])
+
+
 def _gap(tier: str, reading: TierReading | Missing) -> Missing | None:
     if isinstance(reading, Missing):
         return Missing(reason=reading.reason, detail=f"tier {tier}: {reading.detail or reading.reason}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tidegate.domain.observation import TierState
-from tidegate.plan.memory import TierProgress
+from tidegate.plan.memory import FAILURES_MAX, TierProgress
 
 # A scheduler needs a moment, and a drained replica's accelerators are freed late: two ticks.
 HOPELESS_GRACE_S = 30.0
@@ -83,7 +83,7 @@ def follow(
     stuck = min(state.starting, max(overdue, min(_hopeless(state), _late(asks, HOPELESS_GRACE_S, time_s))))
     if stuck and time_s >= blocked_until:
         if not failures or any(at >= began for at, _ in asks):  # else it is the same failure, still there
-            failures += 1
+            failures = min(FAILURES_MAX, failures + 1)
         blocked_until = time_s + _backoff_s(late_s, failures)
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
     hoped = overdue - _late(asks, late_s * 2.0**failures, time_s) - _hopeless(state)

@@ -6,11 +6,18 @@ were divisible, on the tier that carries it cheapest. It falls when demand falls
 out to carry less, so one number covers both. Anything smaller has to carry the demand to come and the highest load of
 the window. The load is what probably came, without the head-room of a forecast: with it, the same doubt would be paid
 for twice.
+
+A window with a gap in it, or of another length than before, starts afresh. Prices that change move no load: what is
+remembered is counted in the new ones.
 """
+
+from collections.abc import Sequence
 
 from tidegate.domain.forecast import DemandForecast
 from tidegate.plan.fleet import FleetModel
 
+# Two plans further apart than this have a gap between them: ticks are up to a minute apart, and one may be late.
+GAP_S = 90.0
 SLOTS = 10  # of a window; a peak is forgotten at most a tenth of the window late
 # Of the nearest horizon: the highest of a window of medians is above the noise of a minute already.
 LEVEL = 0.5
@@ -23,12 +30,35 @@ def load(model: FleetModel, forecast: DemandForecast) -> float:
 
 def unit_usd(model: FleetModel) -> float:
     """Fluid $/h of one request/s, > 0; 1 where nothing is known to carry it."""
+    return _unit_usd(model, model.each_usd)
+
+
+def _unit_usd(model: FleetModel, prices: Sequence[float]) -> float:
     costs = [
         price / capacity
-        for price, capacity, usable in zip(model.each_usd, model.capacities, model.usable, strict=True)
+        for price, capacity, usable in zip(prices, model.capacities, model.usable, strict=True)
         if usable and capacity > 0
     ]
     return min(costs) if costs and min(costs) > 0 else 1.0
+
+
+def repriced(model: FleetModel, before: Sequence[float]) -> float:
+    """
+    What a load that was counted in other prices has to be multiplied by.
+
+    Args:
+        before: $/h of a replica of each tier then, as in `PlanMemory.prices`; a tier without one is new in both.
+    """
+    if not before:
+        return 1.0
+    then = [now if was < 0 else was for was, now in zip(before, model.each_usd, strict=True)]
+    return unit_usd(model) / _unit_usd(model, then)
+
+
+def prices(model: FleetModel, before: Sequence[float]) -> tuple[float, ...]:
+    """The prices that loads are counted in now; of a tier that cannot be used those it had, -1 where it had none."""
+    old = before or [-1.0] * len(model.usable)
+    return tuple([now if ok else was for now, was, ok in zip(model.each_usd, old, model.usable, strict=True)])
 
 
 def remember(

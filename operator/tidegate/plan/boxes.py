@@ -1,0 +1,252 @@
+"""
+Which fleets a search looks at.
+
+A box holds the counts of each tier that are worth trying. Its fleets are put together tier by tier; partial ones that
+the limits, the cuts or the ceiling rule out are dropped. Where that is still too many fleets, all tiers but one move in
+steps, and the steps get coarser until it is not.
+"""
+
+from math import floor, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.plan.cuts import NEVER, Goal
+from tidegate.plan.fleet import FleetModel, Floats, Ints
+from tidegate.plan.limits import MONEY_DUST, Limits
+
+Flags = NDArray[np.bool_]
+Box = list[tuple[int, int]]  # lowest and highest count of each tier
+
+STEPS = 64  # counts tried of each tier but the last
+MIXED_TIERS = 4  # tiers that may grow in one plan; those beyond keep their lower bound
+# Effort cap of one search, fleets. Beyond it the steps get coarser, under a lower cap: the time went into finding out.
+FLEETS_MAX = 400_000
+COARSE_MAX = 50_000  # more than two counts each of all the tiers that a spec may have beside one
+
+
+def candidates(
+    model: FleetModel, limits: Limits, goal: Goal, *, cuts: tuple[Floats, Floats], ceiling: float
+) -> tuple[Ints, bool]:
+    """Every fleet inside the limits that passes the lower bounds and costs at most the ceiling; see `_every`."""
+    box = _box(model, limits, goal, limits.total[1])
+    return _every(model, limits, goal, box, cuts=cuts, ceiling=ceiling)
+
+
+def for_effort(model: FleetModel, limits: Limits, goal: Goal) -> Ints:
+    """Fleets inside the limits to find the one that does most: all where they are few, else the fullest."""
+    box = _box(model, limits, goal, limits.total[1])
+    if _size(box) > FLEETS_MAX:
+        fleets = _largest(model, limits, goal, box)
+    else:
+        fleets, _ = _every(model, limits, goal, box, cuts=None, ceiling=float("inf"))
+    return np.concatenate([fleets, _full(model, limits)])
+
+
+def _box(model: FleetModel, limits: Limits, goal: Goal, most: int) -> Box:
+    """Counts of each tier worth trying: inside all upper limits, growth only in the few most useful tiers."""
+    useful = _useful(model, goal)
+    box = []
+    for i, (low, high) in enumerate(limits.tiers):
+        top = min(high, most)
+        price, name = float(model.prices[i]), model.classes[i]
+        if price > 0 and limits.budget < float("inf"):
+            top = min(top, floor(limits.budget / price + MONEY_DUST))
+        if name in limits.room:
+            top = min(top, limits.room[name] // int(model.gpus[i]))
+        if i not in useful and goal.current[i] <= low:
+            top = min(top, low)
+        box.append((min(low, top), top))
+    return box
+
+
+def _useful(model: FleetModel, goal: Goal) -> set[int]:
+    """The tiers that good requests are cheapest on; all of them where there are few."""
+    if len(model.tiers) <= MIXED_TIERS:
+        return set(range(len(model.tiers)))
+    goods = model.goods_of(1)
+    carried = np.where(goods >= goal.attainment * model.rates, model.rates, 0.0).max(axis=1)
+    fallback = goods.max(axis=1) * 1e-3
+    cost = model.prices / np.maximum(np.maximum(carried, fallback), 1e-12)
+    per_quality = np.argsort(cost, kind="stable")
+    best = {int(i) for i in per_quality[: MIXED_TIERS - 1]}
+    above = [int(i) for i in per_quality if model.qualities[i] >= goal.quality]
+    return best | set(above[:1]) | {int(i) for i in per_quality[: MIXED_TIERS - len(best | set(above[:1]))]}
+
+
+def _size(box: Box) -> int:
+    return prod([high - low + 1 for low, high in box])
+
+
+def _every(
+    model: FleetModel,
+    limits: Limits,
+    goal: Goal,
+    box: Box,
+    *,
+    cuts: tuple[Floats, Floats] | None,
+    ceiling: float,
+) -> tuple[Ints, bool]:
+    """
+    Fleets of a box, tier by tier, dropping partial ones that the cuts and the ceiling rule out.
+
+    Returns:
+        The fleets; shape (fleets, tiers), and whether there were so many that only coarser steps were taken.
+    """
+    steps, most = STEPS, FLEETS_MAX
+    while steps:
+        rows = _grid(model, limits, goal, box, steps=steps, most=most, cuts=cuts, ceiling=ceiling)
+        if rows is not None:
+            return rows, steps < STEPS
+        steps, most = steps // 2, COARSE_MAX
+    return np.zeros((0, len(box)), dtype=np.int64), True
+
+
+def _grid(
+    model: FleetModel,
+    limits: Limits,
+    goal: Goal,
+    box: Box,
+    *,
+    steps: int,
+    most: int,
+    cuts: tuple[Floats, Floats] | None,
+    ceiling: float,
+) -> Ints | None:
+    """Fleets of a box with so many counts of each tier but the last at most; None: too many."""
+    order = _by_width(box)
+    rows = np.array([[low for low, _ in box]])
+    for depth, tier in enumerate(order):
+        last = depth == len(order) - 1
+        counts = _steps(box[tier], goal.current[tier], steps=box[tier][1] + 1 if last else steps)
+        if len(rows) * len(counts) > 4 * most:
+            return None
+        rows = _crossed(rows, tier, counts)
+        rows = _pruned(model, limits, goal, rows, rest=order[depth + 1 :], cuts=cuts, ceiling=ceiling)
+    rows = rows[rows.sum(axis=1) >= limits.total[0]]
+    return rows if len(rows) <= most else None
+
+
+def _by_width(box: Box) -> list[int]:
+    """Tiers in the order they are counted through, the one of most counts last."""
+    return sorted(range(len(box)), key=lambda i: box[i][1] - box[i][0])
+
+
+def _steps(bounds: tuple[int, int], current: int, *, steps: int) -> Ints:
+    """Counts of one tier: all of them, or so many from the lowest to the highest, and the one that runs."""
+    low, high = bounds
+    counts = np.arange(low, high + 1)
+    if len(counts) > steps:
+        counts = np.unique(np.append(np.linspace(low, high, steps).round().astype(np.int64), current))
+        counts = counts[(counts >= low) & (counts <= high)]
+    return counts
+
+
+def _crossed(rows: Ints, tier: int, counts: Ints) -> Ints:
+    """Each row with each count of a tier."""
+    crossed = np.repeat(rows, len(counts), axis=0)
+    crossed[:, tier] = np.tile(counts, len(rows))
+    return crossed
+
+
+def _largest(model: FleetModel, limits: Limits, goal: Goal, box: Box) -> Ints:
+    """
+    Fleets of a large box: as many replicas as fit of the widest tier beside the others, which move in steps.
+
+    The steps get coarser where it would be too many fleets.
+    """
+    *others, widest = _by_width(box)
+    steps = STEPS
+    while (rows := _beside(model, limits, goal, box, others, steps)) is None:
+        steps //= 2
+    return _at_least(limits, _filled(model, limits, rows, widest, box[widest][1]))
+
+
+def _full(model: FleetModel, limits: Limits) -> Ints:
+    """Each tier alone on the lower bounds, and filled up with the others in turn: what no step is too coarse for."""
+    found = []
+    for first in range(len(limits.tiers)):
+        rows = np.array([[low for low, _ in limits.tiers]])
+        for tier in (*range(first, len(limits.tiers)), *range(first)):
+            rows = _filled(model, limits, rows, tier, limits.tiers[tier][1])
+            found.append(rows)
+    return _at_least(limits, np.concatenate(found))
+
+
+def _at_least(limits: Limits, rows: Ints) -> Ints:
+    """Rows that keep the lower bound of the total."""
+    enough: Ints = rows[rows.sum(axis=1) >= limits.total[0]]
+    return enough
+
+
+def _beside(model: FleetModel, limits: Limits, goal: Goal, box: Box, tiers: list[int], steps: int) -> Ints | None:
+    """Fleets of some tiers with so many counts of each at most, the others at their lowest; None: too many."""
+    rows = np.array([[low for low, _ in box]])
+    for tier in tiers:
+        rows = inside(model, limits, _crossed(rows, tier, _steps(box[tier], goal.current[tier], steps=steps)))
+        if len(rows) > COARSE_MAX:
+            return None
+    return rows
+
+
+def _filled(model: FleetModel, limits: Limits, rows: Ints, tier: int, high: int) -> Ints:
+    """Rows with as many replicas of a tier as the limits allow; those left out that are outside of them anyway."""
+    lows, rows = rows[:, tier], rows.copy()
+    rows[:, tier] = 0
+    most = np.minimum(high, limits.total[1] - rows.sum(axis=1))
+    price, name = float(model.prices[tier]), model.classes[tier]
+    if price > 0 and limits.budget < float("inf"):
+        most = np.minimum(most, np.floor((limits.budget + MONEY_DUST - rows @ model.prices) / price).astype(np.int64))
+    if name in limits.room:
+        used = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
+        most = np.minimum(most, (limits.room[name] - used) // int(model.gpus[tier]))
+    rows[:, tier] = most
+    return inside(model, limits, rows[most >= lows])
+
+
+def _pruned(
+    model: FleetModel,
+    limits: Limits,
+    goal: Goal,
+    rows: Ints,
+    *,
+    rest: list[int],
+    cuts: tuple[Floats, Floats] | None,
+    ceiling: float,
+) -> Ints:
+    rows = inside(model, limits, rows)
+    floor_usd = rows @ model.costs
+    if cuts is not None and len(cuts[1]) and len(rows):
+        lines, needs = cuts
+        missing = np.maximum(needs[None, :] - rows @ lines.T, 0.0)
+        if rest:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = np.where(lines[:, rest] > 0, model.costs[rest] / lines[:, rest], NEVER).min(axis=1)
+            more = (missing * ratio).max(axis=1)
+            floor_usd = floor_usd + more
+        else:
+            rows, floor_usd = _kept(rows, floor_usd, np.asarray((missing <= 0).all(axis=1)))
+    if ceiling < float("inf"):
+        if not rest:
+            floor_usd = goal.objective(model, rows)
+        rows = rows[floor_usd <= ceiling + MONEY_DUST]
+    elif len(rows):
+        rows = rows[floor_usd < NEVER]
+    return rows
+
+
+def _kept(rows: Ints, values: Floats, keep: Flags) -> tuple[Ints, Floats]:
+    return rows[keep], values[keep]
+
+
+def inside(model: FleetModel, limits: Limits, rows: Ints) -> Ints:
+    """Rows inside the upper limits; lower ones are the box's business."""
+    keep = rows.sum(axis=1) <= limits.total[1]
+    if limits.budget < float("inf"):
+        keep &= rows @ model.prices <= limits.budget + MONEY_DUST
+    for name, most in limits.room.items():
+        used = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
+        keep &= used <= most
+    highs = np.array([high for _, high in limits.tiers])
+    kept: Ints = rows[keep & (rows <= highs).all(axis=1)]
+    return kept

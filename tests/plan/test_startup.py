@@ -1,0 +1,41 @@
+"""Start-ups that fail for weeks: what is counted of them stays a number that can be reckoned with."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
+from tidegate.domain.observation import TierState
+from tidegate.plan import PlanMemory, regret
+from tidegate.plan.memory import FAILURES_MAX, TierProgress
+from tidegate.plan.regret import COUNT_MAX, Regret
+from tidegate.plan.startup import Patience, follow
+
+
+def test_a_tier_that_never_starts_is_counted_so_far_and_no_further() -> None:
+    known, time_s = TierProgress(), 0.0
+    state, patience = TierState(starting=1, unschedulable=1), Patience(late_s=300.0, hurried_s=180.0)
+    for _ in range(40):
+        time_s = max(time_s, known.blocked_until_s) + 60.0
+        known, _ = follow(replace(known, asks=((time_s - 60.0, 1),)), state, patience, time_s=time_s)
+    assert known.failures == FAILURES_MAX
+    assert known.blocked_until_s - time_s <= 3600.0
+
+
+@pytest.mark.parametrize("failures", [1_023, 1_024, 10_000])
+def test_a_memory_that_counted_too_far_is_read_and_planned_with(failures: int) -> None:
+    loop = Loop(spec=spec(tier("spot"), tier("bf16")), estimates={"spot": estimate(5), "bf16": estimate(5)})
+    loop.run(forecast(4), 3)
+    assert loop.memory is not None
+    value = loop.memory.to_json() | {"progress": [[0, [], failures, 0.0], [1, [], 0, 0.0]]}
+    loop.memory = PlanMemory.from_json(value)
+    assert loop.memory.progress[0].failures == FAILURES_MAX
+    assert sum(fleet(loop.tick(forecast(4))).values()) == 1
+
+
+def test_regrets_in_a_row_are_counted_so_far_and_no_further() -> None:
+    known, seen = Regret(count=10_000, until_s=0.0), Regret(load=1.0, needed=1.0, fleet=(1,))
+    known = Regret.from_json(known.to_json())
+    for at in range(3):
+        known = regret.grown(regret.shrunk(known, at * 60.0), seen, at * 60.0)
+    assert known.count == COUNT_MAX

@@ -1,0 +1,123 @@
+"""The stabilisation window: what it remembers through gaps, pauses, edits and new prices."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, spec, tier
+from tidegate.domain.spec import Accelerator
+from tidegate.plan import PlanMemory
+
+HIGH, LOW = 40.0, 15.0  # 8 replicas and 3
+
+
+def away(loop: Loop) -> None:
+    loop.time_s += 900
+
+
+def late(loop: Loop) -> None:
+    loop.time_s += 45
+
+
+def longer(loop: Loop) -> None:
+    loop.spec = replace(loop.spec, scale_down_window_s=600.0)
+
+
+def shorter(loop: Loop) -> None:
+    loop.spec = replace(loop.spec, scale_down_window_s=120.0)
+
+
+def paused(loop: Loop) -> None:
+    loop.spec = replace(loop.spec, paused=True)
+    for _ in range(90):
+        loop.tick(forecast(HIGH))
+    loop.spec = replace(loop.spec, paused=False)
+
+
+def dearer(loop: Loop) -> None:
+    loop.pools = {name: replace(pool, price_usd_per_hour=pool.price_usd_per_hour * 4) for name, pool in POOLS.items()}
+
+
+def cheaper(loop: Loop) -> None:
+    loop.pools = {name: replace(pool, price_usd_per_hour=pool.price_usd_per_hour / 4) for name, pool in POOLS.items()}
+
+
+def dearer_while_paused(loop: Loop) -> None:
+    loop.spec = replace(loop.spec, paused=True)
+    dearer(loop)
+    loop.tick(forecast(HIGH))
+    loop.spec = replace(loop.spec, paused=False)
+
+
+@pytest.mark.parametrize(
+    ("happens", "ticks"),
+    [
+        (away, 20),
+        (late, 17),
+        (longer, 40),
+        (shorter, 8),
+        (paused, 20),
+        (dearer, 20),
+        (cheaper, 20),
+        (dearer_while_paused, 20),
+    ],
+    ids=[
+        "the operator was away",
+        "a tick came late, which is no gap",
+        "the window was made longer",
+        "the window was made shorter",
+        "it was paused and went on",
+        "accelerators got dearer",
+        "accelerators got cheaper",
+        "they did so during a pause",
+    ],
+)
+def test_nothing_shrinks_before_a_whole_window_was_seen(happens: Callable[[Loop], None], ticks: int) -> None:
+    loop = Loop(spec=spec(), estimates={"bf16": estimate(5)}, ready={"bf16": 1})
+    loop.run(forecast(HIGH), 60)
+    happens(loop)
+    for _ in range(ticks - 1):
+        assert fleet(loop.tick(forecast(LOW))) == {"bf16": 8}
+    assert fleet(loop.run(forecast(LOW), 12)) == {"bf16": 3}
+
+
+def test_new_prices_keep_what_the_window_has_seen_of_the_load() -> None:
+    """Two minutes of a lull; a class gets dearer, another tier is now the cheapest; the peak is the same load."""
+    loop = Loop(
+        spec=spec(tier("bf16"), tier("int4", accelerator="l40s")),
+        estimates={"bf16": estimate(5), "int4": estimate(1)},
+        ready={"bf16": 1},
+    )
+    loop.run(forecast(HIGH), 60)
+    loop.run(forecast(LOW), 8)
+    before = loop.memory
+    assert before is not None
+    loop.pools = POOLS | {"h100": Accelerator(name="h100", price_usd_per_hour=7.0)}
+    loop.tick(forecast(LOW))
+    assert loop.memory is not None
+    # $3 for 5 req/s are 0.6 of a dollar for one; then int4 at $1.2 for one is cheaper than bf16 at $1.4.
+    highest = max(load for _, load in loop.memory.peaks)
+    assert highest == pytest.approx(2.0 * max(load for _, load in before.peaks))
+
+
+def test_a_class_that_is_missing_for_a_moment_changes_no_price() -> None:
+    loop = Loop(spec=spec(), estimates={"bf16": estimate(5)}, ready={"bf16": 8})
+    loop.run(forecast(HIGH), 4)
+    loop.pools = {}
+    loop.tick(forecast(HIGH))
+    loop.pools = dict(POOLS)
+    loop.tick(forecast(HIGH))
+    assert loop.memory is not None
+    assert loop.memory.prices == (3.0,)
+
+
+def test_a_memory_from_before_is_read_and_says_nothing_of_window_and_prices() -> None:
+    loop = Loop(spec=spec(), estimates={"bf16": estimate(5)})
+    loop.run(forecast(HIGH), 3)
+    assert loop.memory is not None
+    old = {k: v for k, v in loop.memory.to_json().items() if k not in ("window", "prices", "asleep")}
+    read = PlanMemory.from_json(old)
+    assert (read.window_s, read.prices, read.asleep) == (None, (), False)
+    loop.memory = read
+    assert fleet(loop.tick(forecast(HIGH))) == {"bf16": 8}

@@ -1,0 +1,82 @@
+"""Zero replicas: asleep is one thing, kept at zero by a limit or a hand another."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.plan.fleets import Loop, estimate, fleet, forecast, spec
+from tidegate.domain.decision import Constraint, Decision, Reason, Status
+from tidegate.domain.observation import GatewayReading
+from tidegate.domain.spec import Accelerator, Cost, ScaleToZero
+from tidegate.plan import PlanMemory
+
+ONE = {"bf16": estimate(5)}
+QUIET = GatewayReading(arrival_rps=0.0, queued=0.0)
+
+
+def pool(capacity: int) -> dict[str, Accelerator]:
+    return {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=capacity)}
+
+
+def met(decision: Decision) -> Status:
+    return next(c.status for c in decision.conditions if c.type == "SLOMet")
+
+
+@pytest.mark.parametrize("gateway", [None, QUIET], ids=["no gateway", "a gateway that is quiet"])
+@pytest.mark.parametrize("sleeps", [True, False], ids=["may scale to zero", "may not"])
+def test_capacity_that_is_gone_is_told_and_when_it_comes_back_so_do_the_replicas(
+    gateway: GatewayReading | None, *, sleeps: bool
+) -> None:
+    wanted = spec(scale_to_zero=ScaleToZero(idle_s=900) if sleeps else None)
+    loop = Loop(spec=wanted, estimates=ONE, pools=pool(8))
+    loop.run(forecast(18), 4)
+    loop.pools = pool(0)
+    for _ in range(4):
+        decision = loop.tick(forecast(18), gateway=gateway)
+        assert fleet(decision) == {}
+        assert (decision.reason, decision.binding) == (Reason.CAPACITY_LIMITED, Constraint.CAPACITY)
+        assert met(decision) is Status.FALSE
+    loop.pools = pool(8)
+    assert fleet(loop.tick(forecast(18), gateway=gateway)) == {"bf16": 4}
+
+
+def test_a_budget_below_one_replica_is_told_for_as_long_as_it_lasts() -> None:
+    loop = Loop(spec=spec(cost=Cost(budget_usd_per_hour=2.0)), estimates=ONE)
+    decision = loop.run(forecast(4), 5)
+    assert fleet(decision) == {}
+    assert (decision.reason, decision.binding, met(decision)) == (
+        Reason.BUDGET_LIMITED,
+        Constraint.BUDGET,
+        Status.FALSE,
+    )
+    loop.spec = spec(cost=Cost(budget_usd_per_hour=3.0))
+    assert fleet(loop.tick(forecast(4))) == {"bf16": 1}
+
+
+def test_a_pin_of_zero_is_no_sleep_and_without_it_the_replicas_come_back() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(18), 4)
+    loop.spec = spec(replicas_pinned=0)
+    reasons = [loop.tick(forecast(18)).reason for _ in range(3)]
+    assert reasons == [Reason.PINNED, Reason.REPLICAS_LIMITED, Reason.REPLICAS_LIMITED]
+    loop.spec = spec()
+    assert fleet(loop.tick(forecast(18))) == {"bf16": 4}
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["at once", "after a restart"])
+@pytest.mark.parametrize("old", [False, True], ids=["", "with a memory from before"])
+def test_sleep_lasts_through_a_pause_until_somebody_calls(*, restarted: bool, old: bool) -> None:
+    loop = Loop(spec=spec(scale_to_zero=ScaleToZero(idle_s=300)), estimates=ONE)
+    loop.run(forecast(4), 5)
+    assert loop.run(forecast(0, idle_s=301), 2).reason is Reason.SCALED_TO_ZERO
+    loop.spec = replace(loop.spec, paused=True)
+    loop.tick(forecast(0, idle_s=400))
+    loop.spec = replace(loop.spec, paused=False)
+    if restarted or old:
+        assert loop.memory is not None
+        value = loop.memory.to_json()
+        loop.memory = PlanMemory.from_json({k: v for k, v in value.items() if not (old and k == "asleep")})
+    asleep = loop.run(forecast(0, idle_s=500), 3)
+    assert (fleet(asleep), asleep.reason, asleep.binding) == ({}, Reason.SCALED_TO_ZERO, Constraint.NONE)
+    awake = loop.tick(forecast(0, idle_s=500), gateway=replace(QUIET, queued=1.0))
+    assert (fleet(awake), awake.reason) == ({"bf16": 1}, Reason.ACTIVATED)
