@@ -7,7 +7,8 @@ The service model against two simulators of single iterations, neither of which 
    `vidur_step_times.csv`. The law is fitted to Vidur's own step times, so that only the service model is on trial:
    mean ITL, 95th percentiles, and attainment over a grid of targets.
 2. Our own simulator (`tidegate.sim`), which runs the same law step by step: the rate one replica carries for KNEES
-   combinations of model, requests and targets, drawn at random; alone and in a fleet of 2, 4 and 8.
+   combinations of model, requests and targets, drawn at random; alone and in a fleet of 2, 4 and 8. Before them the
+   edges: prompts that fill the memory, answers of a token or two.
 """
 
 import csv
@@ -162,6 +163,19 @@ SLOS = (Slo(ttft_s=0.5, itl_s=0.04, attainment=0.95), Slo(ttft_s=2.0, itl_s=0.06
 SLOS += (Slo(ttft_s=3.0, itl_s=0.1, attainment=0.95), Slo(ttft_s=1.0, itl_s=0.03, attainment=0.9))
 
 
+# At the edges: prompts that fill the memory, and answers too short to have a mean of gaps.
+EDGES = (
+    (MODELS[0], (8_000, 300, 0.3, 0.5), Slo(ttft_s=4.0, itl_s=0.06, attainment=0.9)),
+    (MODELS[0], (30_000, 300, 0.3, 0.5), Slo(ttft_s=6.0, itl_s=0.06, attainment=0.9)),
+    (MODELS[0], (100_000, 1_000, 0.3, 0.5), Slo(ttft_s=20.0, itl_s=0.08, attainment=0.9)),
+    (MODELS[3], (30_000, 500, 0.5, 0.8), Slo(ttft_s=8.0, itl_s=0.06, attainment=0.95)),
+    (MODELS[0], (1_000, 1, 0.5, 0.0), Slo(ttft_s=1.0, itl_s=0.04, attainment=0.95)),
+    (MODELS[0], (1_000, 2, 0.5, 0.0), Slo(ttft_s=1.0, itl_s=0.04, attainment=0.95)),
+    (MODELS[0], (8_000, 1, 0.5, 0.0), Slo(ttft_s=3.0, itl_s=0.05, attainment=0.95)),
+    (MODELS[0], (300, 4, 0.5, 1.0), Slo(ttft_s=1.0, itl_s=0.04, attainment=0.95)),
+)
+
+
 # Replicas behind a router that takes the one with the fewest requests.
 FLEETS = (1, 2, 4, 8)
 
@@ -171,28 +185,31 @@ def knees(count: int, *, replicas: int = 1) -> Iterator[tuple[str, Pair]]:
     dice = random.Random(5)
     combinations = [(m, r, s) for m in MODELS for r in REQUESTS for s in SLOS]
     for model, requests, slo in dice.sample(combinations, min(count, len(combinations))):
-        prior = prior_for(model)
-        trace = _trace(*requests)
-        budget = prior.serving.batched_tokens_max
-        server = Server(law=prior.law, token_budget=budget, overhead_s=0.0)
-        service = Service(
-            law=prior.law,
-            workload=workload_of(trace),
-            batched_tokens_max=float(budget),
-            context_max=float("inf"),
-            burstiness=1.0,
-            ttft_s=slo.ttft_s,
-            itl_s=slo.itl_s,
-            evenness=1.0,
-        )
-        found = carried(service, target=slo.attainment, misses=1.0)
-        yield (
-            f"{' '.join(map(str, model))}, {requests}, {slo}, {replicas} replicas",
-            Pair(
-                seen=knee_rps(server, trace, slo, replicas=replicas),
-                predicted=found.rate_rps * found.pooling[POOLS.index(replicas)],
-            ),
-        )
+        yield knee(model, requests, slo, replicas=replicas)
+
+
+def knee(
+    model: tuple[str, str, str, int], requests: tuple[float, float, float, float], slo: Slo, *, replicas: int = 1
+) -> tuple[str, Pair]:
+    """The same for one combination, and its name."""
+    prior = prior_for(model)
+    trace = _trace(*requests)
+    budget = prior.serving.batched_tokens_max
+    server = Server(law=prior.law, token_budget=budget, overhead_s=0.0)
+    service = Service(
+        law=prior.law,
+        workload=workload_of(trace),
+        batched_tokens_max=float(budget),
+        context_max=float("inf"),
+        burstiness=1.0,
+        ttft_s=slo.ttft_s,
+        itl_s=slo.itl_s,
+        evenness=1.0,
+    )
+    found = carried(service, target=slo.attainment, misses=1.0)
+    name = f"{' '.join(map(str, model))}, {requests}, {slo}, {replicas} replicas"
+    predicted = found.rate_rps * found.pooling[POOLS.index(replicas)]
+    return name, Pair(seen=knee_rps(server, trace, slo, replicas=replicas), predicted=predicted)
 
 
 def _trace(prompt: float, output: float, prompt_variation: float, output_variation: float) -> Trace:
@@ -223,6 +240,8 @@ def main() -> None:
     for name in ("itl_mean", "itl_p95", "ttft_p50", "ttft_p95"):
         print(f"{name}: mean error {mean(abs(getattr(r, name).ratio - 1) for r in stable):.1%} below 85 % load")
     print(f"attainment: mean error {mean(r.attainment_error for r in stable):.3f}\n")
+    for name, pair in (knee(*edge) for edge in EDGES):
+        print(f"{name}: carries {pair.seen:.3f}, predicted {pair.predicted:.3f} requests/s, ratio {pair.ratio:.2f}")
     for replicas in FLEETS:
         ratios = []
         for name, pair in knees(int(sys.argv[2]) if len(sys.argv) > 2 else 24, replicas=replicas):

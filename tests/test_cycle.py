@@ -18,6 +18,7 @@ from tidegate.domain.observation import (
     TierState,
 )
 from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, Slo, TierSpec
+from tidegate.errors import SpecError
 from tidegate.memory import DeploymentMemory, FleetMemory
 
 START_S = 1_767_225_600.0
@@ -155,14 +156,17 @@ def test_one_that_is_no_longer_wanted_is_forgotten() -> None:
     assert after == FleetMemory()
 
 
-def test_a_fault_in_one_deployment_leaves_the_others_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [ArithmeticError, AssertionError, ValueError, KeyError, TypeError, SpecError])
+def test_a_fault_in_one_deployment_leaves_the_others_planned(
+    monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
     good, bad = fleet_of("good"), fleet_of("bad")
     broken = replace(bad, tiers=(replace(bad.tiers[0], name="other"),))
     honest = cycle.estimate.assess
 
     def assess(*args: object, **kwargs: object) -> object:
         if kwargs["spec"] is broken:
-            raise ArithmeticError("a law that divides by zero")
+            raise fault(field="law", value=0, allowed="more") if fault is SpecError else fault("math domain error")
         return honest(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cycle.estimate, "assess", assess)

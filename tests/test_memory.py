@@ -31,8 +31,15 @@ def test_another_version_is_not_read(memory: DeploymentMemory) -> None:
 
 
 @pytest.mark.parametrize("part", ["estimate", "forecast", "plan"])
-@pytest.mark.parametrize("damage", [{}, [], "text", None, {"names": 3}], ids=str)
+@pytest.mark.parametrize("damage", [{}, [], "text", None, {"names": 3}, {"tiers": None}], ids=str)
 def test_a_damaged_part_is_dropped_alone(memory: DeploymentMemory, part: str, damage: object) -> None:
     read = DeploymentMemory.from_json(memory.to_json() | {part: damage})
     whole = replace(memory, **{part: getattr(read, part)})  # type: ignore[arg-type]
     assert read == whole
+
+
+def test_a_part_that_holds_null_where_a_mapping_belongs_is_dropped_alone(memory: DeploymentMemory) -> None:
+    value = json.loads(json.dumps(memory.to_json()))
+    value["plan"]["grant"] = None
+    read = DeploymentMemory.from_json(value)
+    assert (read.estimate, read.forecast, read.plan) == (memory.estimate, memory.forecast, None)

@@ -56,7 +56,7 @@ def _part(read: Callable[[Mapping[str, object]], Part], value: object) -> Part |
         return None
     try:
         return read(value)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
 
 

@@ -1,5 +1,6 @@
 """What a tier is said to carry: what must hold whatever the law, the requests and the targets are."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from tests.estimate.build import ACCELERATORS, CHAT, H100, LLAMA_8B, assess, deployment, tier
 from tidegate import estimate
 from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.key import Key
 from tidegate.domain.law import Workload
 from tidegate.domain.spec import Accelerator, PerformanceHint, Slo
+from tidegate.estimate import assessment
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory
 from tidegate.estimate.priors import prior_of
 from tidegate.estimate.requests import computed_step
@@ -269,3 +272,58 @@ def test_a_tier_nobody_tried_is_no_faster_for_it_than_those_that_were_tried_besi
     assert ratios["bf16"] == pytest.approx(1.5, rel=0.01)
     assert 1.2 < ratios["fp8"] < 1.4
     assert ratios["elsewhere"] == ratios["stated"] == 1.0
+
+
+def test_four_engines_in_a_pod_carry_four_times_what_one_does() -> None:
+    spec = deployment(tier("one", args=()), tier("four", gpus=4, args=("--data-parallel-size", "4")))
+    found = assess(NOTHING, spec)
+    one, four = found["one"], found["four"]
+    assert (four.law, four.confidence, four.pooling) == (one.law, one.confidence, one.pooling)
+    assert four.capacity_rps == pytest.approx(4 * one.capacity_rps)
+    assert one.power_w is not None
+    assert four.power_w == pytest.approx(4 * one.power_w)
+    for small, large in zip(one.curve.points, four.curve.points, strict=True):
+        assert (large.rate_rps, large.running) == pytest.approx((4 * small.rate_rps, 4 * small.running))
+        assert (large.attainment, large.ttft_s_p95) == (small.attainment, small.ttft_s_p95)
+
+
+def test_what_a_user_states_of_the_memory_of_a_replica_is_shared_by_its_engines() -> None:
+    hint = PerformanceHint(kv_cache_tokens=400_000.0, running_max=64.0)
+    law = prior_of(LLAMA_8B, tier(gpus=4, args=("-dp", "4"), hint=hint), H100).law
+    assert (law.kv_cache_tokens, law.running_max) == (100_000.0, 64.0)
+
+
+def test_one_answer_is_kept_for_each_deployment_however_often_its_spec_is_made_anew() -> None:
+    """While the target of a tier is absent, each tick brings another spec."""
+    memory = estimate.expect(NOTHING, workload=CHAT, burstiness=1.0)
+    assessment._last.clear()
+    for _ in range(50):
+        estimate.assess(memory, spec=deployment(), accelerators=ACCELERATORS)
+    assert len(assessment._last) == 1
+
+
+def test_answers_are_kept_for_so_many_deployments_and_the_one_not_asked_for_longest_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(assessment, "SLOTS_MAX", 3)
+    assessment._last.clear()
+    memory = estimate.expect(NOTHING, workload=CHAT, burstiness=1.0)
+    specs = [replace(deployment(), key=Key("prod", name)) for name in "abcd"]
+    for spec in [*specs[:3], specs[0], specs[3]]:
+        estimate.assess(memory, spec=spec, accelerators=ACCELERATORS)
+    assert [key.name for key in assessment._last] == ["c", "a", "d"]
+
+
+def test_there_is_room_for_ten_thousand_deployments_in_little_memory() -> None:
+    assert assessment.SLOTS_MAX > 10_000
+    limit = assessment._carried.cache_info().maxsize
+    assert limit is not None
+    assessment._carried.cache_clear()
+    assessed()
+    tracemalloc.start()
+    for i in range(20):
+        assessed(workload=replace(CHAT, prompt_tokens=200.0 * 1.06**i))
+    taken_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert assessment._carried.cache_info().currsize == 21
+    assert limit * taken_bytes / 20 < 60 * 2**20

@@ -328,6 +328,19 @@ def test_misses_that_were_seen_lower_the_capacity() -> None:
     assert capacity(0.85) < capacity(1.0)
 
 
+@pytest.mark.parametrize(("inside", "moves"), [(0.80, 1), (1.0, 0)], ids=["many missed", "nobody missed"])
+def test_answers_of_one_token_teach_no_law_but_whether_targets_are_met(inside: float, moves: int) -> None:
+    ttft = histogram(inside, bound_s=SPEC.slo.ttft_s)
+    one = replace(
+        reading_of(PRIOR.law, running=1.0, workload=replace(CHAT, output_tokens=1.0), ttft=ttft), itl_mean_s=None
+    )
+    memory = learned(watch([seen(one)] * 120))
+    assert memory.samples == ()
+    assert (memory.misses > 1.5) == bool(moves)
+    longer = replace(one, output_tokens_mean=2.0)
+    assert learned(watch([seen(longer)] * 120)).windows == 0
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     factor=st.floats(0.5, 2.0),
@@ -372,3 +385,41 @@ def test_no_set_of_samples_gives_a_law_that_can_not_be_used(found: list[Sample])
     factors = fit(coefficients_of(PRIOR), found).factors
     for value in (factors.a_s, factors.b_s, factors.c_s, factors.p0_s, factors.p1_s):
         assert 0.05 <= value <= 20.0
+
+
+def test_a_clock_that_ran_ahead_and_was_set_right_stops_no_learning() -> None:
+    """A replica more is seen by a clock a week ahead; by the right one the law that moved is learned as ever."""
+    week_s = 7 * 86_400.0
+
+    def two(minutes: float, **changes: object) -> list[DeploymentObservation]:
+        reading = reading_of(truth(1.3), running=20.0, ready=2, **changes)
+        return [seen(reading, ready=2)] * round(minutes * 60 / TICK_S)
+
+    ahead = watch(two(4.0), watch(steady(truth(1.0), minutes=30)), start_s=week_s)
+    assert min(learned(ahead).sampled_s, learned(ahead).changed_s, learned(ahead).compared_s) >= week_s
+    missed = {
+        "ttft": Histogram((0.5, float("inf")), (0.0, 100.0)),
+        "itl": Histogram((0.04, float("inf")), (100.0, 100.0)),
+    }
+    after = learned(watch(two(10.0, **missed), ahead, start_s=1800.0))
+    assert min(after.sampled_s, after.changed_s, after.compared_s) >= 1800.0
+    assert max(after.sampled_s, after.changed_s, after.compared_s) < week_s
+    assert law_in_force(PRIOR, after).itl_s(20, CHAT) == pytest.approx(truth(1.3).itl_s(20, CHAT), rel=0.02)
+    assert after.misses > 1.0
+
+
+def test_several_engines_in_a_pod_teach_the_law_of_one() -> None:
+    """Four engines on four accelerators report four times what one does; room for context likewise."""
+    spec = deployment(tier(gpus=4, args=("-dp", "4"), model=LLAMA_8B))
+    prior = prior_of(LLAMA_8B, spec.tiers[0], H100)
+    memory = None
+    for i in range(60):
+        # `ready` multiplies what is reported: here it stands for the engines of one pod.
+        reading = reading_of(truth(1.2), running=4.0 + 4 * (i % 8), ready=4, kv_cache_tokens_per_replica=1_600_000.0)
+        memory = estimate.learn(
+            memory, spec=spec, accelerators=ACCELERATORS, observation=seen(reading), time_s=75.0 * i
+        )
+    assert memory is not None
+    found = law_in_force(prior, learned(memory))
+    assert found.itl_s(20, CHAT) == pytest.approx(truth(1.2).itl_s(20, CHAT), rel=0.02)
+    assert found.kv_cache_tokens == 400_000.0

@@ -20,6 +20,35 @@ MODELS = {
     "Qwen/Qwen3-32B-AWQ": "qwen3-32b",
     "meta-llama/Llama-3.2-1B-Instruct": "llama-3.2-1b",
     "openai/gpt-oss-120b": "gpt-oss-120b",
+    "openai/gpt-oss-safeguard-20b": "gpt-oss-20b",
+    "deepseek-ai/DeepSeek-R1": "deepseek-v3",
+    "deepseek-ai/DeepSeek-V3-0324": "deepseek-v3",
+    "deepseek-ai/DeepSeek-V3.1-Terminus": "deepseek-v3",
+    "nvidia/DeepSeek-R1-0528-FP4-v2": "deepseek-v3",
+    "tngtech/DeepSeek-TNG-R1T2-Chimera": "deepseek-v3",
+    "acme/deepseek-r1-671b": "deepseek-v3",
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": "llama-3.1-8b",
+    "RedHatAI/DeepSeek-R1-Distill-Llama-70B-quantized.w4a16": "llama-3.1-70b",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": "qwen2.5-32b",
+    "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B": "qwen3-8b",
+    "deepseek-ai/DeepSeek-Coder-V2-Lite-Instruct": "deepseek-v2-lite",
+    "microsoft/phi-4": "phi-4",
+    "microsoft/Phi-4-reasoning-plus": "phi-4",
+    "microsoft/Phi-4-mini-instruct": "phi-4-mini",
+    "microsoft/Phi-4-multimodal-instruct": "phi-4-multimodal",
+    "microsoft/Phi-3.5-mini-instruct": "phi-3-mini",
+    "mistralai/Mistral-Small-3.2-24B-Instruct-2506": "mistral-small",
+    "mistralai/Mistral-Small-Instruct-2409": "mistral-small-2409",
+    "mistralai/Mistral-Nemo-Instruct-2407": "mistral-nemo",
+    "mistralai/Devstral-Small-2507": "mistral-small",
+    "mistralai/Devstral-Small-2-24B-Instruct-2512": "devstral-small-2",
+    "mistralai/Mistral-Large-Instruct-2411": "mistral-large",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": "llama-4-scout",
+    "RedHatAI/Llama-4-Maverick-17B-128E-Instruct-FP8": "llama-4-maverick",
+    "moonshotai/Kimi-K2-Instruct-0905": "kimi-k2",
+    "moonshotai/Kimi-K2-Thinking": "kimi-k2-int4",
+    "zai-org/GLM-4.5-Air-FP8": "glm-4.5-air",
+    "zai-org/GLM-4.6": "glm-4.5",
 }
 
 
@@ -32,6 +61,10 @@ SIZES = {
     "acme/Assistant-13B-v2": (13e9, 13e9),
     "acme/moe-57B-A14B-chat": (57e9, 14e9),
     "acme/tiny-500M": (500e6, 500e6),
+    "nvidia/Mistral-NeMo-Minitron-8B-Instruct": (8e9, 8e9),
+    "acme/DeepSeek-R1-Merge-14B": (14e9, 14e9),
+    "acme/Phi-4-Tiny-1B": (1e9, 1e9),
+    "mistralai/Mistral-Small-4-119B": (119e9, 119e9),
 }
 
 
@@ -46,8 +79,9 @@ def test_experts_share_their_attention() -> None:
     assert shape_of("acme/8x7B-experts").params == pytest.approx(46.7e9, rel=0.02)
 
 
-def test_a_name_that_states_nothing_is_a_guess_and_says_so() -> None:
-    assert not shape_of("chat-large").known
+@pytest.mark.parametrize("name", ["chat-large", "deepseek-r1-distill", "glm-4.7-flash"])
+def test_a_name_that_states_nothing_is_a_guess_and_says_so(name: str) -> None:
+    assert not shape_of(name).known
 
 
 ACCELERATORS = {
@@ -63,6 +97,7 @@ ACCELERATORS = {
     ("amd-mi300x", ""): "mi300x",
     ("gpu-pool-1", ""): "",
     ("h1000", ""): "",
+    ("gpu-pool-1", "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"): "a100-1g",
 }
 
 
@@ -71,6 +106,52 @@ def test_an_accelerator_is_known_by_its_product_or_its_class(label: tuple[str, s
     found = recognise(Accelerator(name=label[0], price_usd_per_hour=1.0, product=label[1]))
     assert found.name == name
     assert found.bandwidth > 0
+
+
+LABELS = {
+    "Tesla-V100-SXM2-16GB": 16,
+    "Tesla-V100-SXM2-32GB": 32,
+    "Tesla-V100-SXM3-32GB": 32,
+    "nvidia-tesla-v100": 16,
+    "nvidia-tesla-a100": 40,
+    "nvidia-a100-80gb": 80,
+    "NVIDIA-A100-SXM4-40GB": 40,
+    "NVIDIA-A100-SXM-64GB": 64,
+    "nvidia-h100-mega-80gb": 80,
+    "nvidia-h200-141gb": 141,
+    "NVIDIA-GH200-480GB": 96,  # what the label states is the memory of the processor
+    "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb": 5,
+    "NVIDIA-H100-80GB-HBM3-MIG-3g.40gb": 40,
+    "NVIDIA-A100-SXM4-80GB-MIG-1g.20gb.me": 20,
+    "a100-40gb-2g.10gb": 10,
+}
+
+
+@pytest.mark.parametrize(("label", "gib"), LABELS.items(), ids=LABELS.keys())
+def test_memory_is_what_the_label_says(label: str, gib: float) -> None:
+    for name, product in ((label, ""), ("gpu-pool-1", label)):
+        found = recognise(Accelerator(name=name, price_usd_per_hour=1.0, product=product))
+        assert found.known
+        assert found.memory_bytes == gib * GIB
+
+
+@pytest.mark.parametrize(
+    ("board", "part", "compute", "memory"),
+    [
+        pytest.param("NVIDIA-A100-SXM4-40GB", "1g.5gb", 1 / 7, 1 / 8, id="a seventh of an A100"),
+        pytest.param("NVIDIA-H100-80GB-HBM3", "3g.40gb", 3 / 7, 1 / 2, id="three sevenths and half of the memory"),
+        pytest.param("NVIDIA-H100-80GB-HBM3", "7g.80gb", 1.0, 1.0, id="all of it"),
+        pytest.param("NVIDIA-A30", "2g.12gb", 1 / 2, 1 / 2, id="an A30 has four parts"),
+    ],
+)
+def test_a_part_of_a_board_has_a_part_of_its_speed(board: str, part: str, compute: float, memory: float) -> None:
+    whole, found = (
+        recognise(Accelerator(name="gpu", price_usd_per_hour=1.0, product=p)) for p in (board, f"{board}-MIG-{part}")
+    )
+    assert found.flops_bf16 == pytest.approx(compute * whole.flops_bf16)
+    assert found.bandwidth == pytest.approx(memory * whole.bandwidth)
+    assert whole.draw_w is not None
+    assert found.draw_w == pytest.approx((compute * whole.draw_w[0], compute * whole.draw_w[1]))
 
 
 def test_what_the_class_states_of_its_memory_wins() -> None:
@@ -100,6 +181,15 @@ PRECISIONS = {
     "the data type": (tier("large", args=("--dtype", "bfloat16")), "bf16"),
     "nothing at all": (tier("large"), "bf16"),
     "nvfp4": (tier("nvfp4"), "nvfp4"),
+    "what a model is published in": (tier("large", model="openai/gpt-oss-120b"), "nvfp4"),
+    "what a model is published in, whatever is computed in": (
+        tier("large", args=("--dtype", "bfloat16"), model="openai/gpt-oss-20b"),
+        "nvfp4",
+    ),
+    "a model published in 8 bits": (tier("large", model="deepseek-ai/DeepSeek-V3.1"), "fp8"),
+    "a repository that quantizes it further": (tier("large", model="nvidia/DeepSeek-R1-FP4"), "nvfp4"),
+    "a repository that does not quantize it": (tier("large", model="unsloth/gpt-oss-20b-BF16"), "bf16"),
+    "what was distilled from it": (tier("large", model="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"), "bf16"),
 }
 
 
@@ -112,6 +202,29 @@ def test_parallelism_is_what_the_arguments_say_else_the_accelerators_of_the_repl
     assert serving_of(LLAMA_8B, tier(gpus=4), None).tensor_parallel == 4
     assert serving_of(LLAMA_8B, tier(gpus=4, args=("-tp", "2")), None).tensor_parallel == 2
     assert serving_of(LLAMA_8B, tier(gpus=4, args=("-pp", "2")), None).tensor_parallel == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "parallel"),
+    [
+        pytest.param((), (8, 1, 1), id="one engine on all"),
+        pytest.param(("-dp", "4"), (2, 1, 4), id="four engines share them"),
+        pytest.param(("-dp", "2", "-pp", "2"), (2, 2, 2), id="with stages"),
+        pytest.param(("-tp", "2", "--data-parallel-size=4"), (2, 1, 4), id="all of it stated"),
+        pytest.param(("-tp", "4", "-dp", "16"), (4, 1, 2), id="no more engines than there is room for"),
+        pytest.param(("-dp", "16"), (1, 1, 8), id="no more engines than accelerators"),
+    ],
+)
+def test_engines_side_by_side_share_the_accelerators(args: tuple[str, ...], parallel: tuple[int, int, int]) -> None:
+    found = serving_of(LLAMA_8B, tier(gpus=8, args=args), None)
+    assert (found.tensor_parallel, found.pipeline_parallel, found.data_parallel) == parallel
+
+
+def test_engines_hold_a_dense_model_each_but_share_the_experts_of_a_mixture() -> None:
+    for model, shared in ((LLAMA_8B, 1), ("openai/gpt-oss-120b", 4)):
+        one, four = (serving_of(model, tier(gpus=4, args=("-tp", "1", "-dp", str(n))), H100) for n in (1, 4))
+        assert four.weight_bytes == pytest.approx(one.weight_bytes / shared)
+        assert four.kv_cache_tokens >= one.kv_cache_tokens
 
 
 H100 = Accelerator(name="h100", price_usd_per_hour=1.0)

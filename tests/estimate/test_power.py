@@ -8,8 +8,8 @@ from tidegate.estimate.power import power_w
 from tidegate.estimate.serving import serving_of
 
 
-def draw(accelerator: Accelerator | None, running: float, *, gpus: int = 1) -> float | None:
-    return power_w(serving_of(LLAMA_8B, tier(gpus=gpus), accelerator), running)
+def draw(accelerator: Accelerator | None, running: float, *, gpus: int = 1, args: tuple[str, ...] = ()) -> float | None:
+    return power_w(serving_of(LLAMA_8B, tier(gpus=gpus, args=args), accelerator), running)
 
 
 @pytest.mark.parametrize(("running", "watts"), [(1, 305), (18.4, 450), (1000, 599)])
@@ -23,6 +23,7 @@ def test_more_requests_draw_more_and_every_accelerator_of_the_replica_draws() ->
     assert high is not None
     assert low < high
     assert draw(H100, 64, gpus=4) == pytest.approx(4 * high)
+    assert draw(H100, 4 * 64, gpus=4, args=("-dp", "4")) == pytest.approx(4 * high)
 
 
 def test_nobody_knows_what_an_unknown_accelerator_draws_unless_its_class_says() -> None:

@@ -103,3 +103,20 @@ def test_percentiles_are_those_of_an_independent_simulator() -> None:
         assert row.itl_mean.ratio == pytest.approx(1.0, abs=0.12), row.name
         assert row.itl_p95.ratio == pytest.approx(1.0, abs=0.35), row.name
         assert row.ttft_p95.ratio == pytest.approx(1.0, abs=0.45), row.name
+
+
+def test_an_answer_of_one_token_has_no_gap_that_could_be_long() -> None:
+    one = replace(SERVICE, workload=replace(CHAT, prompt_tokens=8000.0, output_tokens=1.0, output_variation=0.1))
+    state = state_at(one, np.linspace(0.05, 0.95, 10) * one.rate_unstable)
+    assert itl_share(one, state, np.full((10, 1), one.itl_s)) == pytest.approx(1.0)
+    two = replace(one, workload=replace(one.workload, output_tokens=2.0))
+    assert itl_share(two, state, np.full((10, 1), two.itl_s))[-1, 0] < 0.5
+
+
+@pytest.mark.slow
+def test_capacity_holds_where_memory_is_short_and_where_answers_are() -> None:
+    """Never a fifth more than the simulator carries, and not less than seven tenths of it."""
+    from benchmarks.service_model import EDGES, knee
+
+    for name, pair in (knee(*edge) for edge in EDGES):
+        assert 0.7 < pair.ratio < 1.2, (name, pair)

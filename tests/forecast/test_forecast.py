@@ -12,8 +12,9 @@ from tests.forecast.builders import NOON, gateway, seen, serving, silence
 from tidegate import forecast
 from tidegate.domain.forecast import DemandForecast
 from tidegate.domain.observation import DeploymentObservation, TierState
-from tidegate.forecast import ForecastMemory
+from tidegate.forecast import ForecastMemory, codes
 from tidegate.forecast.expect import DRAIN_S
+from tidegate.forecast.sketch import BINS
 
 HORIZONS = (15.0, 45.0, 120.0, 600.0, 3_600.0)
 Load = list[tuple[float, float]]
@@ -77,6 +78,35 @@ def test_time_that_does_not_go_on_changes_nothing(load: Load) -> None:
     memory, now = watched(load)
     assert forecast.observe(memory, observation=seen(77.0), time_s=now) == memory
     assert forecast.observe(memory, observation=seen(77.0), time_s=now - 30.0) == memory
+
+
+@pytest.mark.parametrize("ahead_s", [400.0, 7 * 86_400.0])
+def test_a_clock_that_ran_ahead_and_was_set_right_does_not_stop_the_forecast(ahead_s: float) -> None:
+    """One tick by a wrong clock; after it the load of now counts, and what was learned of load is still known."""
+    memory, now = watched([*steady(2.0, hours=6), *surges(every=240, length=20, count=4)])
+    wrong = forecast.observe(memory, observation=seen(5.0), time_s=now + ahead_s)
+    read = ForecastMemory.from_json(json.loads(json.dumps(wrong.to_json())))
+    first = forecast.observe(read, observation=seen(7.0), time_s=now + 15)
+    assert (first.time_s, first.levels.mid, first.record_rps) == (now + 15, 7.0, read.record_rps)
+    assert [t.sketch for t in first.tracks] == [t.sketch for t in read.tracks]
+    assert (first.season.daily, first.usual_s) == (read.season.daily, read.usual_s + 60.0)
+    after, now = watched(steady(50.0, hours=1), memory=first)
+    expected = forecast.predict(after, horizons_s=(120.0,), time_s=now).horizons[0]
+    assert expected.quantile(0.5) == pytest.approx(50.0, rel=0.02)
+    assert sum(after.tracks[0].sketch) > sum(read.tracks[0].sketch)
+
+
+def test_silence_after_a_clock_was_set_right_changes_nothing() -> None:
+    memory, now = watched(steady(2.0, hours=1))
+    assert forecast.observe(memory, observation=silence(), time_s=now - 86_400.0) is memory
+
+
+def test_idle_time_goes_on_after_a_clock_was_set_right() -> None:
+    memory, now = watched(steady(2.0, hours=1))
+    wrong = forecast.observe(memory, observation=seen(0.0), time_s=now + 86_400.0)
+    for i in range(1, 41):
+        wrong = forecast.observe(wrong, observation=seen(0.0), time_s=now + 15.0 * i)
+    assert forecast.predict(wrong, horizons_s=HORIZONS, time_s=now + 600.0).idle_s == 585.0
 
 
 @settings(max_examples=40)
@@ -236,6 +266,26 @@ def test_the_spread_of_lengths_is_read_off_the_means_of_windows(variation: float
     assert low <= forecast.variations(memory)[0] <= high
 
 
+@pytest.mark.parametrize(
+    ("rate", "low", "high"),
+    [
+        pytest.param(1 / 60, 1000.0, 3000.0, id="a single long request says little"),
+        pytest.param(5.0, 25_000.0, 30_000.0, id="three hundred of them say that requests are others now"),
+    ],
+)
+def test_after_a_gap_lengths_follow_the_number_of_requests(rate: float, low: float, high: float) -> None:
+    memory, now = ForecastMemory(), NOON
+    for _ in range(960):
+        now += 15.0
+        usual = seen(5.0, completion_rps=5.0, prompt_tokens_mean=1000.0, output_tokens_mean=200.0)
+        memory = forecast.observe(memory, observation=usual, time_s=now)
+    long = seen(rate, completion_rps=rate, prompt_tokens_mean=30_000.0, output_tokens_mean=1000.0)
+    memory = forecast.observe(memory, observation=long, time_s=now + 7200.0)
+    expected = forecast.predict(memory, horizons_s=HORIZONS, time_s=now + 7200.0)
+    assert low < expected.prompt_tokens < high
+    assert expected.burstiness < 20.0
+
+
 def drifting(minute: int) -> float:
     """A mean that moves by 8 % within half an hour, as that of those who finish does with the load."""
     return 1.0 + 0.08 * math.sin(2 * math.pi * minute / 60)
@@ -305,3 +355,27 @@ def test_bursts_show_in_the_index_of_dispersion() -> None:
     bursting = predicted([(15.0, 30.0 if i % 8 == 0 else 7.0) for i in range(960)])
     assert calm.burstiness == 1.0
     assert bursting.burstiness > 100.0
+
+
+NUMBERS = {
+    "a negative usual load": {"usual": [-1.0, 600.0, 5.0]},
+    "a load beyond all": {"levels": [1.0, 1.0, 1e300, 1.0]},
+    "an endless load": {"levels": [1.0, 1.0, float("inf"), 1.0]},
+    "a time before time": {"time": -5.0},
+    "prompts of negative length": {"shape": [-10.0, 200.0, 1.0, 1.0, 1.0, 600.0, 1.0]},
+}
+
+
+@pytest.mark.parametrize("damage", NUMBERS.values(), ids=NUMBERS.keys())
+def test_numbers_that_cannot_be_are_refused(damage: dict[str, object]) -> None:
+    memory, _ = watched(steady(2.0, hours=1))
+    with pytest.raises(ValueError, match="none that is remembered"):
+        ForecastMemory.from_json(memory.to_json() | damage)
+
+
+def test_a_record_without_errors_is_refused() -> None:
+    memory, _ = watched(steady(2.0, hours=1))
+    value = json.loads(json.dumps(memory.to_json()))
+    value["tracks"][0][3] = codes.pack([0] * BINS)
+    with pytest.raises(ValueError, match="never empty"):
+        ForecastMemory.from_json(value)

@@ -10,7 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-ALIASES = {"-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-q": "--quantization"}
+ALIASES = {
+    "-tp": "--tensor-parallel-size",
+    "-pp": "--pipeline-parallel-size",
+    "-dp": "--data-parallel-size",
+    "-q": "--quantization",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +24,10 @@ class ServeArguments:
 
     model: str | None = None
     quantization: str | None = None
-    dtype: str | None = None
     kv_cache_dtype: str | None = None
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
+    data_parallel: int | None = None
     running_max: int | None = None
     context_max: int | None = None
     batched_tokens_max: int | None = None
@@ -38,10 +43,10 @@ def parse(arguments: tuple[str, ...]) -> ServeArguments:
     return ServeArguments(
         model=given.get("--model") or given.get("serve"),
         quantization=given.get("--quantization"),
-        dtype=given.get("--dtype"),
         kv_cache_dtype=given.get("--kv-cache-dtype"),
         tensor_parallel=_whole(given.get("--tensor-parallel-size")),
         pipeline_parallel=_whole(given.get("--pipeline-parallel-size")),
+        data_parallel=_whole(given.get("--data-parallel-size")),
         running_max=_whole(given.get("--max-num-seqs")),
         context_max=_whole(given.get("--max-model-len")),
         batched_tokens_max=_whole(given.get("--max-num-batched-tokens")),

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tidegate.domain.estimate import Relaxed, TierEstimate
+from tidegate.domain.key import Key
 from tidegate.domain.law import Provenance
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.estimate import startup
-from tidegate.estimate.capacity import Carried, carried
+from tidegate.estimate.capacity import Carried, carried, side_by_side
 from tidegate.estimate.kin import ALONE, Kin, kin_of
 from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
@@ -48,9 +49,9 @@ def assess(
     asked = memory.requests
     assert asked is not None, "nobody said which requests are expected"
     classes = [accelerators.get(tier.accelerator) for tier in spec.tiers]
-    slot = _last.get(id(spec))
+    slot = _last.pop(spec.key, None)
     if slot is not None and slot.answers(spec, memory, classes):
-        return slot.estimates
+        return _kept(slot).estimates
     older = slot.each if slot is not None and slot.spec is spec else {}
     questions = {
         tier.name: _Question(
@@ -65,10 +66,7 @@ def assess(
         each = {t.name: _answered(each[t.name], eased[t.name], spec, t) for t in spec.tiers}
     found = {name: answer.estimate for name, answer in each.items()}
     estimates = found if instead is None else {n: replace(estimate, relaxed=instead) for n, estimate in found.items()}
-    if len(_last) >= SLOTS_MAX:
-        _last.clear()
-    _last[id(spec)] = _Slot(spec=spec, memory=memory, classes=classes, each=each, estimates=estimates)
-    return estimates
+    return _kept(_Slot(spec=spec, memory=memory, classes=classes, each=each, estimates=estimates)).estimates
 
 
 def startup_times(memory: EstimateMemory, *, spec: DeploymentSpec) -> Mapping[str, float]:
@@ -85,7 +83,7 @@ def startup_times(memory: EstimateMemory, *, spec: DeploymentSpec) -> Mapping[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Slot:
-    """The last answer for a spec, with all that it depends on (held, so that no identity is used twice)."""
+    """The last answer for a deployment, with all that it depends on (held, so that no identity is used twice)."""
 
     spec: DeploymentSpec
     memory: EstimateMemory
@@ -144,9 +142,17 @@ def _instead(spec: DeploymentSpec, questions: Mapping[str, _Question], each: Map
     return relaxed(idle, spec.slo)
 
 
-# A memo, not a state: without it the answers are equal, only later.
-_last: dict[int, _Slot] = {}
-SLOTS_MAX = 65536
+def _kept(slot: _Slot) -> _Slot:
+    """The slot, which is now the one asked for last; where there are too many, the one not asked for longest goes."""
+    if len(_last) >= SLOTS_MAX:
+        del _last[next(iter(_last))]
+    _last[slot.spec.key] = slot
+    return slot
+
+
+# A memo, not a state: without it the answers are equal, only later. One slot per deployment; a few KiB each.
+_last: dict[Key, _Slot] = {}
+SLOTS_MAX = 16384
 
 
 def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, found: Accelerator | None) -> Kin:
@@ -171,8 +177,9 @@ def _seen(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> tuple[Pr
 def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
     known, (prior, memory) = question.known, _seen(question, spec, tier)
     service = _service(prior, memory, question)
-    found = _carried(service, spec.slo.attainment, _misses(memory))
-    confidence = confidence_of(prior, memory, running=found.running, kin=question.kin.trust)
+    engines = prior.serving.data_parallel
+    found = _carried(service, spec.slo.attainment, _misses(memory), engines)
+    confidence = confidence_of(prior, memory, running=found.running / engines, kin=question.kin.trust)
     startups = known.startup if known is not None else None
     return TierEstimate(
         law=service.law,
@@ -189,7 +196,7 @@ def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> T
 
 
 def _service(prior: Prior, memory: TierMemory | None, question: _Question) -> Service:
-    """One replica of the tier, as far as it is known, under requests of this shape."""
+    """One engine of the tier, as far as it is known, under requests of this shape."""
     serving, asked = prior.serving, question.asked
     computed = memory.computed if memory is not None and serving.prefix_caching else None
     return Service(
@@ -209,6 +216,8 @@ def _misses(memory: TierMemory | None) -> float:
     return memory.misses if memory is not None else 1.0
 
 
-@lru_cache(maxsize=49152)
-def _carried(service: Service, target: float, misses: float) -> Carried:
-    return carried(service, target=target, misses=misses)
+# Curves of laws that come back: 5 KiB each, 50 MiB in all. What stands still is found in its slot.
+@lru_cache(maxsize=10240)
+def _carried(service: Service, target: float, misses: float, engines: int) -> Carried:
+    found = carried(service, target=target, misses=misses)
+    return found if engines == 1 else side_by_side(found, engines)

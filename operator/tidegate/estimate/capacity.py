@@ -70,6 +70,21 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
     )
 
 
+def side_by_side(engine: Carried, engines: int) -> Carried:
+    """
+    What a replica of several engines carries, each of which takes its share of the requests.
+
+    That they are company to each other is not counted: it may even out more than is said here.
+    """
+    points = tuple(replace(p, rate_rps=engines * p.rate_rps, running=engines * p.running) for p in engine.curve.points)
+    return Carried(
+        curve=ServiceCurve(points=points),
+        rate_rps=engines * engine.rate_rps,
+        running=engines * engine.running,
+        pooling=engine.pooling,
+    )
+
+
 def _pooling(service: Service, target: float, misses: float, *, low: float, end: float) -> tuple[float, ...]:
     """The crossing in company over that alone, for each of `POOLS`; looked for from a rate that is inside on."""
     if service.evenness <= 0.0:

@@ -104,6 +104,8 @@ def _missed(reading: TierReading, slo: Slo, requests: float) -> tuple[float, flo
     if itl is None and reading.itl is not None:
         gaps = reading.itl.share_at_most(slo.itl_s)
         itl = (gaps[0], 1.0) if gaps is not None else None
+    if itl is None and reading.gapless:
+        itl = (1.0, 1.0)
     if ttft is None or itl is None:
         return None
     low, high = 1.0 - min(ttft[1], itl[1]), min(1.0, 2.0 - ttft[0] - itl[0])

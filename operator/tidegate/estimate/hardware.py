@@ -97,13 +97,42 @@ def _recognise(name: str, product: str, memory_gib: float | None, board_w: float
 MEASURED_DRAW = frozenset({"h100", "a100"})
 
 
+# Parts that a board is cut into where it is shared by hardware (MIG); others than these have seven.
+PARTS = {"a30": 4, "rtx-pro-6000": 4}
+PARTS_OTHER = 7
+
+
 def _by_label(label: str) -> Hardware | None:
-    """Longest alias that stands as whole words in the label: `NVIDIA-H100-PCIe` is no `h100`."""
+    """
+    Longest alias that stands as whole words in the label: `NVIDIA-H100-PCIe` is no `h100`.
+
+    What the label says beside it of memory wins over the table, and a part of a board (`1g.10gb`) is only that.
+    """
     words = "-" + re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") + "-"
     for alias, hardware in _aliases():
         if f"-{alias}-" in words:
-            return hardware
+            rest = words.replace(f"-{alias}-", "-", 1)
+            part = re.search(r"-(\d)g-(\d+)gb-", rest)
+            if part:
+                return _part(hardware, int(part[1]), float(part[2]))
+            memory = re.search(r"-(\d+)gb-", rest)
+            return replace(hardware, memory_bytes=float(memory[1]) * GIB) if memory else hardware
     return None
+
+
+def _part(board: Hardware, slices: int, memory_gib: float) -> Hardware:
+    """A part of a board: its memory and as much of the bandwidth, and its share of the arithmetic and the draw."""
+    share = min(1.0, slices / PARTS.get(board.name, PARTS_OTHER))
+    return Hardware(
+        # Not the board's name: rows that were measured on the whole board do not hold.
+        name=f"{board.name}-{slices}g",
+        memory_bytes=memory_gib * GIB,
+        bandwidth=board.bandwidth * min(1.0, memory_gib * GIB / board.memory_bytes),
+        flops_bf16=board.flops_bf16 * share,
+        flops_fp8=None if board.flops_fp8 is None else board.flops_fp8 * share,
+        flops_fp4=None if board.flops_fp4 is None else board.flops_fp4 * share,
+        draw_w=None if board.draw_w is None else (board.draw_w[0] * share, board.draw_w[1] * share),
+    )
 
 
 @cache

@@ -70,7 +70,8 @@ def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
     left = np.maximum(bounds_s - service.floor_s, 0.0)
     excess, width = _itl_excess(service, state)
     ratio = np.log(np.maximum(left, 1e-300)[:, :, None] / excess[:, None, :])
-    share = normal_share(ratio / width[:, None, :] + width[:, None, :] / 2) @ OUTPUT_WEIGHTS
+    by_length = normal_share(ratio / width[:, None, :] + width[:, None, :] / 2)
+    share = np.where(service.gaps > 0, by_length, 1.0) @ OUTPUT_WEIGHTS
     return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s[:, None], 1.0, share))
 
 
@@ -130,12 +131,12 @@ def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
 def _itl_excess(service: Service, state: State) -> tuple[Floats, Floats]:
     """Mean of the excess over an undisturbed step by length of the answer, s, and the spread of its logarithm; both of
     shape (rates, nodes)."""
-    answers = service.answers
+    gaps = np.maximum(service.gaps, 1.0)
     typical = state.itl_s - state.backlog_s / service.workload.output_tokens
-    excess = np.maximum((typical - service.floor_s)[:, None] + state.backlog_s[:, None] / answers, 1e-12)
+    excess = np.maximum((typical - service.floor_s)[:, None] + state.backlog_s[:, None] / gaps, 1e-12)
     # What moves slower than the answer is long is not averaged away.
-    slow = state.slow[:, None] / (1 + state.memory[:, None] * answers / (3 * service.workload.output_tokens))
-    lumps = state.lumps[:, None] * (service.floor_s + excess) / answers
+    slow = state.slow[:, None] / (1 + state.memory[:, None] * gaps / (3 * service.workload.output_tokens))
+    lumps = state.lumps[:, None] * (service.floor_s + excess) / gaps
     return excess, np.maximum(WIDTH_MIN, np.sqrt(np.log1p((slow + lumps) / (excess * excess))))
 
 

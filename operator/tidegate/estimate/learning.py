@@ -107,13 +107,21 @@ def expect(memory: EstimateMemory, *, workload: Workload, burstiness: float) -> 
 
 def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
     """True where this tick can not teach anything: the quick way out of most ticks."""
-    if state.ready != known.ready or time_s < known.sampled_s:
+    if state.ready != known.ready or time_s < known.sampled_s or time_s < known.changed_s:
         return False
     reading = state.reading
     if not isinstance(reading, TierReading) or state.ready <= 0:
         return True
     pause = reading.window_s if known.windows < WINDOWS_SETTLED or known.surprises else 2 * reading.window_s
     return time_s - known.sampled_s < pause or time_s - known.changed_s < reading.window_s + WARMUP_S
+
+
+def _set_back(memory: TierMemory, time_s: float) -> TierMemory:
+    """The memory where the clock ran ahead and was set right: nothing in it happened later than now."""
+    sampled_s, changed_s = min(memory.sampled_s, time_s), min(memory.changed_s, time_s)
+    if (sampled_s, changed_s) == (memory.sampled_s, memory.changed_s):
+        return memory
+    return replace(memory, sampled_s=sampled_s, changed_s=changed_s, compared_s=min(memory.compared_s, time_s))
 
 
 def _learn_tier(
@@ -127,19 +135,24 @@ def _learn_tier(
     memory = known if known is not None and known.mark == prior.mark else TierMemory(mark=prior.mark)
     if state is None:
         return memory
+    memory = _set_back(memory, time_s)
     if state.ready != memory.ready:
-        memory = _see_replicas(memory, state, time_s)
+        memory = _see_replicas(memory, prior, state, time_s)
     reading = state.reading
     if not isinstance(reading, TierReading) or state.ready <= 0 or reading.age_s > AGE_MAX_S:
         return memory
     if _nothing_new(memory, state, time_s):
         return memory
-    window = Window(prior=prior, slo=slo, reading=reading, ready=state.ready, variations=variations, time_s=time_s)
+    # The law is that of an engine; what a pod reports is the sum over its engines.
+    engines = state.ready * prior.serving.data_parallel
+    window = Window(prior=prior, slo=slo, reading=reading, ready=engines, variations=variations, time_s=time_s)
     sample = sample_of(window)
-    return memory if sample is None else _take(memory, window, sample)
+    if sample is not None:
+        return _take(memory, window, sample)
+    return _take_gapless(memory, window) if reading.gapless else memory
 
 
-def _see_replicas(memory: TierMemory, state: TierState, time_s: float) -> TierMemory:
+def _see_replicas(memory: TierMemory, prior: Prior, state: TierState, time_s: float) -> TierMemory:
     """The memory after replicas came or went."""
     # At first sight of replicas that serve nobody knows since when: they are taken to be warm.
     since = time_s - WARMUP_S if memory.ready is None and not state.starting else time_s
@@ -151,7 +164,7 @@ def _see_replicas(memory: TierMemory, state: TierState, time_s: float) -> TierMe
         memory,
         ready=state.ready,
         changed_s=since,
-        startup=startup.remember(known, seen) if news and seen is not None else known,
+        startup=startup.remember(known, prior.serving, seen) if news and seen is not None else known,
     )
 
 
@@ -177,11 +190,21 @@ def _take(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
     return replace(compared, samples=samples, factors=in_steps(found.factors), vector=found.vector)
 
 
+def _take_gapless(memory: TierMemory, window: Window) -> TierMemory:
+    """
+    The memory after a window of answers of one token: there is no ITL to learn the law from.
+
+    What users got is held against the prediction all the same, and how even the load was.
+    """
+    return comparison.compare(replace(_counted(memory, window, 0.0), error=memory.error), window)
+
+
 def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
     """The memory with one more window counted; where errors pile up on one side, older samples are dropped."""
     reading = window.reading
     dispersion = reading.dispersion if window.steady else None
     hit = _hit(memory.prefix_hit, reading)
+    tokens = reading.kv_cache_tokens_per_replica or None
     bias = memory.bias + ERROR_SHARE * (miss - memory.bias) if memory.windows else 0.0
     moved = memory.windows >= WINDOWS_TRUSTING and abs(bias) > BIAS_FOR_CHANGE
     samples = memory.samples[-SAMPLES_AFTER_CHANGE:] if moved else memory.samples
@@ -203,7 +226,7 @@ def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
         changed_s=memory.changed_s,
         prefix_hit=hit,
         computed=None if hit is None else requests.computed_step(memory.computed, hit),
-        kv_cache_tokens=reading.kv_cache_tokens_per_replica or memory.kv_cache_tokens,
+        kv_cache_tokens=memory.kv_cache_tokens if tokens is None else tokens / window.prior.serving.data_parallel,
         misses=memory.misses,
         dispersion=_dispersion(memory, dispersion),
         balanced=memory.balanced if dispersion is None else min(BALANCED_MAX, memory.balanced + 1),

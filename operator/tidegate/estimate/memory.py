@@ -12,6 +12,13 @@ from typing import cast
 from tidegate.estimate.requests import Requests
 from tidegate.estimate.roofline import Coefficients
 
+# What a person or a damaged disk wrote is not believed: nothing that is remembered lies outside of these. Learned
+# factors are held between 0.05 and 20, and of a prompt a twentieth is computed at least: 51 steps.
+MOST = 1e12
+FACTOR_LEAST, FACTOR_MOST = 0.01, 100.0
+COMPUTED_LEAST = -100
+SECONDS_LEAST, TOKENS_LEAST = 1e-9, 1e-3
+
 UNCHANGED = Coefficients(a_s=1.0, b_s=1.0, c_s=1.0, p0_s=1.0, p1_s=1.0)
 
 
@@ -122,17 +129,20 @@ class TierMemory:
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "TierMemory":
-        """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none."""
-        a, b, c, p0, p1 = _numbers(value["f"])
-        windows, error, bias, surprises = _numbers(value["n"])
+        """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none or cannot be."""
+        a, b, c, p0, p1 = _factors(value["f"])
+        windows, error = _numbers(_list(value["n"])[:2])
+        bias, surprises = _numbers(_list(value["n"])[2:], least=-MOST)
         dispersion, balanced = _numbers(value.get("b", [1.0, 0]))
-        sampled_s, compared_s, changed_s = _numbers(value["t"])
+        # A backtest begins at 0, and what was there before it earlier.
+        sampled_s, compared_s, changed_s = _numbers(value["t"], least=-MOST)
+        (misses,) = _factors([value["x"]])
         return cls(
             mark=int(_number(value["m"])),
             factors=Coefficients(a_s=a, b_s=b, c_s=c, p0_s=p0, p1_s=p1),
             vector=bool(value["v"]),
-            samples=tuple(_sample(row) for row in cast(Sequence[object], value["s"])),
-            prompts=tuple(_prompt(row) for row in cast(Sequence[object], value["p"])),
+            samples=tuple([_sample(row) for row in _list(value["s"])]),
+            prompts=tuple([_prompt(row) for row in _list(value["p"])]),
             windows=int(windows),
             error=error,
             bias=bias,
@@ -141,10 +151,10 @@ class TierMemory:
             compared_s=compared_s,
             ready=_whole(value.get("r")),
             changed_s=changed_s,
-            prefix_hit=_optional(value.get("h")),
-            computed=_whole(value.get("c")),
-            kv_cache_tokens=_optional(value.get("k")),
-            misses=_number(value["x"]),
+            prefix_hit=_optional(value.get("h"), most=1.0),
+            computed=_whole(value.get("c"), least=COMPUTED_LEAST, most=0),
+            kv_cache_tokens=_optional(value.get("k"), least=1.0),
+            misses=misses,
             dispersion=dispersion,
             balanced=int(balanced),
             startup=_startup(value.get("w")),
@@ -166,10 +176,9 @@ class EstimateMemory:
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "EstimateMemory":
         """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none."""
-        tiers = cast(Mapping[str, Mapping[str, object]], value["tiers"])
         asked = value.get("requests")
         return cls(
-            tiers={name: TierMemory.from_json(tier) for name, tier in tiers.items()},
+            tiers={name: TierMemory.from_json(_mapping(tier)) for name, tier in _mapping(value["tiers"]).items()},
             requests=None if asked is None else Requests.from_json(cast(Sequence[int], asked)),
         )
 
@@ -179,31 +188,53 @@ def digits(value: float, count: int = 4) -> float:
     return float(f"{value:.{count}g}")
 
 
-def _number(value: object) -> float:
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"not a mapping: {value!r}")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"not a list: {value!r}")
+    return value
+
+
+def _number(value: object, *, least: float = 0.0, most: float = MOST) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"not a number: {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{value!r} is not between {least:g} and {most:g}")
     return float(value)
 
 
-def _numbers(value: object) -> list[float]:
-    return [_number(v) for v in cast(Sequence[object], value)]
+def _numbers(value: object, *, least: float = 0.0) -> list[float]:
+    return [_number(v, least=least) for v in _list(value)]
 
 
-def _optional(value: object) -> float | None:
-    return None if value is None else _number(value)
+def _factors(value: object) -> list[float]:
+    return [_number(v, least=FACTOR_LEAST, most=FACTOR_MOST) for v in _list(value)]
 
 
-def _whole(value: object) -> int | None:
-    return None if value is None else int(_number(value))
+def _optional(value: object, *, least: float = 0.0, most: float = MOST) -> float | None:
+    return None if value is None else _number(value, least=least, most=most)
+
+
+def _whole(value: object, *, least: float = 0.0, most: float = MOST) -> int | None:
+    return None if value is None else int(_number(value, least=least, most=most))
 
 
 def _sample(row: object) -> Sample:
     running, context, interference, itl_s = _numbers(row)
+    if running < 1.0 or itl_s < SECONDS_LEAST:
+        raise ValueError(f"not a sample: {row!r}")
     return Sample(running=running, context=context, interference=interference, itl_s=itl_s)
 
 
 def _prompt(row: object) -> Prompt:
     tokens, prefill_s = _numbers(row)
+    if tokens < TOKENS_LEAST or prefill_s < SECONDS_LEAST:
+        raise ValueError(f"not a prompt: {row!r}")
     return Prompt(tokens=tokens, prefill_s=prefill_s)
 
 
@@ -211,4 +242,6 @@ def _startup(row: object) -> StartupMemory | None:
     if row is None:
         return None
     mean_s, deviation_s, last_s, seen = _numbers(row)
+    if mean_s < SECONDS_LEAST:
+        raise ValueError(f"not a start-up: {row!r}")
     return StartupMemory(mean_s=mean_s, deviation_s=deviation_s, last_s=last_s, seen=int(seen))

@@ -3,7 +3,8 @@ What is known of a model from its name: parameters, KV bytes per token, precisio
 
 In:    a repository name such as `RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16`.
 Out:   its shape, by `models.csv` or by the size written in the name.
-Source: the models' published configuration files; the fit of KV bytes to size is ours, over the dense rows.
+Source: the models' published configuration files; the fit of KV bytes to size is ours, over the dense rows. MXFP4
+        (gpt-oss) stands as nvfp4: 4 bits and scales, of small groups both.
 """
 
 import csv
@@ -54,6 +55,7 @@ class ModelShape:
         params: Weights, count; all experts included.
         params_active: Weights that one token passes through.
         kv_bytes: KV cache bytes per token of context at two bytes a value.
+        published: Format that the weights are published in.
         known: False where even the size is a guess.
     """
 
@@ -61,21 +63,29 @@ class ModelShape:
     params: float
     params_active: float
     kv_bytes: float
+    published: Precision = Precision.BF16
     known: bool = True
 
 
 # A size that nobody stated: the most served one.
 UNKNOWN_PARAMS = 8e9
+# Names round: 1.24 B parameters are called `1b`. What states a size further off has only been made of that model.
+ROUNDED_MOST = 1.25
 
 
 @lru_cache(maxsize=1024)
 def shape_of(repository: str) -> ModelShape:
-    """The model's shape by its repository name; a guess of 8 B parameters where the name tells nothing."""
+    """
+    The model's shape by its repository name; a guess of 8 B parameters where the name tells nothing.
+
+    A size that the name writes wins over a row of another size: `DeepSeek-R1-0528-Qwen3-8B` has 8 B, not 671 B.
+    """
     base = repository.rsplit("/", 1)[-1].lower()
+    written = _from_size(base)
     for pattern, shape in _table():
-        if re.match(rf"{pattern}(?![0-9a-z.])", base):
+        if re.match(rf"{pattern}(?![0-9a-z.])", base) and _alike(shape, written):
             return shape
-    return _from_size(base)
+    return written
 
 
 @lru_cache(maxsize=1024)
@@ -99,10 +109,17 @@ def _table() -> tuple[tuple[str, ModelShape], ...]:
                 params=float(row["params_b"]) * 1e9,
                 params_active=float(row["active_b"]) * 1e9,
                 kv_bytes=float(row["kv_bytes_per_token"]),
+                published=Precision(row["precision"]),
             ),
         )
         for row in rows
     )
+
+
+def _alike(shape: ModelShape, written: ModelShape) -> bool:
+    """Whether a name that writes this size may mean the model; some write what a token passes through (Llama 4)."""
+    ratio = written.params / shape.params
+    return not written.known or 1 / ROUNDED_MOST < ratio < ROUNDED_MOST or written.params == shape.params_active
 
 
 def _from_size(base: str) -> ModelShape:

@@ -1,7 +1,7 @@
 """
 What a replica draws.
 
-    P(N) = low + (high - low) / (1 + exp(-k*(log2 N - x0)))
+    P(N) = low + (high - low) / (1 + exp(-k*(log2 N - x0)))      for each accelerator; N runs on its engine
 
 Source: vllm-project/semantic-router `src/fleet-sim`, fitted on an H100 with under 3 % error (k 1.0, x0 4.2); for other
         accelerators the same shape on their own limits, an estimate.
@@ -23,5 +23,5 @@ def power_w(serving: Serving, running: float) -> float | None:
         return None
     low, high = draw
     middle = MIDDLE_LOG2.get(serving.hardware.name, MIDDLE_LOG2_OTHER)
-    share = 1 / (1 + exp(-STEEPNESS * (log2(max(1.0, running)) - middle)))
-    return serving.tensor_parallel * serving.pipeline_parallel * (low + (high - low) * share)
+    share = 1 / (1 + exp(-STEEPNESS * (log2(max(1.0, running / serving.data_parallel)) - middle)))
+    return serving.accelerators * (low + (high - low) * share)

@@ -55,7 +55,7 @@ class Prior:
     What is believed of a tier before anything of it was seen.
 
     Args:
-        law: Coefficients and limits.
+        law: Coefficients and limits of one engine; most replicas are one.
         provenance: Where they come from.
         confidence: How much they are believed, in [0, 1].
         serving: How the tier serves.
@@ -104,13 +104,15 @@ PRIORS_MAX = 65536
 
 def _prior(serving: Serving, hint: PerformanceHint) -> Prior:
     coefficients, provenance, confidence = _coefficients(serving)
+    stated_tokens = hint.kv_cache_tokens
+    kv_cache_tokens = serving.kv_cache_tokens if stated_tokens is None else stated_tokens / serving.data_parallel
     law = PerformanceLaw(
         a_s=_first(hint.a_s, coefficients.a_s),
         b_s=_first(hint.b_s, coefficients.b_s),
         c_s=_first(hint.c_s, coefficients.c_s),
         p0_s=_first(hint.p0_s, coefficients.p0_s),
         p1_s=_first(hint.p1_s, coefficients.p1_s),
-        kv_cache_tokens=_first(hint.kv_cache_tokens, serving.kv_cache_tokens),
+        kv_cache_tokens=kv_cache_tokens,
         running_max=_first(hint.running_max, float(serving.running_max)),
     )
     stated = sum(value is not None for value in (hint.a_s, hint.b_s, hint.c_s, hint.p1_s))
@@ -125,13 +127,13 @@ def _prior(serving: Serving, hint: PerformanceHint) -> Prior:
         confidence=confidence,
         serving=serving,
         mark=_mark(serving),
-        kv_stated=hint.kv_cache_tokens is not None,
+        kv_stated=stated_tokens is not None,
     )
 
 
 def _mark(s: Serving) -> int:
     parts = (s.shape.name, s.shape.params, s.precision, s.hardware.name, s.tensor_parallel, s.pipeline_parallel)
-    return crc32(repr((*parts, s.kv_fp8)).encode())
+    return crc32(repr((*parts, s.data_parallel, s.kv_fp8)).encode())
 
 
 def _first(stated: float | None, found: float) -> float:

@@ -13,7 +13,7 @@ First token. Prompts queue for the token budget of the steps (one server, genera
 scaled by the burstiness), and for a place in the batch where that is short (many servers: Sakasegawa).
 
 Memory. Contexts of running requests have to fit into the KV cache together. Their sum moves with N and with the
-lengths; where it runs over, requests wait, or are thrown out and computed again, which makes it run over more often.
+lengths; where it runs over, requests wait until their whole prompt finds room, or are thrown out and computed again.
 
 Company. A router that picks the replica with the fewest requests evens out chance: N moves with the whole fleet's
 number, not with its own luck, and prompts come to a replica at longer and more even distances. `pooled` replicas share
@@ -47,11 +47,11 @@ BURST_SHARE = 0.12
 LUMPING = 1.4
 # A queue is taken to be stable up to this share of its capacity; beyond it waits are longer than any target.
 USED_MAX = 0.999
-# Memory that runs over this rarely (standard deviations of the sum of contexts) already feeds on itself: requests that
-# are thrown out come back with longer prompts. Our simulator collapses between 1.4 and 2.2 (32B, 4000-token prompts).
-COLLAPSE_DEVIATIONS = 1.3
-# A request is hit when memory runs over anywhere in its life, which is some times as long as N remembers.
-OVERFLOWS_PER_LIFE = 6.0
+# Memory that is to spare at the most that can run in the long run (standard deviations of the sum of contexts), and how
+# often as long as N remembers a request is in the way of memory that runs over. Fitted to knees of replicas short of
+# memory in our simulator (8B to 70B, prompts of 500 to 100,000 tokens).
+SPARE_DEVIATIONS = 0.3
+OVERFLOWS_PER_LIFE = 2.0
 HALVINGS = 14
 # How much of one replica's luck is shared with those it is pooled with: exponents on their number, for the swing of N,
 # for the prompts that fall on an answer, and for the wait. Fitted to the knees of fleets of 1 to 8 replicas in our
@@ -131,7 +131,7 @@ class Service:
         low, high = 1.0, max(1.0, min(room, self.law.running_max))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            fits = middle + COLLAPSE_DEVIATIONS * sqrt(self.contexts_variance(middle)) <= room
+            fits = middle + SPARE_DEVIATIONS * sqrt(self.contexts_variance(middle)) <= room
             low, high = (middle, high) if fits else (low, middle)
         return high
 
@@ -161,11 +161,11 @@ class Service:
         return max(1e-9, float(normal_share(np.array(ratio / self.prompt_width + self.prompt_width / 2))))
 
     @cached_property
-    def answers(self) -> Floats:
-        """Lengths of answers at `OUTPUT_QUANTILES`, tokens."""
+    def gaps(self) -> Floats:
+        """Gaps between the tokens of an answer at `OUTPUT_QUANTILES`; an answer of one token has none."""
         width = sqrt(log(1 + self.workload.output_variation**2))
         lengths = self.workload.output_tokens * np.exp(OUTPUT_QUANTILES * width - width * width / 2)
-        return np.asarray(np.maximum(1.0, lengths))
+        return np.asarray(np.maximum(0.0, np.round(lengths) - 1.0))
 
     @cached_property
     def company(self) -> float:

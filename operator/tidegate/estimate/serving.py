@@ -3,6 +3,9 @@ How a tier serves its model: which weights, in which precision, on how many of w
 
 In:    model name, tier, accelerator class.
 Out:   `Serving`, everything a prior of the performance law is looked up by.
+
+A replica is one pod. With `--data-parallel-size` several engines run in it side by side, each with a batch, a queue and
+a KV cache of its own. The performance law is that of one engine.
 """
 
 from dataclasses import dataclass
@@ -37,9 +40,10 @@ class Serving:
         hardware: The accelerator.
         tensor_parallel: Accelerators that share each layer.
         pipeline_parallel: Stages that share the layers.
+        data_parallel: Engines in one replica.
         kv_fp8: True where the KV cache takes one byte a value.
-        running_max: Most requests in a batch.
-        batched_tokens_max: Most tokens in one step.
+        running_max: Most requests in the batch of an engine.
+        batched_tokens_max: Most tokens in one step of an engine.
         context_max: Longest context that is served, tokens; infinity where the arguments do not say.
         memory_share: Share of the memory that vLLM takes.
         prefix_caching: False where it is switched off.
@@ -50,6 +54,7 @@ class Serving:
     hardware: Hardware
     tensor_parallel: int
     pipeline_parallel: int
+    data_parallel: int
     kv_fp8: bool
     running_max: int
     batched_tokens_max: int
@@ -63,13 +68,23 @@ class Serving:
         return self.shape.kv_bytes * (0.5 if self.kv_fp8 else 1.0)
 
     @property
+    def accelerators(self) -> int:
+        """Accelerators that a replica computes on."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    @property
     def weight_bytes(self) -> float:
-        """Bytes of all weights."""
-        return self.shape.params * WEIGHT_BYTES[self.precision]
+        """
+        Bytes of the weights that one engine holds.
+
+        Engines side by side hold a dense model each, but share the experts of a mixture, which are nearly all of it.
+        """
+        shared = self.data_parallel if self.shape.params_active < self.shape.params else 1
+        return self.shape.params * WEIGHT_BYTES[self.precision] / shared
 
     @property
     def kv_cache_tokens(self) -> float:
-        """Tokens of context that fit beside the weights; at least 1 (a model that does not fit will not start)."""
+        """Tokens of context that fit into an engine beside the weights; at least 1 (else it will not start)."""
         devices = self.tensor_parallel * self.pipeline_parallel
         reserve = RESERVE_BYTES + RESERVE_SHARE * self.hardware.memory_bytes
         room = devices * (self.hardware.memory_bytes * self.memory_share - reserve) - self.weight_bytes
@@ -83,14 +98,15 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
     shape = shape_of(loaded)
     # A client may ask for `chat-large`; the repository that is loaded tells more, and the other way round.
     shape = shape if shape.known else shape_of(model)
-    pipeline = arguments.pipeline_parallel or 1
     hardware = recognise(accelerator)
+    tensor, pipeline, data = _parallel(arguments, tier.accelerators_per_replica)
     return Serving(
         shape=shape,
-        precision=_precision(arguments, loaded, tier),
+        precision=_precision(arguments, loaded, tier) or shape.published,
         hardware=hardware,
-        tensor_parallel=arguments.tensor_parallel or max(1, tier.accelerators_per_replica // pipeline),
+        tensor_parallel=tensor,
         pipeline_parallel=pipeline,
+        data_parallel=data,
         kv_fp8=(arguments.kv_cache_dtype or "").startswith("fp8"),
         running_max=arguments.running_max or RUNNING_MAX,
         batched_tokens_max=arguments.batched_tokens_max or _batched_tokens(hardware),
@@ -100,20 +116,28 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
     )
 
 
+def _parallel(arguments: ServeArguments, accelerators: int) -> tuple[int, int, int]:
+    """Tensor, pipeline and data parallelism of one pod: no more engines than its accelerators carry."""
+    pipeline, data = arguments.pipeline_parallel or 1, arguments.data_parallel or 1
+    tensor = arguments.tensor_parallel or max(1, accelerators // (pipeline * data))
+    return tensor, pipeline, min(data, max(1, accelerators // (tensor * pipeline)))
+
+
 def _batched_tokens(hardware: Hardware) -> int:
     large = hardware.memory_bytes >= LARGE_BYTES and not hardware.name.startswith("a100")
     return BATCHED_TOKENS_LARGE if large else BATCHED_TOKENS_SMALL
 
 
-def _precision(arguments: ServeArguments, loaded: str, tier: TierSpec) -> Precision:
+def _precision(arguments: ServeArguments, loaded: str, tier: TierSpec) -> Precision | None:
     """
-    The first of these that speaks: `--quantization`, the repository that is loaded, the tier's name, `--dtype`.
+    The first of these that speaks: `--quantization`, the repository that is loaded, the tier's name; None: none does.
 
-    Where the operator does not build the workload the tier's name is nearer to it than the model name clients use.
+    `--dtype` is not asked: it is what is computed in, and quantized weights stay as they are. Where the operator does
+    not build the workload the tier's name is nearer to it than the model name clients use.
     """
     names = (loaded, tier.name) if tier.workload else (tier.name, loaded)
-    for text in (arguments.quantization or "", *names, arguments.dtype or ""):
+    for text in (arguments.quantization or "", *names):
         found = precision_in(text)
         if found:
             return found
-    return Precision.BF16
+    return None

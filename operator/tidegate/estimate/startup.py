@@ -23,6 +23,11 @@ LATE_MORE_S = 45.0
 PRIOR_DEVIATION_SHARE = 0.5
 SEEN_MAX = 20
 LEARNING_SHARE = 0.3
+# A pod that waited ten hours for a free accelerator says nothing of start-ups. Twenty minutes are believed of any
+# model: weights over a slow link take ten, and one start in a hundred half as long again. Beyond that it is so many
+# times what is thought: should a start really take 6000 s instead of 600, then four of them bring 4120 s.
+BELIEVED_S = 1200.0
+LEAP_MAX = 4.0
 
 
 def prior_s(serving: Serving) -> float:
@@ -30,17 +35,18 @@ def prior_s(serving: Serving) -> float:
     return min(PRIOR_MAX_S, BASE_S + serving.weight_bytes / LOAD_BYTES_PER_S / sqrt(serving.tensor_parallel))
 
 
-def remember(before: StartupMemory | None, startup_s: float) -> StartupMemory:
-    """The memory with one more start-up, s > 0."""
+def remember(before: StartupMemory | None, serving: Serving, startup_s: float) -> StartupMemory:
+    """The memory with one more start-up, s > 0; one that was mostly a wait counts as the longest that is believed."""
+    believed_s = min(startup_s, max(BELIEVED_S, LEAP_MAX * expected_s(before, serving)))
+    last_s = digits(startup_s)
     if before is None:
-        seen_s = digits(startup_s)
-        return StartupMemory(mean_s=seen_s, deviation_s=digits(startup_s / 4), last_s=seen_s, seen=1)
+        return StartupMemory(mean_s=digits(believed_s), deviation_s=digits(believed_s / 4), last_s=last_s, seen=1)
     share = max(LEARNING_SHARE, 1 / (before.seen + 1))
-    deviation = abs(startup_s - before.mean_s)
+    deviation = abs(believed_s - before.mean_s)
     return StartupMemory(
-        mean_s=digits(before.mean_s + share * (startup_s - before.mean_s)),
+        mean_s=digits(before.mean_s + share * (believed_s - before.mean_s)),
         deviation_s=digits(before.deviation_s + share * (deviation - before.deviation_s)),
-        last_s=digits(startup_s),
+        last_s=last_s,
         seen=min(SEEN_MAX, before.seen + 1),
     )
 

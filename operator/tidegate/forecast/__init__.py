@@ -17,11 +17,13 @@ from tidegate.domain.forecast import DemandForecast, DemandSample
 from tidegate.domain.observation import DeploymentObservation
 from tidegate.forecast.demand import WINDOW_S, offered
 from tidegate.forecast.expect import expected_demand, variations
-from tidegate.forecast.learn import advanced
+from tidegate.forecast.learn import advanced, set_back
 from tidegate.forecast.memory import ForecastMemory
 
 __all__ = ["ForecastMemory", "backfill", "observe", "predict", "shaped", "suppose", "variations"]
 
+# A clock further behind the memory than this was set right: the memory is from a time that is still to come.
+SET_BACK_S = 300.0
 # A steady load is believed once each horizon has some hundred errors of zero.
 SUPPOSED_S = 8 * 3600.0
 
@@ -30,19 +32,22 @@ def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation
     """
     The memory after what was seen at one instant; the same one where nothing was, or time did not go on.
 
+    Where the clock was set back, the forecast goes on from now: by the load of now, with all that was learned.
+
     Args:
         memory: Result of the last call; None: nothing is remembered.
         observation: One deployment, every tier.
         time_s: Unix seconds.
     """
-    before = memory if memory is not None else ForecastMemory()
+    known = memory if memory is not None else ForecastMemory()
+    before = known if known.time_s is None or time_s > known.time_s - SET_BACK_S else set_back(known)
     elapsed = None if before.time_s is None else time_s - before.time_s
     if elapsed is not None and elapsed <= 0:
-        return before
+        return known
     sample = offered(observation, in_flight_before=before.in_flight, elapsed_s=elapsed, unrest=before.shape.unrest)
     # A lower bound says something only where it lies above what is already believed.
     if sample is None or (sample.partial and sample.arrival_rps <= before.levels.mid):
-        return before
+        return known
     return advanced(before, sample, time_s=time_s)
 
 

@@ -20,6 +20,9 @@ WRITTEN_MAX = 2
 GAP_S = 300.0
 # Request shape follows within a quarter of an hour.
 SHAPE_S = 900.0
+# So many requests count as much as the means of before a gap: where lengths vary as much as they are long, the mean of
+# thirty is known to a fifth.
+FEW = 30.0
 # Yesterday's peak is known today.
 RECORD_HALF_LIFE_S = 7 * SECONDS_PER_DAY
 
@@ -38,7 +41,7 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
     else:
         levels = _moved(memory, rate, time_s - before)
     elapsed = time_s - before
-    seen_s = elapsed if elapsed <= GAP_S else min(elapsed, sample.window_s)
+    seen_s = _known_s(sample, elapsed)
     usual, usual_s = _usual(memory, rate, seen_s or sample.window_s)
     season = _season(memory.season, rate, since_s=time_s - seen_s, time_s=time_s)
     tracks, turns = [], _turns(memory.tracks, time_s)
@@ -63,12 +66,30 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
     )
 
 
+def set_back(memory: ForecastMemory) -> ForecastMemory:
+    """The memory without what is tied to an instant: what is left holds at any time."""
+    return replace(
+        memory,
+        time_s=None,
+        in_flight=None,
+        idle_since_s=None,
+        shape=replace(memory.shape, batch=None),
+        season=replace(memory.season, requests=0.0, seen_s=0.0),
+        tracks=tuple([record.forgotten() for record in memory.tracks]),
+    )
+
+
 def _turns(tracks: tuple[Track, ...], time_s: float) -> list[int]:
     """Which records write a forecast down now: those that have waited longest, a few per tick so that none is slow."""
     due = [record for record in tracks if time_s >= record.written_s + record.interval_s]
     if len(due) > WRITTEN_MAX:
         due = sorted(due, key=lambda record: record.written_s)[:WRITTEN_MAX]
     return [record.index for record in due]
+
+
+def _known_s(sample: DemandSample, elapsed_s: float) -> float:
+    """How much of the time since the last sample this one speaks for, s."""
+    return elapsed_s if elapsed_s <= GAP_S else min(elapsed_s, sample.window_s)
 
 
 def _moved(memory: ForecastMemory, rate: float, elapsed_s: float) -> Levels:
@@ -106,8 +127,9 @@ def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> 
 
 def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_s: float) -> Shape:
     shape, level = memory.shape, memory.levels.mid
-    seen_s = shape.seen_s + elapsed_s
-    gain = lengths.gain_of(elapsed_s, seen_s)
+    known_s = _known_s(sample, elapsed_s)
+    seen_s = shape.seen_s + known_s
+    gain = lengths.gain_of(known_s, seen_s)
     dispersion = shape.dispersion
     if level > 0.0:
         excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
@@ -117,7 +139,11 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_
         return replace(shape, dispersion=dispersion, unrest=unrest)
     # Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise
     # along a straight line, and what came too early is soon outweighed.
-    follow = max(1.0 - math.exp(-elapsed_s / SHAPE_S), min(1.0, 2 * elapsed_s / max(1.0, seen_s)))
+    follow = max(1.0 - math.exp(-known_s / SHAPE_S), min(1.0, 2 * known_s / max(1.0, seen_s)))
+    if known_s < elapsed_s:
+        # After a gap the old means are stale, but a few requests make no new ones.
+        crowd = sample.finished / (sample.finished + FEW)
+        follow = max(follow, crowd * (1.0 - math.exp(-elapsed_s / SHAPE_S)))
     prompt = _followed(shape.prompt_tokens, sample.prompt_tokens, follow)
     output = _followed(shape.output_tokens, sample.output_tokens, follow)
     batch, (prompt_variance, output_variance) = _compared(memory, sample, (prompt, output), seen_s, time_s)

@@ -11,6 +11,8 @@ from tidegate.forecast.season import DAILY, WEEKLY, Season, neighbours
 from tidegate.forecast.sketch import BINS
 from tidegate.forecast.track import FRESH, HORIZONS_S, PENDING_MAX, Pending, Track, track
 
+# What a person or a damaged disk wrote is not believed: every number that is remembered lies between 0 and this.
+MOST = 1e12
 NO_LOAD = Levels(0.0, 0.0, 0.0, 0.0)
 NO_SEASON = Season()
 
@@ -184,18 +186,23 @@ def _track(index: int, value: object) -> Track:
         raise ValueError(f"{count} pending forecasts")
     made = codes.unpack(made_text, length=count + 1, kind="I")
     expected = codes.unpack(expected_text, length=count * width)
+    sketch = codes.unpack(sketch_text, length=BINS)
+    if not any(sketch):
+        raise ValueError("a record of errors is never empty")
     return track(
         index=index,
         written_s=made[0],
         pending=tuple(Pending.of(made[i + 1], expected[i * width : (i + 1) * width]) for i in range(count)),
         losses=codes.unpack(losses_text, length=len(EXPERTS)),
-        sketch=codes.unpack(sketch_text, length=BINS),
+        sketch=sketch,
     )
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{value!r} is no number")
+    if not 0.0 <= value <= MOST:
+        raise ValueError(f"{value!r} is none that is remembered")
     return value
 
 

@@ -140,6 +140,10 @@ class Track:
         entry = Pending.of(int(time_s), expected)
         return self._holding((*self.pending[-PENDING_MAX + 1 :], entry), entry.made_s)
 
+    def forgotten(self) -> "Track":
+        """The record without the forecasts under way."""
+        return self._holding((), 0)
+
     def _holding(self, pending: tuple[Pending, ...], written_s: int) -> "Track":
         return Track(
             index=self.index,
