@@ -1,5 +1,7 @@
 """One replica and one router, step by step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from tests.sim.builders import fleet, poisson, server, traffic
 from tidegate.domain.law import PerformanceLaw, Workload
 from tidegate.sim.engine import replica
 from tidegate.sim.engine.fleet import Fleet, Server, StepTable
-from tidegate.sim.engine.state import DROPPED, FINISHED, PREEMPTIONS, State
+from tidegate.sim.engine.state import DROPPED, FINISHED, PREEMPTIONS, Requests, State
 
 
 def finished(made: Fleet) -> State:
@@ -53,6 +55,34 @@ def test_too_little_kv_memory_preempts_the_last_one_and_everybody_still_finishes
     assert state.slots.counters[0, PREEMPTIONS] > 0
     assert np.all(state.requests.life == FINISHED)
     assert state.slots.blocks_free[0] == 100
+
+
+def test_a_prompt_waits_until_all_of_it_finds_room_not_its_first_chunk() -> None:
+    """Four fit whole, of 8 chunks each; a fifth that began would be thrown out and start over until one ends."""
+    load = traffic([0.0] * 8, prompt=800, output=100)
+    small = replace(server(kv_cache_tokens=4 * 912), token_budget=100)
+    state = finished(fleet(load, of=small))
+    assert state.slots.counters[0, PREEMPTIONS] == 0
+    assert np.all(state.requests.life == FINISHED)
+
+
+@pytest.mark.parametrize("random_router", [False, True])
+def test_a_fleet_that_outgrows_its_slots_runs_as_if_it_had_had_them(random_router: bool) -> None:
+    """Five replicas, two seconds apart; from the third on there are requests in flight where room is made."""
+
+    def grown(slots: int) -> Requests:
+        made = Fleet(
+            [poisson(30.0, 20.0)], [server()], ttft_edges=[0.5], gap_edges=[0.05], slots=slots,
+            random_router=random_router, seed=3,
+        )  # fmt: skip
+        for second in range(5):
+            made.advance(2.0 * second)
+            assert made.open(deployment=0, tier=0) == second
+        return finished(made).requests
+
+    few, many = grown(2), grown(8)
+    np.testing.assert_array_equal(few.finish_s, many.finish_s)
+    np.testing.assert_array_equal(few.first_s, many.first_s)
 
 
 def test_a_request_that_never_fits_is_refused() -> None:

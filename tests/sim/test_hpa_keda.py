@@ -91,9 +91,10 @@ def test_hpa_goes_up_at_once_by_at_most_the_larger_of_double_and_four() -> None:
 
 def test_hpa_goes_down_to_the_highest_wish_of_the_window() -> None:
     behavior = Behavior()
-    assert limit(behavior, 0.0, 10, 8) == 8
-    assert limit(behavior, 15.0, 8, 2) == 8
-    assert limit(behavior, 316.0, 8, 2) == 2
+    assert limit(behavior, 0.0, 10, 8) == 10, "what it finds is its first recommendation"
+    assert limit(behavior, 15.0, 10, 2) == 10
+    assert limit(behavior, 301.0, 10, 2) == 2
+    assert limit(behavior, 316.0, 2, 2) == 2
 
 
 def test_hpa_counts_what_it_changed_in_the_period() -> None:
@@ -108,6 +109,25 @@ def test_an_up_window_waits_for_the_lowest_wish() -> None:
     assert limit(behavior, 0.0, 2, 2) == 2
     assert limit(behavior, 15.0, 2, 6) == 2
     assert limit(behavior, 46.0, 2, 6) == 6
+
+
+def test_what_was_deleted_in_the_period_may_come_back_at_once() -> None:
+    """One pod per 180 s from the period's start: 5 became 4, so 6 are allowed; what was added counts the other way."""
+    behavior = Behavior(
+        Rule(window_s=0.0, percent=0.0, pods=1.0, period_s=180.0),
+        Rule(window_s=0.0, percent=0.0, pods=1.0, period_s=300.0),
+    )
+    assert limit(behavior, 0.0, 5, 2) == 4
+    assert limit(behavior, 15.0, 4, 9) == 6
+    assert limit(behavior, 30.0, 6, 9) == 6
+    assert limit(behavior, 45.0, 6, 2) == 4
+
+
+def test_a_limit_never_turns_the_direction() -> None:
+    """Bounds lifted it by more than a period allows: that is no reason to take any of them back."""
+    behavior = Behavior(Rule(window_s=0.0, percent=0.0, pods=1.0, period_s=60.0))
+    assert behavior.limit(time_s=0.0, current=1, raw=1, low=5, high=9) == 5
+    assert limit(behavior, 15.0, 5, 9) == 5
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,17 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.sim.builders import poisson, scenario
+from tidegate.domain.key import Key
 from tidegate.sim.compare import Result, compare
 from tidegate.sim.report import html
 from tidegate.sim.report.page import summary
+from tidegate.sim.report.series import series
 from tidegate.sim.score import Part, Score
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -133,3 +136,15 @@ def test_a_browser_draws_it_and_tells_the_moment_under_the_pointer(page: str, tm
     assert tip
     assert "req/s" in tip[1]
     assert "Point at a chart" not in tip[1]
+
+
+def test_deployments_of_one_name_in_two_namespaces_are_told_apart() -> None:
+    first = scenario(poisson(4.0, 120.0), initial={"bf16": 1}, duration_s=120.0)
+    service = first.services[0]
+    key = Key("dev", service.spec.key.name)
+    second = replace(service, spec=replace(service.spec, key=key))
+    both = replace(first, services=(service, second))
+    drawn = series(compare(both, ["static"])["static"].run)
+    names = [str(service.spec.key), str(key)]
+    assert list(drawn["replicas"]) == [f"{name} bf16" for name in names]
+    assert {name for _, name, _ in drawn["decisions"]} <= set(names)

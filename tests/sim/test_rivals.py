@@ -1,6 +1,7 @@
 """The rivals' rules, on views made by hand: each row is arithmetic that their sources state."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,11 +17,12 @@ from tidegate.domain.observation import (
     TierReading,
     TierState,
 )
-from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, Slo, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, Schedule, Slo, TierSpec
 from tidegate.sim.engine.fleet import Server
 from tidegate.sim.metrics import Gauges
 from tidegate.sim.policies import registry
 from tidegate.sim.policies.base import Policy, View
+from tidegate.sim.policies.static import Static
 
 KEY = Key("prod", "chat")
 INF = float("inf")
@@ -94,10 +96,33 @@ SINGLE = [
     ("keda-waiting@fp8", {"waiting": 9.5}, 2, 2, "inside ten percent nothing moves"),
     ("keda-epp@fp8", {"running": 100.0}, 4, 7, "a hundred running at sixteen a replica ask for seven"),
     ("keda-epp@fp8", {"running": 10.0, "waiting": 6.0}, 4, 6, "the larger trigger wins"),
+    ("keda-epp@fp8", {"running": 160.0}, 2, 4, "ten are asked for, twice as many go"),
     ("knative-kpa@fp8", {"running": 250.0}, 3, 4, "250 requests at 70 a replica ask for four"),
     ("ray-serve@fp8", {"running": 30.0}, 3, 3, "a wish that has not lasted thirty seconds is not carried out"),
     ("token-keda@fp8", {"waiting": 400.0}, 2, 3, "eight seconds of prefill ask for six, one pod at a time"),
 ]
+
+
+# Seconds of prefill by time, one prompt of 1,000 tokens is 20 ms of it; replicas before, and after each decision.
+TOKENS = [
+    ([(0, 150.0)], 2, [2], "inside ten percent nothing moves"),
+    ([(0, 150.0), (15, 75.0), (299, 75.0), (301, 75.0)], 2, [2, 2, 2, 1], "down after five minutes of agreement"),
+    ([(0, 75.0), (301, 75.0), (331, 75.0), (600, 75.0), (615, 75.0)], 4, [4, 3, 3, 3, 2], "down a pod in five minutes"),
+    ([(0, 75.0), (301, 75.0), (316, 750.0)], 4, [4, 3, 5], "down does not block up, and what went may come back"),
+    ([(0, 750.0), (15, 750.0), (181, 750.0)], 2, [3, 3, 4], "up one pod in three minutes"),
+]
+
+
+@pytest.mark.parametrize(("course", "before", "after", "why"), TOKENS, ids=[row[3] for row in TOKENS])
+def test_the_token_aware_rule_goes_through_its_hpa(
+    course: list[tuple[float, float]], before: int, after: list[int], why: str
+) -> None:
+    one = spec("fp8")
+    rule, seen = policy("token-keda@fp8", one), [before]
+    for time_s, waiting in course:
+        now = view(one, {"fp8": reading(waiting=waiting)}, {"fp8": seen[-1]}, time_s=float(time_s))
+        seen.append(rule.decide(now).replicas[KEY, "fp8"])
+    assert seen[1:] == after
 
 
 @pytest.mark.parametrize(("name", "metrics", "before", "after", "why"), SINGLE, ids=[row[4] for row in SINGLE])
@@ -112,8 +137,10 @@ def test_slo_keda_grows_with_the_worse_of_both_latencies() -> None:
     late = reading(ttft=histogram(0.55), request_itl=histogram(0.055))
     # 1.1 of the ITL target over the threshold of 0.55: twice as many, which is what one minute allows for four.
     rule = policy("slo-keda@fp8", one)
-    first = rule.decide(view(one, {"fp8": late}, {"fp8": 4}))
-    assert first.replicas[KEY, "fp8"] == 8
+    wishes = [
+        rule.decide(view(one, {"fp8": late}, {"fp8": 4}, time_s=t)).replicas[KEY, "fp8"] for t in (0.0, 15.0, 30.0)
+    ]
+    assert wishes == [4, 4, 8], "once its window of 30 s is over"
 
 
 def test_aibrix_halves_at_once_and_its_repair_waits() -> None:
@@ -229,6 +256,71 @@ def test_every_rival_has_a_knob_for_hindsight(name: str) -> None:
     assert tuned == plain * len(values)
     for make in registry.makers(f"{name}*", scenario(two)):
         assert make().decide(view(two, {"bf16": reading()}, {"bf16": 1})).replicas
+
+
+@pytest.mark.parametrize("name", ["wva-v1@fp8", "wva-v2@fp8", "wva-qm@fp8"])
+def test_wva_is_blind_without_prometheus_and_stays(name: str) -> None:
+    one = spec("fp8")
+    full = Gauges(running=60, waiting=20, kv_usage=0.95, waiting_max=20, kv_usage_max=0.95)
+    rule = policy(name, one)
+    for tick in range(40):
+        now = view(one, {}, {"fp8": 2}, time_s=15.0 * tick, gauges=full)
+        assert rule.decide(now).replicas[KEY, "fp8"] == 2
+
+
+def test_aibrix_asks_the_pods_itself_and_goes_on_without_prometheus() -> None:
+    one = spec("fp8")
+    full = Gauges(running=60, waiting=20, kv_usage=0.95, waiting_max=20, kv_usage_max=0.95)
+    assert policy("aibrix-apa@fp8", one).decide(view(one, {}, {"fp8": 2}, gauges=full)).replicas[KEY, "fp8"] == 4
+
+
+DAY = Schedule(
+    name="day", cron="0 8 * * *", time_zone="UTC", duration_s=3600.0, replicas_min=5, replicas_max=6
+)  # fmt: skip
+EIGHT_S = 8 * 3600.0
+
+
+@pytest.mark.parametrize("name", [*registry.RIVALS, *registry.FLEETS])
+@pytest.mark.parametrize("load", ["idle", "busy"])
+def test_every_rival_keeps_a_schedule_and_the_minimum_of_the_tiers(name: str, load: str) -> None:
+    base = spec("bf16", "fp8", schedules=(DAY,))
+    of = replace(base, tiers=(replace(base.tiers[0], replicas_min=1), base.tiers[1]))
+    full, none = (Gauges(running=n, waiting=n, kv_usage=n, waiting_max=n, kv_usage_max=n) for n in (1, 0))
+    heavy = {"running": 5000.0, "waiting": 900.0, "gpu_utilization": 1.0, "arrival_rps": 900.0, "kv_cache_usage": 1.0}
+    seen = reading(**(heavy if load == "busy" else dict.fromkeys(heavy, 0.0)))
+    rule, wanted = policy(f"{name}@fp8", of), {"bf16": 3, "fp8": 2}
+    for tick in range(40):
+        gauges = full if load == "busy" else none
+        now = view(of, {"bf16": seen, "fp8": seen}, wanted, time_s=EIGHT_S + 15.0 * tick, gauges=gauges)
+        wanted = {t: rule.decide(now).replicas.get((KEY, t), wanted[t]) for t in wanted}
+    assert wanted["bf16"] == 1
+    assert 5 <= sum(wanted.values()) <= 6
+
+
+@pytest.mark.parametrize(
+    ("own", "at_s", "wish"),
+    [
+        ({"fp8": 9}, EIGHT_S - 60, {"bf16": 1, "fp8": 9}),
+        ({"fp8": 9}, EIGHT_S, {"bf16": 1, "fp8": 5}),
+        ({"fp8": 2}, EIGHT_S, {"bf16": 1, "fp8": 4}),
+        ({"fp8": 2, "bf16": 2}, EIGHT_S, {"bf16": 2, "fp8": 3}),
+        ({"fp8": 9}, EIGHT_S + 3600, {"bf16": 1, "fp8": 9}),
+    ],
+    ids=["before", "no more than the schedule allows", "as many as it asks for", "the first fills up", "after"],
+)
+def test_a_fixed_fleet_is_moved_by_a_schedule(own: dict[str, int], at_s: float, wish: dict[str, int]) -> None:
+    base = spec("bf16", "fp8", schedules=(DAY,))
+    of = replace(base, tiers=(replace(base.tiers[0], replicas_min=1), base.tiers[1]))
+    fixed = Static({(KEY, name): count for name, count in own.items()})
+    now = view(of, {}, {"bf16": 3, "fp8": 9}, time_s=at_s)
+    assert fixed.decide(now).replicas == {(KEY, name): count for name, count in wish.items()}
+
+
+@pytest.mark.parametrize("name", [*registry.RIVALS, *registry.FLEETS])
+def test_a_rival_whose_tier_is_empty_fills_it_before_the_others_go(name: str) -> None:
+    two = spec("bf16", "fp8")
+    choice = policy(f"{name}@fp8", two).decide(view(two, {"bf16": reading()}, {"bf16": 2}))
+    assert choice.replicas == {(KEY, "fp8"): 1}
 
 
 @pytest.mark.parametrize("name", [*registry.RIVALS, *registry.FLEETS])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.sim.builders import KEY, poisson, scenario, server, tier, traffic
-from tidegate.domain.spec import Accelerator, Mode, Quality, Slo
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, Quality, Schedule, Slo
 from tidegate.errors import SpecError
 from tidegate.sim.capacity import fluid_rps, knee_rps, workload_of
 from tidegate.sim.compare import badness, compare
@@ -16,9 +16,11 @@ from tidegate.sim.policies.bounds import cheapest_mix, know
 from tidegate.sim.policies.core import Tidegate
 from tidegate.sim.policies.static import Static
 from tidegate.sim.runner import Run, run
+from tidegate.sim.scenario import Scenario, Startup
 from tidegate.sim.score import score
 from tidegate.sim.suite import SUITE, named
 from tidegate.sim.table import rows, table
+from tidegate.sim.traces import Trace
 
 BF16 = (KEY, "bf16")
 STILL = Static({BF16: 1})
@@ -148,7 +150,7 @@ def test_the_cheapest_mix_keeps_the_mean_quality() -> None:
     service = replace(base.services[0], spec=spec)
     known = know(replace(base, services=(service,)), service)
     rate = known.knees_rps["bf16"]
-    fleet = cheapest_mix(known, 4 * rate, ("bf16", "int4"))
+    fleet = cheapest_mix(known, 4 * rate, ("bf16", "int4"), known.limits[0])
     shares = {n: c / sum(fleet.values()) for n, c in fleet.items()}
     assert shares["bf16"] * 1.0 + shares["int4"] * 0.9 >= 0.94
     assert fleet["int4"] > 0
@@ -194,6 +196,87 @@ def test_a_manifest_becomes_a_run_that_acts_and_starts_with_the_right_fleet() ->
     plain = scenario_of({KEY: spec}, ACCELERATORS, {KEY: poisson(20.0, 600.0)}, Settings())
     ratio = service.truths["bf16"].server.law.a_s / plain.services[0].truths["bf16"].server.law.a_s
     assert ratio == pytest.approx(1.5)
+
+
+def offline(trace: Trace, *, hours: float | None = None, **changes: object) -> Scenario:
+    """A backtest of one deployment with two tiers."""
+    base = scenario(poisson(1.0, 10.0), tiers=(tier("bf16"), tier("int4", quality=0.9))).services[0].spec
+    of: DeploymentSpec = replace(base, **changes)  # type: ignore[arg-type]
+    duration_s = None if hours is None else 3600.0 * hours
+    return scenario_of({KEY: of}, ACCELERATORS, {KEY: trace}, Settings(duration_s=duration_s))
+
+
+@pytest.mark.parametrize(
+    ("arrival", "duration_s"),
+    [([0.0, 0.0], 15.0), ([0.0, 7.0], 15.0), ([0.0, 30.0], 45.0), ([3.0], 15.0)],
+    ids=["all at once", "within a tick", "the last one on a tick", "a single one"],
+)
+def test_every_request_of_a_file_is_in_the_run(arrival: list[float], duration_s: float) -> None:
+    of = offline(traffic(arrival))
+    assert of.duration_s == duration_s
+    for name, result in compare(of, ["tidegate", "static", "clairvoyant"]).items():
+        assert result.score.parts[str(KEY)].requests == len(arrival), name
+
+
+@pytest.mark.parametrize(
+    ("arrival", "hours", "field"),
+    [([], None, "--trace"), ([], 1.0, "--trace"), ([7200.0], 1.0, "--hours"), ([3600.0], 1.0, "--hours")],
+    ids=["no request at all", "nor in an hour of nothing", "the first one comes later", "the first one is its end"],
+)
+def test_a_time_without_a_request_is_refused(arrival: list[float], hours: float | None, field: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        offline(traffic(arrival), hours=hours)
+    assert caught.value.field == field
+
+
+def test_what_is_paused_in_the_cluster_acts_in_a_backtest() -> None:
+    of = offline(poisson(2.0, 300.0), paused=True, replicas_min=2)
+    assert not of.services[0].spec.paused
+    assert offline(poisson(2.0, 300.0), replicas_min=2).services[0].spec == of.services[0].spec
+
+
+ALWAYS = Schedule(
+    name="always", cron="0 0 * * *", time_zone="UTC", duration_s=86_400.0, replicas_min=4, replicas_max=5
+)  # fmt: skip
+TIERS = (replace(tier("bf16"), replicas_min=2), tier("int4", quality=0.9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "least", "most", "bf16"),
+    [
+        ({"schedules": (ALWAYS,)}, 4, 5, 0),
+        ({"tiers": TIERS}, 2, 16, 2),
+        ({"tiers": TIERS, "schedules": (ALWAYS,)}, 4, 5, 2),
+    ],
+    ids=["a schedule", "the minimum of a tier", "both"],
+)
+@pytest.mark.parametrize("name", ["clairvoyant", "static", "tidegate", "slo-keda"])
+def test_bounds_are_kept_from_the_first_fleet_on(
+    name: str, changes: dict[str, object], least: int, most: int, bf16: int
+) -> None:
+    of = offline(poisson(1.0, 900.0), **changes)
+    found = compare(of, [name])[name].run
+    assert found is not None
+    assert least <= sum(of.services[0].initial.values()) <= most
+    assert of.services[0].initial.get("bf16", 0) >= bf16
+    # A rival's other tiers go only once its own are ready, so its ceiling counts from then on.
+    for row in found.rows if name != "slo-keda" else found.rows[-10:]:
+        assert least <= sum(row.wanted.values()) <= most
+        assert row.wanted[KEY, "bf16"] >= bf16
+
+
+def test_the_clairvoyant_has_what_a_schedule_asks_for_when_it_begins() -> None:
+    """Four replicas from minute 10 to minute 15: ready in time, created no sooner than that takes, gone after it."""
+    five = replace(ALWAYS, cron="10 * * * *", duration_s=300.0)
+    base = scenario(poisson(1.0, 1500.0), duration_s=1500.0, startup=Startup(median_s=120.0, spread=0.0))
+    spec = replace(base.services[0].spec, schedules=(five,))
+    found = compare(replace(base, services=(replace(base.services[0], spec=spec),)), ["clairvoyant"])
+    run_ = found["clairvoyant"].run
+    assert run_ is not None
+    ready = {row.time_s: row.ready[BF16] for row in run_.rows}
+    assert [ready[s] for s in (450.0, 600.0, 885.0)] == [1, 4, 4]
+    assert ready[960.0] == 1
+    assert all(row.wanted[BF16] == 1 for row in run_.rows if row.time_s < 600.0 - 120.0 - 30.0)
 
 
 @pytest.mark.parametrize("case", ["no trace", "no deployment", "no accelerator"])

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sim.builders import KEY, poisson, scenario, tier
-from tidegate.domain.spec import Cost, DeploymentSpec, ScaleToZero
+from tidegate.domain.spec import Cost, DeploymentSpec, ScaleToZero, Schedule
+from tidegate.sim.limits import in_force
 from tidegate.sim.schedule import Axis, Course, Floats, Grid, Toll, late_share
 
 WINDOW_S = 60.0
@@ -30,10 +31,12 @@ def axis(name: str, windows: int, **changes: object) -> Axis:
 
 
 def course(demand: list[float], axes: list[Axis], capacity: float = 4.0, **changes: object) -> Course:
+    of = spec(**changes)
     return Course(
-        specs={KEY: spec(**changes)},
+        specs={KEY: of},
         axes=axes,
         demand_rps={KEY: np.array(demand)},
+        limits={KEY: [in_force(of, window * WINDOW_S) for window in range(len(demand))]},
         window_s=WINDOW_S,
         capacity={"gpu": np.full(len(demand), capacity)},
     )
@@ -138,3 +141,47 @@ def test_zero_waits_for_the_idle_time_that_the_user_wants() -> None:
     demand = [4.0, 4.0, 0.0, 0.0, 0.0, 0.0]
     of = course(demand, [axis("bf16", len(demand))], replicas_min=0, scale_to_zero=ScaleToZero(idle_s=2 * WINDOW_S))
     assert Grid(of).cheapest({KEY: Toll(late_usd=1.0)})[:, 0].tolist() == [1, 1, 1, 1, 0, 0]
+
+
+def hour(low: int | None = None, high: int | None = None, *, minutes: float) -> Schedule:
+    """Bounds for some minutes of every hour, from the third one on."""
+    return Schedule(
+        name="hour", cron="2 * * * *", time_zone="UTC", duration_s=60.0 * minutes, replicas_min=low, replicas_max=high
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "most", "expected"),
+    [
+        ({"schedules": (hour(2, minutes=2),)}, 2, [1, 1, 2, 2, 1, 1]),
+        ({"schedules": (hour(high=1, minutes=2),)}, 2, [2, 2, 1, 1, 1, 2]),
+        ({"schedules": (hour(3, 3, minutes=2),), "replicas_max": 1}, 3, [1, 1, 1, 3, 1, 1]),
+        ({"replicas_pinned": 2}, 2, [2, 2, 2, 2, 2, 2]),
+        ({"replicas_min": 3, "cost": Cost(budget_usd_per_hour=4.0)}, 3, [2, 2, 2, 2, 2, 2]),
+    ],
+    ids=[
+        "as many as a schedule asks for while it holds",
+        "no more than a schedule allows while it holds, and a window for what is created after it",
+        "a bound that jumps with its ceiling is reached a window later",
+        "a pin is kept",
+        "a minimum that the budget cannot carry gives way as little as it must",
+    ],
+)
+def test_bounds_hold_in_every_window(changes: dict[str, object], most: int, expected: list[int]) -> None:
+    load = 12.0 if expected[0] == 2 else 1.0
+    bf16 = axis("bf16", 6, most=most, initial=expected[0])
+    assert Grid(course([load] * 6, [bf16], **changes)).cheapest({KEY: Toll(late_usd=0.01)})[:, 0].tolist() == expected
+
+
+def test_a_tier_keeps_its_minimum_where_another_is_cheaper() -> None:
+    tiers = (replace(tier("bf16"), replicas_min=1), tier("int4", quality=0.9))
+    axes = [axis("bf16", 4), axis("int4", 4, usd_per_hour=np.full(4, 0.1), quality=0.9, initial=0)]
+    path = Grid(course([12.0] * 4, axes, tiers=tiers)).cheapest({KEY: Toll(late_usd=1.0)})
+    assert path[1:].tolist() == [[1, 1]] * 3
+
+
+def test_a_bound_that_cannot_be_met_in_time_is_met_as_soon_as_can_be() -> None:
+    never = -np.inf
+    slow = axis("bf16", 5, created_s=np.array([never, never, never, 0.0, 0.0]))
+    path = Grid(course([1.0] * 5, [slow], replicas_min=2)).cheapest({KEY: Toll(late_usd=0.01)})
+    assert path[:, 0].tolist() == [1, 1, 1, 2, 2]

@@ -40,8 +40,17 @@ def test_a_gzipped_file_is_the_same_file(tmp_path: Path) -> None:
         ("arrival_s,input_tokens,output_tokens\n1,2,3\n-1,2,3\n", "a.csv:3"),
         ("arrival_s,input_tokens,output_tokens\n1,nan,3\n", "a.csv:2"),
         ("arrival_s,input_tokens,output_tokens\n", "a.csv"),
+        ("arrival_s,input_tokens,output_tokens\n1767225600,2,3\n", "a.csv: first arrival_s"),
     ],
-    ids=["other columns", "a word for a number", "a short line", "a negative time", "not a number", "no requests"],
+    ids=[
+        "other columns",
+        "a word for a number",
+        "a short line",
+        "a negative time",
+        "not a number",
+        "no requests",
+        "a date",
+    ],
 )
 def test_a_file_that_is_no_trace_is_refused_by_line(tmp_path: Path, text: str, named: str) -> None:
     (tmp_path / "a.csv").write_text(text)

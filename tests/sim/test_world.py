@@ -137,6 +137,14 @@ def test_start_up_times_scatter_around_their_median() -> None:
     assert took[-1] / took[0] > 2.0
 
 
+def test_a_large_fleet_is_only_larger() -> None:
+    world = World(scenario(poisson(50.0, 100.0), capacity=None))
+    world.want({BF16: 600})
+    world.advance(90.0)
+    assert counts(world) == (0, 0, 600, 0)
+    world.fleet.check()
+
+
 def test_two_tiers_share_their_accelerators_by_width() -> None:
     tiers = (tier("bf16", width=2), tier("fp8", width=1))
     world = World(scenario(poisson(1.0, 10.0), capacity=5, tiers=tiers))

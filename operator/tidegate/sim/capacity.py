@@ -22,6 +22,7 @@ REQUESTS = (3_000, 15_000)
 BATCHES = 20
 SURE = 3.0  # standard errors between a trial's share and the target at which a shorter trial is believed
 HALVINGS = 7
+FEW_TOKENS = 16.0  # mean answers shorter than this have too few gaps for their mean to say anything
 WARM = 400  # first requests of a trial, served by a replica that is still filling
 
 
@@ -87,9 +88,13 @@ def fluid_rps(server: Server, trace: Trace, slo: Slo) -> float:
     """
     Rate that no replica can exceed with its mean inter-token latency inside the target; an upper bound of the knee.
 
-    It knows no queue and no chance: N* from the law at the target, Little's law for the rate.
+    It knows no queue and no chance: N* from the law at the target, Little's law for the rate. Of few gaps most see no
+    prompt, whatever their mean is: there it is the rate at which the replica has no time left.
     """
     law, workload = server.law, workload_of(trace)
+    if workload.output_tokens < FEW_TOKENS:
+        decode_s = workload.output_tokens * (law.b_s + law.c_s * workload.context_tokens)
+        return 1.0 / (law.p1_s * workload.prefill_tokens + decode_s)
     slope = law.itl_slope_s(workload)
     most = min((slo.itl_s - law.a_s) / slope, law.running_limit(workload))
     if most < 1:

@@ -171,8 +171,8 @@ def parse(text: str, *, seed: int) -> Trace:
         rps, hours = float(rest[0]), float(rest[1])
     except (ValueError, IndexError) as fault:
         raise SpecError(field="--trace", value=text, allowed="SHAPE:RPS:HOURS[:LENGTHS]") from fault
-    if not (rps > 0 and hours > 0):
-        raise SpecError(field="--trace", value=text, allowed="rate and hours above 0")
+    if not (0 < rps < np.inf and 0 < hours < np.inf):
+        raise SpecError(field="--trace", value=text, allowed="rate and hours, finite and above 0, are")
     return generate(SHAPES[name](rps, hours * 3600.0, seed), LENGTHS[kind], seed=seed, name=text)
 
 

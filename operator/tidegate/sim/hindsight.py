@@ -10,12 +10,14 @@ alone. So what a late request costs is turned up or down until the whole run jus
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, prod
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from tidegate.domain.key import Key
+from tidegate.sim.limits import Limits, strictest
 from tidegate.sim.pods import Market
 from tidegate.sim.policies.bounds import Known
 from tidegate.sim.policies.clairvoyant import Clairvoyant, Leg
@@ -99,6 +101,7 @@ def course(scenario: Scenario, known: Mapping[Key, Known], *, tiers_max: int, wi
         specs={k: v.service.spec for k, v in known.items()},
         axes=[a for k, v in known.items() for a in axes(scenario, v, demand[k], starts, tiers_max)],
         demand_rps=demand,
+        limits={k: _limits(scenario, v, edges) for k, v in known.items()},
         window_s=window_s,
         capacity={
             n: np.minimum(np.array(x[:-1], dtype=float), np.array(x[1:], dtype=float))
@@ -109,11 +112,13 @@ def course(scenario: Scenario, known: Mapping[Key, Known], *, tiers_max: int, wi
 
 
 def axes(scenario: Scenario, known: Known, demand: Floats, starts: Floats, tiers_max: int) -> list[Axis]:
-    """The tiers of a deployment that are worth a look, and those the run starts with."""
+    """The tiers of a deployment that are worth a look, those that have a minimum, and those the run starts with."""
     service, market = known.service, Market(pools=scenario.pools, faults=scenario.faults)
     spec, picked = service.spec, known.cheapest[:tiers_max]
     # Nothing is usable: the first tier serves what it can.
-    names = dict.fromkeys([*(picked or [spec.tiers[0].name]), *(n for n, c in service.initial.items() if c > 0)])
+    kept = [t.name for t in spec.tiers if any(limits.tiers[t.name][0] > 0 for limits in known.limits)]
+    begun = [n for n, c in service.initial.items() if c > 0]
+    names = dict.fromkeys([*(picked or [spec.tiers[0].name]), *kept, *begun])
     found = []
     for name in names:
         tier, usable = spec.tier(name), name in known.cheapest
@@ -143,6 +148,14 @@ def stay_s(known: Known) -> float:
     return float(known.service.traffic.output_tokens.mean()) * known.service.spec.slo.itl_s
 
 
+def _limits(scenario: Scenario, known: Known, edges: Floats) -> list[Limits]:
+    """The strictest bounds in force within each window."""
+    return [
+        strictest(known.limits[int(start // scenario.tick_s) : ceil(end / scenario.tick_s)])
+        for start, end in pairwise(edges)
+    ]
+
+
 def _demand(known: Known, edges: Floats) -> Floats:
     """Requests/s per window, each taken over the time that requests stay: what is short of that, a batch absorbs."""
     window_s = float(edges[1] - edges[0])
@@ -154,11 +167,12 @@ def _demand(known: Known, edges: Floats) -> Floats:
 
 def _most(scenario: Scenario, known: Known, name: str, peak_rps: float) -> int:
     """Replicas of a tier that carry the busiest window alone with room, inside its bounds and its pool."""
-    spec, tier, knee = known.service.spec, known.service.spec.tier(name), known.knees_rps[name]
+    tier, knee = known.service.spec.tier(name), known.knees_rps[name]
     pool = scenario.pools[tier.accelerator].accelerator.capacity
-    bounds = [spec.replicas_max, tier.replicas_max, *([] if pool is None else [pool // tier.accelerators_per_replica])]
+    most = max(limits.tiers[name][1] for limits in known.limits)
+    room = [] if pool is None else [pool // tier.accelerators_per_replica]
     need = ceil(PEAK_ROOM * peak_rps / knee) + 1 if knee > 0 else 1
-    return min([*bounds, max(need, spec.replicas_min)])
+    return min([most, *room, max([need, *(limits.low for limits in known.limits)])])
 
 
 def _created(scenario: Scenario, known: Known, name: str, starts: Floats) -> Floats:

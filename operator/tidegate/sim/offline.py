@@ -7,7 +7,7 @@ Out:   a `Scenario`, its first fleet sized for the first minutes of the traffic.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode
 from tidegate.errors import SpecError
 from tidegate.sim.capacity import knee_rps
-from tidegate.sim.scenario import Fault, Pool, Scenario, Service, Startup, TierTruth
+from tidegate.sim.limits import in_force, inside
+from tidegate.sim.scenario import START_S, Fault, Pool, Scenario, Service, Startup, TierTruth
 from tidegate.sim.traces import Trace
 from tidegate.sim.truth import Twist, truths_of
+from tidegate.units import SECONDS_PER_HOUR, TICK_S
 
 # The fleet at second 0 serves the mean rate of this much traffic.
 FIRST_S = 300.0
@@ -55,20 +57,32 @@ def scenario_of(
     The run that a manifest and traces describe.
 
     Raises:
-        SpecError: A deployment without traffic, traffic without a deployment, or a tier on an unknown accelerator.
+        SpecError: A deployment without traffic, a time without a request, or a tier on an unknown accelerator.
     """
     _check(deployments, accelerators, traffic)
+    duration_s = _duration_s(traffic, settings)
     services = tuple(_service(spec, traffic[key], accelerators, settings) for key, spec in deployments.items())
-    span = max(t.span_s for t in traffic.values())
     return Scenario(
         name="+".join(str(k) for k in deployments),
         services=services,
         pools={name: Pool(accelerator=a) for name, a in accelerators.items()},
-        duration_s=span if settings.duration_s is None else min(span, settings.duration_s),
+        duration_s=duration_s,
         faults=settings.faults,
         seed=settings.seed,
         random_router=settings.random_router,
     )
+
+
+def _duration_s(traffic: Mapping[Key, Trace], settings: Settings) -> float:
+    """Length of the run: to the first tick after the last arrival, or as much of that as is wanted."""
+    whole_s = (floor(max(t.span_s for t in traffic.values()) / TICK_S) + 1) * TICK_S
+    if settings.duration_s is None:
+        return whole_s
+    first_s = min(float(t.arrival_s[0]) for t in traffic.values())
+    if first_s >= settings.duration_s:
+        hours, allowed = settings.duration_s / SECONDS_PER_HOUR, f"more: the first request comes after {first_s:.0f} s"
+        raise SpecError(field="--hours", value=f"{hours:g}", allowed=allowed)
+    return min(whole_s, settings.duration_s)
 
 
 def _check(
@@ -79,6 +93,8 @@ def _check(
     for key, spec in deployments.items():
         if key not in traffic:
             raise SpecError(field="--trace", value=None, allowed=f"a trace for {key}: --trace {key.name}=FILE")
+        if len(traffic[key]) == 0:
+            raise SpecError(field="--trace", value=traffic[key].name, allowed=f"at least one request for {key}")
         for tier in spec.tiers:
             if tier.accelerator not in accelerators:
                 known = ", ".join(accelerators) or "none"
@@ -93,8 +109,8 @@ def _service(
 ) -> Service:
     twist = Twist(decode=settings.truth, prefill=settings.truth, startup=Startup(median_s=settings.startup_s))
     truths = truths_of(spec, accelerators, {"*": twist})
-    # A backtest asks what a policy would have done, so a deployment that only recommends in the cluster acts here.
-    acting = replace(spec, mode=Mode.AUTO)
+    # A backtest asks what a policy would have done: what only recommends in the cluster, or is paused, acts here.
+    acting = replace(spec, mode=Mode.AUTO, paused=False)
     return Service(spec=acting, traffic=trace, truths=truths, initial=first_fleet(spec, trace, truths, accelerators))
 
 
@@ -104,13 +120,13 @@ def first_fleet(
     truths: Mapping[str, TierTruth],
     accelerators: Mapping[str, Accelerator],
 ) -> dict[str, int]:
-    """Replicas of the cheapest tier for the mean rate of the first minutes, inside the bounds."""
+    """Replicas of the cheapest tier for the mean rate of the first minutes, and what the bounds in force ask for."""
     rate = float(np.searchsorted(trace.arrival_s, FIRST_S)) / FIRST_S
     price = {t.name: accelerators[t.accelerator].price_usd_per_hour * t.accelerators_per_replica for t in spec.tiers}
     knees = {t.name: knee_rps(truths[t.name].server, trace, spec.slo) for t in spec.tiers}
-    usable = [t for t in spec.tiers if t.quality >= spec.quality.minimum and knees[t.name] > 0]
-    if not usable:
-        return {spec.tiers[0].name: max(spec.replicas_min, 1)}
-    best = min(usable, key=lambda t: price[t.name] / knees[t.name])
-    most = min(spec.replicas_max, best.replicas_max)
-    return {best.name: max(spec.replicas_min, min(most, ceil(rate / knees[best.name])))}
+    usable = [t.name for t in spec.tiers if t.quality >= spec.quality.minimum and knees[t.name] > 0]
+    order = sorted(usable, key=lambda name: price[name] / knees[name])
+    wish = {name: ceil(rate / knees[name]) for name in order[:1]} or {spec.tiers[0].name: 1}
+    limits, rest = in_force(spec, START_S), [t.name for t in spec.tiers if t.name not in usable]
+    fleet = inside(limits, wish, order=[*order, *rest], least=limits.low if rate > 0 else limits.idle)
+    return {name: count for name, count in fleet.items() if count > 0}

@@ -15,6 +15,8 @@ from tidegate.sim.engine.fleet import Server
 from tidegate.sim.traces import Trace
 from tidegate.units import TICK_S
 
+START_S = 1_767_225_600.0  # Thu 2026-01-01 00:00 UTC
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startup:
@@ -142,7 +144,7 @@ class Scenario:
     duration_s: float
     faults: tuple[Fault, ...] = ()
     seed: int = 0
-    start_s: float = 1_767_225_600.0  # Thu 2026-01-01 00:00 UTC
+    start_s: float = START_S
     drain_s: float = 120.0
     scrape_s: float = 15.0
     scrape_age_s: float = 5.0

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
+from tidegate.sim.limits import Limits
 from tidegate.units import SECONDS_PER_HOUR
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,9 @@ Ints = NDArray[np.int64]
 
 # What a step that cannot be taken costs: more than any fleet, and still a number to add up.
 NEVER = 1e9
+# Price of a replica that a lower bound asks for and that is not there, per window, $: far more than late requests or
+# poor quality of a window can cost, far less than what cannot be.
+MISSING_USD = 1e4
 # Share of requests late in a fleet that is loaded to what it cannot exceed on average.
 LATE_AT_FULL = 0.5
 # Least distance between knee and ceiling, as a share of the ceiling.
@@ -80,6 +84,7 @@ class Course:
     A problem: axes, demand by deployment (requests/s; shape (windows,)), accelerators there are in each window.
 
     Args:
+        limits: Bounds by deployment in each window. A tier without an axis has no minimum.
         window_s: Length of a window, s.
         capacity: By accelerator; absent where there is no limit.
     """
@@ -87,6 +92,7 @@ class Course:
     specs: Mapping[Key, DeploymentSpec]
     axes: Sequence[Axis]
     demand_rps: Mapping[Key, Floats]
+    limits: Mapping[Key, Sequence[Limits]]
     window_s: float
     capacity: Mapping[str, Floats]
 
@@ -98,7 +104,6 @@ class Grid:
         self.course = course
         self.shape = tuple(a.most + 1 for a in course.axes)
         self.counts = np.indices(self.shape, sparse=True)
-        self._fixed = self._kept()
         self._allowed: dict[int, NDArray[np.bool_]] = {}
         self._rates = {k: self._rate(k) for k in course.specs}
 
@@ -146,7 +151,7 @@ class Grid:
         return np.array(columns).T
 
     def _stage(self, window: int, tolls: Mapping[Key, Toll]) -> Floats:
-        """Money of one window by fleet: replicas, late requests, missing quality; `NEVER` where a bound is broken."""
+        """Money of one window by fleet: replicas, late requests, missing quality and replicas; `NEVER`: not allowed."""
         course = self.course
         hours = course.window_s / SECONDS_PER_HOUR
         usd = sum(
@@ -161,7 +166,7 @@ class Grid:
             over = np.maximum(0.0, demand - fluid) * course.window_s
             usd = usd + toll.late_usd * (requests * late + over)
             usd = usd - toll.poor_usd * requests * (quality - course.specs[key].quality.average_minimum)
-        return np.where(self._open(window), usd, NEVER)
+        return np.where(self._open(window), usd + MISSING_USD * self._missing(window), NEVER)
 
     def _rate(self, key: Key) -> tuple[Floats, Floats, Floats]:
         """
@@ -179,18 +184,29 @@ class Grid:
         served, good = total(lambda a: a.knee_rps), total(lambda a: a.knee_rps * a.quality)
         return total(lambda a: a.fluid_rps), safety, good / np.maximum(served, DUST)
 
-    def _kept(self) -> NDArray[np.bool_]:
-        """Fleets inside the bounds of every deployment."""
-        kept = np.ones(self.shape, dtype=bool)
-        for key, spec in self.course.specs.items():
-            mine = [(a, n) for a, n in zip(self.course.axes, self.counts, strict=True) if a.key == key]
-            total = sum(n for _, n in mine)
-            least = 0 if spec.scale_to_zero else spec.replicas_min
-            kept &= (total >= least) & (total <= spec.replicas_max)
-        return kept
+    def _missing(self, window: int) -> Floats:
+        """
+        Replicas that lower bounds ask for and a fleet has not, in a window.
+
+        Counted from the fleet that lacks fewest of those allowed: what budget, accelerators and upper bounds cannot
+        carry gives way to them.
+        """
+        missing = np.zeros(self.shape)
+        for key in self.course.specs:
+            limits, mine = self.course.limits[key][window], self._mine(key)
+            least = limits.low if self._awake(key, window) else limits.idle
+            missing += np.maximum(0, least - sum(n for _, n in mine))
+            for axis, n in mine:
+                missing += np.maximum(0, limits.tiers[axis.name][0] - n)
+        beyond: Floats = missing - missing[self._open(window)].min()
+        return beyond
+
+    def _mine(self, key: Key) -> list[tuple[Axis, Ints]]:
+        """Axes of a deployment, with the counts of every fleet."""
+        return [(a, n) for a, n in zip(self.course.axes, self.counts, strict=True) if a.key == key]
 
     def _open(self, window: int) -> NDArray[np.bool_]:
-        """Fleets that bounds, budgets and accelerators allow in a window; all of them where nothing is left."""
+        """Fleets that upper bounds, budgets and accelerators allow in a window."""
         if window not in self._allowed:
             self._allowed[window] = self._judged(window)
         return self._allowed[window]
@@ -203,20 +219,19 @@ class Grid:
 
     def _judged(self, window: int) -> NDArray[np.bool_]:
         course = self.course
-        allowed = self._fixed
+        allowed = np.ones(self.shape, dtype=bool)
         for key, spec in course.specs.items():
-            mine = [(a, n) for a, n in zip(course.axes, self.counts, strict=True) if a.key == key]
+            mine = self._mine(key)
+            allowed &= sum(n for _, n in mine) <= course.limits[key][window].high
             if spec.cost.budget_usd_per_hour is not None:
                 usd = sum(n * a.usd_per_hour[window] for a, n in mine)
-                allowed = allowed & (usd <= spec.cost.budget_usd_per_hour + DUST)
-            if self._awake(key, window):
-                allowed = allowed & (sum(n for _, n in mine) > 0)
+                allowed &= usd <= spec.cost.budget_usd_per_hour + DUST
         for name, limit in course.capacity.items():
             used = sum(
                 n * a.accelerators for a, n in zip(course.axes, self.counts, strict=True) if a.accelerator == name
             )
-            allowed = allowed & (used <= limit[window])
-        return allowed if allowed.any() else np.ones(self.shape, dtype=bool)
+            allowed &= used <= limit[window]
+        return allowed
 
 
 def late_share(demand: float, fluid: Floats, safety: Floats, attainment: float) -> Floats:

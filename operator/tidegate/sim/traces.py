@@ -7,6 +7,7 @@ Out:   a `Trace`: three arrays on one clock that starts at 0.
 
 import csv
 import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.errors import SpecError
+from tidegate.units import SECONDS_PER_DAY
 
+# A file that begins later than this does not count from 0: its times are dates, or milliseconds.
+FIRST_S_MAX = 30 * SECONDS_PER_DAY
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
 
 
@@ -76,13 +80,14 @@ def read(path: Path) -> Trace:
     A trace from a CSV file (gzip by its suffix `.gz`).
 
     Raises:
-        SpecError: The file is absent, has other columns, or a line that is no request; it names line and value.
+        SpecError: The file is absent, has other columns, a line that is no request, or times that do not count from
+            0; it names line and value.
     """
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as lines:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
             return _parse(csv.reader(lines), path)
-    except OSError as fault:
-        raise SpecError(field="--trace", value=str(path), allowed=f"a readable CSV file ({fault})") from fault
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as fault:
+        raise SpecError(field="--trace", value=str(path), allowed=f"a readable CSV file in UTF-8 ({fault})") from fault
 
 
 def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defined]
@@ -102,6 +107,9 @@ def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defin
         bad = int(np.argmax((table < 0).any(axis=1) | ~np.isfinite(table).all(axis=1)))
         raise SpecError(field=f"{path.name}:{bad + 2}", value=values[bad], allowed="finite numbers, 0 or more")
     table = table[np.argsort(table[:, 0], kind="stable")]
+    if table[0, 0] > FIRST_S_MAX:
+        allowed = "seconds from the start of the run: the first request comes at 0 or soon after"
+        raise SpecError(field=f"{path.name}: first arrival_s", value=f"{table[0, 0]:.10g}", allowed=allowed)
     return Trace(
         arrival_s=table[:, 0],
         prompt_tokens=np.maximum(table[:, 1].astype(np.int64), 1),

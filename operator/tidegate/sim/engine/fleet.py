@@ -95,6 +95,7 @@ class Fleet:
         traffic: One trace per deployment, all on the same clock.
         servers: Truth per tier; a replica names its tier by index.
         ttft_edges, gap_edges: Upper bounds of the histograms, s, without infinity.
+        slots: Replicas there is room for at first; where more are alive at once, room is made.
         random_router: Route at random instead of to the replica with fewest outstanding requests.
     """
 
@@ -126,10 +127,10 @@ class Fleet:
 
     def open(self, *, deployment: int, tier: int) -> int:
         """A replica becomes ready now; queued requests of its deployment go to it. Returns its slot."""
+        if not (self.state.slots.life == FREE).any():
+            self.state = _grown(self.state)
         slots = self.state.slots
-        free = np.flatnonzero(slots.life == FREE)
-        assert len(free) > 0, "more live replicas than slots"
-        slot = int(free[0])
+        slot = int(np.argmax(slots.life == FREE))
         slots.life[slot], slots.tier[slot], slots.deployment[slot] = READY, tier, deployment
         slots.clock_s[slot] = slots.quiet_s[slot] = self.time_s
         slots.running_count[slot] = slots.waiting_count[slot] = 0
@@ -235,6 +236,14 @@ def _slots(count: int, sequences: int, ttft: int, gap: int) -> Slots:
         waiting_count=ints(), blocks_free=ints(), counters=np.zeros((count, COUNTERS)),
         ttft=np.zeros((count, ttft + 1)), gap=np.zeros((count, gap + 1)), request_gap=np.zeros((count, gap + 1)),
     )  # fmt: skip
+
+
+def _grown(state: State) -> State:
+    """Twice the slots; those there are keep their numbers."""
+    count = len(state.slots.life)
+    slots = Slots(*(np.concatenate([part, np.zeros_like(part)]) for part in state.slots))
+    candidates = np.pad(state.front.candidates, ((0, 0), (0, count)))
+    return state._replace(slots=slots, front=state.front._replace(candidates=candidates))
 
 
 def _tiers(servers: Sequence[Server]) -> Tiers:

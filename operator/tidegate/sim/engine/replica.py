@@ -2,9 +2,10 @@
 One replica between two instants: vLLM V1's scheduler, a step at a time.
 
 Order of a step: running requests first, in order of admission (one decode token each, or the next chunk of the
-prompt), while the token budget lasts; then waiting requests, first come first served, while there is room in batch,
-budget and KV blocks. A request that gets no block preempts the last running one, whose KV is thrown away and computed
-again later. A step that preempts admits nobody.
+prompt), while the token budget lasts; then waiting requests, first come first served, while there is room in batch and
+budget, and KV blocks for the whole prompt: vLLM's habit since pull request 37307, before it looked at the first chunk
+only. A request that gets no block preempts the last running one, whose KV is thrown away and computed again later. A
+step that preempts admits nobody.
 
 Stretches in which every running request decodes and nobody can join are taken in one closed-form jump: step times
 then grow in arithmetic progression.
@@ -188,9 +189,7 @@ def can_admit(state: State, slot: int) -> bool:
     if count >= row[SEQUENCES_MAX] or count >= row[TOKEN_BUDGET]:
         return False
     head = slots.head[slot]
-    start = min(requests.hit[head], requests.prompt[head] + requests.done[head] - 1)
-    chunk = min(requests.prompt[head] + requests.done[head] - start, int(row[TOKEN_BUDGET]) - count)
-    return bool(blocks_of(start + chunk) <= slots.blocks_free[slot])
+    return bool(blocks_of(requests.prompt[head] + requests.done[head]) <= slots.blocks_free[slot])
 
 
 @compiled
@@ -271,12 +270,13 @@ def admit(state: State, slot: int, budget: int) -> None:
     most = int(state.tiers.scalars[slots.tier[slot], SEQUENCES_MAX])
     while slots.waiting_count[slot] > 0 and budget > 0 and slots.running_count[slot] < most:
         row = slots.head[slot]
-        start = min(requests.hit[row], requests.prompt[row] + requests.done[row] - 1)
-        chunk = min(requests.prompt[row] + requests.done[row] - start, budget)
-        need = blocks_of(start + chunk)
-        if need > slots.blocks_free[slot]:
+        whole = requests.prompt[row] + requests.done[row]
+        # It takes the blocks of its first chunk only, but does not begin where the rest would find none.
+        if blocks_of(whole) > slots.blocks_free[slot]:
             break
-        slots.blocks_free[slot] -= need
+        start = min(requests.hit[row], whole - 1)
+        chunk = min(whole - start, budget)
+        slots.blocks_free[slot] -= blocks_of(start + chunk)
         requests.computed[row] = start
         requests.life[row] = RUNNING
         slots.counters[slot, HIT_TOKENS] += start

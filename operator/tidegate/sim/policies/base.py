@@ -13,6 +13,7 @@ from typing import Protocol
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing, TierReading, TierState
 from tidegate.domain.spec import DeploymentSpec, FleetPolicy
+from tidegate.sim.limits import Limits, in_force
 from tidegate.sim.metrics import Gauges
 from tidegate.sim.scenario import Scenario
 
@@ -53,6 +54,10 @@ class View:
         """Deployment that a tier belongs to."""
         return self.policy.deployments[tier[0]]
 
+    def limits(self, key: Key) -> Limits:
+        """Bounds of a deployment that are in force now."""
+        return in_force(self.policy.deployments[key], self.observation.time_s)
+
     def queued(self, key: Key) -> float:
         """Requests that wait at the gateway; 0 where there is no gateway."""
         gateway = self.observation.deployments[key].gateway
@@ -81,11 +86,22 @@ Maker = Callable[[Scenario], Policy]
 
 
 def bounds(view: View, tier: TierKey) -> tuple[int, int]:
-    """Fewest and most replicas of a rival's only tier: the deployment's bounds and the tier's."""
-    spec = view.spec(tier)
-    part = spec.tier(tier[1])
-    low = max(0 if spec.scale_to_zero else spec.replicas_min, part.replicas_min)
-    return low, max(low, min(spec.replicas_max, part.replicas_max))
+    """
+    Fewest and most replicas of a rival's only tier, now: the deployment's bounds less the others' minimum, and its own.
+
+    A rival's autoscaler knows no schedules: the bounds are those that a cron job of its user patches into it.
+    """
+    limits = view.limits(tier[0])
+    others = sum(low for name, (low, _) in limits.tiers.items() if name != tier[1])
+    low, high = limits.tiers[tier[1]]
+    high = max(0, min(high, limits.high - others))
+    return min(high, max(low, limits.idle - others)), high
+
+
+def held(view: View, tier: TierKey, count: int) -> int:
+    """A count inside the bounds of a rival's only tier."""
+    low, high = bounds(view, tier)
+    return max(low, min(high, count))
 
 
 def chosen_tiers(scenario: Scenario, name: str) -> list[TierKey]:
@@ -97,32 +113,33 @@ def chosen_tiers(scenario: Scenario, name: str) -> list[TierKey]:
     return picked
 
 
-def others_at_zero(view: View, tiers: list[TierKey], replicas: Mapping[TierKey, int]) -> dict[TierKey, int]:
+def others_at_minimum(view: View, tiers: list[TierKey], replicas: Mapping[TierKey, int]) -> dict[TierKey, int]:
     """
-    A rival's wish for every tier: its own as decided; the others go once its own are ready to take over.
+    A rival's wish for every tier: its own as decided; the others go down to their minimum, mostly none, once its own
+    are ready to take over.
 
     Make before break: the fleet a run starts with may be of other tiers than the policy's own.
     """
     wish = dict(replicas)
-    for key, spec in view.policy.deployments.items():
+    for key in view.policy.deployments:
         own = [t for t in tiers if t[0] == key]
         up = sum(view.state(t).ready for t in own) >= min(1, sum(replicas.get(t, 0) for t in own))
         whole = all(view.state(t).ready >= replicas.get(t, 0) for t in own)
-        others = [(key, t.name) for t in spec.tiers if (key, t.name) not in own]
-        wish |= dict.fromkeys(others, 0) if own and up and whole else {}
+        others = {(key, n): low for n, (low, _) in view.limits(key).tiers.items() if own and (key, n) not in own}
+        wish |= {t: low for t, low in others.items() if (up and whole) or view.wanted[t] < low}
     return wish
 
 
 class OneTier(ABC):
-    """A rival that steers one tier of each deployment: its rule for that tier, and the others at zero."""
+    """A rival that steers one tier of each deployment: its rule for that tier, and the others at their minimum."""
 
     name: str
     _tiers: list[TierKey]
 
     def decide(self, view: View) -> Choice:
-        """The rule, once for each deployment."""
-        wish = {tier: self._one(view, tier) for tier in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+        """The rule, once for each deployment; whatever it says, the bounds hold."""
+        wish = {tier: held(view, tier, self._one(view, tier)) for tier in self._tiers}
+        return Choice(replicas=others_at_minimum(view, self._tiers, wish))
 
     @abstractmethod
     def _one(self, view: View, tier: TierKey) -> int:

@@ -13,6 +13,7 @@ from math import ceil
 import numpy as np
 
 from tidegate.sim.capacity import fluid_rps, knee_rps
+from tidegate.sim.limits import Limits, in_force
 from tidegate.sim.scenario import Scenario, Service
 from tidegate.units import SECONDS_PER_HOUR
 
@@ -21,12 +22,18 @@ DUST = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Hidden truth of a deployment by tier: knees and what no replica can exceed (requests/s), prices ($/h)."""
+    """
+    Hidden truth of a deployment by tier: knees and what no replica can exceed (requests/s), prices ($/h).
+
+    Args:
+        limits: Bounds in force at each tick, from second 0 on.
+    """
 
     service: Service
     knees_rps: Mapping[str, float]
     fluids_rps: Mapping[str, float]
     prices_usd: Mapping[str, float]
+    limits: Sequence[Limits]
 
     @property
     def cheapest(self) -> list[str]:
@@ -49,6 +56,7 @@ def know(scenario: Scenario, service: Service) -> Known:
         knees_rps={n: knee_rps(s, trace, spec.slo) for n, s in servers.items()},
         fluids_rps={n: fluid_rps(s, trace, spec.slo) for n, s in servers.items()},
         prices_usd={t.name: _price(scenario, service, t.name) for t in spec.tiers},
+        limits=[in_force(spec, scenario.start_s + s) for s in np.arange(0.0, scenario.duration_s, scenario.tick_s)],
     )
 
 
@@ -57,37 +65,38 @@ def _price(scenario: Scenario, service: Service, name: str) -> float:
     return scenario.pools[tier.accelerator].accelerator.price_usd_per_hour * tier.accelerators_per_replica
 
 
-def cheapest_mix(known: Known, demand_rps: float, names: Sequence[str]) -> dict[str, int]:
+def cheapest_mix(known: Known, demand_rps: float, names: Sequence[str], limits: Limits) -> dict[str, int]:
     """
     The cheapest whole fleet of some tiers that carries a demand inside bounds, budget and mean quality.
 
-    Short of it, the one that carries most.
+    The other tiers stand at their minimum. Short of it, the one that carries most.
     """
-    spec = known.service.spec
-    rates = [known.knees_rps[n] for n in names]
-    most = [min(spec.tier(n).replicas_max, spec.replicas_max) for n in names]
-    worth = [
-        range(min(m, max(spec.replicas_min, ceil(demand_rps / r) if r > 0 else 0)) + 1)
-        for r, m in zip(rates, most, strict=True)
-    ]
+    others = {n: low for n, (low, _) in limits.tiers.items() if n not in names}
 
-    def cost(fleet: tuple[int, ...]) -> tuple[float, float]:
-        served = sum(n * r for n, r in zip(fleet, rates, strict=True))
-        return max(0.0, demand_rps - served), sum(n * known.prices_usd[t] for n, t in zip(fleet, names, strict=True))
+    def worth(name: str) -> range:
+        (low, high), rate = limits.tiers[name], known.knees_rps[name]
+        need = ceil(demand_rps / rate) if rate > 0 else 0
+        return range(low, max(low, min(high, max(limits.low, need))) + 1)
 
-    fleets = [f for f in product(*worth) if _kept(known, dict(zip(names, f, strict=True)))]
-    best = min(fleets, key=cost, default=tuple(r[-1] if i == 0 else 0 for i, r in enumerate(worth)))
-    return dict(zip(names, best, strict=True))
+    def cost(fleet: Mapping[str, int]) -> tuple[float, float]:
+        served = sum(n * known.knees_rps[t] for t, n in fleet.items())
+        return max(0.0, demand_rps - served), sum(n * known.prices_usd[t] for t, n in fleet.items())
+
+    choice = [worth(name) for name in names]
+    fleets = [dict(zip(names, counts, strict=True)) | others for counts in product(*choice)]
+    most = {name: c[-1] if i == 0 else c[0] for i, (name, c) in enumerate(zip(names, choice, strict=True))}
+    best = min((f for f in fleets if _kept(known, f, limits)), key=cost, default=most)
+    return {name: best[name] for name in names}
 
 
-def _kept(known: Known, fleet: Mapping[str, int]) -> bool:
+def _kept(known: Known, fleet: Mapping[str, int], limits: Limits) -> bool:
     """Whether a fleet at its knee is inside bounds, budget and mean quality."""
     spec, budget = known.service.spec, known.service.spec.cost.budget_usd_per_hour
     served = sum(n * known.knees_rps[t] for t, n in fleet.items())
     quality = sum(n * known.knees_rps[t] * spec.tier(t).quality for t, n in fleet.items())
     usd = sum(n * known.prices_usd[t] for t, n in fleet.items())
     return (
-        spec.replicas_min <= sum(fleet.values()) <= spec.replicas_max
+        limits.low <= sum(fleet.values()) <= limits.high
         and (budget is None or usd <= budget)
         and quality >= (spec.quality.average_minimum - DUST) * served
     )

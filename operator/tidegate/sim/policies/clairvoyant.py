@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.domain.key import Key
-from tidegate.sim.policies.base import Choice, TierKey, View, others_at_zero
+from tidegate.sim.policies.base import Choice, TierKey, View, others_at_minimum
 from tidegate.sim.schedule import Course
 
 DUST = 1e-9
@@ -48,7 +48,7 @@ class Clairvoyant:
             more = wish | {tier: count}
             if count > wish[tier] and fits(view, more):
                 wish = more
-        return Choice(replicas=others_at_zero(view, list(wish), wish))
+        return Choice(replicas=others_at_minimum(view, list(wish), wish))
 
     def _due(self, now_s: float) -> Iterator[tuple[TierKey, int]]:
         """Tiers and counts of later windows for which now is the time to create, soonest first."""
@@ -65,9 +65,8 @@ def fits(view: View, wish: Mapping[TierKey, int]) -> bool:
     used: dict[str, int] = {}
     for key in {k for k, _ in wish}:
         usd, total = _weigh(view, key, wish, used)
-        spec = view.policy.deployments[key]
-        budget = spec.cost.budget_usd_per_hour
-        if total > spec.replicas_max or (budget is not None and usd > budget + DUST):
+        budget = view.policy.deployments[key].cost.budget_usd_per_hour
+        if total > view.limits(key).high or (budget is not None and usd > budget + DUST):
             return False
     limits = {n: view.policy.accelerators[n].capacity for n in used}
     return all(limit is None or used[n] <= limit for n, limit in limits.items())

@@ -7,7 +7,7 @@ Source: wheel ai-dynamo 1.6.1, `dynamo/planner/core/{throughput_scaling,load_sca
 from math import ceil
 
 from tidegate.domain.law import Workload
-from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, others_at_zero
+from tidegate.sim.policies.base import Choice, TierKey, View, bounds, chosen_tiers, held, others_at_minimum
 from tidegate.sim.scenario import Scenario
 
 
@@ -46,11 +46,12 @@ class Dynamo:
         if self._due_s == 0.0:
             self._due_s = view.time_s + self.INTERVAL_S
         if view.time_s < self._due_s:
-            wish = {t: max(view.wanted[t], bounds(view, t)[0]) for t in self._tiers}
+            wish = {t: view.wanted[t] for t in self._tiers}
         else:
             self._due_s += self.INTERVAL_S
             wish = {t: self._one(view, t) for t in self._tiers}
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+        kept = {t: held(view, t, count) for t, count in wish.items()}
+        return Choice(replicas=others_at_minimum(view, self._tiers, kept))
 
     def _one(self, view: View, tier: TierKey) -> int:
         current = view.wanted[tier]

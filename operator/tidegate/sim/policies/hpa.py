@@ -41,34 +41,38 @@ class Behavior:
 
     def limit(self, *, time_s: float, current: int, raw: int, low: int, high: int) -> int:
         """The replicas HPA would set for a raw recommendation."""
-        self._asked.append((time_s, raw))
-        while self._asked[0][0] < time_s - max(self.up.window_s, self.down.window_s):
-            self._asked.popleft()
+        if not self._asked:
+            self._asked.append((time_s, current))  # what it finds is its first recommendation
         steady = self._stabilised(time_s, current, raw)
+        self._asked.append((time_s, raw))
+        while self._asked and self._asked[0][0] <= time_s - max(self.up.window_s, self.down.window_s):
+            self._asked.popleft()
         result = max(low, min(high, self._rated(time_s, current, steady)))
         if result != current:
             self._changed.append((time_s, result - current))
         return result
 
     def _stabilised(self, time_s: float, current: int, raw: int) -> int:
-        if raw >= current:
-            return max(current, min(r for t, r in self._asked if t >= time_s - self.up.window_s))
-        return min(current, max(r for t, r in self._asked if t >= time_s - self.down.window_s))
+        rule = self.up if raw >= current else self.down
+        recent = [raw, *(r for t, r in self._asked if t > time_s - rule.window_s)]
+        return max(current, min(recent)) if raw >= current else min(current, max(recent))
 
     def _rated(self, time_s: float, current: int, wish: int) -> int:
         longest = max(self.up.period_s, self.down.period_s)
         while self._changed and self._changed[0][0] <= time_s - longest:
             self._changed.popleft()
         if wish > current:
-            start = current - self._sum(time_s - self.up.period_s, 1)
-            return min(wish, int(max(start + self.up.pods, ceil(start * (1 + self.up.percent / 100)))))
-        start = current - self._sum(time_s - self.down.period_s, -1)
+            start = self._before(time_s - self.up.period_s, current)
+            most = max(start + self.up.pods, ceil(start * (1 + self.up.percent / 100)))
+            return min(wish, max(current, int(most)))
+        start = self._before(time_s - self.down.period_s, current)
         by_percent = floor(start * (1 - self.down.percent / 100)) if self.down.percent > 0 else inf
         by_pods = start - self.down.pods if self.down.pods > 0 else inf
-        return int(max(wish, min(by_percent, by_pods)))
+        return max(wish, min(current, int(min(by_percent, by_pods))))
 
-    def _sum(self, after_s: float, sign: int) -> int:
-        return sum(change for t, change in self._changed if t > after_s and change * sign > 0)
+    def _before(self, time_s: float, current: int) -> int:
+        """Replicas at the start of a period: those of now without what was added, with what was deleted since."""
+        return current - sum(change for t, change in self._changed if t > time_s)
 
 
 def per_pod(value: float, target: float, current: int) -> int:

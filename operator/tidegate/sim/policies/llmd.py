@@ -4,10 +4,8 @@ llm-d's default: KEDA on the endpoint picker's own signals.
 Source: llm-d `guides/workload-autoscaling` (queue and running overlay); kubernetes HPA for the rest.
 """
 
-from math import ceil
-
 from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
-from tidegate.sim.policies.hpa import Behavior, per_pod
+from tidegate.sim.policies.hpa import Behavior, Rule, per_pod
 from tidegate.sim.scenario import Scenario
 
 
@@ -30,7 +28,7 @@ class KedaOnEpp(OneTier):
         self.name = f"keda-epp@{tier}"
         self._tiers = chosen_tiers(scenario, tier)
         self._running = running
-        self._behaviors = {t: Behavior() for t in self._tiers}
+        self._behaviors = {t: Behavior(Rule(window_s=0.0, percent=100.0)) for t in self._tiers}
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
@@ -49,7 +47,7 @@ class TokenAwareKeda(OneTier):
     llm-d's token-aware rule: seconds of prefill in flight over 1.5, or KV use over 0.8, whichever asks for more.
 
     backlog_s = prompt tokens in flight / peak prefill rate; the rate is the true one, which a user would have measured.
-    HPA: one pod per 180 s up, one per 300 s down.
+    HPA: up window 0 s and one pod per 180 s, down window 300 s and one pod per 300 s.
     Simplification: prompt tokens in flight are waiting requests times the mean prompt.
 
     Args:
@@ -58,14 +56,15 @@ class TokenAwareKeda(OneTier):
 
     KNOB = ("backlog_s", (0.1, 0.25, 0.5, 1.0, 1.5, 3.0))
     KV = 0.8
-    UP_S, DOWN_S = 180.0, 300.0
+    UP = Rule(window_s=0.0, percent=0.0, pods=1.0, period_s=180.0)
+    DOWN = Rule(window_s=300.0, percent=0.0, pods=1.0, period_s=300.0)
 
     def __init__(self, scenario: Scenario, tier: str, *, backlog_s: float = 1.5) -> None:
         self.name = f"token-keda@{tier}"
         self._tiers = chosen_tiers(scenario, tier)
         self._backlog_s = backlog_s
         self._p1_s = {t: scenario.service(t[0]).truths[t[1]].server.law.p1_s for t in self._tiers}
-        self._changed_s = dict.fromkeys(self._tiers, -self.DOWN_S)
+        self._behaviors = {t: Behavior(self.UP, self.DOWN) for t in self._tiers}
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
@@ -77,14 +76,6 @@ class TokenAwareKeda(OneTier):
         waiting = view.queued(tier[0]) + (reading.waiting or 0.0)
         backlog_s = waiting * (reading.prompt_tokens_mean or 0.0) * self._p1_s[tier]
         in_use = (reading.kv_cache_usage or 0.0) * max(1, view.state(tier).ready)
-        raw = max(ceil(backlog_s / self._backlog_s), ceil(in_use / self.KV), low, 1)
-        since = view.time_s - self._changed_s[tier]
-        wish = current
-        if raw > current and since >= self.UP_S:
-            wish = current + 1
-        elif raw < current and since >= self.DOWN_S:
-            wish = current - 1
-        wish = max(1, low, min(high, wish))
-        if wish != current:
-            self._changed_s[tier] = view.time_s
-        return wish
+        raw = max(per_pod(backlog_s, self._backlog_s, current), per_pod(in_use, self.KV, current), 1)
+        behavior = self._behaviors[tier]
+        return behavior.limit(time_s=view.time_s, current=current, raw=raw, low=max(1, low), high=high)

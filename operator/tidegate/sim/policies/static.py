@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 
 from tidegate.domain.key import Key
-from tidegate.sim.policies.base import Choice, TierKey, View, others_at_zero
+from tidegate.sim.limits import inside
+from tidegate.sim.policies.base import Choice, TierKey, View, others_at_minimum
 from tidegate.sim.policies.bounds import Known, cheapest_mix
 from tidegate.sim.scenario import Scenario
 
@@ -21,14 +22,20 @@ SHARES = (0.6, 0.7, 0.8, 0.9, 1.15, 1.3)
 
 
 class Static:
-    """Always the same replicas."""
+    """Always the same replicas, as far as the bounds in force allow: somebody's cron job moves it where they change."""
 
     def __init__(self, replicas: Mapping[TierKey, int], *, name: str = "static") -> None:
         self.name, self._replicas = name, dict(replicas)
 
     def decide(self, view: View) -> Choice:
         """The same again; tiers it does not name go once its own are ready."""
-        return Choice(replicas=others_at_zero(view, list(self._replicas), self._replicas))
+        wish: dict[TierKey, int] = {}
+        for key in dict.fromkeys(key for key, _ in self._replicas):
+            mine = {name: count for (owner, name), count in self._replicas.items() if owner == key}
+            limits = view.limits(key)
+            kept = inside(limits, mine, order=list(mine), least=limits.low)
+            wish |= {(key, name): count for name, count in kept.items()}
+        return Choice(replicas=others_at_minimum(view, list(self._replicas), wish))
 
 
 def fixed(scenario: Scenario, known: Mapping[Key, Known], *, tuned: bool) -> Iterator[Callable[[], Static]]:
@@ -48,8 +55,10 @@ def _fleet(scenario: Scenario, known: Mapping[Key, Known], share: float, pick: i
     wish: dict[TierKey, int] = {}
     edges = np.arange(0, scenario.duration_s + PEAK_S, PEAK_S)
     for key, one in known.items():
-        peak_rps = float(np.histogram(one.service.traffic.arrival_s, edges)[0].max()) / PEAK_S
+        counts = np.histogram(one.service.traffic.arrival_s, edges)[0]
+        peak_rps = float(counts.max()) / PEAK_S
+        limits = one.limits[min(int(counts.argmax() * PEAK_S // scenario.tick_s), len(one.limits) - 1)]
         names = one.cheapest or [one.service.spec.tiers[0].name]
         alone = [names[min(pick, len(names)) - 1]] if pick else names
-        wish |= {(key, name): count for name, count in cheapest_mix(one, peak_rps * share, alone).items()}
+        wish |= {(key, name): count for name, count in cheapest_mix(one, peak_rps * share, alone, limits).items()}
     return wish

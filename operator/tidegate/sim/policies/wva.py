@@ -11,8 +11,9 @@ from math import ceil, floor
 from statistics import median
 
 from tidegate.domain.key import Key
+from tidegate.sim.limits import inside
 from tidegate.sim.metrics import Gauges
-from tidegate.sim.policies.base import Choice, TierKey, View, chosen_tiers, others_at_zero
+from tidegate.sim.policies.base import Choice, TierKey, View, chosen_tiers, others_at_minimum
 from tidegate.sim.scenario import Scenario
 
 
@@ -39,7 +40,7 @@ def variants(view: View, key: Key, tiers: list[TierKey]) -> list[Variant]:
 
     The total's upper bound is each variant's own, as theirs has no total.
     """
-    spec = view.policy.deployments[key]
+    spec, limits = view.policy.deployments[key], view.limits(key)
     found = []
     for tier in (t for t in spec.tiers if (key, t.name) in tiers):
         usd = view.policy.accelerators[tier.accelerator].price_usd_per_hour * tier.accelerators_per_replica
@@ -47,13 +48,18 @@ def variants(view: View, key: Key, tiers: list[TierKey]) -> list[Variant]:
             Variant(
                 tier=(key, tier.name),
                 target=view.wanted[key, tier.name],
-                pods=tuple(view.gauges((key, tier.name))),
+                pods=tuple(seen(view, (key, tier.name))),
                 usd=usd,
-                low=tier.replicas_min,
-                high=min(tier.replicas_max, spec.replicas_max),
+                low=limits.tiers[tier.name][0],
+                high=limits.tiers[tier.name][1],
             )
         )
     return sorted(found, key=lambda v: (v.usd, v.name))
+
+
+def seen(view: View, tier: TierKey) -> list[Gauges]:
+    """Pods of a tier as Prometheus tells of them; none while it does not answer."""
+    return [] if view.reading(tier) is None else view.gauges(tier)
 
 
 def told(scenario: Scenario, tier: str | None) -> list[TierKey]:
@@ -70,20 +76,14 @@ def bounded(view: View, key: Key, wish: dict[TierKey, int], order: list[Variant]
     Args:
         order: Variants, cheapest first.
     """
-    spec = view.policy.deployments[key]
-    wish = {v.tier: max(v.low, min(v.high, wish.get(v.tier, v.target))) for v in order}
-    for variant in reversed(order):
-        excess = sum(wish.values()) - spec.replicas_max
-        if excess > 0:
-            wish[variant.tier] -= min(excess, max(0, wish[variant.tier] - variant.low))
-    lacking = max(1, spec.replicas_min) - sum(wish.values())
-    if lacking > 0 and not (spec.scale_to_zero and _is_idle(view, key)):
-        wish[order[0].tier] += lacking
-    return wish
+    limits, asked = view.limits(key), {v.name: wish.get(v.tier, v.target) for v in order}
+    least = limits.idle if limits.idle < limits.low and _is_idle(view, key) else limits.low
+    kept = inside(limits, asked, order=[v.name for v in order], least=least)
+    return {(key, name): count for name, count in kept.items()}
 
 
 def _is_idle(view: View, key: Key) -> bool:
-    return view.queued(key) <= 0 and all(p.running + p.waiting == 0 for t in view.wanted for p in view.gauges(t))
+    return view.queued(key) <= 0 and all(p.running + p.waiting == 0 for t in view.wanted for p in seen(view, t))
 
 
 @dataclass(slots=True)
@@ -139,7 +139,7 @@ class Saturation:
                 delay = self._delays.setdefault(v.tier, Delay(self.WINDOW_S, deque()))
                 settled[v.tier] = delay.settle(view.time_s, v.target, self._asked.get(v.tier, v.target))
             wish |= bounded(view, key, settled, found)
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+        return Choice(replicas=others_at_minimum(view, self._tiers, wish))
 
     def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
         targets = {v.tier: v.target for v in found}
@@ -241,7 +241,7 @@ class Tokens:
             delays = {v.tier: self._delays.setdefault(v.tier, Delay(self._window_s, deque())) for v in found}
             settled = {v.tier: delays[v.tier].settle(view.time_s, v.target, asked[v.tier]) for v in found}
             wish |= bounded(view, key, settled, found)
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+        return Choice(replicas=others_at_minimum(view, self._tiers, wish))
 
     def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
         targets = {v.tier: v.target for v in found}
@@ -320,7 +320,7 @@ class Queueing:
         for key in self._keys:
             found = variants(view, key, self._tiers)
             wish |= bounded(view, key, self._one(view, key, found), found)
-        return Choice(replicas=others_at_zero(view, self._tiers, wish))
+        return Choice(replicas=others_at_minimum(view, self._tiers, wish))
 
     def _one(self, view: View, key: Key, found: list[Variant]) -> dict[TierKey, int]:
         arrivals = [r.arrival_rps for v in found if (r := view.reading(v.tier)) and r.arrival_rps is not None]

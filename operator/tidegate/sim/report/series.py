@@ -5,6 +5,7 @@ In:    a run.
 Out:   plain values: demand, replicas by tier, attainment and money over equal stretches of time, and the decisions.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,9 @@ def series(run: Run) -> dict[str, Any]:
     edges = edges_of(scenario.duration_s, scenario.tick_s)
     last = np.clip(np.searchsorted([r.time_s for r in run.rows], edges[1:], side="right") - 1, 0, None)
     picked = [run.rows[i] for i in last]
-    single = len(scenario.services) == 1
+    labels = _labels(run.world.tiers)
     return {
-        "replicas": {_label(t, single): [row.ready[t] for row in picked] for t in run.world.tiers},
+        "replicas": {labels[t]: [row.ready[t] for row in picked] for t in run.world.tiers},
         "usdPerHour": _rounded([row.usd_per_hour for row in picked], 2),
         "usd": _rounded(_paid(run)[last], 3),
         "attainment": _attainment(run, edges),
@@ -53,8 +54,17 @@ def series(run: Run) -> dict[str, Any]:
     }
 
 
-def _label(tier: tuple[Key, str], single: bool) -> str:
-    return tier[1] if single else f"{tier[0].name} {tier[1]}"
+def _labels(tiers: Iterable[tuple[Key, str]]) -> dict[tuple[Key, str], str]:
+    """What each tier is called: with its deployment where there are several, with the namespace where names repeat."""
+    names = _names({key for key, _ in tiers})
+    return {(key, tier): tier if len(names) == 1 else f"{names[key]} {tier}" for key, tier in tiers}
+
+
+def _names(keys: Iterable[Key]) -> dict[Key, str]:
+    """What each deployment is called."""
+    keys = list(keys)
+    shared = len({key.name for key in keys}) < len(keys)
+    return {key: str(key) if shared else key.name for key in keys}
 
 
 def _paid(run: Run) -> NDArray[np.float64]:
@@ -78,13 +88,14 @@ def _attainment(run: Run, edges: NDArray[np.float64]) -> list[float | None]:
 def _decisions(run: Run) -> list[list[Any]]:
     """(time s, deployment, sentence) of each decision that differs from the last by its reason or its replicas."""
     found: list[list[Any]] = []
+    names = _names(service.spec.key for service in run.scenario.services)
     before: dict[Key, tuple[str, tuple[int, ...]]] = {}
     for row in run.rows:
         for key, sentence in row.reasons.items():
             fleet = tuple(n for t, n in row.wanted.items() if t[0] == key)
             now = (sentence.partition(":")[0], fleet)
             if before.get(key) != now:
-                found.append([round(row.time_s), key.name, sentence])
+                found.append([round(row.time_s), names[key], sentence])
                 before[key] = now
     return found[:DECISIONS_MAX]
 
