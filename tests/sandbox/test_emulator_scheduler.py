@@ -76,6 +76,16 @@ def test_without_room_the_last_one_in_starts_over_with_its_answer_as_prompt() ->
     assert late.preemptions >= 1
 
 
+def test_a_prompt_waits_until_all_of_it_finds_room_not_its_first_chunk() -> None:
+    schedule = scheduler(blocks=101, batched_tokens=160)
+    for _ in range(3):
+        schedule.add(request(prompt=700, output=80))
+    steps = run(schedule)
+    assert not any(step.preempted for step in steps)
+    assert not schedule.waiting
+    assert not schedule.running
+
+
 def test_a_step_that_preempted_admits_nobody() -> None:
     schedule = scheduler(blocks=1 + 4)
     for one in (request(30, output=20), request(30, output=20), request(1, output=1)):

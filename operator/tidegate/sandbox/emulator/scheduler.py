@@ -3,7 +3,8 @@ vLLM V1's scheduler, one step at a time: who computes how many tokens now.
 
     1. a budget of tokens per step (max-num-batched-tokens);
     2. running requests first, in the order they came: the next token of an answer, or the next chunk of a prompt;
-    3. then waiting requests, first come first served, while the budget, max-num-seqs and free blocks allow;
+    3. then waiting requests, first come first served, while the budget, max-num-seqs and free blocks for their whole
+       prompt allow;
     4. no block left: the request that came last loses its blocks and starts over from the head of the queue, its
        answer so far counted to its prompt (recompute preemption). A step that preempted admits nobody.
 
@@ -165,7 +166,8 @@ class Scheduler:
             hits = self._usable_prefix(request)
             cached = len(hits) * self.limits.block_tokens
             count = min(request.target - cached, budget)
-            if self._blocks_for(cached + count) - len(hits) + self.pool.idle_among(hits) > self.pool.free:
+            # The whole prompt has to find room, not its first chunk (vLLM's `scheduler_reserve_full_isl`).
+            if self._blocks_for(request.target) - len(hits) + self.pool.idle_among(hits) > self.pool.free:
                 return
             self.waiting.popleft()
             self.pool.hold_cached(hits)
