@@ -297,11 +297,14 @@ class Outcome:
         actions: Sentences of what was written, e.g. `Deployment prod/chat-fp8: replicas 2 -> 3`; empty: nothing to do.
         conditions: Findings that only the cluster shows (another writer, missing target), one per type.
         errors: What failed; the order comes again at the next tick.
+        asked: Replicas by tier that its workload was last asked for through /scale, or had already when they were
+            decided. A tier that is not in it was never asked for any; None: nothing was looked at.
     """
 
     actions: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     errors: tuple[SourceError, ...] = ()
+    asked: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ ENV_PREFIX = "TIDEGATE_"
 SHARD_LABEL = "tidegate.io/shard"
 # What Kubernetes takes as a label: a prefix before the name's slash may stand there.
 LABEL_NAME = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+# A namespace, and a part of the names of Lease and memory.
+DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 
 
@@ -64,7 +66,9 @@ class Settings:
     context: str = _setting("", "Context of the kubeconfig.")
     namespace: str = _setting("", "The only namespace to serve; empty: all.")
     shard: str = _setting(
-        "", f"Serve only deployments whose label {SHARD_LABEL} has this value; empty: those without the label."
+        "",
+        f"Serve only deployments whose label {SHARD_LABEL} has this value, in lower case; empty: those without the "
+        "label.",
     )
     operator_namespace: str = _setting("tidegate-system", "Namespace of the Lease and of the memory.")
     identity: str = _setting("", "Name in the Lease; empty: host name and a random part.")
@@ -99,6 +103,8 @@ class Settings:
             raise _wrong("prometheus_user", self.prometheus_user, "nothing, where a token file is set")
         for name in ("prometheus_namespace_label", "prometheus_pod_label"):
             _check_label(name, getattr(self, name))
+        for name in ("namespace", "shard"):
+            _check_dns_label(name, getattr(self, name))
         for label in self.matchers:
             _check_label("prometheus_matchers", label)
         for name, value in self.monitor_labels.items():
@@ -162,6 +168,11 @@ def _check_label(name: str, label: str) -> None:
     """Label names stand bare in a query, so they may hold nothing that means something there."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", label):
         raise _wrong(name, label, "a label name: letters, digits and _, not beginning with a digit")
+
+
+def _check_dns_label(name: str, text: str) -> None:
+    if text and not re.fullmatch(DNS_LABEL, text):
+        raise _wrong(name, text, "at most 63 lower-case letters, digits and -, with no - at either end")
 
 
 def _pairs(name: str, text: str, mark: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ H100 = Accelerator(
     name="nvidia-h100", price_usd_per_hour=3.0, node_selector={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
 )
 NOW_S = 1_795_000_000.0
+CLOCK_S = 5.0
 OURS = Writer(manager="tidegate", operation="Update", subresource="scale", time="2026-11-18T00:00:00Z")
 
 
@@ -90,7 +91,7 @@ def settled(resource: DeploymentResource, replicas: dict[str, int], *, pod_monit
 
 
 def scene_of(order: Order) -> Scene:
-    return Stock().scene(order, now_s=NOW_S)
+    return Stock().scene(order, now_s=NOW_S, clock_s=CLOCK_S)
 
 
 def order_of(

@@ -1,7 +1,7 @@
 """The hands on an API server: a recording one for faults, a real one for what only it can say."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from tests.actuate.orders import (
 )
 from tests.cluster import install_crds
 from tidegate.actuate.cluster import REFUSED_S, ClusterActuator
+from tidegate.actuate.ownership import HOLD_S
 from tidegate.actuate.scene import SETTLE_S
 from tidegate.domain.decision import Condition
 from tidegate.domain.key import Key
@@ -67,7 +68,12 @@ class Recorder:
 
 
 def actuator(api: Any, fence: Any = None) -> ClusterActuator:
-    return ClusterActuator(api, fence or Leader(), clock=lambda: NOW_S)
+    return at_times(api, lambda: NOW_S, fence)
+
+
+def at_times(api: Any, time: Callable[[], float], fence: Any = None) -> ClusterActuator:
+    """Hands for whom both clocks show the same."""
+    return ClusterActuator(api, fence or Leader(), wall=time, clock=time)
 
 
 async def test_it_says_what_it_did() -> None:
@@ -96,7 +102,7 @@ async def test_a_refusal_ends_its_own_chain_and_no_other() -> None:
 async def test_what_was_refused_is_told_on_and_not_sent_at_each_tick() -> None:
     now = [NOW_S]
     api = Recorder({"/chat-bf16": ApiError(status=422, reason="Invalid", detail="spec.template: is wrong")})
-    hands = ClusterActuator(api, Leader(), clock=lambda: now[0])
+    hands = at_times(api, lambda: now[0])
 
     async def tick(spec: DeploymentSpec = TWO) -> int:
         before = sum(c.path.endswith("/chat-bf16") for c in api.calls)
@@ -152,12 +158,12 @@ async def test_an_order_ends_with_the_leadership_under_which_it_came() -> None:
 
 async def test_an_old_view_right_after_a_write_leads_to_no_second_one() -> None:
     api, clock = Recorder(), [NOW_S]
-    hands = ClusterActuator(api, Leader(), clock=lambda: clock[0])
+    hands = at_times(api, lambda: clock[0])
     order = order_of(TWO, ClusterView(), decided(bf16=0, fp8=1))
     await hands.carry_out(order)
     first = len(api.calls)
     clock[0] += SETTLE_S / 2
-    assert await hands.carry_out(order) == Outcome()
+    assert await hands.carry_out(order) == Outcome(asked={"fp8": 1})
     assert len(api.calls) == first
     clock[0] += SETTLE_S
     await hands.carry_out(order)
@@ -170,10 +176,99 @@ async def test_an_old_view_right_after_a_scale_is_not_taken_for_another_writer()
     before = Writer(manager="kubectl-create", operation="Update", subresource="", time="2026-11-18T11:06:00Z")
     view = view_of(workload("chat-old", 1, writers=(before,)))
     await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))
-    status = {"tiers": [{"name": "fp8", "desired": 3}]}
-    assert await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3), status=status)) == Outcome()
-    after = await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=4), status=status))
+    again = await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))
+    assert again == Outcome(asked={"fp8": 3})
+    after = await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=4)))
     assert after.actions == ("Deployment prod/chat-old: replicas 3 -> 4",)
+
+
+# What was asked for
+
+ARGO = Writer(manager="argocd-controller", operation="Update", subresource="", time="2026-11-18T11:06:00Z")
+
+
+def told(outcome: Outcome) -> dict[str, Any]:
+    """What a status keeps of an outcome."""
+    tiers = [{"name": name, "asked": count} for name, count in (outcome.asked or {}).items()]
+    return {"observedGeneration": 1, "tiers": tiers}
+
+
+def argos(replicas: int) -> ClusterView:
+    return view_of(workload("chat-old", replicas, writers=(ARGO,)))
+
+
+async def test_a_write_that_failed_was_not_asked_for_and_is_made_again() -> None:
+    api = Recorder({"/scale": ApiError(status=503, reason="ServiceUnavailable", detail="later")})
+    hands = actuator(api)
+    first = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
+    assert first.asked == {}
+    api.refuses = {}
+    second = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3), status=told(first)))
+    assert (second.actions, second.asked) == (("Deployment prod/chat-old: replicas 1 -> 3",), {"fp8": 3})
+
+
+@pytest.mark.parametrize("life", ["the same", "a restart", "another leadership"])
+async def test_who_sets_back_what_was_asked_for_is_seen_in(life: str) -> None:
+    api, fence, now = Recorder(), Leader(), [NOW_S]
+    hands = at_times(api, lambda: now[0], fence)
+    first = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
+    now[0] += 2 * SETTLE_S
+    if life == "a restart":
+        hands = at_times(api, lambda: now[0])
+    fence.epoch += life == "another leadership"
+    # In the same life the status need not be written yet.
+    status = {} if life == "the same" else told(first)
+    second = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3), status=status))
+    assert (second.actions, [c.reason for c in second.conditions]) == ((), ["OtherWriter"])
+    assert second.asked == {"fp8": 3}, "the status must not lose it"
+
+
+async def test_what_another_leader_asked_for_counts_and_not_what_we_did_before_him() -> None:
+    api, fence, now = Recorder(), Leader(), [NOW_S]
+    hands = at_times(api, lambda: now[0], fence)
+    await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
+    fence.epoch, now[0] = 3, NOW_S + 60
+    status = told(Outcome(asked={"fp8": 5}))
+    after = await hands.carry_out(order_of(spec_of(pointing()), argos(3), decided(fp8=5), status=status))
+    assert [c.reason for c in after.conditions] == ["OtherWriter"]
+
+
+async def test_a_tier_that_points_elsewhere_now_has_asked_nothing_there() -> None:
+    hands = actuator(Recorder())
+    first = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
+    moved = order_of(spec_of(pointing(target="other")), view_of(workload("other", 1, writers=(ARGO,))), decided(fp8=2))
+    moved = replace(moved, resource=replace(moved.resource, generation=2, status=told(first)))
+    after = await hands.carry_out(moved)
+    assert (after.actions, after.asked) == (("Deployment prod/other: replicas 1 -> 2",), {"fp8": 2})
+
+
+# Clocks
+
+
+async def test_a_wall_clock_that_is_set_back_hides_nothing() -> None:
+    """Neither what the cluster shows by now, nor the end of a hold."""
+    wall, clock = [NOW_S], [0.0]
+    hands = ClusterActuator(Recorder(), Leader(), wall=lambda: wall[0], clock=lambda: clock[0])
+
+    async def tick(view: ClusterView) -> tuple[str, ...]:
+        return (await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))).actions
+
+    async def pass_s(seconds: float) -> None:
+        wall[0], clock[0] = wall[0] + seconds, clock[0] + seconds
+
+    assert await tick(argos(1)) == ("Deployment prod/chat-old: replicas 1 -> 3",)
+    wall[0] -= 3600
+    await pass_s(2 * SETTLE_S)
+    nobody = view_of(workload("chat-old", 2))
+    assert await tick(nobody) == ("Deployment prod/chat-old: replicas 2 -> 3",), "our own write is long settled"
+    person = view_of(workload("chat-old", 5, writers=(replace(ARGO, manager="kubectl", time=""),)))
+    await pass_s(2 * SETTLE_S)
+    assert await tick(person) == ()
+    wall[0] -= 3600
+    await pass_s(15)
+    assert await tick(person) == ()
+    await pass_s(HOLD_S)
+    assert await tick(person) == ("Deployment prod/chat-old: replicas 5 -> 3",)
 
 
 # On a real API server
@@ -222,7 +317,7 @@ class Scene:
 
     def restart(self) -> None:
         """An operator that remembers nothing."""
-        self.hands = ClusterActuator(self.api, Leader(), clock=lambda: self.clock_s)
+        self.hands = at_times(self.api, lambda: self.clock_s)
 
     async def patch(self, path: str, body: Any) -> None:
         """As `kubectl set` and `kubectl rollout restart` do it."""
@@ -385,16 +480,16 @@ async def test_who_scales_by_hand_has_his_way_for_ten_minutes(
 ) -> None:
     scene = await Scene(api, namespace_name, TWO).make()
     await scene.carry_out(bf16=0, fp8=2)
-    tiers = [{"name": "fp8", "desired": 2}]
-    scene.resource = replace(scene.resource, status={"tiers": tiers})
+    asked = {"observedGeneration": 1, "tiers": [{"name": "fp8", "asked": 2}]}
+    scene.resource = replace(scene.resource, status=asked)
     await scene.patch(f"{scene.path('deployments', 'chat-fp8')}/scale", {"spec": {"replicas": 5}})
     scene.clock_s += 15
     assert await scene.carry_out(bf16=0, fp8=2) == ()
     assert [c.reason for c in scene.conditions] == ["OtherWriter"]
     if restarted:
         since = datetime.fromtimestamp(scene.clock_s, tz=UTC).isoformat()
-        told = {"type": "ScalingLimited", "status": "True", "reason": "OtherWriter", "lastTransitionTime": since}
-        scene.resource = replace(scene.resource, status={"tiers": tiers, "conditions": [told]})
+        limited = {"type": "ScalingLimited", "status": "True", "reason": "OtherWriter", "lastTransitionTime": since}
+        scene.resource = replace(scene.resource, status={**asked, "conditions": [limited]})
         scene.clock_s += 300
         scene.restart()
         assert await scene.carry_out(bf16=0, fp8=2) == ()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.actuate.merge import strategic
+from tidegate.errors import SpecError
 
 BASE = {
     "metadata": {"labels": {"a": "1"}},
@@ -86,6 +87,33 @@ def test_a_patch_merges(patch: dict, path: str, expected: object) -> None:
         node = node[int(part)] if isinstance(node, list) else node.get(part)  # type: ignore[attr-defined]
     assert node == expected
     assert before == BASE
+
+
+@pytest.mark.parametrize(
+    ("patch", "field"),
+    [
+        pytest.param({"spec": {"imagePullSecrets": ["regcred"]}}, "pod.spec.imagePullSecrets[0]", id="names alone"),
+        pytest.param({"spec": {"containers": [None]}}, "pod.spec.containers[0]", id="a null in a list"),
+        pytest.param({"spec": {"containers": {"name": "vllm"}}}, "pod.spec.containers", id="no list"),
+        pytest.param({"spec": {"containers": [{"image": "y"}]}}, "pod.spec.containers[0].name", id="no name"),
+        pytest.param(
+            {"spec": {"containers": [{"name": "vllm", "env": [{"name": "A"}, "B=2"]}]}},
+            "pod.spec.containers[0].env[1]",
+            id="a text for a variable",
+        ),
+        pytest.param({"spec": {"volumes": [{"name": ["a"]}]}}, "pod.spec.volumes[0].name", id="a list for a name"),
+        pytest.param({"spec": {"volumes": [{"$patch": "delete"}]}}, "pod.spec.volumes[0].name", id="deletes nobody"),
+    ],
+)
+def test_what_cannot_be_merged_is_named(patch: dict, field: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        strategic(BASE, patch, path="pod")
+    assert caught.value.field == field
+
+
+def test_a_label_may_have_the_name_of_a_list() -> None:
+    labels = {"env": "prod", "ports": "8000"}
+    assert strategic(BASE, {"metadata": {"labels": labels}})["metadata"]["labels"] == {"a": "1", **labels}
 
 
 trees = st.recursive(

@@ -77,7 +77,7 @@ def test_a_new_deployment_starts_with_no_replica_and_gives_the_field_away() -> N
 
 def test_where_all_is_as_it_should_be_nothing_is_written() -> None:
     view = settled(resource_of(TWO), {"bf16": 2, "fp8": 1})
-    assert do(TWO, view, bf16=2, fp8=1) == Steps()
+    assert do(TWO, view, bf16=2, fp8=1) == Steps(rests={"bf16": 2, "fp8": 1})
 
 
 def test_replicas_are_never_in_an_applied_body() -> None:
@@ -196,7 +196,10 @@ def at(seconds_ago: float, manager: str = "kubectl", subresource: str = "scale")
     return Writer(manager=manager, operation="Update", subresource=subresource, time=time)
 
 
-ASKED = {"tiers": [{"name": "fp8", "desired": 2}]}
+ASKED = {"observedGeneration": 1, "tiers": [{"name": "fp8", "desired": 9, "asked": 2}]}
+# The plan that was only shown (mode Recommend), or whose first write failed.
+PLANNED = {"observedGeneration": 1, "tiers": [{"name": "fp8", "desired": 2}]}
+ELSEWHERE = {**ASKED, "observedGeneration": 0}
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,8 @@ ASKED = {"tiers": [{"name": "fp8", "desired": 2}]}
             at(86_400, "argocd-controller", ""), 5, ASKED, True, id="Argo CD set it long ago, and would again"
         ),
         pytest.param(at(60, "argocd-controller", ""), 5, {}, False, id="Argo CD set it before we came"),
+        pytest.param(at(60, "argocd-controller", ""), 5, PLANNED, False, id="Argo CD set it before we first wrote"),
+        pytest.param(at(60, "argocd-controller", ""), 5, ELSEWHERE, False, id="another spec's workload was asked for"),
         pytest.param(OURS, 5, ASKED, False, id="we set it ourselves"),
         pytest.param(at(60), 5, {}, False, id="it was so when we came"),
         pytest.param(replace(at(60), time=""), 5, ASKED, True, id="nobody knows when, so it counts from now"),
@@ -223,6 +228,12 @@ def test_another_writer_has_its_way_for_a_while(
     found = do(spec_of(pointing()), view, status, fp8=3)
     assert (reasons(found) == [("ScalingLimited", "OtherWriter")]) == held
     assert (found.chains == ()) == held
+
+
+def test_what_a_held_workload_happens_to_have_was_not_asked_for() -> None:
+    view = view_of(workload("chat-old", 5, writers=(at(60, "argocd-controller", ""),)))
+    assert do(spec_of(pointing()), view, ASKED, fp8=5).rests == {}
+    assert do(spec_of(pointing()), view, fp8=5).rests == {"fp8": 5}
 
 
 def test_a_pin_is_a_later_word_than_a_hand_on_the_workload() -> None:

@@ -46,6 +46,9 @@ def test_a_replica_serves_the_deployments_model_under_its_name() -> None:
         pytest.param(1, (), None, id="one accelerator needs no word"),
         pytest.param(4, (), "4", id="several share each layer"),
         pytest.param(4, ("-tp", "2", "--data-parallel-size=2"), "2", id="the user knows better"),
+        pytest.param(4, ("--data-parallel-size=4",), None, id="engines side by side take one each"),
+        pytest.param(8, ("-dp", "2"), "4", id="engines side by side share them"),
+        pytest.param(8, ("-dp", "0"), "8", id="a number of engines that is none"),
         pytest.param(8, ("--pipeline-parallel-size", "2"), None, id="with pipeline stages it is the user's to say"),
     ],
 )
@@ -78,6 +81,12 @@ def test_the_grace_period_follows_the_users_own_drain() -> None:
     how = server(spec_of(tier), tier)
     assert how.args.count("--shutdown-timeout") == 0
     assert how.grace_s > 600 + how.pre_stop_s
+
+
+@pytest.mark.parametrize("text", ["²", "soon", "9" * 40, ""], ids=["a superscript", "a word", "an age", "nothing"])
+def test_a_drain_that_is_no_number_of_seconds_is_waited_for_as_usual(text: str) -> None:
+    odd, usual = managed(args=("--shutdown-timeout", text)), managed()
+    assert server(spec_of(odd), odd).grace_s == server(spec_of(usual), usual).grace_s
 
 
 def test_a_model_named_by_flag_is_not_named_twice() -> None:

@@ -6,6 +6,7 @@ import kopf
 import pytest
 
 from tests.api.manifests import ACCELERATOR, GOOD, changed
+from tidegate.api import convert
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.errors import SpecError
@@ -75,6 +76,31 @@ async def test_a_wrong_spec_is_a_value_and_not_the_end_of_the_watch() -> None:
     spec = inventory.deployments[Key("prod", "chat")].spec
     assert isinstance(spec, SpecError)
     assert (spec.field, spec.value) == ("spec.schedules[0].timeZone", "Mars/Base")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "parse"),
+    [
+        pytest.param("inferencedeployments", GOOD, "deployment_spec", id="a deployment"),
+        pytest.param("acceleratorclasses", ACCELERATOR, "accelerator", id="a class"),
+    ],
+)
+async def test_an_object_that_we_fail_on_arrives_all_the_same(
+    kind: str, text: str, parse: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(convert, parse, broken)
+    inventory = Recorder()
+    await send(make_registry(inventory), kind, served(text))
+    found = [
+        *(resource.spec for resource in inventory.deployments.values()),
+        *(resource.accelerator for resource in inventory.accelerators.values()),
+    ]
+    assert [type(each) for each in found] == [SpecError]
+    assert "please report" in str(found[0])
+    assert "RecursionError" in caplog.text
 
 
 @pytest.mark.parametrize("gone", ["DELETED", "MODIFIED"], ids=["deleted", "on its way out"])

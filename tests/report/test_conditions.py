@@ -7,7 +7,7 @@ import pytest
 
 from tests.actuate.orders import H100, NOW_S, managed, spec_of
 from tests.report.reports import SPEC, condition, decision, observation, reading, report
-from tidegate.domain.decision import Condition, Reason, Status, TierDecision
+from tidegate.domain.decision import Condition, Constraint, Reason, Status, TierDecision
 from tidegate.domain.observation import DeploymentObservation, TierState
 from tidegate.domain.spec import Cost, Mode
 from tidegate.ports import Outcome
@@ -31,6 +31,27 @@ def status_of(**more: Any) -> dict[str, Any]:
             "Ready",
             ("True", "Idle"),
             id="nothing is wanted",
+        ),
+        pytest.param(
+            {
+                "decision": decision(
+                    Reason.CAPACITY_LIMITED, binding=Constraint.CAPACITY, tiers={"fp8": TierDecision(replicas=0)}
+                ),
+                "observation": observation(ready=0),
+            },
+            "Ready",
+            ("False", "CapacityLimited"),
+            id="a zero that a limit forces is not idle",
+        ),
+        pytest.param(
+            {
+                "spec": replace(SPEC, replicas_pinned=0),
+                "decision": decision(binding=Constraint.MAX_REPLICAS, tiers={"fp8": TierDecision(replicas=0)}),
+                "observation": observation(ready=0),
+            },
+            "Ready",
+            ("True", "Idle"),
+            id="a zero that a person asked for is",
         ),
         pytest.param(
             {"spec": replace(SPEC, mode=Mode.RECOMMEND)}, "Ready", ("True", "Recommending"), id="it recommends"

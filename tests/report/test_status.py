@@ -14,7 +14,7 @@ from tidegate.domain.decision import Reason, TierDecision
 from tidegate.domain.observation import DeploymentObservation, Missing, TierState
 from tidegate.domain.spec import Accelerator, Mode
 from tidegate.errors import SpecError
-from tidegate.ports import AcceleratorResource, AcceleratorUse
+from tidegate.ports import AcceleratorResource, AcceleratorUse, Outcome
 from tidegate.report.status import accelerator_status, deployment_status
 
 RISING = decision(
@@ -166,6 +166,22 @@ def test_rest_after_silence_is_told() -> None:
     assert after["decision"]["reason"] == "Steady"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "generation", "asked"),
+    [
+        pytest.param(Outcome(asked={"fp8": 3}), 2, 3, id="what was asked for now"),
+        pytest.param(Outcome(asked={}), 2, None, id="the tier points elsewhere now, or a write failed"),
+        pytest.param(Outcome(), 1, 2, id="nobody looked"),
+        pytest.param(None, 1, 2, id="paused, so nobody looked"),
+        pytest.param(None, 2, None, id="nobody looked, and the spec is another one"),
+    ],
+)
+def test_what_was_asked_for_is_what_was_really_taken(outcome: Outcome | None, generation: int, asked: int) -> None:
+    old = {"observedGeneration": 1, "tiers": [{"name": "fp8", "desired": 9, "asked": 2}]}
+    status = deployment_status(report(outcome=outcome, status=old, generation=generation))
+    assert status["tiers"][1].get("asked") == asked
+
+
 def test_replicas_on_their_way_out_cost_until_they_are_gone() -> None:
     seen = DeploymentObservation(tiers={"bf16": TierState(terminating=1), "fp8": TierState(ready=1, starting=1)})
     status = deployment_status(report(observation=seen))
@@ -257,3 +273,15 @@ def test_replicas_that_fail_are_told_while_there_are_any() -> None:
 def test_a_replica_without_room_costs_nothing() -> None:
     waiting = DeploymentObservation(tiers={"bf16": TierState(), "fp8": TierState(ready=1, starting=2, unschedulable=1)})
     assert deployment_status(report(observation=waiting))["cost"]["perHour"] == "6.00"
+
+
+def test_an_installation_of_a_part_leaves_who_holds_what_as_it_stands() -> None:
+    """To each part the others' replicas are somebody else's: they would write it against each other for ever."""
+    resource = AcceleratorResource(name="nvidia-h100", uid="u", generation=3, accelerator=H100)
+    whole = accelerator_status(resource, AcceleratorUse(allocatable=8, by_tidegate=5, by_others=1), NOW_S)
+    seen = AcceleratorUse(allocatable=7, by_tidegate=2, by_others=4)
+    status = accelerator_status(replace(resource, status=whole), seen, NOW_S, serves_all=False)
+    assert status == whole | {"allocatable": 7}
+    alone = accelerator_status(resource, seen, NOW_S, serves_all=False)
+    assert (alone["allocatable"], condition(alone, "Ready")) == (7, ("True", "Counted"))
+    assert alone.keys() == {"observedGeneration", "allocatable", "conditions"}

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from tidegate.errors import SpecError
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.plan.memory import PlanMemory
 from tidegate.ports import AcceleratorResource, ApiError, Call, DeploymentResource
-from tidegate.runtime import elector, keeper, logs
+from tidegate.runtime import elector, keeper, logs, parts
 from tidegate.runtime.fenced import Bucket, FencedApi
 from tidegate.runtime.inventory import FleetInventory
 from tidegate.settings import Settings
 
 CHAT = Key("prod", "chat")
 URL = "http://127.0.0.1:9090"
+CHART = Path(__file__).parents[2] / "charts" / "tidegate"
 
 
 class Fence:
@@ -216,6 +218,10 @@ def memory(*keys: Key) -> FleetMemory:
     return FleetMemory(deployments={key: DeploymentMemory(plan=PlanMemory()) for key in keys})
 
 
+def uids(*keys: Key) -> dict[Key, str]:
+    return {key: f"uid of {key}" for key in keys}
+
+
 class ConfigMaps(ScriptedApi):
     """Keeps what is applied."""
 
@@ -235,33 +241,35 @@ class ConfigMaps(ScriptedApi):
 
 async def test_a_restart_loses_nothing() -> None:
     api, keys = ConfigMaps(), [Key("prod", f"d{i}") for i in range(50)]
-    await keeper.Keeper(api, "ns").save(memory(*keys), keys)
-    assert await keeper.Keeper(api, "ns").load() == memory(*keys).deployments
+    await keeper.Keeper(api, "ns").save(memory(*keys), uids(*keys))
+    assert await keeper.Keeper(api, "ns").load() == {
+        key: keeper.Saved(memory=part, uid=f"uid of {key}") for key, part in memory(*keys).deployments.items()
+    }
 
 
 async def test_what_did_not_change_is_not_written_again() -> None:
     api, keys = ConfigMaps(), [Key("prod", f"d{i}") for i in range(5)]
     first = keeper.Keeper(api, "ns")
-    await first.save(memory(*keys), keys)
+    await first.save(memory(*keys), uids(*keys))
     wrote = len(api.written())
-    await first.save(memory(*keys), keys)
+    await first.save(memory(*keys), uids(*keys))
     after_restart = keeper.Keeper(api, "ns")
     await after_restart.load()
-    await after_restart.save(memory(*keys), keys)
+    await after_restart.save(memory(*keys), uids(*keys))
     assert len(api.written()) == wrote
 
 
 async def test_an_empty_fleet_writes_nothing() -> None:
     api = ConfigMaps()
-    await keeper.Keeper(api, "ns").save(FleetMemory(), [])
+    await keeper.Keeper(api, "ns").save(FleetMemory(), {})
     assert api.calls == []
 
 
 async def test_deployments_that_are_gone_are_forgotten() -> None:
     api = ConfigMaps()
     kept = keeper.Keeper(api, "ns")
-    await kept.save(memory(CHAT), [CHAT])
-    await kept.save(memory(CHAT), [])
+    await kept.save(memory(CHAT), uids(CHAT))
+    await kept.save(memory(CHAT), {})
     assert await keeper.Keeper(api, "ns").load() == {}
 
 
@@ -269,7 +277,7 @@ async def test_deployments_that_are_gone_are_forgotten() -> None:
 async def test_damaged_memory_is_lost_alone(damage: str) -> None:
     api = ConfigMaps()
     other = next(k for i in range(99) if keeper.shard_of(k := Key("prod", f"d{i}")) != keeper.shard_of(CHAT))
-    await keeper.Keeper(api, "ns").save(memory(CHAT, other), [CHAT, other])
+    await keeper.Keeper(api, "ns").save(memory(CHAT, other), uids(CHAT, other))
     path = f"/api/v1/namespaces/ns/configmaps/tidegate-memory-{keeper.shard_of(CHAT):02d}"
     api.kept[path]["binaryData"] = {"memory": damage}
     assert set(await keeper.Keeper(api, "ns").load()) == {other}
@@ -295,6 +303,11 @@ async def test_damaged_memory_is_lost_alone(damage: str) -> None:
         pytest.param({"prometheus_pod_label": "pod name"}, "--prometheus-pod-label", id="a pod label that is none"),
         pytest.param({"listen": "8080"}, "--listen", id="a port without address"),
         pytest.param({"listen": "0.0.0.0:99999"}, "--listen", id="a port that is none"),
+        pytest.param({"shard": "Team_A"}, "--shard (TIDEGATE_SHARD)", id="a shard that no Lease can be named after"),
+        pytest.param({"shard": "a.b"}, "--shard", id="a shard with a dot"),
+        pytest.param({"shard": "a" * 64}, "--shard", id="a shard that is too long"),
+        pytest.param({"namespace": "Prod"}, "--namespace (TIDEGATE_NAMESPACE)", id="a namespace that is none"),
+        pytest.param({"namespace": "prod-"}, "--namespace", id="a namespace that ends in a dash"),
         pytest.param({"log_format": "xml"}, "--log-format", id="a format we do not have"),
     ],
 )
@@ -302,6 +315,38 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(given: dict[str, Any], na
     with pytest.raises(SpecError) as caught:
         Settings(**({"prometheus_url": URL} | given))
     assert str(caught.value).startswith(named)
+
+
+def test_no_two_installations_share_lease_and_memory() -> None:
+    served = [
+        ("", ""),
+        ("a", ""),
+        ("", "a"),
+        ("a", "b"),
+        ("a-b", ""),
+        ("", "a-b"),
+        ("b", "a"),
+        ("a-b", "c"),
+        ("a", "b-c"),
+    ]
+    made = [Settings(prometheus_url=URL, shard=shard, namespace=namespace) for shard, namespace in served]
+    for name in ("tidegate", "tidegate-memory"):
+        names = [parts.named(name, each) for each in made]
+        assert len(set(names)) == len(names)
+        assert names[:2] == [name, f"{name}-a"], "those of before: an upgrade keeps what was learned"
+
+
+@pytest.mark.parametrize("value", ["blue", "team-7", "7", "", "Team_A", "a.b", "-a", "a-", "é"])
+@pytest.mark.parametrize(("field", "setting"), [("shard", "shard"), ("watchNamespace", "namespace")])
+def test_the_chart_allows_what_the_operator_does(field: str, setting: str, value: str) -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"][field]
+    try:
+        Settings(prometheus_url=URL, **{setting: value})
+    except SpecError:
+        allowed = False
+    else:
+        allowed = True
+    assert (re.search(schema["pattern"], value) is not None) == allowed
 
 
 def test_token_and_user_exclude_each_other(tmp_path: Path) -> None:

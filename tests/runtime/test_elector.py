@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.kube_fakes import Clock, down, not_found
+from tests.kube_fakes import Clock, down, not_found, until
 from tidegate.ports import ApiError, Call
 from tidegate.runtime import elector as module
 from tidegate.runtime.elector import Elector, LeaseName
@@ -184,6 +184,32 @@ async def test_a_clean_stop_hands_the_lease_back_at_once() -> None:
     assert not a.holds()
     await try_once(b)
     assert (b.holds(), b.epoch) == (True, 2)
+
+
+async def test_a_stop_while_a_renewal_is_on_its_way_hands_the_lease_back_all_the_same() -> None:
+    server, clock = LeaseServer(), Clock()
+    (a, client), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
+    await try_once(a)
+    await try_once(b)
+    client.mode = "deaf"  # the renewal arrives; its answer does not
+    task = asyncio.create_task(a.run())
+    await until(lambda: server.writes == 2)
+    client.mode = "up"
+    task.cancel()
+    await asyncio.wait({task})
+    await try_once(b)
+    assert (b.holds(), b.epoch) == (True, 2)
+
+
+async def test_a_stop_takes_nothing_from_who_leads_by_now() -> None:
+    server, clock = LeaseServer(), Clock()
+    a, _ = elector(server, "a", clock)
+    await try_once(a)
+    assert server.lease is not None
+    server.version += 1
+    server.lease = {"metadata": {"name": "t", "resourceVersion": str(server.version)}, "spec": {"holderIdentity": "b"}}
+    await a._release()
+    assert server.lease["spec"]["holderIdentity"] == "b"
 
 
 async def test_wall_clocks_are_not_compared() -> None:

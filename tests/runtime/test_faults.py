@@ -82,6 +82,7 @@ async def test_a_resource_deleted_while_nobody_watched_leaves_the_plan(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "PERIOD_S", 0.5)
+    monkeypatch.setattr(sweep, "AGAIN_S", 0.2)
     async with rig.operator():
         await settled(rig)
         with rig.proxy.having(Fault(kind=Kind.STATUS, path="watch=true", code=503)):
@@ -193,7 +194,7 @@ def _start(rig: Rig, name: str) -> "subprocess.Popen[bytes]":
 
 async def _status(rig: Rig) -> None:
     async def has() -> bool:
-        return "status" in await rig.get(CHAT)
+        return "conditions" in (await rig.get(CHAT)).get("status", {})
 
     await rig.until(has, limit_s=30.0)
 

@@ -12,11 +12,13 @@ from tidegate.domain.decision import Decision, Reason, TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Mode
 from tidegate.errors import SpecError
-from tidegate.ports import ApiError, DeploymentResource, Order, Outcome, Report
+from tidegate.ports import ApiError, Call, DeploymentResource, Order, Outcome, Report
+from tidegate.runtime import hands as module
 from tidegate.runtime.hands import Batch, Hands, Reporting
 from tidegate.runtime.inventory import FleetInventory
 
 STATUS = "/apis/tidegate.io/v1alpha1/namespaces/prod/inferencedeployments/chat/status"
+OTHER = Key("prod", "code")
 DECISION = Decision(key=CHAT, tiers={"bf16": TierDecision(replicas=2)}, reason=Reason.INITIAL, message="m")
 
 
@@ -28,12 +30,22 @@ class Room:
         self.posted: list[dict[str, Any]] = []
         self.status: dict[str, Any] = {"replicas": 2}
         self.gate: asyncio.Event | None = None
+        self.broken: dict[Key, str] = {}
+        self.reports: list[Report] = []
 
     async def carry_out(self, order: Order) -> Outcome:
         self.orders.append(order)
         if self.gate is not None:
             await self.gate.wait()
+        if self.broken.get(order.resource.key) == "in carrying out":
+            raise ValueError("a bug")
         return Outcome(actions=("moved",))
+
+    def deployment_status(self, report: Report) -> dict[str, Any]:
+        self.reports.append(report)
+        if self.broken.get(report.resource.key) == "in telling":
+            raise ValueError("a bug")
+        return dict(self.status)
 
     async def post(self, _: Report, status: dict[str, Any]) -> None:
         self.posted.append(status)
@@ -44,11 +56,17 @@ class Rig:
         self.api, self.room, self.fence, self.inventory = ScriptedApi(), Room(), Fence(), FleetInventory()
         self.api.answers["PATCH", STATUS] = lambda call: {"status": call.body[1]["value"]}
         reporting = Reporting(
-            deployment_status=lambda _: dict(self.room.status),
+            deployment_status=self.room.deployment_status,
             accelerator_status=lambda _class, _use, _time_s: {"observedGeneration": 1},
             poster=self.room,
         )
-        self.hands = Hands(self.api, self.fence, self.inventory, actuator=self.room, reporting=reporting)
+        self.faults = 0
+        self.hands = Hands(
+            self.api, self.fence, self.inventory, actuator=self.room, reporting=reporting, faulted=self.fault
+        )
+
+    def fault(self) -> None:
+        self.faults += 1
 
     async def do(self, *resources: DeploymentResource, decision: Decision | None = DECISION) -> None:
         for each in resources:
@@ -129,12 +147,11 @@ async def test_a_deployment_the_planner_failed_on_keeps_its_replicas(rig: Rig) -
 
 
 async def test_the_trouble_of_one_is_not_that_of_the_others(rig: Rig) -> None:
-    other = Key("prod", "code")
     rig.api.answers["PATCH", STATUS] = down()
     good = STATUS.replace("chat", "code")
     rig.api.answers["PATCH", good] = {"status": {"replicas": 2}}
-    await rig.do(resource(), resource(other, uid="u2"))
-    assert rig.inventory.deployments[other].status == {"replicas": 2}
+    await rig.do(resource(), resource(OTHER, uid="u2"))
+    assert rig.inventory.deployments[OTHER].status == {"replicas": 2}
     assert rig.stored.status == {}
 
 
@@ -144,13 +161,36 @@ async def test_a_write_into_a_namesake_is_refused_by_the_server_and_forgotten_he
     assert rig.stored.status == {}
 
 
-async def test_a_bug_ends_the_process(rig: Rig) -> None:
-    def broken(_: Report) -> dict[str, Any]:
-        raise ValueError("a bug")
+@pytest.mark.parametrize("where", ["in carrying out", "in telling"])
+async def test_a_fault_of_ours_is_told_once_and_the_others_go_on(
+    rig: Rig, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.room.broken = {CHAT: where}
+    rig.api.answers["PATCH", STATUS.replace("chat", "code")] = {"status": {"replicas": 2}}
+    for _ in range(2):
+        await rig.do(resource(), resource(OTHER, uid="u2"))
+    assert rig.inventory.deployments[OTHER].status == {"replicas": 2}
+    assert rig.faults == 1
+    assert [(r.levelname, r.exc_info is not None) for r in caplog.records if "fault of ours" in r.getMessage()] == [
+        ("ERROR", True)
+    ]
 
-    rig.hands._reporting = replace(rig.hands._reporting, deployment_status=broken)
-    with pytest.raises(ExceptionGroup):
+
+async def test_a_deployment_that_we_fail_on_says_so(rig: Rig) -> None:
+    rig.room.broken = {CHAT: "in carrying out"}
+    await rig.do(resource())
+    (report,) = rig.room.reports
+    assert report.outcome is not None
+    assert [(c.type, c.reason) for c in report.outcome.conditions] == [("Stalled", "OperatorFault")]
+    assert "a bug" in report.outcome.conditions[0].message
+    assert report.outcome.asked is None, "what was asked for before stays known"
+
+
+async def test_a_fault_that_comes_back_is_told_again(rig: Rig) -> None:
+    for broken in ({CHAT: "in carrying out"}, {}, {CHAT: "in carrying out"}):
+        rig.room.broken = broken
         await rig.do(resource())
+    assert rig.faults == 2
 
 
 async def test_classes_have_a_status_too(rig: Rig) -> None:
@@ -232,3 +272,75 @@ async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_behind(rig: Rig) -
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()
+
+
+# First the workloads, then the telling
+
+
+def fleet(rig: Rig, count: int) -> dict[Key, DeploymentResource]:
+    """So many deployments, each with a status to write."""
+    made = {key: resource(key, uid=key.name) for key in (Key("prod", f"d{i:02d}") for i in range(count))}
+    for key, each in made.items():
+        rig.inventory.put_deployment(each)
+        path = STATUS.replace("chat", key.name)
+        rig.api.answers["PATCH", path] = lambda call: {"status": call.body[1]["value"]}
+    return made
+
+
+async def test_no_workload_waits_for_a_status(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    rig = Rig()
+    order: list[str] = []
+    many = fleet(rig, 20)
+    carry_out, send = rig.room.carry_out, rig.api.send
+
+    async def carried(each: Order) -> Outcome:
+        order.append("workload")
+        return await carry_out(each)
+
+    async def sent(call: Call) -> dict[str, Any]:
+        order.append("status")
+        return await send(call)
+
+    monkeypatch.setattr(rig.room, "carry_out", carried)
+    monkeypatch.setattr(rig.api, "send", sent)
+    await rig.hands._carry_out(Batch(time_s=1.0, epoch=1, resources=many))
+    assert order == ["workload"] * 20 + ["status"] * 20
+
+
+async def test_telling_is_broken_off_for_a_newer_batch_which_tells_the_rest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    rig = Rig()
+    many = fleet(rig, 4)
+    send = rig.api.send
+
+    async def sent(call: Call) -> dict[str, Any]:
+        if len(rig.api.written()) == 1:
+            rig.hands.give(Batch(time_s=2.0, epoch=1, resources=many))
+        return await send(call)
+
+    monkeypatch.setattr(rig.api, "send", sent)
+    rig.hands.give(Batch(time_s=1.0, epoch=1, resources=many))
+    task = asyncio.create_task(rig.hands.run())
+    await until(rig.hands.idle.is_set)
+    task.cancel()
+    await asyncio.wait({task})
+    told = [call.path.split("/")[-2] for call in rig.api.written()]
+    assert told == ["d00", "d01", "d02", "d03"]
+    actions = {r.resource.key.name: r.outcome.actions for r in rig.room.reports if r.outcome is not None}
+    assert actions["d03"] == ("moved", "moved"), "what the first batch did is told with what the second one did"
+    times = {report.resource.key.name: report.time_s for report in rig.room.reports}
+    assert times["d03"] == 2.0
+    assert len(rig.room.posted) == 4, (
+        "nothing is told twice, although the second batch was made before the first was told"
+    )
+
+
+async def test_an_event_is_not_posted_again_where_only_the_status_was_not_taken(rig: Rig) -> None:
+    rig.api.answers["PATCH", STATUS] = [down(), {"status": {"replicas": 2}}]
+    await rig.do(resource(), decision=None)
+    rig.room.broken = {CHAT: "in carrying out"}
+    await rig.do(resource(), decision=None)
+    assert [report.outcome.actions for report in rig.room.reports if report.outcome] == [("moved",), ()]

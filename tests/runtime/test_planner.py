@@ -15,11 +15,12 @@ from tests.runtime.test_edges import CHAT, Fence, accelerator, resource, spec
 from tidegate import cycle
 from tidegate.domain.decision import Decision, FleetDecision, Reason, TierDecision
 from tidegate.domain.key import Key
-from tidegate.domain.observation import FleetObservation, Missing
-from tidegate.domain.spec import DeploymentSpec, FleetPolicy, ScaleToZero, TargetRef, WorkloadTemplate
+from tidegate.domain.observation import DeploymentObservation, FleetObservation, Missing, TierState
+from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, ScaleToZero, TargetRef, WorkloadTemplate
+from tidegate.errors import SpecError
 from tidegate.forecast.memory import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
-from tidegate.observe.cluster import Cluster
+from tidegate.observe.cluster import Cluster, Sight
 from tidegate.observe.collect import Harvest
 from tidegate.observe.replicas import Roster
 from tidegate.plan.memory import PlanMemory, TierProgress
@@ -30,6 +31,7 @@ from tidegate.runtime.inventory import FleetInventory
 from tidegate.runtime.planner import Parts, Planner
 
 DOWN = Missing(reason="Timeout", detail="no answer")
+DARK = Harvest(time_s=0.0, samples=DOWN)
 
 
 class Collector:
@@ -39,9 +41,11 @@ class Collector:
         self.samples: Any = {}
         self.waiting: dict[Key, float | Missing] = {}
         self.asked: list[Mapping[Key, str]] = []
+        self.times: list[float] = []
 
     async def collect(self, time_s: float, asked: Mapping[Key, str]) -> Harvest:
         self.asked.append(asked)
+        self.times.append(time_s)
         return Harvest(time_s=time_s, samples=self.samples, activations={k: self.waiting.get(k, 0.0) for k in asked})
 
     async def activations(self, _: float, asked: Mapping[Key, str]) -> dict[Key, float | Missing]:
@@ -149,12 +153,15 @@ async def test_somebody_who_waits_at_zero_replicas_wakes_it(rig: Rig) -> None:
     assert gateway.queued == 1.0
 
 
-async def test_the_cores_time_never_goes_back(rig: Rig) -> None:
-    await rig.tick()
-    rig.wall_s -= 3600
-    await rig.tick()
+async def test_after_a_step_of_the_wall_clock_prometheus_is_asked_for_now_and_the_core_goes_on(rig: Rig) -> None:
+    rig.inventory.put_deployment(resource())
+    for step_s in (0, -3600, 0):
+        rig.wall_s += step_s
+        await rig.tick()
     times = [observation.time_s for _, observation, _ in rig.seen]
-    assert times[1] > times[0]
+    assert times[0] < times[1] < times[2]
+    assert rig.collector.times == [1_000_015.0, 996_430.0, 996_445.0]
+    assert [batch.time_s for batch in rig.hands.batches] == rig.collector.times, "what is told has the time of people"
 
 
 async def test_a_standby_plans_and_hands_over_nothing(rig: Rig) -> None:
@@ -249,7 +256,7 @@ async def test_demand_that_was_read_back_is_taken_in_at_the_next_tick(rig: Rig) 
     rig.inventory.put_deployment(resource())
     await rig.tick()
     known = ForecastMemory()
-    rig.planner.offer({CHAT: lambda: known})
+    rig.planner.offer({CHAT: known})
     await rig.tick()
     await rig.tick()
     assert [m.deployments[CHAT].forecast is known for m, _, _ in rig.seen[1:]] == [True, True]
@@ -307,3 +314,25 @@ async def test_a_fault_of_the_planner_leaves_the_others_alone(rig: Rig, monkeypa
     await rig.tick()
     assert rig.hands.batches[-1].decisions[Key("prod", "code")].error is None
     assert b"tidegate_planner_faults_total 1.0" in rig.planner.parts.metrics.page()
+
+
+async def test_what_a_deployment_holds_whose_spec_is_wrong_now_is_not_planned_for_others(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, cluster = Key("prod", "code"), rig.planner.parts.cluster
+    pool = Accelerator(name="h100", price_usd_per_hour=3.0, capacity=8)
+    there = DeploymentObservation(tiers={"bf16": TierState(ready=3, starting=1)})
+    sight = Sight(
+        deployments={CHAT: there, other: there}, view=cluster.look([], {}, DARK).view, accelerators={"h100": pool}
+    )
+    monkeypatch.setattr(cluster, "look", lambda *_: sight)
+    for key, uid in ((CHAT, "u1"), (other, "u2")):
+        rig.inventory.put_deployment(resource(key, uid=uid))
+    await rig.tick()
+    broken = SpecError(field="spec.model", value=None, allowed="it is required")
+    rig.inventory.put_deployment(resource(generation=2, spec=broken))
+    await rig.tick()
+    rooms = [policy.accelerators["h100"].capacity for _, _, policy in rig.seen]
+    assert rooms == [8, 4], "of 8, the four that the broken one holds"
+    assert set(rig.seen[-1][1].deployments) == {other}
+    assert rig.hands.batches[-1].accelerators["h100"].capacity == 8, "what is reported of the class stays as it is"

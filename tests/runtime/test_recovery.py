@@ -9,9 +9,11 @@ import pytest
 from tests.kube_fakes import down
 from tests.runtime.test_edges import CHAT, ConfigMaps, resource
 from tests.runtime.test_planner import Rig as PlannerRig
+from tidegate.domain.key import Key
 from tidegate.errors import SourceError
 from tidegate.forecast import ForecastMemory, backfill
 from tidegate.memory import DeploymentMemory, FleetMemory
+from tidegate.observe.history import Curve, Workload
 from tidegate.observe.queries import Dialect
 from tidegate.report.metrics import Metrics
 from tidegate.runtime import recovery as module
@@ -27,6 +29,7 @@ class Rig(PlannerRig):
     def __init__(self, *, saved: dict[Any, DeploymentMemory] | None = None) -> None:
         super().__init__()
         self.api, self.asked = ConfigMaps(), list[float]()
+        self.owned: list[set[Key]] = []
         self.fails = False
         self.inventory.put_deployment(resource())
         self.keeper = Keeper(self.api, "ns")
@@ -42,22 +45,32 @@ class Rig(PlannerRig):
         )
         self.saved = saved or {}
 
-    async def read_history(self, *_: Any, start_s: float, end_s: float) -> dict[Any, Any]:
+    async def read_history(
+        self, _client: Any, _dialect: Dialect, owners: dict[Workload, Key], *, start_s: float, end_s: float
+    ) -> dict[Key, Curve]:
         self.asked.append(start_s)
+        self.owned.append(set(owners.values()))
         if self.fails:
             raise SourceError(source="prometheus", reason="Timeout", detail="")
-        return {CHAT: CURVE}
+        return dict.fromkeys(owners.values(), CURVE)
 
     async def restart(self) -> None:
-        await Keeper(self.api, "ns").save(FleetMemory(deployments=self.saved), self.saved.keys())
+        uids = {key: self.inventory.deployments[key].uid for key in self.saved}
+        await Keeper(self.api, "ns").save(FleetMemory(deployments=self.saved), uids)
         await self.recovery.load()
+        self.planner._forget_namesakes()  # as the first tick does
+
+    def replace_chat(self) -> None:
+        """Another object under the name, and the tick that finds it."""
+        self.inventory.drop_deployment(CHAT, "u1")
+        self.inventory.put_deployment(resource(uid="u2"))
+        self.planner._forget_namesakes()
 
     async def recover(self, *, turns: int = 1) -> None:
         task = asyncio.create_task(self.recovery.run())
         async with asyncio.timeout(5):
-            while len(self.asked) < turns:
+            while len(self.asked) < turns or not (self.fails or self.owned[-1] <= self.planner._offered.keys()):
                 await asyncio.sleep(0.001)
-        await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait({task})
 
@@ -82,8 +95,7 @@ async def test_without_saved_memory_the_last_days_are_read_back(rig: Rig) -> Non
     await rig.restart()
     await rig.recover()
     assert rig.asked == [NOW - 8 * SECONDS_PER_DAY]
-    offered = rig.planner._offered[CHAT]()
-    assert offered.time_s == CURVE[-1][0]
+    assert rig.planner._offered[CHAT].time_s == CURVE[-1][0]
 
 
 async def test_with_saved_memory_only_the_gap_is_read(rig: Rig) -> None:
@@ -92,6 +104,65 @@ async def test_with_saved_memory_only_the_gap_is_read(rig: Rig) -> None:
     await rig.restart()
     await rig.recover()
     assert rig.asked == [old.time_s]
+
+
+def fleet(rig: Rig, monkeypatch: pytest.MonkeyPatch, count: int) -> list[Key]:
+    """Deployments of one workload each."""
+    keys = [Key("prod", f"m{n:03d}") for n in range(count)]
+    rig.inventory.drop_deployment(CHAT, "u1")
+    for key in keys:
+        rig.inventory.put_deployment(resource(key, uid=key.name))
+    monkeypatch.setattr(
+        rig.planner.parts.cluster, "owners", lambda specs: {(s.key.namespace, s.key.name): s.key for s in specs}
+    )
+    return keys
+
+
+async def test_a_large_fleet_is_read_in_groups_and_what_one_brought_is_built_before_the_next(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = fleet(rig, monkeypatch, 120)
+    built: list[int] = []
+    read = rig.read_history
+
+    async def watched(*arguments: Any, **more: Any) -> dict[Key, Curve]:
+        built.append(len(rig.planner._offered))
+        return await read(*arguments, **more)
+
+    monkeypatch.setattr(module, "read_history", watched)
+    await rig.restart()
+    await rig.recover(turns=3)
+    assert [len(group) for group in rig.owned] == [50, 50, 20]
+    assert built == [0, 50, 100]
+    assert rig.planner._offered.keys() == set(keys)
+
+
+async def test_one_deployment_without_memory_does_not_make_the_past_of_all_be_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = fleet(rig, monkeypatch, 101)
+    old = backfill(None, history=[(t - 7200, r) for t, r in CURVE])
+    rig.saved = {key: DeploymentMemory(forecast=old) for key in keys if key != keys[70]}
+    await rig.restart()
+    await rig.recover(turns=3)
+    assert rig.asked == [NOW - 8 * SECONDS_PER_DAY, old.time_s, old.time_s]
+
+
+async def test_after_a_failure_only_what_is_missing_is_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = fleet(rig, monkeypatch, 60)
+    read, asked = rig.read_history, 0
+
+    async def once(*arguments: Any, **more: Any) -> dict[Key, Curve]:
+        nonlocal asked
+        asked += 1
+        rig.fails = asked == 2
+        return await read(*arguments, **more)
+
+    monkeypatch.setattr(module, "read_history", once)
+    await rig.restart()
+    await rig.recover(turns=3)
+    assert [len(group) for group in rig.owned] == [50, 10, 10]
+    assert rig.planner._offered.keys() == set(keys)
 
 
 async def test_a_short_gap_is_not_worth_a_question(rig: Rig) -> None:
@@ -140,14 +211,14 @@ def saver(rig: Rig) -> Saver:
     ],
 )
 async def test_who_saves(rig: Rig, leads: bool, ticks: int, saves: bool) -> None:
-    rig.fence.held, rig.planner.ticks = leads, ticks
+    rig.fence.held, rig.planner.ticks, rig.planner.uids = leads, ticks, {CHAT: "u1"}
     rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(forecast=ForecastMemory())})
     await saver(rig).save()
     assert bool(rig.api.written()) is saves
 
 
 async def test_a_save_that_fails_is_made_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    rig.planner.ticks = 1
+    rig.planner.ticks, rig.planner.uids = 1, {CHAT: "u1"}
     rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(forecast=ForecastMemory())})
 
     async def fails(*_: Any) -> dict[str, Any]:
@@ -158,3 +229,78 @@ async def test_a_save_that_fails_is_made_again(rig: Rig, monkeypatch: pytest.Mon
         await saver(rig).save()
     await saver(rig).save()
     assert set(await Keeper(rig.api, "ns").load()) == {CHAT}
+
+
+# Namesakes
+
+OLD = DeploymentMemory(forecast=backfill(None, history=[(t - 7200, 500.0) for t, _ in CURVE]))
+FRESH = backfill(None, history=CURVE)
+
+
+async def test_a_namesake_made_in_our_life_has_a_past_of_its_own(rig: Rig) -> None:
+    rig.saved = {CHAT: OLD}
+    await rig.restart()
+    await rig.recover()
+    rig.planner._offered.clear()
+    rig.replace_chat()
+    await rig.recover(turns=2)
+    assert rig.asked[-1] == NOW - 8 * SECONDS_PER_DAY
+    assert rig.planner._offered == {CHAT: FRESH}
+
+
+async def test_a_namesake_made_while_we_were_down_inherits_nothing(rig: Rig) -> None:
+    rig.saved = {CHAT: OLD}
+    await Keeper(rig.api, "ns").save(FleetMemory(deployments=rig.saved), {CHAT: "u0"})
+    await rig.recovery.load()
+    rig.planner._forget_namesakes()
+    assert rig.planner.memory.deployments == {}
+    await rig.recover()
+    assert rig.planner._offered == {CHAT: FRESH}
+
+
+async def test_memory_that_was_saved_without_a_uid_is_that_of_the_first_one_seen(rig: Rig) -> None:
+    rig.saved = {CHAT: OLD}
+    await Keeper(rig.api, "ns").save(FleetMemory(deployments=rig.saved), {CHAT: ""})
+    await rig.recovery.load()
+    rig.planner._forget_namesakes()
+    assert rig.planner.memory.deployments == rig.saved
+    await rig.recover()
+    assert rig.asked == [OLD.forecast.time_s if OLD.forecast else None]
+    rig.replace_chat()
+    rig.planner._offered.clear()
+    await rig.recover(turns=2)
+    assert rig.planner._offered == {CHAT: FRESH}
+
+
+async def test_a_past_that_arrives_for_one_that_is_gone_is_no_namesakes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.saved = {CHAT: OLD}
+    await rig.restart()
+    read = rig.read_history
+
+    async def slow(*arguments: Any, **more: Any) -> dict[Key, Curve]:
+        answer = await read(*arguments, **more)
+        if len(rig.asked) == 1:
+            rig.replace_chat()
+        return answer
+
+    monkeypatch.setattr(module, "read_history", slow)
+    await rig.recover(turns=2)
+    assert rig.planner._offered == {CHAT: FRESH}
+
+
+async def test_what_was_offered_for_one_that_is_gone_is_no_namesakes(rig: Rig) -> None:
+    rig.saved = {CHAT: OLD}
+    await rig.restart()
+    await rig.recover()
+    rig.replace_chat()
+    assert rig.planner._offered == {}
+
+
+async def test_a_save_just_after_a_namesake_came_saves_nothing_under_its_uid(rig: Rig) -> None:
+    rig.planner.ticks, rig.planner.uids = 1, {CHAT: "u1"}
+    rig.planner.memory = FleetMemory(deployments={CHAT: OLD})
+    rig.inventory.put_deployment(resource(uid="u2"))
+    await saver(rig).save()
+    assert await Keeper(rig.api, "ns").load() == {}

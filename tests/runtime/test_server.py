@@ -35,7 +35,12 @@ async def test_pages_are_served() -> None:
 
 
 def assembly(
-    *, since_tick_s: float = 1.0, cache_age_s: float = 1.0, answered: bool = True, behind: int = 0, swept_s: float = 1.0
+    *,
+    since_tick_s: float = 1.0,
+    cache_age_s: float = 1.0,
+    answered: bool = True,
+    behind: int = 0,
+    behind_s: float = 0.0,
 ) -> Any:
     now_s = time.monotonic()
     pods = SimpleNamespace(path="/api/v1/pods", synced=behind == 0)
@@ -44,7 +49,7 @@ def assembly(
         cluster=SimpleNamespace(age_s=lambda: cache_age_s, informers=[pods], synced=pods.synced),
         api=SimpleNamespace(answered_within=lambda _: answered),
         inventory=SimpleNamespace(behind=lambda: behind),
-        sweeper=SimpleNamespace(swept_s=now_s - swept_s),
+        sweeper=SimpleNamespace(behind_s=now_s - behind_s if behind else None),
     )
 
 
@@ -57,8 +62,9 @@ def assembly(
         pytest.param(
             {"cache_age_s": 999.0, "answered": False}, "", id="the API server is away: a restart cures nothing"
         ),
-        pytest.param({"behind": 3, "swept_s": 200.0}, "custom resources do not arrive", id="kopf's watch is dead"),
-        pytest.param({"behind": 3, "swept_s": 10.0}, "", id="they may still be on their way"),
+        pytest.param({"behind": 3, "behind_s": 200.0}, "custom resources do not arrive", id="kopf's watch is dead"),
+        pytest.param({"behind": 3, "behind_s": 10.0}, "", id="they may still be on their way"),
+        pytest.param({"behind": 3, "behind_s": 200.0, "answered": False}, "", id="nothing can arrive just now"),
     ],
 )
 def test_liveness_fails_for_what_a_restart_cures(state: dict[str, Any], wrong: str) -> None:

@@ -3,14 +3,15 @@ The hands on the API server: sends what `steps` wrote down.
 
 In:    an `Order`.
 Out:   an `Outcome`; an error ends its own chain of writes and is reported, never raised.
-Rules: the fence is asked before each write, and an order ends with the leadership under which it came.
+Rules: the fence is asked before each write, and an order ends with the leadership under which it came. Another
+       leadership begins with nothing in mind, as after a restart: somebody else may have acted in between.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tidegate.actuate.scene import Chain
+from tidegate.actuate.scene import Chain, Write
 from tidegate.actuate.steps import steps
 from tidegate.actuate.stock import REMEMBERED, Stock
 from tidegate.domain.decision import Condition, Status
@@ -26,7 +27,7 @@ REFUSED_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Refusal:
-    """A write that the server refused, why, and until when it is not tried again; unix seconds."""
+    """A write that the server refused, why, and until when it is not tried again; monotonic seconds."""
 
     call: Call
     fault: ApiError
@@ -40,7 +41,8 @@ class ClusterActuator:
     Args:
         api: Connection.
         fence: Who may write.
-        clock: Unix seconds.
+        wall: Unix seconds.
+        clock: Monotonic seconds.
         monitor_labels: More labels of the PodMonitors that are made.
     """
 
@@ -49,26 +51,37 @@ class ClusterActuator:
         api: KubeApi,
         fence: Fence,
         *,
-        clock: Callable[[], float] = time.time,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         monitor_labels: Mapping[str, str] | None = None,
     ) -> None:
-        self._api, self._fence, self._clock = api, fence, clock
-        self._stock = Stock(monitor_labels=monitor_labels or {})
+        self._api, self._fence, self._wall, self._clock = api, fence, wall, clock
+        self._monitor_labels = monitor_labels or {}
+        self._stock = Stock(monitor_labels=self._monitor_labels)
+        self._epoch = fence.epoch
         self._refused: dict[str, _Refusal] = {}
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
         epoch = self._fence.epoch
-        todo = steps(self._stock.scene(order, now_s=self._clock()))
-        actions: list[str] = []
+        if epoch != self._epoch:
+            self._epoch, self._stock = epoch, Stock(monitor_labels=self._monitor_labels)
+        todo = steps(self._stock.scene(order, now_s=self._wall(), clock_s=self._clock()))
+        sent: list[Write] = []
         errors: list[SourceError] = []
         for chain in todo.chains:
-            if not await self._send(chain, epoch, actions, errors):
+            if not await self._send(chain, epoch, sent, errors):
                 break
         rejected = tuple(_rejection(error) for error in errors if _is_rejection(error))[:1]
-        return Outcome(actions=tuple(actions), conditions=(*rejected, *todo.conditions), errors=tuple(errors))
+        scaled = {write.tier: write.replicas for write in sent if write.replicas is not None}
+        return Outcome(
+            actions=tuple(write.sentence for write in sent if write.sentence),
+            conditions=(*rejected, *todo.conditions),
+            errors=tuple(errors),
+            asked=self._stock.ask(order.resource, {**todo.rests, **scaled}),
+        )
 
-    async def _send(self, chain: Chain, epoch: int, actions: list[str], errors: list[SourceError]) -> bool:
+    async def _send(self, chain: Chain, epoch: int, sent: list[Write], errors: list[SourceError]) -> bool:
         """Sends one chain; False where nothing may be written any more."""
         for write in chain:
             if not self._fence.holds() or self._fence.epoch != epoch:
@@ -83,9 +96,8 @@ class ClusterActuator:
                 errors.append(fault)
                 self._remember(write.call, fault)
                 return True
-            self._stock.wrote(write, now_s=self._clock())
-            if write.sentence:
-                actions.append(write.sentence)
+            self._stock.wrote(write, clock_s=self._clock())
+            sent.append(write)
         return True
 
     def _refusal(self, call: Call) -> ApiError | None:

@@ -2,13 +2,16 @@
 Strategic merge of a user's pod template onto ours, as `kubectl patch` does it.
 
 Rules: a value replaces, a mapping merges, null removes. A list of named things merges by its key; `$patch: delete`
-       removes an item, `$patch: replace` takes the whole list or mapping as it is. Any other list replaces.
+       removes an item, `$patch: replace` takes the whole list or mapping as it is. Any other list replaces. An item
+       that cannot be found by its key is a SpecError: it would be lost, or be taken for another one.
 
 Source: patch strategies of Kubernetes' PodTemplateSpec (k8s.io/api/core/v1, patchMergeKey).
 """
 
 from collections.abc import Mapping
 from typing import Any
+
+from tidegate.errors import SpecError
 
 Json = Any
 
@@ -30,25 +33,39 @@ MERGE_KEYS = {
     "readinessGates": "conditionType",
 }
 DIRECTIVE = "$patch"
+# Of a value that is not allowed so many characters are told.
+_SHOWN = 60
 
 
-def strategic(base: Json, patch: Json, *, field: str = "") -> Json:
+def strategic(base: Json, patch: Json, *, path: str = "") -> Json:
     """
     The base with the patch on top; neither is changed.
 
     Args:
         base: What stands there; None: nothing.
         patch: What the user wrote.
-        field: Name of the field that holds both.
+        path: The field that holds both, as the user wrote it.
+
+    Raises:
+        SpecError: a list of named things is none, or holds what has no name.
     """
+    key = MERGE_KEYS.get(path.rpartition(".")[2])
+    if key is not None and isinstance(base, list) and not isinstance(patch, list):
+        raise wrong_shape(path, patch, "a list is")
     if isinstance(patch, Mapping):
-        return _mapping(base if isinstance(base, Mapping) else {}, patch)
-    if isinstance(patch, list) and field in MERGE_KEYS:
-        return _list(base if isinstance(base, list) else [], patch, MERGE_KEYS[field])
+        return _mapping(base if isinstance(base, Mapping) else {}, patch, path)
+    if isinstance(patch, list) and key is not None:
+        return _list(base if isinstance(base, list) else [], patch, key, path)
     return patch
 
 
-def _mapping(base: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, Json]:
+def wrong_shape(path: str, value: Json, allowed: str) -> SpecError:
+    """The error that a value has not the shape that it needs; `allowed` says which one."""
+    text = repr(value)
+    return SpecError(field=path, value=value if len(text) <= _SHOWN else text[:_SHOWN] + "...", allowed=allowed)
+
+
+def _mapping(base: Mapping[str, Json], patch: Mapping[str, Json], path: str) -> dict[str, Json]:
     if patch.get(DIRECTIVE) == "replace":
         return {name: value for name, value in patch.items() if name != DIRECTIVE}
     merged = dict(base)
@@ -56,19 +73,31 @@ def _mapping(base: Mapping[str, Json], patch: Mapping[str, Json]) -> dict[str, J
         if value is None or (isinstance(value, Mapping) and value.get(DIRECTIVE) == "delete"):
             merged.pop(name, None)
         else:
-            merged[name] = strategic(merged.get(name), value, field=name)
+            merged[name] = strategic(merged.get(name), value, path=f"{path}.{name}")
     return merged
 
 
-def _list(base: list[Json], patch: list[Json], key: str) -> list[Json]:
+def _list(base: list[Json], patch: list[Json], key: str, path: str) -> list[Json]:
+    for i, item in enumerate(patch):
+        _check_item(item, key, f"{path}[{i}]")
     if any(item.get(DIRECTIVE) == "replace" for item in patch):
         return [item for item in patch if item.get(DIRECTIVE) != "replace"]
-    patches = {item.get(key): item for item in patch}
+    patches = {item[key]: item for item in patch}
+    paths = {item[key]: f"{path}[{i}]" for i, item in enumerate(patch)}
     merged = []
     for item in base:
-        change = patches.pop(item.get(key), None)
+        change = patches.pop(item[key], None)
         if change is None:
             merged.append(item)
         elif change.get(DIRECTIVE) != "delete":
-            merged.append(strategic(item, change))
-    return merged + [strategic(None, item) for item in patches.values() if item.get(DIRECTIVE) != "delete"]
+            merged.append(strategic(item, change, path=paths[item[key]]))
+    added = [(name, item) for name, item in patches.items() if item.get(DIRECTIVE) != "delete"]
+    return merged + [strategic(None, item, path=paths[name]) for name, item in added]
+
+
+def _check_item(item: Json, key: str, path: str) -> None:
+    """Each item is a mapping and has the key that it is found by; only the word that replaces the list needs none."""
+    if not isinstance(item, Mapping):
+        raise wrong_shape(path, item, f"a mapping with {key!r} is")
+    if item.get(DIRECTIVE) != "replace" and not isinstance(item.get(key), str | int):
+        raise wrong_shape(f"{path}.{key}", item.get(key), "a name or a number is: the item is found by it")

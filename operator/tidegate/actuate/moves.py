@@ -2,14 +2,15 @@
 The replicas of a deployment's tiers: which are to be moved, and which are not ours to move.
 
 In:    a `Scene`.
-Out:   moves, more replicas before fewer, and findings.
+Out:   moves, more replicas before fewer; tiers that have theirs already; findings.
 Rules: pure. Replicas are moved through /scale alone, under one field manager.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidegate.actuate.manifests import workload_ref
-from tidegate.actuate.ownership import Claim, asked_before, other_writer, sighting_of
+from tidegate.actuate.ownership import Claim, other_writer, sighting_of
 from tidegate.actuate.scene import Scene, Write, stalled
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import TierSpec
@@ -18,8 +19,9 @@ from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, O
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """Replicas of one workload, from what they are to what they should be."""
+    """Replicas of one tier's workload, from what they are to what they should be."""
 
+    tier: str
     ref: ObjectRef
     path: str
     before: int
@@ -38,19 +40,41 @@ class Move:
             ),
             sentence=f"{self.ref}: replicas {self.before} -> {self.after}",
             replicas=self.after,
+            tier=self.tier,
         )
 
 
-def moves(scene: Scene) -> tuple[list[Move], list[Condition]]:
-    """What to move, what brings more capacity first; and why a tier is left alone."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """
+    What is to be done about the replicas of a deployment.
+
+    Args:
+        moves: What to move, what brings more capacity first.
+        rests: Replicas by tier whose workload has what was decided.
+        conditions: Why a tier is left alone.
+    """
+
+    moves: tuple[Move, ...]
+    rests: Mapping[str, int]
+    conditions: tuple[Condition, ...]
+
+
+def moves(scene: Scene) -> Moves:
+    """What to move, what rests, and what is left alone."""
     found: list[Move] = []
+    rests: dict[str, int] = {}
     conditions: list[Condition] = []
     for tier in scene.spec.tiers:
+        workload = scene.workload(workload_ref(scene.spec, tier))
         if obstacle := _obstacle(scene, tier):
             conditions.append(obstacle)
         elif move := _move(scene, tier):
             found.append(move)
-    return sorted(found, key=lambda move: move.before - move.after), conditions
+        elif workload is not None and workload.replicas == scene.decided(tier.name):
+            rests[tier.name] = workload.replicas
+    found.sort(key=lambda move: move.before - move.after)
+    return Moves(moves=tuple(found), rests=rests, conditions=tuple(conditions))
 
 
 def _move(scene: Scene, tier: TierSpec) -> Move | None:
@@ -58,10 +82,12 @@ def _move(scene: Scene, tier: TierSpec) -> Move | None:
     workload = scene.workload(ref)
     if workload is None:
         made = next((m for m in scene.manifests if m.ref == ref and not scene.settles(m.path)), None)
-        return Move(ref=ref, path=made.path, before=0, after=after) if made is not None and after else None
+        if made is None or not after:
+            return None
+        return Move(tier=tier.name, ref=ref, path=made.path, before=0, after=after)
     if after is None or workload.replicas == after or (tier.workload is not None and scene.is_foreign(ref)):
         return None  # a name that is taken is reported where the object would be made
-    return Move(ref=ref, path=workload.path, before=workload.replicas, after=after)
+    return Move(tier=tier.name, ref=ref, path=workload.path, before=workload.replicas, after=after)
 
 
 def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
@@ -77,7 +103,7 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
     claim = Claim(
         ref=ref,
         workload=workload,
-        asked=asked_before(scene.order.resource.status, tier.name),
+        asked=scene.asked.get(tier.name),
         seen_s=scene.seen.get(sighting, scene.now_s) if sighting is not None else scene.now_s,
         now_s=scene.now_s,
         pinned=scene.spec.replicas_pinned is not None,

@@ -62,7 +62,7 @@ class Claim:
     Args:
         ref: Which one.
         workload: As the cluster has it.
-        asked: Replicas that the last status says we asked for; None: we never did.
+        asked: Replicas that we last asked it for, or that it had when we decided so; None: we never did.
         seen_s: When we first saw these replicas of this writer: the API server keeps no time for a write to /scale.
         now_s: Unix seconds.
         pinned: The user fixed the total in the custom resource: a person's later word than a hand on the workload.
@@ -158,11 +158,17 @@ def rivals(resources: Iterable[DeploymentResource]) -> dict[Key, Condition]:
     return found
 
 
-def asked_before(status: Mapping[str, object], tier: str) -> int | None:
-    """Replicas of a tier that the status says were asked for; None: nothing was."""
-    tiers = status.get("tiers")
+def asked_before(resource: DeploymentResource, tier: str) -> int | None:
+    """
+    Replicas that a tier's workload was asked for, as the status says; None: none were, or nobody can tell.
+
+    The status of another generation says nothing: the tier may point at another workload by now.
+    """
+    if resource.status.get("observedGeneration") != resource.generation:
+        return None
+    tiers = resource.status.get("tiers")
     for item in tiers if isinstance(tiers, list) else []:
         if item.get("name") == tier:
-            desired = item.get("desired")
-            return desired if isinstance(desired, int) else None
+            asked = item.get("asked")
+            return asked if isinstance(asked, int) else None
     return None

@@ -8,7 +8,7 @@ Rules: pure; the same input gives the same bytes.
 
 from typing import Any
 
-from tidegate.actuate.merge import strategic
+from tidegate.actuate.merge import strategic, wrong_shape
 from tidegate.actuate.vllm import PORT, Server, server
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
@@ -35,7 +35,12 @@ def selector(key: Key, tier: str | None = None) -> dict[str, str]:
 
 
 def template(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) -> Json:
-    """The pod template of a tier."""
+    """
+    The pod template of a tier.
+
+    Raises:
+        SpecError: the user's own template has not the shape of one. `api` finds that when it reads the spec.
+    """
     assert tier.workload is not None, tier.name
     how = server(spec, tier)
     pod = {
@@ -51,10 +56,20 @@ def template(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) -> 
             "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shm(tier)}}],
         },
     }
-    merged: Json = strategic(pod, tier.workload.pod_template)
+    path = f"spec.tiers[{spec.tiers.index(tier)}].workload.podTemplate"
+    merged: Json = strategic(pod, tier.workload.pod_template, path=path)
+    metadata, _ = _part(merged, "metadata", path), _part(merged, "spec", path)
     # The selector is ours: a template that moves its own pods out of it is refused by the API server.
-    merged["metadata"]["labels"] = merged["metadata"].get("labels", {}) | selector(spec.key, tier.name)
-    return merged
+    given = _part({"labels": {}} | metadata, "labels", f"{path}.metadata")
+    return merged | {"metadata": metadata | {"labels": given | selector(spec.key, tier.name)}}
+
+
+def _part(whole: Json, name: str, path: str) -> Json:
+    """A mapping that has to stand in a pod template; a user's null, text or list in its place is an error."""
+    part = whole.get(name)
+    if not isinstance(part, dict):
+        raise wrong_shape(f"{path}.{name}", part, "a mapping is")
+    return part
 
 
 def _container(tier: TierSpec, accelerator: Accelerator, how: Server) -> Json:

@@ -4,6 +4,7 @@ What one order is carried out in: the order, the objects it should own, those it
 Rules: a value; reading it costs nothing that grows with the fleet.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -17,8 +18,9 @@ from tidegate.ports import Call, ObjectRef, Order, WorkloadView
 SETTLE_S = 10.0
 # How often a field that somebody else sets is put back at most.
 PATIENCE_S = 600.0
-# Path of what was written -> when (unix seconds), and the replicas where it was a scale.
+# Path of what was written -> when (monotonic seconds), and the replicas where it was a scale.
 Written = Mapping[str, tuple[float, int | None]]
+NEVER = (-math.inf, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +32,13 @@ class Write:
         call: What to send.
         sentence: What tells it; empty: not worth telling.
         replicas: What it sets, where it is a scale.
+        tier: Whose replicas; empty where it is none.
     """
 
     call: Call
     sentence: str = ""
     replicas: int | None = None
+    tier: str = ""
 
 
 # Each write needs the one before it.
@@ -48,21 +52,25 @@ class Scene:
 
     Args:
         order: What is wanted and what is there.
-        now_s: Unix seconds, for how long another writer has its way.
+        now_s: Unix seconds, for how long another writer has its way: his time is the API server's.
+        clock_s: Monotonic seconds, for how long ago we wrote ourselves: nobody may set that clock.
         manifests: What the deployment should own.
         owned: Workloads that carry its uid.
         written: Our own last writes.
         seen: (path of a workload, manager, replicas) -> when we first saw them so, unix seconds.
+        asked: Replicas by tier that its workload was last asked for, as known before this order.
         marks: Path of an owned workload -> its `applied` when it was last as it should be.
     """
 
     order: Order
     now_s: float
+    clock_s: float
     manifests: tuple[Manifest, ...] = ()
     owned: tuple[WorkloadView, ...] = ()
     written: Written = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     seen: Mapping[Sighting, float] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def spec(self) -> DeploymentSpec:
@@ -75,8 +83,8 @@ class Scene:
         there = self.order.view.workloads.get(ref)
         if there is None:
             return None
-        at_s, replicas = self.written.get(f"{there.path}/scale", (0.0, None))
-        if replicas is None or self.now_s - at_s >= SETTLE_S:
+        at_s, replicas = self.written.get(f"{there.path}/scale", NEVER)
+        if replicas is None or self.clock_s - at_s >= SETTLE_S:
             return there
         return replace(there, replicas=replicas, writers=())
 
@@ -86,13 +94,13 @@ class Scene:
 
         Who sets it again and again is not answered each time: that would be two controllers in a fight.
         """
-        at_s, _ = self.written.get(workload.path, (0.0, None))
+        at_s, _ = self.written.get(workload.path, NEVER)
         mark = self.marks.get(workload.path, workload.applied)
-        return workload.applied != mark and self.now_s - at_s >= PATIENCE_S
+        return workload.applied != mark and self.clock_s - at_s >= PATIENCE_S
 
     def settles(self, path: str) -> bool:
         """An object was written so recently that the view may not show it yet."""
-        return path in self.written and self.now_s - self.written[path][0] < SETTLE_S
+        return path in self.written and self.clock_s - self.written[path][0] < SETTLE_S
 
     def is_foreign(self, ref: ObjectRef) -> bool:
         """An object of that name exists that somebody else made; it is never taken over."""

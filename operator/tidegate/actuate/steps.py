@@ -6,7 +6,8 @@ Out:   chains of writes and findings. Chains do not need each other.
 Rules: pure. Where everything is right there is no write.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tidegate.actuate.build import builds, retired
 from tidegate.actuate.moves import moves
@@ -18,10 +19,11 @@ from tidegate.domain.spec import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """What to write, in this order, and what was found on the way."""
+    """What to write, in this order, what was found on the way, and replicas by tier that are as decided already."""
 
     chains: tuple[Chain, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    rests: Mapping[str, int] = field(default_factory=dict)
 
 
 def steps(scene: Scene) -> Steps:
@@ -30,11 +32,15 @@ def steps(scene: Scene) -> Steps:
     if spec.mode is not Mode.AUTO or spec.paused:
         return Steps()
     made, taken = builds(scene)
-    moved, obstacles = moves(scene)
+    replicas = moves(scene)
     # An object is made before its replicas are moved; the others are made first of all.
-    scaled = [(*made.pop(move.ref, ()), move.write) for move in moved]
+    scaled = [(*made.pop(move.ref, ()), move.write) for move in replicas.moves]
     warnings = [finding for tier in spec.tiers for finding in findings(tier)]
-    return Steps(chains=(*made.values(), *scaled, *retired(scene)), conditions=_merged([*taken, *obstacles, *warnings]))
+    return Steps(
+        chains=(*made.values(), *scaled, *retired(scene)),
+        conditions=_merged([*taken, *replicas.conditions, *warnings]),
+        rests=replicas.rests,
+    )
 
 
 def _merged(conditions: list[Condition]) -> tuple[Condition, ...]:

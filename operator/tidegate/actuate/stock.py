@@ -3,7 +3,8 @@ What is kept between two orders, so that a thousand deployments at rest cost lit
 
 In:    orders, and our own writes.
 Out:   the `Scene` of an order: manifests made anew only where the spec or the accelerators changed, owned workloads
-       through one index per view, our last writes, and who was seen to set which replicas when.
+       through one index per view, our last writes, what each workload was last asked for, and who was seen to set
+       which replicas when.
 Rules: everything in it can be lost: a new operator writes nothing that the old one would not have written.
 """
 
@@ -11,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tidegate.actuate.manifests import Manifest, wanted, workload_ref
-from tidegate.actuate.ownership import Sighting, held_since, sighting_of
+from tidegate.actuate.ownership import Sighting, asked_before, held_since, sighting_of
 from tidegate.actuate.scene import PATIENCE_S, Scene, Write
 from tidegate.domain.spec import Accelerator, DeploymentSpec
-from tidegate.ports import ClusterView, DeploymentResource, Order, WorkloadView
+from tidegate.ports import ClusterView, DeploymentResource, ObjectRef, Order, WorkloadView
 
 # Entries of each kind that are kept; past it most of them are of objects that are gone.
 REMEMBERED = 50_000
@@ -39,26 +40,48 @@ class Stock:
     _written: dict[str, tuple[float, int | None]] = field(default_factory=dict)
     _marks: dict[str, str] = field(default_factory=dict)
     _seen: dict[Sighting, float] = field(default_factory=dict)
+    _asked: dict[tuple[str, ObjectRef], int] = field(default_factory=dict)
 
-    def scene(self, order: Order, *, now_s: float) -> Scene:
-        """Everything that is known when an order is carried out."""
-        self._prune(now_s)
+    def scene(self, order: Order, *, now_s: float, clock_s: float) -> Scene:
+        """Everything that is known when an order is carried out; unix and monotonic seconds."""
+        self._prune(clock_s)
         scene = Scene(
             order=order,
             now_s=now_s,
+            clock_s=clock_s,
             manifests=self.manifests(order),
             owned=self.owned(order),
             written=self._written,
             marks=self._marks,
             seen=self._seen,
+            asked=self._last_asked(order.resource),
         )
         self._look(scene)
         return scene
 
-    def wrote(self, write: Write, *, now_s: float) -> None:
+    def wrote(self, write: Write, *, clock_s: float) -> None:
         """A write that the server took."""
-        self._written[write.call.path] = now_s, write.replicas
+        self._written[write.call.path] = clock_s, write.replicas
         self._marks.pop(write.call.path, None)  # taken anew once the cluster shows the write
+
+    def ask(self, resource: DeploymentResource, replicas: Mapping[str, int]) -> dict[str, int]:
+        """Remember what tiers' workloads were asked for now; of all its tiers, what they were last asked for."""
+        assert isinstance(resource.spec, DeploymentSpec)
+        for tier in resource.spec.tiers:
+            if tier.name in replicas:
+                self._asked[resource.uid, workload_ref(resource.spec, tier)] = replicas[tier.name]
+        return self._last_asked(resource)
+
+    def _last_asked(self, resource: DeploymentResource) -> dict[str, int]:
+        """By tier; by the status where we have not asked since we lead."""
+        assert isinstance(resource.spec, DeploymentSpec)
+        asked: dict[str, int] = {}
+        for tier in resource.spec.tiers:
+            known = self._asked.get((resource.uid, workload_ref(resource.spec, tier)))
+            known = asked_before(resource, tier.name) if known is None else known
+            if known is not None:
+                asked[tier.name] = known
+        return asked
 
     def manifests(self, order: Order) -> tuple[Manifest, ...]:
         """What the deployment should own."""
@@ -84,17 +107,21 @@ class Stock:
                 self._marks.setdefault(workload.path, workload.applied)
         for tier in scene.spec.tiers:
             sighting = sighting_of(scene.workload(workload_ref(scene.spec, tier)))
-            if sighting is not None and sighting not in self._seen:
+            if sighting is None:
+                continue
+            if sighting not in self._seen:
                 # After a restart the status still knows since when.
                 self._seen[sighting] = held_since(scene.order.resource.status) or scene.now_s
+            # What was seen later than now was seen before somebody set the clock back.
+            self._seen[sighting] = min(self._seen[sighting], scene.now_s)
 
-    def _prune(self, now_s: float) -> None:
+    def _prune(self, clock_s: float) -> None:
         """Keeps the memory small; what is lost here is made or taken anew."""
-        for memory in (self._made, self._marks, self._seen):
+        for memory in (self._made, self._marks, self._seen, self._asked):
             if len(memory) > REMEMBERED:
                 memory.clear()
         if len(self._written) > REMEMBERED:
-            self._written = {path: last for path, last in self._written.items() if now_s - last[0] < PATIENCE_S}
+            self._written = {path: last for path, last in self._written.items() if clock_s - last[0] < PATIENCE_S}
 
 
 def _needs(resource: DeploymentResource, accelerators: Mapping[str, Accelerator]) -> tuple[object, ...]:

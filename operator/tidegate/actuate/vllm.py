@@ -34,7 +34,12 @@ _MANTISSAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _TTFT_DECADES, _TTFT_TAIL = (-2, -1, 0, 1), (100.0, 200.0, 400.0, 800.0)
 _ITL_DECADES, _ITL_TAIL = (-3, -2, -1), (1.0, 2.5, 5.0, 10.0, 40.0)
 
-_SHORT = {"-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-q": "--quantization"}
+_SHORT = {
+    "-tp": "--tensor-parallel-size",
+    "-pp": "--pipeline-parallel-size",
+    "-dp": "--data-parallel-size",
+    "-q": "--quantization",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +67,9 @@ def server(spec: DeploymentSpec, tier: TierSpec) -> Server:
     version = version_of(tier.workload.image)
     drains = "--shutdown-timeout" in given or knows(version, SHUTDOWN_SINCE)
     own: dict[str, str] = {"--served-model-name": spec.model, "--port": str(PORT)}
-    if tier.accelerators_per_replica > 1 and "--pipeline-parallel-size" not in given:
-        own["--tensor-parallel-size"] = str(tier.accelerators_per_replica)
+    shared = tier.accelerators_per_replica // max(1, _whole(given.get("--data-parallel-size"), 1))
+    if shared > 1 and "--pipeline-parallel-size" not in given:
+        own["--tensor-parallel-size"] = str(shared)
     if knows(version, BUCKETS_SINCE):
         own["--custom-histogram-buckets"] = buckets(spec.slo)
     if drains:
@@ -141,4 +147,5 @@ def _edges(decades: tuple[int, ...], tail: tuple[float, ...], target_s: float) -
 
 
 def _whole(text: str | None, otherwise: int) -> int:
-    return int(text) if text and text.isdigit() else otherwise
+    """The whole number of a text; `otherwise` where it is none, or none that a count of seconds can be."""
+    return int(text) if text and text.isdecimal() and len(text) <= 9 else otherwise

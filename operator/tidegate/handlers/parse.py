@@ -3,9 +3,11 @@ From a custom resource as the API server sends it to the value the rest works wi
 
 In:    raw JSON of one object.
 Out:   `DeploymentResource` or `AcceleratorResource`; a wrong spec is a value too, not an exception.
-Rules: a spec is parsed once per generation; an echo of a status write costs a look-up.
+Rules: a spec is parsed once per generation; an echo of a status write costs a look-up. A spec that we fail on is the
+       trouble of its own object: one that never arrived would keep the whole fleet from being planned.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,6 +17,8 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import SpecError
 from tidegate.ports import AcceleratorResource, DeploymentResource
+
+log = logging.getLogger(__name__)
 
 Raw = Mapping[str, Any]
 Parsed = TypeVar("Parsed")
@@ -75,5 +79,9 @@ def _remembered(
         parsed = parse()
     except SpecError as fault:
         parsed = fault
+    except Exception as fault:
+        log.exception("cannot read %s, which is a fault of ours", meta["name"])
+        allowed = f"the operator fails on it ({fault!r}), please report that; another one is"
+        parsed = SpecError(field="spec", value="...", allowed=allowed)
     cache[meta["uid"]] = (generation, parsed)
     return parsed

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tidegate.domain.decision import Condition, Decision, Reason, Status
+from tidegate.domain.decision import Condition, Constraint, Decision, Reason, Status
 from tidegate.domain.goodput import Goodput
 from tidegate.domain.spec import DeploymentSpec, Mode
 from tidegate.errors import SpecError
@@ -211,12 +211,22 @@ def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condit
 
 def _serving(report: Report, decision: Decision, ready: int) -> Condition:
     if not any(tier.replicas for tier in decision.tiers.values()):
+        if _kept_at_zero(report, decision):
+            limited = f"{decision.binding.value} leaves room for no replica"
+            return _condition("Ready", Status.FALSE, f"{decision.binding.value}Limited", limited)
         return _true("Ready", "Idle", "no replica is wanted now")
     if not ready and _acts(report):
         why = _trouble(report)
         told = f"no replica answers yet ({why})" if why else "no replica answers yet"
         return _condition("Ready", Status.FALSE, "NoReplicaReady", told)
     return _true("Ready", "Serving", "the plan is carried out")
+
+
+def _kept_at_zero(report: Report, decision: Decision) -> bool:
+    """Whether a limit forces what nobody wants; an upper bound or `replicas` of zero is somebody's word."""
+    spec = report.resource.spec
+    pinned = isinstance(spec, DeploymentSpec) and spec.replicas_pinned == 0
+    return _acts(report) and not pinned and decision.binding not in (Constraint.NONE, Constraint.MAX_REPLICAS)
 
 
 def _replicas(report: Report) -> tuple[int, int]:

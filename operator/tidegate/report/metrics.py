@@ -223,7 +223,7 @@ class Metrics:
             ["query", "reason"],
             registry=registry,
         )
-        self._faults = Counter("tidegate_planner_faults", "Deployments the planner failed on.", registry=registry)
+        self._faults = Counter("tidegate_planner_faults", "Objects the operator itself failed on.", registry=registry)
         self._counted: dict[Key, Tally[str]] = {}
 
     def show(self, tick: Tick) -> None:
@@ -240,6 +240,10 @@ class Metrics:
         self._counted.setdefault(key, Tally())[reason] += 1
         if decision.error is not None:
             self._faults.inc()
+
+    def faulted(self) -> None:
+        """Count a fault of ours in carrying out or telling a plan."""
+        self._faults.inc()
 
     def called(self, method: str, status: int) -> None:
         """Count a call to the API server."""

@@ -64,15 +64,23 @@ def deployment_status(report: Report) -> Json:
     return status | {name: part for name, part in parts.items() if part}
 
 
-def accelerator_status(resource: AcceleratorResource, use: AcceleratorUse | None, time_s: float) -> Json:
-    """The whole status of one accelerator class; `use` None: the nodes have not been seen yet."""
+def accelerator_status(
+    resource: AcceleratorResource, use: AcceleratorUse | None, time_s: float, *, serves_all: bool = True
+) -> Json:
+    """
+    The whole status of one accelerator class.
+
+    Args:
+        use: None: the nodes have not been seen yet.
+        serves_all: False for an installation of one shard or namespace. It takes what the others hold for somebody
+            else's; two such would rewrite who holds what against each other for ever, so that stays as it stands.
+    """
     status: Json = {"observedGeneration": resource.generation}
     if use is not None:
-        status |= {
-            "allocatable": use.allocatable,
-            "allocatedByTidegate": use.by_tidegate,
-            "allocatedByOthers": use.by_others,
-        }
+        holders = {"allocatedByTidegate": use.by_tidegate, "allocatedByOthers": use.by_others}
+        if not serves_all:
+            holders = {name: resource.status[name] for name in holders if name in resource.status}
+        status |= {"allocatable": use.allocatable, **holders}
     old = {c["type"]: c for c in resource.status.get("conditions", ())}
     ready = _class_ready(resource, use)
     return status | {"conditions": [as_json(ready, old.get("Ready"), resource.generation, time_s)]}
@@ -114,11 +122,20 @@ def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
     row = {
         "name": tier.name,
         "desired": decided.replicas if decided is not None else old.get("desired"),
+        "asked": _asked(tier.name, report, old),
         **seen,
         "startupSeconds": _kept(calm_count(startup_s, old.get("startupSeconds")), old.get("startupSeconds")),
         "capacityPerReplica": _capacity(decided, old.get("capacityPerReplica")),
     }
     return {name: value for name, value in row.items() if value is not None}
+
+
+def _asked(tier: str, report: Report, old: Old) -> object:
+    """What the workload was last asked for; where nobody looked at it, what stands there of the same spec."""
+    if report.outcome is not None and report.outcome.asked is not None:
+        return report.outcome.asked.get(tier)
+    same = report.resource.status.get("observedGeneration") == report.resource.generation
+    return old.get("asked") if same else None
 
 
 def _selector(report: Report) -> str:

@@ -11,6 +11,7 @@ May import: every room below the command line.
     resources kopf in a thread of its own: custom resources in
     inventory what users wrote (implements ports.Inventory)
     planner   observe, step, hand over: every 15 s or when something changed
+    coretime  the time that the core lives in: the wall clock, never back
     hands     actuator queue and status writer, leader only
     keeper    memory in ConfigMaps, and from Prometheus where it is lost
     server    /metrics, /healthz, /readyz

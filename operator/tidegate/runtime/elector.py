@@ -33,6 +33,8 @@ RENEW_DEADLINE_S = 10.0
 RETRY_S = 2.0
 # Failed tries in a row before a person is told.
 FAILURES_TOLD = 3
+# A stop waits so long for the Lease to be handed back.
+RELEASE_S = 1.0
 # No write starts in the last two seconds of a leadership.
 WRITE_S = 2.0
 
@@ -180,12 +182,21 @@ class Elector:
             return
         self._renewed_s = None
         with suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                lease = self._last or await self._read()
-                if (lease.get("spec") or {}).get("holderIdentity") == self._lease.identity:
-                    # A duration of 0 is refused by the API server.
-                    await self._write(lease, holder="", transitions=self._epoch, duration_s=1)
+            async with asyncio.timeout(RELEASE_S):
+                try:
+                    await self._hand_back(self._last or await self._read())
+                except ApiError as error:
+                    if error.status != 409:
+                        raise
+                    # A renewal was on its way when we were told to stop, and has arrived.
+                    await self._hand_back(await self._read())
         self._announce()
+
+    async def _hand_back(self, lease: dict[str, Any]) -> None:
+        """Give up the Lease as it was read, if it is ours."""
+        if (lease.get("spec") or {}).get("holderIdentity") == self._lease.identity:
+            # A duration of 0 is refused by the API server.
+            await self._write(lease, holder="", transitions=self._epoch, duration_s=1)
 
     def _announce(self) -> None:
         if self.leads == self._announced:

@@ -4,17 +4,20 @@ From decisions to the cluster: the newest batch is carried out and reported, by 
 In:    a `Batch` per tick.
 Out:   writes of workloads, statuses and events; nothing at all where nothing differs.
 Rules: one batch at a time. A batch that comes while another is being carried out replaces the one that waits, so a slow
-       API server never makes a queue of old decisions.
+       API server never makes a queue of old decisions. First every workload, then every status and event: the telling
+       of a whole fleet takes a minute, and no replica waits for it. It is broken off for a newer batch, which tells
+       first what was left untold longest. A fault of ours is the trouble of one object and ends nothing.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
 from tidegate.actuate.ownership import rivals
+from tidegate.actuate.scene import stalled
 from tidegate.domain.decision import Condition, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
@@ -43,6 +46,8 @@ from tidegate.runtime.inventory import FleetInventory
 log = logging.getLogger(__name__)
 
 Status = dict[str, Any]
+Resource = DeploymentResource | AcceleratorResource
+Work = Callable[[], Awaitable[None]]
 
 # Deployments in work at once. Writes have a tighter limit of their own; this one bounds tasks.
 AT_ONCE = 32
@@ -89,17 +94,30 @@ class Hands:
         fence: Who may act.
         inventory: Takes the status that was written, so that the next tick compares with it.
         actuator, reporting: The rooms.
+        faulted: Called once for each fault of ours.
     """
 
     def __init__(
-        self, api: KubeApi, fence: Fence, inventory: FleetInventory, *, actuator: Actuator, reporting: Reporting
+        self,
+        api: KubeApi,
+        fence: Fence,
+        inventory: FleetInventory,
+        *,
+        actuator: Actuator,
+        reporting: Reporting,
+        faulted: Callable[[], None] = lambda: None,
     ) -> None:
         self._api, self._fence, self._inventory = api, fence, inventory
-        self._actuator, self._reporting = actuator, reporting
+        self._actuator, self._reporting, self._faulted = actuator, reporting, faulted
         self._next: Batch | None = None
         self._stirred = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._sent: dict[str, tuple[Status, Status]] = {}
+        # What became of each deployment and is not told yet, by uid; what has waited longest comes first.
+        self._untold: dict[str, Outcome | None] = {}
+        # Faults of ours that the last batch met, and those that this one has met: (uid, fault).
+        self._faults_before: set[tuple[str, str]] = set()
+        self._faults: set[tuple[str, str]] = set()
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -126,51 +144,64 @@ class Hands:
 
     async def _carry_out(self, batch: Batch) -> None:
         batch = replace(batch, rivals=rivals(batch.resources.values()))
-        alive = {r.uid for r in batch.resources.values()} | {class_.uid for class_ in batch.classes}
+        deployments = {resource.uid: resource for resource in batch.resources.values()}
+        alive = deployments.keys() | {class_.uid for class_ in batch.classes}
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
-        async with asyncio.TaskGroup() as group:
-            for resource in batch.resources.values():
-                group.create_task(self._guarded(str(resource.key), batch, partial(self._deployment, resource, batch)))
-            for class_ in batch.classes:
-                group.create_task(self._guarded(class_.name, batch, partial(self._accelerator, class_, batch)))
+        self._untold = {uid: outcome for uid, outcome in self._untold.items() if uid in alive}
+        self._faults_before, self._faults = self._faults, set()
+        acts = [(resource, partial(self._act, resource, batch)) for resource in deployments.values()]
+        await self._each(acts, lambda: self._leads(batch))
+        tells: list[tuple[Resource, Work]] = [
+            (class_, partial(self._accelerator, class_, batch)) for class_ in batch.classes
+        ]
+        tells += [(deployments[uid], partial(self._tell, deployments[uid], batch)) for uid in self._untold]
+        await self._each(tells, lambda: self._leads(batch) and self._next is None)
 
-    async def _guarded(self, name: str, batch: Batch, work: Callable[[], Awaitable[None]]) -> None:
-        """One object's trouble is its own: the API's is told and tried again next tick, ours ends the process."""
+    async def _each(self, works: Iterable[tuple[Resource, Work]], goes_on: Callable[[], bool]) -> None:
+        """Some at once; none is begun any more where `goes_on` says no."""
+        async with asyncio.TaskGroup() as group:
+            for about, work in works:
+                group.create_task(self._guarded(about, work, goes_on))
+
+    async def _guarded(
+        self,
+        about: Resource,
+        work: Work,
+        goes_on: Callable[[], bool],
+    ) -> None:
+        """One object's trouble is its own: the API's is told and tried again next tick, ours is told too."""
         async with self._slots:
             await asyncio.sleep(0)  # a thousand deployments at rest must not hold the event loop in one piece
-            if not self._leads(batch):
+            if not goes_on():
                 return
             try:
                 await work()
             except ApiError as error:
                 level = logging.DEBUG if error.reason in {"NotLeader", "NotFound", "Conflict"} else logging.WARNING
-                log.log(level, "%s: %s", name, error)
+                log.log(level, "%s: %s", _name(about), error)
+            except Exception as fault:
+                self._confess(about, fault)
 
-    async def _deployment(self, resource: DeploymentResource, batch: Batch) -> None:
-        decision = batch.decisions.get(resource.key)
-        outcome = await self._act(resource, decision, batch)
-        report = Report(
-            resource=resource,
-            decision=decision,
-            observation=batch.observations.get(resource.key),
-            outcome=outcome,
-            view=batch.view,
-            time_s=batch.time_s,
-            accelerators=batch.accelerators,
-        )
-        status = self._reporting.deployment_status(report)
-        if self._stands(resource.uid, status, resource.status):
-            return
-        await self._reporting.poster.post(report, status)
-        path = f"/apis/{GROUP}/{VERSION}/namespaces/{resource.key.namespace}/{DEPLOYMENTS}/{resource.key.name}"
-        written = await self._write_status(path, resource.uid, status)
-        now = self._inventory.deployments.get(resource.key)
-        if now is not None and now.uid == resource.uid:
-            self._inventory.put_deployment(replace(now, status=written))
+    def _confess(self, about: Resource, fault: Exception) -> None:
+        """A fault of ours: logged and counted when it is met, not at each tick that meets it again."""
+        met = (about.uid, repr(fault))
+        self._faults.add(met)
+        if met not in self._faults_before:
+            log.error("%s: a fault of ours, please report it", _name(about), exc_info=fault)
+            self._faulted()
 
-    async def _act(self, resource: DeploymentResource, decision: Decision | None, batch: Batch) -> Outcome | None:
+    async def _act(self, resource: DeploymentResource, batch: Batch) -> None:
+        """The workloads of one deployment; what becomes of it waits to be told."""
+        try:
+            outcome = await self._outcome(resource, batch)
+        except Exception as fault:
+            self._confess(resource, fault)
+            outcome = _failed(fault)
+        self._untold[resource.uid] = _joined(self._untold.get(resource.uid), outcome)
+
+    async def _outcome(self, resource: DeploymentResource, batch: Batch) -> Outcome | None:
         """Carry out what may be carried out: a valid spec in mode Auto that is not paused and did not fail."""
-        spec = resource.spec
+        spec, decision = resource.spec, batch.decisions.get(resource.key)
         if not isinstance(spec, DeploymentSpec) or spec.mode is not Mode.AUTO or spec.paused:
             return None
         if rival := batch.rivals.get(resource.key):
@@ -182,6 +213,35 @@ class Hands:
         for action in outcome.actions:
             log.info(action, extra={"deployment": str(resource.key)})
         return outcome
+
+    async def _tell(self, resource: DeploymentResource, batch: Batch) -> None:
+        """Events and status of one deployment, on top of the status that is there by now."""
+        now = self._inventory.deployments.get(resource.key)
+        if now is not None and now.uid == resource.uid:
+            resource = replace(resource, status=now.status)
+        outcome = self._untold[resource.uid]
+        report = Report(
+            resource=resource,
+            decision=batch.decisions.get(resource.key),
+            observation=batch.observations.get(resource.key),
+            outcome=outcome,
+            view=batch.view,
+            time_s=batch.time_s,
+            accelerators=batch.accelerators,
+        )
+        status = self._reporting.deployment_status(report)
+        if not self._stands(resource.uid, status, resource.status):
+            await self._reporting.poster.post(report, status)
+            self._untold[resource.uid] = replace(outcome, actions=()) if outcome is not None else None
+            await self._write_deployment(resource, status)
+        del self._untold[resource.uid]
+
+    async def _write_deployment(self, resource: DeploymentResource, status: Status) -> None:
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{resource.key.namespace}/{DEPLOYMENTS}/{resource.key.name}"
+        written = await self._write_status(path, resource.uid, status)
+        now = self._inventory.deployments.get(resource.key)
+        if now is not None and now.uid == resource.uid:
+            self._inventory.put_deployment(replace(now, status=written))
 
     async def _accelerator(self, class_: AcceleratorResource, batch: Batch) -> None:
         status = self._reporting.accelerator_status(class_, batch.view.accelerators.get(class_.name), batch.time_s)
@@ -206,3 +266,21 @@ class Hands:
         kept = dict(answer.get("status") or {})
         self._sent[uid] = (status, kept)
         return kept
+
+
+def _name(about: Resource) -> str:
+    return str(about.key) if isinstance(about, DeploymentResource) else about.name
+
+
+def _joined(before: Outcome | None, now: Outcome | None) -> Outcome | None:
+    """What became of a deployment now, and what was done before that nobody was told of."""
+    if before is None or not before.actions:
+        return now
+    if now is None:
+        return Outcome(actions=before.actions, asked=before.asked)
+    return replace(now, actions=(*before.actions, *now.actions))
+
+
+def _failed(fault: Exception) -> Outcome:
+    message = f"the operator fails on it and leaves it alone, please report that: {fault!r}"
+    return Outcome(conditions=(stalled("OperatorFault", message),))

@@ -11,7 +11,7 @@ Rules: written by the leader only, at most once per interval and shard, and only
 import base64
 import logging
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,14 @@ log = logging.getLogger(__name__)
 
 SHARDS = 16
 ENTRY = "memory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """Memory of one deployment; `uid` says of which object of that name, empty where it was saved without."""
+
+    memory: DeploymentMemory
+    uid: str = ""
 
 
 @dataclass(slots=True)
@@ -46,14 +54,14 @@ class Keeper:
     def _path(self, shard: int) -> str:
         return f"/api/v1/namespaces/{self.namespace}/configmaps/{self.name}-{shard:02d}"
 
-    async def load(self) -> dict[Key, DeploymentMemory]:
+    async def load(self) -> dict[Key, Saved]:
         """
         Everything that was saved, whether or not the deployments still exist.
 
         Raises:
             ApiError: the server did not answer. A missing or damaged ConfigMap is no error.
         """
-        memory: dict[Key, DeploymentMemory] = {}
+        memory: dict[Key, Saved] = {}
         for shard in range(SHARDS):
             try:
                 stored = await self.api.send(Call(method="GET", path=self._path(shard)))
@@ -66,19 +74,19 @@ class Keeper:
             memory |= unpack(packed)
         return memory
 
-    async def save(self, memory: FleetMemory, keys: Collection[Key]) -> int:
+    async def save(self, memory: FleetMemory, uids: Mapping[Key, str]) -> int:
         """
         Save what differs from what is stored.
 
         Args:
             memory: Of the fleet.
-            keys: Deployments that exist; others are left out, and so forgotten.
+            uids: Deployments that exist, and which object's memory it is; others are left out, and so forgotten.
 
         Returns:
             Bytes stored in all.
         """
         total = 0
-        for shard, parts in enumerate(_spread(memory, keys)):
+        for shard, parts in enumerate(_spread(memory, uids)):
             packed = pack(parts)
             if packed != self._saved.get(shard, pack({})):
                 await self.api.send(self._apply(shard, packed))
@@ -106,12 +114,12 @@ def shard_of(key: Key) -> int:
     return zlib.crc32(str(key).encode()) % SHARDS
 
 
-def _spread(memory: FleetMemory, keys: Iterable[Key]) -> list[dict[str, object]]:
+def _spread(memory: FleetMemory, uids: Mapping[Key, str]) -> list[dict[str, object]]:
     shards: list[dict[str, object]] = [{} for _ in range(SHARDS)]
-    for key in sorted(keys):
+    for key in sorted(uids):
         part = memory.deployments.get(key)
         if part is not None:
-            shards[shard_of(key)][str(key)] = part.to_json()
+            shards[shard_of(key)][str(key)] = {"uid": uids[key], **part.to_json()}
     return shards
 
 
@@ -120,7 +128,7 @@ def pack(parts: dict[str, object]) -> bytes:
     return zlib.compress(msgspec.json.encode(parts), 6)
 
 
-def unpack(packed: bytes) -> dict[Key, DeploymentMemory]:
+def unpack(packed: bytes) -> dict[Key, Saved]:
     """The inverse of `pack`; empty for what cannot be read."""
     try:
         parts = msgspec.json.decode(zlib.decompress(packed), type=dict[str, dict[str, Any]])
@@ -128,7 +136,10 @@ def unpack(packed: bytes) -> dict[Key, DeploymentMemory]:
         if packed:
             log.warning("saved memory cannot be read: starting afresh")
         return {}
-    return {Key.parse(name): DeploymentMemory.from_json(part) for name, part in parts.items()}
+    return {
+        Key.parse(name): Saved(memory=DeploymentMemory.from_json(part), uid=str(part.get("uid", "")))
+        for name, part in parts.items()
+    }
 
 
 def _packed(stored: dict[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tidegate import __version__
@@ -74,7 +75,8 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
     fenced = FencedApi(api, fence, Bucket(settings.writes_per_second, clock=clock))
     client, patient = Prometheus(_access(settings)), Prometheus(_access(settings))
     actuator = ClusterActuator(fenced, fence, monitor_labels=settings.monitor_labels)
-    hands = _hands(fenced, fence, inventory, actuator)
+    reporting = _reporting(settings, fenced, fence)
+    hands = Hands(fenced, fence, inventory, actuator=actuator, reporting=reporting, faulted=metrics.faulted)
     planner = Planner(
         parts=Parts(
             inventory=inventory,
@@ -92,7 +94,7 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
     if elector is not None:
         # Who has just become leader acts now, not at the end of the tick.
         elector.changed = planner.wake
-    keeper = Keeper(fenced, settings.operator_namespace, _named("tidegate-memory", settings))
+    keeper = Keeper(fenced, settings.operator_namespace, named("tidegate-memory", settings))
     return Assembly(
         settings=settings,
         api=api,
@@ -117,10 +119,13 @@ def _cluster(settings: Settings, api: HttpKubeApi) -> Cluster:
     return Cluster(api, roster, clock=time.monotonic, changed=lambda: None, namespace=namespace)
 
 
-def _hands(fenced: FencedApi, fence: Fence, inventory: FleetInventory, actuator: ClusterActuator) -> Hands:
-    poster = EventPoster(fenced, fence)
-    reporting = Reporting(deployment_status=deployment_status, accelerator_status=accelerator_status, poster=poster)
-    return Hands(fenced, fence, inventory, actuator=actuator, reporting=reporting)
+def _reporting(settings: Settings, fenced: FencedApi, fence: Fence) -> Reporting:
+    serves_all = not settings.shard and not settings.namespace
+    return Reporting(
+        deployment_status=deployment_status,
+        accelerator_status=partial(accelerator_status, serves_all=serves_all),
+        poster=EventPoster(fenced, fence),
+    )
 
 
 def _recovery(settings: Settings, keeper: Keeper, planner: Planner, client: Prometheus) -> Recovery:
@@ -152,14 +157,15 @@ def make_metrics() -> Metrics:
     return Metrics(__version__)
 
 
-def _named(name: str, settings: Settings) -> str:
-    """A name of its own for each shard and each namespace served."""
-    return "-".join(part for part in (name, settings.shard, settings.namespace) if part)
+def named(name: str, settings: Settings) -> str:
+    """A name of its own for each shard and each namespace served: neither holds a dot, so no two come to the same."""
+    name += f"-{settings.shard}" if settings.shard else ""
+    return name + (f".{settings.namespace}" if settings.namespace else "")
 
 
 def _elector(settings: Settings, api: HttpKubeApi) -> Elector:
     identity = settings.identity or f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
-    lease = LeaseName(namespace=settings.operator_namespace, name=_named("tidegate", settings), identity=identity)
+    lease = LeaseName(namespace=settings.operator_namespace, name=named("tidegate", settings), identity=identity)
     return Elector(api, lease, clock=time.monotonic)
 
 

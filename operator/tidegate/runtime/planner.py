@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from tidegate import cycle
 from tidegate.domain.decision import Decision, FleetDecision, Reason
+from tidegate.domain.holdings import left_by
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
 from tidegate.domain.spec import DeploymentSpec, FleetPolicy, Mode
@@ -27,6 +28,7 @@ from tidegate.observe.threads import in_thread
 from tidegate.ports import Fence
 from tidegate.report.currency import currency_of, in_currency
 from tidegate.report.metrics import Metrics, Tick
+from tidegate.runtime.coretime import CoreTime
 from tidegate.runtime.hands import Batch, Hands
 from tidegate.runtime.inventory import FleetInventory
 
@@ -62,6 +64,7 @@ class Planner:
         period_s: Seconds between two ticks.
         wall: Unix seconds. clock: Monotonic seconds.
         memory: What the core remembers.
+        uids: The objects that it is the memory of: those of the last tick.
     """
 
     parts: Parts
@@ -73,20 +76,23 @@ class Planner:
     last_tick_s: float = 0.0
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     ticked: asyncio.Event = field(default_factory=asyncio.Event)
-    _uids: dict[Key, str] = field(default_factory=dict)
+    uids: Mapping[Key, str] = field(default_factory=dict)
     _specs: Mapping[Key, DeploymentSpec] = field(default_factory=dict)
     _said: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
-    _last_time_s: float = 0.0
     _silent: str = ""
-    _offered: dict[Key, Callable[[], ForecastMemory]] = field(default_factory=dict)
+    _offered: dict[Key, ForecastMemory] = field(default_factory=dict)
+    _time: CoreTime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._time = CoreTime(self.wall, self.clock)
 
     def wake(self) -> None:
         """Plan soon."""
         self.woken.set()
 
-    def offer(self, rebuild: Mapping[Key, Callable[[], ForecastMemory]]) -> None:
-        """Demand that was found elsewhere, as functions that build the forecast's memory; taken in at the next tick."""
-        self._offered.update(rebuild)
+    def offer(self, rebuilt: Mapping[Key, ForecastMemory]) -> None:
+        """Memories of the forecast that know demand which was found elsewhere; taken in at the next tick."""
+        self._offered.update(rebuilt)
 
     async def run(self) -> None:
         """Tick until cancelled. The caches must be complete."""
@@ -120,20 +126,18 @@ class Planner:
     async def tick(self) -> None:
         """Once round."""
         parts, began_s, epoch = self.parts, self.clock(), self.parts.fence.epoch
-        # The core's time never goes back, whatever NTP does to the wall clock.
-        time_s = max(self.wall(), self._last_time_s + 1e-3)
-        self._last_time_s = time_s
+        now_s = self.wall()
         self._forget_namesakes()
         classes = parts.inventory.classes()
         planned, specs = parts.inventory.planned(classes), parts.inventory.specs()
         self._forgive(specs)
         parts.cluster.follow(specs.values())
-        harvest = await parts.collector.collect(time_s, self._waiting(planned))
+        harvest = await parts.collector.collect(now_s, self._waiting(planned))
         parts.metrics.failed(harvest.failures)
         self._tell_of_source(harvest.samples)
         sight = parts.cluster.look(specs.values(), classes, harvest)
-        decisions = await self._decide(time_s, specs, planned, sight)
-        batch = self._batch(time_s, epoch, sight, decisions)
+        decisions = await self._decide(specs, planned, sight)
+        batch = self._batch(now_s, epoch, sight, decisions)
         self._say(decisions)
         if parts.fence.holds():
             parts.metrics.show(self._shown(specs, sight, decisions))
@@ -146,7 +150,7 @@ class Planner:
         parts.metrics.tick_s.observe(self.last_tick_s - began_s)
 
     async def _decide(
-        self, time_s: float, specs: Mapping[Key, DeploymentSpec], planned: Mapping[Key, DeploymentSpec], sight: Sight
+        self, specs: Mapping[Key, DeploymentSpec], planned: Mapping[Key, DeploymentSpec], sight: Sight
     ) -> Mapping[Key, Decision]:
         """The core's decisions for what can be planned; the others keep their memory and are left alone."""
         known = {
@@ -154,9 +158,10 @@ class Planner:
             for key, spec in specs.items()
             if all(t.accelerator in sight.accelerators for t in spec.tiers)
         }
-        policy = FleetPolicy(deployments=known, accelerators=sight.accelerators)
         seen = {key: sight.deployments[key] for key in known if key in planned and key in sight.deployments}
-        observation = FleetObservation(time_s=time_s, deployments=seen)
+        alone = [(specs[key], there) for key, there in sight.deployments.items() if key in specs and key not in seen]
+        policy = FleetPolicy(deployments=known, accelerators=left_by(alone, sight.accelerators))
+        observation = FleetObservation(time_s=self._time.next_s(self.memory), deployments=seen)
         before, offered = self.memory, self._offered
         self._offered = {}
 
@@ -173,11 +178,12 @@ class Planner:
     def _forget_namesakes(self) -> None:
         """Another object under the same name starts with an empty memory."""
         uids = {key: resource.uid for key, resource in self.parts.inventory.deployments.items()}
-        strangers = {key for key, uid in uids.items() if self._uids.get(key, uid) != uid}
+        strangers = {key for key, uid in uids.items() if self.uids.get(key, uid) != uid}
         if strangers:
             kept = {key: part for key, part in self.memory.deployments.items() if key not in strangers}
             self.memory = FleetMemory(deployments=kept)
-        self._uids = uids
+            self._offered = {key: known for key, known in self._offered.items() if key not in strangers}
+        self.uids = uids
         for gone in self._said.keys() - uids.keys():
             del self._said[gone]
 
@@ -265,9 +271,9 @@ def _without(spec: DeploymentSpec, absent: Collection[str]) -> DeploymentSpec:
     return replace(spec, tiers=tuple(tiers))
 
 
-def _with_demand(memory: FleetMemory, offered: Mapping[Key, Callable[[], ForecastMemory]]) -> FleetMemory:
+def _with_demand(memory: FleetMemory, offered: Mapping[Key, ForecastMemory]) -> FleetMemory:
     """The memory with the forecast's part built anew where demand was read back."""
     parts = dict(memory.deployments)
-    for key, build in offered.items():
-        parts[key] = replace(parts.get(key, DeploymentMemory()), forecast=build())
+    for key, known in offered.items():
+        parts[key] = replace(parts.get(key, DeploymentMemory()), forecast=known)
     return FleetMemory(deployments=parts)

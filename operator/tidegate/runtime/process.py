@@ -240,8 +240,12 @@ def _not_alive(assembly: Assembly) -> str:
     age_s = assembly.cluster.age_s()
     if age_s > CACHE_AGE_MAX_S and assembly.api.answered_within(CACHE_AGE_MAX_S / 3):
         return f"a cache has not been confirmed for {age_s:.0f} s"
-    swept_s = assembly.sweeper.swept_s
-    if swept_s is not None and now_s - swept_s > CACHE_AGE_MAX_S and assembly.inventory.behind():
+    behind_s = assembly.sweeper.behind_s
+    if (
+        behind_s is not None
+        and now_s - behind_s > CACHE_AGE_MAX_S
+        and assembly.api.answered_within(CACHE_AGE_MAX_S / 3)
+    ):
         return "custom resources do not arrive although they exist"
     return ""
 

@@ -3,27 +3,29 @@ What a restart needs before it can know what it knew: saved memory, and the dema
 
 In:    the keeper, the planner, a client for long questions.
 Out:   memory in the planner; a save now and then.
-Rules: a Prometheus that does not answer delays nothing: planning goes on and takes the past in when it comes.
+Rules: a Prometheus that does not answer delays nothing: planning goes on and takes the past in when it comes. The past
+       is read group by group, and no more of it is held than one group's. What was saved of an object is no other's,
+       whatever name that one has.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from tidegate import forecast
 from tidegate.domain.key import Key
 from tidegate.errors import SourceError
-from tidegate.memory import DeploymentMemory, FleetMemory
+from tidegate.memory import FleetMemory
 from tidegate.observe.cluster import Cluster
-from tidegate.observe.history import STEP_S, Curve, read_history
+from tidegate.observe.history import STEP_S, Workload, groups, read_history
 from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect
+from tidegate.observe.threads import in_thread
 from tidegate.ports import ApiError, Fence
 from tidegate.report.metrics import Metrics
 from tidegate.runtime.inventory import FleetInventory
-from tidegate.runtime.keeper import Keeper
+from tidegate.runtime.keeper import Keeper, Saved
 from tidegate.runtime.planner import Planner
 from tidegate.units import SECONDS_PER_DAY
 
@@ -53,20 +55,19 @@ class Recovery:
     dialect: Dialect
     days: float
     wall: Callable[[], float]
-    _saved: dict[Key, DeploymentMemory] = field(default_factory=dict)
-    _done: set[Key] = field(default_factory=set)
+    _saved: dict[Key, Saved] = field(default_factory=dict)
+    _done: dict[Key, str] = field(default_factory=dict)
 
     async def load(self) -> None:
-        """Saved memory into the planner; before its first tick."""
+        """Saved memory into the planner, and whose it is; before its first tick."""
         self._saved = await self.keeper.load()
-        self.planner.memory = FleetMemory(deployments=self._saved)
+        self.planner.memory = FleetMemory(deployments={key: saved.memory for key, saved in self._saved.items()})
+        self.planner.uids = {key: saved.uid for key, saved in self._saved.items() if saved.uid}
 
     async def run(self) -> None:
         """Read back the demand of deployments whose past is not known, until cancelled."""
         while self.days > 0:
-            specs = self.inventory.specs()
-            self._done &= specs.keys()
-            fresh = specs.keys() - self._done
+            fresh = self._fresh()
             pause_s = LOOK_S
             if fresh:
                 try:
@@ -77,26 +78,49 @@ class Recovery:
                     pause_s = RETRY_S
             await asyncio.sleep(pause_s)
 
-    async def _read(self, keys: set[Key]) -> None:
+    def _fresh(self) -> dict[Key, str]:
+        """
+        Objects that the planner knows and whose past was not looked for yet: uid by key.
+
+        What was saved of others is dropped; where it was saved without uid, it is that of the first one seen.
+        """
         specs = self.inventory.specs()
-        owners = self.cluster.owners(specs[key] for key in keys if key in specs)
-        now_s = self.wall()
-        start_s = min((self._known_until(key, now_s) for key in keys), default=now_s)
-        if not owners or now_s - start_s < 2 * STEP_S:
-            return
-        curves = await read_history(self.client, self.dialect, owners, start_s=start_s, end_s=now_s)
-        self.planner.offer({key: partial(self._rebuilt, key, curve) for key, curve in curves.items()})
+        uids = {key: uid for key, uid in self.planner.uids.items() if key in specs}
+        kept = {key: saved for key, saved in self._saved.items() if key in uids and saved.uid in ("", uids[key])}
+        self._saved = {key: replace(saved, uid=uids[key]) for key, saved in kept.items()}
+        self._done = {key: uid for key, uid in self._done.items() if uids.get(key) == uid}
+        return {key: uid for key, uid in uids.items() if key not in self._done}
+
+    async def _read(self, uids: Mapping[Key, str]) -> None:
+        """Read these deployments' past, a group at a time; those of a group that was read are done."""
+        specs, now_s = self.inventory.specs(), self.wall()
+        owners = self.cluster.owners(specs[key] for key in uids if key in specs)
+        since_s = {key: self._known_until(key, now_s) for key in uids}
+        gaps = {name: key for name, key in owners.items() if now_s - since_s[key] >= 2 * STEP_S}
+        for group in groups(gaps, since_s):
+            rebuilt = await self._read_group(group, min(since_s[key] for key in group.values()))
+            # One that was made under an old name meanwhile has another uid, and is looked at next.
+            self.planner.offer(
+                {key: known for key, known in rebuilt.items() if self.planner.uids.get(key) == uids[key]}
+            )
+            self._done |= {key: uids[key] for key in group.values()}
+
+    async def _read_group(self, owners: Mapping[Workload, Key], start_s: float) -> dict[Key, forecast.ForecastMemory]:
+        saved = {key: self._saved[key].memory.forecast for key in owners.values() if key in self._saved}
+        curves = await read_history(self.client, self.dialect, owners, start_s=start_s, end_s=self.wall())
+
+        def build() -> dict[Key, forecast.ForecastMemory]:
+            return {key: forecast.backfill(saved.get(key), history=curve) for key, curve in curves.items()}
+
+        # A week is a quarter of a second's work for each: beside the loop, and not in a tick.
+        return await in_thread(build)
 
     def _known_until(self, key: Key, now_s: float) -> float:
         """The instant up to which saved memory knows the demand; days ago where it knows none."""
         saved = self._saved.get(key)
-        known_s = saved.forecast.time_s if saved is not None and saved.forecast is not None else None
+        known_s = saved.memory.forecast.time_s if saved is not None and saved.memory.forecast is not None else None
         oldest_s = now_s - self.days * SECONDS_PER_DAY
         return max(known_s or oldest_s, oldest_s)
-
-    def _rebuilt(self, key: Key, curve: Curve) -> forecast.ForecastMemory:
-        saved = self._saved.get(key)
-        return forecast.backfill(saved.forecast if saved is not None else None, history=curve)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,8 +144,11 @@ class Saver:
         """Save now; a server that does not answer is tried again next time."""
         if not self.fence.holds() or self.planner.ticks == 0:
             return
+        there = {key: resource.uid for key, resource in self.inventory.deployments.items()}
+        # The memory is that of the last tick: one that was made under an old name since then has none yet.
+        uids = {key: uid for key, uid in self.planner.uids.items() if there.get(key) == uid}
         try:
-            size = await self.keeper.save(self.planner.memory, self.inventory.specs().keys())
+            size = await self.keeper.save(self.planner.memory, uids)
         except ApiError as error:
             log.warning("memory is not saved: %s", error)
         else:

@@ -2,8 +2,9 @@
 What really exists: a cheap list now and then, against what the handlers brought.
 
 In:    the API server.
-Out:   ghosts dropped from the inventory; how long it has been behind.
-Rules: metadata only, in pages. kopf does not tell of a deletion it missed while its watch was down; this does.
+Out:   ghosts dropped from the inventory; since when it has been behind.
+Rules: metadata only, in pages. kopf does not tell of a deletion it missed while its watch was down; this does. What was
+       listed and deleted before kopf first listed never arrives, so what is behind is looked for again soon.
 """
 
 import asyncio
@@ -18,17 +19,21 @@ from tidegate.runtime.inventory import FleetInventory
 log = logging.getLogger(__name__)
 
 PERIOD_S = 600.0
+# While something that was listed has not arrived.
+AGAIN_S = 3.0
 PAGE = 500
 
 
 @dataclass(slots=True, kw_only=True)
 class Sweeper:
     """
-    Sweeps on start and every ten minutes.
+    Sweeps on start and every ten minutes; every few seconds while the inventory is behind.
 
     Args:
         namespace: The only one served; None: all.
         clock: Monotonic seconds.
+        swept_s: When a sweep last succeeded, by the clock; None: none did.
+        behind_s: Since when something that was listed has not arrived; None: nothing is missing.
     """
 
     api: KubeApi
@@ -36,11 +41,22 @@ class Sweeper:
     namespace: str | None
     clock: Callable[[], float]
     swept_s: float | None = None
+    behind_s: float | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(AGAIN_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Sweep where it is time to, or where something is missing: it may be gone by now."""
+        now_s, behind = self.clock(), self.inventory.behind()
+        if not behind:
+            self.behind_s = None
+        elif self.behind_s is None:
+            self.behind_s = now_s
+        if behind or self.swept_s is None or now_s - self.swept_s >= PERIOD_S:
             try:
                 await self.sweep()
             except ApiError as error:

@@ -1,0 +1,73 @@
+"""What exists against what arrived: looked at again soon while something is missing."""
+
+import pytest
+
+from tests.kube_fakes import Clock, ScriptedApi, down
+from tests.runtime.test_edges import resource
+from tidegate.domain.key import Key
+from tidegate.runtime.inventory import FleetInventory
+from tidegate.runtime.sweep import PERIOD_S, Sweeper
+
+DEPLOYMENTS = "/apis/tidegate.io/v1alpha1/inferencedeployments"
+ACCELERATORS = "/apis/tidegate.io/v1alpha1/acceleratorclasses"
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.api, self.inventory, self.clock = ScriptedApi(), FleetInventory(), Clock()
+        self.sweeper = Sweeper(api=self.api, inventory=self.inventory, namespace=None, clock=self.clock)
+        self.api.answers["GET", ACCELERATORS] = {"items": []}
+        self.exists("chat", "code")
+
+    def exists(self, *names: str) -> None:
+        items = [{"metadata": {"namespace": "prod", "name": n, "uid": f"{n}-uid", "generation": 1}} for n in names]
+        self.api.answers["GET", DEPLOYMENTS] = {"items": items}
+
+    async def look(self, *, after_s: float = 3.0) -> int:
+        """Lists asked for by one look."""
+        before = len(self.api.calls)
+        self.clock.now_s += after_s
+        await self.sweeper.look()
+        return len(self.api.calls) - before
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def test_what_is_deleted_before_it_arrives_is_no_longer_waited_for(rig: Rig) -> None:
+    await rig.sweeper.sweep()
+    rig.inventory.put_deployment(resource(uid="chat-uid"))
+    assert rig.inventory.behind() == 1, "the other one was deleted before kopf first listed"
+    rig.exists("chat")
+    await rig.look()
+    assert rig.inventory.behind() == 0
+
+
+async def test_where_nothing_is_missing_nothing_is_listed_for_ten_minutes(rig: Rig) -> None:
+    rig.exists()
+    await rig.sweeper.sweep()
+    assert [await rig.look() for _ in range(3)] == [0, 0, 0]
+    assert await rig.look(after_s=PERIOD_S) == 2
+
+
+async def test_how_long_something_is_missing_is_counted_over_the_sweeps(rig: Rig) -> None:
+    await rig.sweeper.sweep()
+    await rig.look()
+    since_s = rig.sweeper.behind_s
+    await rig.look()
+    assert rig.sweeper.behind_s == since_s == rig.clock.now_s - 3.0
+    for name in ("chat", "code"):
+        rig.inventory.put_deployment(resource(Key("prod", name), uid=f"{name}-uid"))
+    await rig.look()
+    assert rig.sweeper.behind_s is None
+
+
+async def test_a_server_that_is_away_is_asked_again(rig: Rig) -> None:
+    await rig.sweeper.sweep()
+    rig.api.answers["GET", DEPLOYMENTS] = down()
+    await rig.look()
+    rig.exists()
+    await rig.look()
+    assert rig.inventory.behind() == 0
