@@ -145,7 +145,6 @@ TABLE = [
         {"spec.slo.itlMilliseconds": "40"},
         "spec.slo.itlMilliseconds",
         "must be of type integer",
-        offline=False,
     ),
     bad("ITL is negative", {"spec.slo.itlMilliseconds": -1}, "spec.slo.itlMilliseconds", "greater than or equal to 1"),
     bad(

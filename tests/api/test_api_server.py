@@ -87,6 +87,21 @@ async def test_what_belongs_to_kubernetes_passes_unchanged(server: aiohttp.Clien
     assert workload["resources"]["requests"] == {"cpu": 8, "memory": "64Gi"}
 
 
+@pytest.mark.parametrize("text", [MINIMAL, ACCELERATOR], ids=["a deployment", "an accelerator class"])
+async def test_an_object_that_nobody_has_looked_at_is_not_taken_for_one_that_is_ready(
+    server: aiohttp.ClientSession, text: str
+) -> None:
+    """To kstatus an object without a status is ready; a generation that is not the one observed is not."""
+    manifest = changed(text, {"metadata.name": "fresh"})
+    await create(server, manifest)
+    path = f"{collection(manifest)}/fresh"
+    async with server.get(path) as answer:
+        found = await answer.json()
+    assert (found["metadata"]["generation"], found["status"]) == (1, {"observedGeneration": 0})
+    async with server.delete(path) as answer:
+        assert answer.status == 200
+
+
 async def test_the_status_that_we_write_is_kept_whole(server: aiohttp.ClientSession) -> None:
     manifest = changed(GOOD, {"metadata.name": "kept"})
     await create(server, manifest)

@@ -7,6 +7,7 @@ import yaml
 
 from tests.api.manifests import ACCELERATOR, GOOD, MINIMAL, Absent, changed
 from tidegate.api import convert, manifests
+from tidegate.api.documents import documents
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Mode, Quality, ScaleToZero, Schedule, TargetRef
 from tidegate.errors import SpecError
@@ -59,6 +60,15 @@ def test_what_belongs_to_kubernetes_is_passed_on() -> None:
 
 def test_a_tier_without_a_maximum_has_the_deployments() -> None:
     assert parsed().tier("fp8").replicas_max == 24
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "most"),
+    [pytest.param(30, 30, id="a schedule raises it"), pytest.param(8, 24, id="a schedule lowers it for a while")],
+)
+def test_a_tier_without_a_maximum_may_have_what_a_schedule_gives_the_deployment(scheduled: int, most: int) -> None:
+    found = parsed(**{"spec.schedules.0.maxReplicas": scheduled})
+    assert (found.tier("fp8").replicas_max, found.tier("bf16").replicas_max) == (most, 20)
 
 
 def test_without_an_average_the_minimum_is_the_average() -> None:
@@ -175,9 +185,140 @@ def test_a_list_is_its_items() -> None:
             id="a value that is wrong",
         ),
         pytest.param("a: [", "fleet.yaml: '...' is not allowed; it must be YAML", id="no YAML"),
+        pytest.param("a: " + "9" * 5000, "fleet.yaml: '...' is not allowed; it must be YAML", id="a number too long"),
+        pytest.param(
+            GOOD.replace("v1alpha1", "v1"),
+            "fleet.yaml: InferenceDeployment chat: apiVersion: 'tidegate.io/v1' is not allowed; tidegate.io/v1alpha1",
+            id="a version that does not exist",
+        ),
+        pytest.param(
+            GOOD.replace("kind: InferenceDeployment", "kind: inferencedeployment"),
+            "fleet.yaml: inferencedeployment chat: kind: 'inferencedeployment' is not allowed; InferenceDeployment or",
+            id="a kind that does not exist",
+        ),
+        pytest.param(
+            "apiVersion: tidegate.io/v1alpha1\nkind: [x]\n",
+            "fleet.yaml: document 1: kind: ['x'] is not allowed",
+            id="a kind that is a list",
+        ),
+        pytest.param(
+            "a: 1\n---\nkind: AcceleratorClass\n",
+            "fleet.yaml: document 2: apiVersion: None is not allowed",
+            id="no version",
+        ),
+        pytest.param(
+            yaml.safe_dump(changed(GOOD, {"metadata.namspace": "prod"})),
+            "fleet.yaml: InferenceDeployment chat: metadata.namspace: 'prod' is not allowed; there is no such field",
+            id="a typing error in the metadata",
+        ),
+        pytest.param(
+            yaml.safe_dump(changed(GOOD, {"spce": {}})),
+            "fleet.yaml: InferenceDeployment chat: spce: {} is not allowed; there is no such field",
+            id="a typing error at the top",
+        ),
+        pytest.param(
+            yaml.safe_dump(changed(GOOD, {"spec.maxReplicas": "24"})),
+            "fleet.yaml: InferenceDeployment chat: spec.maxReplicas: '24' is not allowed; input should be a valid int",
+            id="a count that is text",
+        ),
+        pytest.param(
+            yaml.safe_dump(changed(GOOD, {"spec.minReplicas": True})),
+            "fleet.yaml: InferenceDeployment chat: spec.minReplicas: True is not allowed; input should be a valid int",
+            id="a count that is a switch",
+        ),
+        pytest.param(
+            "apiVersion: tidegate.io/v1alpha1\nkind: InferenceDeployment\nmetadata: {name: x}\nspec: 2024-13-45\n",
+            "fleet.yaml: InferenceDeployment x: spec: '2024-13-45' is not allowed",
+            id="a date that does not exist",
+        ),
+        pytest.param(
+            GOOD + "---\n" + GOOD,
+            "fleet.yaml: InferenceDeployment chat: metadata.name: 'default/chat' is not allowed; fleet.yaml has this",
+            id="an object that is there twice",
+        ),
+        pytest.param(
+            yaml.safe_dump(changed(GOOD, {"spec.mode": False})),
+            "fleet.yaml: InferenceDeployment chat: spec.mode: False is not allowed; input should be 'Auto', 'Recommend'"
+            " or 'Off'; in quotes: YAML reads a bare Off",
+            id="a mode without quotes",
+        ),
     ],
 )
 def test_an_error_in_a_file_says_where(text: str, words: str) -> None:
     with pytest.raises(SpecError) as caught:
         manifests.loads(text, source="fleet.yaml")
     assert str(caught.value).startswith(words)
+
+
+def test_a_key_that_is_there_twice_is_told_with_its_line() -> None:
+    with pytest.raises(SpecError, match=r"(?s)the key 'maxReplicas' is there twice.*line 3, column 1"):
+        manifests.loads("maxReplicas: 1\na: 2\nmaxReplicas: 3\n", source="fleet.yaml")
+
+
+def test_what_merge_keys_bring_is_not_there_twice() -> None:
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n"
+    assert documents(text, "x") == [{"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": {"x": 3, "y": 4}}]
+
+
+def test_an_object_as_kubectl_gets_it_is_accepted() -> None:
+    metadata = {
+        "name": "chat",
+        "namespace": "prod",
+        "uid": "u",
+        "resourceVersion": "7",
+        "generation": 3,
+        "creationTimestamp": None,
+        "labels": {"a": "b"},
+        "annotations": {"c": "d"},
+        "finalizers": ["x.io/y"],
+        "ownerReferences": [],
+        "managedFields": [{"manager": "kubectl"}],
+    }
+    got = changed(GOOD, {"metadata": metadata, "status": {"replicas": 1, "ofALaterVersion": 1}})
+    assert list(manifests.loads(yaml.safe_dump(got)).deployments) == [KEY]
+
+
+def test_a_date_without_quotes_is_text_as_for_kubectl() -> None:
+    text = GOOD.replace("name: chat}", "name: chat, creationTimestamp: 2026-01-02T03:04:05Z}")
+    assert len(manifests.loads(text).deployments) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "apiVersion: example.com/v1\nkind: InferenceDeployment\nmetadata: {name: x}\nspec: {a: 1}\n",
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a]\n",
+        "resources: [a]\n",
+        "- 1\n- 2\n",
+        "",
+    ],
+    ids=["the kind of another group", "another kind", "no object", "a list of numbers", "nothing"],
+)
+def test_what_is_not_of_our_group_is_passed_over(text: str) -> None:
+    found = manifests.loads(text)
+    assert not found.deployments
+    assert not found.accelerators
+
+
+def test_the_items_of_a_list_of_ours_need_not_repeat_its_kind() -> None:
+    item = {name: part for name, part in yaml.safe_load(GOOD).items() if name not in ("apiVersion", "kind")}
+    listed = {"apiVersion": "tidegate.io/v1alpha1", "kind": "InferenceDeploymentList", "metadata": {}, "items": [item]}
+    assert len(manifests.loads(yaml.safe_dump(listed)).deployments) == 1
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SpecError, match=r"latin\.yaml: .* UTF-8"):
+        manifests.load(path)
+
+
+def test_a_folder_named_like_a_file_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").mkdir()
+    (tmp_path / "a.yaml").write_text(GOOD)
+    assert len(manifests.load(tmp_path).deployments) == 1
+
+
+@pytest.mark.parametrize("value", [24, 24.0])
+def test_without_a_cluster_a_whole_number_may_have_a_point(value: float) -> None:
+    assert parsed(offline=True, **{"spec.maxReplicas": value}).replicas_max == 24

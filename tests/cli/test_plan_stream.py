@@ -39,6 +39,20 @@ def test_a_journal_gives_the_recorded_plans(journal: Path) -> None:
     assert answers == recorded.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("bounds", "low", "high"),
+    [
+        pytest.param({"minReplicas": 6, "maxReplicas": 8}, 6, 8, id="it raises both"),
+        pytest.param({"maxReplicas": 2}, 1, 2, id="it lowers the upper one"),
+    ],
+)
+def test_a_schedule_moves_the_bounds_of_a_tier_that_has_none(bounds: dict[str, int], low: int, high: int) -> None:
+    always = {"name": "peak", "cron": "* * * * *", "durationSeconds": 3600, **bounds}
+    wanted = spec(maxReplicas=4, tiers=[SPEC["tiers"][0]], schedules=[always])
+    plan = asked(Stream(), tick(0, deployment(tiers={"bf16": tier(2, rate=2.0)}, spec=wanted)))["deployments"][0]
+    assert low <= replicas(plan)["bf16"] <= high
+
+
 def test_the_command_answers_each_line_before_it_reads_the_next() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "tidegate", "plan", "--stream"],
@@ -270,6 +284,93 @@ def test_a_deployment_listed_twice_is_planned_once() -> None:
     answer = asked(started(), tick(1, chat(), chat(50.0)))
     assert replicas(answer["deployments"][0])
     assert "twice" in answer["deployments"][1]["error"]
+
+
+def test_a_deployment_listed_twice_keeps_the_spec_of_the_first() -> None:
+    stream = started()
+    answer = asked(stream, tick(1, chat(spec=spec(maxReplicas=3)), chat(spec=spec(minReplicas=9))))
+    assert sum(replicas(answer["deployments"][0]).values()) <= 3
+    assert sum(replicas(asked(stream, tick(2, chat()))["deployments"][0]).values()) <= 3
+
+
+FULL = [{"name": "h100", "pricePerHour": 3.0, "capacity": 8}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"spec": spec(slo=None)}, id="its spec is wrong"),
+        pytest.param({"tiers": {"bf16": {"ready": -1}}}, id="its replicas cannot be read"),
+        pytest.param({"gateway": 7}, id="it cannot be read at all"),
+    ],
+)
+def test_what_a_deployment_holds_that_cannot_be_planned_goes_to_nobody(change: dict[str, Any]) -> None:
+    fixed = spec(minReplicas=4, maxReplicas=4, cost=None, tiers=[SPEC["tiers"][0]])
+    free = spec(maxReplicas=24, cost=None, tiers=[SPEC["tiers"][0]])
+    stream = Stream()
+    here = deployment("here", tiers={"bf16": tier(4, rate=10.0)})
+    other = deployment("other", tiers={"bf16": tier(2, rate=200.0)})
+    asked(stream, tick(0, here | {"spec": fixed}, other | {"spec": free}, accelerators=FULL))
+    for number in range(1, 4):
+        first, second = asked(stream, tick(number, here | change, other, accelerators=FULL))["deployments"]
+        assert first["error"]
+        assert replicas(second)["bf16"] == 4, "8 accelerators, of which the broken one holds 4"
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        pytest.param(counted(ready=HUGE), "tiers[bf16].ready", id="replicas of 400 digits"),
+        pytest.param(counted(starting=10**16), "tiers[bf16].starting", id="more replicas than anybody has"),
+        pytest.param(counted(startup_s=HUGE), "tiers[bf16].startup_s", id="a start-up of 400 digits"),
+        pytest.param(seen(arrival_rate=HUGE), "tiers[bf16].observation.arrival_rate", id="a rate of 400 digits"),
+        pytest.param(seen(waiting=1e300), "tiers[bf16].observation.waiting", id="a queue beyond all measure"),
+        pytest.param(seen(gpu_utilization=2e15), "tiers[bf16].observation.gpu_utilization", id="a share likewise"),
+        pytest.param(
+            seen(ttft_buckets={"1": 3, "+Inf": 1e16}), "tiers[bf16].observation.ttft_buckets", id="a count likewise"
+        ),
+        pytest.param(chat(gateway={"arrival_rate": HUGE}), "gateway.arrival_rate", id="a gateway's rate likewise"),
+    ],
+)
+def test_a_number_beyond_all_measure_is_an_error_of_its_deployment(bad: dict[str, Any], field: str) -> None:
+    other = deployment("search", spec=SPEC, tiers={"bf16": tier(1, rate=3.0), "fp8": tier()})
+    first, second = asked(started(other), tick(1, bad, other))["deployments"]
+    assert first["error"].startswith(field + ": ")
+    assert len(first["error"]) < 300
+    assert replicas(second)
+
+
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        pytest.param({"name": "h100", "pricePerHour": HUGE}, "pricePerHour", id="price"),
+        pytest.param({"name": "h100", "pricePerHour": 3, "capacity": HUGE}, "capacity", id="capacity"),
+    ],
+)
+def test_a_class_with_a_number_of_400_digits_is_told_and_the_tick_is_planned(entry: object, field: str) -> None:
+    mine = {"name": "l40s", "pricePerHour": 1.2}
+    cheap = spec(tiers=[SPEC["tiers"][0] | {"accelerator": "l40s"}])
+    answer = asked(Stream(), tick(0, chat(spec=SPEC), deployment("b", spec=cheap), accelerators=[entry, mine]))
+    assert f"accelerators[h100].{field}: " in answer["deployments"][0]["error"]
+    assert replicas(answer["deployments"][1])
+
+
+def test_a_time_of_400_digits_is_an_error_of_its_line() -> None:
+    assert asked(started(), b'{"time": %d, "deployments": []}' % HUGE)["error"].startswith("time: ")
+
+
+@pytest.mark.parametrize("gateway", [{"arrival_rate": None, "queued": 0}, {"queued": 4}], ids=json.dumps)
+def test_a_rate_that_a_gateway_does_not_know_is_no_demand_of_zero(gateway: dict[str, Any]) -> None:
+    stream, number = started(), 0
+    for number in range(1, 20):
+        asked(stream, tick(number, chat(10.0)))
+    for later in range(number + 1, number + 60):
+        plan = asked(stream, tick(later, chat(None, gateway=gateway)))["deployments"][0]
+    assert plan["forecast"]["arrival_rate"] >= 8.0, "nothing was seen since: what was known stands"
+    assert plan["reason"] == "Fallback"
 
 
 @pytest.mark.parametrize(

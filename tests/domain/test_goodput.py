@@ -43,6 +43,17 @@ def test_a_target_between_two_edges_widens_the_bounds() -> None:
     assert got.attainment.upper == pytest.approx(1.0)
 
 
+def test_answers_of_one_token_have_no_gap_that_could_be_late() -> None:
+    """A classifier: the server counts no gap at all. Of longer answers without a gap counted nothing is known."""
+    empty = Histogram((0.04, math.inf), (0.0, 0.0))
+    one = reading(ttft=histogram(0.9, 0.5), itl=empty, output_tokens_mean=1.0)
+    got = goodput([one], SLO).attainment
+    assert got is not None
+    assert (got.lower, got.likely, got.upper) == pytest.approx((0.9, 0.9, 0.9))
+    longer = reading(ttft=histogram(0.9, 0.5), itl=empty, output_tokens_mean=2.0)
+    assert goodput([one, longer], SLO).attainment is None
+
+
 def test_requests_that_left_or_were_sent_away_are_misses() -> None:
     got = goodput(
         [
@@ -51,6 +62,7 @@ def test_requests_that_left_or_were_sent_away_are_misses() -> None:
                 request_itl=histogram(1.0, 0.04),
                 completion_rps=6.0,
                 abort_rps=3.0,
+                abort_rps_counted=3.0,
                 rejection_rps=1.0,
             )
         ],
@@ -59,6 +71,13 @@ def test_requests_that_left_or_were_sent_away_are_misses() -> None:
     assert got.attainment is not None
     assert got.attainment.upper == pytest.approx(0.6)
     assert got.good_rps == pytest.approx(6.0)
+
+
+def test_aborts_that_nobody_counted_never_lower_what_is_beyond_doubt() -> None:
+    good = {"ttft": histogram(1.0, 0.5), "request_itl": histogram(1.0, 0.04)}
+    got = goodput([reading(**good, completion_rps=8.0, abort_rps=2.0)], SLO).attainment
+    assert got is not None
+    assert (got.lower, got.likely, got.upper) == pytest.approx((0.8, 0.8, 1.0))
 
 
 def test_demand_includes_what_was_refused() -> None:

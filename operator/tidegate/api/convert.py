@@ -14,6 +14,7 @@ from croniter import CroniterError, croniter
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from tidegate.api import pods
 from tidegate.api.accelerator import AcceleratorClassSpec
 from tidegate.api.deployment import InferenceDeploymentSpec
 from tidegate.api.deployment import Schedule as ScheduleModel
@@ -50,7 +51,7 @@ def deployment_spec(key: Key, spec: object, *, offline: bool = False) -> domain.
         key: Namespace and name of the deployment.
         spec: Plain JSON of the spec.
         offline: No cluster stands behind it (plan, backtest): tiers need neither workload nor targetRef, numbers may
-            stand for decimal strings, and minReplicas 0 without scaleToZero is read as 1.
+            stand for decimal strings, 2.0 for 2, and minReplicas 0 without scaleToZero is read as 1.
 
     Raises:
         SpecError: Names the first field that is wrong, its value and what is allowed.
@@ -86,8 +87,7 @@ def accelerator_of(manifest: Json, *, offline: bool = False) -> domain.Accelerat
 def parse(kind: type[Model], value: object, *, path: str = "", offline: bool = False) -> Model:
     """The model of a piece of JSON; a SpecError whose field starts with `path` where it is not allowed."""
     try:
-        lax = False if offline else None
-        return kind.model_validate(value, context={OFFLINE: offline}, by_alias=True, by_name=False, strict=lax)
+        return kind.model_validate(value, context={OFFLINE: offline}, by_alias=True, by_name=False)
     except ValidationError as fault:
         raise _spec_error(path, fault.errors()) from None
 
@@ -125,13 +125,16 @@ def _allowed(error: ErrorDetails) -> str:
         return str(error["ctx"]["allowed"])
     if error["type"] == "missing":
         return "it is required"
-    message = error["msg"]
-    return message[0].lower() + message[1:]
+    message = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "enum" and isinstance(error["input"], bool):
+        message += "; in quotes: YAML reads a bare Off, On, Yes or No as true or false"
+    return message
 
 
 def _deployment(key: Key, model: InferenceDeploymentSpec, *, paused: bool = False) -> domain.DeploymentSpec:
+    pods.check_depth(model)
     least = model.min_replicas if model.scale_to_zero else max(1, model.min_replicas)
-    return domain.DeploymentSpec(
+    spec = domain.DeploymentSpec(
         key=key,
         model=model.model,
         slo=domain.Slo(
@@ -158,6 +161,8 @@ def _deployment(key: Key, model: InferenceDeploymentSpec, *, paused: bool = Fals
         schedules=tuple(_schedule(i, schedule) for i, schedule in enumerate(model.schedules)),
         paused=paused,
     )
+    pods.try_on(spec)
+    return spec
 
 
 def _tier(tier: Tier, model: InferenceDeploymentSpec) -> domain.TierSpec:
@@ -167,11 +172,16 @@ def _tier(tier: Tier, model: InferenceDeploymentSpec) -> domain.TierSpec:
         accelerator=tier.accelerator,
         accelerators_per_replica=tier.accelerators_per_replica,
         replicas_min=tier.min_replicas,
-        replicas_max=model.max_replicas if tier.max_replicas is None else tier.max_replicas,
+        replicas_max=_replicas_max(model) if tier.max_replicas is None else tier.max_replicas,
         workload=_workload(tier.workload) if tier.workload else None,
         target_ref=domain.TargetRef(**tier.target_ref.model_dump()) if tier.target_ref else None,
         hint=_hint(tier.performance) if tier.performance else domain.PerformanceHint(),
     )
+
+
+def _replicas_max(model: InferenceDeploymentSpec) -> int:
+    """The highest bound that ever holds for the total, which the bound in force cuts to size at each instant."""
+    return max([model.max_replicas, *(s.max_replicas for s in model.schedules if s.max_replicas is not None)])
 
 
 def _workload(model: Workload) -> domain.WorkloadTemplate:

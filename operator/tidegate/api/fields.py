@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-# Validation context key: no cluster behind this manifest, so numbers may stand for decimal strings and a tier
-# needs no pods.
+# Validation context key: no cluster behind this manifest, so numbers may stand for decimal strings, 2.0 for 2, and a
+# tier needs no pods.
 OFFLINE = "offline"
 
 DECIMAL_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
@@ -57,9 +57,12 @@ class ApiModel(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def drop_nulls(cls, value: Any) -> Any:
-        """A null is a field that is not there, as the API server has it."""
-        return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+    def as_json(cls, value: Any, info: ValidationInfo) -> Any:
+        """A null is a field that is not there, as the API server has it; without a cluster 2.0 is 2, as JSON has it."""
+        if not isinstance(value, dict):
+            return value
+        there = {key: item for key, item in value.items() if item is not None}
+        return {key: _whole(item) for key, item in there.items()} if is_offline(info) else there
 
     @model_validator(mode="after")
     def obey_rules(self, info: ValidationInfo) -> Self:
@@ -174,6 +177,10 @@ class ListMap:
 def allowed_only(message: str, field: str = "") -> PydanticCustomError:
     """The error of our own rules: says what is allowed, and which field of the object is meant."""
     return PydanticCustomError("rule", "{allowed}", {"allowed": message, "field": field})
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _text_of_number(value: object, info: ValidationInfo) -> object:

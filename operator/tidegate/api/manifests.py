@@ -1,48 +1,67 @@
 """
 Manifests in files: what a person keeps in Git, for the commands that need no cluster.
 
-In:    YAML with any number of documents, `List` objects among them.
-Out:   accelerators and deployments, parsed as strictly as `kubectl apply` does (an unknown field is an error).
+In:    YAML with any number of documents, lists of objects among them.
+Out:   accelerators and deployments, parsed as strictly as the API server does: an unknown field, a field or an object
+       that is there twice, and a kind or version of our group that does not exist are errors.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from tidegate.api import convert
+from tidegate.api.documents import documents
 from tidegate.api.fields import OFFLINE
 from tidegate.api.resources import API_VERSION, KINDS
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import SpecError
+from tidegate.ports import GROUP
+
+Json = Mapping[str, Any]
+# Fields of every Kubernetes object, and of its metadata.
+OBJECT_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+METADATA_FIELDS = frozenset(
+    {
+        *("name", "generateName", "namespace", "labels", "annotations", "finalizers", "ownerReferences"),
+        *("uid", "resourceVersion", "generation", "selfLink", "managedFields"),
+        *("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifests:
-    """What a file holds of ours; other kinds are passed over."""
+    """What files hold of ours; other groups' kinds are passed over."""
 
     accelerators: Mapping[str, Accelerator]
     deployments: Mapping[Key, DeploymentSpec]
 
 
-def load(path: Path, *, offline: bool = True) -> Manifests:
+def files(path: Path) -> list[Path]:
+    """A file itself; of a folder every file `*.yaml` and `*.yml` that is directly in it, by name."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml") and file.is_file())
+
+
+def load(*paths: Path, offline: bool = True) -> Manifests:
     """
-    The custom resources in a file, or in every `*.yaml` and `*.yml` of a folder.
+    The custom resources in files and folders.
 
     Args:
-        path: File or folder.
+        paths: Files or folders; a file that is named twice is read once.
         offline: As in `convert.deployment_spec`.
 
     Raises:
         SpecError: Names file, object, field, value and what is allowed.
     """
-    files = sorted(f for f in path.iterdir() if f.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
-    texts = {str(file): file.read_text(encoding="utf-8") for file in files}
-    return _collect(texts, offline=offline)
+    found = {file.resolve(): file for path in paths for file in files(path)}
+    return _collect({str(file): _text(file) for file in found.values()}, offline=offline)
 
 
 def loads(text: str, *, source: str = "input", offline: bool = True) -> Manifests:
@@ -50,55 +69,95 @@ def loads(text: str, *, source: str = "input", offline: bool = True) -> Manifest
     return _collect({source: text}, offline=offline)
 
 
-def _collect(texts: Mapping[str, str], *, offline: bool) -> Manifests:
-    accelerators: dict[str, Accelerator] = {}
-    deployments: dict[Key, DeploymentSpec] = {}
-    for source, text in texts.items():
-        for document in _documents(source, text):
-            try:
-                _reject_unknown(document, offline=offline)
-                if document["kind"] == "AcceleratorClass":
-                    accelerator = convert.accelerator_of(document, offline=offline)
-                    accelerators[accelerator.name] = accelerator
-                else:
-                    spec = convert.deployment_of(document, offline=offline)
-                    deployments[spec.key] = spec
-            except SpecError as fault:
-                where = f"{source}: {document['kind']} {_name(document)}: {fault.field}"
-                raise SpecError(field=where, value=fault.value, allowed=fault.allowed) from None
-    return Manifests(accelerators=accelerators, deployments=deployments)
-
-
-def _documents(source: str, text: str) -> Iterator[Mapping[str, Any]]:
+def _text(file: Path) -> str:
     try:
-        documents = list(yaml.safe_load_all(text))
-    except yaml.YAMLError as fault:
-        raise SpecError(field=source, value="...", allowed=f"it must be YAML: {fault}") from None
-    for document in documents:
-        yield from _ours(document)
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SpecError(field=str(file), value="...", allowed=f"it must be a readable UTF-8 file: {fault}") from None
 
 
-def _ours(document: object) -> Iterator[Mapping[str, Any]]:
+def _collect(texts: Mapping[str, str], *, offline: bool) -> Manifests:
+    found = _Collection(offline=offline)
+    for source, text in texts.items():
+        for number, document in enumerate(documents(text, source), start=1):
+            for resource in _ours(document):
+                try:
+                    found.add(resource, source)
+                except SpecError as fault:
+                    where = f"{source}: {_called(resource, number)}: {fault.field}"
+                    raise SpecError(field=where, value=fault.value, allowed=fault.allowed) from None
+    return Manifests(accelerators=found.accelerators, deployments=found.deployments)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Collection:
+    """What was read so far, and the source of each object."""
+
+    offline: bool
+    accelerators: dict[str, Accelerator] = field(default_factory=dict)
+    deployments: dict[Key, DeploymentSpec] = field(default_factory=dict)
+    sources: dict[str | Key, str] = field(default_factory=dict)
+
+    def add(self, document: Json, source: str) -> None:
+        """Take in one object of ours; SpecError where it is wrong, or there already."""
+        _check_kind(document)
+        _reject_unknown(document, offline=self.offline)
+        if document["kind"] == "AcceleratorClass":
+            accelerator = convert.accelerator_of(document, offline=self.offline)
+            self._claim(accelerator.name, source)
+            self.accelerators[accelerator.name] = accelerator
+        else:
+            spec = convert.deployment_of(document, offline=self.offline)
+            self._claim(spec.key, source)
+            self.deployments[spec.key] = spec
+
+    def _claim(self, name: str | Key, source: str) -> None:
+        if name in self.sources:
+            allowed = f"{self.sources[name]} has this object already, and it may be there once"
+            raise SpecError(field="metadata.name", value=str(name), allowed=allowed)
+        self.sources[name] = source
+
+
+def _ours(document: object) -> Iterator[Json]:
+    """The objects of our group in a document: itself, or the items of a list."""
     if not isinstance(document, Mapping):
         return
-    if document.get("kind") == "List" and isinstance(document.get("items"), list):
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if isinstance(kind, str) and kind.endswith("List") and isinstance(document.get("items"), list):
+        # The items of a list of one kind need not repeat it.
+        inherited = {"apiVersion": version, "kind": kind.removesuffix("List")} if kind != "List" else {}
         for item in document["items"]:
-            yield from _ours(item)
-    elif document.get("apiVersion") == API_VERSION and document.get("kind") in KINDS:
+            yield from _ours({**inherited, **item} if isinstance(item, Mapping) else item)
+    elif version.partition("/")[0] == GROUP if isinstance(version, str) else kind in [*KINDS]:
         yield document
 
 
-def _name(document: Mapping[str, Any]) -> str:
+def _called(document: Json, number: int) -> str:
+    """What an error calls an object: `InferenceDeployment chat`, or the number of its document."""
     metadata = document.get("metadata")
-    return str(metadata.get("name", "?")) if isinstance(metadata, Mapping) else "?"
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    return f"{document.get('kind')} {name}" if isinstance(name, str) else f"document {number}"
 
 
-def _reject_unknown(document: Mapping[str, Any], *, offline: bool) -> None:
+def _check_kind(document: Json) -> None:
+    """A SpecError for a version or a kind that our group does not have."""
+    for name, known in (("apiVersion", [API_VERSION]), ("kind", [*KINDS])):
+        if document.get(name) not in known:
+            raise SpecError(field=name, value=document.get(name), allowed=f"{' or '.join(known)} is")
+
+
+def _reject_unknown(document: Json, *, offline: bool) -> None:
     """A SpecError for a field that the API does not have: most often a typing error that would cost a promise."""
-    model = KINDS[document["kind"]]
-    body = {"metadata": {"name": _name(document)}, "spec": document.get("spec")}
+    metadata = document.get("metadata")
+    for path, there, known in (("", document, OBJECT_FIELDS), ("metadata.", metadata, METADATA_FIELDS)):
+        for name, value in there.items() if isinstance(there, Mapping) else ():
+            if name not in known:
+                raise SpecError(field=f"{path}{name}", value=value, allowed="there is no such field")
+    body = {"metadata": {"name": "any"}, "spec": document.get("spec")}
     try:
-        model.model_validate(body, context={OFFLINE: offline}, by_alias=True, by_name=False, extra="forbid")
+        KINDS[document["kind"]].model_validate(
+            body, context={OFFLINE: offline}, by_alias=True, by_name=False, extra="forbid"
+        )
     except ValidationError as fault:
         extra = [error for error in fault.errors() if error["type"] == "extra_forbidden"]
         if extra:

@@ -2,15 +2,15 @@
 The plan protocol on the wire: one JSON object per line in (a tick), one per line out (a plan).
 
 In:    bytes of a line. Out: domain observations, or a SpecError that names field, value and what is allowed.
-Rules: unknown fields are ignored; whole numbers may be written as 2 or 2.0; a reading that no server can have
-       (negative, not finite) is unknown, a wrong count or a wrong type is an error of its deployment alone.
+Rules: unknown fields are ignored; whole numbers may be written as 2 or 2.0; a reading below zero is unknown; a wrong
+       count, a wrong type, or a number beyond all measure is an error of its deployment alone.
 
 The line is decoded in two steps, so that one wrong deployment does not spoil the rest: the tick with each deployment
 left as bytes, then each deployment.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from typing import cast
@@ -34,7 +34,10 @@ Amount = float | None  # read from 2 as from 2.0
 
 NO_REPLICAS = Missing(reason="NoReplicas")
 NO_METRICS = Missing(reason="NoMetrics", detail="the tick carries no observation of a tier with ready replicas")
-COUNT_ALLOWED = "a whole number, 0 or more, is"
+# Beyond this nothing was measured: a float holds whole numbers up to here exactly, and sums of them stay finite.
+MOST = 1e15
+AMOUNT_ALLOWED = f"a number up to {MOST:g}, or null, is"
+COUNT_ALLOWED = f"a whole number from 0 to {MOST:g} is"
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -139,8 +142,8 @@ def read_tick(line: bytes) -> Tick:
         tick = _TICK.decode(line)
     except _UNREADABLE as fault:
         raise _unreadable(line, fault, path="line", allowed="an object with time and deployments is") from None
-    if not math.isfinite(tick.time):
-        raise SpecError(field="time", value=tick.time, allowed="finite unix seconds are")
+    if not abs(tick.time) <= MOST:
+        raise SpecError(field="time", value=_short(tick.time), allowed=f"unix seconds up to {MOST:g} are")
     return tick
 
 
@@ -172,21 +175,20 @@ def read_accelerator(raw: msgspec.Raw) -> Accelerator:
     field = f"accelerators[{found.name}]"
     try:
         price = float(found.pricePerHour)
-    except ValueError:
+    except (ValueError, OverflowError):
         price = math.nan
-    if not (math.isfinite(price) and price >= 0):
-        raise SpecError(field=f"{field}.pricePerHour", value=found.pricePerHour, allowed="dollars, 0 or more, are")
-    capacity = None if found.capacity is None else _count(found.capacity, f"{field}.capacity")
+    if not 0 <= price <= MOST:
+        allowed = f"dollars from 0 to {MOST:g} are"
+        raise SpecError(field=f"{field}.pricePerHour", value=_short(found.pricePerHour), allowed=allowed)
+    capacity = None if found.capacity is None else _count(found.capacity, field, "capacity")
     return Accelerator(name=found.name, price_usd_per_hour=price, capacity=capacity)
 
 
 def observation_of(deployment: Deployment) -> DeploymentObservation:
-    """What was seen of one deployment; SpecError for a count or a window that cannot be."""
-    tiers = deployment.tiers or {}
-    return DeploymentObservation(
-        tiers={name: _state(raw, name) for name, raw in tiers.items()},
-        gateway=None if deployment.gateway is None else _gateway(deployment.gateway),
-    )
+    """What was seen of one deployment; SpecError for a count, a window or a reading that cannot be."""
+    tiers = {name: _state(raw, name) for name, raw in (deployment.tiers or {}).items()}
+    gateway = None if deployment.gateway is None else _gateway(deployment.gateway, tiers.values())
+    return DeploymentObservation(tiers=tiers, gateway=gateway)
 
 
 def _state(raw: msgspec.Raw, name: str) -> TierState:
@@ -194,8 +196,9 @@ def _state(raw: msgspec.Raw, name: str) -> TierState:
         tier = _TIER.decode(raw)
     except _UNREADABLE as fault:
         raise _unreadable(bytes(raw), fault, path=f"tiers[{name}]", allowed="the protocol has") from None
-    ready, starting = _count(tier.ready, name, "ready"), _count(tier.starting, name, "starting")
-    terminating, startup_s = _count(tier.terminating, name, "terminating"), _amount(tier.startup_s)
+    field = f"tiers[{name}]"
+    ready, starting = _count(tier.ready, field, "ready"), _count(tier.starting, field, "starting")
+    terminating, startup_s = _count(tier.terminating, field, "terminating"), _amount(tier.startup_s, field, "startup_s")
     if tier.observation is None:
         return _silent(ready, starting, terminating, startup_s)
     return TierState(
@@ -203,7 +206,7 @@ def _state(raw: msgspec.Raw, name: str) -> TierState:
         starting=starting,
         terminating=terminating,
         startup_s=startup_s,
-        reading=_reading(tier.observation, name),
+        reading=_reading(tier.observation, f"{field}.observation"),
     )
 
 
@@ -214,78 +217,71 @@ def _silent(ready: int, starting: int, terminating: int, startup_s: float | None
     return TierState(ready=ready, starting=starting, terminating=terminating, startup_s=startup_s, reading=silence)
 
 
-def _reading(seen: Reading, name: str) -> TierReading:
-    window = _amount(seen.window_s)
+def _reading(seen: Reading, field: str) -> TierReading:
+    window = _amount(seen.window_s, field, "window_s")
     if not window:
-        raise SpecError(field=f"tiers[{name}].observation.window_s", value=seen.window_s, allowed="seconds above 0 are")
-    arrivals, completions, prompt, output, running, waiting, preemptions, ttft, itl, power = [
-        value if value is not None and 0.0 <= value < math.inf else None
-        for value in (
-            seen.arrival_rate,
-            seen.completion_rate,
-            seen.prompt_tokens_mean,
-            seen.output_tokens_mean,
-            seen.running,
-            seen.waiting,
-            seen.preemption_rate,
-            seen.ttft_mean,
-            seen.itl_mean,
-            seen.power_watts,
-        )
-    ]
+        raise SpecError(field=f"{field}.window_s", value=seen.window_s, allowed="seconds above 0 are")
     return TierReading(
         window_s=window,
-        age_s=_amount(seen.age_s) or 0.0,  # null stands for what is stale: what is here is as fresh as it says
-        arrival_rps=arrivals,
-        completion_rps=completions,
-        prompt_tokens_mean=prompt,
-        output_tokens_mean=output,
-        running=running,
-        waiting=waiting,
-        kv_cache_usage=_share(seen.kv_cache_usage),
-        preemption_rps=preemptions,
-        prefix_cache_hit_rate=_share(seen.prefix_cache_hit_rate),
-        ttft=histogram(seen.ttft_buckets),
-        itl=histogram(seen.itl_buckets),
-        ttft_mean_s=ttft,
-        itl_mean_s=itl,
-        gpu_utilization=_share(seen.gpu_utilization),
-        power_w=power,
+        age_s=_amount(seen.age_s, field, "age_s") or 0.0,  # null stands for what is stale: what is here is fresh
+        arrival_rps=_amount(seen.arrival_rate, field, "arrival_rate"),
+        completion_rps=_amount(seen.completion_rate, field, "completion_rate"),
+        prompt_tokens_mean=_amount(seen.prompt_tokens_mean, field, "prompt_tokens_mean"),
+        output_tokens_mean=_amount(seen.output_tokens_mean, field, "output_tokens_mean"),
+        running=_amount(seen.running, field, "running"),
+        waiting=_amount(seen.waiting, field, "waiting"),
+        kv_cache_usage=_share(seen.kv_cache_usage, field, "kv_cache_usage"),
+        preemption_rps=_amount(seen.preemption_rate, field, "preemption_rate"),
+        prefix_cache_hit_rate=_share(seen.prefix_cache_hit_rate, field, "prefix_cache_hit_rate"),
+        ttft=_histogram(seen.ttft_buckets, field, "ttft_buckets"),
+        itl=_histogram(seen.itl_buckets, field, "itl_buckets"),
+        ttft_mean_s=_amount(seen.ttft_mean, field, "ttft_mean"),
+        itl_mean_s=_amount(seen.itl_mean, field, "itl_mean"),
+        gpu_utilization=_share(seen.gpu_utilization, field, "gpu_utilization"),
+        power_w=_amount(seen.power_watts, field, "power_watts"),
     )
 
 
-def _gateway(seen: Gateway) -> GatewayReading | None:
-    """None where it says nothing; a rate that is not known is 0 here, because tiers may only add to it."""
-    rate, queued = _amount(seen.arrival_rate), _amount(seen.queued)
-    if rate is None and queued is None:
+def _gateway(seen: Gateway, tiers: Iterable[TierState]) -> GatewayReading | None:
+    """
+    None where the demand cannot be told from it.
+
+    A rate that is not known never counts as 0: a queue alone is of use beside tiers that all tell their own rates,
+    and where nothing is ready and somebody waits.
+    """
+    rate, queued = _amount(seen.arrival_rate, "gateway", "arrival_rate"), _amount(seen.queued, "gateway", "queued")
+    if rate is None and (not queued or any(tier.ready and not _tells_rate(tier) for tier in tiers)):
         return None
     return GatewayReading(arrival_rps=rate or 0.0, queued=queued or 0.0)
 
 
-def _amount(value: Number) -> float | None:
-    """A number of something, >= 0 and finite; None where it is neither."""
-    if value is None or not 0.0 <= value < math.inf:
+def _tells_rate(tier: TierState) -> bool:
+    return isinstance(tier.reading, TierReading) and tier.reading.arrival_rps is not None
+
+
+def _amount(value: Number, field: str, name: str) -> float | None:
+    """A number of something; None where it is not known or below zero, SpecError where nobody can have measured it."""
+    if value is None or value < 0.0:
         return None
+    if value > MOST:
+        raise SpecError(field=f"{field}.{name}", value=_short(value), allowed=AMOUNT_ALLOWED)
     return float(value)
 
 
-def _share(value: Number) -> float | None:
-    amount = _amount(value)
+def _share(value: Number, field: str, name: str) -> float | None:
+    amount = _amount(value, field, name)
     return None if amount is None else min(amount, 1.0)
 
 
-def _count(value: Number, *path: str) -> int:
-    if isinstance(value, int) and value >= 0:
-        return value
-    if value is None or not 0 <= value < math.inf or value != int(value):
-        field = path[0] if len(path) == 1 else f"tiers[{path[0]}].{path[1]}"
-        raise SpecError(field=field, value=value, allowed=COUNT_ALLOWED)
+def _count(value: Number, field: str, name: str) -> int:
+    if value is None or not 0 <= value <= MOST or value != int(value):
+        raise SpecError(field=f"{field}.{name}", value=_short(value), allowed=COUNT_ALLOWED)
     return int(value)
 
 
-def histogram(buckets: Mapping[str, Amount] | None) -> Histogram | None:
+def _histogram(buckets: Mapping[str, Amount] | None, field: str, name: str) -> Histogram | None:
     """
-    Cumulative counts by upper bound; None where a bound or a count is no number.
+    Cumulative counts by upper bound; None where a bound or a count is no number, SpecError where one is too large.
 
     Counts that fall with the bound (one scrape between two buckets) are lifted to the one before.
     """
@@ -301,8 +297,10 @@ def histogram(buckets: Mapping[str, Amount] | None) -> Histogram | None:
         rising = sorted(counts)
     except TypeError:  # a count is null
         return None
-    if not (rising[0] >= 0.0 and rising[-1] < math.inf):
+    if rising[0] < 0.0:
         return None
+    if rising[-1] > MOST:
+        raise SpecError(field=f"{field}.{name}", value=rising[-1], allowed=AMOUNT_ALLOWED)
     if rising != counts:
         rising = [*accumulate(counts, max)]
     return Histogram(bounds, tuple(rising if len(rising) == len(bounds) else [*rising, rising[-1]]))
@@ -339,5 +337,10 @@ def _value_at(raw: bytes, inside: str) -> str:
     for name in inside.split(".")[1:]:
         if isinstance(value, dict) and name in value:
             value = value[name]
+    return str(_short(value if isinstance(value, str) else repr(value)))
+
+
+def _short(value: object) -> object:
+    """A value as an error shows it: whole, or the beginning of its text."""
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return value if len(text) <= _SHOWN else text[:_SHOWN] + "..."

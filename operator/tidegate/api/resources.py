@@ -12,6 +12,9 @@ from tidegate.api.status import AcceleratorClassStatus, InferenceDeploymentStatu
 from tidegate.ports import GROUP, VERSION
 
 API_VERSION = f"{GROUP}/{VERSION}"
+# What the API server shows until the operator has written: no generation is 0, so tools that wait do not take an object
+# that nobody has looked at for one that is ready.
+UNSEEN: dict[str, Any] = {"default": {"observedGeneration": 0}}
 
 
 class Metadata(ApiModel):
@@ -31,7 +34,8 @@ class InferenceDeployment(ApiModel):
     metadata: Metadata
     spec: Annotated[InferenceDeploymentSpec, Field(description="What you want.")]
     status: Annotated[
-        InferenceDeploymentStatus | None, Field(description="What was seen and decided; written by the operator only.")
+        InferenceDeploymentStatus | None,
+        Field(description="What was seen and decided; written by the operator only.", json_schema_extra=UNSEEN),
     ] = None
 
     rules: ClassVar = NAME_RULES
@@ -43,7 +47,8 @@ class AcceleratorClass(ApiModel):
     metadata: Metadata
     spec: Annotated[AcceleratorClassSpec, Field(description="What you want.")]
     status: Annotated[
-        AcceleratorClassStatus | None, Field(description="What the cluster has; written by the operator only.")
+        AcceleratorClassStatus | None,
+        Field(description="What the cluster has; written by the operator only.", json_schema_extra=UNSEEN),
     ] = None
 
 

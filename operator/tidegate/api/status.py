@@ -44,6 +44,13 @@ class TierStatus(ApiModel):
 
     name: Annotated[str, Field(max_length=40, description="Name of the tier.")]
     desired: Annotated[Count | None, Field(description="Replicas that the last decision asks for.")] = None
+    asked: Annotated[
+        Count | None,
+        Field(
+            description="Replicas that its workload was last asked for, or had already when they were decided; absent: "
+            "none were. Where it has others, somebody else set them."
+        ),
+    ] = None
     ready: Annotated[Count | None, Field(description="Replicas that answer.")] = None
     starting: Annotated[Count | None, Field(description="Replicas on their way up.")] = None
     failing: Annotated[

@@ -4,7 +4,7 @@ The command line: thin, one file per command.
 Question: what did the person ask for? Enters: arguments. Leaves: text, and an exit code.
 May import: every room. Each command is loaded only when it is called, so that `tidegate plan` starts fast.
 
-Exit codes: 0 done; 1 something failed; 2 wrong usage, or (plan) the promises cannot be met.
+Exit codes: 0 done; 1 something failed; 2 wrong usage. Of `plan`: 1 wrong usage too, 2 the promises cannot be met.
 """
 
 from collections.abc import Iterable

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tidegate.cli.options import refuse, url, written
 from tidegate.errors import SpecError, TidegateError
 from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
 
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 TABLE_WIDTH = 132
 DEFAULT_POLICIES = "tidegate,static,slo-keda,clairvoyant"
 SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
+# What only a run from a manifest has a use for: the scenarios of the suite are what they are.
+MANIFEST_ONLY = (
+    *("filenames", "traces", "prometheus", "start", "end", "token_file"),
+    *("truth", "startup_s", "hours"),
+)
 
 
 @click.command("backtest")
@@ -37,7 +44,9 @@ SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
     help="Traffic: CSV (arrival_s,input_tokens,output_tokens; .gz too) or SHAPE:RPS:HOURS[:LENGTHS], "
     "e.g. diurnal:12:24:chat. With several deployments: NAME=... for each.",
 )  # fmt: skip
-@click.option("--prometheus", metavar="URL", help="Traffic as Prometheus remembers it, instead of --trace.")
+@click.option(
+    "--prometheus", metavar="URL", callback=url, help="Traffic as Prometheus remembers it, instead of --trace."
+)
 @click.option("--from", "start", type=click.DateTime(), help="First moment of it (UTC) [default: a day before --to].")
 @click.option("--to", "end", type=click.DateTime(), help="Last moment of it (UTC) [default: now].")
 @click.option(
@@ -50,7 +59,7 @@ SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
     help="Comma-separated: NAME, NAME@TIER, NAME* (knob tuned in hindsight), rivals (all of them), rivals* "
     f"[default: {DEFAULT_POLICIES}; with --suite everybody].",
 )
-@click.option("--seed", default=1, show_default=True, help="Same seed, same run.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same run.")
 @click.option("--truth", default=1.0, show_default=True, help="Real step times over those of the priors.")
 @click.option("--startup", "startup_s", default=120.0, show_default=True, help="Median start-up of a replica, s.")
 @click.option("--hours", type=float, help="Only the first hours of the traffic.")
@@ -59,11 +68,14 @@ SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
 @click.option("--seeds", help="With --suite: several seeds, comma-separated; the table shows means.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="With --suite: processes.")
 @click.option(
-    "--rows", type=click.Path(path_type=Path, dir_okay=False),
+    "--rows", type=click.Path(path_type=Path, dir_okay=False), callback=written,
     help="With --suite: keep each run's figures in this file, and do not repeat those that it has.",
 )  # fmt: skip
 @click.option("--output", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), callback=written,
+    help="Write one self-contained HTML file.",
+)  # fmt: skip
 @click.option("--list", "listing", is_flag=True, help="Name the policies, scenarios and traffic shapes there are.")
 def command(**options: Any) -> None:
     """Replay traffic against a simulated fleet: what each policy would have done, and what it would have cost."""
@@ -103,11 +115,12 @@ def _backtest(options: Options) -> None:
         _list()
         return
     fixed = options.suite or bool(options.scenarios)
+    if fixed:
+        refuse(*MANIFEST_ONLY, why="not with --suite")
     if options.report is None and fixed:
         _tournament(options)
         return
-    if options.seeds or options.rows or options.jobs > 1:
-        raise click.UsageError("--seeds, --jobs and --rows go with --suite, and without --report")
+    refuse("seeds", "rows", "jobs", why="only with --suite, and without --report")
     runs = _suite(options.scenarios, options.seed) if fixed else [_from_manifest(options)]
     results = _results(runs, options.policies or (SUITE_POLICIES if fixed else DEFAULT_POLICIES))
     _show({name: {p: [r.score] for p, r in group.items()} for name, group in results.items()}, options.output)
@@ -125,10 +138,7 @@ def _tournament(options: Options) -> None:
     from tidegate.sim.suite import SUITE
     from tidegate.sim.tournament import Plan, play
 
-    try:
-        seeds = [int(s) for s in (options.seeds or str(options.seed)).split(",")]
-    except ValueError as fault:
-        raise SpecError(field="--seeds", value=options.seeds, allowed="whole numbers, comma-separated") from fault
+    seeds = [options.seed] if options.seeds is None else _seeds(options.seeds)
     policies = all_names(options.policies or SUITE_POLICIES)
     for scenario in _suite(options.scenarios, seeds[0]):
         check(policies, scenario)
@@ -137,6 +147,14 @@ def _tournament(options: Options) -> None:
     with _bar() as update:
         results = play(plan, lambda count, total, what: update(f"[{count}/{total}] {what}", count / total))
     _show(results, options.output)
+
+
+def _seeds(text: str) -> list[int]:
+    refuse("seed", why="not beside --seeds")
+    seeds = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if len(seeds) != len(text.split(",")):
+        raise SpecError(field="--seeds", value=text, allowed="whole numbers, 0 or more, comma-separated, are")
+    return seeds
 
 
 def _list() -> None:
@@ -160,13 +178,15 @@ def _from_manifest(options: Options) -> "Scenario":
     from tidegate.api.manifests import load
     from tidegate.sim.offline import Settings, scenario_of
 
+    if not options.prometheus:
+        refuse("start", "end", "token_file", why="only with --prometheus")
     if not options.filenames or bool(options.traces) == bool(options.prometheus):
         raise click.UsageError("give -f MANIFEST and either --trace FILE or --prometheus URL; or --suite")
-    if not (options.truth > 0 and options.startup_s > 0 and (options.hours is None or options.hours > 0)):
-        raise click.UsageError("--truth, --startup and --hours are above 0")
-    parts = [load(name) for name in options.filenames]
-    deployments = {key: spec for part in parts for key, spec in part.deployments.items()}
-    accelerators = {name: a for part in parts for name, a in part.accelerators.items()}
+    hours = [] if options.hours is None else [options.hours]
+    if not all(0 < number < inf for number in (options.truth, options.startup_s, *hours)):
+        raise click.UsageError("--truth, --startup and --hours are finite and above 0")
+    found = load(*options.filenames)
+    deployments = found.deployments
     settings = Settings(
         seed=options.seed,
         truth=options.truth,
@@ -178,7 +198,7 @@ def _from_manifest(options: Options) -> "Scenario":
         if options.prometheus
         else _traffic(options.traces, list(deployments), options.seed)
     )
-    return scenario_of(deployments, accelerators, traffic, settings)
+    return scenario_of(deployments, found.accelerators, traffic, settings)
 
 
 def _recorded(options: Options, deployments: "Mapping[Key, DeploymentSpec]") -> "dict[Key, Trace]":

@@ -100,16 +100,16 @@ def _scenario(options: "Options", manifest: Path | None) -> "Scenario":
     import yaml
 
     from tidegate.api import crd, manifests
+    from tidegate.api.documents import documents
     from tidegate.sandbox.demo import MANIFEST
     from tidegate.sandbox.demo.scenario import scenario
 
     path = manifest or MANIFEST
     parsed = manifests.load(path, offline=False)
-    files = sorted(f for f in path.iterdir() if f.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
-    documents = [d for file in files for d in yaml.safe_load_all(file.read_text(encoding="utf-8")) if d]
+    texts = {str(file): file.read_text(encoding="utf-8") for file in manifests.files(path)}
     return scenario(
         options,
-        documents=documents,
+        documents=[each for source, text in texts.items() for each in documents(text, source) if each],
         definitions=[yaml.safe_load(text) for text in crd.files().values()],
         deployments=parsed.deployments,
         accelerators=parsed.accelerators,

@@ -4,7 +4,8 @@ What users got: attainment, goodput and percentiles of one deployment, out of th
 In:    readings, and the targets.
 Out:   `Goodput`.
 Rules: pure. vLLM counts TTFT and ITL apart, so the share of requests inside *both* is not in the data: only bounds are,
-       and they are handed on. Aborted and rejected requests are misses: someone left, or was sent away.
+       and they are handed on. Aborted and rejected requests are misses: someone left, or was sent away. Aborts that
+       nobody counted and that are only inferred never lower the upper bound: it is what is beyond doubt.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ class Attainment:
 
     Args:
         lower, upper: What the marginal shares a and b allow: max(0, a + b - 1) and min(a, b), each at the side of the
-            target's bucket that makes it extreme.
+            target's bucket that makes it extreme. Inferred aborts count in `lower` and `likely` only.
         likely: a * b, interpolated inside the bucket: between the bounds, and a little low, since both targets are
             missed by the same overload.
     """
@@ -76,7 +77,7 @@ def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
         slo: The targets.
     """
     ttft, itl = _latencies(readings)
-    attainment = _attainment(ttft, itl, slo, kept=_kept(readings))
+    attainment = _attainment(ttft, itl, slo, readings)
     completed = _sum(readings, lambda r: r.completion_rps)
     tokens = _sum(readings, lambda r: r.output_tokens_per_s)
     return Goodput(
@@ -96,7 +97,7 @@ def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
 
 def attainment_of(readings: Sequence[TierReading], slo: Slo) -> Attainment | None:
     """`Goodput.attainment` alone."""
-    return _attainment(*_latencies(readings), slo, kept=_kept(readings))
+    return _attainment(*_latencies(readings), slo, readings)
 
 
 def _latencies(readings: Sequence[TierReading]) -> tuple[Histogram | None, Histogram | None]:
@@ -110,14 +111,20 @@ def _itl(reading: TierReading) -> Histogram | None:
     return reading.request_itl if reading.request_itl is not None else reading.itl
 
 
-def _attainment(ttft: Histogram | None, itl: Histogram | None, slo: Slo, *, kept: float) -> Attainment | None:
+def _attainment(
+    ttft: Histogram | None, itl: Histogram | None, slo: Slo, readings: Sequence[TierReading]
+) -> Attainment | None:
     first = ttft.share_at_most(slo.ttft_s) if ttft is not None else None
     between = itl.share_at_most(slo.itl_s) if itl is not None else None
-    if ttft is None or itl is None or first is None or between is None:
+    if between is None and readings and all(r.gapless for r in readings):
+        between = (1.0, 1.0)
+    if ttft is None or first is None or between is None:
         return None
-    likely = _share(ttft, slo.ttft_s, first) * _share(itl, slo.itl_s, between)
-    lower, upper = max(0.0, first[0] + between[0] - 1.0), min(first[1], between[1])
-    return Attainment(lower=lower * kept, likely=min(max(likely, lower), upper) * kept, upper=upper * kept)
+    likely = _share(ttft, slo.ttft_s, first) * (_share(itl, slo.itl_s, between) if itl is not None else 1.0)
+    upper = min(first[1], between[1])
+    lower = min(upper, max(0.0, first[0] + between[0] - 1.0))  # the sum has dust
+    kept, kept_most = _kept(readings, lambda r: r.abort_rps), _kept(readings, lambda r: r.abort_rps_counted)
+    return Attainment(lower=lower * kept, likely=min(max(likely, lower), upper) * kept, upper=upper * kept_most)
 
 
 def _share(histogram: Histogram, bound_s: float, ends: tuple[float, float]) -> float:
@@ -129,9 +136,9 @@ def _share(histogram: Histogram, bound_s: float, ends: tuple[float, float]) -> f
     return ends[0] + (ends[1] - ends[0]) * (bound_s - below_s) / (above_s - below_s)
 
 
-def _kept(readings: Sequence[TierReading]) -> float:
+def _kept(readings: Sequence[TierReading], aborts: Callable[[TierReading], float | None]) -> float:
     """Share of requests that were neither sent away nor left before the end; 1 where nothing is known."""
-    lost = sum((r.abort_rps or 0.0) + (r.rejection_rps or 0.0) for r in readings)
+    lost = sum((aborts(r) or 0.0) + (r.rejection_rps or 0.0) for r in readings)
     completed = sum(r.completion_rps or 0.0 for r in readings)
     return completed / (completed + lost) if completed > 0 else 1.0
 

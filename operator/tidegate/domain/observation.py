@@ -92,6 +92,10 @@ def merge_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
     return Histogram(edges, tuple(accumulate(map(math.fsum, columns), max, initial=0.0))[1:])
 
 
+# A mean of counters over a window has dust.
+ONE_TOKEN = 1.001
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierReading:
     """
@@ -112,6 +116,7 @@ class TierReading:
         request_itl: Mean ITL per request (vLLM's request_time_per_output_token_seconds).
         rejection_rps: Requests refused at admission: demand that no other number shows.
         abort_rps: Requests that began and never finished: somebody left. A miss, whatever their latency was.
+        abort_rps_counted: Those of them that the server counted; the others are inferred from its other numbers.
         kv_cache_tokens_per_replica: Room for tokens in one replica's KV cache.
         replicas_reporting: Ready replicas with a fresh sample.
         dispersion: Variance over the mean of the requests that ready replicas hold, running or waiting, from one
@@ -140,11 +145,17 @@ class TierReading:
     request_itl: Histogram | None = None
     rejection_rps: float | None = None
     abort_rps: float | None = None
+    abort_rps_counted: float | None = None
     prompt_tokens_per_s: float | None = None
     output_tokens_per_s: float | None = None
     kv_cache_tokens_per_replica: float | None = None
     replicas_reporting: int | None = None
     dispersion: float | None = None
+
+    @property
+    def gapless(self) -> bool:
+        """Whether every answer had one token: such requests have no gap between tokens that could be too long."""
+        return self.output_tokens_mean is not None and self.output_tokens_mean <= ONE_TOKEN
 
 
 def dispersion_of(held: Sequence[float]) -> float | None:

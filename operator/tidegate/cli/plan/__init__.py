@@ -5,22 +5,60 @@ Question: which fleet would run, what would it do and cost, and why? Enters: tic
 plans, one per line, or tables for people. May import: every room, each only when it is needed.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tidegate.cli.options import refuse, url
 from tidegate.errors import SpecError, TidegateError
 
 if TYPE_CHECKING:
     from tidegate.api.manifests import Manifests
     from tidegate.cli.plan.question import ApiPrice, Load
     from tidegate.domain.key import Key
-    from tidegate.domain.spec import DeploymentSpec
+    from tidegate.domain.spec import Accelerator, DeploymentSpec
 
 
-@click.command("plan")
+# Every option but --stream: a tick says all of it.
+FOR_PEOPLE = (
+    *("filenames", "demands", "prompt_tokens", "output_tokens", "prometheus", "token_file"),
+    *("price_in", "price_out", "at", "output"),
+)
+
+
+class Misused(click.UsageError):
+    """Wrong usage of a command of which 2 is an answer."""
+
+    exit_code = 1
+
+
+class Question(click.Command):
+    """A command whose wrong usage ends with 1."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As in click."""
+        with _usage_ends_with_1():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As in click."""
+        with _usage_ends_with_1():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_ends_with_1() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as fault:
+        raise Misused(fault.format_message(), fault.ctx) from fault
+
+
+@click.command("plan", cls=Question)
 @click.option("--stream", is_flag=True, help="The plan protocol: a tick per line on stdin, a plan per line on stdout.")
 @click.option(
     "-f", "--filename", "filenames", multiple=True, type=click.Path(path_type=Path, exists=True),
@@ -32,7 +70,9 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--prompt-tokens", type=float, default=1024.0, show_default=True, help="Mean prompt tokens per request.")
 @click.option("--output-tokens", type=float, default=256.0, show_default=True, help="Mean output tokens per request.")
-@click.option("--prometheus", metavar="URL", help="Read demand and request shape of each model there instead.")
+@click.option(
+    "--prometheus", metavar="URL", callback=url, help="Read demand and request shape of each model there instead."
+)
 @click.option(
     "--prometheus-token-file", "token_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="File with a bearer token for it.",
@@ -46,10 +86,11 @@ def command(**options: Any) -> None:
     Ask the decision core, without a cluster.
 
     Which fleet a manifest and a demand need, what it would do and cost, and why. Ends with 2 where the promises cannot
-    be met.
+    be met, with 1 where something is wrong.
     """
     asked = Options(**options)
     if asked.stream:
+        refuse(*FOR_PEOPLE, why="not with --stream")
         _serve()
         return
     try:
@@ -105,21 +146,19 @@ def _answer(options: Options) -> bool:
 
 
 def _manifests(filenames: tuple[Path, ...]) -> "Manifests":
-    from tidegate.api.manifests import Manifests, load
+    from tidegate.api.manifests import load
 
     if not filenames:
         raise click.UsageError("give -f MANIFEST and --demand RPS (or --prometheus URL), or --stream")
-    parts = [load(name) for name in filenames]
-    deployments = {key: spec for part in parts for key, spec in part.deployments.items()}
-    accelerators = {name: a for part in parts for name, a in part.accelerators.items()}
-    if not deployments:
+    found = load(*filenames)
+    if not found.deployments:
         raise SpecError(field="-f", value=[str(f) for f in filenames], allowed="an InferenceDeployment must be in it")
-    for key, spec in deployments.items():
-        _check_classes(key, spec, accelerators)
-    return Manifests(accelerators=accelerators, deployments=deployments)
+    for key, spec in found.deployments.items():
+        _check_classes(key, spec, found.accelerators)
+    return found
 
 
-def _check_classes(key: "Key", spec: "DeploymentSpec", accelerators: dict[str, Any]) -> None:
+def _check_classes(key: "Key", spec: "DeploymentSpec", accelerators: "Mapping[str, Accelerator]") -> None:
     for index, tier in enumerate(spec.tiers):
         if tier.accelerator not in accelerators:
             known = ", ".join(sorted(accelerators)) or "none"
@@ -156,6 +195,7 @@ def _stated(options: Options, manifests: "Manifests", time_s: float) -> "dict[Ke
     from tidegate.cli.plan.question import Load, stated
     from tidegate.forecast import ForecastMemory
 
+    refuse("token_file", why="only with --prometheus")
     for name, tokens in (("--prompt-tokens", options.prompt_tokens), ("--output-tokens", options.output_tokens)):
         if not 0 < tokens < float("inf"):
             raise SpecError(field=name, value=tokens, allowed="tokens per request above 0 are")
@@ -190,7 +230,6 @@ def _measured(options: Options, manifests: "Manifests", time_s: float) -> "dict[
     from tidegate.cli.plan.live import measured
     from tidegate.observe.prometheus import Access, Prometheus
 
-    if options.demands:
-        raise click.UsageError("--demand and --prometheus exclude each other")
+    refuse("demands", "prompt_tokens", "output_tokens", why="not beside --prometheus")
     client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
     return {key: measured(client, spec.model, time_s=time_s) for key, spec in manifests.deployments.items()}

@@ -38,8 +38,8 @@ def measured(client: Prometheus, model: str, *, time_s: float) -> Load:
     rate = _number(client, arrivals, time_s)
     if rate is None:
         raise _silent(f"no request of {MODEL_LABEL}={model!r} is known")
-    prompt = _number(client, _mean("prompt_length", dialect), time_s)
-    output = _number(client, _mean("output_length", dialect), time_s)
+    prompt = _number(client, _mean("prompt_length", ("prompt_tokens", "started"), dialect), time_s)
+    output = _number(client, _mean("output_length", ("output_tokens", "finished"), dialect), time_s)
     if prompt is None or output is None:
         raise _silent(f"no request of {MODEL_LABEL}={model!r} finished in the last {WINDOW_S} s")
     series = client.custom_query_range(arrivals, time_s - DAYS * SECONDS_PER_DAY, time_s, f"{STEP_S}s")
@@ -53,13 +53,20 @@ def _silent(detail: str) -> SourceError:
 
 
 def _rate(signal: str, dialect: Dialect) -> str:
-    """Per second over all replicas; a fleet of mixed versions speaks several names, each replica one of them."""
-    parts = [f"sum(rate({selector(metric, dialect)}[{WINDOW_S}s]))" for metric in _METRICS[signal]]
-    return "(" + " or ".join(parts) + ")"
+    """
+    Per second over all replicas. A fleet of several servers and versions speaks several names, each replica one.
+
+    A replica is a scraped target: where nothing names its pod, its `instance` still does.
+    """
+    grouping = f"{dialect.grouping},instance"
+    parts = [f"sum by ({grouping}) (rate({selector(metric, dialect)}[{WINDOW_S}s]))" for metric in _METRICS[signal]]
+    return f"sum({' or '.join(parts)})"
 
 
-def _mean(signal: str, dialect: Dialect) -> str:
-    return f"{_rate(f'{signal}_sum', dialect)} / {_rate(f'{signal}_count', dialect)}"
+def _mean(length: str, counters: tuple[str, str], dialect: Dialect) -> str:
+    """Mean tokens per request: from the length histogram, else tokens per request of the counters."""
+    pairs = ((f"{length}_sum", f"{length}_count"), counters)
+    return " or ".join(f"{_rate(tokens, dialect)} / ({_rate(requests, dialect)} > 0)" for tokens, requests in pairs)
 
 
 def _number(client: Prometheus, query: str, time_s: float) -> float | None:

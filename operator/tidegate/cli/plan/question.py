@@ -2,25 +2,28 @@
 A question to the core: this manifest and this demand, which fleet, and what would it do and cost?
 
 In:    specs and classes, the load of each deployment. Out: one `Verdict` per deployment, decided by one step of the
-       cycle over all of them, from no replica at all.
+       cycle over all of them, from no replica at all. What a manifest keeps from acting acts here: the question is what
+       it would do.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidegate import cycle, forecast
 from tidegate.domain.decision import Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, FleetObservation, GatewayReading, TierState
-from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy
+from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, Mode
 from tidegate.forecast import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.units import MILLION, SECONDS_PER_HOUR
 
 # What must be so for the promises to be kept; any other finding of these types breaks one.
 KEPT = {"SLOMet": "True", "WithinBudget": "True", "QualityReduced": "False"}
-# Rounds of the search for the break-even; each one at least adds a replica.
+# Rounds of the search for the break-even; whatever they leave is on the safe side.
 ROUNDS_MAX = 64
+# What a fleet carries is looked for between these, requests/s, and to this share of it.
+RATE_LEAST, RATE_MOST, RATE_DUST = 1e-3, 1e6, 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,7 @@ class BreakEven:
     Args:
         api_usd_per_hour: The API at the demand in question.
         own_usd_per_hour: The decided fleet.
-        rate_rps: Smallest demand from which the own fleet is not dearer; None: there is none that it can carry.
+        rate_rps: Demand from which on the own fleet is not dearer, up to the most that it carries; None: there is none.
     """
 
     api_usd_per_hour: float
@@ -70,6 +73,13 @@ class Verdict:
     load: Load
     decision: Decision
     break_even: BreakEven | None = None
+
+    @property
+    def supposed(self) -> str:
+        """What the manifest says and the question leaves out; empty: nothing."""
+        said = [f"mode {self.spec.mode.value}"] if self.spec.mode is not Mode.AUTO else []
+        said += ["paused"] if self.spec.paused else []
+        return f"the manifest says {' and '.join(said)}: this is what mode Auto would do" if said else ""
 
     @property
     def is_kept(self) -> bool:
@@ -103,7 +113,7 @@ class Question:
         memory = FleetMemory(deployments={key: DeploymentMemory(forecast=load.memory) for key, load in asked.items()})
         seen = {key: _nothing_runs(self.deployments[key], load) for key, load in asked.items()}
         observation = FleetObservation(time_s=self.time_s, deployments=seen)
-        specs = {key: self.deployments[key] for key in asked}
+        specs = {key: replace(self.deployments[key], mode=Mode.AUTO, paused=False) for key in asked}
         policy = FleetPolicy(deployments=specs, accelerators=self.accelerators)
         return cycle.step(memory, observation, policy)[1].deployments
 
@@ -121,30 +131,50 @@ def verdicts(question: Question, *, price: ApiPrice | None) -> list[Verdict]:
 
 def break_even(question: Question, key: Key, decision: Decision, price: ApiPrice) -> BreakEven:
     """
-    The least demand at which the own fleet, alone, costs no more than the API.
+    The demand from which on the own fleet, alone, costs no more than the API.
 
-    d(0) = $0; d(n+1) = demand whose API bill is the fleet that d(n) needs. The fleet's cost only rises with demand, so
-    this climbs to the least fixed point or past what the fleet can carry.
+    d(0) = the most that it carries; d(n+1) = demand whose API bill is the fleet of d(n). A fleet costs whole replicas:
+    with one more of them it may be dearer again, so the search comes from above. Its cost only rises with demand: none
+    between d(n+1) and d(n) costs more than that of d(n), so each d(n) is a demand from which on it is not dearer.
     """
     load = question.loads[key]
     assert decision.prediction is not None, "only for a decided fleet"
     own, per_rps = decision.prediction.usd_per_hour, price.usd_per_hour(load, 1.0)
-    found = None if per_rps <= 0 else _climb(question, key, per_rps)
+    found = None if per_rps <= 0 else _descend(question, key, per_rps)
     return BreakEven(api_usd_per_hour=price.usd_per_hour(load, load.rate_rps), own_usd_per_hour=own, rate_rps=found)
 
 
-def _climb(question: Question, key: Key, usd_per_rps_hour: float) -> float | None:
-    rate = 0.0
+def _descend(question: Question, key: Key, usd_per_rps_hour: float) -> float | None:
+    found, rate = None, _most_rps(question, key)
     for _ in range(ROUNDS_MAX):
-        load = stated(question.loads[key], rate, question.time_s)
-        verdict = Verdict(spec=question.deployments[key], load=load, decision=question.decide({key: load})[key])
-        if not verdict.is_kept or verdict.decision.prediction is None:
-            return None
-        needed = verdict.decision.prediction.usd_per_hour / usd_per_rps_hour
-        if needed <= rate * (1 + 1e-6):
-            return rate
-        rate = needed
-    return None
+        usd = _served_usd(question, key, rate) if rate > 0 else None
+        if usd is None or usd / usd_per_rps_hour > rate * (1 + 1e-9):
+            return found
+        found, before, rate = rate, rate, usd / usd_per_rps_hour
+        if rate >= before * (1 - 1e-6):
+            return found
+    return found
+
+
+def _most_rps(question: Question, key: Key) -> float:
+    """The most that the fleet carries with every promise kept, requests/s, to `RATE_DUST` below it; 0: nothing."""
+    low, high = 0.0, 1.0
+    while high < RATE_MOST and _served_usd(question, key, high) is not None:
+        low, high = high, 2 * high
+    while high - low > RATE_DUST * high and high > RATE_LEAST:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _served_usd(question, key, middle) is None else (middle, high)
+    return low
+
+
+def _served_usd(question: Question, key: Key, rate_rps: float) -> float | None:
+    """What the fleet for a demand above 0 costs, $/h; None where none serves it with every promise kept."""
+    load = stated(question.loads[key], rate_rps, question.time_s)
+    verdict = Verdict(spec=question.deployments[key], load=load, decision=question.decide({key: load})[key])
+    prediction, fleet = verdict.decision.prediction, verdict.decision.tiers.values()
+    if not verdict.is_kept or prediction is None or not any(tier.replicas for tier in fleet):
+        return None
+    return prediction.usd_per_hour
 
 
 def stated(load: Load, rate_rps: float, time_s: float) -> Load:

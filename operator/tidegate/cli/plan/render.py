@@ -38,11 +38,17 @@ def render(verdicts: Sequence[Verdict], accelerators: Mapping[str, Accelerator],
         accelerators: Classes by name, for what a tier costs.
         form: `text`, `markdown` or `json`.
     """
+    verdicts = [_named(verdict, accelerators) for verdict in verdicts]
     if form == "json":
-        return json.dumps({"deployments": [_json(v) for v in verdicts]}, indent=2)
+        return json.dumps({"deployments": [_json(v, accelerators) for v in verdicts]}, indent=2)
     write: Callable[[Sheet], str] = _markdown if form == "markdown" else _text
     mark = "## " if form == "markdown" else ""
     return "\n".join(_section(v, accelerators, write, mark) for v in verdicts).rstrip()
+
+
+def _named(verdict: Verdict, accelerators: Mapping[str, Accelerator]) -> Verdict:
+    """The verdict, its amounts named in the currency of its classes."""
+    return replace(verdict, decision=in_currency(verdict.decision, currency_of(verdict.spec, accelerators)))
 
 
 def _section(
@@ -53,10 +59,11 @@ def _section(
         f"{mark}{spec.key}: {spec.model} at {load.rate_rps:.4g} req/s, "
         f"{load.prompt_tokens:.0f} prompt and {load.output_tokens:.0f} output tokens"
     )
+    if verdict.supposed:
+        head = f"{head}\n\n{verdict.supposed}"
     if verdict.decision.error is not None:
         return f"{head}\n\ncannot be planned: {verdict.decision.error}\n"
-    code = currency_of(verdict.spec, accelerators)
-    verdict = replace(verdict, decision=in_currency(verdict.decision, code))
+    code = currency_of(spec, accelerators)
     sheets = [_tiers(verdict, accelerators, code), _promises(verdict, code)]
     if verdict.decision.alternatives:
         sheets.append(_alternatives(verdict, code))
@@ -124,8 +131,8 @@ def _break_even(even: BreakEven, code: str) -> str:
     own, api = (_money(usd, code) for usd in (even.own_usd_per_hour, even.api_usd_per_hour))
     versus = f"{own}/h here, {api}/h at the API for the same requests"
     if even.rate_rps is None:
-        return f"{versus}; this deployment is dearer than the API at any demand it can carry"
-    return f"{versus}; break-even at {even.rate_rps:.3g} req/s"
+        return f"{versus}; there is no demand from which on this deployment stays cheaper than the API"
+    return f"{versus}; break-even at {even.rate_rps:.3g} req/s: from there on, as far as it can carry, it is not dearer"
 
 
 def _mix(replicas: Mapping[str, int]) -> str:
@@ -163,13 +170,15 @@ def _markdown(sheet: Sheet) -> str:
     return "\n".join([line(sheet.columns), line(["---"] * len(sheet.columns)), *(line(row) for row in sheet.rows)])
 
 
-def _json(verdict: Verdict) -> dict[str, object]:
+def _json(verdict: Verdict, accelerators: Mapping[str, Accelerator]) -> dict[str, object]:
     """The plan as the protocol writes it, and what only people ask for."""
     import msgspec
 
     decision, even = verdict.decision, verdict.break_even
     plan: dict[str, object] = msgspec.to_builtins(plan_of(decision))
     plan["promisesKept"] = verdict.is_kept
+    plan["currency"] = currency_of(verdict.spec, accelerators)
+    plan["manifest"] = {"mode": verdict.spec.mode.value, "paused": verdict.spec.paused}
     plan["demand"] = {
         "arrival_rate": rounded(verdict.load.rate_rps, 4),
         "prompt_tokens": rounded(verdict.load.prompt_tokens, 1),

@@ -4,7 +4,7 @@ The decision core without a cluster: ticks in, plans out, state kept between the
 No clock, no randomness, no network: the same lines give the same bytes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ import msgspec
 from tidegate import cycle
 from tidegate.api import answer, protocol
 from tidegate.api.convert import deployment_spec
+from tidegate.domain.holdings import left_by
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, FleetObservation
 from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy
@@ -46,12 +47,14 @@ class Stream:
     Args:
         memory: What the core learned.
         wanted: Specs by deployment.
+        seen: What was last seen of each deployment; of one whose tick cannot be read, what it still holds.
         accelerators: Classes of the last tick that named any, and what is wrong with those that cannot be used.
         time_s: Time of the last tick that was planned; None: none yet.
     """
 
     memory: FleetMemory = field(default_factory=FleetMemory)
     wanted: dict[Key, Wanted] = field(default_factory=dict)
+    seen: dict[Key, DeploymentObservation] = field(default_factory=dict)
     accelerators: dict[str, Accelerator] = field(default_factory=dict)
     class_faults: list[str] = field(default_factory=list)
     time_s: float | None = None
@@ -61,23 +64,21 @@ class Stream:
         try:
             tick = protocol.read_tick(line)
             self._check_time(tick.time)
-        except SpecError as fault:
-            return answer.write(None, (), error=str(fault))
+        except SpecError as wrong:
+            return answer.write(None, (), error=str(wrong))
         if tick.accelerators is not None:
             self._read_classes(tick.accelerators)
         entries: dict[Key, Entry | None] = {}
         refused: list[Entry] = []
-        seen: dict[Key, DeploymentObservation] = {}
         for raw in tick.deployments:
-            key, outcome = self._read(raw)
+            key, deployment = _read(raw)
             if key in entries or not key.name:
-                error = str(outcome) if isinstance(outcome, SpecError) else f"{key} stands in the tick twice"
+                error = str(deployment) if isinstance(deployment, SpecError) else f"{key} stands in the tick twice"
                 refused.append(answer.refusal(key, error))
-            elif isinstance(outcome, SpecError):
-                entries[key] = answer.refusal(key, str(outcome))
-            else:
-                entries[key], seen[key] = None, outcome
-        self._plan(tick.time, entries, seen)
+                continue
+            fault = deployment if isinstance(deployment, SpecError) else self._take(deployment)
+            entries[key] = None if fault is None else answer.refusal(key, str(fault))
+        self._plan(tick.time, entries)
         return answer.write(tick.time, [*(entry for entry in entries.values() if entry is not None), *refused])
 
     def _check_time(self, time_s: float) -> None:
@@ -94,40 +95,40 @@ class Stream:
             else:
                 self.accelerators[accelerator.name] = accelerator
 
-    def _read(self, raw: msgspec.Raw) -> tuple[Key, DeploymentObservation | SpecError]:
-        """What a tick says of one deployment, or why that cannot be used."""
+    def _take(self, deployment: protocol.Deployment) -> SpecError | None:
+        """Take in what a tick says of one deployment; why it cannot be planned, or None."""
+        fault = self._want(deployment.key, bytes(deployment.spec))
         try:
-            deployment = protocol.read_deployment(raw)
-        except SpecError as fault:
-            return protocol.read_name(raw), fault
-        key = deployment.key
-        try:
-            self._want(key, bytes(deployment.spec))
-            return key, protocol.observation_of(deployment)
-        except SpecError as fault:
-            return key, fault
+            self.seen[deployment.key] = protocol.observation_of(deployment)
+        except SpecError as wrong:
+            return fault or wrong
+        return fault
 
-    def _want(self, key: Key, raw: bytes) -> None:
-        """Take a new spec, or hold on to the last one; SpecError where it cannot be used."""
+    def _want(self, key: Key, raw: bytes) -> SpecError | None:
+        """Take a new spec, or hold on to the last one; what is wrong where it cannot be used."""
         wanted = self.wanted.get(key)
         if raw not in (b"", b"null") and (wanted is None or raw != wanted.raw):
             wanted = self.wanted[key] = _wanted(key, raw, wanted)
         if wanted is None:
-            raise SpecError(field="spec", value=None, allowed="the first tick of a deployment carries its spec")
+            return SpecError(field="spec", value=None, allowed="the first tick of a deployment carries its spec")
         if wanted.fault is not None:
-            raise wanted.fault
+            return wanted.fault
         for index, tier in enumerate(wanted.spec.tiers if wanted.spec is not None else ()):
             if tier.accelerator not in self.accelerators:
                 known = ", ".join(sorted(self.accelerators)) or "none"
                 allowed = "; ".join([f"the accelerators of the tick are: {known}", *self.class_faults])
-                raise SpecError(field=f"spec.tiers[{index}].accelerator", value=tier.accelerator, allowed=allowed)
+                return SpecError(field=f"spec.tiers[{index}].accelerator", value=tier.accelerator, allowed=allowed)
+        return None
 
-    def _plan(self, time_s: float, entries: dict[Key, Entry | None], seen: Mapping[Key, DeploymentObservation]) -> None:
+    def _plan(self, time_s: float, entries: dict[Key, Entry | None]) -> None:
         """One step of the core; fills the entries that are still open and forgets what the tick does not list."""
         self.wanted = {key: self.wanted[key] for key in entries if key in self.wanted}
+        self.seen = {key: self.seen[key] for key in entries if key in self.seen}
         specs = {key: wanted.spec for key, wanted in self.wanted.items() if wanted.spec is not None}
-        policy = FleetPolicy(deployments=specs, accelerators=self.accelerators)
-        observation = FleetObservation(time_s=time_s, deployments=seen)
+        planned = {key: self.seen[key] for key, entry in entries.items() if entry is None}
+        alone = [(specs[key], seen) for key, seen in self.seen.items() if key in specs and key not in planned]
+        policy = FleetPolicy(deployments=specs, accelerators=left_by(alone, self.accelerators))
+        observation = FleetObservation(time_s=time_s, deployments=planned)
         self.memory, decision = cycle.step(self.memory, observation, policy)
         self.time_s = time_s
         for key, decided in decision.deployments.items():
@@ -144,6 +145,15 @@ def serve(lines: BinaryIO, out: BinaryIO) -> None:
             reply = answer.write(None, (), error=f"the planner failed on this line: {fault!r}")
         out.write(reply)
         out.flush()
+
+
+def _read(raw: msgspec.Raw) -> tuple[Key, protocol.Deployment | SpecError]:
+    """One entry of a tick and whose it is, or why it cannot be read."""
+    try:
+        deployment = protocol.read_deployment(raw)
+    except SpecError as fault:
+        return protocol.read_name(raw), fault
+    return deployment.key, deployment
 
 
 def _wanted(key: Key, raw: bytes, before: Wanted | None) -> Wanted:

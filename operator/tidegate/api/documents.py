@@ -1,0 +1,44 @@
+"""
+YAML as Kubernetes takes it.
+
+In:    text with any number of documents.
+Out:   plain JSON values, or a SpecError that names the source and the line.
+Rules: a key that stands in one mapping twice is an error; a date is text, because JSON has none.
+"""
+
+from typing import Any
+
+import yaml
+
+from tidegate.errors import SpecError
+
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Looked at here: once merge keys are resolved, what they bring is not told from what stands there."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def documents(text: str, source: str) -> list[Any]:
+    """All documents of a text; `source` is what an error calls it."""
+    try:
+        return list(yaml.load_all(text, _Loader))
+    except (yaml.YAMLError, ValueError, RecursionError) as fault:
+        raise SpecError(field=source, value="...", allowed=f"it must be YAML: {fault}") from None

@@ -1,0 +1,45 @@
+"""
+What no schema tells of a tier's pods: Kubernetes JSON that we pass on has the shape that merging and sending need.
+
+In:    a validated spec, and what it was converted to.
+Out:   nothing, or a SpecError that names field, value and what is allowed.
+Rules: pure. What has the right shape and is wrong all the same is for the API server to say.
+"""
+
+from tidegate.actuate import pod
+from tidegate.api.deployment import InferenceDeploymentSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.errors import SpecError
+
+# A pod is about ten levels deep where it is deepest (the terms of an affinity, the sources of a projected volume).
+LEVELS_MOST = 32
+
+
+def check_depth(model: InferenceDeploymentSpec) -> None:
+    """Refuse JSON that is nested deeper than any pod: what walks through it would run out of stack."""
+    for i, tier in enumerate(model.tiers):
+        path = f"spec.tiers[{i}].workload"
+        if tier.workload is None:
+            continue
+        _check(tier.workload.pod_template, f"{path}.podTemplate")
+        for k, variable in enumerate(tier.workload.env):
+            _check(variable.value_from, f"{path}.env[{k}].valueFrom")
+
+
+def try_on(spec: DeploymentSpec) -> None:
+    """Merge each pod template once as it will be merged: the accelerator class changes no shape, so any one will do."""
+    for tier in spec.tiers:
+        if tier.workload is not None:
+            pod.template(spec, tier, Accelerator(name=tier.accelerator, price_usd_per_hour=0.0))
+
+
+def _check(value: object, path: str) -> None:
+    if not _fits(value, LEVELS_MOST):
+        raise SpecError(field=path, value="...", allowed=f"at most {LEVELS_MOST} levels in each other are")
+
+
+def _fits(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_fits(each, levels - 1) for each in inner)

@@ -1,0 +1,51 @@
+"""
+What several commands ask of their options: each one that is given counts, and is of use.
+
+In:    options as click has them. Out: usage errors.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+from click.core import ParameterSource
+
+
+def refuse(*names: str, why: str) -> None:
+    """
+    A usage error that names those of the options that were given although the command would ignore them.
+
+    Args:
+        names: Parameters of the command that runs.
+        why: What is shown behind their names, e.g. `only with --suite`.
+    """
+    context = click.get_current_context()
+    given = [
+        max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: {why}")
+
+
+def url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Callback of an option that holds the address of a server."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise click.BadParameter(f"{value!r} is no URL such as http://prometheus:9090")
+    return value
+
+
+def written(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path | None:
+    """Callback of an option that holds a file to write: its folder is there before anything is worked out."""
+    if value is not None and not (value.parent.is_dir() and os.access(value.parent, os.W_OK)):
+        raise click.BadParameter(f"{str(value.parent)!r} is no folder that can be written to")
+    return value

@@ -1,0 +1,85 @@
+"""A pod template of the wrong shape is told when the spec is read: the API server takes anything there."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.manifests import GOOD, changed
+from tidegate.api import convert
+from tidegate.domain.key import Key
+from tidegate.domain.spec import DeploymentSpec
+from tidegate.errors import SpecError
+
+WORKLOAD = "spec.tiers.0.workload"
+
+
+def parsed(**changes: Any) -> DeploymentSpec:
+    return convert.deployment_spec(Key("prod", "chat"), changed(GOOD, changes)["spec"])
+
+
+def nested(levels: int) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        tree = {"a": tree}
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("template", "field", "value"),
+    [
+        pytest.param({"metadata": None}, "metadata", "None", id="metadata with nothing below"),
+        pytest.param({"metadata": {"$patch": "delete"}}, "metadata", "None", id="metadata taken away"),
+        pytest.param({"metadata": "x"}, "metadata", "'x'", id="metadata that is a text"),
+        pytest.param({"metadata": {"labels": ["a"]}}, "metadata.labels", "['a']", id="labels in a list"),
+        pytest.param(
+            {"metadata": {"$patch": "replace", "labels": "a"}}, "metadata.labels", "'a'", id="a label that replaces"
+        ),
+        pytest.param({"spec": None}, "spec", "None", id="spec with nothing below"),
+        pytest.param(
+            {"spec": {"imagePullSecrets": ["regcred"]}}, "spec.imagePullSecrets[0]", "'regcred'", id="a bare secret"
+        ),
+        pytest.param({"spec": {"containers": [None]}}, "spec.containers[0]", "None", id="a null for a container"),
+        pytest.param(
+            {"spec": {"containers": [{"name": "vllm", "env": ["A=b"]}]}},
+            "spec.containers[0].env[0]",
+            "'A=b'",
+            id="variables as in a shell",
+        ),
+    ],
+)
+def test_the_error_names_field_and_value(template: dict[str, Any], field: str, value: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parsed(**{f"{WORKLOAD}.podTemplate": template})
+    assert str(caught.value).startswith(f"spec.tiers[0].workload.podTemplate.{field}: {value} is not allowed; a ")
+
+
+@pytest.mark.parametrize("levels", [33, 300, 3000])
+def test_what_is_deeper_than_any_pod_is_refused(levels: int) -> None:
+    with pytest.raises(SpecError) as caught:
+        parsed(**{f"{WORKLOAD}.podTemplate": nested(levels)})
+    assert caught.value.field == "spec.tiers[0].workload.podTemplate"
+    with pytest.raises(SpecError) as caught:
+        parsed(**{f"{WORKLOAD}.env": [{"name": "A", "valueFrom": nested(levels)}]})
+    assert caught.value.field == "spec.tiers[0].workload.env[0].valueFrom"
+
+
+def test_a_value_that_is_long_is_cut() -> None:
+    with pytest.raises(SpecError) as caught:
+        parsed(**{f"{WORKLOAD}.podTemplate": {"metadata": "x" * 5000}})
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"metadata": {"labels": None}}, id="labels with nothing below"),
+        pytest.param({"metadata": {"labels": {"env": "prod"}}}, id="a label that is called as a list is"),
+        pytest.param({"spec": {"containers": [{"name": "side", "image": "x"}]}}, id="another container"),
+        pytest.param({"spec": nested(31)}, id="as deep as is allowed"),
+    ],
+)
+def test_what_can_be_merged_is_taken(template: dict[str, Any]) -> None:
+    workload = parsed(**{f"{WORKLOAD}.podTemplate": template}).tier("bf16").workload
+    assert workload is not None
+    assert workload.pod_template == template

@@ -1,0 +1,66 @@
+"""What deployments hold that are not planned is not there for the others."""
+
+from dataclasses import replace
+
+import pytest
+
+from tidegate.domain.holdings import left_by
+from tidegate.domain.key import Key
+from tidegate.domain.observation import DeploymentObservation, TierState
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
+
+POOLS = {
+    "h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=16),
+    "l40s": Accelerator(name="l40s", price_usd_per_hour=1.0),
+}
+
+
+def tier(name: str, accelerator: str, each: int) -> TierSpec:
+    return TierSpec(
+        name=name,
+        quality=1.0,
+        accelerator=accelerator,
+        accelerators_per_replica=each,
+        replicas_min=0,
+        replicas_max=9,
+    )
+
+
+SPEC = DeploymentSpec(
+    key=Key("prod", "chat"),
+    model="m",
+    slo=Slo(ttft_s=0.5, itl_s=0.04),
+    tiers=(tier("big", "h100", 4), tier("small", "h100", 1), tier("other", "l40s", 1)),
+)
+
+
+def left(**states: TierState) -> dict[str, int | None]:
+    found = left_by([(SPEC, DeploymentObservation(tiers=states))], POOLS)
+    assert {name: replace(pool, capacity=None) for name, pool in found.items()} == {
+        name: replace(pool, capacity=None) for name, pool in POOLS.items()
+    }
+    return {name: pool.capacity for name, pool in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("states", "capacity"),
+    [
+        pytest.param({}, 16, id="nothing is seen of it"),
+        pytest.param({"big": TierState(ready=1, starting=1)}, 8, id="ready and starting ones, by their size"),
+        pytest.param({"big": TierState(ready=1), "small": TierState(ready=3)}, 9, id="two tiers on one class"),
+        pytest.param({"big": TierState(terminating=2)}, 16, id="what is on its way out"),
+        pytest.param({"big": TierState(ready=9)}, 0, id="more than there is"),
+        pytest.param({"gone": TierState(ready=9)}, 16, id="a tier that the spec does not have"),
+    ],
+)
+def test_what_is_left(states: dict[str, TierState], capacity: int) -> None:
+    assert left(**states)["h100"] == capacity
+
+
+def test_a_class_without_a_limit_has_none_afterwards() -> None:
+    assert left(other=TierState(ready=5))["l40s"] is None
+
+
+def test_several_are_taken_off_together() -> None:
+    seen = DeploymentObservation(tiers={"big": TierState(ready=1)})
+    assert left_by([(SPEC, seen), (SPEC, seen)], POOLS)["h100"].capacity == 8
