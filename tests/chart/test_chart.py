@@ -109,8 +109,104 @@ def test_one_namespace_takes_the_namespaced_rules_out_of_the_cluster_role() -> N
         "acceleratorclasses",
         "acceleratorclasses/status",
         "nodes",
+        "pods",
     }
     assert {r["metadata"]["namespace"] for r in by_kind(objects, "Role")} == {"prod", generate.NAMESPACE}
+
+
+CLASH = {
+    "commonLabels": {"team": "all", "app.kubernetes.io/part-of": "ml", "app.kubernetes.io/instance": "mine"},
+    "commonAnnotations": {"team": "all", "kubectl.kubernetes.io/default-container": "other"},
+    **{part: {"enabled": True} for part in ("networkPolicy", "serviceMonitor", "prometheusRule")},
+    "dashboards": {"enabled": True, "labels": {"team": "near"}},
+    "podLabels": {"team": "near", "app.kubernetes.io/name": "mine"},
+    "podAnnotations": {"team": "near"},
+}
+
+
+class Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, as API servers and GitOps tools do."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"twice at line {node.start_mark.line}: {sorted(keys)}"
+        return super().construct_mapping(node, deep)
+
+
+def rendered_text(*arguments: str, release: str = "tidegate") -> str:
+    """What `helm template` prints."""
+    try:
+        helm = provide(["helm"], effort=Effort.LOOK)["helm"].path
+    except SourceError as error:
+        pytest.skip(f"no Helm here (`make binaries` gets it): {error}")
+    command = [str(helm), "template", release, str(generate.CHART), "--kube-version", generate.KUBERNETES, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_labels_that_are_set_twice_are_printed_once_and_the_nearest_wins(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(CLASH))
+    text = rendered_text("--values", str(tmp_path / "values.yaml"))
+    objects = [found for found in yaml.load_all(text, Loader=Strict) if found]
+    for each in objects:
+        labels = each["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "ml", each["kind"]
+        assert labels["app.kubernetes.io/instance"] == "tidegate", "what selectors use stands"
+        assert labels["team"] == ("near" if each["kind"] == "ConfigMap" else "all"), each["kind"]
+        assert each["metadata"]["annotations"]["team"] == "all", each["kind"]
+    (deployment,) = by_kind(objects, "Deployment")
+    pod = deployment["spec"]["template"]["metadata"]
+    assert (pod["labels"]["team"], pod["annotations"]["team"]) == ("near", "near")
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= pod["labels"].items()
+
+
+def test_a_name_of_digits_stays_a_text() -> None:
+    numbers = "nameOverride=1,watchNamespace=2,serviceAccount.name=3,priorityClassName=4,prometheus.tls.caConfigMap=5"
+    text = rendered_text(
+        "--set-string", numbers, "--namespace", "6", "--set", "networkPolicy.enabled=true", release="1"
+    )
+    names = {"name", "namespace", "serviceAccountName", "priorityClassName", "app.kubernetes.io/instance"}
+
+    def check(value: Any, path: str) -> None:
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            assert key not in names or isinstance(child, str | dict), f"{path}.{key} is {child!r}"
+            if isinstance(child, dict | list):
+                check(child, f"{path}.{key}")
+
+    for each in (found for found in yaml.safe_load_all(text) if found):
+        if each["kind"] != "CustomResourceDefinition":
+            check(each, each["kind"])
+
+
+@pytest.mark.parametrize(
+    ("ports", "opened"),
+    [
+        pytest.param({}, [[53, 53], [443, 6443], [9090, 443]], id="the defaults"),
+        pytest.param({"prometheusPorts": []}, [[53, 53], [443, 6443]], id="no port of Prometheus"),
+        pytest.param({"apiServerPorts": [], "prometheusPorts": []}, [[53, 53]], id="none at all"),
+    ],
+)
+def test_an_empty_list_of_ports_allows_none(ports: dict[str, list[int]], opened: list[list[int]]) -> None:
+    values = json.dumps({"enabled": True, **ports})
+    (policy,) = by_kind(render("--set-json", f"networkPolicy={values}"), "NetworkPolicy")
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]] == opened
+
+
+def test_the_pod_of_helm_test_runs_where_the_operator_does_and_nothing_selects_it() -> None:
+    values = 'imagePullSecrets=[{"name":"pull"}],nodeSelector={"pool":"ops"},tolerations=[{"operator":"Exists"}]'
+    objects = render("--set-json", f"{values},networkPolicy.enabled=true")
+    (test,) = by_kind(objects, "Pod")
+    (deployment,) = by_kind(objects, "Deployment")
+    for field in ("imagePullSecrets", "nodeSelector", "tolerations"):
+        assert test["spec"][field] == deployment["spec"]["template"]["spec"][field] != []
+    selected = deployment["spec"]["selector"]["matchLabels"]
+    assert not selected.items() <= test["metadata"]["labels"].items()
+
+
+def test_it_asks_for_a_kubernetes_that_knows_every_field_of_the_pods() -> None:
+    """Pods of managed tiers wait by `preStop.sleep`, which 1.29 refuses unless a gate is opened."""
+    with pytest.raises(ValueError, match=r"requires kubeVersion: >=1\.30\.0-0"):
+        render("--kube-version", "1.29.15")
+    assert render("--kube-version", "1.30.0")
 
 
 def test_no_rule_reads_secrets_or_uses_a_wildcard() -> None:

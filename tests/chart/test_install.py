@@ -83,8 +83,8 @@ def deployment_of(namespace: str) -> Object:
 
 
 @asynccontextmanager
-async def operator(kubeconfig: Path, namespace: str, log: Path) -> AsyncIterator[None]:
-    """`tidegate run` as a process; Prometheus is an address where nobody answers."""
+async def operator(kubeconfig: Path, namespace: str, log: Path, *more: str) -> AsyncIterator[None]:
+    """`tidegate run` as a process, with more arguments; Prometheus is an address where nobody answers."""
     arguments = {
         "--prometheus-url": "http://127.0.0.1:9",
         "--kubeconfig": str(kubeconfig),
@@ -95,7 +95,7 @@ async def operator(kubeconfig: Path, namespace: str, log: Path) -> AsyncIterator
     }
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tidegate", "run", *[part for pair in arguments.items() for part in pair]],
+            [sys.executable, "-m", "tidegate", "run", *[part for pair in arguments.items() for part in pair], *more],
             stdout=sink,
             stderr=sink,
         )
@@ -155,6 +155,40 @@ async def test_a_release_lives_and_goes_and_the_users_objects_stay(
         assert (await get(server, f"{workloads}/tidegate"))["code"] == 404
         assert (await get(server, f"{mine}/chat"))["metadata"]["name"] == "chat"
         assert (await get(server, f"{workloads}/chat-fp8"))["spec"]["replicas"] == 2
+
+
+async def test_an_installation_for_one_namespace_has_the_rights_that_it_needs(
+    real_control_plane: RealControlPlane, namespace_name: str, tmp_path: Path
+) -> None:
+    admin = real_control_plane.admin
+    helm = Helm(admin.write_kubeconfig(tmp_path / "admin"))
+    prod = f"{namespace_name}-served"
+    values = f"watchNamespace={prod},prometheus.url=http://127.0.0.1:9"
+    async with admin.session() as server:
+        await create(server, "/api/v1/namespaces", {"metadata": {"name": prod}})
+        await helm(
+            "install",
+            "tidegate-one",
+            str(generate.CHART),
+            "--namespace",
+            namespace_name,
+            "--create-namespace",
+            "--take-ownership",
+            "--set",
+            values,
+        )
+        await until(lambda: served(server), seconds=20, what="the definitions are served")
+        await create(server, f"{GROUP}/acceleratorclasses", CLASS)
+        mine = f"{GROUP}/namespaces/{prod}/inferencedeployments"
+        await create(server, mine, deployment_of(prod))
+        account = await real_control_plane.service_account(namespace_name, "tidegate-one")
+        kubeconfig, log = account.write_kubeconfig(tmp_path / "operator"), tmp_path / "operator.log"
+        async with operator(kubeconfig, namespace_name, log, "--namespace", prod):
+            await until(lambda: planned(server, f"{mine}/chat"), seconds=60, what="a status")
+            workload = f"/apis/apps/v1/namespaces/{prod}/deployments/chat-fp8"
+            await until(lambda: scaled(server, workload), seconds=30, what="two replicas")
+        assert "forbidden" not in log.read_text().lower(), log.read_text()
+        await helm("uninstall", "tidegate-one", "--namespace", namespace_name, "--wait")
 
 
 async def served(server: aiohttp.ClientSession) -> bool | None:

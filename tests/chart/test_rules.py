@@ -56,20 +56,22 @@ def unwell(**change: Any) -> Tick:
 
 
 class Pages:
-    """Two operators: one leads and shows the fleet, the other stands by."""
+    """Two operators, of which one leads and shows the fleet, the other stands by; and that of a shard, which leads."""
 
     def __init__(self) -> None:
-        self.leader, self.standby = Metrics("1"), Metrics("1")
+        self.leader, self.standby, self.blue = Metrics("1"), Metrics("1"), Metrics("1")
         self.up = self.plans = True
         self.show(well())
+        self.blue.leader.set(1.0)
 
     def show(self, shown: Tick, *, leads: bool = True) -> None:
         self.leader.show(shown)
         self.leader.leader.set(float(leads))
 
     async def answer(self, request: web.Request) -> web.Response:
-        which = self.leader if request.path == "/leader" else self.standby
-        if self.plans:
+        name = request.match_info["who"]
+        which = {"leader": self.leader, "standby": self.standby, "blue": self.blue}[name]
+        if self.plans or name == "blue":
             which.tick_s.observe(0.1)
         return web.Response(body=which.page() if self.up else b"", content_type="text/plain")
 
@@ -111,14 +113,14 @@ async def prometheus(pages: Pages, folder: Path) -> AsyncIterator[str]:
 
 
 def _configuration(target: str) -> str:
+    def pod(who: str) -> dict[str, Any]:
+        labels = {"namespace": "tidegate-system", "pod": who, "__metrics_path__": f"/{who}"}
+        return {"targets": [target], "labels": labels}
+
+    # As a ServiceMonitor does it: an installation is a job of its namespace.
     jobs = [
-        {
-            "job_name": who,
-            "metrics_path": f"/{who}",
-            "honor_labels": True,
-            "static_configs": [{"targets": [target], "labels": {"namespace": "tidegate-system", "pod": who}}],
-        }
-        for who in ("leader", "standby")
+        {"job_name": job, "honor_labels": True, "static_configs": [pod(who) for who in pods]}
+        for job, pods in {"tidegate": ("leader", "standby"), "tidegate-blue": ("blue",)}.items()
     ]
     times = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     return str(yaml.safe_dump({"global": times, "rule_files": ["rules.yml"], "scrape_configs": jobs}))
@@ -170,6 +172,10 @@ async def test_the_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -
         await until_firing(url, {"TidegateLoopStalled"})
         pages.plans = True
         pages.show(Tick(), leads=False)
+        await until_firing(url, {"TidegateNoLeader"})
+        pages.show(well())
+        await until_firing(url, set())
+        pages.blue.leader.set(0.0)
         await until_firing(url, {"TidegateNoLeader"})
         pages.up = False
         await until_firing(url, {"TidegateDown"})

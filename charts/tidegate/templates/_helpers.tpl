@@ -21,19 +21,19 @@
 {{- end -}}
 
 {{- define "tidegate.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "tidegate.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+{{- dict "app.kubernetes.io/name" (include "tidegate.name" .) "app.kubernetes.io/instance" .Release.Name | toYaml -}}
 {{- end -}}
 
+{{- /* Labels of an object, from (root, labels of its own). Those that selectors use stand; of the others the nearest wins. */ -}}
 {{- define "tidegate.labels" -}}
-{{ include "tidegate.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: tidegate
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $root := first . -}}
+{{- $selected := include "tidegate.selectorLabels" $root | fromYaml -}}
+{{- $usual := dict
+      "app.kubernetes.io/version" $root.Chart.AppVersion
+      "app.kubernetes.io/managed-by" $root.Release.Service
+      "app.kubernetes.io/part-of" "tidegate"
+      "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- merge (dict) $selected (last . | default dict) ($root.Values.commonLabels | default dict) $usual | toYaml -}}
 {{- end -}}
 
 {{- define "tidegate.annotations" -}}
