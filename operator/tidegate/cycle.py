@@ -14,7 +14,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.law import Workload
 from tidegate.domain.observation import FleetObservation
 from tidegate.domain.spec import FleetPolicy
-from tidegate.errors import TidegateError
+from tidegate.errors import FAULTS
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.units import TICK_S
 
@@ -24,8 +24,6 @@ BURSTINESS_MAX = 3.0
 # Lengths are seen as means over a window; what swings more than single requests do is drift of the mean.
 VARIATION_MAX = 1.0
 NOTHING = DeploymentMemory()
-# "We are wrong", in one deployment, a logarithm of less than nothing (ValueError) among it: the others are planned.
-FAULTS = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, TidegateError)
 
 
 def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy) -> tuple[FleetMemory, FleetDecision]:

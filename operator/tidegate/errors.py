@@ -5,7 +5,8 @@ Everything that can go wrong, drawn as a tree.
     |- SpecError     your YAML is wrong: permanent until the object changes; names field, value and allowed range
     `- SourceError   the world is down: temporary; the last safe plan is held; names the source
 
-"We are wrong" is an AssertionError: the deployment holds, a metric counts it, the loop lives on.
+"We are wrong" is an AssertionError, or what else `FAULTS` lists: the deployment holds, a metric counts it, the loop
+lives on.
 Expected lack (no GPU, no feasible mix, too little data) is no error at all but a `Decision` with a reason.
 """
 
@@ -42,3 +43,7 @@ class SourceError(TidegateError):
     def __init__(self, *, source: str, reason: str, detail: str) -> None:
         self.source, self.reason, self.detail = source, reason, detail
         super().__init__(f"{source}: {reason}: {detail}")
+
+
+# "We are wrong", in one deployment, a logarithm of less than nothing (ValueError) among it: the others are planned.
+FAULTS = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, TidegateError)

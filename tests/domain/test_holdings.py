@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.plan.fleets import spec, tier
 from tidegate.domain.holdings import left_by
-from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, TierState
-from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
+from tidegate.domain.spec import Accelerator
 
 POOLS = {
     "h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=16),
@@ -15,23 +15,7 @@ POOLS = {
 }
 
 
-def tier(name: str, accelerator: str, each: int) -> TierSpec:
-    return TierSpec(
-        name=name,
-        quality=1.0,
-        accelerator=accelerator,
-        accelerators_per_replica=each,
-        replicas_min=0,
-        replicas_max=9,
-    )
-
-
-SPEC = DeploymentSpec(
-    key=Key("prod", "chat"),
-    model="m",
-    slo=Slo(ttft_s=0.5, itl_s=0.04),
-    tiers=(tier("big", "h100", 4), tier("small", "h100", 1), tier("other", "l40s", 1)),
-)
+SPEC = spec(tier("big", gpus=4), tier("small"), tier("other", accelerator="l40s"))
 
 
 def left(**states: TierState) -> dict[str, int | None]:

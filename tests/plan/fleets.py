@@ -188,3 +188,24 @@ class Loop:
 
 def fleet(decision: Decision) -> dict[str, int]:
     return {name: t.replicas for name, t in decision.tiers.items() if t.replicas}
+
+
+def tick(
+    loops: Sequence[Loop], rates: Sequence[float], pools: Mapping[str, Accelerator], *, silent: tuple[str, ...] = ()
+) -> list[Decision]:
+    """One decision for all of them together, obeyed by those that act; `silent` tiers report nothing."""
+    problems = [one.problem(forecast(rate), silent=silent) for one, rate in zip(loops, rates, strict=True)]
+    outcome = choose(problems, accelerators=pools, time_s=loops[0].time_s)
+    decisions = []
+    for one in loops:
+        one.memory, decision = outcome[one.spec.key]
+        assert decision.error is None, decision.error
+        if one.spec.acts:
+            one.obey(decision)
+        one.time_s += one.tick_s
+        decisions.append(decision)
+    return decisions
+
+
+def total(decision: Decision) -> int:
+    return sum(t.replicas for t in decision.tiers.values())

@@ -1,17 +1,15 @@
 """Pools of any size, several short classes, and deployments that watch only."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
-from tidegate.domain.decision import Constraint, Decision, Reason
+from tests.plan.fleets import Loop, estimate, fleet, spec, tick, tier, total
+from tidegate.domain.decision import Constraint, Reason
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, Mode
-from tidegate.plan import choose
 
 ONE = {"bf16": estimate(5), "int4": estimate(2)}
 TIERS = {"bf16": tier("bf16", high=200), "int4": tier("int4", accelerator="l40s", high=200)}
@@ -29,25 +27,6 @@ def loop(name: str, *tiers: str, priority: int = 1, ready: int = 1, least: int =
     wanted = spec(*[TIERS[t] for t in tiers], replicas_min=least, replicas_max=200)
     wanted = replace(wanted, key=Key("prod", name), priority=priority, **more)  # type: ignore[arg-type]
     return Loop(spec=wanted, estimates=ONE, ready={tiers[0]: ready})
-
-
-def tick(loops: Sequence[Loop], rates: Sequence[float], pools: dict[str, Accelerator]) -> list[Decision]:
-    """One tick of all; only those that act obey."""
-    problems = [one.problem(forecast(rate)) for one, rate in zip(loops, rates, strict=True)]
-    outcome = choose(problems, accelerators=pools, time_s=loops[0].time_s)
-    decisions = []
-    for one in loops:
-        one.memory, decision = outcome[one.spec.key]
-        assert decision.error is None, decision.error
-        if one.spec.mode is Mode.AUTO and not one.spec.paused:
-            one.obey(decision)
-        one.time_s += one.tick_s
-        decisions.append(decision)
-    return decisions
-
-
-def total(decision: Decision) -> int:
-    return sum(t.replicas for t in decision.tiers.values())
 
 
 @st.composite

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plan.fleets import Loop, estimate, forecast, spec, tier
+from tests.plan.fleets import Loop, estimate, spec, tick, tier, total
 from tidegate.domain.decision import Decision, Reason
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, TierSpec
-from tidegate.plan import choose
 
 NAMES = ("bf16", "fp8")
 SLOW = 1_000  # ticks: never ready in a test
@@ -27,23 +26,9 @@ def pool(capacity: int) -> dict[str, Accelerator]:
     return {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=capacity)}
 
 
-def tick(loops: list[Loop], rates: list[float], *, silent: bool) -> list[Decision]:
-    """One decision for all of them together, obeyed."""
-    names = NAMES if silent else ()
-    problems = [one.problem(forecast(rate), silent=names) for one, rate in zip(loops, rates, strict=True)]
-    outcome = choose(problems, accelerators=loops[0].pools, time_s=loops[0].time_s)
-    decisions = []
-    for one in loops:
-        one.memory, decision = outcome[one.spec.key]
-        assert decision.error is None, decision.error
-        one.obey(decision)
-        one.time_s += one.tick_s
-        decisions.append(decision)
-    return decisions
-
-
-def total(decision: Decision) -> int:
-    return sum(t.replicas for t in decision.tiers.values())
+def round_of(loops: list[Loop], rates: list[float], *, silent: bool) -> list[Decision]:
+    """One decision for all of them together, seen or not."""
+    return tick(loops, rates, loops[0].pools, silent=NAMES if silent else ())
 
 
 @st.composite
@@ -74,11 +59,11 @@ def test_two_silent_deployments_never_lose_replicas_to_each_other(
 ) -> None:
     for rates in phases:
         for _ in range(ticks):
-            before = tick(loops, rates, silent=False)
+            before = round_of(loops, rates, silent=False)
     if not all(any(one.ready.values()) for one in loops):
         return  # nothing serves: that is no silence
     for _ in range(45):
-        now = tick(loops, then, silent=True)
+        now = round_of(loops, then, silent=True)
         assert [total(d) >= total(b) for d, b in zip(now, before, strict=True)] == [True, True]
         assert [sum(one.ready.values()) > 0 for one in loops] == [True, True]
         assert sum(_used(one, d) for one, d in zip(loops, now, strict=True)) <= (loops[0].pools["h100"].capacity or 0)
@@ -95,11 +80,11 @@ def test_what_a_silent_deployment_waits_for_goes_to_no_other_silent_one_that_wan
     first = loop("first", pools, tier("bf16"), priority=90, ready={"bf16": 1}, startup_ticks=SLOW)
     second = loop("second", pools, tier("bf16"), ready={"bf16": 5})
     for _ in range(4):
-        tick([first, second], [3.0, 22.0], silent=False)
-    asked = tick([first, second], [19.0, 22.0], silent=False)
+        round_of([first, second], [3.0, 22.0], silent=False)
+    asked = round_of([first, second], [19.0, 22.0], silent=False)
     assert [total(d) for d in asked] == [4, 2]
     for _ in range(80):
-        held = tick([first, second], [19.0, 22.0], silent=True)
+        held = round_of([first, second], [19.0, 22.0], silent=True)
         assert [total(d) for d in held] == [4, 2]
     assert [d.reason for d in held] == [Reason.FALLBACK, Reason.FALLBACK]
 
@@ -108,11 +93,11 @@ def test_what_a_silent_deployment_waits_for_goes_to_no_other_silent_one_that_wan
 def test_a_pool_that_shrinks_takes_from_the_silent_too(capacity: int, kept: list[int]) -> None:
     loops = [loop("first", pool(6), tier("bf16"), priority=90), loop("second", pool(6), tier("bf16"))]
     for _ in range(8):
-        dealt = tick(loops, [19.0, 19.0], silent=False)
+        dealt = round_of(loops, [19.0, 19.0], silent=False)
     assert [total(d) for d in dealt] == [4, 2]
     for one in loops:
         one.pools = pool(capacity)
-    assert [total(d) for d in tick(loops, [19.0, 19.0], silent=True)] == kept
+    assert [total(d) for d in round_of(loops, [19.0, 19.0], silent=True)] == kept
 
 
 def test_an_exchange_in_a_full_pool_waits_until_metrics_are_back() -> None:
@@ -120,8 +105,8 @@ def test_an_exchange_in_a_full_pool_waits_until_metrics_are_back() -> None:
     pools = pool(6)
     first = loop("first", pools, tier("bf16", gpus=2), tier("fp8"), ready={"bf16": 1})
     second = loop("second", pools, tier("bf16", gpus=2), tier("fp8", gpus=2), ready={"bf16": 1})
-    tick([first, second], [1.0, 22.0], silent=False)
+    round_of([first, second], [1.0, 22.0], silent=False)
     assert second.ready == {"bf16": 1, "fp8": 1}
     for _ in range(40):
-        tick([first, second], [1.0, 1.0], silent=True)
+        round_of([first, second], [1.0, 1.0], silent=True)
         assert (first.ready, second.ready) == ({"bf16": 1, "fp8": 0}, {"bf16": 1, "fp8": 1})

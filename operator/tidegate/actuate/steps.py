@@ -14,7 +14,6 @@ from tidegate.actuate.moves import moves
 from tidegate.actuate.scene import Chain, Scene
 from tidegate.actuate.vllm import findings
 from tidegate.domain.decision import Condition
-from tidegate.domain.spec import Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +28,7 @@ class Steps:
 def steps(scene: Scene) -> Steps:
     """What to do for one deployment; nothing where its mode or a pause says so."""
     spec = scene.spec
-    if spec.mode is not Mode.AUTO or spec.paused:
+    if not spec.acts:
         return Steps()
     made, taken = builds(scene)
     replicas = moves(scene)

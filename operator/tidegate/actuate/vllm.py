@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import DeploymentSpec, Slo, TierSpec
+from tidegate.estimate.arguments import ALIASES
 
 PORT = 8000
 Version = tuple[int, int]
@@ -33,13 +34,6 @@ EXIT_S = 15
 _MANTISSAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _TTFT_DECADES, _TTFT_TAIL = (-2, -1, 0, 1), (100.0, 200.0, 400.0, 800.0)
 _ITL_DECADES, _ITL_TAIL = (-3, -2, -1), (1.0, 2.5, 5.0, 10.0, 40.0)
-
-_SHORT = {
-    "-tp": "--tensor-parallel-size",
-    "-pp": "--pipeline-parallel-size",
-    "-dp": "--data-parallel-size",
-    "-q": "--quantization",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +100,7 @@ def flags(args: tuple[str, ...]) -> dict[str, str]:
     for word in args:
         if word.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", word):
             name, _, value = word.partition("=")
-            last = _SHORT.get(name, name.replace("_", "-"))
+            last = ALIASES.get(name, name.replace("_", "-"))
             found[last] = value
         elif last and not found[last]:
             found[last] = word

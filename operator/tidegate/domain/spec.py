@@ -6,7 +6,7 @@ Built by `api` (from a custom resource) and nowhere else, so that it is validate
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tidegate.domain.key import Key
@@ -159,6 +159,20 @@ class DeploymentSpec:
     scale_down_window_s: float = 300.0
     schedules: tuple[Schedule, ...] = ()
     paused: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether what is decided is carried out."""
+        return self.mode is Mode.AUTO and not self.paused
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether nothing is decided: mode Off, or paused."""
+        return self.mode is Mode.OFF or self.paused
+
+    def acting(self) -> "DeploymentSpec":
+        """The same as if it acted: what a question without a cluster is about."""
+        return self if self.acts else replace(self, mode=Mode.AUTO, paused=False)
 
     def tier(self, name: str) -> TierSpec:
         """The tier of that name; KeyError where there is none."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing
-from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.observe.collect import Harvest
 from tidegate.observe.informer import Informer, Source
 from tidegate.observe.kinds import BUILT_IN, Kind, KindWatch, collection_path
@@ -282,7 +282,7 @@ class Cluster:
         gone: set[str] = set()
         for tier in spec.tiers:
             name = (spec.key, tier.name)
-            if name in workloads or not (spec.mode is Mode.AUTO and not spec.paused):
+            if name in workloads or not spec.acts:
                 self._unmade.pop(name, None)
             elif tier.target_ref is not None or time_s - self._unmade.setdefault(name, time_s) >= UNMADE_S:
                 gone.add(tier.name)

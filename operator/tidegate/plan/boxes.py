@@ -123,7 +123,7 @@ def _grid(
             return None
         rows = _crossed(rows, tier, counts)
         rows = _pruned(model, limits, goal, rows, rest=order[depth + 1 :], cuts=cuts, ceiling=ceiling)
-    rows = rows[rows.sum(axis=1) >= limits.total[0]]
+    rows = _at_least(limits, rows)
     return rows if len(rows) <= most else None
 
 
@@ -198,8 +198,7 @@ def _filled(model: FleetModel, limits: Limits, rows: Ints, tier: int, high: int)
     if price > 0 and limits.budget < float("inf"):
         most = np.minimum(most, np.floor((limits.budget + MONEY_DUST - rows @ model.prices) / price).astype(np.int64))
     if name in limits.room:
-        used = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
-        most = np.minimum(most, (limits.room[name] - used) // int(model.gpus[tier]))
+        most = np.minimum(most, (limits.room[name] - _used(model, rows, name)) // int(model.gpus[tier]))
     rows[:, tier] = most
     return inside(model, limits, rows[most >= lows])
 
@@ -239,14 +238,19 @@ def _kept(rows: Ints, values: Floats, keep: Flags) -> tuple[Ints, Floats]:
     return rows[keep], values[keep]
 
 
+def _used(model: FleetModel, rows: Ints, name: str) -> Ints:
+    """Accelerators of a class that each row takes."""
+    used: Ints = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
+    return used
+
+
 def inside(model: FleetModel, limits: Limits, rows: Ints) -> Ints:
     """Rows inside the upper limits; lower ones are the box's business."""
     keep = rows.sum(axis=1) <= limits.total[1]
     if limits.budget < float("inf"):
         keep &= rows @ model.prices <= limits.budget + MONEY_DUST
     for name, most in limits.room.items():
-        used = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
-        keep &= used <= most
+        keep &= _used(model, rows, name) <= most
     highs = np.array([high for _, high in limits.tiers])
     kept: Ints = rows[keep & (rows <= highs).all(axis=1)]
     return kept

@@ -9,7 +9,7 @@ from zlib import crc32
 from tidegate.domain.decision import Decision, Reason
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator
-from tidegate.errors import TidegateError
+from tidegate.errors import FAULTS
 from tidegate.plan.draft import Draft, blocked_at, classes_used, close_draft, open_draft
 from tidegate.plan.explain import binding, explain, survey, tier_decisions
 from tidegate.plan.fleet import Fleet
@@ -24,8 +24,6 @@ from tidegate.plan.transition import advance
 
 # What else could run, and why it does not, is told anew this often where the plan stays as it is.
 SURVEY_S = 600
-# "We are wrong", in one deployment: it is left alone, the others are planned.
-FAULTS = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, TidegateError)
 
 
 def choose(
@@ -150,7 +148,7 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
     )
     fleet = _hoping(draft, fleet, within)
     for name, now in classes_used(draft, fleet).items():
-        if name in free and draft.acts:
+        if name in free and draft.spec.acts:
             free[name] -= now - used.get(name, 0)
     return fleet
 

@@ -12,7 +12,7 @@ import numpy as np
 from tidegate.domain.decision import Constraint, Reason
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import Missing
-from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode
+from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan import error_budget, window
 from tidegate.plan.cuts import Goal
 from tidegate.plan.error_budget import FULL, ErrorBudget
@@ -122,11 +122,6 @@ class Draft:
     def there(self) -> Fleet:
         """All replicas that there are, whether they will serve or not."""
         return tuple([a.ready + a.healthy + a.stuck for a in self.arrivals])
-
-    @property
-    def acts(self) -> bool:
-        """Whether what is decided is carried out."""
-        return self.spec.mode is Mode.AUTO and not self.spec.paused
 
     def takes_back(self, fleet: Fleet, before: Fleet) -> bool:
         """Whether a fleet has fewer than another one of a tier of which replicas are still to come."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tidegate.domain.decision import Reason
-from tidegate.domain.spec import Mode
 from tidegate.plan import window
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet
@@ -24,7 +23,7 @@ FALLBACK_S = 300.0
 def decide(draft: Draft) -> None:
     """Set the ideal fleet and the reason, by the first of these that applies."""
     _carry_over(draft)
-    if draft.spec.paused or draft.spec.mode is Mode.OFF:
+    if draft.spec.left_alone:
         draft.reason = Reason.PAUSED if draft.spec.paused else Reason.MODE_OFF
         draft.ideal = draft.target = draft.counted
         draft.watched_since_s = None  # what comes meanwhile is not remembered

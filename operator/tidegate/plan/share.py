@@ -13,7 +13,7 @@ others. Its own plan is made for what they leave.
 from collections.abc import Mapping, Sequence
 
 from tidegate.domain.decision import Reason
-from tidegate.domain.spec import Accelerator, Mode
+from tidegate.domain.spec import Accelerator
 from tidegate.plan.combine import Option, combine, hardly_better
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.offers import as_is, finer, offer, option, reserved_for, taken, topped_up
@@ -24,13 +24,13 @@ ROUNDS = 4
 
 def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> None:
     """Set every draft's target: its ideal fleet, or what the pool leaves of it."""
-    acting, watching = [d for d in drafts if d.acts], [d for d in drafts if not d.acts]
+    acting, watching = [d for d in drafts if d.spec.acts], [d for d in drafts if not d.spec.acts]
     pools = {name: pool.capacity for name, pool in accelerators.items() if pool.capacity is not None}
     _take(pools, watching)
     _share_out(acting, pools)
     _take(pools, acting)
     for draft in watching:
-        if draft.spec.paused or draft.spec.mode is Mode.OFF:
+        if draft.spec.left_alone:
             draft.target, draft.grant = draft.ideal, {}
         else:
             own = classes_used(draft, draft.there)
@@ -41,7 +41,7 @@ def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> N
 def _take(pools: dict[str, int], drafts: Sequence[Draft]) -> None:
     """Take what is kept for some deployments out of the pools."""
     for draft in drafts:
-        for name, used in classes_used(draft, draft.reserved if draft.acts else draft.there).items():
+        for name, used in classes_used(draft, draft.reserved if draft.spec.acts else draft.there).items():
             if name in pools:
                 pools[name] -= used
 

@@ -239,7 +239,7 @@ def _replicas(report: Report) -> tuple[int, int]:
 
 def _acts(report: Report) -> bool:
     spec = report.resource.spec
-    return isinstance(spec, DeploymentSpec) and spec.mode is Mode.AUTO and not spec.paused
+    return isinstance(spec, DeploymentSpec) and spec.acts
 
 
 def _unknown(kind: str) -> Condition:

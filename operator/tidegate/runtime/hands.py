@@ -21,7 +21,7 @@ from tidegate.actuate.scene import stalled
 from tidegate.domain.decision import Condition, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
-from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode
+from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.ports import (
     ACCELERATORS,
     DEPLOYMENTS,
@@ -202,7 +202,7 @@ class Hands:
     async def _outcome(self, resource: DeploymentResource, batch: Batch) -> Outcome | None:
         """Carry out what may be carried out: a valid spec in mode Auto that is not paused and did not fail."""
         spec, decision = resource.spec, batch.decisions.get(resource.key)
-        if not isinstance(spec, DeploymentSpec) or spec.mode is not Mode.AUTO or spec.paused:
+        if not isinstance(spec, DeploymentSpec) or not spec.acts:
             return None
         if rival := batch.rivals.get(resource.key):
             return Outcome(conditions=(rival,))

@@ -6,13 +6,13 @@ Out:   a `Scenario`, its first fleet sized for the first minutes of the traffic.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, floor
 
 import numpy as np
 
 from tidegate.domain.key import Key
-from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode
+from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import SpecError
 from tidegate.sim.capacity import knee_rps
 from tidegate.sim.limits import in_force, inside
@@ -110,8 +110,9 @@ def _service(
     twist = Twist(decode=settings.truth, prefill=settings.truth, startup=Startup(median_s=settings.startup_s))
     truths = truths_of(spec, accelerators, {"*": twist})
     # A backtest asks what a policy would have done: what only recommends in the cluster, or is paused, acts here.
-    acting = replace(spec, mode=Mode.AUTO, paused=False)
-    return Service(spec=acting, traffic=trace, truths=truths, initial=first_fleet(spec, trace, truths, accelerators))
+    return Service(
+        spec=spec.acting(), traffic=trace, truths=truths, initial=first_fleet(spec, trace, truths, accelerators)
+    )
 
 
 def first_fleet(

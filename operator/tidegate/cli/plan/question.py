@@ -7,7 +7,7 @@ In:    specs and classes, the load of each deployment. Out: one `Verdict` per de
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tidegate import cycle, forecast
 from tidegate.domain.decision import Decision
@@ -113,7 +113,7 @@ class Question:
         memory = FleetMemory(deployments={key: DeploymentMemory(forecast=load.memory) for key, load in asked.items()})
         seen = {key: _nothing_runs(self.deployments[key], load) for key, load in asked.items()}
         observation = FleetObservation(time_s=self.time_s, deployments=seen)
-        specs = {key: replace(self.deployments[key], mode=Mode.AUTO, paused=False) for key in asked}
+        specs = {key: self.deployments[key].acting() for key in asked}
         policy = FleetPolicy(deployments=specs, accelerators=self.accelerators)
         return cycle.step(memory, observation, policy)[1].deployments
 
