@@ -248,21 +248,23 @@ async def test_a_namesake_made_in_our_life_has_a_past_of_its_own(rig: Rig) -> No
     assert rig.planner._offered == {CHAT: FRESH}
 
 
-async def test_a_namesake_made_while_we_were_down_inherits_nothing(rig: Rig) -> None:
+async def _reloaded(rig: Rig, uid: str) -> None:
+    """Started with the old memory, saved as that of the object with this uid."""
     rig.saved = {CHAT: OLD}
-    await Keeper(rig.api, "ns").save(FleetMemory(deployments=rig.saved), {CHAT: "u0"})
+    await Keeper(rig.api, "ns").save(FleetMemory(deployments=rig.saved), {CHAT: uid})
     await rig.recovery.load()
     rig.planner._forget_namesakes()
+
+
+async def test_a_namesake_made_while_we_were_down_inherits_nothing(rig: Rig) -> None:
+    await _reloaded(rig, "u0")
     assert rig.planner.memory.deployments == {}
     await rig.recover()
     assert rig.planner._offered == {CHAT: FRESH}
 
 
 async def test_memory_that_was_saved_without_a_uid_is_that_of_the_first_one_seen(rig: Rig) -> None:
-    rig.saved = {CHAT: OLD}
-    await Keeper(rig.api, "ns").save(FleetMemory(deployments=rig.saved), {CHAT: ""})
-    await rig.recovery.load()
-    rig.planner._forget_namesakes()
+    await _reloaded(rig, "")
     assert rig.planner.memory.deployments == rig.saved
     await rig.recover()
     assert rig.asked == [OLD.forecast.time_s if OLD.forecast else None]

@@ -51,8 +51,8 @@ def repriced(model: FleetModel, before: Sequence[float]) -> float:
     """
     if not before:
         return 1.0
-    then = [now if was < 0 else was for was, now in zip(before, model.each_usd, strict=True)]
-    return unit_usd(model) / _unit_usd(model, then)
+    then = tuple([now if was < 0 else was for was, now in zip(before, model.each_usd, strict=True)])
+    return 1.0 if then == model.each_usd else unit_usd(model) / _unit_usd(model, then)
 
 
 def prices(model: FleetModel, before: Sequence[float]) -> tuple[float, ...]:

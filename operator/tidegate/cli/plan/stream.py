@@ -76,7 +76,7 @@ class Stream:
                 error = str(deployment) if isinstance(deployment, SpecError) else f"{key} stands in the tick twice"
                 refused.append(answer.refusal(key, error))
                 continue
-            fault = deployment if isinstance(deployment, SpecError) else self._take(deployment)
+            fault = deployment if isinstance(deployment, SpecError) else self._take(key, deployment)
             entries[key] = None if fault is None else answer.refusal(key, str(fault))
         self._plan(tick.time, entries)
         return answer.write(tick.time, [*(entry for entry in entries.values() if entry is not None), *refused])
@@ -95,11 +95,11 @@ class Stream:
             else:
                 self.accelerators[accelerator.name] = accelerator
 
-    def _take(self, deployment: protocol.Deployment) -> SpecError | None:
+    def _take(self, key: Key, deployment: protocol.Deployment) -> SpecError | None:
         """Take in what a tick says of one deployment; why it cannot be planned, or None."""
-        fault = self._want(deployment.key, bytes(deployment.spec))
+        fault = self._want(key, bytes(deployment.spec))
         try:
-            self.seen[deployment.key] = protocol.observation_of(deployment)
+            self.seen[key] = protocol.observation_of(deployment)
         except SpecError as wrong:
             return fault or wrong
         return fault
