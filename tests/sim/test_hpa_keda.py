@@ -17,11 +17,12 @@ from tidegate.domain.observation import (
 )
 from tidegate.domain.spec import Accelerator, FleetPolicy, ScaleToZero
 from tidegate.errors import SpecError
-from tidegate.sim.metrics import Gauges
+from tidegate.sim.metrics import NO_ANSWER, Gauges
 from tidegate.sim.policies import registry
-from tidegate.sim.policies.base import View
+from tidegate.sim.policies.base import OneTier, View
 from tidegate.sim.policies.hpa import Behavior, HpaOnUtilization, Rule, per_pod
 from tidegate.sim.policies.keda import KedaOnWaiting, SloAwareKeda
+from tidegate.sim.policies.llmd import KedaOnEpp, TokenAwareKeda
 from tidegate.sim.policies.static import Static
 
 BF16 = (KEY, "bf16")
@@ -146,6 +147,18 @@ def test_keda_on_waiting_asks_for_one_replica_per_five_waiting(waiting: float, w
     policy = KedaOnWaiting(BASE, "bf16")
     policy.decide(view(reading(waiting=10.0)))
     assert policy.decide(view(reading(waiting=waiting), time_s=30.0)).replicas[BF16] == wanted
+
+
+@pytest.mark.parametrize("make", [KedaOnWaiting, SloAwareKeda, KedaOnEpp, TokenAwareKeda, HpaOnUtilization])
+def test_a_prometheus_that_does_not_answer_is_an_error_and_the_fleet_is_held(make: type[OneTier]) -> None:
+    """An empty answer is 0 to KEDA's rules and shrinks the fleet; none at all is no reason to."""
+    held, shrunk = make(BASE, "bf16"), make(BASE, "bf16")  # type: ignore[call-arg]
+    idle = reading(running=0.0, gpu_utilization=0.0, kv_cache_usage=0.0, prompt_tokens_mean=100.0)
+    for tick in range(1, 60):
+        seen = held.decide(view(Missing(reason=NO_ANSWER), time_s=tick * 15.0, wanted=4))
+        assert seen.replicas[BF16] == 4
+    wishes = [shrunk.decide(view(idle, time_s=tick * 15.0, wanted=4)).replicas[BF16] for tick in range(1, 60)]
+    assert min(wishes) < 4
 
 
 def test_keda_goes_to_zero_after_its_cooldown_and_back_for_the_first_waiting_request() -> None:

@@ -19,6 +19,7 @@ from tidegate.domain.observation import (
 )
 from tidegate.domain.spec import Accelerator, Cost, FleetPolicy, Quality
 from tidegate.sim import chaos
+from tidegate.sim.metrics import NO_ANSWER
 from tidegate.sim.policies.base import View
 
 FAST, ALL = range(24), range(24, 1000)
@@ -50,7 +51,7 @@ def test_every_kind_of_fault_occurs() -> None:
 
 
 READING = TierReading(window_s=60.0, age_s=5.0, arrival_rps=1.0)
-SILENT = Missing(reason="PrometheusDown")
+SILENT = Missing(reason=NO_ANSWER)
 
 
 def view(*, reading: TierReading | Missing, wanted: int, gateway: bool = False) -> View:

@@ -41,6 +41,7 @@ from tidegate.sim.scenario import Trouble
 from tidegate.sim.world import TierKey, World
 
 WINDOW_S = 60.0
+NO_ANSWER = "PrometheusDown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ class Scraper:
     def _state(self, tier: TierKey, *, silent: bool) -> TierState:
         pods = [p for p in self.world.live if self.world.tiers[p.tier] == tier]
         count = {life: sum(p.life is life for p in pods) for life in Life}
-        reading = Missing(reason="PrometheusDown") if silent else self._reading(tier, pods)
+        reading = Missing(reason=NO_ANSWER) if silent else self._reading(tier, pods)
         return TierState(
             ready=count[Life.READY],
             starting=count[Life.STARTING] + count[Life.PENDING],

@@ -14,7 +14,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing, TierReading, TierState
 from tidegate.domain.spec import DeploymentSpec, FleetPolicy
 from tidegate.sim.limits import Limits, in_force
-from tidegate.sim.metrics import Gauges
+from tidegate.sim.metrics import NO_ANSWER, Gauges
 from tidegate.sim.scenario import Scenario
 
 TierKey = tuple[Key, str]
@@ -49,6 +49,11 @@ class View:
         """Metrics of one tier; None where there are none."""
         reading = self.state(tier).reading
         return None if isinstance(reading, Missing) else reading
+
+    def answered(self, tier: TierKey) -> bool:
+        """Whether Prometheus answered at all: an empty answer is one, a refused connection is none."""
+        reading = self.state(tier).reading
+        return not (isinstance(reading, Missing) and reading.reason == NO_ANSWER)
 
     def spec(self, tier: TierKey) -> DeploymentSpec:
         """Deployment that a tier belongs to."""

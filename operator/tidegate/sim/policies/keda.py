@@ -1,6 +1,8 @@
 """
 KEDA rules that llm-d and production-stack users run.
 
+An empty answer counts as 0 (`ignoreNullValues`); a Prometheus that does not answer is an error, and HPA holds.
+
 Source: keda `pkg/scalers/prometheus_scaler.go`; llm-d `guides/workload-autoscaling` (README.slo-aware.md).
 """
 
@@ -17,7 +19,7 @@ class KedaOnWaiting(OneTier):
     """
     KEDA's prometheus trigger on `sum(vllm:num_requests_waiting)`, threshold 5 (production-stack's example).
 
-    Waiting is about zero below the knee, so the fleet saws. An empty query counts as 0, as `ignoreNullValues` has it.
+    Waiting is about zero below the knee, so the fleet saws.
     Simplifications: the cooldown to zero (300 s) is modelled only where the deployment may go to zero.
 
     Args:
@@ -36,6 +38,8 @@ class KedaOnWaiting(OneTier):
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
+        if not view.answered(tier):
+            return current
         low, high = bounds(view, tier)
         waiting = view.queued(tier[0]) + ((reading.waiting or 0.0) if reading else 0.0)
         if waiting > 0 or (reading is not None and (reading.running or 0.0) > 0 and low == 0):
@@ -75,6 +79,8 @@ class SloAwareKeda(OneTier):
 
     def _one(self, view: View, tier: TierKey) -> int:
         spec, current = view.spec(tier), view.wanted[tier]
+        if not view.answered(tier):
+            return current
         low, high = bounds(view, tier)
         self._seen[tier].append(min(2.0, stress(view.reading(tier), spec.slo.ttft_s, spec.slo.itl_s)))
         if current == 0:

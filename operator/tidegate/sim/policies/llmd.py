@@ -1,6 +1,8 @@
 """
 llm-d's default: KEDA on the endpoint picker's own signals.
 
+A Prometheus that does not answer is an error to both triggers, and HPA holds.
+
 Source: llm-d `guides/workload-autoscaling` (queue and running overlay); kubernetes HPA for the rest.
 """
 
@@ -32,6 +34,8 @@ class KedaOnEpp(OneTier):
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
+        if not view.answered(tier):
+            return current
         low, high = bounds(view, tier)
         queue = view.queued(tier[0]) + ((reading.waiting or 0.0) if reading else 0.0)
         if current == 0:
@@ -68,6 +72,8 @@ class TokenAwareKeda(OneTier):
 
     def _one(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
+        if not view.answered(tier):
+            return current
         low, high = bounds(view, tier)
         if current == 0:
             return max(1, low) if view.queued(tier[0]) > 0 else 0
