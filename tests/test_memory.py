@@ -38,6 +38,34 @@ def test_a_damaged_part_is_dropped_alone(memory: DeploymentMemory, part: str, da
     assert read == whole
 
 
+@pytest.mark.parametrize(
+    ("field", "damage"),
+    [
+        ("ideal", [-1, 0, 0]),
+        ("target", [float("nan"), 0, 0]),
+        ("capacities", [float("inf"), 1.0, 1.0]),
+        ("prices", [-5.0, 1.0, 1.0]),
+        ("load", float("nan")),
+        ("shown", -1.0),
+        ("peaks", [0, [0, -1.0]]),
+        ("window", -1.0),
+        ("watched", float("inf")),
+        ("progress", [[-1, [], 0, 0.0]] * 3),
+        ("progress", [[0, [[1.0, -2]], 0, 0.0]] * 3),
+        ("progress", [[0, [], 0, float("nan")]] * 3),
+        ("regret", [None, float("nan"), 0.0, [], 0.0, 0]),
+        ("misses", [1.0, 0.0, 2.0, None, 1.0]),
+        ("misses", [1.0, 0.0, 1.0, None, 1e300]),
+        ("grant", {"h100": [-1, 8]}),
+    ],
+)
+def test_a_plan_that_cannot_have_been_is_dropped_alone(memory: DeploymentMemory, field: str, damage: object) -> None:
+    value = json.loads(json.dumps(memory.to_json()))
+    assert len(value["plan"]["names"]) == 3
+    value["plan"][field] = damage
+    assert DeploymentMemory.from_json(value) == replace(memory, plan=None)
+
+
 def test_a_part_that_holds_null_where_a_mapping_belongs_is_dropped_alone(memory: DeploymentMemory) -> None:
     value = json.loads(json.dumps(memory.to_json()))
     value["plan"]["grant"] = None

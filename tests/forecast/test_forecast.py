@@ -369,7 +369,7 @@ NUMBERS = {
 @pytest.mark.parametrize("damage", NUMBERS.values(), ids=NUMBERS.keys())
 def test_numbers_that_cannot_be_are_refused(damage: dict[str, object]) -> None:
     memory, _ = watched(steady(2.0, hours=1))
-    with pytest.raises(ValueError, match="none that is remembered"):
+    with pytest.raises(ValueError, match="is not between"):
         ForecastMemory.from_json(memory.to_json() | damage)
 
 

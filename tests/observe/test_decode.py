@@ -132,6 +132,20 @@ def test_arrivals_are_first_tokens_and_growth_of_the_queue() -> None:
     assert reading({"a": sample(started=2.0, waiting_growth=-600.0)}).arrival_rps == 0.0
 
 
+@pytest.mark.parametrize(
+    ("more", "itl_s"),
+    [
+        pytest.param({"output_tokens": 102.0}, 0.03, id="a token per step"),
+        pytest.param({"output_tokens": 302.0}, 0.01, id="speculative decoding: three tokens per step"),
+        pytest.param({"output_tokens": 90.0}, 0.03, id="never more than the gap that was seen"),
+        pytest.param({}, 0.03, id="tokens are not counted"),
+    ],
+)
+def test_the_mean_itl_is_that_of_a_token_and_not_of_a_step(more: dict[str, float], itl_s: float) -> None:
+    found = reading({"a": sample(started=2.0, itl_sum=3.0, itl_count=100.0, **more)})
+    assert found.itl_mean_s == pytest.approx(itl_s)
+
+
 def test_what_began_and_neither_ended_nor_runs_was_aborted() -> None:
     found = reading({"a": sample(started=5.0, finished=3.0, running_growth=60.0)})
     assert found.abort_rps == pytest.approx(1.0, rel=0.05)

@@ -112,7 +112,9 @@ class TierReading:
         age_s: Age of the newest sample, s.
         arrival_rps: Requests that reached the tier: begun ones and growth of the queue. Rejected ones are not in it.
         running, waiting: Requests now.
-        ttft, itl: Histograms of the window; `ttft` counts requests, `itl` output tokens.
+        ttft, itl: Histograms of the window; `ttft` counts requests, `itl` gaps between outputs: a token each, several
+            with speculative decoding.
+        itl_mean_s: Time per output token after the first, however many a step brings.
         request_itl: Mean ITL per request (vLLM's request_time_per_output_token_seconds).
         rejection_rps: Requests refused at admission: demand that no other number shows.
         abort_rps: Requests that began and never finished: somebody left. A miss, whatever their latency was.

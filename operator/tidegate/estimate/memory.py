@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from tidegate.domain.remembered import MOST, instant, number, optional, whole
 from tidegate.estimate.requests import Requests
 from tidegate.estimate.roofline import Coefficients
 
-# What a person or a damaged disk wrote is not believed: nothing that is remembered lies outside of these. Learned
-# factors are held between 0.05 and 20, and of a prompt a twentieth is computed at least: 51 steps.
-MOST = 1e12
+# What is remembered lies inside of these. Learned factors are held between 0.05 and 20, and of a prompt a twentieth is
+# computed at least: 51 steps.
 FACTOR_LEAST, FACTOR_MOST = 0.01, 100.0
 COMPUTED_LEAST = -100
 SECONDS_LEAST, TOKENS_LEAST = 1e-9, 1e-3
@@ -134,11 +134,10 @@ class TierMemory:
         windows, error = _numbers(_list(value["n"])[:2])
         bias, surprises = _numbers(_list(value["n"])[2:], least=-MOST)
         dispersion, balanced = _numbers(value.get("b", [1.0, 0]))
-        # A backtest begins at 0, and what was there before it earlier.
-        sampled_s, compared_s, changed_s = _numbers(value["t"], least=-MOST)
+        sampled_s, compared_s, changed_s = [instant(at) for at in _list(value["t"])]
         (misses,) = _factors([value["x"]])
         return cls(
-            mark=int(_number(value["m"])),
+            mark=whole(value["m"]),
             factors=Coefficients(a_s=a, b_s=b, c_s=c, p0_s=p0, p1_s=p1),
             vector=bool(value["v"]),
             samples=tuple([_sample(row) for row in _list(value["s"])]),
@@ -149,11 +148,11 @@ class TierMemory:
             surprises=int(surprises),
             sampled_s=sampled_s,
             compared_s=compared_s,
-            ready=_whole(value.get("r")),
+            ready=None if value.get("r") is None else whole(value["r"]),
             changed_s=changed_s,
-            prefix_hit=_optional(value.get("h"), most=1.0),
-            computed=_whole(value.get("c"), least=COMPUTED_LEAST, most=0),
-            kv_cache_tokens=_optional(value.get("k"), least=1.0),
+            prefix_hit=optional(value.get("h"), most=1.0),
+            computed=None if value.get("c") is None else whole(value["c"], least=COMPUTED_LEAST, most=0),
+            kv_cache_tokens=optional(value.get("k"), least=1.0),
             misses=misses,
             dispersion=dispersion,
             balanced=int(balanced),
@@ -200,28 +199,12 @@ def _list(value: object) -> list[object]:
     return value
 
 
-def _number(value: object, *, least: float = 0.0, most: float = MOST) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"not a number: {value!r}")
-    if not least <= value <= most:
-        raise ValueError(f"{value!r} is not between {least:g} and {most:g}")
-    return float(value)
-
-
 def _numbers(value: object, *, least: float = 0.0) -> list[float]:
-    return [_number(v, least=least) for v in _list(value)]
+    return [number(v, least=least) for v in _list(value)]
 
 
 def _factors(value: object) -> list[float]:
-    return [_number(v, least=FACTOR_LEAST, most=FACTOR_MOST) for v in _list(value)]
-
-
-def _optional(value: object, *, least: float = 0.0, most: float = MOST) -> float | None:
-    return None if value is None else _number(value, least=least, most=most)
-
-
-def _whole(value: object, *, least: float = 0.0, most: float = MOST) -> int | None:
-    return None if value is None else int(_number(value, least=least, most=most))
+    return [number(v, least=FACTOR_LEAST, most=FACTOR_MOST) for v in _list(value)]
 
 
 def _sample(row: object) -> Sample:

@@ -5,14 +5,13 @@ What the forecast remembers of one deployment: bounded, a value, about 1.5 KiB o
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tidegate.domain.remembered import number, optional
 from tidegate.forecast import codes
 from tidegate.forecast.experts import EXPERTS, Levels
 from tidegate.forecast.season import DAILY, WEEKLY, Season, neighbours
 from tidegate.forecast.sketch import BINS
 from tidegate.forecast.track import FRESH, HORIZONS_S, PENDING_MAX, Pending, Track, track
 
-# What a person or a damaged disk wrote is not believed: every number that is remembered lies between 0 and this.
-MOST = 1e12
 NO_LOAD = Levels(0.0, 0.0, 0.0, 0.0)
 NO_SEASON = Season()
 
@@ -127,22 +126,22 @@ class ForecastMemory:
         if not isinstance(tracks, list) or len(tracks) != len(HORIZONS_S):
             raise ValueError("one record per horizon")
         return cls(
-            time_s=_optional(value["time"]),
+            time_s=optional(value["time"]),
             levels=Levels(last, fast, mid, slow),
             usual_rps=usual_rps,
             usual_s=usual_s,
             record_rps=record_rps,
-            queued=_number(queued),
+            queued=number(queued),
             in_flight=in_flight,
-            idle_since_s=_optional(value["idle"]),
+            idle_since_s=optional(value["idle"]),
             shape=Shape(
                 prompt_tokens=prompt,
                 output_tokens=output,
-                prompt_variance=_number(prompt_variance),
-                output_variance=_number(output_variance),
-                dispersion=_number(dispersion),
-                seen_s=_number(shape_s),
-                unrest=_number(unrest),
+                prompt_variance=number(prompt_variance),
+                output_variance=number(output_variance),
+                dispersion=number(dispersion),
+                seen_s=number(shape_s),
+                unrest=number(unrest),
                 batch=_batch(value["batch"]),
             ),
             season=_season(value),
@@ -198,23 +197,11 @@ def _track(index: int, value: object) -> Track:
     )
 
 
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    if not 0.0 <= value <= MOST:
-        raise ValueError(f"{value!r} is none that is remembered")
-    return value
-
-
-def _optional(value: object) -> float | None:
-    return None if value is None else _number(value)
-
-
 def _optionals(value: object, length: int) -> list[float | None]:
     if not isinstance(value, list) or len(value) != length:
         raise ValueError(f"a list of {length} numbers")
-    return [_optional(part) for part in value]
+    return [optional(part) for part in value]
 
 
 def _numbers(value: object, length: int) -> list[float]:
-    return [_number(part) for part in _optionals(value, length)]
+    return [number(part) for part in _optionals(value, length)]

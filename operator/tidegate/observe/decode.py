@@ -233,7 +233,7 @@ class _Sum:
             ttft=self._histogram("ttft"),
             itl=self._histogram("itl"),
             ttft_mean_s=ratio(self._flow("ttft_sum"), started),
-            itl_mean_s=ratio(self._flow("itl_sum"), self._flow("itl_count")),
+            itl_mean_s=ratio(self._flow("itl_sum"), self._later_tokens(started)),
             gpu_utilization=self._mean("gpu_busy"),
             power_w=self._now("gpu_power_w"),
             request_itl=self._histogram("request_itl"),
@@ -273,6 +273,15 @@ class _Sum:
     def _arrivals(self, started: float | None) -> float | None:
         """First tokens and growth of the queue: vLLM has no counter of arrivals."""
         return None if started is None else max(0.0, started + self._growth("waiting_growth"))
+
+    def _later_tokens(self, started: float | None) -> float | None:
+        """
+        Output tokens per second after the first ones, which the counted gaps are spread over.
+
+        vLLM times steps, and with speculative decoding a step brings several tokens; without it both are the same.
+        """
+        gaps, tokens = self._flow("itl_count"), self._flow("output_tokens")
+        return gaps if gaps is None or tokens is None or started is None else max(gaps, tokens - started)
 
     def _aborts(self, started: float | None, finished: float | None) -> float | None:
         """

@@ -125,7 +125,8 @@ FLOW = (
     Signal(name="running_growth", shape=Shape.DELTA, metrics=RUNNING),
 )
 
-# Histograms by what they time. `itl` has a sample per token, `request_itl` one per request.
+# Histograms by what they time. `itl` has a sample per output (a token; with speculative
+# decoding several), `request_itl` one per request.
 HISTOGRAMS = {
     "ttft": ("vllm:time_to_first_token_seconds_bucket", "sglang:time_to_first_token_seconds_bucket"),
     "itl": (

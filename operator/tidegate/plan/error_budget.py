@@ -18,6 +18,7 @@ from typing import Any
 
 from tidegate.domain.goodput import attainment_of
 from tidegate.domain.observation import TierReading, TierState
+from tidegate.domain.remembered import moment, number
 from tidegate.domain.spec import Slo
 
 # Memory of the budget, s: what was left over half an hour ago counts a third.
@@ -60,11 +61,11 @@ class ErrorBudget:
         """The inverse of `to_json`."""
         allowed, missed, seen, time_s, factor = value
         return cls(
-            allowed=float(allowed),
-            missed=float(missed),
-            seen=float(seen),
-            time_s=None if time_s is None else float(time_s),
-            factor=float(factor),
+            allowed=number(allowed),
+            missed=number(missed),
+            seen=number(seen, most=1.0),
+            time_s=moment(time_s),
+            factor=number(factor, least=1.0, most=FACTOR_MAX),
         )
 
 

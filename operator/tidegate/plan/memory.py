@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tidegate.domain.remembered import instant, moment, number, optional, whole
 from tidegate.plan.error_budget import FULL, ErrorBudget
 from tidegate.plan.regret import NO_REGRET, Regret
 
@@ -37,10 +38,10 @@ class TierProgress:
         """The inverse of `to_json`."""
         ready, asks, failures, blocked = value
         return cls(
-            ready=int(ready),
-            asks=tuple([(float(at), int(n)) for at, n in asks]),
-            failures=min(FAILURES_MAX, int(failures)),
-            blocked_until_s=float(blocked),
+            ready=whole(ready),
+            asks=tuple([(instant(at), whole(n)) for at, n in asks]),
+            failures=min(FAILURES_MAX, whole(failures)),
+            blocked_until_s=instant(blocked),
         )
 
 
@@ -139,36 +140,33 @@ class PlanMemory:
     def from_json(cls, value: Mapping[str, Any]) -> "PlanMemory":
         """The memory that `to_json` wrote. Raises KeyError, TypeError or ValueError where it is damaged."""
         names = tuple([str(name) for name in value["names"]])
-        fleets = [tuple([int(n) for n in value[which]]) for which in ("ideal", "target")]
+        fleets = [tuple([whole(n) for n in value[which]]) for which in ("ideal", "target")]
         progress = tuple([TierProgress.from_json(tier) for tier in value["progress"]])
-        capacities = tuple([float(c) for c in value["capacities"]])
-        prices = tuple([float(p) for p in value.get("prices", ())])
+        capacities = tuple([number(c) for c in value["capacities"]])
+        prices = tuple([number(p, least=-1.0) for p in value.get("prices", ())])
+        first = int(instant(value["peaks"][0])) if value["peaks"] else 0
         if any(len(part) != len(names) for part in (*fleets, progress, capacities, prices or names)):
             raise ValueError("a fleet does not fit the tiers")
         return cls(
             names=names,
             ideal=fleets[0],
             target=fleets[1],
-            given=int(value["given"]),
+            given=whole(value["given"]),
             binding=str(value["binding"]),
-            basis=int(value["basis"]),
+            basis=whole(value["basis"]),
             capacities=capacities,
-            load_ref=float(value["load"]),
-            shown_ref=float(value["shown"]),
-            time_s=float(value["time"]),
-            peaks=tuple([(int(value["peaks"][0]) + int(slot), float(load)) for slot, load in value["peaks"][1:]]),
-            window_s=_optional(value.get("window")),
+            load_ref=number(value["load"]),
+            shown_ref=number(value["shown"]),
+            time_s=instant(value["time"]),
+            peaks=tuple([(first + whole(slot), number(load)) for slot, load in value["peaks"][1:]]),
+            window_s=optional(value.get("window")),
             prices=prices,
-            watched_since_s=_optional(value["watched"]),
-            fresh_s=_optional(value["fresh"]),
-            moved_s=float(value["moved"]),
+            watched_since_s=moment(value["watched"]),
+            fresh_s=moment(value["fresh"]),
+            moved_s=instant(value["moved"]),
             regret=Regret.from_json(value["regret"]) if "regret" in value else NO_REGRET,
             error_budget=ErrorBudget.from_json(value["misses"]) if "misses" in value else FULL,
             progress=progress,
-            grant={str(name): (int(pair[0]), int(pair[1])) for name, pair in value["grant"].items()},
+            grant={str(name): (whole(pair[0]), whole(pair[1])) for name, pair in value["grant"].items()},
             asleep=bool(value.get("asleep", not any(fleets[1]))),
         )
-
-
-def _optional(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tidegate.domain.remembered import instant, moment, number, whole
+
 # A shrink that lasts this long was none too many. As long as two of the longest usual windows.
 REGRET_S = 600.0
 # How long the load of a first regret is remembered, and of the last of many in a row.
@@ -53,12 +55,12 @@ class Regret:
         """The inverse of `to_json`."""
         shrunk, load, needed, fleet, until, count = value
         return cls(
-            shrunk_s=None if shrunk is None else float(shrunk),
-            load=float(load),
-            needed=float(needed),
-            fleet=tuple([int(n) for n in fleet]),
-            until_s=float(until),
-            count=min(COUNT_MAX, int(count)),
+            shrunk_s=moment(shrunk),
+            load=number(load),
+            needed=number(needed),
+            fleet=tuple([whole(n) for n in fleet]),
+            until_s=instant(until),
+            count=min(COUNT_MAX, whole(count)),
         )
 
 
