@@ -160,6 +160,7 @@ def test_one_that_is_no_longer_wanted_is_forgotten() -> None:
 def test_a_fault_in_one_deployment_leaves_the_others_planned(
     monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
 ) -> None:
+    """What the one has started stays its own: the others get what is left of the accelerators."""
     good, bad = fleet_of("good"), fleet_of("bad")
     broken = replace(bad, tiers=(replace(bad.tiers[0], name="other"),))
     honest = cycle.estimate.assess
@@ -172,14 +173,15 @@ def test_a_fault_in_one_deployment_leaves_the_others_planned(
     monkeypatch.setattr(cycle.estimate, "assess", assess)
     observation = FleetObservation(
         time_s=START_S,
-        deployments={good.key: seen({"bf16": 1}, 5.0), bad.key: seen({"other": 1}, 5.0)},
+        deployments={good.key: seen({"bf16": 1}, 500.0), bad.key: seen({"other": 3}, 5.0)},
     )
-    policy = FleetPolicy(deployments={good.key: good, bad.key: broken}, accelerators=POOLS)
+    pool = {"nvidia-h100": replace(POOLS["nvidia-h100"], capacity=5)}
+    policy = FleetPolicy(deployments={good.key: good, bad.key: broken}, accelerators=pool)
     memory, decision = cycle.step(FleetMemory(), observation, policy)
     assert decision.deployments[bad.key].error is not None
     assert decision.deployments[bad.key].tiers == {}
     assert decision.deployments[good.key].error is None
-    assert sum(t.replicas for t in decision.deployments[good.key].tiers.values()) >= 1
+    assert sum(t.replicas for t in decision.deployments[good.key].tiers.values()) == 2
     assert set(memory.deployments) == {good.key, bad.key}
 
 

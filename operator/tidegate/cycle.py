@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tidegate import estimate, forecast, plan
 from tidegate.domain.decision import Decision, FleetDecision, Reason
+from tidegate.domain.holdings import left_by
 from tidegate.domain.key import Key
 from tidegate.domain.law import Workload
 from tidegate.domain.observation import FleetObservation
@@ -38,7 +39,7 @@ def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
 
     Returns:
         The next memory and one decision per deployment seen. A deployment the core itself fails on gets a decision
-        with `error` set; the others are planned without it.
+        with `error` set; the others are planned without it, for what it leaves of the accelerators.
     """
     remembered: dict[Key, DeploymentMemory] = {}
     problems: list[plan.Problem] = []
@@ -54,7 +55,9 @@ def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
             failures[key] = _failure(key, fault)
         else:
             problems.append(problem)
-    outcome = plan.choose(problems, accelerators=policy.accelerators, time_s=observation.time_s)
+    alone = [(policy.deployments[key], observation.deployments[key]) for key in failures]
+    accelerators = left_by(alone, policy.accelerators) if alone else policy.accelerators
+    outcome = plan.choose(problems, accelerators=accelerators, time_s=observation.time_s)
     decisions: dict[Key, Decision] = dict(failures)
     for key, (plan_memory, decision) in outcome.items():
         learned = remembered[key]

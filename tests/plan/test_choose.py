@@ -379,16 +379,18 @@ def test_what_is_switched_off_is_left_alone(changes: dict[str, object], reason: 
 
 
 def test_a_broken_deployment_is_left_alone_and_the_others_are_planned() -> None:
+    """It keeps what it has of the accelerators; the others get what is left."""
     bad = replace(
         spec(schedules=(Schedule(name="x", cron="not a cron", time_zone="UTC", duration_s=1.0),)), key=Key("a", "bad")
     )
     problems = [
-        Problem(spec=s, states={"bf16": TierState()}, estimates=ONE, forecast=forecast(4)) for s in (bad, spec())
-    ]  # fmt: skip
-    outcome = choose(problems, accelerators=POOLS, time_s=0.0)
+        Problem(spec=s, states={"bf16": TierState(ready=n)}, estimates=ONE, forecast=forecast(400))
+        for s, n in ((bad, 3), (spec(), 0))
+    ]
+    outcome = choose(problems, accelerators={"h100": replace(POOLS["h100"], capacity=5)}, time_s=0.0)
     assert outcome[bad.key][1].error
     assert outcome[bad.key][1].reason is Reason.PLANNER_FAULT
-    assert fleet(outcome[spec().key][1]) == {"bf16": 1}
+    assert fleet(outcome[spec().key][1]) == {"bf16": 2}
 
 
 def test_the_decision_explains_itself() -> None:

@@ -1,5 +1,6 @@
 """
-Accelerators that a plan cannot have, because deployments hold them that are not planned.
+Accelerators that a plan cannot have, because deployments hold them that are not planned: their spec
+is not valid, or the core fails on them.
 
 In:    the classes, and of each such deployment its last valid spec and what was last seen of it.
 Out:   the classes with what is left for the others.

@@ -7,8 +7,10 @@ from dataclasses import replace
 from zlib import crc32
 
 from tidegate.domain.decision import Decision, Reason
+from tidegate.domain.holdings import left_by
 from tidegate.domain.key import Key
-from tidegate.domain.spec import Accelerator
+from tidegate.domain.observation import DeploymentObservation
+from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import FAULTS
 from tidegate.plan.draft import Draft, blocked_at, classes_used, close_draft, open_draft
 from tidegate.plan.explain import binding, explain, survey, tier_decisions
@@ -39,10 +41,11 @@ def choose(
 
     Returns:
         By deployment, in the order of the problems: what to remember, and the decision. A deployment the planner
-        fails on keeps its memory and gets a decision with `error`.
+        fails on keeps its memory, its replicas and their accelerators, and gets a decision with `error`.
     """
     outcome: dict[Key, tuple[PlanMemory, Decision]] = {}
     drafts: list[Draft] = []
+    alone: list[tuple[DeploymentSpec, DeploymentObservation]] = []
     freed = _freed(problems, accelerators)
     for problem in problems:
         try:
@@ -50,8 +53,11 @@ def choose(
             decide(draft)
         except FAULTS as fault:
             outcome[problem.spec.key] = _failed(problem, fault)
+            alone.append((problem.spec, DeploymentObservation(tiers=problem.states)))
         else:
             drafts.append(draft)
+    if alone:
+        accelerators = left_by(alone, accelerators)
     share(drafts, accelerators)
     free = _free(drafts, accelerators)
     for draft in drafts:
