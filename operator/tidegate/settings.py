@@ -115,7 +115,7 @@ class Settings:
     @property
     def headers(self) -> dict[str, str]:
         """`prometheus_headers`, parsed."""
-        return _pairs("prometheus_headers", self.prometheus_headers, ":")
+        return _pairs("prometheus_headers", self.prometheus_headers, ":", secret=True)
 
     @property
     def matchers(self) -> dict[str, str]:
@@ -175,11 +175,13 @@ def _check_dns_label(name: str, text: str) -> None:
         raise _wrong(name, text, "at most 63 lower-case letters, digits and -, with no - at either end")
 
 
-def _pairs(name: str, text: str, mark: str) -> dict[str, str]:
+def _pairs(name: str, text: str, mark: str, *, secret: bool = False) -> dict[str, str]:
+    """Names and values. What may be a token is not repeated in an error."""
     pairs: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, found, value = part.partition(mark)
         if not found or not key.strip():
-            raise _wrong(name, part, f"NAME{mark}VALUE, comma-separated")
+            shown = f"{len(part)} characters without {mark}" if secret else part
+            raise _wrong(name, shown, f"NAME{mark}VALUE, comma-separated")
         pairs[key.strip()] = value.strip()
     return pairs

@@ -370,6 +370,13 @@ def test_lists_are_parsed() -> None:
     assert found.monitor_labels == {"release": "stack", "example.com/team": "a"}
 
 
+def test_a_header_that_cannot_be_read_is_not_repeated() -> None:
+    with pytest.raises(SpecError) as told:
+        Settings(prometheus_url=URL, prometheus_headers="Authorization Bearer hush")
+    assert "hush" not in str(told.value)
+    assert "25 characters without :" in str(told.value)
+
+
 def test_help_names_every_setting_and_its_variable() -> None:
     text = " ".join(click.testing.CliRunner().invoke(command, ["--help"]).output.split())
     for name in Settings.__dataclass_fields__:
