@@ -197,3 +197,12 @@ def test_a_manifest_without_its_accelerator_says_which(tmp_path: Path) -> None:
     result = backtest("-f", str(alone), "--trace", "steady:1:1")
     assert result.exit_code != 0
     assert "nvidia-l40s" in result.output
+
+
+def test_several_engines_in_a_replica_are_refused_and_not_taken_for_one(tmp_path: Path, trace: str) -> None:
+    path = tmp_path / "engines.yaml"
+    asked = 'accelerator: nvidia-l40s, acceleratorsPerReplica: 2, workload: {image: "vllm", args: ["-dp", "2"]}}'
+    path.write_text(MANIFEST.replace("accelerator: nvidia-l40s, acceleratorsPerReplica: 1}", asked, 1))
+    result = backtest("-f", str(path), "--trace", trace)
+    assert result.exit_code != 0
+    assert "--data-parallel-size: 2 is not allowed; 1 is: a simulated replica is one engine" in result.output

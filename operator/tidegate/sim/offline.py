@@ -14,6 +14,7 @@ import numpy as np
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import SpecError
+from tidegate.estimate.priors import prior_of
 from tidegate.sim.capacity import knee_rps
 from tidegate.sim.limits import in_force, inside
 from tidegate.sim.scenario import START_S, Fault, Pool, Scenario, Service, Startup, TierTruth
@@ -57,7 +58,8 @@ def scenario_of(
     The run that a manifest and traces describe.
 
     Raises:
-        SpecError: A deployment without traffic, a time without a request, or a tier on an unknown accelerator.
+        SpecError: A deployment without traffic, a time without a request, a tier on an unknown accelerator, or with
+            several engines in a replica.
     """
     _check(deployments, accelerators, traffic)
     duration_s = _duration_s(traffic, settings)
@@ -102,6 +104,10 @@ def _check(
                 raise SpecError(
                     field=field, value=tier.accelerator, allowed=f"an AcceleratorClass of the file: {known}"
                 )
+            engines = prior_of(spec.model, tier, accelerators[tier.accelerator]).serving.data_parallel
+            if engines > 1:
+                field = f"{key}: spec.tiers[{tier.name}] --data-parallel-size"
+                raise SpecError(field=field, value=engines, allowed="1 is: a simulated replica is one engine")
 
 
 def _service(
