@@ -56,8 +56,8 @@ def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
         else:
             problems.append(problem)
     alone = [(policy.deployments[key], observation.deployments[key]) for key in failures]
-    accelerators = left_by(alone, policy.accelerators) if alone else policy.accelerators
-    outcome = plan.choose(problems, accelerators=accelerators, time_s=observation.time_s)
+    free = left_by(alone, policy.accelerators)
+    outcome = plan.choose(problems, accelerators=free, time_s=observation.time_s)
     decisions: dict[Key, Decision] = dict(failures)
     for key, (plan_memory, decision) in outcome.items():
         learned = remembered[key]

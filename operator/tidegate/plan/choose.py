@@ -56,8 +56,7 @@ def choose(
             alone.append((problem.spec, DeploymentObservation(tiers=problem.states)))
         else:
             drafts.append(draft)
-    if alone:
-        accelerators = left_by(alone, accelerators)
+    accelerators = left_by(alone, accelerators)
     share(drafts, accelerators)
     free = _free(drafts, accelerators)
     for draft in drafts:

@@ -6,6 +6,7 @@ An empty answer counts as 0 (`ignoreNullValues`); a Prometheus that does not ans
 Source: keda `pkg/scalers/prometheus_scaler.go`; llm-d `guides/workload-autoscaling` (README.slo-aware.md).
 """
 
+from abc import abstractmethod
 from collections import deque
 from math import ceil, floor
 
@@ -15,7 +16,18 @@ from tidegate.sim.policies.hpa import Behavior, Rule, per_pod
 from tidegate.sim.scenario import Scenario
 
 
-class KedaOnWaiting(OneTier):
+class KedaRule(OneTier):
+    """A rule on numbers that KEDA asks of Prometheus: an error is no number, and HPA holds what there is."""
+
+    def _one(self, view: View, tier: TierKey) -> int:
+        return self._asked(view, tier) if view.answered(tier) else view.wanted[tier]
+
+    @abstractmethod
+    def _asked(self, view: View, tier: TierKey) -> int:
+        """Replicas to set for the tier where Prometheus answered, if with nothing."""
+
+
+class KedaOnWaiting(KedaRule):
     """
     KEDA's prometheus trigger on `sum(vllm:num_requests_waiting)`, threshold 5 (production-stack's example).
 
@@ -36,10 +48,8 @@ class KedaOnWaiting(OneTier):
         self._behaviors = {t: Behavior() for t in self._tiers}
         self._active_s = dict.fromkeys(self._tiers, 0.0)
 
-    def _one(self, view: View, tier: TierKey) -> int:
+    def _asked(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
-        if not view.answered(tier):
-            return current
         low, high = bounds(view, tier)
         waiting = view.queued(tier[0]) + ((reading.waiting or 0.0) if reading else 0.0)
         if waiting > 0 or (reading is not None and (reading.running or 0.0) > 0 and low == 0):
@@ -53,7 +63,7 @@ class KedaOnWaiting(OneTier):
         return behavior.limit(time_s=view.time_s, current=current, raw=raw, low=max(1, low), high=high)
 
 
-class SloAwareKeda(OneTier):
+class SloAwareKeda(KedaRule):
     """
     llm-d's SLO-aware rule, the successor of WVA and the one to beat.
 
@@ -77,10 +87,8 @@ class SloAwareKeda(OneTier):
         self._behaviors = {t: Behavior(up, down) for t in self._tiers}
         self._seen: dict[TierKey, deque[float]] = {t: deque(maxlen=3) for t in self._tiers}
 
-    def _one(self, view: View, tier: TierKey) -> int:
+    def _asked(self, view: View, tier: TierKey) -> int:
         spec, current = view.spec(tier), view.wanted[tier]
-        if not view.answered(tier):
-            return current
         low, high = bounds(view, tier)
         self._seen[tier].append(min(2.0, stress(view.reading(tier), spec.slo.ttft_s, spec.slo.itl_s)))
         if current == 0:

@@ -1,17 +1,16 @@
 """
 llm-d's default: KEDA on the endpoint picker's own signals.
 
-A Prometheus that does not answer is an error to both triggers, and HPA holds.
-
 Source: llm-d `guides/workload-autoscaling` (queue and running overlay); kubernetes HPA for the rest.
 """
 
-from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
+from tidegate.sim.policies.base import TierKey, View, bounds, chosen_tiers
 from tidegate.sim.policies.hpa import Behavior, Rule, per_pod
+from tidegate.sim.policies.keda import KedaRule
 from tidegate.sim.scenario import Scenario
 
 
-class KedaOnEpp(OneTier):
+class KedaOnEpp(KedaRule):
     """
     The larger of two triggers: queue at the endpoint picker (target 1 per replica) and running requests (target 16).
 
@@ -32,10 +31,8 @@ class KedaOnEpp(OneTier):
         self._running = running
         self._behaviors = {t: Behavior(Rule(window_s=0.0, percent=100.0)) for t in self._tiers}
 
-    def _one(self, view: View, tier: TierKey) -> int:
+    def _asked(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
-        if not view.answered(tier):
-            return current
         low, high = bounds(view, tier)
         queue = view.queued(tier[0]) + ((reading.waiting or 0.0) if reading else 0.0)
         if current == 0:
@@ -46,7 +43,7 @@ class KedaOnEpp(OneTier):
         return behavior.limit(time_s=view.time_s, current=current, raw=raw, low=max(1, low), high=high)
 
 
-class TokenAwareKeda(OneTier):
+class TokenAwareKeda(KedaRule):
     """
     llm-d's token-aware rule: seconds of prefill in flight over 1.5, or KV use over 0.8, whichever asks for more.
 
@@ -70,10 +67,8 @@ class TokenAwareKeda(OneTier):
         self._p1_s = {t: scenario.service(t[0]).truths[t[1]].server.law.p1_s for t in self._tiers}
         self._behaviors = {t: Behavior(self.UP, self.DOWN) for t in self._tiers}
 
-    def _one(self, view: View, tier: TierKey) -> int:
+    def _asked(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
-        if not view.answered(tier):
-            return current
         low, high = bounds(view, tier)
         if current == 0:
             return max(1, low) if view.queued(tier[0]) > 0 else 0
