@@ -9,7 +9,7 @@ Rules: pure and synchronous; time is `observation.time_s`. Operator, plan, backt
 from collections.abc import Mapping
 
 from tidegate import estimate, forecast, plan
-from tidegate.domain.decision import Decision, FleetDecision, Reason
+from tidegate.domain.decision import Decision, FleetDecision
 from tidegate.domain.holdings import left_by
 from tidegate.domain.key import Key
 from tidegate.domain.law import Workload
@@ -52,7 +52,7 @@ def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
         try:
             remembered[key], problem = _prepare(key, before, observation, policy)
         except FAULTS as fault:
-            failures[key] = _failure(key, fault)
+            failures[key] = Decision.fault(key, fault)
         else:
             problems.append(problem)
     alone = [(policy.deployments[key], observation.deployments[key]) for key in failures]
@@ -105,13 +105,3 @@ def _prepare(
 def _horizons(startups_s: Mapping[str, float]) -> tuple[float, ...]:
     """One tick ahead, and the lead time of each tier: its start-up and the tick that asks for it."""
     return tuple(sorted({TICK_S, *(round(s + TICK_S) for s in startups_s.values())}))
-
-
-def _failure(key: Key, fault: Exception) -> Decision:
-    return Decision(
-        key=key,
-        tiers={},
-        reason=Reason.PLANNER_FAULT,
-        message=f"the planner failed on this deployment and leaves it alone: {fault!r}",
-        error=repr(fault),
-    )

@@ -267,12 +267,13 @@ def test_a_plan_names_the_tiers_of_the_spec_whatever_the_tick_lists(tiers: dict[
     assert set(plan["tiers"]) == {"bf16", "fp8"}
 
 
-def test_a_gateway_alone_brings_replicas_back_from_zero() -> None:
+@pytest.mark.parametrize("quiet", [{"arrival_rate": 0.0, "queued": 0}, {"queued": 0}], ids=json.dumps)
+def test_a_gateway_alone_brings_replicas_back_from_zero(quiet: dict[str, Any]) -> None:
     zero = spec(minReplicas=0, scaleToZero={"idleSeconds": 60})
     nothing = {"bf16": tier(), "fp8": tier()}
     stream, number = Stream(), 0
     for number in range(8):
-        idle = deployment(spec=zero, tiers=nothing, gateway={"arrival_rate": 0.0, "queued": 0})
+        idle = deployment(spec=zero, tiers=nothing, gateway=quiet)
         plan = asked(stream, tick(number, idle))["deployments"][0]
     assert sum(replicas(plan).values()) == 0
     called = deployment(tiers=nothing, gateway={"queued": 3})

@@ -22,10 +22,10 @@ def seen(rps: float, **more: float | None) -> DeploymentObservation:
     return DeploymentObservation(tiers={"bf16": serving(rps, **more)})
 
 
-def silence() -> DeploymentObservation:
-    """Ready replicas, and no metrics at all."""
-    return DeploymentObservation(tiers={"bf16": TierState(ready=2, reading=SILENT)})
+def silence(*, gateway: GatewayReading | None = None) -> DeploymentObservation:
+    """Ready replicas, and no metrics of them at all."""
+    return DeploymentObservation(tiers={"bf16": TierState(ready=2, reading=SILENT)}, gateway=gateway)
 
 
-def gateway(rps: float, queued: float = 0.0) -> GatewayReading:
+def gateway(rps: float | None, queued: float = 0.0) -> GatewayReading:
     return GatewayReading(arrival_rps=rps, queued=queued)

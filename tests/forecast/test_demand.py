@@ -29,6 +29,8 @@ def sample(gateway_seen: GatewayReading | None = None, **tiers: TierState) -> De
         pytest.param(sample(gateway(4.0), a=serving(2.0)), 4.0, False, id="the gateway sees what no tier got"),
         pytest.param(sample(gateway(1.0), a=serving(2.0)), 2.0, False, id="what tiers got was offered"),
         pytest.param(sample(gateway(0.2), a=STARTING), 0.2, False, id="at zero replicas only the gateway knows"),
+        pytest.param(sample(gateway(None), a=serving(2.0), b=MUTE), 2.0, True, id="a queue says nothing of the silent"),
+        pytest.param(sample(gateway(None, queued=3.0), a=STARTING), 0.0, False, id="at zero a queue is enough"),
         pytest.param(
             sample(a=serving(None, completion_rps=3.0, running=20.0, waiting=30.0)),
             3.0 + (50.0 - 10.0) / 20.0,
@@ -102,6 +104,8 @@ def test_unrest_is_growth_in_units_of_chance(before: float, after: float, usual:
     [
         pytest.param(silence(), id="every tier silent and no gateway"),
         pytest.param(DeploymentObservation(tiers={"a": STARTING}), id="nothing is up and nobody watches the door"),
+        pytest.param(silence(gateway=gateway(None)), id="every tier silent and a gateway that only tells who waits"),
+        pytest.param(DeploymentObservation(tiers={"a": serving(None)}, gateway=gateway(None)), id="nor at the gateway"),
         pytest.param(DeploymentObservation(tiers={"a": serving(None)}), id="a reading without any rate"),
         pytest.param(
             DeploymentObservation(tiers={"a": TierState(ready=3, reading=Missing(reason="Stale"))}), id="stale metrics"

@@ -10,7 +10,7 @@ left as bytes, then each deployment.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate
 from typing import cast
@@ -187,7 +187,7 @@ def read_accelerator(raw: msgspec.Raw) -> Accelerator:
 def observation_of(deployment: Deployment) -> DeploymentObservation:
     """What was seen of one deployment; SpecError for a count, a window or a reading that cannot be."""
     tiers = {name: _state(raw, name) for name, raw in (deployment.tiers or {}).items()}
-    gateway = None if deployment.gateway is None else _gateway(deployment.gateway, tiers.values())
+    gateway = None if deployment.gateway is None else _gateway(deployment.gateway)
     return DeploymentObservation(tiers=tiers, gateway=gateway)
 
 
@@ -242,21 +242,11 @@ def _reading(seen: Reading, field: str) -> TierReading:
     )
 
 
-def _gateway(seen: Gateway, tiers: Iterable[TierState]) -> GatewayReading | None:
-    """
-    None where the demand cannot be told from it.
-
-    A rate that is not known never counts as 0: a queue alone is of use beside tiers that all tell their own rates,
-    and where nothing is ready and somebody waits.
-    """
+def _gateway(seen: Gateway) -> GatewayReading | None:
     rate, queued = _amount(seen.arrival_rate, "gateway", "arrival_rate"), _amount(seen.queued, "gateway", "queued")
-    if rate is None and (not queued or any(tier.ready and not _tells_rate(tier) for tier in tiers)):
+    if rate is None and queued is None:
         return None
-    return GatewayReading(arrival_rps=rate or 0.0, queued=queued or 0.0)
-
-
-def _tells_rate(tier: TierState) -> bool:
-    return isinstance(tier.reading, TierReading) and tier.reading.arrival_rps is not None
+    return GatewayReading(arrival_rps=rate, queued=queued or 0.0)
 
 
 def _amount(value: Number, field: str, name: str) -> float | None:

@@ -132,6 +132,17 @@ class Decision:
     alternatives: tuple[Alternative, ...] = ()
     error: str | None = None
 
+    @classmethod
+    def fault(cls, key: Key, fault: Exception) -> "Decision":
+        """The decision about a deployment that the core failed on."""
+        return cls(
+            key=key,
+            tiers={},
+            reason=Reason.PLANNER_FAULT,
+            message=f"the planner failed on this deployment and leaves it alone: {fault!r}",
+            error=repr(fault),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetDecision:

@@ -199,9 +199,15 @@ class TierState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayReading:
-    """What a gateway in front of all tiers saw; the only signal at zero replicas."""
+    """
+    What a gateway in front of all tiers saw; the only signal at zero replicas.
 
-    arrival_rps: float
+    Args:
+        arrival_rps: Requests/s that came to it; None: it tells only who waits.
+        queued: Requests that wait in it.
+    """
+
+    arrival_rps: float | None
     queued: float
 
 

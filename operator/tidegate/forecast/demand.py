@@ -43,11 +43,12 @@ def offered(
         elif state.ready > 0:
             silent = True
     gateway = observation.gateway
-    if not readings and gateway is None:
+    seen_rps = None if gateway is None else gateway.arrival_rps
+    if not readings and (gateway is None or (silent and seen_rps is None)):
         return None
     flying = None if silent else _in_flight(readings)
     rates = _arrivals_rps(readings, growth_rps=_growth_rps(flying, in_flight_before, elapsed_s))
-    if not rates and gateway is None:
+    if readings and not rates and seen_rps is None:
         return None
     prompt, output, finished = _shape(readings)
     queued, window = (0.0, 0.0) if gateway is None else (gateway.queued, 0.0)
@@ -56,14 +57,14 @@ def offered(
         window = max(window, reading.window_s)
     arrivals = max(sum(rates), _surge_rps(readings, flying, in_flight_before, elapsed_s, unrest))
     return DemandSample(
-        arrival_rps=arrivals if gateway is None else max(arrivals, gateway.arrival_rps),
+        arrival_rps=arrivals if seen_rps is None else max(arrivals, seen_rps),
         prompt_tokens=prompt,
         output_tokens=output,
         queued=queued,
         in_flight=flying,
         window_s=window or WINDOW_S,
         finished=finished,
-        partial=gateway is None and (silent or len(rates) < len(readings)),
+        partial=seen_rps is None and (silent or len(rates) < len(readings)),
     )
 
 

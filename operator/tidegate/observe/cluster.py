@@ -336,4 +336,4 @@ def _gateway(activation: float | Missing | None) -> GatewayReading | None:
     """
     if activation is None or isinstance(activation, Missing):
         return None
-    return GatewayReading(arrival_rps=0.0, queued=max(0.0, activation))
+    return GatewayReading(arrival_rps=None, queued=max(0.0, activation))

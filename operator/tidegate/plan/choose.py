@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from zlib import crc32
 
-from tidegate.domain.decision import Decision, Reason
+from tidegate.domain.decision import Decision
 from tidegate.domain.holdings import left_by
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
@@ -87,14 +87,7 @@ def _freed(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator])
 
 
 def _failed(problem: Problem, fault: Exception) -> tuple[PlanMemory, Decision]:
-    decision = Decision(
-        key=problem.spec.key,
-        tiers={},
-        reason=Reason.PLANNER_FAULT,
-        message=f"the planner failed on this deployment and leaves it alone: {fault!r}",
-        error=repr(fault),
-    )
-    return problem.memory or PlanMemory(), decision
+    return problem.memory or PlanMemory(), Decision.fault(problem.spec.key, fault)
 
 
 def _free(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:

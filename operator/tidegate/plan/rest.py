@@ -102,7 +102,7 @@ def _covers(draft: Draft, fleet: Fleet, floor: Sequence[tuple[int, int]]) -> boo
 def _called(draft: Draft) -> bool:
     """Whether somebody waits."""
     gateway = draft.problem.gateway
-    at_gateway = gateway is not None and (gateway.queued > 0 or gateway.arrival_rps > 0)
+    at_gateway = gateway is not None and (gateway.queued > 0 or (gateway.arrival_rps or 0.0) > 0)
     return at_gateway or draft.problem.forecast.queued > 0
 
 
