@@ -12,14 +12,14 @@ runtime makes each part once and hands it over.
     all I/O through KubeApi; every write after Fence.holds()
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tidegate.domain.decision import Condition, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
-from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.errors import SourceError, SpecError
 
 GROUP, VERSION = "tidegate.io", "v1alpha1"
@@ -43,6 +43,13 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 def own_workload_name(deployment: str, tier: str) -> str:
     """Name of the Deployment that is made for a managed tier."""
     return f"{deployment}-{tier}"
+
+
+def leaving_name(tier: str, tiers: Collection[str]) -> str:
+    """
+    Name by which a tier goes whose pods leave: the one on their labels, unless the spec has another tier of that name.
+    """
+    return f"{tier}-old" if tier in tiers else tier
 
 
 class ApiError(SourceError):
@@ -320,6 +327,7 @@ class Report:
         view: The cluster.
         time_s: Of the tick, unix seconds.
         accelerators: Every class, by name.
+        leaving: Tiers that the spec no longer has and whose pods still serve.
     """
 
     resource: DeploymentResource
@@ -329,6 +337,7 @@ class Report:
     view: ClusterView
     time_s: float
     accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
+    leaving: tuple[TierSpec, ...] = ()
 
 
 class Actuator(Protocol):

@@ -94,23 +94,32 @@ class Settings:
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
-        _check_url(self.prometheus_url)
-        for name in ("prometheus_token_file", "prometheus_password_file", "prometheus_ca_file", "kubeconfig"):
-            path = getattr(self, name)
-            if path and not Path(path).is_file():
-                raise _wrong(name, path, "a file that exists")
-        if self.prometheus_token_file and self.prometheus_user:
-            raise _wrong("prometheus_user", self.prometheus_user, "nothing, where a token file is set")
-        for name in ("prometheus_namespace_label", "prometheus_pod_label"):
-            _check_label(name, getattr(self, name))
-        for name in ("namespace", "shard"):
+        self._check_prometheus()
+        _check_file("kubeconfig", self.kubeconfig)
+        if not self.operator_namespace:
+            raise _wrong("operator_namespace", "", "the namespace of the Lease and of the memory")
+        for name in ("namespace", "shard", "operator_namespace"):
             _check_dns_label(name, getattr(self, name))
-        for label in self.matchers:
-            _check_label("prometheus_matchers", label)
         for name, value in self.monitor_labels.items():
             if not re.fullmatch(LABEL_NAME, name) or not re.fullmatch(LABEL_VALUE, value):
                 raise _wrong("pod_monitor_labels", f"{name}={value}", "names and values of Kubernetes labels")
-        self.headers, self.address  # noqa: B018 -- each raises where its text is wrong
+        self.address  # noqa: B018 -- raises where its text is wrong
+
+    def _check_prometheus(self) -> None:
+        _check_url(self.prometheus_url)
+        for name in ("prometheus_token_file", "prometheus_password_file", "prometheus_ca_file"):
+            _check_file(name, getattr(self, name))
+        if self.prometheus_token_file and self.prometheus_user:
+            raise _wrong("prometheus_user", self.prometheus_user, "nothing, where a token file is set")
+        if bool(self.prometheus_user) != bool(self.prometheus_password_file):
+            raise _wrong("prometheus_user", self.prometheus_user, "a user together with a password file, or neither")
+        for name in ("prometheus_namespace_label", "prometheus_pod_label"):
+            _check_label(name, getattr(self, name))
+        for label, value in self.matchers.items():
+            _check_label("prometheus_matchers", label)
+            if value.startswith(('"', "'")):
+                raise _wrong("prometheus_matchers", f"{label}={value}", "label=value without quotation marks")
+        self.headers  # noqa: B018 -- raises where its text is wrong
 
     @property
     def headers(self) -> dict[str, str]:
@@ -131,7 +140,7 @@ class Settings:
     def address(self) -> tuple[str, int]:
         """`listen`, parsed."""
         host, mark, port = self.listen.rpartition(":")
-        if not mark or not port.isdigit() or int(port) > 65535:
+        if not mark or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise _wrong("listen", self.listen, "ADDRESS:PORT, e.g. 0.0.0.0:8080")
         return host.strip("[]"), int(port)
 
@@ -152,11 +161,20 @@ def _check(name: str, value: object, limits: Mapping[str, Any]) -> None:
         raise _wrong(name, value, f"from {limits['low']} to {limits['high']}")
 
 
+def _check_file(name: str, path: str) -> None:
+    if path and not Path(path).is_file():
+        raise _wrong(name, path, "a file that exists")
+
+
 def _check_url(url: str) -> None:
     if not url:
         raise _wrong("prometheus_url", url, "the URL of a Prometheus-compatible server, e.g. http://prometheus:9090")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is none
+        whole = False
+    if not whole or parts.query or parts.fragment:
         raise _wrong("prometheus_url", url, "http://HOST[:PORT][/PREFIX] or the same with https")
     if parts.username is not None:
         raise _wrong(
@@ -183,5 +201,7 @@ def _pairs(name: str, text: str, mark: str, *, secret: bool = False) -> dict[str
         if not found or not key.strip():
             shown = f"{len(part)} characters without {mark}" if secret else part
             raise _wrong(name, shown, f"NAME{mark}VALUE, comma-separated")
+        if not part.isprintable():
+            raise _wrong(name, key.strip(), "a value in one line")
         pairs[key.strip()] = value.strip()
     return pairs

@@ -210,7 +210,7 @@ def test_accelerators_are_counted_by_holder(
     nodes: list[NodeView], pods: list[PodView], expected: tuple[int, int, int]
 ) -> None:
     h100 = Accelerator(name="h100", price_usd_per_hour=3.0, node_selector={"kind": "h100"})
-    use = accelerator_use([h100], nodes, pods, {"ours"})["h100"]
+    use = accelerator_use([h100], nodes, pods, {"ours": "h100"})["h100"]
     assert (use.allocatable, use.by_tidegate, use.by_others) == expected
 
 

@@ -65,12 +65,17 @@ def counts(found: TierState) -> tuple[int, int, int]:
         pytest.param([pod("a")], 3, (1, 2, 0), id="replicas that have no pod yet are starting"),
         pytest.param([pod("a"), pod("b")], 1, (2, 0, 0), id="replicas that are still to be removed are ready"),
         pytest.param(
-            [pod("a"), pod("b", ready_s=None)], 1, (1, 1, 0), id="a rolling update has one more than asked for"
+            [pod("a"), pod("b", ready_s=None)], 1, (1, 0, 0), id="one more of a roll-out is none that was asked for"
         ),
     ],
 )
 def test_replicas_are_counted(pods: list[PodView], wanted: int, expected: tuple[int, int, int]) -> None:
     assert counts(state(*pods, wanted=wanted)) == expected
+
+
+def test_a_roll_out_has_pods_beside_those_asked_for() -> None:
+    found = state(pod("a"), pod("b", ready_s=None), wanted=1)
+    assert (found.surplus, found.on_the_way) == (1, 1)
 
 
 def test_a_pod_without_room_is_starting_and_unschedulable() -> None:
@@ -88,6 +93,12 @@ def test_a_new_replica_counts_when_its_metrics_answer() -> None:
 
 NO_IMAGE = Health(trouble="ImagePullBackOff: vllm:v9", waits=True)
 CRASHING = Health(crashes=3, crashed_s=NOW - 20, trouble="CrashLoopBackOff: container vllm ended with code 1 (Error)")
+
+
+@pytest.mark.parametrize("trouble", [{"unschedulable": True}, {"health": CRASHING}], ids=["no room", "it crashes"])
+def test_a_pod_of_a_roll_out_that_cannot_start_is_a_finding(trouble: dict[str, object]) -> None:
+    found = state(pod("a"), pod("b", ready_s=None, **trouble), wanted=1)
+    assert (found.starting, found.surplus) == (1, 0)
 
 
 def test_a_replica_that_cannot_be_started_is_failing_and_says_why() -> None:

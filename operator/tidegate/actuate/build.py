@@ -37,16 +37,19 @@ def retired(scene: Scene) -> Iterator[Chain]:
     """
     Removes the pods of a tier that is gone, or that points at a target now, and in the end Service and PodMonitor.
 
-    Pods serve until the tiers that stay have as many ready replicas as were decided.
+    They serve as long as the plan wants them; where it does not know them, until the tiers that stay have as many ready
+    replicas as were decided.
     """
     if not scene.owned and not scene.manifests:
         yield from _unshared(scene)
     wanted = {manifest.ref for manifest in scene.manifests} | {workload_ref(scene.spec, t) for t in scene.spec.tiers}
     unwanted = [workload for workload in scene.owned if workload.ref not in wanted]
-    if not unwanted or scene.order.decision is None or any(_short(scene, tier) for tier in scene.spec.tiers):
+    if not unwanted or any(scene.decided(tier.name) is None for tier in scene.spec.tiers):
         return
     for workload in unwanted:
-        yield _removal(workload.ref, workload.path, workload.uid, "no tier wants it any more")
+        left = scene.decided(scene.left_tier(workload))
+        if left == 0 or (left is None and not any(_short(scene, tier) for tier in scene.spec.tiers)):
+            yield _removal(workload.ref, workload.path, workload.uid, "no tier wants it any more")
 
 
 def _unshared(scene: Scene) -> Iterator[Chain]:

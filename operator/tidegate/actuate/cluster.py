@@ -7,22 +7,27 @@ Rules: the fence is asked before each write, and an order ends with the leadersh
        leadership begins with nothing in mind, as after a restart: somebody else may have acted in between.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from tidegate.actuate.scene import Chain, Write
+from tidegate.actuate.scene import Chain, Write, stalled
 from tidegate.actuate.steps import steps
 from tidegate.actuate.stock import REMEMBERED, Stock
 from tidegate.domain.decision import Condition, Status
 from tidegate.errors import SourceError
 from tidegate.ports import APPLY_PATCH, ApiError, Call, Fence, KubeApi, Order, Outcome
 
+log = logging.getLogger(__name__)
+
 NOT_LEADER = SourceError(source="lease", reason="NotLeader", detail="another replica of the operator leads now")
 # The server understood and says no: sending the same again will not help.
 _REJECTIONS = frozenset({400, 403, 409, 422})
 # The same is sent again so seldom: somebody may have granted a right, or raised a quota.
 REFUSED_S = 60.0
+# Orders in a row that met an error before it is told: a conflict or a server that restarts is over by then.
+FAILURES_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,20 @@ class _Refusal:
     call: Call
     fault: ApiError
     until_s: float
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What became of an order's writes: those the server took, the errors, and which of them are lasting."""
+
+    writes: list[Write] = field(default_factory=list)
+    errors: list[SourceError] = field(default_factory=list)
+    refusals: list[ApiError] = field(default_factory=list)
+
+    @property
+    def failure(self) -> SourceError | None:
+        """The first error that another try may not meet; None: there was none, or only a lost leadership."""
+        return next((e for e in self.errors if e is not NOT_LEADER and e not in self.refusals), None)
 
 
 class ClusterActuator:
@@ -60,6 +79,7 @@ class ClusterActuator:
         self._stock = Stock(monitor_labels=self._monitor_labels)
         self._epoch = fence.epoch
         self._refused: dict[str, _Refusal] = {}
+        self._failures: dict[str, int] = {}
 
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted, and nothing else."""
@@ -67,38 +87,55 @@ class ClusterActuator:
         if epoch != self._epoch:
             self._epoch, self._stock = epoch, Stock(monitor_labels=self._monitor_labels)
         todo = steps(self._stock.scene(order, now_s=self._wall(), clock_s=self._clock()))
-        sent: list[Write] = []
-        errors: list[SourceError] = []
+        sent = _Sent()
         for chain in todo.chains:
-            if not await self._send(chain, epoch, sent, errors):
+            if not await self._send(chain, epoch, sent):
                 break
-        rejected = tuple(_rejection(error) for error in errors if _is_rejection(error))[:1]
-        scaled = {write.tier: write.replicas for write in sent if write.replicas is not None}
+        rejected = [stalled("WorkloadRejected", refusal.detail) for refusal in sent.refusals[:1]]
+        scaled = {write.tier: write.replicas for write in sent.writes if write.replicas is not None}
         return Outcome(
-            actions=tuple(write.sentence for write in sent if write.sentence),
-            conditions=(*rejected, *todo.conditions),
-            errors=tuple(errors),
+            actions=tuple(write.sentence for write in sent.writes if write.sentence),
+            conditions=(*rejected, *self._failing(order, sent.failure), *todo.conditions),
+            errors=tuple(sent.errors),
             asked=self._stock.ask(order.resource, {**todo.rests, **scaled}),
         )
 
-    async def _send(self, chain: Chain, epoch: int, sent: list[Write], errors: list[SourceError]) -> bool:
+    async def _send(self, chain: Chain, epoch: int, sent: _Sent) -> bool:
         """Sends one chain; False where nothing may be written any more."""
         for write in chain:
             if not self._fence.holds() or self._fence.epoch != epoch:
-                errors.append(NOT_LEADER)
+                sent.errors.append(NOT_LEADER)
                 return False
-            if (known := self._refusal(write.call)) is not None:
-                errors.append(known)  # told on, and not asked again at each tick
-                return True
-            try:
-                await self._api.send(write.call)
-            except ApiError as fault:
-                errors.append(fault)
-                self._remember(write.call, fault)
+            fault = self._refusal(write.call)  # told on, and not asked again at each tick
+            if fault is None:
+                try:
+                    await self._api.send(write.call)
+                except ApiError as error:
+                    fault = error
+                    self._remember(write.call, fault)
+            if fault is not None:
+                sent.errors.append(fault)
+                sent.refusals += [fault] if _is_lasting(fault, write.call) else []
                 return True
             self._stock.wrote(write, clock_s=self._clock())
-            sent.append(write)
+            sent.writes.append(write)
         return True
+
+    def _failing(self, order: Order, failure: SourceError | None) -> tuple[Condition, ...]:
+        """The finding that writes fail order after order; nothing while that may be chance."""
+        uid = order.resource.uid
+        if failure is None:
+            self._failures.pop(uid, None)
+            return ()
+        if len(self._failures) >= REMEMBERED:
+            self._failures.clear()
+        met = self._failures[uid] = self._failures.get(uid, 0) + 1
+        if met < FAILURES_TOLD:
+            return ()
+        if met == FAILURES_TOLD:
+            log.warning("a write fails again and again: %s", failure, extra={"deployment": str(order.resource.key)})
+        message = f"the API server does not take what was decided: {failure.detail or failure.reason}"
+        return (Condition(type="ScalingLimited", status=Status.TRUE, reason="WriteFailed", message=message),)
 
     def _refusal(self, call: Call) -> ApiError | None:
         """Why the server refused exactly this not long ago; None where it may be sent."""
@@ -116,11 +153,3 @@ class ClusterActuator:
 def _is_lasting(fault: ApiError, call: Call) -> bool:
     """A refusal that the same write meets again; a conflict is one where fields belong to somebody else."""
     return fault.status in _REJECTIONS and (fault.status != 409 or call.content_type == APPLY_PATCH)
-
-
-def _is_rejection(error: SourceError) -> bool:
-    return isinstance(error, ApiError) and error.status in _REJECTIONS
-
-
-def _rejection(error: SourceError) -> Condition:
-    return Condition(type="Stalled", status=Status.TRUE, reason="WorkloadRejected", message=error.detail)

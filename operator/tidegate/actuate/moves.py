@@ -6,7 +6,7 @@ Out:   moves, more replicas before fewer; tiers that have theirs already; findin
 Rules: pure. Replicas are moved through /scale alone, under one field manager.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tidegate.actuate.manifests import workload_ref
@@ -73,6 +73,7 @@ def moves(scene: Scene) -> Moves:
             found.append(move)
         elif workload is not None and workload.replicas == scene.decided(tier.name):
             rests[tier.name] = workload.replicas
+    found += _drained(scene)
     found.sort(key=lambda move: move.before - move.after)
     return Moves(moves=tuple(found), rests=rests, conditions=tuple(conditions))
 
@@ -88,6 +89,16 @@ def _move(scene: Scene, tier: TierSpec) -> Move | None:
     if after is None or workload.replicas == after or (tier.workload is not None and scene.is_foreign(ref)):
         return None  # a name that is taken is reported where the object would be made
     return Move(tier=tier.name, ref=ref, path=workload.path, before=workload.replicas, after=after)
+
+
+def _drained(scene: Scene) -> Iterator[Move]:
+    """Workloads of tiers that have left the spec and may serve with fewer replicas for a while."""
+    wanted = {workload_ref(scene.spec, tier) for tier in scene.spec.tiers}
+    for owned in scene.owned:
+        tier, workload = scene.left_tier(owned), scene.workload(owned.ref)
+        after = scene.decided(tier)
+        if owned.ref not in wanted and workload is not None and after and after < workload.replicas:
+            yield Move(tier=tier, ref=owned.ref, path=owned.path, before=workload.replicas, after=after)
 
 
 def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:

@@ -136,19 +136,25 @@ def _finding(reason: str, message: str) -> Condition:
     return Condition(type="ScalingLimited", status=Status.TRUE, reason=reason, message=message)
 
 
-def rivals(resources: Iterable[DeploymentResource]) -> dict[Key, Condition]:
+def rivals(
+    resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec] | None = None
+) -> dict[Key, Condition]:
     """
     Deployments that point at a workload which another one points at too; the one that was there first keeps it.
+
+    Args:
+        specs: The last valid spec of each: one that cannot be read for a while gives nothing away.
 
     Returns:
         The finding of each later deployment, which must not scale anything.
     """
     claims: dict[ObjectRef, list[DeploymentResource]] = {}
     for resource in resources:
-        if isinstance(resource.spec, DeploymentSpec):
-            for tier in resource.spec.tiers:
+        spec = (specs or {}).get(resource.key, resource.spec)
+        if isinstance(spec, DeploymentSpec):
+            for tier in spec.tiers:
                 if tier.target_ref is not None:
-                    claims.setdefault(workload_ref(resource.spec, tier), []).append(resource)
+                    claims.setdefault(workload_ref(spec, tier), []).append(resource)
     found: dict[Key, Condition] = {}
     for ref, claimants in claims.items():
         first, *others = sorted(claimants, key=lambda r: (r.created, str(r.key)))

@@ -12,7 +12,7 @@ from tidegate.actuate.manifests import Manifest
 from tidegate.actuate.ownership import Sighting
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import DeploymentSpec
-from tidegate.ports import Call, ObjectRef, Order, WorkloadView
+from tidegate.ports import TIER_LABEL, Call, ObjectRef, Order, WorkloadView, leaving_name
 
 # An informer shows our own write within a second or two; until then the old state is not taken for the new one.
 SETTLE_S = 10.0
@@ -111,6 +111,10 @@ class Scene:
         """Replicas that were decided for a tier; None where nothing was."""
         decision = self.order.decision
         return decision.tiers[tier].replicas if decision is not None and tier in decision.tiers else None
+
+    def left_tier(self, workload: WorkloadView) -> str:
+        """Name by which the plan knows the tier of a workload that the spec has no tier for any more."""
+        return leaving_name(workload.labels.get(TIER_LABEL, ""), [tier.name for tier in self.spec.tiers])
 
 
 def stalled(reason: str, message: str) -> Condition:

@@ -21,7 +21,7 @@ def left_by(
     """
     The classes without the accelerators of deployments that are left alone.
 
-    capacity = max(0, capacity - sum of (ready + starting) * accelerators per replica)
+    capacity = max(0, capacity - sum of (ready + on the way) * accelerators per replica)
 
     Args:
         unplanned: Spec and observation of each.
@@ -32,7 +32,7 @@ def left_by(
         for tier in spec.tiers:
             state = seen.tiers.get(tier.name)
             if state is not None:
-                held[tier.accelerator] += (state.ready + state.starting) * tier.accelerators_per_replica
+                held[tier.accelerator] += (state.ready + state.on_the_way) * tier.accelerators_per_replica
     return {
         name: replace(class_, capacity=max(0, class_.capacity - held[name]))
         if held[name] and class_.capacity is not None

@@ -176,6 +176,8 @@ class TierState:
     Args:
         ready, starting, terminating: Replicas, >= 0. A terminating replica is in neither of the others.
         startup_s: Time from scale-up to ready as last seen; None: never seen.
+        surplus: Pods that start beyond what the workload asks for, while a new template is rolled out: others will go
+            for them. In none of the numbers above.
         unschedulable: Of `starting`, those the scheduler found no room for; None where nobody can tell.
         failing: Of `starting`, those that crash again and again, cannot be started, or may not be made.
         trouble: What is wrong with those, in words; empty: nothing.
@@ -186,6 +188,7 @@ class TierState:
     starting: int = 0
     terminating: int = 0
     startup_s: float | None = None
+    surplus: int = 0
     unschedulable: int | None = None
     failing: int = 0
     trouble: str = ""
@@ -195,6 +198,11 @@ class TierState:
     def wanted(self) -> int:
         """Replicas that exist and are not on their way out."""
         return self.ready + self.starting
+
+    @property
+    def on_the_way(self) -> int:
+        """Pods that start, whether one more is asked for or another will go for it."""
+        return self.starting + self.surplus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,8 @@ class TierSpec:
         replicas_min, replicas_max: Bounds of this tier alone.
         workload, target_ref: Exactly one is set in a cluster; both None where there is no cluster (plan, backtest).
         hint: The user's own coefficients.
+        leaving: The user took it out of the spec: it is planned for no replica, and those that run stay until others
+            carry the load.
     """
 
     name: str
@@ -138,6 +140,7 @@ class TierSpec:
     workload: WorkloadTemplate | None = None
     target_ref: TargetRef | None = None
     hint: PerformanceHint = PerformanceHint()
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +176,10 @@ class DeploymentSpec:
     def acting(self) -> "DeploymentSpec":
         """The same as if it acted: what a question without a cluster is about."""
         return self if self.acts else replace(self, mode=Mode.AUTO, paused=False)
+
+    def joined(self, tiers: tuple[TierSpec, ...]) -> "DeploymentSpec":
+        """The same with more tiers; itself where there are none."""
+        return replace(self, tiers=(*self.tiers, *tiers)) if tiers else self
 
     def tier(self, name: str) -> TierSpec:
         """The tier of that name; KeyError where there is none."""

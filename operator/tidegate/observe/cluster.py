@@ -9,7 +9,7 @@ Rules: reads only. A pod belongs to the tier that its labels name (managed tiers
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.observe.collect import Harvest
 from tidegate.observe.informer import Informer, Source
 from tidegate.observe.kinds import BUILT_IN, Kind, KindWatch, collection_path
+from tidegate.observe.leaving import leaving, tier_of
 from tidegate.observe.objects import NodeView, PodView, ScalerView, node_view, owned_view, pod_view, scaler_view
 from tidegate.observe.pods import PodIndex
 from tidegate.observe.replicas import Roster, TierKey, TierView
@@ -27,6 +28,7 @@ from tidegate.observe.stock import accelerator_use, usable_capacity
 from tidegate.ports import (
     DEPLOYMENT_LABEL,
     TIER_LABEL,
+    AcceleratorUse,
     ClusterView,
     KubeApi,
     ObjectRef,
@@ -52,12 +54,14 @@ class Sight:
         accelerators: With `capacity` filled in.
         absent: Tiers by deployment that cannot have a replica, because their workload does not exist and is not about
             to, where other tiers of it can.
+        leaving: Tiers that the spec no longer has and whose pods still serve; their states are in `deployments`.
     """
 
     deployments: Mapping[Key, DeploymentObservation]
     view: ClusterView
     accelerators: Mapping[str, Accelerator]
     absent: Mapping[Key, frozenset[str]] = field(default_factory=dict)
+    leaving: Mapping[Key, tuple[TierSpec, ...]] = field(default_factory=dict)
 
 
 class Cluster:
@@ -197,24 +201,27 @@ class Cluster:
         specs = list(specs)
         managed = self._managed(specs)
         workloads = self._workloads(specs, managed)
-        tiers = self._tiers(specs, workloads)
+        index = PodIndex(self.pods.items.values())
+        tiers = self._tiers(specs, workloads, index)
+        left = self._leaving(specs, managed, index, accelerators.values())
+        tiers |= {name: view for name, (_, view) in left.items()}
         states = self._roster.states(tiers, harvest.samples, time_s=harvest.time_s)
         self._serving = {key for (key, _), state in states.items() if state.wanted > 0}
         self._unmade = {name: since_s for name, since_s in self._unmade.items() if name in tiers}
-        own = {pod.uid for tier in tiers.values() for pod in tier.pods}
-        use = accelerator_use(accelerators.values(), self.nodes.items.values(), self.pods.items.values(), own)
-        if self.nodes.absent:
-            use = {}
-        deployments = {
-            spec.key: DeploymentObservation(
-                tiers={tier.name: states[spec.key, tier.name] for tier in spec.tiers},
-                gateway=_gateway(harvest.activations.get(spec.key)),
-            )
-            for spec in specs
-            if self._knows(spec)
-        }
+        more: dict[Key, tuple[TierSpec, ...]] = {}
+        for (key, _), (tier, _) in left.items():
+            more[key] = (*more.get(key, ()), tier)
+        whole = {spec.key: (*spec.tiers, *more.get(spec.key, ())) for spec in specs}
+        use = self._use(whole, tiers, accelerators.values())
         return Sight(
-            deployments=deployments,
+            deployments={
+                spec.key: DeploymentObservation(
+                    tiers={tier.name: states[spec.key, tier.name] for tier in whole[spec.key]},
+                    gateway=_gateway(harvest.activations.get(spec.key)),
+                )
+                for spec in specs
+                if self._knows(spec)
+            },
             view=ClusterView(
                 workloads={
                     view.ref: view
@@ -234,7 +241,25 @@ class Cluster:
                 for spec in specs
                 if self._knows(spec) and (gone := self._absent(spec, workloads, harvest.time_s))
             },
+            leaving=more,
         )
+
+    def _use(
+        self,
+        whole: Mapping[Key, Sequence[TierSpec]],
+        views: Mapping[TierKey, TierView],
+        classes: Collection[Accelerator],
+    ) -> dict[str, AcceleratorUse]:
+        """Who holds how many accelerators; nothing where nodes may not be listed."""
+        if self.nodes.absent:
+            return {}
+        own = {
+            pod.uid: tier.accelerator
+            for key, tiers in whole.items()
+            for tier in tiers
+            for pod in views[key, tier.name].all
+        }
+        return accelerator_use(classes, self.nodes.items.values(), self.pods.items.values(), own)
 
     def _managed(self, specs: list[DeploymentSpec]) -> dict[TierKey, WorkloadView]:
         """The Deployments made for these deployments, those of tiers that are gone from the spec too."""
@@ -292,9 +317,27 @@ class Cluster:
         watch = self.kinds.get((ref.api_version, ref.kind))
         return watch.get(ref) if watch is not None else None
 
-    def _tiers(self, specs: list[DeploymentSpec], workloads: Mapping[TierKey, WorkloadView]) -> dict[TierKey, TierView]:
+    def _leaving(
+        self,
+        specs: list[DeploymentSpec],
+        managed: Mapping[TierKey, WorkloadView],
+        index: PodIndex,
+        classes: Collection[Accelerator],
+    ) -> dict[TierKey, tuple[TierSpec, TierView]]:
+        """Tiers that the spec no longer has, while there are pods of theirs."""
+        found: dict[TierKey, tuple[TierSpec, TierView]] = {}
+        for (key, name), label, workload in leaving(specs, managed):
+            pods = index.select(key.namespace, parse_selector(_own_pods(key, label)))
+            nodes = {node.name: node for node in self.nodes.items.values()} if pods else {}
+            tier = tier_of(name, pods, nodes, classes)
+            if tier is not None:
+                found[key, name] = tier, TierView(pods=pods, wanted=workload.replicas, refused=workload.refused)
+        return found
+
+    def _tiers(
+        self, specs: list[DeploymentSpec], workloads: Mapping[TierKey, WorkloadView], index: PodIndex
+    ) -> dict[TierKey, TierView]:
         """Pods of each tier: by label where the tier is managed, by its workload's selector where it is not."""
-        index = PodIndex(self.pods.items.values())
         tiers: dict[TierKey, TierView] = {}
         for spec in specs:
             for tier in spec.tiers:
@@ -302,6 +345,7 @@ class Cluster:
                 selector = parse_selector(_selector_text(spec, tier, workload))
                 tiers[spec.key, tier.name] = TierView(
                     pods=index.select(spec.key.namespace, selector),
+                    workers=index.select(spec.key.namespace, selector.of_workers),
                     wanted=workload.replicas if workload is not None else None,
                     refused=workload.refused if workload is not None else "",
                 )
@@ -326,8 +370,12 @@ def _target(key: Key, tier: TierSpec) -> ObjectRef | None:
 def _selector_text(spec: DeploymentSpec, tier: TierSpec, workload: WorkloadView | None) -> str:
     """Which pods are a tier's; nothing for a target that does not exist."""
     if tier.target_ref is None:
-        return f"{DEPLOYMENT_LABEL}={spec.key.name},{TIER_LABEL}={tier.name}"
+        return _own_pods(spec.key, tier.name)
     return workload.selector if workload is not None else ""
+
+
+def _own_pods(key: Key, tier: str) -> str:
+    return f"{DEPLOYMENT_LABEL}={key.name},{TIER_LABEL}={tier}"
 
 
 def _gateway(activation: float | Missing | None) -> GatewayReading | None:

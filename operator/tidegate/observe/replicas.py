@@ -44,11 +44,18 @@ class TierView:
         pods: Its pods, ended ones included.
         wanted: Replicas its workload asks for; None: there is no workload.
         refused: Why more pods are not made; empty: nobody refuses them.
+        workers: Pods that serve as part of another one of `pods`, where a replica is a group of pods.
     """
 
     pods: tuple[PodView, ...]
     wanted: int | None
     refused: str = ""
+    workers: tuple[PodView, ...] = ()
+
+    @property
+    def all(self) -> tuple[PodView, ...]:
+        """Every pod that holds accelerators for it."""
+        return (*self.pods, *self.workers)
 
 
 @dataclass(slots=True)
@@ -83,10 +90,12 @@ class Roster:
         promised = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
         failing = [pod for pod in starting if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s)]
         unmade = max(0, promised - len(starting)) if view.refused else 0
+        surplus = _surplus(starting, failing, promised) if view.wanted is not None else 0
         troubles = {pod.health.trouble for pod in failing} | ({view.refused} if unmade else set())
         state = TierState(
             ready=len(ready),
-            starting=max(len(starting), promised),
+            starting=max(len(starting) - surplus, promised),
+            surplus=surplus,
             terminating=sum(pod.terminating for pod in pods),
             startup_s=self._startup_s(tier),
             unschedulable=sum(pod.unschedulable for pod in starting),
@@ -151,6 +160,16 @@ class Roster:
             self._answered.add(pod.life)
         waited_s = time_s - (pod.ready_s if pod.ready_s is not None else time_s)
         return pod.life in self._answered or waited_s > ANSWER_GRACE_S
+
+
+def _surplus(starting: list[PodView], failing: list[PodView], promised: int) -> int:
+    """
+    Pods of a roll-out: they start beside what they will replace, and nobody asked for more replicas.
+
+    One that cannot start is no such pod, it is a finding.
+    """
+    hopeless = {pod.uid for pod in failing} | {pod.uid for pod in starting if pod.unschedulable}
+    return min(len(starting) - len(hopeless), max(0, len(starting) - promised))
 
 
 def _is_start(pod: PodView, time_s: float) -> bool:

@@ -11,7 +11,7 @@ Source:
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -37,6 +37,10 @@ class Requirement:
         return found != self.negated
 
 
+# Pods that lead their group, in a selector that a LeaderWorkerSet writes (`hpaPodSelector`).
+LEADERS = Requirement(key="leaderworkerset.sigs.k8s.io/worker-index", values=frozenset({"0"}))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
     """All requirements hold. One without any matches nothing: a workload that selects everything is a mistake."""
@@ -50,6 +54,17 @@ class Selector:
             if len(term.values) == 1 and not term.negated:
                 return term.key, next(iter(term.values))
         return None
+
+    @property
+    def of_workers(self) -> "Selector":
+        """
+        The other pods of the groups whose leaders this one selects, as `/scale` of a LeaderWorkerSet does; nothing
+        where it selects no leaders.
+        """
+        group = [term for term in self.requirements if term != LEADERS]
+        if len(group) in (0, len(self.requirements)):
+            return Selector(requirements=())
+        return Selector(requirements=(*group, replace(LEADERS, negated=True)))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """True where every term holds."""

@@ -1,12 +1,13 @@
 """
 Accelerators: what the nodes offer, and who holds how many.
 
-In:    nodes, pods, which pods are Tidegate's, and the classes.
+In:    nodes, pods, which pods are Tidegate's and of which class, and the classes.
 Out:   `AcceleratorUse` by class.
 Rules: pure.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
 from tidegate.domain.spec import Accelerator
 from tidegate.observe.objects import NodeView, PodView
@@ -14,32 +15,33 @@ from tidegate.ports import AcceleratorUse
 
 
 def accelerator_use(
-    classes: Iterable[Accelerator], nodes: Iterable[NodeView], pods: Iterable[PodView], own_uids: Collection[str]
+    classes: Iterable[Accelerator], nodes: Iterable[NodeView], pods: Iterable[PodView], own: Mapping[str, str]
 ) -> dict[str, AcceleratorUse]:
     """
     Use of each class.
 
     A cordoned or broken node offers nothing new, but what runs there stays: its accelerators count as far as they
-    are held. A pod holds accelerators from the moment it is bound to a node until it is gone.
+    are held. A pod holds accelerators from the moment it is bound to a node until it is gone. Of a node that two
+    classes claim, what our pods of one class hold is not there for the other.
+
+    Args:
+        own: Class of each pod of ours, by uid.
     """
-    held = _held(pods, own_uids)
+    held = _held(pods, own)
     all_nodes = list(nodes)
     return {accelerator.name: _use(accelerator, all_nodes, held) for accelerator in classes}
 
 
-_Held = Mapping[tuple[str, str], tuple[int, int]]
+# Accelerators by node and resource, and of those by class; under no name what others hold.
+_Held = Mapping[tuple[str, str], Mapping[str, int]]
 
 
-def _held(pods: Iterable[PodView], own_uids: Collection[str]) -> _Held:
-    """(own, others') accelerators by node and resource."""
-    held: dict[tuple[str, str], tuple[int, int]] = {}
+def _held(pods: Iterable[PodView], own: Mapping[str, str]) -> _Held:
+    held: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for pod in pods:
-        if not pod.node or pod.ended:
-            continue
-        for resource, amount in pod.requests.items():
-            own, others = held.get((pod.node, resource), (0, 0))
-            is_own = pod.uid in own_uids
-            held[pod.node, resource] = (own + amount, others) if is_own else (own, others + amount)
+        if pod.node and not pod.ended:
+            for resource, amount in pod.requests.items():
+                held[pod.node, resource][own.get(pod.uid, "")] += amount
     return held
 
 
@@ -48,10 +50,11 @@ def _use(accelerator: Accelerator, nodes: Iterable[NodeView], held: _Held) -> Ac
     for node in nodes:
         if any(node.labels.get(key) != value for key, value in accelerator.node_selector.items()):
             continue
-        own, others = held.get((node.name, accelerator.resource_name), (0, 0))
-        allocatable += node.allocatable.get(accelerator.resource_name, 0) if node.usable else own + others
-        by_tidegate += own
-        by_others += others
+        holders = held.get((node.name, accelerator.resource_name), {})
+        ours, all_ = holders.get(accelerator.name, 0), sum(holders.values())
+        allocatable += node.allocatable.get(accelerator.resource_name, 0) if node.usable else all_
+        by_tidegate += ours
+        by_others += all_ - ours
     return AcceleratorUse(allocatable=allocatable, by_tidegate=by_tidegate, by_others=by_others)
 
 

@@ -76,7 +76,7 @@ def _freed(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator])
             state, name, each = problem.states.get(tier.name), tier.accelerator, tier.accelerators_per_replica
             if state is not None:
                 placed = state.ready + state.starting - (state.unschedulable or 0)
-                leaving[name] = leaving.get(name, 0) + state.terminating * each
+                leaving[name] = leaving.get(name, 0) + (state.terminating + state.surplus) * each
                 staying[name] = staying.get(name, 0) + placed * each
     freed = {name: n for name, n in leaving.items() if n}
     for name in freed:
@@ -140,9 +140,14 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
     """Replicas to set now: the target, what must stay until it serves, and what is stuck but still hoped for."""
     used = classes_used(draft, draft.reserved)
     room = {name: used.get(name, 0) + max(0, left) for name, left in free.items() if name in draft.model.classes}
-    within = replace(draft.limits, room=room)
+    within = replace(draft.limits, room=room, tiers=draft.with_leaving(draft.limits.tiers))
     fleet = advance(
-        draft.model, within, arrivals=draft.arrivals, target=draft.target, carries=Carries(draft, draft.target)
+        draft.model,
+        within,
+        arrivals=draft.arrivals,
+        target=draft.target,
+        carries=Carries(draft, draft.target),
+        urgent=within.tiers != draft.limits.tiers,
     )
     fleet = _hoping(draft, fleet, within)
     for name, now in classes_used(draft, fleet).items():

@@ -2,7 +2,7 @@
 One deployment while it is being planned: what is known, and the plan as it takes shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from zlib import crc32
@@ -137,7 +137,16 @@ class Draft:
     @property
     def opened(self) -> Limits:
         """The limits for what is asked for: also a tier that may not grow may wait for its stuck replicas."""
-        return replace(self.base, tiers=tuple([(0, tier.replicas_max) for tier in self.spec.tiers]))
+        return replace(self.base, tiers=self.with_leaving([(0, tier.replicas_max) for tier in self.spec.tiers]))
+
+    def with_leaving(self, bounds: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """The bounds of the tiers on the way to the target: what leaves may serve until others carry the load."""
+        return tuple(
+            [
+                (0, a.ready) if tier.leaving else bound
+                for bound, tier, a in zip(bounds, self.spec.tiers, self.arrivals, strict=True)
+            ]
+        )
 
     def with_stuck(self, fleet: Fleet) -> Fleet:
         """

@@ -3,7 +3,7 @@ From the fleet that runs to the fleet that is wanted: make before break.
 
 A tier's replicas go only when those that stay and are ready carry the load of now. Where budget, accelerators or
 bounds cannot hold old and new together, fewer new ones come at a time. Where not even one fits, nothing moves, unless
-what runs misses the targets anyway: then one replica after the other is exchanged.
+what runs misses the targets anyway, or has to go: then one replica after the other is exchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ def advance(
     arrivals: Sequence[Arrivals],
     target: Fleet,
     carries: Callable[[Fleet], bool],
+    urgent: bool = False,
 ) -> Fleet:
     """
     Replicas to set now on the way to the target.
@@ -28,6 +29,7 @@ def advance(
         limits: Upper limits of this step; the target is inside them.
         arrivals: What runs and starts, by tier.
         carries: Whether a fleet of ready replicas serves the load of now well enough to let the others go.
+        urgent: Whether what runs may not stay as it is.
     """
     ready = tuple([a.ready for a in arrivals])
     staying = tuple(map(min, ready, target))
@@ -36,7 +38,7 @@ def advance(
     kept = _kept(model, ready, target, carries)
     counted = tuple([a.counted for a in arrivals])
     step = _fitted(model, limits, kept=kept, counted=counted, target=target)
-    if step == counted == ready and not carries(ready):
+    if step == counted == ready and (urgent or not carries(ready)):
         surplus = max(range(len(ready)), key=lambda i: (ready[i] > target[i], float(model.prices[i])))
         fewer = tuple([n - (i == surplus) for i, n in enumerate(kept)])
         step = _fitted(model, limits, kept=fewer, counted=tuple(map(min, counted, fewer)), target=target)

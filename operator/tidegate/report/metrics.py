@@ -120,7 +120,7 @@ def _states(owner: tuple[str, str], seen: DeploymentObservation) -> Iterator[Sam
     for name, state in seen.tiers.items():
         tier = (*owner, name)
         yield "ready_replicas", tier, state.ready
-        yield "starting_replicas", tier, state.starting
+        yield "starting_replicas", tier, state.on_the_way
         yield "failing_replicas", tier, state.failing
         yield "terminating_replicas", tier, state.terminating
         yield "startup_seconds", tier, state.startup_s

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tidegate.domain.observation import DeploymentObservation
+from tidegate.domain.observation import DeploymentObservation, TierState
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 
 
@@ -22,9 +22,13 @@ def price_per_hour(
     total = 0.0
     for tier in spec.tiers:
         state, accelerator = seen.tiers.get(tier.name), accelerators.get(tier.accelerator)
-        held = state.ready + state.starting + state.terminating - (state.unschedulable or 0) if state is not None else 0
+        held = _held(state) if state is not None else 0
         if held and accelerator is None:
             return None
         if accelerator is not None:
             total += held * tier.accelerators_per_replica * accelerator.price_usd_per_hour
     return total
+
+
+def _held(state: TierState) -> int:
+    return state.ready + state.on_the_way + state.terminating - (state.unschedulable or 0)

@@ -50,7 +50,7 @@ def deployment_status(report: Report) -> Json:
     if isinstance(spec, SpecError):
         kept = {name: value for name, value in old.items() if name not in ("conditions", "observedGeneration")}
         return status | kept | {"conditions": conditions(report, None)}
-    tiers = [_tier(tier, report, _named(old.get("tiers"), tier.name)) for tier in spec.tiers]
+    tiers = [_tier(tier, report, _named(old.get("tiers"), tier.name)) for tier in (*spec.tiers, *report.leaving)]
     status |= _totals(report, tiers)
     cost = _cost(report, seen, old.get("cost") or {}) or {}
     status["conditions"] = conditions(report, seen, cost.get("perMillionOutputTokens"))
@@ -112,7 +112,7 @@ def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
     decided = report.decision.tiers.get(tier.name) if report.decision is not None else None
     seen: Json
     if state is not None:
-        seen = {"ready": state.ready, "starting": state.starting, "terminating": state.terminating}
+        seen = {"ready": state.ready, "starting": state.on_the_way, "terminating": state.terminating}
         seen |= {"failing": state.failing} if state.failing else {}
     else:
         seen = {name: old.get(name) for name in ("ready", "starting", "failing", "terminating")}
@@ -205,7 +205,7 @@ def _cost(report: Report, seen: Goodput | None, old: Old) -> Json | None:
     """What exists costs; per token by what was served, else by what the plan expects."""
     spec = report.resource.spec
     assert isinstance(spec, DeploymentSpec)
-    usd_per_hour = price_per_hour(spec, report.observation, report.accelerators)
+    usd_per_hour = price_per_hour(spec.joined(report.leaving), report.observation, report.accelerators)
     if usd_per_hour is None:
         return dict(old) or None
     expected = report.decision.prediction if report.decision is not None else None

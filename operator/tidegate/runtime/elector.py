@@ -71,6 +71,7 @@ class Elector:
         self._renewed_s: float | None = None
         self._epoch = 0
         self._last: dict[str, Any] = {}
+        self._known: dict[str, Any] = {}
         self._seen: tuple[object, ...] = ()
         self._seen_s = clock()
         self._announced = False
@@ -125,8 +126,21 @@ class Elector:
             log.warning("cannot reach the Lease: %s", why, extra={"lease": self._lease.name})
 
     async def _take_or_renew(self) -> None:
-        lease = self._last if self.leads and self._last else await self._read()
-        spec = lease.get("spec") or {}
+        """Renew the Lease as it was left; where it is not so any more, see at once whose it is."""
+        if self.leads and self._last:
+            try:
+                await self._take(self._last)
+            except ApiError as error:
+                if error.status not in (404, 409):
+                    raise
+            else:
+                return
+        await self._take(await self._read())
+
+    async def _take(self, lease: dict[str, Any]) -> None:
+        """Write ourselves into the Lease, unless it is somebody else's."""
+        # One that somebody deleted still binds whoever it bound: its holder may not have noticed yet.
+        spec = self._known = lease.get("spec") or self._known
         self.holder = spec.get("holderIdentity") or ""
         mine = self.holder == self._lease.identity
         if not mine and self.holder and not self._expired(spec):

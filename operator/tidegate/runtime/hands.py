@@ -16,12 +16,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from tidegate.actuate.ownership import rivals
 from tidegate.actuate.scene import stalled
 from tidegate.domain.decision import Condition, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
-from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.ports import (
     ACCELERATORS,
     DEPLOYMENTS,
@@ -63,14 +62,24 @@ class Poster(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One tick's work; `epoch` is the leadership it was planned under."""
+    """
+    One tick's work.
 
-    time_s: float
-    epoch: int
+    Args:
+        time_s: When, unix seconds.
+        epoch: The leadership it was planned under.
+        resources: Deployments that ask for what was planned; another one is left as it is.
+        leaving: Tiers that their specs no longer have and whose pods still serve.
+        rivals: Those that must not scale anything, and why.
+    """
+
+    time_s: float = 0.0
+    epoch: int = 0
     resources: Mapping[Key, DeploymentResource] = field(default_factory=dict)
     decisions: Mapping[Key, Decision] = field(default_factory=dict)
     observations: Mapping[Key, DeploymentObservation] = field(default_factory=dict)
     view: ClusterView = field(default_factory=ClusterView)
+    leaving: Mapping[Key, tuple[TierSpec, ...]] = field(default_factory=dict)
     accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
     classes: tuple[AcceleratorResource, ...] = ()
     rivals: Mapping[Key, Condition] = field(default_factory=dict)
@@ -143,9 +152,8 @@ class Hands:
         return self._fence.holds() and self._fence.epoch == batch.epoch
 
     async def _carry_out(self, batch: Batch) -> None:
-        batch = replace(batch, rivals=rivals(batch.resources.values()))
         deployments = {resource.uid: resource for resource in batch.resources.values()}
-        alive = deployments.keys() | {class_.uid for class_ in batch.classes}
+        alive = self._inventory.uids()
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
         self._untold = {uid: outcome for uid, outcome in self._untold.items() if uid in alive}
         self._faults_before, self._faults = self._faults, set()
@@ -154,7 +162,8 @@ class Hands:
         tells: list[tuple[Resource, Work]] = [
             (class_, partial(self._accelerator, class_, batch)) for class_ in batch.classes
         ]
-        tells += [(deployments[uid], partial(self._tell, deployments[uid], batch)) for uid in self._untold]
+        untold = [deployments[uid] for uid in self._untold if uid in deployments]
+        tells += [(resource, partial(self._tell, resource, batch)) for resource in untold]
         await self._each(tells, lambda: self._leads(batch) and self._next is None)
 
     async def _each(self, works: Iterable[tuple[Resource, Work]], goes_on: Callable[[], bool]) -> None:
@@ -226,6 +235,7 @@ class Hands:
             observation=batch.observations.get(resource.key),
             outcome=outcome,
             view=batch.view,
+            leaving=batch.leaving.get(resource.key, ()),
             time_s=batch.time_s,
             accelerators=batch.accelerators,
         )

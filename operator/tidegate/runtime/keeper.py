@@ -84,14 +84,22 @@ class Keeper:
 
         Returns:
             Bytes stored in all.
+
+        Raises:
+            ApiError: the first refusal; the other parts are stored all the same.
         """
-        total = 0
+        total, refusal = 0, None
         for shard, parts in enumerate(_spread(memory, uids)):
             packed = pack(parts)
             if packed != self._saved.get(shard, pack({})):
-                await self.api.send(self._apply(shard, packed))
-                self._saved[shard] = packed
+                try:
+                    await self.api.send(self._apply(shard, packed))
+                    self._saved[shard] = packed
+                except ApiError as error:
+                    refusal = refusal or error
             total += len(packed)
+        if refusal is not None:
+            raise refusal
         return total
 
     def _apply(self, shard: int, packed: bytes) -> Call:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from tidegate import cycle
+from tidegate.actuate.ownership import rivals
 from tidegate.domain.decision import Decision, FleetDecision, Reason
 from tidegate.domain.holdings import left_by
 from tidegate.domain.key import Key
@@ -25,7 +26,7 @@ from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.observe.cluster import Cluster, Sight
 from tidegate.observe.collect import Collector
 from tidegate.observe.threads import in_thread
-from tidegate.ports import Fence
+from tidegate.ports import DeploymentResource, Fence
 from tidegate.report.currency import currency_of, in_currency
 from tidegate.report.metrics import Metrics, Tick
 from tidegate.runtime.coretime import CoreTime
@@ -128,6 +129,7 @@ class Planner:
         parts, began_s, epoch = self.parts, self.clock(), self.parts.fence.epoch
         now_s = self.wall()
         self._forget_namesakes()
+        asked = dict(parts.inventory.deployments)
         classes = parts.inventory.classes()
         planned, specs = parts.inventory.planned(classes), parts.inventory.specs()
         self._forgive(specs)
@@ -136,12 +138,12 @@ class Planner:
         parts.metrics.failed(harvest.failures)
         self._tell_of_source(harvest.samples)
         sight = parts.cluster.look(specs.values(), classes, harvest)
+        specs = {key: spec.joined(sight.leaving.get(key, ())) for key, spec in specs.items()}
         decisions = await self._decide(specs, planned, sight)
-        batch = self._batch(now_s, epoch, sight, decisions)
         self._say(decisions)
         if parts.fence.holds():
             parts.metrics.show(self._shown(specs, sight, decisions))
-            parts.hands.give(batch)
+            parts.hands.give(replace(self._batch(asked, sight, decisions), time_s=now_s, epoch=epoch))
         else:
             parts.metrics.show(Tick())
         self.ticks += 1
@@ -169,8 +171,9 @@ class Planner:
             return cycle.step(_with_demand(before, offered), observation, policy)
 
         after, decision = await in_thread(work)
-        # A class that is gone for a moment must not cost the memory of those that named it.
-        kept = {k: m for k, m in before.deployments.items() if k in specs and k not in known}
+        # A class that is gone for a moment, or a spec that is wrong for a while, must not cost what was learned.
+        there = self.parts.inventory.deployments
+        kept = {k: m for k, m in before.deployments.items() if k in there and k not in known}
         self.memory = FleetMemory(deployments={**after.deployments, **kept})
         money = {key: currency_of(specs[key], sight.accelerators) for key in decision.deployments}
         return {key: in_currency(each, money[key]) for key, each in decision.deployments.items()}
@@ -222,17 +225,24 @@ class Planner:
             and not self.parts.cluster.serves(key)
         }
 
-    def _batch(self, time_s: float, epoch: int, sight: Sight, decisions: Mapping[Key, Decision]) -> Batch:
+    def _batch(self, asked: Mapping[Key, DeploymentResource], sight: Sight, decisions: Mapping[Key, Decision]) -> Batch:
+        """
+        What the hands are to do; a deployment that was made or edited since the tick began waits for the next one.
+
+        Args:
+            asked: The deployments as they were then.
+        """
         inventory = self.parts.inventory
+        there = inventory.deployments
         return Batch(
-            time_s=time_s,
-            epoch=epoch,
-            resources=dict(inventory.deployments),
+            resources={key: now for key, now in there.items() if _asks_as_before(asked.get(key), now)},
             decisions=decisions,
             observations=sight.deployments,
             view=sight.view,
+            leaving=sight.leaving,
             accelerators=sight.accelerators,
             classes=tuple(inventory.accelerators.values()),
+            rivals=rivals(there.values(), inventory.specs()),
         )
 
     def _shown(self, specs: Mapping[Key, DeploymentSpec], sight: Sight, decisions: Mapping[Key, Decision]) -> Tick:
@@ -261,6 +271,10 @@ class Planner:
                 level = logging.ERROR if decision.error else logging.INFO
                 extra = {"deployment": str(key), "reason": decision.reason.value, "replicas": replicas}
                 log.log(level, decision.message, extra=extra)
+
+
+def _asks_as_before(before: DeploymentResource | None, now: DeploymentResource) -> bool:
+    return before is not None and (before.uid, before.generation) == (now.uid, now.generation)
 
 
 def _without(spec: DeploymentSpec, absent: Collection[str]) -> DeploymentSpec:
