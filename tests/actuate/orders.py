@@ -83,7 +83,8 @@ def settled(resource: DeploymentResource, replicas: dict[str, int], *, pod_monit
         marks = {"annotations": {HASH_ANNOTATION: manifest.hash}, "owner_uids": (UID,)}
         if manifest.ref.kind == "Deployment":
             count = replicas[manifest.ref.name.removeprefix(f"{resource.key.name}-")]
-            made = workload(manifest.ref.name, count, writers=(OURS,), ready=count)
+            labels = manifest.body["metadata"]["labels"]
+            made = workload(manifest.ref.name, count, writers=(OURS,), ready=count, labels=labels)
             workloads.append(replace(made, **marks))  # type: ignore[arg-type]
         else:
             owned.append(OwnedView(ref=manifest.ref, uid="u", **marks))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import pytest_asyncio
 from tests.actuate.orders import (
     H100,
     NOW_S,
+    OURS,
     decided,
     managed,
     order_of,
@@ -22,7 +23,7 @@ from tests.actuate.orders import (
     workload,
 )
 from tests.cluster import install_crds
-from tidegate.actuate.cluster import REFUSED_S, ClusterActuator
+from tidegate.actuate.cluster import FAILURES_TOLD, REFUSED_S, ClusterActuator
 from tidegate.actuate.ownership import HOLD_S
 from tidegate.actuate.scene import SETTLE_S
 from tidegate.domain.decision import Condition
@@ -115,6 +116,33 @@ async def test_what_was_refused_is_told_on_and_not_sent_at_each_tick() -> None:
     assert await tick() == 0
     now[0] += REFUSED_S
     assert await tick() == 1, "a quota may have been raised"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ApiError(status=500, reason="InternalError", detail="failed calling webhook"),
+        ApiError(status=429, reason="TooManyRequests", detail="try later"),
+        ApiError(status=409, reason="Conflict", detail="the object has been modified"),
+        ApiError(status=0, reason="Timeout", detail="no answer in time"),
+    ],
+    ids=lambda fault: fault.reason,
+)
+async def test_a_write_that_fails_again_and_again_is_told(fault: ApiError) -> None:
+    api = Recorder({"/chat-old/scale": fault})
+    hands, view = actuator(api), view_of(workload("chat-old", 2, writers=(OURS,)))
+
+    async def tick() -> list[tuple[str, str, str]]:
+        outcome = await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))
+        return [(c.type, c.reason, c.message) for c in outcome.conditions]
+
+    assert [await tick() for _ in range(FAILURES_TOLD - 1)] == [[]] * (FAILURES_TOLD - 1), "it may be chance"
+    told = f"the API server does not take what was decided: {fault.detail}"
+    assert await tick() == await tick() == [("ScalingLimited", "WriteFailed", told)]
+    api.refuses = {}
+    assert await tick() == []
+    api.refuses = {"/chat-old/scale": fault}
+    assert await tick() == [], "counted anew"
 
 
 async def test_what_was_changed_after_a_refusal_is_sent_at_once() -> None:

@@ -26,8 +26,10 @@ from tests.actuate.orders import (
 from tidegate.actuate.manifests import HASH_ANNOTATION, wanted
 from tidegate.actuate.ownership import HOLD_S, rivals
 from tidegate.actuate.steps import Steps, steps
+from tidegate.domain.decision import TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec, Mode
+from tidegate.errors import SpecError
 from tidegate.ports import ClusterView, OwnedView, Writer
 
 TWO = spec_of(managed("bf16"), managed("fp8"))
@@ -278,6 +280,17 @@ def test_of_two_deployments_on_one_target_the_first_keeps_it() -> None:
     assert str(KEY) in found[Key("prod", "a-later")].message
 
 
+def test_a_spec_that_is_wrong_for_a_while_gives_its_target_to_nobody() -> None:
+    spec = spec_of(pointing())
+    later = Key("prod", "a-later")
+    wrong = replace(
+        resource_of(spec, created="2026-11-01T00:00:00Z"), spec=SpecError(field="model", value="", allowed="a name")
+    )
+    second = replace(resource_of(replace(spec, key=later)), key=later, created="2026-11-02T00:00:00Z")
+    assert set(rivals([wrong, second], {KEY: spec, later: replace(spec, key=later)})) == {later}
+    assert rivals([wrong, second], {later: replace(spec, key=later)}) == {}, "it never had a valid one"
+
+
 # What nobody wants any more
 
 
@@ -294,6 +307,34 @@ def test_a_tier_that_is_gone_is_removed_once_the_others_serve() -> None:
 
 def test_a_tier_that_is_gone_serves_until_the_others_do() -> None:
     assert calls(retired(1)) == []
+
+
+def leaving(stays: int, *, replicas: int = 2) -> Steps:
+    """Tier bf16 is gone from the spec, and the plan wants so many of its replicas for now."""
+    view = settled(resource_of(TWO), {"bf16": replicas, "fp8": 2})
+    return do(spec_of(managed("fp8")), view, fp8=2, bf16=stays)
+
+
+def test_a_tier_that_is_gone_serves_as_long_as_the_plan_wants_it() -> None:
+    assert calls(leaving(2)) == []
+    assert sentences(leaving(2, replicas=5)) == ["Deployment prod/chat-bf16: replicas 5 -> 2"]
+    assert calls(leaving(3)) == [], "it never grows"
+    assert calls(leaving(0)) == [("DELETE", "deployments/chat-bf16")]
+
+
+def test_nothing_is_removed_by_a_plan_that_does_not_know_the_tiers_that_stay() -> None:
+    """It was made for the spec before, whose tier was called otherwise."""
+    view = settled(resource_of(TWO), {"bf16": 2, "fp8": 2})
+    assert calls(do(spec_of(managed("fp8")), view, bf16=2)) == []
+
+
+def test_a_tier_that_points_elsewhere_now_leaves_under_another_name() -> None:
+    ours = settled(resource_of(spec_of(managed("bf16"))), {"bf16": 2})
+    old = workload("chat-old", 1, writers=(OURS,), ready=1)
+    view = replace(ours, workloads={**ours.workloads, old.ref: old})
+    spec = spec_of(pointing("bf16", "chat-old"))
+    plan = replace(decided(bf16=1), tiers=dict.fromkeys(("bf16", "bf16-old"), TierDecision(replicas=1)))
+    assert sentences(steps(scene_of(order_of(spec, view, plan)))) == ["Deployment prod/chat-bf16: replicas 2 -> 1"]
 
 
 def test_a_tier_that_is_handed_over_as_a_target_is_not_removed() -> None:

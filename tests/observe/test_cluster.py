@@ -192,6 +192,57 @@ def test_it_knows_which_deployments_have_no_replica() -> None:
     assert subject.serves(CHAT)
 
 
+GONE = {"tidegate.io/inference-deployment": "chat", "tidegate.io/tier": "int4"}
+
+
+def test_a_tier_that_left_the_spec_counts_while_its_pods_serve() -> None:
+    pods = [pod(f"gone-{i}", labels=GONE, requests={"nvidia.com/gpu": 2}) for i in range(3)]
+    sample = PodSample(values={"running": 3.0}, age_s=1.0)
+    workloads = (OLD, view("chat-int4", replicas=3, labels=GONE))
+    sight = look(cluster(*pods, workloads=workloads), samples={("prod", p.name): sample for p in pods})
+    (left,) = sight.leaving[CHAT]
+    assert (left.name, left.accelerator, left.accelerators_per_replica, left.leaving) == ("int4", "h100", 2, True)
+    state = sight.deployments[CHAT].tiers["int4"]
+    assert isinstance(state.reading, TierReading)
+    assert (state.ready, state.reading.running) == (3, 9.0)
+    use = sight.view.accelerators["h100"]
+    assert (use.by_tidegate, use.by_others, sight.accelerators["h100"].capacity) == (6, 0, 8)
+
+
+def test_a_tier_that_left_is_over_with_its_last_pod() -> None:
+    assert look(cluster(workloads=(OLD, view("chat-int4", replicas=0, labels=GONE)))).leaving == {}
+
+
+def test_a_tier_that_points_elsewhere_now_leaves_under_another_name() -> None:
+    labels = GONE | {"tidegate.io/tier": "bf16"}
+    ours = view("chat-bf16", replicas=1, labels=labels)
+    before = pod("before", labels=labels, requests={"nvidia.com/gpu": 1})
+    after = pod("after", labels={"app": "old"}, requests={"nvidia.com/gpu": 1})
+    sight = look(cluster(before, after, workloads=(OLD, ours)))
+    assert [tier.name for tier in sight.leaving[CHAT]] == ["bf16-old"]
+    assert {name: state.ready for name, state in sight.deployments[CHAT].tiers.items()} == {
+        "bf16": 1,
+        "fp8": 0,
+        "bf16-old": 1,
+    }
+    adopted = replace(SPEC, tiers=(tier("bf16", target="chat-bf16"), SPEC.tiers[1]))
+    subject = cluster(before, workloads=(OLD, ours))
+    assert subject.look([adopted], {"h100": H100}, Harvest(time_s=NOW, samples={})).leaving == {}, (
+        "it points at our own"
+    )
+
+
+def test_the_pods_of_a_group_hold_accelerators_for_their_leader() -> None:
+    """A LeaderWorkerSet's /scale selects the leaders alone."""
+    index = "leaderworkerset.sigs.k8s.io/worker-index"
+    group = [pod(f"old-{i}", labels={"app": "old", index: str(i)}, requests={"nvidia.com/gpu": 2}) for i in range(2)]
+    subject = cluster(*group, workloads=(view("old", replicas=1, selector=f"app=old,{index}=0"),))
+    sight = look(subject)
+    assert sight.deployments[CHAT].tiers["bf16"].ready == 1
+    use = sight.view.accelerators["h100"]
+    assert (use.by_tidegate, use.by_others) == (4, 0)
+
+
 def test_yesterdays_pods_are_found_by_their_workload() -> None:
     subject = cluster(
         workloads=(view("chat-fp8", replicas=1, labels=OURS), view("old", replicas=1, selector="app=old"))

@@ -214,6 +214,15 @@ def test_accelerators_are_counted_by_holder(
     assert (use.allocatable, use.by_tidegate, use.by_others) == expected
 
 
+def test_of_a_node_of_two_classes_each_accelerator_is_there_once() -> None:
+    whole = Accelerator(name="h100", price_usd_per_hour=3.0, node_selector={"kind": "h100"})
+    part = Accelerator(name="pool", price_usd_per_hour=3.0, node_selector={"kind": "h100", "pool": "a"})
+    nodes, pods = [node("a", 8, kind="h100", pool="a")], [holder("ours", "a", 6)]
+    use = accelerator_use([whole, part], nodes, pods, {"ours": "h100"})
+    assert usable_capacity(whole, use["h100"]) == 8
+    assert usable_capacity(part, use["pool"]) == 2
+
+
 @pytest.mark.parametrize(
     ("stated", "use", "capacity"),
     [

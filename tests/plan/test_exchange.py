@@ -1,11 +1,13 @@
 """A fleet that gives something up: it follows the load without running after each swing of it."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
+from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.spec import Cost
 
 TIERS = (tier("bf16"), tier("fp8", quality=0.99), tier("int4", quality=0.95))
 # No tier promises 0.99 alone: the first never reaches it, the second is too small for the load.
@@ -47,3 +49,40 @@ def test_replicas_on_their_way_are_not_called_off_before_five_minutes_however_sh
     assert fleet(early.tick(forecast(18.0))) == {"bf16": 4}
     assert {fleet(early.tick(forecast(4.0)))["bf16"] for _ in range(18)} == {4}
     assert fleet(early.run(forecast(4.0), 6)) == {"bf16": 1}
+
+
+# A tier that the user took out of the spec
+
+LEFT = replace(tier("bf16", high=0), leaving=True)
+BOTH = {"bf16": estimate(5, startup_s=90), "fp8": estimate(8, startup_s=90)}
+
+
+def renamed(capacity: int | None, **changes: object) -> Loop:
+    """Six replicas of bf16 carry 25 requests/s; the spec has fp8 in its place now."""
+    pools = {"h100": replace(POOLS["h100"], capacity=capacity)}
+    wanted = spec(tier("fp8"), LEFT, **changes)
+    return Loop(spec=wanted, estimates=BOTH, pools=pools, startup_ticks=6, ready={"bf16": 6})
+
+
+@pytest.mark.parametrize(
+    ("capacity", "changes"),
+    [
+        pytest.param(None, {}, id="room for all"),
+        pytest.param(8, {}, id="room for two more"),
+        pytest.param(6, {}, id="room for none"),
+        pytest.param(None, {"replicas_max": 6}, id="no more replicas are allowed"),
+        pytest.param(None, {"cost": Cost(budget_usd_per_hour=18.0)}, id="the budget is used up"),
+    ],
+)
+def test_a_tier_that_left_serves_until_others_carry_the_load(capacity: int | None, changes: dict[str, object]) -> None:
+    loop = renamed(capacity, **changes)
+    carried = []
+    for _ in range(80):
+        carried.append(5 * loop.ready.get("bf16", 0) + 8 * loop.ready.get("fp8", 0))
+        loop.tick(forecast(25.0))
+        existing = sum(loop.ready.values()) + len(loop.starting)
+        assert capacity is None or existing <= capacity
+        assert existing <= loop.spec.replicas_max
+        assert loop.spec.cost.budget_usd_per_hour is None or 3.0 * existing <= loop.spec.cost.budget_usd_per_hour
+    assert min(carried) >= 25, "one at a time is spared of thirty"
+    assert {name: n for name, n in loop.ready.items() if n} == {"fp8": 4}

@@ -189,6 +189,20 @@ def test_replicas_on_their_way_out_cost_until_they_are_gone() -> None:
     assert status["replicas"] == 2
 
 
+def test_a_roll_out_costs_and_starts() -> None:
+    seen = DeploymentObservation(tiers={"bf16": TierState(ready=1, surplus=1)})
+    status = deployment_status(report(observation=seen))
+    assert (status["cost"]["perHour"], status["replicas"], status["tiers"][0]["starting"]) == ("6.00", 2, 1)
+
+
+def test_a_tier_that_left_the_spec_is_told_while_it_serves() -> None:
+    left = replace(SPEC.tiers[0], name="int4", replicas_max=0, leaving=True)
+    seen = DeploymentObservation(tiers={"bf16": TierState(ready=1), "int4": TierState(ready=2)})
+    status = deployment_status(report(observation=seen, leaving=(left,)))
+    assert (status["cost"]["perHour"], status["replicas"]) == ("9.00", 3)
+    assert [row["name"] for row in status["tiers"]] == ["bf16", "fp8", "int4"]
+
+
 def test_without_a_price_there_is_no_cost() -> None:
     assert "cost" not in deployment_status(report(accelerators={}))
 

@@ -283,6 +283,20 @@ async def test_damaged_memory_is_lost_alone(damage: str) -> None:
     assert set(await keeper.Keeper(api, "ns").load()) == {other}
 
 
+async def test_a_part_that_cannot_be_stored_does_not_keep_the_others_from_it() -> None:
+    api = ScriptedApi()
+    keys = [Key("prod", f"d{i}") for i in range(200)]
+    for shard in range(keeper.SHARDS):
+        api.answers["PATCH", f"/api/v1/namespaces/ns/configmaps/tidegate-memory-{shard:02d}"] = {}
+    refused = "/api/v1/namespaces/ns/configmaps/tidegate-memory-03"
+    api.answers["PATCH", refused] = ApiError(status=422, reason="Invalid", detail="it is immutable")
+    kept = keeper.Keeper(api, "ns")
+    for wrote in (keeper.SHARDS, keeper.SHARDS + 1):
+        with pytest.raises(ApiError, match="immutable"):
+            await kept.save(memory(*keys), uids(*keys))
+        assert len(api.written()) == wrote, "only what is not stored is tried again"
+
+
 # --- settings ----------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +307,15 @@ async def test_damaged_memory_is_lost_alone(damage: str) -> None:
         pytest.param({"prometheus_url": "prometheus:9090"}, "--prometheus-url", id="a URL without scheme"),
         pytest.param({"prometheus_url": "http://me:pw@host"}, "--prometheus-url", id="credentials in the URL"),
         pytest.param({"prometheus_url": "http://host/?a=b"}, "--prometheus-url", id="a query in the URL"),
+        pytest.param({"prometheus_url": "http://[::1"}, "--prometheus-url", id="a bracket that is not closed"),
+        pytest.param({"prometheus_url": "http://host:99999"}, "--prometheus-url", id="a URL with a port that is none"),
+        pytest.param({"prometheus_url": "http://host:90x/a"}, "--prometheus-url", id="a port of letters"),
+        pytest.param({"prometheus_user": "me"}, "--prometheus-user", id="a user without a password"),
+        pytest.param({"prometheus_headers": "X-A: a\nX-B: b"}, "--prometheus-headers", id="a header of two lines"),
+        pytest.param({"prometheus_matchers": 'cluster="eu"'}, "--prometheus-matchers", id="a value in quotation marks"),
+        pytest.param({"listen": "0.0.0.0:\u00b2"}, "--listen", id="a digit that is no number"),
+        pytest.param({"operator_namespace": ""}, "--operator-namespace", id="no namespace for the Lease"),
+        pytest.param({"operator_namespace": "a b"}, "--operator-namespace", id="a namespace with a space"),
         pytest.param({"tick": 1.0}, "--tick (TIDEGATE_TICK)", id="a tick below five seconds"),
         pytest.param({"window": 5.0}, "--window", id="a window below two scrapes"),
         pytest.param({"prometheus_token_file": "/nowhere"}, "--prometheus-token-file", id="a file that is not there"),

@@ -172,6 +172,37 @@ async def _stale(a: Elector, b: Elector) -> list[bool]:
     return [a.holds(), b.holds()]
 
 
+async def test_a_lease_that_somebody_deleted_stays_the_leaders() -> None:
+    server, clock = LeaseServer(), Clock()
+    (a, _), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
+    for each in (a, b):
+        await try_once(each)
+    server.lease = None
+    await try_once(b)
+    assert (a.holds(), b.holds()) == (True, False), "it may not have noticed"
+    clock.now_s += 2
+    await try_once(a)
+    assert (a.holds(), a.epoch) == (True, 1), "made anew by who led"
+    server.lease, began_s = None, clock.now_s
+    while not b.holds() and clock.now_s < began_s + 60:
+        clock.now_s += 2
+        await try_once(b)
+        assert not (a.holds() and b.holds())
+    assert (b.holds(), b.epoch) == (True, 2), "and who led before is gone"
+
+
+async def test_who_lost_the_lease_knows_it_with_its_next_renewal() -> None:
+    server, clock = LeaseServer(), Clock()
+    a, _ = elector(server, "a", clock)
+    await try_once(a)
+    server.lease, server.version = None, server.version + 1
+    b, _ = elector(server, "b", clock)
+    await try_once(b)
+    assert b.holds(), "it never saw another holder"
+    await try_once(a)
+    assert (a.holds(), b.holds()) == (False, True)
+
+
 async def test_a_clean_stop_hands_the_lease_back_at_once() -> None:
     server, clock = LeaseServer(), Clock()
     (a, _), (b, _) = elector(server, "a", clock), elector(server, "b", clock)

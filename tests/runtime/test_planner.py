@@ -252,6 +252,33 @@ async def test_an_invalid_spec_is_remembered_and_not_planned(rig: Rig) -> None:
     assert rig.hands.batches[-1].decisions == {}
 
 
+async def test_what_was_learned_outlives_a_restart_while_the_spec_is_wrong(rig: Rig) -> None:
+    rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(plan=PlanMemory())})
+    rig.inventory.put_deployment(resource(spec=SpecError(field="tiers", value="", allowed="at least one")))
+    await rig.tick()
+    assert CHAT in rig.planner.memory.deployments
+
+
+async def test_what_is_edited_in_mid_tick_waits_for_the_next_one(rig: Rig) -> None:
+    """The decision was made for another spec: carried out under the new one, it would remove what serves."""
+    other = Key("prod", "code")
+    for each in (resource(), resource(other, uid="u2")):
+        rig.inventory.put_deployment(each)
+    collect = rig.collector.collect
+
+    async def edited(time_s: float, asked: Mapping[Key, str]) -> Harvest:
+        rig.inventory.put_deployment(replace(resource(), generation=2))
+        rig.inventory.put_deployment(resource(Key("prod", "new"), uid="u3"))
+        return await collect(time_s, asked)
+
+    rig.collector.collect = edited  # type: ignore[method-assign]
+    await rig.tick()
+    assert set(rig.hands.batches[-1].resources) == {other}
+    rig.collector.collect = collect  # type: ignore[method-assign]
+    await rig.tick()
+    assert set(rig.hands.batches[-1].resources) == {CHAT, other, Key("prod", "new")}
+
+
 async def test_demand_that_was_read_back_is_taken_in_at_the_next_tick(rig: Rig) -> None:
     rig.inventory.put_deployment(resource())
     await rig.tick()

@@ -7,6 +7,7 @@ Rules: pure. A tier whose accelerator class nobody can tell is left out: its pod
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.observe.objects import NodeView, PodView
@@ -23,11 +24,20 @@ def leaving(
     Args:
         managed: The workloads made for these deployments, by the tier on their labels.
     """
-    tiers = {spec.key: {tier.name: tier for tier in spec.tiers} for spec in specs}
+    by_key = {spec.key: spec for spec in specs}
     for (key, name), workload in managed.items():
-        known = tiers[key].get(name)
-        if known is None or known.target_ref is not None:
-            yield (key, leaving_name(name, tiers[key])), name, workload
+        tiers = by_key[key].tiers
+        stays = any(tier.name == name and tier.target_ref is None for tier in tiers)
+        if not stays and not any(_points_at(tier, workload) for tier in tiers):
+            yield (key, leaving_name(name, [tier.name for tier in tiers])), name, workload
+
+
+def _points_at(tier: TierSpec, workload: WorkloadView) -> bool:
+    target = tier.target_ref
+    if target is None:
+        return False
+    ref = replace(workload.ref, api_version=target.api_version, kind=target.kind, name=target.name)
+    return ref == workload.ref
 
 
 def tier_of(
