@@ -23,7 +23,7 @@ from tidegate.report.metrics import Metrics, Tick
 from tidegate.sandbox.binaries import Effort, provide
 from tidegate.sandbox.control_plane.real import free_ports
 
-pytestmark = pytest.mark.cluster
+RULES = Path(__file__).resolve().parents[2] / "charts" / "tidegate" / "files" / "rules.yaml"
 INF = float("inf")
 FAILED = Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E")
 
@@ -60,7 +60,8 @@ class Pages:
 
     def __init__(self) -> None:
         self.leader, self.standby, self.blue = Metrics("1"), Metrics("1"), Metrics("1")
-        self.up = self.plans = True
+        self.up = {"leader", "standby", "blue"}
+        self.plans = True
         self.show(well())
         self.blue.leader.set(1.0)
 
@@ -73,7 +74,7 @@ class Pages:
         which = {"leader": self.leader, "standby": self.standby, "blue": self.blue}[name]
         if self.plans or name == "blue":
             which.tick_s.observe(0.1)
-        return web.Response(body=which.page() if self.up else b"", content_type="text/plain")
+        return web.Response(body=which.page() if name in self.up else b"", content_type="text/plain")
 
 
 def impatient() -> str:
@@ -145,6 +146,27 @@ async def until_firing(url: str, expected: set[str]) -> None:
     raise AssertionError(f"firing: {sorted(names)}, expected {sorted(expected)}")
 
 
+def alerts() -> dict[str, dict[str, Any]]:
+    """The alerts as the chart has them, with what Helm fills in left open."""
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    return {rule["alert"]: rule for rule in rules if "alert" in rule}
+
+
+@pytest.mark.parametrize(("words", "wait"), [("half an hour", "30m"), ("five minutes", "5m")])
+def test_an_alert_waits_as_long_as_it_says(words: str, wait: str) -> None:
+    """By `for`: a range looks only over what exists, and a new series is young."""
+    said = [alert for alert in alerts().values() if words in alert["annotations"]["summary"]]
+    assert {alert["for"] for alert in said} == {wait}
+
+
+def test_no_alert_averages_the_series_of_each_pod_over_hours() -> None:
+    """The last figures of a leader that is gone would count for as long as the range."""
+    texts = " ".join(alert["expr"] for alert in alerts().values())
+    averaged = re.findall(r"_over_time\(([\w:]+)[^)]*?\[\d+h\]", texts)
+    assert [name for name in averaged if ":" not in name] == []
+
+
+@pytest.mark.cluster
 async def test_the_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
     pages = Pages()
     misses = {"ttft": Histogram((0.5, INF), (20.0, 100.0))}
@@ -165,8 +187,15 @@ async def test_the_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -
             await until_firing(url, expected)
             pages.show(well())
             await until_firing(url, set())
-        pages.leader.decided(FAILED)
+        pages.leader.faulted()
         await until_firing(url, {"TidegatePlannerFault"})
+        await until_firing(url, set())
+        # Counted once; the alert lasts as long as the fault, far beyond the counter's window.
+        pages.leader.decided(FAILED)
+        pages.show(replace(well(), decisions={CHAT: FAILED}))
+        await asyncio.sleep(10.0)
+        await until_firing(url, {"TidegatePlannerFault"})
+        pages.show(well())
         await until_firing(url, set())
         pages.plans = False
         await until_firing(url, {"TidegateLoopStalled"})
@@ -177,5 +206,9 @@ async def test_the_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -
         await until_firing(url, set())
         pages.blue.leader.set(0.0)
         await until_firing(url, {"TidegateNoLeader"})
-        pages.up = False
+        pages.blue.leader.set(1.0)
+        await until_firing(url, set())
+        pages.up = {"leader", "standby"}
+        await until_firing(url, {"TidegateDown"})
+        pages.up = set()
         await until_firing(url, {"TidegateDown"})

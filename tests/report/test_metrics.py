@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,15 @@ def test_what_is_not_known_has_no_series_and_its_lack_is_counted() -> None:
     assert "tidegate_attainment_ratio" not in shown
     assert "tidegate_metric_age_seconds" not in shown
     assert shown["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 1.0
+
+
+def test_a_fault_of_the_planner_is_shown_for_as_long_as_it_lasts() -> None:
+    metrics = Metrics("1")
+    failed = Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E")
+    metrics.show(replace(tick(), decisions={CHAT: failed}))
+    assert page(metrics)["tidegate_planner_fault"] == {("chat", "prod"): 1.0}
+    metrics.show(tick())
+    assert page(metrics)["tidegate_planner_fault"] == {("chat", "prod"): 0.0}
 
 
 def test_a_deleted_object_leaves_no_series() -> None:

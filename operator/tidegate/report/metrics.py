@@ -61,6 +61,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "goodput_tokens_per_second": ("Output tokens of requests inside both targets.", _DEPLOYMENT),
     "forecast_requests_per_second": ("Demand quantile the plan is sized for.", _DEPLOYMENT),
     "forecast_horizon_seconds": ("How far ahead that is.", _DEPLOYMENT),
+    "planner_fault": ("1 while the planner fails on the deployment.", _DEPLOYMENT),
     "ttft_p95_seconds": ("Time to first token, 95th percentile.", _DEPLOYMENT),
     "itl_p95_seconds": ("Inter-token latency of a request, 95th percentile.", _DEPLOYMENT),
     "prediction_error_ratio": (
@@ -109,6 +110,7 @@ def samples(tick: Tick) -> Iterator[Sample]:
 def _decided(owner: tuple[str, str], decision: Decision) -> Iterator[Sample]:
     yield "forecast_requests_per_second", owner, decision.forecast_rps
     yield "forecast_horizon_seconds", owner, decision.horizon_s
+    yield "planner_fault", owner, float(decision.error is not None)
     for name, tier in decision.tiers.items():
         yield "desired_replicas", (*owner, name), tier.replicas
         yield "capacity_requests_per_second", (*owner, name), tier.capacity_rps
