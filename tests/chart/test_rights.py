@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.chart.rendering import render
 from tests.runtime.rig import CHAT, DEPLOYMENTS, OURS, Json, Rig, accelerator, rigged, workload
+from tidegate.runtime.keeper import SHARDS
+from tidegate.runtime.parts import named
+from tidegate.settings import Settings
 
-RULES = Path(__file__).resolve().parents[2] / "charts" / "tidegate" / "files" / "rbac.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "charts" / "tidegate" / "files" / "rbac.yaml"
+PLAIN = ROOT / "deploy" / "base" / "operator.yaml"
 ACCOUNT = ("tidegate-system", "tidegate")
 LABELS = {"app": "chat-sets"}
 
@@ -137,6 +143,41 @@ async def test_each_permission_is_used_and_none_is_missing(tmp_path: Path, monke
                 await rig.until(lambda: _is(used, granted()), limit_s=40.0)
         assert used() - granted() == set(), "asked for, and not granted"
         assert granted() - used() == set(), "granted, and never asked for"
+
+
+def own_names(objects: list[Json]) -> dict[str, list[str]]:
+    """Names that the Role in its own namespace lets the operator touch, by kind. `create` knows no name, so it stands alone."""
+    (role,) = [o for o in objects if o["kind"] == "Role" and o["metadata"]["name"] == "tidegate-own"]
+    assert [rule["verbs"] for rule in role["rules"] if "resourceNames" not in rule] == [["create"], ["create"]]
+    return {rule["resources"][0]: rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule}
+
+
+def wanted_names(**served: str) -> dict[str, list[str]]:
+    """Lease and ConfigMaps as the operator names them."""
+    settings = Settings(prometheus_url="http://p", **served)
+    memory = named("tidegate-memory", settings)
+    return {
+        "leases": [named("tidegate", settings)],
+        "configmaps": [f"{memory}-{shard:02d}" for shard in range(SHARDS)],
+    }
+
+
+def test_in_its_own_namespace_it_may_touch_its_lease_and_its_memory_alone() -> None:
+    assert own_names([o for o in yaml.safe_load_all(PLAIN.read_text()) if o]) == wanted_names()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    "served",
+    [
+        pytest.param({"shard": "blue"}, id="of a shard"),
+        pytest.param({"namespace": "prod"}, id="of one namespace"),
+        pytest.param({"shard": "tidegate", "namespace": "tidegate-memory"}, id="of both, named to confuse"),
+    ],
+)
+def test_the_chart_grants_the_names(served: dict[str, str]) -> None:
+    values = f"shard={served.get('shard', '')},watchNamespace={served.get('namespace', '')}"
+    assert own_names(render("--set", values)) == wanted_names(**served)
 
 
 async def _is(used: Any, wanted: set[Right]) -> bool:

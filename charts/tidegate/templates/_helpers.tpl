@@ -36,6 +36,12 @@
 {{- merge (dict) $selected (last . | default dict) ($root.Values.commonLabels | default dict) $usual | toYaml -}}
 {{- end -}}
 
+{{- /* What a shard or a namespace adds to the names of Lease and memory. */ -}}
+{{- define "tidegate.part" -}}
+{{- with .Values.shard }}-{{ . }}{{ end -}}
+{{- with .Values.watchNamespace }}.{{ . }}{{ end -}}
+{{- end -}}
+
 {{- define "tidegate.annotations" -}}
 {{- with .Values.commonAnnotations }}
 annotations:
