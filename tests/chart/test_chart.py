@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -69,6 +70,7 @@ ENVIRONMENT = [
     ("prometheus.tls.insecureSkipVerify=true", "TIDEGATE_PROMETHEUS_INSECURE", "true"),
     ("prometheus.tls.caConfigMap=ca", "TIDEGATE_PROMETHEUS_CA_FILE", "/etc/tidegate/ca/ca.crt"),
     ("prometheus.windowSeconds=120", "TIDEGATE_WINDOW", "120"),
+    ("prometheus.staleSeconds=150", "TIDEGATE_STALE", "150"),
     ("operator.tickSeconds=30", "TIDEGATE_TICK", "30"),
     ("operator.historyDays=2", "TIDEGATE_HISTORY_DAYS", "2"),
     ("operator.writesPerSecond=5", "TIDEGATE_WRITES_PER_SECOND", "5"),
@@ -181,8 +183,9 @@ def test_a_name_of_digits_stays_a_text() -> None:
     ("ports", "opened"),
     [
         pytest.param({}, [[53, 53], [443, 6443], [9090, 443]], id="the defaults"),
+        pytest.param({"dnsPorts": [5353]}, [[5353, 5353], [443, 6443], [9090, 443]], id="DNS as OpenShift has it"),
         pytest.param({"prometheusPorts": []}, [[53, 53], [443, 6443]], id="no port of Prometheus"),
-        pytest.param({"apiServerPorts": [], "prometheusPorts": []}, [[53, 53]], id="none at all"),
+        pytest.param({"apiServerPorts": [], "prometheusPorts": []}, [[53, 53]], id="DNS alone"),
     ],
 )
 def test_an_empty_list_of_ports_allows_none(ports: dict[str, list[int]], opened: list[list[int]]) -> None:
@@ -209,6 +212,24 @@ def test_it_asks_for_a_kubernetes_that_knows_every_field_of_the_pods() -> None:
     assert render("--kube-version", "1.30.0")
 
 
+def test_a_number_of_a_million_is_no_power_of_ten() -> None:
+    assert "terminationGracePeriodSeconds: 1000000\n" in rendered_text("--set", "terminationGracePeriodSeconds=1000000")
+
+
+TAKEN = [
+    {"prometheus": {"url": "http://[::1]:9090/select/0/prometheus"}},
+    {"prometheus": {"url": "https://p.example", "headers": {"X-Scope-OrgID": "team"}, "matchers": {"cluster": "eu-1"}}},
+    {"prometheus": {"url": "http://mimir/prometheus", "auth": {"type": "bearer", "existingSecret": "token"}}},
+    {"podMonitor": {"labels": {"example.com/release": "kube-prometheus-stack"}}},
+]
+SCHEMA = json.loads((generate.CHART / "values.schema.json").read_text())
+
+
+@pytest.mark.parametrize("values", TAKEN, ids=str)
+def test_the_schema_takes_what_the_operator_takes(values: dict[str, Any]) -> None:
+    assert list(jsonschema.Draft7Validator(SCHEMA).iter_errors(values)) == []
+
+
 def test_no_rule_reads_secrets_or_uses_a_wildcard() -> None:
     for role in [o for kind in ("ClusterRole", "Role") for o in by_kind(render(), kind)]:
         for rule in role["rules"]:
@@ -226,6 +247,16 @@ REFUSED = [
     ("replicas=0", "replicas"),
     ("prometheus.url=prometheus:9090", "prometheus"),
     ("prometheus.url=http://user:secret@prometheus", "prometheus"),
+    ("prometheus.url=http://prometheus/?tenant=a", "url"),
+    ("prometheus.url=http://prometheus/#graph", "url"),
+    ("prometheus.url=http://:9090", "url"),
+    (r"prometheus.headers.X-Scope-OrgID=a\,b", "headers"),
+    ("prometheus.headers.X Y=a", "headers"),
+    (r"prometheus.matchers.cluster=a\,b", "matchers"),
+    (r"prometheus.matchers.a\.b=c", "matchers"),
+    (r"podMonitor.labels.release=a\,b", "labels"),
+    ("podMonitor.labels.-release=a", "labels"),
+    ("prometheus.auth.existingSecret=token", "existingSecret"),
     ("operator.logLevel=loud", "logLevel"),
     ("operator.tickSeconds=1", "tickSeconds"),
     ("image.digest=abc", "digest"),
