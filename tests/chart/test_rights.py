@@ -146,7 +146,7 @@ async def test_each_permission_is_used_and_none_is_missing(tmp_path: Path, monke
 
 
 def own_names(objects: list[Json]) -> dict[str, list[str]]:
-    """Names that the Role in its own namespace lets the operator touch, by kind. `create` knows none, so it stands alone."""
+    """Names of what the Role in its own namespace lets the operator touch, by kind; `create` knows none."""
     (role,) = [o for o in objects if o["kind"] == "Role" and o["metadata"]["name"] == "tidegate-own"]
     assert [rule["verbs"] for rule in role["rules"] if "resourceNames" not in rule] == [["create"], ["create"]]
     return {rule["resources"][0]: rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule}
