@@ -59,6 +59,17 @@ def test_every_test_datum_is_used() -> None:
     assert {path.name for path in (FOLDER / "testdata").iterdir()} == {Path(c["inputPath"]).name for c in CASES}
 
 
+def test_the_patch_of_argocds_settings_has_the_same_scripts() -> None:
+    data = yaml.safe_load((FOLDER.parents[1] / "argocd-cm.yaml").read_text())["data"]
+    kind = "tidegate.io_InferenceDeployment"
+    assert data.keys() == {f"resource.customizations.{part}.{kind}" for part in ("health", "actions")}
+    assert data[f"resource.customizations.health.{kind}"] == (FOLDER / "health.lua").read_text()
+    actions = yaml.safe_load(data[f"resource.customizations.actions.{kind}"])
+    assert actions["discovery.lua"] == (FOLDER / "actions" / "discovery.lua").read_text()
+    scripts = {path.parent.name: path.read_text() for path in FOLDER.glob("actions/*/action.lua")}
+    assert {each["name"]: each["action.lua"] for each in actions["definitions"]} == scripts
+
+
 def test_pause_and_resume_undo_each_other() -> None:
     obj = {"metadata": {"name": "chat"}, "spec": {"mode": "Auto"}}
     paused = run_lua(FOLDER / "actions/pause/action.lua", obj)
