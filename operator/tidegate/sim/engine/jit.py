@@ -18,7 +18,7 @@ try:
     import numba
 except ImportError as missing:  # pragma: no cover - numba is there wherever the tests run
     raise SourceError(
-        source="numba", reason="NotInstalled", detail="the backtest needs it: pip install 'tidegate[sim]'"
+        source="numba", reason="NotInstalled", detail="the backtest needs it: pip install '.[sim]' in the clone"
     ) from missing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
