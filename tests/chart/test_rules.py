@@ -23,7 +23,9 @@ from tidegate.report.metrics import Metrics, Tick
 from tidegate.sandbox.binaries import Effort, provide
 from tidegate.sandbox.control_plane.real import free_ports
 
-RULES = Path(__file__).resolve().parents[2] / "charts" / "tidegate" / "files" / "rules.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "charts" / "tidegate" / "files" / "rules.yaml"
+PAGE = ROOT / "docs" / "operations.md"
 INF = float("inf")
 FAILED = Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E")
 
@@ -157,6 +159,11 @@ def test_an_alert_waits_as_long_as_it_says(words: str, wait: str) -> None:
     """By `for`: a range looks only over what exists, and a new series is young."""
     said = [alert for alert in alerts().values() if words in alert["annotations"]["summary"]]
     assert {alert["for"] for alert in said} == {wait}
+
+
+def test_the_documentation_lists_every_alert_and_no_other() -> None:
+    listed = re.findall(r"^\| `(Tidegate\w+)`", PAGE.read_text(), re.MULTILINE)
+    assert listed == list(alerts())
 
 
 def test_no_alert_averages_the_series_of_each_pod_over_hours() -> None:
