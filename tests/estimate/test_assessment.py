@@ -159,6 +159,13 @@ def test_targets_out_of_reach_are_relaxed_to_what_a_third_of_the_load_meets(slo:
     assert found.curve == eased.curve
 
 
+def test_a_dip_at_low_load_takes_no_capacity_away() -> None:
+    workload = Workload(prompt_tokens=100.0, output_tokens=1.2, prompt_variation=3.0, output_variation=0.5)
+    spec = deployment(tier(), model="Qwen/Qwen3-30B-A3B", slo=Slo(ttft_s=0.2, itl_s=0.1, attainment=0.9999))
+    even, bursty = (assess(NOTHING, spec, workload=workload, burstiness=b)["bf16"] for b in (1.0, 10.0))
+    assert 0.9 * even.capacity_rps < bursty.capacity_rps < even.capacity_rps
+
+
 def test_targets_that_a_tier_meets_stay_though_another_does_not() -> None:
     slo = Slo(ttft_s=1.0, itl_s=0.0075)
     spec = deployment(tier(), tier("slow", hint=PerformanceHint(a_s=0.05)), slo=slo)

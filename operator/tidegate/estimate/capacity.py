@@ -59,7 +59,8 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
     low = search[inside[-1]]
     high = search[inside[-1] + 1] if inside[-1] + 1 < len(search) else end
     wanted = np.concatenate((BELOW * low, low + BETWEEN * (high - low), BEYOND * high))
-    curve = ServiceCurve(points=_points(service, np.append(wanted[wanted < 0.99 * end], end), misses))
+    rates = np.append(wanted[wanted < 0.99 * end], end)
+    curve = ServiceCurve(points=_points(service, rates, misses, least=_inside(rates, low, target)))
     points = curve.points
     knee = _crossing([p.rate_rps for p in points], [p.attainment for p in points], target)
     return Carried(
@@ -98,7 +99,8 @@ def _pooling(service: Service, target: float, misses: float, *, low: float, end:
 
 def _reached(service: Service, rates: Floats, target: float, misses: float) -> float:
     """The crossing on a grid of rates whose first is inside."""
-    shares = _falling(attainment(service, state_at(service, rates)), misses)
+    least = _inside(rates, float(rates[0]), target)
+    shares = _falling(attainment(service, state_at(service, rates)), misses, least=least)
     return _crossing(rates.tolist(), shares.tolist(), target)
 
 
@@ -123,14 +125,21 @@ def _crossing(rates: list[float], shares: list[float], target: float) -> float:
     return rates[-1]
 
 
-def _falling(shares: Floats, misses: float) -> Floats:
+def _inside(rates: Floats, low: float, target: float) -> Floats:
+    """Least attainment at each rate: the target at and below a rate that was found inside, whatever dips there."""
+    return np.where(rates <= low, target, 0.0)
+
+
+def _falling(shares: Floats, misses: float, *, least: Floats | float = 0.0) -> Floats:
     """Attainment with the factor on misses; more load is never better."""
-    return np.asarray(np.minimum.accumulate(np.maximum(0.0, 1.0 - misses * (1.0 - shares))))
+    return np.asarray(np.minimum.accumulate(np.maximum(least, 1.0 - misses * (1.0 - shares))))
 
 
-def _points(service: Service, rates: Floats, misses: float) -> tuple[OperatingPoint, ...]:
+def _points(
+    service: Service, rates: Floats, misses: float, *, least: Floats | float = 0.0
+) -> tuple[OperatingPoint, ...]:
     points = operate(service, rates)
-    shares = _falling(np.array([p.attainment for p in points]), misses).tolist()
+    shares = _falling(np.array([p.attainment for p in points]), misses, least=least).tolist()
     return tuple(
         OperatingPoint(
             rate_rps=p.rate_rps, running=p.running, ttft_s_p95=p.ttft_s_p95, itl_s_p95=p.itl_s_p95, attainment=share
