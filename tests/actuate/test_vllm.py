@@ -49,7 +49,9 @@ def test_a_replica_serves_the_deployments_model_under_its_name() -> None:
         pytest.param(4, ("--data-parallel-size=4",), None, id="engines side by side take one each"),
         pytest.param(8, ("-dp", "2"), "4", id="engines side by side share them"),
         pytest.param(8, ("-dp", "0"), "8", id="a number of engines that is none"),
-        pytest.param(8, ("--pipeline-parallel-size", "2"), None, id="with pipeline stages it is the user's to say"),
+        pytest.param(8, ("--pipeline-parallel-size", "2"), "4", id="pipeline stages share them"),
+        pytest.param(8, ("-pp", "2", "-dp", "2"), "2", id="stages of engines side by side"),
+        pytest.param(8, ("-pp=8",), None, id="stages take one each"),
     ],
 )
 def test_parallelism_follows_the_accelerators(gpus: int, args: tuple[str, ...], expected: str | None) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import DeploymentSpec, Slo, TierSpec
-from tidegate.estimate.arguments import ALIASES
+from tidegate.estimate.arguments import ALIASES, parse, tensor_parallel
 
 PORT = 8000
 Version = tuple[int, int]
@@ -61,8 +61,8 @@ def server(spec: DeploymentSpec, tier: TierSpec) -> Server:
     version = version_of(tier.workload.image)
     drains = "--shutdown-timeout" in given or knows(version, SHUTDOWN_SINCE)
     own: dict[str, str] = {"--served-model-name": spec.model, "--port": str(PORT)}
-    shared = tier.accelerators_per_replica // max(1, _whole(given.get("--data-parallel-size"), 1))
-    if shared > 1 and "--pipeline-parallel-size" not in given:
+    shared = tensor_parallel(parse(tier.workload.args), tier.accelerators_per_replica)
+    if shared > 1:
         own["--tensor-parallel-size"] = str(shared)
     if knows(version, BUCKETS_SINCE):
         own["--custom-histogram-buckets"] = buckets(spec.slo)

@@ -14,8 +14,13 @@ ALIASES = {
     "-tp": "--tensor-parallel-size",
     "-pp": "--pipeline-parallel-size",
     "-dp": "--data-parallel-size",
+    "-dcp": "--decode-context-parallel-size",
     "-q": "--quantization",
 }
+
+# vLLM takes a part of a thousand (`25.6k`), but not one of 1024.
+DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9}
+BINARY = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,7 @@ class ServeArguments:
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
     data_parallel: int | None = None
+    context_parallel: int | None = None
     running_max: int | None = None
     context_max: int | None = None
     batched_tokens_max: int | None = None
@@ -47,12 +53,19 @@ def parse(arguments: tuple[str, ...]) -> ServeArguments:
         tensor_parallel=_whole(given.get("--tensor-parallel-size")),
         pipeline_parallel=_whole(given.get("--pipeline-parallel-size")),
         data_parallel=_whole(given.get("--data-parallel-size")),
+        context_parallel=_whole(given.get("--decode-context-parallel-size")),
         running_max=_whole(given.get("--max-num-seqs")),
         context_max=_whole(given.get("--max-model-len")),
         batched_tokens_max=_whole(given.get("--max-num-batched-tokens")),
         memory_share=_share(given.get("--gpu-memory-utilization")),
         prefix_caching=False if off else None,
     )
+
+
+def tensor_parallel(arguments: ServeArguments, accelerators: int) -> int:
+    """Accelerators of a pod that share each layer: as stated, else what its stages and its engines have each, >= 1."""
+    taken = (arguments.pipeline_parallel or 1) * (arguments.data_parallel or 1)
+    return arguments.tensor_parallel or max(1, accelerators // taken)
 
 
 def _pairs(arguments: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -73,11 +86,11 @@ def _pairs(arguments: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _whole(text: str | None) -> int | None:
-    """A whole number above 0, also in vLLM's short form (`8k` is 8000, `8K` is 8192)."""
-    found = re.fullmatch(r"(\d+)([kKmM]?)", text or "")
+    """A whole number above 0, also in vLLM's short form: `8k` is 8000, `25.6k` is 25600, `8K` is 8192."""
+    found = re.fullmatch(r"(\d{1,15})([KMG]?)|(\d{1,15}(?:\.\d{1,15})?)([kmg])", text or "")
     if not found:
         return None
-    number = int(found[1]) * {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}[found[2]]
+    number = int(found[1]) * BINARY[found[2]] if found[1] else round(float(found[3]) * DECIMAL[found[4]])
     return number if number > 0 else None
 
 
