@@ -1,11 +1,14 @@
 """Models and accelerators as people and nodes write their names."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.estimate.build import LLAMA_8B, tier
 from tidegate.domain.spec import Accelerator
 from tidegate.estimate.hardware import recognise
 from tidegate.estimate.models import Precision, shape_of
+from tidegate.estimate.roofline import roofline
 from tidegate.estimate.serving import serving_of
 from tidegate.units import GIB
 
@@ -49,6 +52,13 @@ MODELS = {
     "moonshotai/Kimi-K2-Thinking": "kimi-k2-int4",
     "zai-org/GLM-4.5-Air-FP8": "glm-4.5-air",
     "zai-org/GLM-4.6": "glm-4.5",
+    "/models/Llama-3.1-8B-Instruct": "llama-3.1-8b",
+    "/models/Llama-3.1-8B-Instruct/": "llama-3.1-8b",
+    "s3://bucket/models/Llama-3.3-70B-Instruct/": "llama-3.1-70b",
+    "/models/mixtral-8x7b/final": "mixtral-8x7b",
+    "/hub/models--meta-llama--Llama-3.3-70B-Instruct/snapshots/6f6073b423013f6a7d4d9f39144961bfbfbc386b": (
+        "llama-3.1-70b"
+    ),
 }
 
 
@@ -65,6 +75,7 @@ SIZES = {
     "acme/DeepSeek-R1-Merge-14B": (14e9, 14e9),
     "acme/Phi-4-Tiny-1B": (1e9, 1e9),
     "mistralai/Mistral-Small-4-119B": (119e9, 119e9),
+    "s3://bucket/assistant-13b/checkpoint-900/": (13e9, 13e9),
 }
 
 
@@ -79,7 +90,7 @@ def test_experts_share_their_attention() -> None:
     assert shape_of("acme/8x7B-experts").params == pytest.approx(46.7e9, rel=0.02)
 
 
-@pytest.mark.parametrize("name", ["chat-large", "deepseek-r1-distill", "glm-4.7-flash"])
+@pytest.mark.parametrize("name", ["chat-large", "deepseek-r1-distill", "glm-4.7-flash", "", "/", "/models/"])
 def test_a_name_that_states_nothing_is_a_guess_and_says_so(name: str) -> None:
     assert not shape_of(name).known
 
@@ -176,6 +187,23 @@ PRECISIONS = {
         tier("x", args=("--quantization", "compressed-tensors"), model="org/Llama-3.1-8B-w8a8"),
         "int8",
     ),
+    "a method leaves the bits to the repository": (
+        tier("x", args=("--quantization", "gptq_marlin"), model="org/Llama-3.1-8B-GPTQ-Int8"),
+        "int8",
+    ),
+    "a method that makes several formats": (
+        tier("x", args=("--quantization", "modelopt"), model="nvidia/Llama-3.1-8B-NVFP4"),
+        "nvfp4",
+    ),
+    "a method leaves the bits to the tier's name": (tier("int8", args=("--quantization", "gptq")), "int8"),
+    "a method that quantizes while it loads": (
+        tier("x", args=("--quantization", "bitsandbytes"), model="org/Llama-3.1-8B-BF16"),
+        "int4",
+    ),
+    "an argument that states bits wins over a repository of others": (
+        tier("x", args=("--quantization", "mxfp8"), model="org/Llama-3.1-8B-NVFP4"),
+        "fp8",
+    ),
     "the tier's name where nothing else speaks": (tier("int4"), "int4"),
     "the repository over the tier's name where we build the workload": (tier("int4", model="org/L-8B-FP8"), "fp8"),
     "the data type": (tier("large", args=("--dtype", "bfloat16")), "bf16"),
@@ -228,6 +256,7 @@ def test_engines_hold_a_dense_model_each_but_share_the_experts_of_a_mixture() ->
 
 
 H100 = Accelerator(name="h100", price_usd_per_hour=1.0)
+H200 = Accelerator(name="h200", price_usd_per_hour=1.0)
 MEMORY = {
     # Tokens of KV room: published figures for H100 at 0.92 of its memory, and what vLLM printed on an RTX 4090.
     "8B bf16 on one H100": (LLAMA_8B, tier("bf16"), H100, 448_000),
@@ -256,3 +285,39 @@ def test_an_8_bit_cache_holds_twice_the_context() -> None:
     plain = serving_of(LLAMA_8B, tier(args=()), H100)
     small = serving_of(LLAMA_8B, tier(args=("--kv-cache-dtype=fp8",)), H100)
     assert small.kv_cache_tokens == pytest.approx(2 * plain.kv_cache_tokens)
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "copies"),
+    [
+        pytest.param("deepseek-ai/DeepSeek-V3.1", ("-tp", "8"), 8.0, id="a latent lies whole on each accelerator"),
+        pytest.param("deepseek-ai/DeepSeek-V3.1", ("-tp", "1", "-dp", "8"), 1.0, id="and once in each engine"),
+        pytest.param("deepseek-ai/DeepSeek-V3.1", ("-tp", "8", "-dcp", "4"), 2.0, id="contexts are split instead"),
+        pytest.param("deepseek-ai/DeepSeek-V3.1", ("-tp", "4", "-dcp", "8"), 1.0, id="never less than once"),
+        pytest.param("Qwen/Qwen3-235B-A22B", ("-tp", "8"), 2.0, id="fewer heads than accelerators"),
+        pytest.param("google/gemma-3-27b-it", ("-tp", "8"), 1.0, id="more heads than accelerators"),
+        pytest.param("acme/Assistant-13B", ("-tp", "8"), 1.0, id="known by its size only"),
+    ],
+)
+def test_a_cache_that_cannot_be_split_is_held_more_than_once(model: str, args: tuple[str, ...], copies: float) -> None:
+    found = serving_of(model, tier("fp8", gpus=8, args=args), H200)
+    assert found.kv_copies == copies
+    whole = replace(found, shape=replace(found.shape, kv_heads=128))
+    assert found.kv_cache_tokens == pytest.approx(whole.kv_cache_tokens / copies)
+    assert roofline(found).c_s == pytest.approx(copies * roofline(whole).c_s)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "heads", "width"),
+    [
+        pytest.param("google/gemma-3-12b-it", 48, 8, 256, id="gemma-3-12b"),
+        pytest.param("google/gemma-3-27b-it", 62, 16, 128, id="gemma-3-27b"),
+        pytest.param("openai/gpt-oss-120b", 36, 8, 64, id="gpt-oss-120b"),
+        pytest.param("microsoft/phi-4", 40, 10, 128, id="phi-4"),
+    ],
+)
+def test_a_token_of_context_is_a_key_and_a_value_of_each_head_and_layer(
+    model: str, layers: int, heads: int, width: int
+) -> None:
+    found = shape_of(model)
+    assert (found.kv_heads, found.kv_bytes) == (heads, 2 * 2 * layers * heads * width)

@@ -1,7 +1,7 @@
 """
 What is known of a model from its name: parameters, KV bytes per token, precision of the weights.
 
-In:    a repository name such as `RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16`.
+In:    a repository name such as `RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16`, or a path that ends in one.
 Out:   its shape, by `models.csv` or by the size written in the name.
 Source: the models' published configuration files; the fit of KV bytes to size is ours, over the dense rows. MXFP4
         (gpt-oss) stands as nvfp4: 4 bits and scales, of small groups both.
@@ -9,6 +9,7 @@ Source: the models' published configuration files; the fit of KV bytes to size i
 
 import csv
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
@@ -34,15 +35,20 @@ WEIGHT_BYTES = {
     Precision.NVFP4: 4.5 / 8,
 }
 
-# First match wins: what is written as a number of bits comes before the name of a method (GPTQ-Int8 is int8).
-PRECISION_MARKS: tuple[tuple[Precision, str], ...] = (
+# First match wins: what is written as a number of bits comes before the name of a method (GPTQ-Int8 is int8), which
+# only says what it mostly makes.
+Marks = tuple[tuple[Precision, str], ...]
+BIT_MARKS: Marks = (
     (Precision.NVFP4, r"nv-?fp4|mx-?fp4|fp4|modelopt_fp4"),
     (Precision.INT4, r"int4|w4a16|w4a8|4-?bit|q4"),
     (Precision.INT8, r"int8|w8a8|w8a16|8-?bit|q8|experts_int8"),
-    (Precision.FP8, r"fp8|modelopt|fbgemm_fp8"),
-    (Precision.INT4, r"awq|gptq|bnb|bitsandbytes|awq_marlin|gptq_marlin"),
-    (Precision.BF16, r"bf16|bfloat16|fp16|float16|half|float32|fp32"),
+    (Precision.FP8, r"fp8|mx-?fp8|fbgemm_fp8"),
 )
+METHOD_MARKS: Marks = (
+    (Precision.FP8, r"modelopt"),
+    (Precision.INT4, r"awq|gptq|bnb|bitsandbytes|awq_marlin|gptq_marlin"),
+)
+UNQUANTIZED_MARKS: Marks = ((Precision.BF16, r"bf16|bfloat16|fp16|float16|half|float32|fp32"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class ModelShape:
         params: Weights, count; all experts included.
         params_active: Weights that one token passes through.
         kv_bytes: KV cache bytes per token of context at two bytes a value.
+        kv_heads: Parts that the KV cache can be split into; 1 for a latent (MLA), which each accelerator holds whole.
         published: Format that the weights are published in.
         known: False where even the size is a guess.
     """
@@ -63,6 +70,7 @@ class ModelShape:
     params: float
     params_active: float
     kv_bytes: float
+    kv_heads: int = 8
     published: Precision = Precision.BF16
     known: bool = True
 
@@ -76,11 +84,24 @@ ROUNDED_MOST = 1.25
 @lru_cache(maxsize=1024)
 def shape_of(repository: str) -> ModelShape:
     """
-    The model's shape by its repository name; a guess of 8 B parameters where the name tells nothing.
+    The model's shape by its repository or path; a guess of 8 B parameters where the name tells nothing.
 
-    A size that the name writes wins over a row of another size: `DeepSeek-R1-0528-Qwen3-8B` has 8 B, not 671 B.
+    Of a path the last part that tells something counts: `s3://bucket/Llama-3.1-8B/` and
+    `models--meta-llama--Llama-3.1-8B/snapshots/0e9e39f2` are both Llama 8B.
     """
-    base = repository.rsplit("/", 1)[-1].lower()
+    shapes = (_shape_named(base) for base in _names(repository))
+    return next((shape for shape in shapes if shape.known), _from_size(""))
+
+
+def _names(repository: str) -> Iterator[str]:
+    """What may be the model's name, in small letters: each part of the path from its end on."""
+    for part in reversed(repository.lower().split("/")):
+        # The cache of Hugging Face writes `org/name` as `models--org--name`.
+        yield part.rsplit("--", 1)[-1] if part.startswith("models--") else part
+
+
+def _shape_named(base: str) -> ModelShape:
+    """A size that the name writes wins over a row of another size: `DeepSeek-R1-0528-Qwen3-8B` has 8 B, not 671 B."""
     written = _from_size(base)
     for pattern, shape in _table():
         if re.match(rf"{pattern}(?![0-9a-z.])", base) and _alike(shape, written):
@@ -91,8 +112,17 @@ def shape_of(repository: str) -> ModelShape:
 @lru_cache(maxsize=1024)
 def precision_in(text: str) -> Precision | None:
     """The precision that a repository name, a tier name or a `--quantization` value speaks of; None: none."""
+    return _marked(text, (*BIT_MARKS, *METHOD_MARKS, *UNQUANTIZED_MARKS))
+
+
+def bits_in(text: str) -> Precision | None:
+    """The same, where it is written as a number of bits and not only by the name of a method."""
+    return _marked(text, BIT_MARKS)
+
+
+def _marked(text: str, rows: Marks) -> Precision | None:
     lowered = text.lower()
-    for precision, marks in PRECISION_MARKS:
+    for precision, marks in rows:
         if re.search(rf"(?<![a-z0-9])({marks})(?![0-9])", lowered):
             return precision
     return None
@@ -109,6 +139,7 @@ def _table() -> tuple[tuple[str, ModelShape], ...]:
                 params=float(row["params_b"]) * 1e9,
                 params_active=float(row["active_b"]) * 1e9,
                 kv_bytes=float(row["kv_bytes_per_token"]),
+                kv_heads=int(row["kv_heads"]),
                 published=Precision(row["precision"]),
             ),
         )

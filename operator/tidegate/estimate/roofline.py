@@ -77,7 +77,7 @@ def roofline(serving: Serving) -> Coefficients:
     return Coefficients(
         a_s=overhead * (PARALLEL_OVERHEAD if parallel > 1 else 1.0) + weights_s / parallel,
         b_s=DECODE_OVER_PREFILL * token_s / parallel**PARALLEL_REQUEST,
-        c_s=serving.kv_bytes / (parallel * hardware.bandwidth * BANDWIDTH_REACHED_KV),
+        c_s=serving.kv_bytes * serving.kv_copies / (parallel * hardware.bandwidth * BANDWIDTH_REACHED_KV),
         p0_s=PROMPT_OVER_STEP * (overhead + weights_s) / parallel**PARALLEL_PROMPT,
         p1_s=token_s / parallel**PARALLEL_PREFILL,
     )

@@ -11,9 +11,9 @@ a KV cache of its own. The performance law is that of one engine.
 from dataclasses import dataclass
 
 from tidegate.domain.spec import Accelerator, TierSpec
-from tidegate.estimate.arguments import ServeArguments, parse
+from tidegate.estimate.arguments import ServeArguments, parse, tensor_parallel
 from tidegate.estimate.hardware import Hardware, recognise
-from tidegate.estimate.models import WEIGHT_BYTES, ModelShape, Precision, precision_in, shape_of
+from tidegate.estimate.models import WEIGHT_BYTES, ModelShape, Precision, bits_in, precision_in, shape_of
 from tidegate.units import GIB
 
 # vLLM's own defaults where the arguments are silent. Its server takes 8192 tokens a step on accelerators with 70 GiB
@@ -41,6 +41,7 @@ class Serving:
         tensor_parallel: Accelerators that share each layer.
         pipeline_parallel: Stages that share the layers.
         data_parallel: Engines in one replica.
+        context_parallel: Parts of each context, which accelerators that would hold the same keys and values share.
         kv_fp8: True where the KV cache takes one byte a value.
         running_max: Most requests in the batch of an engine.
         batched_tokens_max: Most tokens in one step of an engine.
@@ -55,6 +56,7 @@ class Serving:
     tensor_parallel: int
     pipeline_parallel: int
     data_parallel: int
+    context_parallel: int
     kv_fp8: bool
     running_max: int
     batched_tokens_max: int
@@ -66,6 +68,11 @@ class Serving:
     def kv_bytes(self) -> float:
         """KV cache bytes per token of context."""
         return self.shape.kv_bytes * (0.5 if self.kv_fp8 else 1.0)
+
+    @property
+    def kv_copies(self) -> float:
+        """How many times an engine holds its KV cache, >= 1: heads that more accelerators share are held by each."""
+        return max(1.0, self.tensor_parallel / self.shape.kv_heads / self.context_parallel)
 
     @property
     def accelerators(self) -> int:
@@ -88,7 +95,7 @@ class Serving:
         devices = self.tensor_parallel * self.pipeline_parallel
         reserve = RESERVE_BYTES + RESERVE_SHARE * self.hardware.memory_bytes
         room = devices * (self.hardware.memory_bytes * self.memory_share - reserve) - self.weight_bytes
-        return max(1.0, room / self.kv_bytes)
+        return max(1.0, room / (self.kv_bytes * self.kv_copies))
 
 
 def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Serving:
@@ -107,6 +114,7 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
         tensor_parallel=tensor,
         pipeline_parallel=pipeline,
         data_parallel=data,
+        context_parallel=arguments.context_parallel or 1,
         kv_fp8=(arguments.kv_cache_dtype or "").startswith("fp8"),
         running_max=arguments.running_max or RUNNING_MAX,
         batched_tokens_max=arguments.batched_tokens_max or _batched_tokens(hardware),
@@ -119,7 +127,7 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
 def _parallel(arguments: ServeArguments, accelerators: int) -> tuple[int, int, int]:
     """Tensor, pipeline and data parallelism of one pod: no more engines than its accelerators carry."""
     pipeline, data = arguments.pipeline_parallel or 1, arguments.data_parallel or 1
-    tensor = arguments.tensor_parallel or max(1, accelerators // (pipeline * data))
+    tensor = tensor_parallel(arguments, accelerators)
     return tensor, pipeline, min(data, max(1, accelerators // (tensor * pipeline)))
 
 
@@ -132,12 +140,12 @@ def _precision(arguments: ServeArguments, loaded: str, tier: TierSpec) -> Precis
     """
     The first of these that speaks: `--quantization`, the repository that is loaded, the tier's name; None: none does.
 
+    A `--quantization` that is the name of a method (`gptq_marlin`, `modelopt`) leaves the bits to the names.
     `--dtype` is not asked: it is what is computed in, and quantized weights stay as they are. Where the operator does
     not build the workload the tier's name is nearer to it than the model name clients use.
     """
     names = (loaded, tier.name) if tier.workload else (tier.name, loaded)
-    for text in (arguments.quantization or "", *names):
-        found = precision_in(text)
-        if found:
-            return found
-    return None
+    asked, named = arguments.quantization or "", next(filter(None, map(precision_in, names)), None)
+    if named in (None, Precision.BF16):
+        return precision_in(asked) or named
+    return bits_in(asked) or named
