@@ -4,16 +4,24 @@ import re
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.observe.fake_prometheus import serving
 from tidegate.domain.key import Key
 from tidegate.errors import SourceError
-from tidegate.observe.history import _POD, GROUP, groups, history_query, read_history
+from tidegate.observe.history import CUT, GROUP, groups, history_query, pod_pattern, read_history
 from tidegate.observe.prometheus import Access, Prometheus
 from tidegate.observe.queries import Dialect
 from tidegate.units import SECONDS_PER_DAY
 
 CHAT, CODE = Key("prod", "chat"), Key("prod", "code")
+
+
+# 46 and 47 characters: between them the API server begins to cut what it puts before the five letters.
+FITS, LONG = "llama-3-3-70b-instruct-prod-eu-west-fp8-h100-a", "llama-3-3-70b-instruct-prod-eu-west-h100-fp8-tp"
+LONGER = f"{LONG}2-blue-gree"  # 58 characters
+NAMES = ("chat", "chat-bf16", "chat-v2", "chat-1", "phi", "phi-4", "glm-4-5", "a.b", FITS, LONG, LONGER, f"{LONGER}n-2")
 
 
 @pytest.mark.parametrize(
@@ -24,12 +32,31 @@ CHAT, CODE = Key("prod", "chat"), Key("prod", "code")
         pytest.param("chat-0", "chat", id="a pod of a StatefulSet"),
         pytest.param("chat-0-3", "chat", id="a worker of a LeaderWorkerSet"),
         pytest.param("chat-v2-7d9f8b6c5d-x2lqp", "chat-v2", id="a workload whose name ends in a number"),
+        pytest.param("phi-4-0", "phi-4", id="a StatefulSet whose name ends in a number"),
+        pytest.param("glm-4-5-2", "glm-4-5", id="one whose name ends in two"),
+        pytest.param("chat-1-0", "chat-1", id="one whose name is a pod's of another"),
+        pytest.param("a.b-0", "a.b", id="a dot is a dot"),
+        pytest.param("aXb-0", None, id="and nothing else"),
+        pytest.param("chat-x2lqp", None, id="no hash, and a name that nothing is cut from"),
+        pytest.param("chat-canary-7d9f8b6c5d-x2lqp", None, id="a workload that nobody asked for"),
+        pytest.param(f"{FITS}-7d9f8b6c5d-x2lqp", FITS, id="the longest name that leaves the hash whole"),
+        pytest.param(f"{LONG}-7d9f8b6c5dx2lqp", LONG, id="a name that takes the dash away"),
+        pytest.param(f"{LONG}-7d9f8b6c5-x2lqp", LONG, id="and leaves it behind a shorter hash"),
+        pytest.param(f"{LONG}-0", LONG, id="a StatefulSet of a long name"),
+        pytest.param(f"{LONGER}x2lqp", LONGER, id="a name that takes the hash and both dashes away"),
     ],
 )
-def test_a_pod_names_its_workload(pod: str, workload: str) -> None:
-    found = re.fullmatch(_POD, pod)
-    assert found is not None
-    assert found.group(1) == workload
+def test_a_pod_names_its_workload(pod: str, workload: str | None) -> None:
+    found = re.fullmatch(pod_pattern(NAMES), pod)
+    assert (None if found is None else "".join(filter(None, found.groups()))) == workload
+
+
+@given(names=st.sets(st.from_regex(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True), min_size=1, max_size=8))
+def test_every_pod_that_the_api_server_names_finds_its_workload(names: set[str]) -> None:
+    for name in names:
+        found = re.fullmatch(pod_pattern(names), f"{name}-7d9f8b6c5d-"[:58] + "x2lqp")
+        assert found is not None
+        assert name[:CUT] in found.groups()
 
 
 def test_one_query_serves_a_group_of_workloads_and_no_other() -> None:
@@ -37,12 +64,14 @@ def test_one_query_serves_a_group_of_workloads_and_no_other() -> None:
     assert query.startswith("sum by (namespace,tidegate_workload) (")
     assert "admission_rejections_total" in query
     assert query.count('cluster="eu"') == query.count("[300s]")
-    assert query.count(r'namespace=~"prod|test",pod=~"(chat\\.v2|code)-.+"') == query.count("[300s]")
+    assert query.count(r'namespace=~"prod|test",pod=~"(chat\\.v2-|code-).+"') == query.count("[300s]")
 
 
-def test_a_query_for_a_full_group_is_short_enough_for_every_server() -> None:
-    names = [("prod", f"llama-3-1-70b-instruct-{n:02d}-bf16") for n in range(GROUP)]
-    assert len(history_query(Dialect(), names)) < 16 * 1024
+@pytest.mark.parametrize("length", [30, 46, 47, 63, 253])
+def test_a_query_for_a_full_group_is_short_enough_for_every_server(length: int) -> None:
+    names = [(f"team-{n:02d}-production", f"model-{n:02d}-".ljust(length, "x")) for n in range(GROUP)]
+    dialect = Dialect(namespace_label="kubernetes_namespace", pod_label="kubernetes_pod_name")
+    assert len(history_query(dialect, names)) < 16 * 1024
 
 
 @pytest.mark.parametrize(
@@ -77,11 +106,12 @@ async def read(
         start = float(form["start"])
         result = [
             {"metric": {"namespace": "prod", "tidegate_workload": w}, "values": [[start, v], [start + 300, "NaN"]]}
-            for w, v in (("chat-bf16", "2"), ("chat-fp8", "0.5"), ("stranger", "9"))
+            for w, v in (("chat-bf16", "2"), ("chat-fp8", "0.5"), (LONGER, "0.25"), ("stranger", "9"))
         ]
         return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": result}})
 
-    owners = {("prod", "chat-bf16"): CHAT, ("prod", "chat-fp8"): CHAT, ("prod", "code-bf16"): CODE}
+    tiers = ("chat-bf16", "chat-fp8", f"{LONGER}n-2")
+    owners = {("prod", name): CHAT for name in tiers} | {("prod", "code-bf16"): CODE}
     async with serving(handler) as server:
         client = Prometheus(Access(url=server.url))
         try:
@@ -94,7 +124,7 @@ async def read(
 async def test_tiers_add_up_and_gaps_stay_gaps() -> None:
     curves, asked = await read(2.0)
     assert asked == 2, "one question a day"
-    assert curves == {CHAT: [(0.0, 2.5), (SECONDS_PER_DAY, 2.5)]}
+    assert curves == {CHAT: [(0.0, 2.75), (SECONDS_PER_DAY, 2.75)]}
 
 
 async def test_the_last_day_is_read_minute_by_minute_and_the_days_before_in_coarse_steps() -> None:

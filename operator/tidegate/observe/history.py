@@ -4,7 +4,8 @@ Yesterday's demand, read back: what the forecast would remember if it had been r
 In:    a client, how far back, and which workload serves which deployment.
 Out:   arrivals per second over time, by deployment.
 Rules: one query per day of history for a group of workloads: what a group's points take is bounded, whatever the size
-       of the fleet. Pods that are long gone are found again by their workload's name, which their own name begins with.
+       of the fleet. Pods that are long gone are found again by their workload's name, which their own name begins with
+       (all of it, or as much as the API server leaves of a long one).
 """
 
 from collections import defaultdict
@@ -29,7 +30,13 @@ GROUP = 50
 
 # A pod of a Deployment ends in its ReplicaSet's hash and five letters, one of a StatefulSet in a number (of a
 # LeaderWorkerSet in two). Kubernetes draws both from an alphabet without vowels.
-_POD = "(.+?)(-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}|(-[0-9]+){1,2})"
+_LETTERS = "[bcdfghjklmnpqrstvwxz2456789]"
+_END = f"-{_LETTERS}{{6,10}}-{_LETTERS}{{5}}|(?:-[0-9]+){{1,2}}"
+# The API server cuts `<workload>-<hash>-` to 58 characters before it adds the five letters. From a name of 47 on a hash
+# of ten loses the dash behind it, then itself letter by letter; a name of 59 loses letters of its own.
+CUT = 58
+LONG = CUT - len("-") - 10
+_END_CUT = f"-?{_LETTERS}{{5,15}}"
 _WORKLOAD = "tidegate_workload"
 
 # (namespace, workload name)
@@ -65,25 +72,37 @@ def history_query(dialect: Dialect, workloads: Collection[Workload], step_s: flo
     names = [metric for s in FLOW if s.name in {"started", "rejected"} for metric in s.metrics]
     only = _matchers(dialect, workloads)
     rates = (f"rate({selector(f'{name}{{{only}}}', dialect)}[{span_s:.0f}s])" for name in names)
-    marked = (
-        f'label_replace({rate}, "{_WORKLOAD}", "$1", {quoted(dialect.pod_label)}, {quoted(_POD)})' for rate in rates
-    )
-    # `+` would lose pods that never reject; several names of one signal never share a pod.
-    grouping = f"{dialect.namespace_label},{_WORKLOAD}"
-    sums = [f'label_replace(sum by ({grouping}) ({m}), "part", "{i}", "", "")' for i, m in enumerate(marked)]
-    return f"sum by ({grouping}) ({' or '.join(sums)})"
+    # `+` would lose pods that never reject; without a mark `or` would drop what a pod has under several names.
+    pod = f"{dialect.namespace_label},{dialect.pod_label}"
+    sums = [f'label_replace(sum by ({pod}) ({rate}), "part", "{i}", "", "")' for i, rate in enumerate(rates)]
+    pattern, pod_label = quoted(pod_pattern(name for _, name in workloads)), quoted(dialect.pod_label)
+    marked = f'label_replace({" or ".join(sums)}, "{_WORKLOAD}", "$1$2", {pod_label}, {pattern})'
+    return f"sum by ({dialect.namespace_label},{_WORKLOAD}) ({marked})"
+
+
+def pod_pattern(workloads: Iterable[str]) -> str:
+    """
+    A pattern that every pod of these workloads matches, in RE2's syntax.
+
+    Its first or its second group, the other being empty, is the name of the workload, cut to `CUT` characters. Where a
+    pod may be one of two workloads' (`phi-4-0` of `phi` or of `phi-4`) it is that of the longer name.
+    """
+    names = {name[:CUT] for name in workloads}
+    short, long = ({name for name in names if (len(name) >= LONG) is cut} for cut in (False, True))
+    parts = [(long, f"{_END}|{_END_CUT}"), (short, _END)]
+    return "|".join(f"({_any_of(some)})(?:{end})" for some, end in parts if some)
 
 
 def _matchers(dialect: Dialect, workloads: Collection[Workload]) -> str:
     """The pods that may be these workloads', as label matchers; what they match too much is dropped by its name."""
     namespaces = _any_of(namespace for namespace, _ in workloads)
-    pods = f"({_any_of(name for _, name in workloads)})-.+"
+    pods = f"({_any_of(f'{name}-'[:LONG] for _, name in workloads)}).+"
     return f"{dialect.namespace_label}=~{quoted(namespaces)},{dialect.pod_label}=~{quoted(pods)}"
 
 
 def _any_of(names: Iterable[str]) -> str:
-    """A pattern of exactly these names; of all they may hold only a dot means something to it."""
-    return "|".join(sorted({name.replace(".", r"\.") for name in names}))
+    """A pattern of these names, longer ones tried first; of all they may hold only a dot means something to it."""
+    return "|".join(name.replace(".", r"\.") for name in sorted(set(names), key=lambda name: (-len(name), name)))
 
 
 async def read_history(
@@ -101,13 +120,14 @@ async def read_history(
         SourceError: a part of it could not be read; half a past is worse than none.
     """
     found: dict[Key, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    told = {(namespace, name[:CUT]): key for (namespace, name), key in owners.items()}
     fine_s = max(start_s, end_s - SECONDS_PER_DAY)
     for since_s, till_s, step_s in ((start_s, fine_s - FINE_STEP_S, STEP_S), (fine_s, end_s, FINE_STEP_S)):
         query, begin_s = history_query(dialect, owners, step_s), since_s
         while begin_s < till_s:
             until_s = min(begin_s + SECONDS_PER_DAY, till_s)
             matrix = await _part(client, query, begin_s, until_s, step_s)
-            _add(found, matrix, dialect, owners)
+            _add(found, matrix, dialect, told)
             begin_s = until_s + step_s
     return {key: sorted(points.items()) for key, points in found.items()}
 
@@ -119,13 +139,13 @@ async def _part(client: Prometheus, query: str, begin_s: float, until_s: float, 
 
 
 def _add(
-    found: dict[Key, dict[float, float]], matrix: Iterable[Series], dialect: Dialect, owners: Mapping[Workload, Key]
+    found: dict[Key, dict[float, float]], matrix: Iterable[Series], dialect: Dialect, told: Mapping[Workload, Key]
 ) -> None:
     for series in matrix:
         labels, points = series.get("metric"), series.get("values")
         if not isinstance(labels, Mapping) or not isinstance(points, list):
             continue
-        key = owners.get((labels.get(dialect.namespace_label, ""), labels.get(_WORKLOAD, "")))
+        key = told.get((labels.get(dialect.namespace_label, ""), labels.get(_WORKLOAD, "")))
         if key is None:
             continue
         for time_s, text in points:
