@@ -13,6 +13,7 @@ from tidegate.observe.queries import Dialect
 
 NOW = 1_000_000.0
 WINDOW = 60.0
+RENAMED = Dialect(namespace_label="k8s_ns", pod_label="k8s_pod")
 
 
 def series(value: object, **labels: str) -> dict[str, Any]:
@@ -77,18 +78,50 @@ def test_kv_capacity(labels: dict[str, str], value: float, tokens: float | None)
 
 
 @pytest.mark.parametrize(
-    "labels",
+    ("dialect", "labels"),
     [
-        pytest.param({"namespace": "prod", "pod": "a"}, id="the exporter's labels are honoured"),
+        pytest.param(Dialect(), {"namespace": "prod", "pod": "a"}, id="the exporter's labels are honoured"),
         pytest.param(
+            Dialect(),
             {"namespace": "gpu", "pod": "dcgm-7", "exported_namespace": "prod", "exported_pod": "a"},
             id="the scrape's own labels push them aside",
         ),
+        pytest.param(
+            RENAMED,
+            {"k8s_ns": "gpu", "k8s_pod": "dcgm-7", "namespace": "prod", "pod": "a"},
+            id="the scrape's own labels have other names",
+        ),
+        pytest.param(
+            Dialect(pod_label="k8s_pod"),
+            {"namespace": "gpu", "k8s_pod": "dcgm-7", "exported_namespace": "prod", "pod": "a"},
+            id="one of them has another name",
+        ),
+        pytest.param(
+            RENAMED,
+            {"k8s_ns": "gpu", "k8s_pod": "dcgm-7", "exported_k8s_ns": "prod", "exported_k8s_pod": "a"},
+            id="the exporter uses these names too",
+        ),
+        pytest.param(
+            RENAMED,
+            {
+                "k8s_ns": "gpu",
+                "k8s_pod": "dcgm-7",
+                "namespace": "gpu",
+                "pod": "dcgm-7",
+                "exported_namespace": "prod",
+                "exported_pod": "a",
+            },
+            id="the scrape sets both",
+        ),
+        pytest.param(RENAMED, {"k8s_ns": "prod", "k8s_pod": "a"}, id="the pod is scraped itself"),
     ],
 )
-def test_gpu_series_find_their_pod(labels: dict[str, str]) -> None:
-    vector = [series(83, signal="gpu_busy", **labels), series(400, signal="gpu_power_w", **labels)]
-    found = pod_samples({"gpu": vector}, Dialect(), time_s=NOW)
+def test_gpu_series_find_their_pod(dialect: Dialect, labels: dict[str, str]) -> None:
+    vector = [
+        {"metric": {"signal": signal, **labels}, "value": [NOW, text]}
+        for signal, text in (("gpu_busy", "83"), ("gpu_power_w", "400"))
+    ]
+    found = pod_samples({"gpu": vector}, dialect, time_s=NOW)
     assert found["prod", "a"].values == pytest.approx({"gpu_busy": 0.83, "gpu_power_w": 400.0})
 
 

@@ -89,8 +89,10 @@ def test_a_running_0_32_has_the_newest_name_of_each_signal() -> None:
 
 def test_the_labels_of_pods_can_be_named_otherwise() -> None:
     queries = tick_queries(Dialect(namespace_label="kubernetes_namespace", pod_label="kubernetes_pod_name"))
+    gpu = queries.pop("gpu")
     assert all("by (kubernetes_namespace,kubernetes_pod_name" in query for query in queries.values())
-    assert "exported_kubernetes_pod_name" in queries["gpu"]
+    assert ",namespace,kubernetes_namespace,exported_kubernetes_pod_name,exported_pod,pod,kubernetes_pod_name)" in gpu
+    assert "by (exported_namespace,namespace,exported_pod,pod) (DCGM" in tick_queries(Dialect())["gpu"]
 
 
 @pytest.mark.parametrize(

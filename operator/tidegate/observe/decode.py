@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from tidegate.domain.observation import Histogram, Missing, TierReading, dispersion_of, merge_histograms
 from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO_LABELS, NOW
-from tidegate.observe.queries import EXPORTED, SIGNAL, Dialect
+from tidegate.observe.queries import SIGNAL, Dialect
 
 # (namespace, name) of a pod.
 PodName = tuple[str, str]
@@ -72,9 +72,9 @@ def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: floa
         time_s: Instant that was asked for, unix seconds.
     """
     reader = _Reader(dialect)
-    for query in ("now", "flow", "gpu"):
+    for query, sample_of in (("now", reader.sample), ("flow", reader.sample), ("gpu", reader.gpu_sample)):
         for labels, value in _finite(vectors.get(query, ())):
-            sample, signal = reader.sample(labels), labels.get(SIGNAL, "")
+            sample, signal = sample_of(labels), labels.get(SIGNAL, "")
             if signal == "seen":
                 sample.age_s = max(0.0, time_s - value)
             else:
@@ -92,24 +92,31 @@ def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: floa
 
 
 class _Reader:
-    """Samples by pod. The pod is the exported one where the scrape's own label names the exporter."""
+    """Samples by pod."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.samples: dict[PodName, PodSample] = {}
+        self._dialect = dialect
         self._namespace, self._pod = dialect.namespace_label, dialect.pod_label
-        self._exported_namespace, self._exported_pod = EXPORTED + self._namespace, EXPORTED + self._pod
 
     def sample(self, labels: Mapping[str, str]) -> PodSample:
-        """The sample of the pod that a series is about."""
-        exported = labels.get(self._exported_pod)
-        if exported:
-            name = labels.get(self._exported_namespace, ""), exported
-        else:
-            name = labels.get(self._namespace, ""), labels.get(self._pod, "")
+        """The sample of the pod that was scraped."""
+        return self._of((labels.get(self._namespace, ""), labels.get(self._pod, "")))
+
+    def gpu_sample(self, labels: Mapping[str, str]) -> PodSample:
+        """The sample of the pod that computes on a GPU: who is scraped is its exporter."""
+        return self._of((_first(labels, self._dialect.namespace_labels), _first(labels, self._dialect.pod_labels)))
+
+    def _of(self, name: PodName) -> PodSample:
         found = self.samples.get(name)
         if found is None:
             found = self.samples[name] = PodSample()
         return found
+
+
+def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
+    """The first of these labels that a series has; Prometheus leaves empty ones out."""
+    return next((labels[name] for name in names if labels.get(name)), "")
 
 
 def _finite(vector: Vector) -> Iterable[tuple[Mapping[str, str], float]]:

@@ -32,7 +32,8 @@ from tidegate.observe.dialects import (
 SIGNAL = "signal"
 OWNER = "tidegate_owner"
 
-# Where dcgm-exporter's pod ends up when the scrape keeps its own `pod` label for the exporter.
+# dcgm-exporter says with `namespace` and `pod` which pod computes. Where the scrape names the exporter itself by these,
+# they are found behind this.
 EXPORTED = "exported_"
 
 
@@ -58,9 +59,28 @@ class Dialect:
         return f"{self.namespace_label},{self.pod_label}"
 
     @property
+    def namespace_labels(self) -> tuple[str, ...]:
+        """The labels that may name the namespace of a pod that computes on a GPU, the one that surely does first."""
+        return _used(self.namespace_label, "namespace")
+
+    @property
+    def pod_labels(self) -> tuple[str, ...]:
+        """The same for its name."""
+        return _used(self.pod_label, "pod")
+
+    @property
     def span(self) -> str:
         """The window as PromQL writes it, in whole seconds."""
         return f"[{round(self.window_s)}s]"
+
+
+def _used(label: str, own: str) -> tuple[str, ...]:
+    """
+    Where the exporter's own label may be found, given the one that the scrape sets.
+
+    A scrape that sets another label leaves the exporter's as it is; one that sets none has only that.
+    """
+    return tuple(dict.fromkeys((EXPORTED + label, EXPORTED + own, own, label)))
 
 
 def quoted(value: str) -> str:
@@ -127,8 +147,7 @@ def _kv(dialect: Dialect) -> str:
 
 
 def _gpu(dialect: Dialect) -> str:
-    exported = f"{EXPORTED}{dialect.namespace_label},{EXPORTED}{dialect.pod_label}"
-    grouping = f"{dialect.grouping},{exported}"
+    grouping = ",".join((*dialect.namespace_labels, *dialect.pod_labels))
     return " or ".join(
         _marked(f"{s.shape.value} by ({grouping}) ({selector(s.metrics[0], dialect)})", s.name) for s in GPU
     )
