@@ -273,8 +273,9 @@ def test_a_tier_nobody_tried_is_no_faster_for_it_than_those_that_were_tried_besi
     classes = {**ACCELERATORS, "nvidia-l40s": l40s}
     slow = Coefficients(a_s=1.5, b_s=1.5, c_s=1.5, p0_s=1.5, p1_s=1.5)
     sample = Sample(running=10.0, context=1000.0, interference=4.0, itl_s=0.01)
-    mark = prior_of(LLAMA_8B, spec.tiers[0], ACCELERATORS["nvidia-h100"]).mark
-    seen = EstimateMemory(tiers={"bf16": TierMemory(mark=mark, factors=slow, samples=(sample,), windows=20)})
+    prior = prior_of(LLAMA_8B, spec.tiers[0], ACCELERATORS["nvidia-h100"])
+    known = TierMemory(mark=prior.mark, base=prior.base, factors=slow, samples=(sample,), windows=20)
+    seen = EstimateMemory(tiers={"bf16": known})
     before, after = (assess(m, spec, accelerators=classes) for m in (NOTHING, seen))
     ratios = {name: after[name].law.a_s / before[name].law.a_s for name in after}
     assert ratios["bf16"] == pytest.approx(1.5, rel=0.01)

@@ -74,6 +74,7 @@ DAMAGED: dict[str, dict[str, object]] = {
     "text for a number": damaged(x="many"),
     "factors cut short": damaged(f=[1.0]),
     "tiers that are nothing": {"tiers": None},
+    "a checksum that is none": damaged(a=-1),
     "a negative factor": damaged(f=[1.0, -1.0, 1.0, 1.0, 1.0]),
     "a factor that no law has": damaged(f=[1.0, 1.0, 1e300, 1.0, 1.0]),
     "a factor of zero": damaged(f=[1.0, 1.0, 1.0, 1.0, 0]),

@@ -20,6 +20,7 @@ from tidegate.estimate.law import confidence_of, law_in_force, provenance_of
 from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.estimate.power import power_w
 from tidegate.estimate.priors import Prior, prior_of
+from tidegate.estimate.rebase import under
 from tidegate.estimate.relaxed import relaxed
 from tidegate.estimate.requests import Requests, workload_of
 from tidegate.estimate.service import Service
@@ -157,11 +158,13 @@ SLOTS_MAX = 16384
 
 def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, found: Accelerator | None) -> Kin:
     """What the other tiers on the same accelerators say of one that was never seen; nothing where its law is known."""
-    known, mine = memory.tiers.get(tier.name), prior_of(spec.model, tier, found)
-    if mine.provenance is Provenance.USER or (known is not None and known.mark == mine.mark and known.windows):
+    mine = prior_of(spec.model, tier, found)
+    known = under(mine, memory.tiers.get(tier.name))
+    if mine.provenance is Provenance.USER or (known is not None and known.windows):
         return ALONE
-    others = [(prior_of(spec.model, t, found), memory.tiers.get(t.name)) for t in _beside(spec, tier)]
-    return kin_of([(p, m) for p, m in others if m is not None and m.mark == p.mark])
+    priors = [(t.name, prior_of(spec.model, t, found)) for t in _beside(spec, tier)]
+    others = [(prior, under(prior, memory.tiers.get(name))) for name, prior in priors]
+    return kin_of([(prior, m) for prior, m in others if m is not None])
 
 
 def _beside(spec: DeploymentSpec, tier: TierSpec) -> list[TierSpec]:
@@ -170,8 +173,8 @@ def _beside(spec: DeploymentSpec, tier: TierSpec) -> list[TierSpec]:
 
 def _seen(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> tuple[Prior, TierMemory | None]:
     """Prior of a tier, and what was learned where it still serves as it did then."""
-    known, prior = question.known, prior_of(spec.model, tier, question.found)
-    return prior, known if known is not None and known.mark == prior.mark else None
+    prior = prior_of(spec.model, tier, question.found)
+    return prior, under(prior, question.known)
 
 
 def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:

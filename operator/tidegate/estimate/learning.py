@@ -21,6 +21,7 @@ from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.law import coefficients_of, in_steps
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory, digits
 from tidegate.estimate.priors import Prior, prior_of
+from tidegate.estimate.rebase import under
 from tidegate.estimate.roofline import Coefficients
 from tidegate.estimate.samples import Window, bucket, hit_of, kept, sample_of
 
@@ -132,7 +133,7 @@ def _learn_tier(
     time_s: float,
     variations: tuple[float, float],
 ) -> TierMemory:
-    memory = known if known is not None and known.mark == prior.mark else TierMemory(mark=prior.mark)
+    memory = under(prior, known) or TierMemory(mark=prior.mark, base=prior.base)
     if state is None:
         return memory
     memory = _set_back(memory, time_s)
@@ -212,6 +213,7 @@ def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
     error = memory.error + ERROR_SHARE * (abs(miss) - memory.error) if memory.windows else ERROR_FIRST
     return TierMemory(
         mark=memory.mark,
+        base=memory.base,
         factors=memory.factors,
         vector=memory.vector,
         samples=samples,

@@ -1,8 +1,8 @@
 """
 What `estimate` remembers of a deployment between two ticks: a value per tier, under 700 bytes of JSON each.
 
-Coefficients are remembered as factors on the prior, so that a memory is small and a better table still helps; samples
-are remembered as they were seen.
+Coefficients are remembered as factors on the prior, so that a memory is small. Samples are remembered as they were
+seen, so that the factors can be fitted anew where the prior becomes another one (`rebase`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,6 +65,7 @@ class TierMemory:
 
     Args:
         mark: Checksum of how the tier serves; another one means other hardware or weights: start again.
+        base: Checksum of the prior's coefficients that the factors are on; None: written before it was remembered.
         factors: Learned factors on the prior's coefficients.
         vector: True once the factors were fitted one by one, not all as one.
         samples: Bounded, spread over the operating range; older ones first.
@@ -86,6 +87,7 @@ class TierMemory:
     """
 
     mark: int
+    base: int | None = None
     factors: Coefficients = UNCHANGED
     vector: bool = False
     samples: tuple[Sample, ...] = ()
@@ -111,6 +113,7 @@ class TierMemory:
         f, w = self.factors, self.startup
         values = {
             "m": self.mark,
+            "a": self.base,
             "f": [f.a_s, f.b_s, f.c_s, f.p0_s, f.p1_s],
             "v": self.vector,
             "s": [[s.running, s.context, s.interference, s.itl_s] for s in self.samples],
@@ -138,6 +141,7 @@ class TierMemory:
         (misses,) = _factors([value["x"]])
         return cls(
             mark=whole(value["m"]),
+            base=None if value.get("a") is None else whole(value["a"]),
             factors=Coefficients(a_s=a, b_s=b, c_s=c, p0_s=p0, p1_s=p1),
             vector=bool(value["v"]),
             samples=tuple([_sample(row) for row in _list(value["s"])]),

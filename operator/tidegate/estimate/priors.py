@@ -60,6 +60,7 @@ class Prior:
         confidence: How much they are believed, in [0, 1].
         serving: How the tier serves.
         mark: Checksum of what makes two tiers alike; what was learned under one mark does not hold under another.
+        base: Checksum of the coefficients; factors that were learned on one base do not hold on another.
         kv_stated: True where the user stated the KV memory.
     """
 
@@ -68,6 +69,7 @@ class Prior:
     confidence: float
     serving: Serving
     mark: int
+    base: int
     kv_stated: bool
 
 
@@ -127,6 +129,7 @@ def _prior(serving: Serving, hint: PerformanceHint) -> Prior:
         confidence=confidence,
         serving=serving,
         mark=_mark(serving),
+        base=_base(law),
         kv_stated=stated_tokens is not None,
     )
 
@@ -134,6 +137,12 @@ def _prior(serving: Serving, hint: PerformanceHint) -> Prior:
 def _mark(s: Serving) -> int:
     parts = (s.shape.name, s.shape.params, s.precision, s.hardware.name, s.tensor_parallel, s.pipeline_parallel)
     return crc32(repr((*parts, s.data_parallel, s.kv_fp8)).encode())
+
+
+def _base(law: PerformanceLaw) -> int:
+    """To four digits, so that arithmetic on another machine makes no other base."""
+    coefficients = (law.a_s, law.b_s, law.c_s, law.p0_s, law.p1_s)
+    return crc32(" ".join(f"{value:.4g}" for value in coefficients).encode())
 
 
 def _first(stated: float | None, found: float) -> float:
