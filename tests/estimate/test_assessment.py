@@ -17,6 +17,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.law import Workload
 from tidegate.domain.spec import Accelerator, PerformanceHint, Slo
 from tidegate.estimate import assessment
+from tidegate.estimate.law import A_MIN_S
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory
 from tidegate.estimate.priors import prior_of
 from tidegate.estimate.requests import computed_step
@@ -157,6 +158,12 @@ def test_targets_out_of_reach_are_relaxed_to_what_a_third_of_the_load_meets(slo:
     assert eased.relaxed is None
     assert found.capacity_rps == eased.capacity_rps > 0
     assert found.curve == eased.curve
+
+
+def test_steps_that_are_said_to_take_no_time_take_some() -> None:
+    found = assessed(hint=PerformanceHint(a_s=0.0, b_s=0.0, c_s=0.0, p0_s=0.0, p1_s=0.0))
+    assert found.law.a_s == A_MIN_S
+    assert 0.0 < found.capacity_rps < float("inf")
 
 
 def test_a_dip_at_low_load_takes_no_capacity_away() -> None:

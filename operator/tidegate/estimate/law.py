@@ -58,7 +58,8 @@ def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> P
     kv_cache_tokens = prior.law.kv_cache_tokens if prior.kv_stated or not reported else reported
     if memory is None or not memory.windows:
         if kin == 1.0:
-            return replace(prior.law, kv_cache_tokens=kv_cache_tokens)
+            # A step takes some time, whatever a user states.
+            return replace(prior.law, a_s=max(prior.law.a_s, A_MIN_S), kv_cache_tokens=kv_cache_tokens)
         factors = Coefficients(a_s=kin, b_s=kin, c_s=kin, p0_s=kin, p1_s=kin)
     else:
         factors = memory.factors
