@@ -132,7 +132,7 @@ class DeploymentResource:
         key, uid, generation: Identity; `generation` is metadata.generation.
         spec: Parsed, or what is wrong with it.
         status: `.status` as the server has it; empty where there is none yet.
-        annotations, labels: `metadata.annotations` and `metadata.labels`.
+        annotations: `metadata.annotations`.
         created: `metadata.creationTimestamp`, as written.
     """
 
@@ -142,7 +142,6 @@ class DeploymentResource:
     spec: DeploymentSpec | SpecError
     status: Mapping[str, Any] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
 
 

@@ -270,6 +270,48 @@ async def test_a_tier_that_points_elsewhere_now_has_asked_nothing_there() -> Non
     assert (after.actions, after.asked) == (("Deployment prod/other: replicas 1 -> 2",), {"fp8": 2})
 
 
+async def test_another_leadership_keeps_the_labels_that_a_prometheus_selects_by() -> None:
+    api, fence = Recorder(), Leader()
+    hands = ClusterActuator(api, fence, wall=lambda: NOW_S, clock=lambda: NOW_S, monitor_labels={"release": "stack"})
+    order = order_of(TWO, ClusterView(has_pod_monitors=True), decided(bf16=0, fp8=0))
+    fence.epoch = 3
+    await hands.carry_out(order)
+    (made,) = [call.body for call in api.calls if call.path.endswith("/podmonitors/chat")]
+    assert made["metadata"]["labels"]["release"] == "stack"  # type: ignore[call-overload,index]
+
+
+async def test_a_scale_that_met_a_conflict_is_sent_again_at_the_next_tick() -> None:
+    api = Recorder({"/scale": ApiError(status=409, reason="Conflict", detail="the object has been modified")})
+    hands = actuator(api)
+    order = order_of(spec_of(pointing()), argos(1), decided(fp8=3))
+    await hands.carry_out(order)
+    api.refuses = {}
+    assert (await hands.carry_out(order)).actions == ("Deployment prod/chat-old: replicas 1 -> 3",)
+
+
+async def test_what_is_asked_for_now_counts_and_not_what_was_asked_for_first() -> None:
+    now, ours = [NOW_S], Writer(manager="tidegate", operation="Update", subresource="scale", time="")
+    hands = at_times(Recorder(), lambda: now[0])
+    for before, after in ((1, 3), (3, 4)):
+        view = view_of(workload("chat-old", before, writers=(ours,)))
+        outcome = await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=after)))
+        assert outcome.asked == {"fp8": after}
+        now[0] += 2 * SETTLE_S
+    back = await hands.carry_out(order_of(spec_of(pointing()), argos(3), decided(fp8=4)))
+    assert [c.reason for c in back.conditions] == ["OtherWriter"]
+
+
+async def test_a_hold_goes_on_after_a_restart_and_does_not_begin_anew() -> None:
+    """The API server keeps no time for a write to /scale; the status knows since when it was told."""
+    person = Writer(manager="kubectl", operation="Update", subresource="scale", time="")
+    view = view_of(workload("chat-old", 5, writers=(person,)))
+    since = datetime.fromtimestamp(NOW_S - HOLD_S - 1, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    held = {"type": "ScalingLimited", "status": "True", "reason": "OtherWriter", "lastTransitionTime": since}
+    status = {**told(Outcome(asked={"fp8": 2})), "conditions": [held]}
+    outcome = await actuator(Recorder()).carry_out(order_of(spec_of(pointing()), view, decided(fp8=3), status=status))
+    assert outcome.actions == ("Deployment prod/chat-old: replicas 5 -> 3",)
+
+
 # Clocks
 
 

@@ -67,6 +67,12 @@ BASE = {
             id="an item can be deleted",
         ),
         pytest.param(
+            {"spec": {"containers": [{"name": "sidecar", "$patch": "delete"}]}},
+            "spec.containers",
+            BASE["spec"]["containers"],  # type: ignore[index]
+            id="what is not there need not be deleted",
+        ),
+        pytest.param(
             {"spec": {"containers": [{"$patch": "replace"}, {"name": "other"}]}},
             "spec.containers",
             [{"name": "other"}],

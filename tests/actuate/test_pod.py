@@ -24,6 +24,13 @@ def test_it_holds_as_many_accelerators_as_a_replica_occupies() -> None:
     assert resources["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "4"}
 
 
+def test_a_count_of_accelerators_among_the_users_resources_does_not_count() -> None:
+    """Requests and limits of an extended resource that differ are refused by the API server."""
+    given = {"requests": {"nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": "8"}}
+    resources = container(managed(gpus=4, resources=given))["resources"]
+    assert resources == {"requests": {"nvidia.com/gpu": "4"}, "limits": {"nvidia.com/gpu": "4"}}
+
+
 def test_it_goes_where_the_accelerators_are() -> None:
     spec = pod(managed())["spec"]
     assert spec["nodeSelector"] == dict(H100.node_selector)

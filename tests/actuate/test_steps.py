@@ -244,6 +244,15 @@ def test_a_pin_is_a_later_word_than_a_hand_on_the_workload() -> None:
     assert sentences(found) == ["Deployment prod/chat-old: replicas 5 -> 3"]
 
 
+def test_of_several_writers_the_last_one_counts() -> None:
+    """The manifest of long ago owns the field still where somebody scaled to its number since."""
+    writers = (at(86_400, "kubectl-client-side-apply", ""), at(60))
+    view = view_of(workload("chat-old", 5, writers=writers))
+    found = do(spec_of(pointing()), view, ASKED, fp8=3)
+    assert reasons(found) == [("ScalingLimited", "OtherWriter")]
+    assert found.chains == ()
+
+
 def test_the_finding_names_who_what_and_until_when() -> None:
     view = view_of(workload("chat-old", 5, writers=(at(60),)))
     (finding,) = do(spec_of(pointing()), view, ASKED, fp8=3).conditions
@@ -335,6 +344,25 @@ def test_a_tier_that_points_elsewhere_now_leaves_under_another_name() -> None:
     spec = spec_of(pointing("bf16", "chat-old"))
     plan = replace(decided(bf16=1), tiers=dict.fromkeys(("bf16", "bf16-old"), TierDecision(replicas=1)))
     assert sentences(steps(scene_of(order_of(spec, view, plan)))) == ["Deployment prod/chat-bf16: replicas 2 -> 1"]
+
+
+def test_only_the_object_that_was_seen_is_removed() -> None:
+    (chain,) = retired(2).chains
+    assert [write.call.body for write in chain] == [
+        {"preconditions": {"uid": "uid-of-chat-bf16"}, "propagationPolicy": "Background"}
+    ]
+
+
+def test_without_a_decision_nothing_is_removed() -> None:
+    view = settled(resource_of(TWO), {"bf16": 2, "fp8": 2})
+    assert steps(scene_of(order_of(spec_of(managed("fp8")), view, None))).chains == ()
+
+
+def test_whoever_moved_the_replicas_of_a_new_deployment_meanwhile_is_right() -> None:
+    found = do(spec_of(managed()), ClusterView(), bf16=2)
+    _first, hold, last, _scale = next(chain for chain in found.chains if len(chain) == 4)
+    assert hold.call.params["force"] == "false"
+    assert last.call.params["force"] == "true"
 
 
 def test_a_tier_that_is_handed_over_as_a_target_is_not_removed() -> None:

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from tests.actuate.orders import H100, UID, decided, managed, order_of, resource_of, settled, spec_of
+from tests.actuate.orders import H100, NOW_S, UID, decided, managed, order_of, resource_of, settled, spec_of
+from tidegate.actuate.scene import PATIENCE_S
+from tidegate.actuate.steps import steps
 from tidegate.actuate.stock import Stock
 from tidegate.ports import ClusterView
 
@@ -44,3 +46,19 @@ def test_what_a_deployment_owns_is_found_by_its_uid() -> None:
     assert stock.owned(replace(ORDER, view=view, resource=other)) == ()
     assert stock.owned(ORDER) == (), "another view, another index"
     assert ORDER.resource.uid == UID
+
+
+def test_who_changes_our_object_again_and_again_is_answered_every_ten_minutes() -> None:
+    resource = resource_of(TWO)
+    view = settled(resource, {"bf16": 1, "fp8": 1})
+    ours = {each: replace(there, applied="ours") for each, there in view.workloads.items()}
+    theirs = {each: replace(there, applied="theirs") for each, there in ours.items()}
+    stock, answers = Stock(), []
+    for clock_s in (0.0, 15.0, 30.0, 15.0 + PATIENCE_S):
+        now = replace(view, workloads=ours if clock_s == 0.0 else theirs)
+        found = steps(stock.scene(order_of(TWO, now, decided(bf16=1, fp8=1)), now_s=NOW_S, clock_s=clock_s))
+        for write in [write for chain in found.chains for write in chain]:
+            stock.wrote(write, clock_s=clock_s)
+            stock._marks.setdefault(write.call.path, "ours")  # the write is seen, and is undone at once
+        answers.append(len(found.chains))
+    assert answers == [0, 2, 0, 2]

@@ -85,6 +85,12 @@ def test_the_grace_period_follows_the_users_own_drain() -> None:
     assert how.grace_s > 600 + how.pre_stop_s
 
 
+def test_a_drain_that_the_user_asks_of_an_unknown_release_is_waited_for() -> None:
+    tier = managed(image="registry.example/vllm:latest", args=("--shutdown-timeout", "900"))
+    how = server(spec_of(tier), tier)
+    assert how.grace_s > 900 + how.pre_stop_s
+
+
 @pytest.mark.parametrize("text", ["²", "soon", "9" * 40, ""], ids=["a superscript", "a word", "an age", "nothing"])
 def test_a_drain_that_is_no_number_of_seconds_is_waited_for_as_usual(text: str) -> None:
     odd, usual = managed(args=("--shutdown-timeout", text)), managed()

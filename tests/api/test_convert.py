@@ -322,3 +322,10 @@ def test_a_folder_named_like_a_file_is_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [24, 24.0])
 def test_without_a_cluster_a_whole_number_may_have_a_point(value: float) -> None:
     assert parsed(offline=True, **{"spec.maxReplicas": value}).replicas_max == 24
+
+
+def test_what_a_user_states_arrives() -> None:
+    assert parsed(**{"spec.priority": 7}).priority == 7
+    assert convert.accelerator("h100", changed(ACCELERATOR, {"spec.currency": "EUR"})["spec"]).currency == "EUR"
+    assert convert.is_paused({convert.PAUSED_ANNOTATION: "True"})
+    assert not convert.is_paused({convert.PAUSED_ANNOTATION: "false"})

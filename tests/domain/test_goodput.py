@@ -93,6 +93,11 @@ def test_tiers_are_joined_by_their_requests() -> None:
     assert got.attainment.likely == pytest.approx(0.9)
 
 
+def test_utilization_is_that_of_a_replica_and_not_of_a_tier() -> None:
+    many, one = reading(gpu_utilization=0.9, replicas_reporting=3), reading(gpu_utilization=0.1, replicas_reporting=1)
+    assert goodput([many, one], SLO).gpu_utilization == pytest.approx(0.7)
+
+
 def test_the_latency_per_token_stands_in_where_requests_are_not_counted() -> None:
     got = goodput([reading(ttft=histogram(1.0, 0.5), itl=histogram(0.5, 0.04))], SLO)
     assert got.attainment is not None

@@ -58,6 +58,7 @@ async def test_a_deployment_comes_in_parsed() -> None:
     resource = inventory.deployments[Key("prod", "chat")]
     assert isinstance(resource.spec, DeploymentSpec)
     assert (resource.uid, resource.generation, resource.spec.slo.ttft_s) == ("u1", 1, 0.5)
+    assert resource.created == "2026-11-20T10:00:00Z", "who was there first keeps a target that two point at"
 
 
 async def test_an_accelerator_comes_in_parsed_and_goes() -> None:

@@ -69,6 +69,11 @@ def test_trouble_in_words(status: dict[str, Any], trouble: str) -> None:
         pytest.param(container(LOOP, restarts=2, last=CRASH), 3, id="a third start is held back"),
         pytest.param(container({"terminated": CRASH}), 1, id="it has just crashed"),
         pytest.param(
+            container(LOOP, restarts=2, last={**CRASH, "exitCode": 0, "reason": "Completed"}),
+            3,
+            id="a server that ends well again and again is no server",
+        ),
+        pytest.param(
             container(RUNNING, restarts=1, last={**CRASH, "exitCode": 0}), 0, id="it ended well and was started anew"
         ),
         pytest.param(container(RUNNING, restarts=7), 0, id="how it ended is forgotten"),

@@ -220,3 +220,9 @@ async def test_a_kind_that_has_to_be_there_is_not_taken_for_empty() -> None:
         await until(lambda: len(api.calls) == 2)
         assert not informer.synced
         await until(lambda: informer.synced)
+
+
+async def test_who_is_told_when_to_come_back_comes_no_earlier() -> None:
+    informer = Informer(ScriptedApi(), Source(path=PATH, trim=str), clock=Clock())
+    busy = ApiError(status=429, reason="TooManyRequests", detail="", retry_after_s=60.0)
+    assert await informer._after(busy) >= 60.0

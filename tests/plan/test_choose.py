@@ -192,6 +192,21 @@ def test_missing_metrics_hold_and_then_fall_back_to_the_last_good_plan() -> None
     assert "last good plan" in back.message
 
 
+def test_of_lower_bounds_that_the_budget_cannot_carry_the_dearest_gives_way() -> None:
+    wanted = spec(tier("bf16", low=2), tier("int4", accelerator="l40s", low=2), cost=Cost(budget_usd_per_hour=6.0))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "int4": estimate(5)})
+    assert fleet(loop.tick(forecast(1))) == {"bf16": 1, "int4": 2}
+
+
+def test_after_a_silence_the_whole_window_has_to_be_seen_again() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(19), 40)
+    loop.run(forecast(2), 10)
+    loop.run(forecast(2), 4, silent=["bf16"])
+    assert fleet(loop.run(forecast(2), 15)) == {"bf16": 4}
+    assert fleet(loop.run(forecast(2), 10)) == {"bf16": 1}
+
+
 def test_an_overload_that_no_fleet_carries_keeps_every_replica_there_may_be() -> None:
     """At 30 times what 5 replicas carry a fleet of 4 is 0.0015 worse: nothing as a share of all, a fifth of what is."""
     loop = Loop(spec=spec(tier("bf16", high=5)), estimates=ONE, ready={"bf16": 5})

@@ -1,5 +1,6 @@
 """Bounds by time of day: past midnight, over a change of the clock, and several at once."""
 
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,8 @@ OFFICE = Schedule(name="office", cron="0 7 * * 1-5", time_zone=BERLIN, duration_
 NIGHT = Schedule(name="night", cron="0 22 * * *", time_zone=BERLIN, duration_s=8 * 3600, replicas_max=3)
 SUNDAY = Schedule(name="sunday", cron="15 3 * * 0", time_zone=BERLIN, duration_s=5 * 3600, replicas_min=4)
 EARLY = Schedule(name="early", cron="30 1 * * *", time_zone=BERLIN, duration_s=2 * 3600, replicas_min=6)
+LAUNCH = Schedule(name="launch", cron="0 11 * * *", time_zone=BERLIN, duration_s=2 * 3600, replicas_min=6)
+FREEZE = Schedule(name="freeze", cron="0 2 * * *", time_zone=BERLIN, duration_s=2 * 3600, replicas_max=2)
 
 
 def at(text: str, zone: str = BERLIN) -> float:
@@ -31,6 +34,8 @@ def at(text: str, zone: str = BERLIN) -> float:
         pytest.param((NIGHT,), "2026-01-07T03:00:00", (1, 3), id="one that began yesterday still holds after midnight"),
         pytest.param((NIGHT,), "2026-01-07T06:30:00", (1, 24), id="and ends in the morning"),
         pytest.param((OFFICE, NIGHT), "2026-01-06T12:00:00", (4, 24), id="only the active one counts"),
+        pytest.param((OFFICE, LAUNCH), "2026-01-06T12:00:00", (6, 24), id="of two lower bounds the higher one holds"),
+        pytest.param((NIGHT, FREEZE), "2026-01-07T03:00:00", (1, 2), id="of two upper bounds the lower one holds"),
         pytest.param((EARLY, NIGHT), "2026-01-06T02:00:00", (3, 3), id="an upper bound wins over a lower one"),
         pytest.param((OFFICE,), "2026-07-07T07:00:00", (4, 24), id="seven o'clock is seven o'clock in summer, too"),
         pytest.param(
@@ -54,3 +59,8 @@ def test_a_lower_bound_never_lifts_the_maximum_of_the_spec() -> None:
 def test_a_schedule_that_asks_for_replicas_says_so() -> None:
     assert scheduled(spec(schedules=(OFFICE,)), at("2026-01-06T12:00:00"))[2]
     assert not scheduled(spec(schedules=(OFFICE,)), at("2026-01-06T22:00:00"))[2]
+
+
+def test_a_schedule_whose_lower_bound_is_zero_asks_for_nothing() -> None:
+    sleepy = replace(OFFICE, replicas_min=0)
+    assert scheduled(spec(schedules=(sleepy,)), at("2026-01-06T12:00:00")) == (0, 24, False)

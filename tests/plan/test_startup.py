@@ -39,3 +39,17 @@ def test_regrets_in_a_row_are_counted_so_far_and_no_further() -> None:
     for at in range(3):
         known = regret.grown(regret.shrunk(known, at * 60.0), seen, at * 60.0)
     assert known.count == COUNT_MAX
+
+
+def test_one_that_turns_ready_ends_what_was_held_against_its_tier() -> None:
+    before = TierProgress(asks=((0.0, 1),), failures=2, blocked_until_s=10_000.0)
+    after, seen = follow(before, TierState(ready=1), Patience(late_s=300.0, hurried_s=180.0), time_s=400.0)
+    assert (after.failures, seen.blocked) == (0, False)
+
+
+def test_of_two_that_start_the_younger_one_was_taken_back() -> None:
+    """What stays is as old as it is, and is called stuck in time."""
+    before = TierProgress(asks=((0.0, 1), (290.0, 1)))
+    after, seen = follow(before, TierState(starting=1), Patience(late_s=300.0, hurried_s=180.0), time_s=301.0)
+    assert after.asks == ((0.0, 1),)
+    assert (seen.healthy, seen.stuck) == (0, 1)

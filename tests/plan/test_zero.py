@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.plan.fleets import Loop, estimate, fleet, forecast, spec
+from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.decision import Constraint, Decision, Reason, Status
 from tidegate.domain.observation import GatewayReading
-from tidegate.domain.spec import Accelerator, Cost, ScaleToZero
+from tidegate.domain.spec import Accelerator, Cost, ScaleToZero, Schedule
 from tidegate.plan import PlanMemory
 
 ONE = {"bf16": estimate(5)}
@@ -80,3 +80,48 @@ def test_sleep_lasts_through_a_pause_until_somebody_calls(*, restarted: bool, ol
     assert (fleet(asleep), asleep.reason, asleep.binding) == ({}, Reason.SCALED_TO_ZERO, Constraint.NONE)
     awake = loop.tick(forecast(0, idle_s=500), gateway=replace(QUIET, queued=1.0))
     assert (fleet(awake), awake.reason) == ({"bf16": 1}, Reason.ACTIVATED)
+
+
+OFFICE = Schedule(name="office", cron="0 7 * * 1-5", time_zone="Europe/Berlin", duration_s=43_200, replicas_min=2)
+SEVEN_S = 1_767_679_200.0  # Tue 6 Jan 2026, 07:00 there
+
+
+def test_a_schedule_that_asks_for_replicas_is_no_time_to_sleep_and_wakes() -> None:
+    wanted = spec(scale_to_zero=ScaleToZero(idle_s=300), schedules=(OFFICE,))
+    loop = Loop(spec=wanted, estimates=ONE, time_s=SEVEN_S - 600)
+    loop.run(forecast(4), 5)
+    assert fleet(loop.tick(forecast(0, idle_s=301))) == {}
+    loop.time_s = SEVEN_S
+    assert fleet(loop.tick(forecast(0, idle_s=900))) == {"bf16": 2}
+    assert fleet(loop.run(forecast(0, idle_s=1800), 3)) == {"bf16": 2}
+
+
+def test_the_last_replica_stays_until_nobody_asked_for_long_enough() -> None:
+    loop = Loop(spec=spec(replicas_min=0, scale_to_zero=ScaleToZero(idle_s=3600)), estimates=ONE)
+    loop.run(forecast(4), 5)
+    assert fleet(loop.run(forecast(0, idle_s=1800), 60)) == {"bf16": 1}
+    assert fleet(loop.tick(forecast(0, idle_s=3601))) == {}
+
+
+@pytest.mark.parametrize(
+    ("queued", "gateway"),
+    [
+        pytest.param(2.0, None, id="requests that wait at a replica"),
+        pytest.param(0.0, GatewayReading(arrival_rps=0.5, queued=0.0), id="requests that come to a gateway"),
+        pytest.param(0.0, GatewayReading(arrival_rps=0.0, queued=1.0), id="requests that wait at a gateway"),
+    ],
+)
+def test_one_sign_of_a_request_keeps_it_awake(queued: float, gateway: GatewayReading | None) -> None:
+    loop = Loop(spec=spec(scale_to_zero=ScaleToZero(idle_s=300)), estimates=ONE)
+    loop.run(forecast(4), 5)
+    assert fleet(loop.tick(forecast(0, idle_s=400, queued=queued), gateway=gateway)) == {"bf16": 1}
+    assert fleet(loop.tick(forecast(0, idle_s=400))) == {}
+    assert fleet(loop.tick(forecast(0, idle_s=400, queued=queued), gateway=gateway)) == {"bf16": 1}
+
+
+def test_silence_of_one_tier_is_no_proof_that_nobody_asks() -> None:
+    wanted = spec(tier("bf16", low=1), tier("fp8", low=1), scale_to_zero=ScaleToZero(idle_s=300))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "fp8": estimate(5)})
+    loop.run(forecast(4), 5)
+    asleep = loop.tick(forecast(0, idle_s=400), silent=("fp8",))
+    assert asleep.reason is not Reason.SCALED_TO_ZERO

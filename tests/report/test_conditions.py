@@ -54,6 +54,40 @@ def status_of(**more: Any) -> dict[str, Any]:
             id="a zero that a person asked for is",
         ),
         pytest.param(
+            {
+                "spec": replace(SPEC, replicas_pinned=0),
+                "decision": decision(binding=Constraint.CAPACITY, tiers={"fp8": TierDecision(replicas=0)}),
+                "observation": observation(ready=0),
+            },
+            "Ready",
+            ("True", "Idle"),
+            id="a zero that a person asked for is, whatever else there is no room for",
+        ),
+        pytest.param(
+            {
+                "decision": decision(binding=Constraint.MAX_REPLICAS, tiers={"fp8": TierDecision(replicas=0)}),
+                "observation": observation(ready=0),
+            },
+            "Ready",
+            ("True", "Idle"),
+            id="a zero that a schedule's upper bound asks for is",
+        ),
+        pytest.param(
+            {"spec": replace(SPEC, paused=True), "observation": observation(ready=0)},
+            "Ready",
+            ("True", "Serving"),
+            id="what is paused is not blamed for what nobody starts",
+        ),
+        pytest.param(
+            {
+                "decision": decision(conditions=(finding("WithinBudget", "Above", status=Status.FALSE),)),
+                "spec": replace(SPEC, cost=Cost(target_usd_per_million_output_tokens=0.1)),
+            },
+            "WithinBudget",
+            ("False", "Above"),
+            id="a budget that is broken is told before the price that is aimed at",
+        ),
+        pytest.param(
             {"spec": replace(SPEC, mode=Mode.RECOMMEND)}, "Ready", ("True", "Recommending"), id="it recommends"
         ),
         pytest.param({"spec": replace(SPEC, mode=Mode.OFF)}, "Ready", ("True", "ModeOff"), id="it is off"),
@@ -194,6 +228,20 @@ def test_a_new_deployment_reconciles_until_it_serves_and_not_again_when_it_scale
     assert condition(scaling, "Reconciling") is None
     changed = status_of(status=done, generation=2, observation=observation(ready=1, starting=1))
     assert condition(changed, "Reconciling") == ("True", "Starting")
+
+
+def test_where_what_was_asked_for_does_not_come_there_is_no_progress() -> None:
+    stuck = finding("CapacityAvailable", "ReplicasStuck", "replicas do not start in time: fp8", Status.FALSE)
+    status = status_of(decision=decision(conditions=(stuck,)), observation=observation(ready=0, starting=2))
+    assert condition(status, "Reconciling") is None
+    assert condition(status, "Ready") == ("False", "NoReplicaReady")
+
+
+def test_more_than_was_asked_for_of_one_tier_does_not_stand_for_what_another_lacks() -> None:
+    tiers = {"bf16": TierDecision(replicas=1), "fp8": TierDecision(replicas=2)}
+    seen = DeploymentObservation(tiers={"bf16": TierState(ready=3), "fp8": TierState(starting=2)})
+    status = status_of(decision=decision(tiers=tiers), observation=seen)
+    assert condition(status, "Reconciling") == ("True", "Starting")
 
 
 @pytest.mark.parametrize("mode", [Mode.RECOMMEND, Mode.OFF])

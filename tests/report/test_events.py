@@ -47,6 +47,12 @@ MISSED = deployment_status(report(decision=RISING, status=SERVING, observation=o
         ),
         pytest.param(MISSED, {"decision": RISING}, [("SLOMetRecovered", False)], id="it is kept again"),
         pytest.param(
+            MISSED,
+            {"decision": None, "observation": None},
+            [],
+            id="what is not known any more is not well again",
+        ),
+        pytest.param(
             SERVING,
             {"decision": RISING, "outcome": limited("OtherWriter")},
             [("OtherWriter", True)],

@@ -133,6 +133,13 @@ def test_a_fault_of_the_planner_is_shown_for_as_long_as_it_lasts() -> None:
     assert page(metrics)["tidegate_planner_fault"] == {("chat", "prod"): 0.0}
 
 
+def test_a_tier_without_replicas_misses_no_metrics() -> None:
+    metrics, shown = Metrics("1"), tick()
+    idle = TierState(reading=Missing(reason="NoReplicas"))
+    metrics.show(replace(shown, observations={CHAT: DeploymentObservation(tiers={"bf16": idle})}))
+    assert page(metrics)["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 0.0
+
+
 def test_a_deleted_object_leaves_no_series() -> None:
     metrics = Metrics("1")
     (decision,) = tick().decisions.values()

@@ -130,6 +130,14 @@ def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
     assert bucket.wait_s() == 0.0
 
 
+def test_a_bucket_that_was_left_alone_holds_one_burst_and_no_more() -> None:
+    clock = Clock()
+    bucket = Bucket(10, clock=clock)
+    clock.now_s += 3600
+    assert [bucket.wait_s() for _ in range(20)] == [0.0] * 20
+    assert bucket.wait_s() == pytest.approx(0.1)
+
+
 # --- the inventory -----------------------------------------------------------------------------------------------
 
 
@@ -193,6 +201,14 @@ def test_a_sweep_drops_ghosts_and_leaves_what_came_meanwhile() -> None:
     stock.put_deployment(resource(young, uid="u9"))
     assert stock.sweep({}, {("", "h100"): ("a1", 1)}, before=before) == 1
     assert set(stock.deployments) == {young}
+    assert set(stock.accelerators) == {"h100"}
+
+
+def test_a_class_that_came_while_the_list_was_on_its_way_is_no_ghost() -> None:
+    stock, _ = inventory()
+    before = stock.uids()
+    stock.put_accelerator(accelerator())
+    assert stock.sweep({}, {}, before=before) == 0
     assert set(stock.accelerators) == {"h100"}
 
 
@@ -271,6 +287,18 @@ async def test_deployments_that_are_gone_are_forgotten() -> None:
     await kept.save(memory(CHAT), uids(CHAT))
     await kept.save(memory(CHAT), {})
     assert await keeper.Keeper(api, "ns").load() == {}
+
+
+async def test_a_server_that_does_not_answer_is_not_taken_for_an_empty_memory() -> None:
+    api = ConfigMaps()
+    await keeper.Keeper(api, "ns").save(memory(CHAT), uids(CHAT))
+
+    async def refuses(call: Call) -> dict[str, Any]:
+        raise ApiError(status=500, reason="InternalError", detail="etcd is away")
+
+    api.send = refuses  # type: ignore[method-assign]
+    with pytest.raises(ApiError):
+        await keeper.Keeper(api, "ns").load()
 
 
 @pytest.mark.parametrize("damage", ["", "bm90IHpsaWI=", "!!!"])
@@ -434,3 +462,41 @@ def test_a_line_carries_its_fields(style: str, monkeypatch: pytest.MonkeyPatch) 
         assert {"level": "info", "message": "two more", "deployment": "prod/chat"}.items() <= json.loads(line).items()
     else:
         assert line.endswith("INFO    two more deployment=prod/chat")
+
+
+async def test_what_is_set_reaches_the_part_that_it_is_for() -> None:
+    settings = Settings(
+        prometheus_url=URL,
+        prometheus_headers="X-Scope-OrgID: team",
+        prometheus_insecure=True,
+        prometheus_matchers="cluster=eu",
+        namespace="prod",
+        window=120.0,
+        stale=45.0,
+        history_days=2.0,
+        tick=7.0,
+        memory_interval=60.0,
+        writes_per_second=5.0,
+        pod_monitor_labels="release=stack",
+    )
+    made: Any = parts.assemble(settings, ScriptedApi(), parts.make_metrics())  # type: ignore[arg-type]
+    try:
+        assert (made.planner.period_s, made.saver.period_s, made.recovery.days) == (7.0, 60.0, 2.0)
+        roster = made.cluster._roster
+        assert (roster.window_s, roster.stale_s) == (120.0, 45.0)
+        for dialect in (made.planner.parts.collector.dialect, made.recovery.dialect):
+            assert (dialect.window_s, dialect.matchers) == (120.0, {"cluster": "eu"})
+        assert made.hands._actuator._monitor_labels == {"release": "stack"}
+        assert made.hands._api._bucket._rate == 5.0
+        assert (made.sweeper.namespace, made.cluster._namespace) == ("prod", "prod")
+        assert made.hands._reporting.accelerator_status.keywords == {"serves_all": False}
+        for client in made.clients:
+            assert client._access.headers == {"X-Scope-OrgID": "team"}
+            assert client._access.verify is False
+        for wakes in (made.inventory.changed, made.elector.changed):
+            made.planner.woken.clear()
+            wakes()
+            assert made.planner.woken.is_set()
+    finally:
+        for client in made.clients:
+            client.close()

@@ -287,3 +287,50 @@ def test_never_do_two_hold_the_fence(steps: list[tuple[str, str, float]]) -> Non
             assert len(holders) <= 1
 
     asyncio.run(play())
+
+
+async def test_who_sees_another_holder_stops_at_once_and_not_at_his_own_deadline() -> None:
+    server, clock = LeaseServer(), Clock()
+    a, _ = elector(server, "a", clock)
+    await try_once(a)
+    server.version += 1
+    spec = {"holderIdentity": "b", "leaseDurationSeconds": 15, "leaseTransitions": 2}
+    server.lease = {"metadata": {"name": "t", "resourceVersion": str(server.version)}, "spec": spec}
+    clock.now_s += 2
+    await try_once(a)  # refused: what it holds of the Lease is out of date
+    await try_once(a)
+    assert not a.holds()
+    assert not a.leads
+
+
+async def test_a_leadership_is_counted_from_when_the_renewal_was_sent() -> None:
+    """The others may count from then on: the answer can be late by seconds."""
+    server, clock = LeaseServer(), Clock()
+    a, client = elector(server, "a", clock)
+    send = client.send
+
+    async def slowly(call: Call) -> dict[str, Any]:
+        answer = await send(call)
+        clock.now_s += 5
+        return answer
+
+    client.send = slowly  # type: ignore[method-assign]
+    await try_once(a)
+    clock.now_s += module.RENEW_DEADLINE_S - module.WRITE_S - 5
+    assert not a.holds()
+
+
+async def test_a_holder_is_given_the_time_that_he_asked_for() -> None:
+    """Another version of the operator may hold its Lease for longer."""
+    server, clock = LeaseServer(), Clock()
+    (a, _), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
+    await try_once(a)
+    assert server.lease is not None
+    server.lease["spec"]["leaseDurationSeconds"] = 60
+    await try_once(b)
+    clock.now_s += module.LEASE_S + 1
+    await try_once(b)
+    assert not b.holds()
+    clock.now_s += 60
+    await try_once(b)
+    assert b.holds()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.kube_fakes import ScriptedApi, down, until
 from tests.runtime.test_edges import CHAT, Fence, accelerator, resource, spec
-from tidegate.domain.decision import Decision, Reason, TierDecision
+from tidegate.domain.decision import Condition, Decision, Reason, Status, TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Mode
 from tidegate.errors import SpecError
@@ -344,3 +344,29 @@ async def test_an_event_is_not_posted_again_where_only_the_status_was_not_taken(
     rig.room.broken = {CHAT: "in carrying out"}
     await rig.do(resource(), decision=None)
     assert [report.outcome.actions for report in rig.room.reports if report.outcome] == [("moved",), ()]
+
+
+async def test_one_that_is_deleted_before_it_was_told_ends_nothing(rig: Rig) -> None:
+    rig.api.answers["PATCH", STATUS] = down()
+    await rig.do(resource())
+    rig.api.answers["PATCH", STATUS.replace("chat", "code")] = {"status": {"replicas": 2}}
+    await rig.do(resource(OTHER, uid="u2"))
+    assert rig.inventory.deployments[OTHER].status == {"replicas": 2}
+
+
+async def test_a_rival_is_told_so_and_not_carried_out(rig: Rig) -> None:
+    rig.inventory.put_deployment(resource())
+    found = Condition(type="Stalled", status=Status.TRUE, reason="DuplicateTarget", message="m")
+    await rig.hands._carry_out(
+        Batch(time_s=1.0, epoch=1, resources={CHAT: resource()}, decisions={CHAT: DECISION}, rivals={CHAT: found})
+    )
+    assert rig.room.orders == []
+    assert [report.outcome for report in rig.room.reports] == [Outcome(conditions=(found,))]
+
+
+async def test_what_was_done_before_a_pause_is_told_in_it(rig: Rig) -> None:
+    rig.room.broken = {CHAT: "in telling"}
+    await rig.do(resource())
+    rig.room.broken = {}
+    await rig.do(replace(resource(), spec=spec(paused=True)))
+    assert [report.outcome.actions for report in rig.room.reports if report.outcome] == [("moved",), ("moved",)]

@@ -363,3 +363,29 @@ async def test_what_a_deployment_holds_whose_spec_is_wrong_now_is_not_planned_fo
     assert rooms == [8, 4], "of 8, the four that the broken one holds"
     assert set(rig.seen[-1][1].deployments) == {other}
     assert rig.hands.batches[-1].accelerators["h100"].capacity == 8, "what is reported of the class stays as it is"
+
+
+async def test_what_is_told_names_the_currency_of_the_prices(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = rig.step
+
+    def priced(*args: Any) -> tuple[FleetMemory, FleetDecision]:
+        memory, made = step(*args)
+        told = {key: replace(each, message="needs 2 x bf16: $6.00/h") for key, each in made.deployments.items()}
+        return memory, replace(made, deployments=told)
+
+    monkeypatch.setattr(cycle, "step", priced)
+    class_ = accelerator()
+    assert isinstance(class_.accelerator, Accelerator)
+    rig.inventory.put_accelerator(replace(class_, accelerator=replace(class_.accelerator, currency="EUR")))
+    rig.inventory.put_deployment(resource())
+    await rig.tick()
+    assert rig.hands.batches[-1].decisions[CHAT].message == "needs 2 x bf16: 6.00 EUR/h"
+
+
+async def test_of_two_on_one_target_the_later_one_is_handed_over_as_a_rival(rig: Rig) -> None:
+    tier = replace(spec().tiers[0], target_ref=TargetRef(api_version="apps/v1", kind="Deployment", name="llm"))
+    for name, created in (("a-later", "2026-11-02T00:00:00Z"), ("chat", "2026-11-01T00:00:00Z")):
+        key = Key("prod", name)
+        rig.inventory.put_deployment(resource(key, uid=name, created=created, spec=spec(key, tiers=(tier,))))
+    await rig.tick()
+    assert set(rig.hands.batches[-1].rivals) == {Key("prod", "a-later")}

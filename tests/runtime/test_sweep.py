@@ -1,10 +1,13 @@
 """What exists against what arrived: looked at again soon while something is missing."""
 
+from typing import Any
+
 import pytest
 
 from tests.kube_fakes import Clock, ScriptedApi, down
 from tests.runtime.test_edges import resource
 from tidegate.domain.key import Key
+from tidegate.ports import Call
 from tidegate.runtime.inventory import FleetInventory
 from tidegate.runtime.sweep import PERIOD_S, Sweeper
 
@@ -71,3 +74,25 @@ async def test_a_server_that_is_away_is_asked_again(rig: Rig) -> None:
     rig.exists()
     await rig.look()
     assert rig.inventory.behind() == 0
+
+
+async def test_what_stands_on_a_later_page_is_no_ghost(rig: Rig) -> None:
+    def page(call: Call) -> dict[str, Any]:
+        name, after = ("code", "") if call.params.get("continue") else ("chat", "more")
+        meta = {"namespace": "prod", "name": name, "uid": f"{name}-uid", "generation": 1}
+        return {"items": [{"metadata": meta}], "metadata": {"continue": after}}
+
+    rig.api.answers["GET", DEPLOYMENTS] = page
+    for name in ("chat", "code"):
+        rig.inventory.put_deployment(resource(Key("prod", name), uid=f"{name}-uid"))
+    await rig.sweeper.sweep()
+    assert {key.name for key in rig.inventory.deployments} == {"chat", "code"}
+
+
+async def test_who_serves_one_namespace_lists_no_other(rig: Rig) -> None:
+    """Its account has no right to."""
+    rig.sweeper.namespace = "prod"
+    path = "/apis/tidegate.io/v1alpha1/namespaces/prod/inferencedeployments"
+    rig.api.answers["GET", path] = {"items": []}
+    await rig.sweeper.sweep()
+    assert [call.path for call in rig.api.calls] == [path, ACCELERATORS]

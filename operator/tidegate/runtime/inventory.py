@@ -25,11 +25,9 @@ class FleetInventory:
 
     Args:
         changed: Called when a spec, an annotation or the set of objects changed.
-        accepts: Says by its labels whether a deployment belongs to this shard.
     """
 
     changed: Callable[[], None] = lambda: None
-    accepts: Callable[[DeploymentResource], bool] = lambda _resource: True
     deployments: dict[Key, DeploymentResource] = field(default_factory=dict)
     accelerators: dict[str, AcceleratorResource] = field(default_factory=dict)
     _valid: dict[Key, DeploymentSpec] = field(default_factory=dict)
@@ -38,9 +36,6 @@ class FleetInventory:
 
     def put_deployment(self, resource: DeploymentResource) -> None:
         """Remember a deployment; wakes the planner unless it is an echo of our own status."""
-        if not self.accepts(resource):
-            self.drop_deployment(resource.key, resource.uid)
-            return
         before = self.deployments.get(resource.key)
         self.deployments[resource.key] = resource
         if before is not None and before.uid != resource.uid:
@@ -139,4 +134,4 @@ class FleetInventory:
 
 
 def _asks(resource: DeploymentResource) -> tuple[object, ...]:
-    return resource.uid, resource.generation, dict(resource.annotations), dict(resource.labels)
+    return resource.uid, resource.generation, dict(resource.annotations)
