@@ -17,7 +17,7 @@ from tidegate.domain.observation import (
     TierReading,
     TierState,
 )
-from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, Schedule, Slo, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, ScaleToZero, Schedule, Slo, TierSpec
 from tidegate.sim.engine.fleet import Server
 from tidegate.sim.metrics import Gauges
 from tidegate.sim.policies import registry
@@ -172,6 +172,14 @@ def test_wva_v1_adds_one_of_the_cheapest_when_spare_kv_runs_low() -> None:
     assert rule.decide(now).replicas == {(KEY, "int4"): 1, (KEY, "bf16"): 2}
 
 
+def test_wva_v1_gives_up_the_last_by_name_of_variants_that_cost_the_same() -> None:
+    two = spec("bf16", "fp8")
+    now = view(two, {"bf16": reading(), "fp8": reading()}, {"bf16": 2, "fp8": 2}, time_s=0.0)
+    equal = {n: Accelerator(name=n, price_usd_per_hour=3.0) for n in ("bf16", "fp8")}
+    now = replace(now, policy=replace(now.policy, accelerators=equal))
+    assert policy("wva-v1", two).decide(now).replicas == {(KEY, "bf16"): 2, (KEY, "fp8"): 1}
+
+
 def test_wva_v2_buys_by_cost_per_capacity() -> None:
     two = spec("bf16", "int4")
     # 79,000 tokens in use of a supply of 80,000: 79,000/0.85 - 80,000 are lacking, one int4 replica covers them.
@@ -246,6 +254,34 @@ def test_dynamo_decides_once_per_interval_and_at_most_eight_at_a_time() -> None:
         for t in range(0, 181, 15)
     ]
     assert wishes == [2] * 12 + [10]
+
+
+@pytest.mark.parametrize(
+    ("arrival_rps", "before", "after"),
+    [(0.0, 4, 1), (0.0, 12, 4), (0.5, 4, 4)],
+    ids=["nobody asks: one engine stays", "and at most eight go at a time", "none has finished yet: it holds"],
+)
+def test_dynamo_without_a_finished_request(arrival_rps: float, before: int, after: int) -> None:
+    one = spec("fp8")
+    rule = policy("dynamo@fp8", one)
+    quiet = reading(arrival_rps=arrival_rps, prompt_tokens_mean=None, output_tokens_mean=None)
+    seen = [rule.decide(view(one, {"fp8": quiet}, {"fp8": before}, time_s=t)) for t in range(0, 181, 15)]
+    assert [choice.replicas[KEY, "fp8"] for choice in seen] == [before] * 12 + [after]
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("keda-waiting", 0), ("keda-epp", 1), ("slo-keda", 1), ("token-keda", 1), ("hpa-gpu", 1)],
+)
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_idle_rival_stands_at_the_minimum_that_it_ships_with(name: str, least: int, before: int) -> None:
+    """Zero is allowed here, but llm-d's ScaledObjects state `minReplicaCount` 1 and more, and HPA knows no zero."""
+    one = replace(spec("fp8"), replicas_min=0, scale_to_zero=ScaleToZero(idle_s=300.0))
+    rule, wanted = policy(f"{name}@fp8", one), before
+    for tick in range(60):
+        readings = {"fp8": reading(arrival_rps=0.0, gpu_utilization=0.0, kv_cache_usage=0.0)} if wanted else {}
+        wanted = rule.decide(view(one, readings, {"fp8": wanted}, time_s=15.0 * tick)).replicas[KEY, "fp8"]
+    assert wanted == least
 
 
 @pytest.mark.parametrize("name", [*registry.RIVALS, *registry.FLEETS])

@@ -16,7 +16,8 @@ class Dynamo:
     Requests of the next 180 s over what one engine serves at its best batch inside the mean latency targets.
 
     engine rate = max over N of N / (osl * ITL(N)) with ITL(N) and the time to prefill inside the targets; no headroom
-    and no queue. Grows or shrinks by 8 at most per interval.
+    and no queue. Grows or shrinks by 8 at most per interval. Where nobody asks there is no mean length: that is idle
+    since 1.6.1, and one engine stays.
     Simplifications: it is given the true performance law (a perfect profile); the predictor is the last interval plus
     its change, damped by half, in place of ARIMA without a season, refitted each interval; the load loop is off, as
     shipped; with no SLA-eligible batch it sizes for N = 1.
@@ -62,18 +63,21 @@ class Dynamo:
             return max(low, 1 if view.queued(tier[0]) > 0 else 0)
         if not seen or reading is None or view.state(tier).ready < current:
             return current  # holds while a scaling operation is under way or numbers are missing
-        past = self._past[tier]
-        past.append(sum(seen) / len(seen))
-        trend = 0.5 * (past[-1] - past[-2]) if len(past) > 1 else 0.0
-        demand = max(0.0, past[-1] + trend) * self._headroom
-        engine = self._engine_rps(view, tier, reading.prompt_tokens_mean, reading.output_tokens_mean)
-        wish = ceil(demand / engine) if engine > 0 else high
+        self._past[tier].append(sum(seen) / len(seen))
+        prompt, output = reading.prompt_tokens_mean, reading.output_tokens_mean
+        if prompt and output:
+            wish = ceil(self._demand_rps(tier) / self._engine_rps(view, tier, prompt, output))
+        else:
+            wish = current if seen[-1] > 0 else 1  # requests, but no finished one; or nobody
         wish = max(current - self.STEP_MAX, min(current + self.STEP_MAX, wish))
         return max(low, 1, min(high, wish))
 
-    def _engine_rps(self, view: View, tier: TierKey, prompt: float | None, output: float | None) -> float:
-        if not prompt or not output:
-            return 0.0
+    def _demand_rps(self, tier: TierKey) -> float:
+        past = self._past[tier]
+        trend = 0.5 * (past[-1] - past[-2]) if len(past) > 1 else 0.0
+        return max(0.0, past[-1] + trend) * self._headroom
+
+    def _engine_rps(self, view: View, tier: TierKey, prompt: float, output: float) -> float:
         law, slo = self._laws[tier], view.spec(tier).slo
         workload = Workload(prompt_tokens=prompt, output_tokens=output)
         if law.prefill_s(workload) > slo.ttft_s:

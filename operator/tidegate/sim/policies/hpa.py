@@ -104,7 +104,7 @@ class HpaOnUtilization(OneTier):
         reading, current = view.reading(tier), view.wanted[tier]
         low, high = bounds(view, tier)
         if reading is None or reading.gpu_utilization is None:
-            return max(low, current)
+            return max(1, low, current)  # minReplicas is 1
         ready = max(1, view.state(tier).ready)
         ratio = reading.gpu_utilization / self._target
         raw = current

@@ -17,10 +17,22 @@ from tidegate.sim.scenario import Scenario
 
 
 class KedaRule(OneTier):
-    """A rule on numbers that KEDA asks of Prometheus: an error is no number, and HPA holds what there is."""
+    """
+    A rule on numbers that KEDA asks of Prometheus: an error is no number, and HPA holds what there is.
+
+    KEDA brings a workload up to `minReplicaCount`, and takes it to zero only where that is 0. llm-d's manifests state 1
+    (the SLO-aware one 3), so that its rules never sleep.
+    """
+
+    REPLICAS_MIN = 1
 
     def _one(self, view: View, tier: TierKey) -> int:
-        return self._asked(view, tier) if view.answered(tier) else view.wanted[tier]
+        current = view.wanted[tier]
+        if not view.answered(tier):
+            return current
+        if current < self.REPLICAS_MIN:
+            return self.REPLICAS_MIN
+        return self._asked(view, tier)
 
     @abstractmethod
     def _asked(self, view: View, tier: TierKey) -> int:
@@ -39,7 +51,7 @@ class KedaOnWaiting(KedaRule):
     """
 
     KNOB = ("threshold", (0.25, 0.5, 1.0, 2.0, 5.0, 10.0))
-    COOLDOWN_S = 300.0
+    COOLDOWN_S, REPLICAS_MIN = 300.0, 0
 
     def __init__(self, scenario: Scenario, tier: str, *, threshold: float = 5.0) -> None:
         self.name = f"keda-waiting@{tier}"
@@ -91,8 +103,6 @@ class SloAwareKeda(KedaRule):
         spec, current = view.spec(tier), view.wanted[tier]
         low, high = bounds(view, tier)
         self._seen[tier].append(min(2.0, stress(view.reading(tier), spec.slo.ttft_s, spec.slo.itl_s)))
-        if current == 0:
-            return max(1, low) if view.queued(tier[0]) > 0 else low
         s = sum(self._seen[tier]) / len(self._seen[tier])
         ready = view.state(tier).ready
         credit = ready / current if 0 < ready < current else 1.0

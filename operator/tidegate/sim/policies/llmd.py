@@ -35,8 +35,6 @@ class KedaOnEpp(KedaRule):
         reading, current = view.reading(tier), view.wanted[tier]
         low, high = bounds(view, tier)
         queue = view.queued(tier[0]) + ((reading.waiting or 0.0) if reading else 0.0)
-        if current == 0:
-            return max(1, low) if queue > 0 else 0
         running = (reading.running or 0.0) if reading else 0.0
         raw = max(per_pod(queue, self.QUEUE, current), per_pod(running, self._running, current), 1)
         behavior = self._behaviors[tier]
@@ -70,8 +68,6 @@ class TokenAwareKeda(KedaRule):
     def _asked(self, view: View, tier: TierKey) -> int:
         reading, current = view.reading(tier), view.wanted[tier]
         low, high = bounds(view, tier)
-        if current == 0:
-            return max(1, low) if view.queued(tier[0]) > 0 else 0
         if reading is None:
             return current
         waiting = view.queued(tier[0]) + (reading.waiting or 0.0)

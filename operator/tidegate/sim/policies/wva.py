@@ -105,7 +105,7 @@ class Delay:
 class Saturation:
     """
     V1: one replica more of the cheapest variant when spare KV or queue of the unsaturated replicas runs low, one less
-    of the dearest when the rest could take its load; nothing while a replica starts.
+    of the dearest (of equals the last by name) when the rest could take its load; nothing while a replica starts.
 
     HPA behind it as the chart ships it: 240 s of stabilisation both ways.
     Simplification: decided at every second tick (30 s); the GPU limiter (off by default) is not modelled.
@@ -159,7 +159,7 @@ class Saturation:
             factor = len(calm) / (len(calm) - 1)
             kv_after = self.KV - (self.KV - spare_kv) * factor
             queue_after = self.QUEUE - (self.QUEUE - spare_queue) * factor
-            shrinkable = next((v for v in sorted(found, key=lambda v: (-v.usd, v.name)) if v.target > 1), None)
+            shrinkable = next((v for v in reversed(found) if v.target > 1), None)
             if kv_after >= self._spare and queue_after >= self.QUEUE_SPARE and shrinkable:
                 return targets | {shrinkable.tier: shrinkable.target - 1}
         return targets
