@@ -90,6 +90,12 @@ def test_a_request_that_never_fits_is_refused() -> None:
     assert list(state.requests.life) == [FINISHED, DROPPED]
 
 
+def test_a_request_beyond_the_longest_context_is_refused() -> None:
+    short = replace(server(), context_max=110.0)
+    state = finished(fleet(traffic([0.0, 1.0], prompt=[100, 101], output=10), of=short))
+    assert list(state.requests.life) == [FINISHED, DROPPED]
+
+
 def test_a_cached_prefix_is_not_computed_again() -> None:
     trace = traffic([0.0], prompt=1000, output=1)
     trace.hit_tokens[:] = 800

@@ -1,12 +1,13 @@
 """The closed loop, its score, the bounds, and what a user gives it."""
 
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 import pytest
 
 from tests.sim.builders import KEY, poisson, scenario, server, tier, traffic
-from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, Quality, Schedule, Slo
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, Quality, Schedule, Slo, WorkloadTemplate
 from tidegate.errors import SpecError
 from tidegate.sim.capacity import fluid_rps, knee_rps, workload_of
 from tidegate.sim.compare import badness, compare
@@ -227,6 +228,12 @@ def test_a_time_without_a_request_is_refused(arrival: list[float], hours: float 
     with pytest.raises(SpecError) as caught:
         offline(traffic(arrival), hours=hours)
     assert caught.value.field == field
+
+
+def test_a_stated_context_limits_the_replica_and_silence_does_not() -> None:
+    stated = replace(tier("bf16"), workload=WorkloadTemplate(image="vllm", args=("--max-model-len", "600")))
+    service = offline(traffic([0.0, 1.0], prompt=[500, 501], output=100), tiers=(stated, tier("int4"))).services[0]
+    assert {name: truth.server.context_max for name, truth in service.truths.items()} == {"bf16": 600.0, "int4": inf}
 
 
 def test_what_is_paused_in_the_cluster_acts_in_a_backtest() -> None:

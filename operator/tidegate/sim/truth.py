@@ -43,6 +43,7 @@ def truth_of(model: str, tier: TierSpec, accelerator: Accelerator | None, twist:
             token_budget=serving.batched_tokens_max,
             watts_idle=low * devices,
             watts_full=high * devices,
+            context_max=serving.context_max,
             watts_knee=KNEE_LOG2.get(serving.hardware.name, KNEE_LOG2_OTHER),
         ),
         startup=twist.startup,

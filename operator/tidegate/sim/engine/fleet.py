@@ -8,6 +8,7 @@ Rules: deterministic; `check` holds conservation and Little's law after every ru
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -76,6 +77,7 @@ class Server:
         overhead_s: HTTP, tokenizer and engine loop, added to every first token and end.
         watts_idle, watts_full: Draw of the whole replica at batch 1 and at a full batch.
         watts_knee: log2 of the batch at which half of the rise is reached.
+        context_max: vLLM's max-model-len: longest prompt and answer together, tokens; infinite where it is not stated.
     """
 
     law: PerformanceLaw
@@ -85,6 +87,7 @@ class Server:
     watts_idle: float = 300.0
     watts_full: float = 600.0
     watts_knee: float = 4.2
+    context_max: float = inf
 
 
 class Fleet:
@@ -268,6 +271,7 @@ def _scalars(server: Server) -> list[float]:
         LAW if table is None else TABLE, law.a_s, law.b_s, law.c_s, law.p0_s, law.p1_s, server.overhead_s,
         0.0 if table is None else table.attention_s, float(server.token_budget), float(int(law.running_max)),
         float(int(law.kv_cache_tokens) // BLOCK_TOKENS), server.watts_idle, server.watts_full, server.watts_knee,
+        server.context_max,
     ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 The fleet between two instants: arrivals in order, each to one replica.
 
 Replicas touch each other only through the router, so between two arrivals each advances alone.
-A request that can never fit into a replica's KV memory is refused, as a server with that `max-model-len` would.
+A request that is longer than a replica's `max-model-len`, or can never fit into its KV memory, is refused.
 """
 
 from tidegate.sim.engine.jit import compiled
@@ -10,6 +10,7 @@ from tidegate.sim.engine.replica import advance_replica, blocks_of, blocks_total
 from tidegate.sim.engine.state import (
     ARRIVED,
     AT_GATEWAY,
+    CONTEXT_MAX,
     DROPPED,
     FREE,
     PRESENT_S,
@@ -93,7 +94,8 @@ def enqueue(state: State, row: int, slot: int, now_s: float) -> None:
     requests, slots = state.requests, state.slots
     slots.counters[slot, ARRIVED] += 1
     requests.tier[row] = slots.tier[slot]
-    if blocks_of(requests.prompt[row] + requests.output[row]) > blocks_total(state, slot):
+    context = requests.prompt[row] + requests.output[row]
+    if context > state.tiers.scalars[slots.tier[slot], CONTEXT_MAX] or blocks_of(context) > blocks_total(state, slot):
         requests.life[row] = DROPPED
         return
     requests.life[row] = WAITING
