@@ -1,6 +1,12 @@
 """Many runs at once: what is kept is not run again, and the ranking is the arithmetic it says."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +93,26 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
 def test_two_processes_find_what_one_finds() -> None:
     plan = Plan(scenarios=["tight-itl"], seeds=[1, 2], policies=["static", "keda-waiting@int4"])
     assert play(plan, lambda *_: None) == play(replace(plan, jobs=2), lambda *_: None)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_all_processes_at_once(tmp_path: Path) -> None:
+    rows, seeds = tmp_path / "rows", ",".join(map(str, range(1, 101)))
+    arguments = ("--scenario", "tight-itl", "--policy", "static", "--seeds", seeds, "--jobs", "2", "--rows", str(rows))
+    command = [sys.executable, "-m", "tidegate", "backtest", "--suite", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        for _ in range(600):
+            if rows.exists():
+                break
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=20)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1
+    assert said.split() == ["Aborted!"]
 
 
 def test_the_ranking_counts_promises_and_money() -> None:

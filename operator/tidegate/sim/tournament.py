@@ -9,11 +9,13 @@ changes one of them takes the rows out that it touches.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
 
 from tidegate.errors import SpecError
 from tidegate.sim.compare import compare
@@ -50,11 +52,12 @@ def play(plan: Plan, done: Done) -> dict[str, dict[str, list[Score]]]:
     """
     known = read(plan.rows)
     work = list(_work(plan, known))
-    for count, (unit, scores) in enumerate(_played(work, plan.jobs), start=1):
-        fresh = {(unit.scenario, unit.seed, policy): score for policy, score in scores.items()}
-        known |= fresh
-        write(plan.rows, fresh)
-        done(count, len(work), f"{unit.scenario} {unit.seed}")
+    with closing(_played(work, plan.jobs)) as played:
+        for count, (unit, scores) in enumerate(played, start=1):
+            fresh = {(unit.scenario, unit.seed, policy): score for policy, score in scores.items()}
+            known |= fresh
+            write(plan.rows, fresh)
+            done(count, len(work), f"{unit.scenario} {unit.seed}")
     return {n: {p: [known[n, s, p] for s in plan.seeds] for p in plan.policies} for n in plan.scenarios}
 
 
@@ -77,15 +80,26 @@ def _work(plan: Plan, known: Rows) -> Iterator[Unit]:
                 yield Unit(scenario=scenario, seed=seed, policies=lacking, known=mine)
 
 
-def _played(work: list[Unit], jobs: int) -> Iterator[tuple[Unit, dict[str, Score]]]:
+def _played(work: list[Unit], jobs: int) -> Generator[tuple[Unit, dict[str, Score]], None, None]:
     if jobs == 1:
         yield from ((unit, _scores(unit)) for unit in work)
         return
     # A fresh interpreter each: the compiler's threads do not live through a fork.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_scores, unit): unit for unit in work}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_uninterrupted) as pool:
+        try:
+            futures = {pool.submit(_scores, unit): unit for unit in work}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            # The pool would wait for all that is queued: hours. Without its processes it gives that up.
+            for process in active_children():
+                process.terminate()
+            raise
+
+
+def _uninterrupted() -> None:
+    """A terminal interrupts every process of the command: the first one ends the others."""
+    signal(SIGINT, SIG_IGN)
 
 
 def _scores(unit: Unit) -> dict[str, Score]:
