@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.builders import poisson, scenario
+from tests.sim.builders import KEY, poisson, scenario
 from tidegate.domain.key import Key
 from tidegate.sim.compare import Result, compare
+from tidegate.sim.policies.base import Choice, View
 from tidegate.sim.report import html
 from tidegate.sim.report.page import summary
 from tidegate.sim.report.series import series
-from tidegate.sim.score import Part, Score
+from tidegate.sim.runner import run
+from tidegate.sim.score import Part, Score, score
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -106,8 +108,20 @@ def test_the_money_of_the_curve_is_that_of_the_table(page: str) -> None:
     (scenario,) = data_of(page)["scenarios"]  # type: ignore[misc]
     for row in scenario["policies"]:
         if row["name"] in scenario["series"]:
-            # The curve holds each tick's price until the next tick; the bill is exact.
-            assert scenario["series"][row["name"]]["usd"][-1] == pytest.approx(row["usd"], rel=0.1)
+            assert scenario["series"][row["name"]]["usd"][-1] == pytest.approx(row["usd"], abs=0.001)
+
+
+def test_the_money_of_a_fleet_that_moves_is_its_bill() -> None:
+    class Grows:
+        name = "grows"
+
+        def decide(self, view: View) -> Choice:
+            return Choice(replicas={(KEY, "bf16"): 1 + int(view.time_s / 60.0)})
+
+    moving = run(scenario(poisson(1.0, 600.0)), Grows())
+    paid = series(moving)["usd"]
+    assert paid[-1] == pytest.approx(score(moving).usd, abs=0.001)
+    assert paid[3] == pytest.approx(2.0 / 60, abs=0.001)
 
 
 def test_the_page_loads_nothing_and_no_name_ends_its_script(page: str) -> None:

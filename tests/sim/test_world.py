@@ -51,6 +51,13 @@ def test_a_cold_node_takes_its_own_time() -> None:
     assert counts(world) == (0, 0, 2, 0)
 
 
+def test_a_replica_that_does_not_fit_on_the_warm_nodes_waits_for_another() -> None:
+    world = World(scenario(poisson(1.0, 10.0), tiers=(tier(width=4),), warm=6))
+    world.want({BF16: 2})
+    world.advance(180.0 + 60.0 + ACTUATION_S - 0.1)
+    assert counts(world) == (0, 1, 1, 0)
+
+
 def test_scaling_down_takes_starting_pods_before_ready_ones() -> None:
     world = World(scenario(poisson(1.0, 10.0), initial={"bf16": 2}))
     world.want({BF16: 4})

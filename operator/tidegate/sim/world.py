@@ -183,8 +183,8 @@ class World:
             return
         key = self.tiers[pod.tier]
         name = f"{key[0].name}/{key[1]}"
-        warm = self.scenario.pools[pod.accelerator].warm
-        node_s = self.scenario.pools[pod.accelerator].provision_s if warm is not None and used >= warm else 0.0
+        pool = self.scenario.pools[pod.accelerator]
+        node_s = pool.provision_s if pool.warm is not None and used + pod.accelerators > pool.warm else 0.0
         factor = 1.0
         for fault in self.scenario.faults:
             if fault.trouble is Trouble.SLOW_START and fault.active(self.time_s) and fault.hits(name):

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tidegate.domain.key import Key
 from tidegate.sim.runner import Run
 from tidegate.sim.score import good
-from tidegate.units import SECONDS_PER_HOUR
 
 # Wide enough for a desktop's chart: one point every three pixels or so.
 POINTS_MAX = 320
@@ -48,7 +47,7 @@ def series(run: Run) -> dict[str, Any]:
     return {
         "replicas": {labels[t]: [row.ready[t] for row in picked] for t in run.world.tiers},
         "usdPerHour": _rounded([row.usd_per_hour for row in picked], 2),
-        "usd": _rounded(_paid(run)[last], 3),
+        "usd": _rounded(_paid(run, edges[1:]), 3),
         "attainment": _attainment(run, edges),
         "decisions": _decisions(run),
     }
@@ -67,11 +66,10 @@ def _names(keys: Iterable[Key]) -> dict[Key, str]:
     return {key: str(key) if shared else key.name for key in keys}
 
 
-def _paid(run: Run) -> NDArray[np.float64]:
-    """Money spent up to each tick, $; shape (ticks,)."""
-    times = np.array([0.0, *(row.time_s for row in run.rows)])
-    rates = np.array([row.usd_per_hour for row in run.rows])
-    return np.cumsum(rates * np.diff(times)) / SECONDS_PER_HOUR
+def _paid(run: Run, times: Iterable[float]) -> list[float]:
+    """The bill up to each time, $."""
+    world = run.world
+    return [sum(world.market.bill_usd(pod, start_s=0.0, end_s=time_s) for pod in world.pods) for time_s in times]
 
 
 def _attainment(run: Run, edges: NDArray[np.float64]) -> list[float | None]:
