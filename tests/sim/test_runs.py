@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.sim.builders import KEY, poisson, scenario, server, tier, traffic
+from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, Quality, Schedule, Slo, WorkloadTemplate
 from tidegate.errors import SpecError
 from tidegate.sim.capacity import fluid_rps, knee_rps, workload_of
@@ -75,6 +76,36 @@ def test_a_request_that_is_never_served_missed_its_targets() -> None:
     result = score(run(scenario(poisson(2.0, 600.0)), Nobody()))
     assert (result.attainment or 0) < 0.1
     assert not result.met
+    part = result.parts[str(KEY)]
+    assert part.dropped == pytest.approx(part.requests * (1.0 - (result.attainment or 0)), abs=1)
+
+
+def test_the_quality_of_a_run_is_the_mean_over_finished_requests() -> None:
+    base = scenario(poisson(2.0, 600.0)).services[0]
+    other = replace(base.spec, key=Key("test", "other"), tiers=(tier("fp8", quality=0.5),))
+    two = replace(
+        scenario(poisson(2.0, 600.0)),
+        services=(base, replace(base, spec=other, truths={"fp8": base.truths["bf16"]}, initial={"fp8": 1})),
+    )
+
+    class Leaves:
+        """The second deployment is served until a tenth of the run is over."""
+
+        name = "leaves"
+
+        def decide(self, view: View) -> Choice:
+            return Choice(replicas={BF16: 1, (other.key, "fp8"): int(view.time_s < 60.0)})
+
+    result = score(run(two, Leaves()))
+    finished = {key: part.requests - part.dropped for key, part in result.parts.items()}
+    whole, half = finished["test/chat"], finished["test/other"]
+    assert half < 0.2 * whole
+    assert result.quality == pytest.approx((whole + 0.5 * half) / (whole + half))
+
+
+def test_the_first_fleet_carries_the_rate_of_a_run_of_seconds() -> None:
+    short, long = (offline(traffic(np.arange(0.0, end_s, 0.01).tolist())) for end_s in (30.0, 600.0))
+    assert short.services[0].initial == long.services[0].initial
 
 
 def test_the_same_seed_gives_the_same_score() -> None:

@@ -22,7 +22,7 @@ from tidegate.sim.traces import Trace
 from tidegate.sim.truth import Twist, truths_of
 from tidegate.units import SECONDS_PER_HOUR, TICK_S
 
-# The fleet at second 0 serves the mean rate of this much traffic.
+# The fleet at second 0 serves the mean rate of this much traffic, or of the whole run where it is shorter.
 FIRST_S = 300.0
 
 
@@ -63,7 +63,9 @@ def scenario_of(
     """
     _check(deployments, accelerators, traffic)
     duration_s = _duration_s(traffic, settings)
-    services = tuple(_service(spec, traffic[key], accelerators, settings) for key, spec in deployments.items())
+    services = tuple(
+        _service(spec, traffic[key], accelerators, settings, duration_s) for key, spec in deployments.items()
+    )
     return Scenario(
         name="+".join(str(k) for k in deployments),
         services=services,
@@ -111,14 +113,17 @@ def _check(
 
 
 def _service(
-    spec: DeploymentSpec, trace: Trace, accelerators: Mapping[str, Accelerator], settings: Settings
+    spec: DeploymentSpec,
+    trace: Trace,
+    accelerators: Mapping[str, Accelerator],
+    settings: Settings,
+    duration_s: float,
 ) -> Service:
     twist = Twist(decode=settings.truth, prefill=settings.truth, startup=Startup(median_s=settings.startup_s))
     truths = truths_of(spec, accelerators, {"*": twist})
     # A backtest asks what a policy would have done: what only recommends in the cluster, or is paused, acts here.
-    return Service(
-        spec=spec.acting(), traffic=trace, truths=truths, initial=first_fleet(spec, trace, truths, accelerators)
-    )
+    initial = first_fleet(spec, trace, truths, accelerators, first_s=min(FIRST_S, duration_s))
+    return Service(spec=spec.acting(), traffic=trace, truths=truths, initial=initial)
 
 
 def first_fleet(
@@ -126,9 +131,11 @@ def first_fleet(
     trace: Trace,
     truths: Mapping[str, TierTruth],
     accelerators: Mapping[str, Accelerator],
+    *,
+    first_s: float,
 ) -> dict[str, int]:
-    """Replicas of the cheapest tier for the mean rate of the first minutes, and what the bounds in force ask for."""
-    rate = float(np.searchsorted(trace.arrival_s, FIRST_S)) / FIRST_S
+    """Replicas of the cheapest tier for the mean rate of the first seconds, and what the bounds in force ask for."""
+    rate = float(np.searchsorted(trace.arrival_s, first_s)) / first_s
     price = {t.name: accelerators[t.accelerator].price_usd_per_hour * t.accelerators_per_replica for t in spec.tiers}
     knees = {t.name: knee_rps(truths[t.name].server, trace, spec.slo) for t in spec.tiers}
     usable = [t.name for t in spec.tiers if t.quality >= spec.quality.minimum and knees[t.name] > 0]

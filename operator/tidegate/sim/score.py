@@ -32,7 +32,7 @@ class Part:
     Args:
         attainment: Share of arrived requests inside both targets.
         quality: Mean tier quality over finished requests.
-        dropped: Requests lost with their replica, refused, or never served.
+        dropped: Requests lost with their replica, refused, or not served to their end.
         usd_per_hour_peak: Dearest fleet that was asked for.
     """
 
@@ -105,7 +105,7 @@ def score(run: Run) -> Score:
     count = sum(p.requests for p in parts.values())
     met = sum((p.attainment or 0.0) * p.requests for p in parts.values())
     usd = sum(usd_of.values())
-    quality = [(p.quality, p.requests) for p in parts.values() if p.quality is not None]
+    quality = [(p.quality, p.requests - p.dropped) for p in parts.values() if p.quality is not None]
     gpu_s = sum(p.accelerators * max(0.0, min(p.gone_s, world.end_s) - p.placed_s) for p in world.pods)
     held_s = sum(max(0.0, min(p.gone_s, world.end_s) - p.placed_s) for p in world.pods)
     return Score(
@@ -178,7 +178,7 @@ def _part(requests: Requests, index: int, service: Service, run: Run, usd: float
         target=service.spec.slo.attainment,
         quality_target=max(service.spec.quality.minimum, service.spec.quality.average_minimum),
         quality=float(qualities[requests.tier[done]].mean()) if done.any() else None,
-        dropped=int((rows & (requests.life == DROPPED)).sum()),
+        dropped=count - int(done.sum()),
         ttft_s_p50=_percentile(ttft, 50),
         ttft_s_p95=_percentile(ttft, 95),
         ttft_s_p99=_percentile(ttft, 99),
