@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qs
@@ -9,12 +10,19 @@ from urllib.parse import parse_qs
 import numpy as np
 import pytest
 
-from tidegate.errors import SourceError
+from tests.sim.builders import KEY, scenario, traffic
+from tidegate.domain.key import Key
+from tidegate.domain.spec import DeploymentSpec
+from tidegate.errors import SourceError, SpecError
 from tidegate.observe.prometheus import Access, Prometheus
-from tidegate.sim.recorded import recorded
+from tidegate.sim.recorded import check, recorded
 
 START_S, HOUR = 1_767_225_600.0, 3600.0
 MODEL = "a-model"
+
+
+def of(model: str, key: Key = KEY) -> DeploymentSpec:
+    return replace(scenario(traffic([0.0])).services[0].spec, model=model, key=key)
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -24,7 +32,9 @@ class Answers(BaseHTTPRequestHandler):
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         query, start, end = form["query"][0], float(form["start"][0]), float(form["end"][0])
         times = np.arange(start, end + 1, 60.0)
-        values = [[t, self.value(query, t)] for t in times] if f'model_name="{MODEL}"' in query else []
+        speaks = self.sglang if 'model_name="sglang"' in query else self.value
+        known = any(f'model_name="{name}",namespace="test"' in query for name in (MODEL, "sglang"))
+        values = [[t, speaks(query, t)] for t in times] if known and "[120s]" in query else []
         data = {"resultType": "matrix", "result": [{"metric": {}, "values": values}] if values else []}
         body = json.dumps({"status": "success", "data": data}).encode()
         self.send_response(200)
@@ -40,6 +50,15 @@ class Answers(BaseHTTPRequestHandler):
         if "generation_tokens_sum" in query:
             return "300"
         return "2" if (time_s - 1) % HOUR < HOUR / 2 else "6"
+
+    @staticmethod
+    def sglang(query: str, time_s: float) -> str:
+        """It has no histogram of lengths: tokens over requests of its counters."""
+        if "sglang:prompt_tokens_total" in query and "sglang:time_to_first_token_seconds_count" in query:
+            return "700"
+        if "sglang:generation_tokens_total" in query and "sglang:e2e_request_latency_seconds_count" in query:
+            return "200"
+        return "4" if "sglang:time_to_first_token_seconds_count" in query else "NaN"
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet."""
@@ -57,7 +76,7 @@ def client() -> Iterator[Prometheus]:
 
 
 def test_arrivals_follow_the_recorded_rate_and_lengths_their_recorded_mean(client: Prometheus) -> None:
-    trace = recorded(client, MODEL, start_s=START_S, end_s=START_S + 2 * HOUR, seed=1)
+    trace = recorded(client, of(MODEL), start_s=START_S, end_s=START_S + 2 * HOUR, seed=1)
     counts, _ = np.histogram(trace.arrival_s, np.arange(0, 2 * HOUR + 1, HOUR / 2))
     assert counts / 1800 == pytest.approx([2, 6, 2, 6], rel=0.1)
     assert trace.prompt_tokens.mean() == pytest.approx(800, rel=0.05)
@@ -65,12 +84,26 @@ def test_arrivals_follow_the_recorded_rate_and_lengths_their_recorded_mean(clien
 
 
 def test_days_are_asked_for_one_by_one_and_joined(client: Prometheus) -> None:
-    trace = recorded(client, MODEL, start_s=START_S, end_s=START_S + 50 * HOUR, seed=1)
+    trace = recorded(client, of(MODEL), start_s=START_S, end_s=START_S + 50 * HOUR, seed=1)
     counts, _ = np.histogram(trace.arrival_s, np.arange(0, 50 * HOUR + 1, HOUR))
     assert counts.min() > 0.9 * 4 * HOUR
     assert counts.max() < 1.1 * 4 * HOUR
 
 
-def test_a_model_nobody_asked_for_is_named(client: Prometheus) -> None:
-    with pytest.raises(SourceError, match="another"):
-        recorded(client, "another", start_s=START_S, end_s=START_S + HOUR, seed=1)
+def test_a_server_without_histograms_of_lengths_tells_them_by_its_counters(client: Prometheus) -> None:
+    trace = recorded(client, of("sglang"), start_s=START_S, end_s=START_S + HOUR, seed=1)
+    assert len(trace) == pytest.approx(4 * HOUR, rel=0.1)
+    assert trace.prompt_tokens.mean() == pytest.approx(700, rel=0.05)
+    assert trace.output_tokens.mean() == pytest.approx(200, rel=0.05)
+
+
+@pytest.mark.parametrize("asked", [of("another"), of(MODEL, Key("dev", "chat"))], ids=["another", "namespace='dev'"])
+def test_a_model_that_nobody_asked_for_there_is_named(client: Prometheus, asked: DeploymentSpec) -> None:
+    with pytest.raises(SourceError, match=f"'{asked.model}', namespace='{asked.key.namespace}'"):
+        recorded(client, asked, start_s=START_S, end_s=START_S + HOUR, seed=1)
+
+
+def test_deployments_that_the_metrics_do_not_tell_apart_are_refused() -> None:
+    check([of("one"), of("two", Key("test", "b")), of("one", Key("dev", "a"))])
+    with pytest.raises(SpecError, match=r"test/chat and test/b.* one deployment of one in a namespace"):
+        check([of("one"), of("one", Key("test", "b"))])

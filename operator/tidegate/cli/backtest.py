@@ -202,17 +202,18 @@ def _from_manifest(options: Options) -> "Scenario":
 
 
 def _recorded(options: Options, deployments: "Mapping[Key, DeploymentSpec]") -> "dict[Key, Trace]":
-    """What Prometheus remembers of the model of each deployment."""
+    """What Prometheus remembers of the model of each deployment, in its namespace."""
     from tidegate.observe.prometheus import Access, Prometheus
-    from tidegate.sim.recorded import recorded
+    from tidegate.sim.recorded import check, recorded
 
+    check(deployments.values())
     end_s = (options.end or datetime.now(UTC)).replace(tzinfo=UTC).timestamp()
     start_s = options.start.replace(tzinfo=UTC).timestamp() if options.start else end_s - SECONDS_PER_DAY
     if end_s - start_s < 60:
         raise click.UsageError("--from is at least a minute before --to")
     client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
     return {
-        key: recorded(client, spec.model, start_s=start_s, end_s=end_s, seed=options.seed + index)
+        key: recorded(client, spec, start_s=start_s, end_s=end_s, seed=options.seed + index)
         for index, (key, spec) in enumerate(deployments.items())
     }
 

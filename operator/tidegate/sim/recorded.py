@@ -1,18 +1,23 @@
 """
-Traffic that Prometheus remembers: the load of a model over a span of time, made into requests again.
+Traffic that Prometheus remembers: the load of a deployment over a span of time, made into requests again.
 
-In:    a client, the name clients ask for, from when to when.
+In:    a client, a deployment (its namespace, and the model that clients ask for), from when to when.
 Out:   a `Trace`: arrivals that follow the recorded rate minute by minute, lengths with the mean of each minute.
 Rules: what Prometheus does not keep is stated, not hidden: arrivals within a minute are a gamma renewal process and
-       lengths lognormal, both with the spread of published chat traffic. A minute without samples had no requests.
+       lengths lognormal, both with the spread of published chat traffic. A minute without samples had no requests. What
+       a minute is told by reaches into the one before it, as a rate needs two scrapes.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
 
-from tidegate.errors import SourceError
+from tidegate.domain.spec import DeploymentSpec
+from tidegate.errors import SourceError, SpecError
 from tidegate.observe.dialects import FLOW
+from tidegate.observe.history import RATE_S_MIN
 from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect, selector
 from tidegate.sim.generators import CHAT, Floats, arrivals, spread
@@ -22,22 +27,42 @@ from tidegate.units import SECONDS_PER_DAY
 STEP_S = 60
 ANSWER_S = 20.0
 MODEL_LABEL = "model_name"
+# A length is read from its own histogram, else (SGLang) as tokens per request of the counters.
+PROMPT = ("prompt_length", "prompt_tokens", "started")
+OUTPUT = ("output_length", "output_tokens", "finished")
 _METRICS = {signal.name: signal.metrics for signal in FLOW}
 
 
-def recorded(client: Prometheus, model: str, *, start_s: float, end_s: float, seed: int) -> Trace:
+def check(deployments: Iterable[DeploymentSpec]) -> None:
     """
-    Requests of one model between two unix times.
+    Whether the metrics tell these deployments apart.
 
     Raises:
-        SourceError: Prometheus does not answer, or remembers no request of this model in that span.
+        SpecError: Two of them serve one model in one namespace.
     """
-    dialect = Dialect(matchers={MODEL_LABEL: model})
+    served: dict[tuple[str, str], DeploymentSpec] = {}
+    for spec in deployments:
+        other = served.setdefault((spec.key.namespace, spec.model), spec)
+        if other is not spec:
+            allowed = f"one deployment of {spec.model} in a namespace is: its metrics do not say whose request it was"
+            raise SpecError(field="--prometheus", value=f"{other.key} and {spec.key}", allowed=allowed)
+
+
+def recorded(client: Prometheus, spec: DeploymentSpec, *, start_s: float, end_s: float, seed: int) -> Trace:
+    """
+    Requests of one deployment between two unix times.
+
+    Raises:
+        SourceError: Prometheus does not answer, or remembers no request of its model in that span and namespace.
+    """
+    dialect = Dialect()
+    dialect = replace(dialect, matchers={MODEL_LABEL: spec.model, dialect.namespace_label: spec.key.namespace})
     rates = _curve(client, f"{_rate('started', dialect)} + ({_rate('rejected', dialect)} or vector(0))", start_s, end_s)
     if not np.nansum(rates) > 0:
-        detail = f"no request of {MODEL_LABEL}={model!r} between {start_s:.0f} and {end_s:.0f}"
+        asked = ", ".join(f"{label}={value!r}" for label, value in dialect.matchers.items())
+        detail = f"no request of {asked} between {start_s:.0f} and {end_s:.0f}"
         raise SourceError(source="prometheus", reason="NoSeries", detail=detail)
-    prompt, output = (_lengths(client, dialect, name, start_s, end_s) for name in ("prompt_length", "output_length"))
+    prompt, output = (_lengths(client, dialect, signals, start_s, end_s) for signals in (PROMPT, OUTPUT))
     dice = np.random.default_rng(seed)
     at = arrivals(np.repeat(np.nan_to_num(rates), STEP_S), variation=1.2, dice=dice)
     minute = np.minimum((at / STEP_S).astype(np.int64), len(rates) - 1)
@@ -45,13 +70,17 @@ def recorded(client: Prometheus, model: str, *, start_s: float, end_s: float, se
         arrival_s=at,
         prompt_tokens=spread(prompt[minute], CHAT.prompt_variation, dice=dice),
         output_tokens=spread(output[minute], CHAT.output_variation, dice=dice),
-        name=model,
+        name=spec.model,
     )
 
 
-def _lengths(client: Prometheus, dialect: Dialect, name: str, start_s: float, end_s: float) -> Floats:
+def _lengths(
+    client: Prometheus, dialect: Dialect, signals: tuple[str, str, str], start_s: float, end_s: float
+) -> Floats:
     """Mean length per minute; minutes in which nothing finished take that of their neighbours."""
-    query = f"{_rate(f'{name}_sum', dialect)} / {_rate(f'{name}_count', dialect)}"
+    name, tokens, requests = signals
+    histogram = f"{_rate(f'{name}_sum', dialect)} / {_rate(f'{name}_count', dialect)}"
+    query = f"{histogram} or {_rate(tokens, dialect)} / {_rate(requests, dialect)}"
     means = _curve(client, query, start_s, end_s)
     known = np.flatnonzero(np.isfinite(means))
     if len(known) == 0:
@@ -61,15 +90,15 @@ def _lengths(client: Prometheus, dialect: Dialect, name: str, start_s: float, en
 
 
 def _rate(signal: str, dialect: Dialect) -> str:
-    """Per second over all replicas, in the minute that ends at the sample; each server speaks one of the names."""
-    parts = [f"sum(rate({selector(metric, dialect)}[{STEP_S}s]))" for metric in _METRICS[signal]]
+    """Per second over all replicas, in the two minutes before the sample; each server speaks one of the names."""
+    parts = [f"sum(rate({selector(metric, dialect)}[{RATE_S_MIN:.0f}s]))" for metric in _METRICS[signal]]
     return "(" + " or ".join(parts) + ")"
 
 
 def _curve(client: Prometheus, query: str, start_s: float, end_s: float) -> Floats:
     """A value per minute, NaN where there is none; a day per question, so that no answer has too many points."""
     values = np.full(max(1, int((end_s - start_s) // STEP_S)), np.nan)
-    begin_s = start_s + STEP_S  # the sample at a time tells the minute before it
+    begin_s = start_s + STEP_S  # the sample at a time stands for the minute before it
     while begin_s <= end_s:
         until_s = min(begin_s + SECONDS_PER_DAY - STEP_S, end_s)
         for series in client.custom_query_range(query, begin_s, until_s, f"{STEP_S}s", timeout=ANSWER_S):
