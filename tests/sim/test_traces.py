@@ -23,6 +23,11 @@ def test_a_file_is_sorted_and_every_request_has_a_token(tmp_path: Path) -> None:
     assert trace.output_tokens.tolist() == [1, 20]
 
 
+def test_empty_lines_are_no_requests(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(GOOD + "\n\n")
+    assert len(traces.read(tmp_path / "a.csv")) == 2
+
+
 def test_a_gzipped_file_is_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(GOOD)
     with gzip.open(tmp_path / "b.csv.gz", "wt") as out:
@@ -40,7 +45,10 @@ def test_a_gzipped_file_is_the_same_file(tmp_path: Path) -> None:
         ("arrival_s,input_tokens,output_tokens\n1,2,3\n-1,2,3\n", "a.csv:3"),
         ("arrival_s,input_tokens,output_tokens\n1,nan,3\n", "a.csv:2"),
         ("arrival_s,input_tokens,output_tokens\n", "a.csv"),
-        ("arrival_s,input_tokens,output_tokens\n1767225600,2,3\n", "a.csv: first arrival_s"),
+        ("arrival_s,input_tokens,output_tokens\n1767225600,2,3\n", "a.csv:2"),
+        ("arrival_s,input_tokens,output_tokens\n3600000,2,3\n", "a.csv: first arrival_s"),
+        ("arrival_s,input_tokens,output_tokens\n0,2,3\n\n1700000000,2,3\n", "a.csv:4"),
+        ("arrival_s,input_tokens,output_tokens\n0,1e30,3\n", "a.csv:2"),
     ],
     ids=[
         "other columns",
@@ -50,6 +58,9 @@ def test_a_gzipped_file_is_the_same_file(tmp_path: Path) -> None:
         "not a number",
         "no requests",
         "a date",
+        "milliseconds",
+        "a date that comes last, after an empty line",
+        "more tokens than there can be",
     ],
 )
 def test_a_file_that_is_no_trace_is_refused_by_line(tmp_path: Path, text: str, named: str) -> None:
@@ -95,7 +106,9 @@ def test_burstiness_is_what_was_asked_for() -> None:
         assert gaps.std() / gaps.mean() == pytest.approx(variation, rel=0.06)
 
 
-@pytest.mark.parametrize("text", ["steady:5", "steady:x:2", "steady:0:1", "steady:5:1:novels", "sawtooth:5:1"])
+@pytest.mark.parametrize(
+    "text", ["steady:5", "steady:x:2", "steady:0:1", "steady:5:1:novels", "steady:5:1:chat:9", "sawtooth:5:1"]
+)
 def test_a_shape_that_does_not_exist_is_refused(text: str) -> None:
     with pytest.raises(SpecError):
         generators.parse(text, seed=1)

@@ -21,6 +21,9 @@ from tidegate.units import SECONDS_PER_DAY
 # A file that begins later than this does not count from 0: its times are dates, or milliseconds.
 FIRST_S_MAX = 30 * SECONDS_PER_DAY
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
+# A run of more than a year, or a request of more tokens than any model's context holds, is a slip of the units.
+LARGEST = (366 * SECONDS_PER_DAY, 10_000_000, 10_000_000)
+UNITS = ("seconds from the start of the run", "tokens", "tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +97,22 @@ def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defin
     header: list[str] = next(rows, [])
     if tuple(header[:3]) != COLUMNS:
         raise SpecError(field=f"{path.name}:1", value=",".join(header), allowed=f"the columns {','.join(COLUMNS)}")
+    lines: list[int] = []
     values: list[tuple[float, float, float]] = []
-    for number, row in enumerate(rows, start=2):
+    for row in filter(None, rows):  # an empty line is none
+        lines.append(rows.line_num)
         try:
             values.append((float(row[0]), float(row[1]), float(row[2])))
         except (ValueError, IndexError) as fault:
-            raise SpecError(field=f"{path.name}:{number}", value=",".join(row), allowed="three numbers") from fault
+            raise SpecError(field=f"{path.name}:{lines[-1]}", value=",".join(row), allowed="three numbers") from fault
     if not values:
         raise SpecError(field=path.name, value="no requests", allowed="at least one request")
     table = np.array(values)
-    if (table < 0).any() or not np.isfinite(table).all():
-        bad = int(np.argmax((table < 0).any(axis=1) | ~np.isfinite(table).all(axis=1)))
-        raise SpecError(field=f"{path.name}:{bad + 2}", value=values[bad], allowed="finite numbers, 0 or more")
+    outside = np.argwhere(~((table >= 0) & (table <= LARGEST)))  # NaN is among them
+    if len(outside):
+        at, column = outside[0]
+        value, allowed = f"{table[at, column]:.10g}", f"{UNITS[column]}, 0 to {LARGEST[column]:.0f}, are"
+        raise SpecError(field=f"{path.name}:{lines[at]}", value=value, allowed=allowed)
     table = table[np.argsort(table[:, 0], kind="stable")]
     if table[0, 0] > FIRST_S_MAX:
         allowed = "seconds from the start of the run: the first request comes at 0 or soon after"
