@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.sim.builders import KEY, poisson, scenario
-from tidegate.errors import SpecError
+from tidegate.errors import SourceError, SpecError
 from tidegate.sim import tournament
 from tidegate.sim.compare import Result, all_names, compare
 from tidegate.sim.policies.registry import FLEETS, RIVALS
@@ -87,6 +87,12 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text() + '{"scenario": "ramp"}\n')
     with pytest.raises(SpecError, match="rows:2"):
         read(path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
+def test_rows_that_cannot_be_kept_are_told() -> None:
+    with pytest.raises(SourceError, match="/dev/full: NotWritten: No space left"):
+        write(Path("/dev/full"), {("test", 5, "static"): one()})
 
 
 @pytest.mark.slow

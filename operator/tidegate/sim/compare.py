@@ -12,6 +12,7 @@ from itertools import chain, islice
 from math import inf
 
 from tidegate.domain.key import Key
+from tidegate.errors import SpecError
 from tidegate.sim.hindsight import Found, Search
 from tidegate.sim.policies import registry
 from tidegate.sim.policies.base import Policy
@@ -139,10 +140,17 @@ def badness(one: Score) -> tuple[float, ...]:
 
 
 def all_names(chosen: str) -> list[str]:
-    """Names from a comma-separated option; `rivals` and `rivals*` stand for all of them."""
+    """
+    Names from a comma-separated option; `rivals` and `rivals*` stand for all of them.
+
+    Raises:
+        SpecError: No name in it.
+    """
     found: list[str] = []
     for name in chain.from_iterable(p.split() for p in chosen.split(",")):
         many = name in (EVERYBODY, EVERYBODY + registry.TUNED)
         star = name.removeprefix(EVERYBODY)
         found += [n + star for n in (*registry.RIVALS, *registry.FLEETS)] if many else [name]
+    if not found:
+        raise SpecError(field="--policy", value=chosen, allowed="at least one name")
     return list(dict.fromkeys(found))

@@ -164,13 +164,15 @@ def parse(text: str, *, seed: int) -> Trace:
         raise SpecError(
             field="--trace", value=name, allowed=f"a file, or one of {', '.join(SHAPES)} as SHAPE:RPS:HOURS"
         )
+    if not 2 <= len(rest) <= 3:
+        raise SpecError(field="--trace", value=text, allowed="SHAPE:RPS:HOURS[:LENGTHS]")
     kind = rest[2] if len(rest) > 2 else "chat"
     if kind not in LENGTHS:
         raise SpecError(field="--trace", value=kind, allowed=f"lengths {', '.join(LENGTHS)}")
     try:
         rps, hours = float(rest[0]), float(rest[1])
-    except (ValueError, IndexError) as fault:
-        raise SpecError(field="--trace", value=text, allowed="SHAPE:RPS:HOURS[:LENGTHS]") from fault
+    except ValueError as fault:
+        raise SpecError(field="--trace", value=text, allowed="numbers for RPS and HOURS") from fault
     if not (0 < rps < np.inf and 0 < hours < np.inf):
         raise SpecError(field="--trace", value=text, allowed="rate and hours, finite and above 0, are")
     return generate(SHAPES[name](rps, hours * 3600.0, seed), LENGTHS[kind], seed=seed, name=text)

@@ -17,7 +17,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
 
-from tidegate.errors import SpecError
+from tidegate.errors import SourceError, SpecError
 from tidegate.sim.compare import compare
 from tidegate.sim.score import Score, from_json
 from tidegate.sim.suite import named
@@ -129,9 +129,17 @@ def read(path: Path | None) -> Rows:
 
 
 def write(path: Path | None, scores: Rows) -> None:
-    """Append rows to a file."""
+    """
+    Append rows to a file.
+
+    Raises:
+        SourceError: It cannot be written.
+    """
     if path is None:
         return
-    with path.open("a", encoding="utf-8") as file:
-        for (_, _, name), score in scores.items():
-            file.write(json.dumps({"name": name} | asdict(score)) + "\n")
+    lines = [json.dumps({"name": name} | asdict(score)) + "\n" for (_, _, name), score in scores.items()]
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+    except OSError as fault:
+        raise SourceError(source=str(path), reason="NotWritten", detail=str(fault.strerror)) from fault
