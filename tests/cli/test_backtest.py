@@ -43,6 +43,9 @@ def trace(tmp_path: Path) -> str:
     return str(path)
 
 
+QUICK = ("--policy", "static")
+
+
 def backtest(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["backtest", *arguments])
 
@@ -113,6 +116,8 @@ def test_what_there_is_to_choose_from_is_listed() -> None:
         (("--trace", "steady:1"), "SHAPE:RPS:HOURS"),
         (("--trace", "steady:1:1:novels"), "lengths"),
         (("--trace", "other=steady:1:1"), "chat=FILE"),
+        (("--trace", "steady:1:1", "--trace", "chat=steady:2:1"), "one trace for each deployment"),
+        (("--trace", "steady:1:1", "--policy", ","), "at least one name"),
         (("--trace", "steady:1:1", "--policy", "nobody"), "nobody"),
         (("--trace", "steady:1:1", "--policy", "slo-keda@int4"), "bf16, fp8"),
         (("--trace", "steady:1:1", "--truth", "0"), "above 0"),
@@ -133,6 +138,7 @@ def test_what_there_is_to_choose_from_is_listed() -> None:
     ids=[
         "no traffic", "traffic from two places", "nobody answers", "an end before its start",
         "a file that is not there", "a shape without hours", "unknown lengths", "an unknown deployment",
+        "a second trace", "no policy",
         "an unknown policy", "an unknown tier", "a truth of zero", "a truth without end", "hours that are no number",
         "a seed below zero", "a rate without end", "a shape without a request", "an address that is none",
         "a report into a folder that is not there", "times beside a trace", "options of the suite",
@@ -161,6 +167,40 @@ def test_what_is_wrong_with_the_suite_is_said_in_one_line(arguments: tuple[str, 
     assert result.exit_code != 0
     assert said in result.output
     assert isinstance(result.exception, SystemExit), "no traceback"
+
+
+def test_what_is_given_beside_a_list_is_named() -> None:
+    result = backtest("--list", "--suite", "--seed", "1")
+    assert result.exit_code == 2
+    assert "--seed, --suite: not with --list" in result.output
+
+
+@pytest.mark.parametrize("prefix", ["", "chat=", "prod/chat="])
+def test_a_folder_may_have_an_equals_sign_in_its_name(manifest: str, trace: str, prefix: str) -> None:
+    folder = Path(trace).parent / "day=1"
+    folder.mkdir()
+    moved = Path(trace).rename(folder / "a.csv")
+    found = figures(backtest("-f", manifest, "--trace", f"{prefix}{moved}", *QUICK, "--output", "json"))
+    assert found["static"]["parts"]["prod/chat"]["requests"] == 600  # type: ignore[index]
+
+
+def test_a_long_name_is_shown_whole(tmp_path: Path, trace: str) -> None:
+    path, name = tmp_path / "long.yaml", "chat-" + "x" * 50
+    path.write_text(MANIFEST.replace("name: chat, namespace: prod", f"name: {name}, namespace: prod-{name}"))
+    result = backtest("-f", str(path), "--trace", trace, *QUICK)
+    assert f"prod-{name}/{name}" in result.output
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full is Linux's")
+def test_a_full_disk_is_told_in_one_line_after_the_table(manifest: str, trace: str, tmp_path: Path) -> None:
+    (tmp_path / "r.html").symlink_to(FULL)
+    result = backtest("-f", manifest, "--trace", trace, *QUICK, "--report", str(tmp_path / "r.html"))
+    assert result.exit_code == 1
+    assert "attainment" in result.output
+    assert result.output.splitlines()[-1].endswith("r.html: NotWritten: No space left on device")
 
 
 HEADER = "arrival_s,input_tokens,output_tokens\n"

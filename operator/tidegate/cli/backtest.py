@@ -1,10 +1,9 @@
 """`tidegate backtest`: what a policy would have done, and what it would have cost."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidegate.cli.options import refuse, url, written
-from tidegate.errors import SpecError, TidegateError
+from tidegate.errors import SourceError, SpecError, TidegateError
 from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from tidegate.sim.standings import Results
     from tidegate.sim.traces import Trace
 
-TABLE_WIDTH = 132
+# More than any table takes: a terminal wraps what is too long for it, rich would cut names and figures.
+TABLE_WIDTH = 1000
 DEFAULT_POLICIES = "tidegate,static,slo-keda,clairvoyant"
 SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
 # What only a run from a manifest has a use for: the scenarios of the suite are what they are.
@@ -68,12 +68,12 @@ MANIFEST_ONLY = (
 @click.option("--seeds", help="With --suite: several seeds, comma-separated; the table shows means.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="With --suite: processes.")
 @click.option(
-    "--rows", type=click.Path(path_type=Path, dir_okay=False), callback=written,
+    "--rows", type=click.Path(path_type=Path, dir_okay=False, writable=True), callback=written,
     help="With --suite: keep each run's figures in this file, and do not repeat those that it has.",
 )  # fmt: skip
 @click.option("--output", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
 @click.option(
-    "--report", type=click.Path(path_type=Path, dir_okay=False), callback=written,
+    "--report", type=click.Path(path_type=Path, dir_okay=False, writable=True), callback=written,
     help="Write one self-contained HTML file.",
 )  # fmt: skip
 @click.option("--list", "listing", is_flag=True, help="Name the policies, scenarios and traffic shapes there are.")
@@ -112,6 +112,7 @@ class Options:
 
 def _backtest(options: Options) -> None:
     if options.listing:
+        refuse(*(f.name for f in fields(Options) if f.name != "listing"), why="not with --list")
         _list()
         return
     fixed = options.suite or bool(options.scenarios)
@@ -125,10 +126,17 @@ def _backtest(options: Options) -> None:
     results = _results(runs, options.policies or (SUITE_POLICIES if fixed else DEFAULT_POLICIES))
     _show({name: {p: [r.score] for p, r in group.items()} for name, group in results.items()}, options.output)
     if options.report is not None:
-        from tidegate.sim.report import html
+        _report(options.report, results)
 
-        options.report.write_text(html(results), encoding="utf-8")
-        click.echo(f"wrote {options.report}", err=True)
+
+def _report(path: Path, results: "Mapping[str, Mapping[str, Result]]") -> None:
+    from tidegate.sim.report import html
+
+    try:
+        path.write_text(html(results), encoding="utf-8")
+    except OSError as fault:
+        raise SourceError(source=str(path), reason="NotWritten", detail=str(fault.strerror)) from fault
+    click.echo(f"wrote {path}", err=True)
 
 
 def _tournament(options: Options) -> None:
@@ -219,16 +227,26 @@ def _recorded(options: Options, deployments: "Mapping[Key, DeploymentSpec]") -> 
 
 
 def _traffic(traces: tuple[str, ...], keys: "list[Key]", seed: int) -> "dict[Key, Trace]":
-    """Which trace belongs to which deployment; a trace without a name goes to the only one there is."""
+    """The trace of each deployment."""
     found: dict[Key, Trace] = {}
     for index, text in enumerate(traces):
-        name, separator, source = text.rpartition("=")
-        matching = [k for k in keys if not separator or name in (k.name, str(k))]
-        if len(matching) != 1:
-            allowed = ", ".join(f"{k.name}=FILE" for k in keys) or "a manifest with a deployment"
-            raise SpecError(field="--trace", value=text, allowed=allowed)
-        found[matching[0]] = _trace(source, seed + index)
+        key, source = _owner(text, keys)
+        if key in found:
+            raise SpecError(field="--trace", value=text, allowed=f"one trace for each deployment is: {key} has another")
+        found[key] = _trace(source, seed + index)
     return found
+
+
+def _owner(text: str, keys: "list[Key]") -> "tuple[Key, str]":
+    """Whose trace it is, and where it comes from; without a name it is that of the only deployment there is."""
+    name, equals, source = text.partition("=")
+    owners = [k for k in keys if equals and name in (k.name, str(k))]
+    if not owners and (not equals or Path(text).exists()):
+        owners, source = keys, text
+    if len(owners) != 1:
+        allowed = ", ".join(f"{k.name}=FILE" for k in keys) or "a manifest with a deployment"
+        raise SpecError(field="--trace", value=text, allowed=allowed)
+    return owners[0], source
 
 
 def _trace(source: str, seed: int) -> "Trace":
@@ -293,8 +311,7 @@ def _show(results: "Results", output: str) -> None:
     if output == "markdown":
         click.echo(markdown(results, ranking))
         return
-    # A pipe has no width of its own; rich would take 80 columns and cut the figures.
-    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console = Console(width=TABLE_WIDTH)
     console.print(table(results))
     scores = [s for group in results.values() for each in group.values() for s in each]
     if any(not s.met for s in scores if s.attainment is not None):
