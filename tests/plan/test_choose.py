@@ -178,6 +178,35 @@ def test_a_switch_that_the_budget_cannot_hold_twice_goes_step_by_step_or_not_at_
         assert 6 * loop.ready.get("bf16", 0) + 9 * loop.ready.get("fp8", 0) >= 24
 
 
+@pytest.mark.parametrize(
+    ("changes", "capacity"),
+    [({"cost": Cost(budget_usd_per_hour=9.0)}, 8), ({"replicas_max": 3}, 8), ({}, 3)],
+    ids=["a budget", "maxReplicas", "accelerators"],
+)
+def test_limits_that_fall_below_what_runs_leave_as_much_of_it_as_they_hold(
+    changes: dict[str, Any], capacity: int
+) -> None:
+    """Five replicas run, three are allowed, and another tier carries more: three serve on and go one by one."""
+    loop = Loop(spec=spec(tier("bf16"), tier("fp8", high=0)), estimates=THREE, startup_ticks=8, ready={"bf16": 5})
+    loop.run(forecast(29), 30)
+    assert fleet(loop.history[-1]) == {"bf16": 5}
+    loop.spec = spec(tier("bf16"), tier("fp8"), **changes)
+    loop.pools = POOLS | {"h100": replace(POOLS["h100"], capacity=capacity)}
+    for _ in range(60):
+        assert sum(fleet(loop.tick(forecast(29))).values()) <= 3
+        assert sum(loop.ready.values()) >= 2
+    assert fleet(loop.history[-1]) == {"fp8": 3}
+
+
+def test_a_tier_that_falls_below_the_minimum_quality_takes_nothing_else_with_it() -> None:
+    """bf16 is on its way out for fp8 too, but may serve until that is there; int4 may not."""
+    loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=8, ready={"bf16": 3, "int4": 2})
+    loop.run(forecast(26), 1)
+    loop.spec = spec(*TIERS, quality=Quality(minimum=0.99), replicas_max=3)
+    loop.tick(forecast(26))
+    assert loop.ready == {"bf16": 3, "fp8": 0, "int4": 0}
+
+
 def test_missing_metrics_hold_and_then_fall_back_to_the_last_good_plan() -> None:
     loop = Loop(spec=spec(), estimates=ONE)
     loop.run(forecast(19), 25)
@@ -220,6 +249,16 @@ def test_silence_exchanges_nothing_where_the_lower_bound_is_out_of_reach_anyway(
     loop.run(forecast(1), 10)
     assert loop.ready == {"bf16": 1, "fp8": 0}
     assert fleet(loop.tick(forecast(8), silent=["bf16"])) == {"bf16": 1}
+
+
+@pytest.mark.parametrize("rate", [20.0, 1.0], ids=["where two of another tier would do better", "where one would do"])
+def test_accelerators_that_are_gone_take_no_more_of_a_silent_fleet_than_they_have_to(rate: float) -> None:
+    loop = Loop(spec=spec(*TIERS[:2]), estimates=THREE, startup_ticks=8, ready={"bf16": 2, "fp8": 1})
+    loop.run(forecast(20), 10)
+    assert loop.ready == {"bf16": 2, "fp8": 1}
+    loop.pools = POOLS | {"h100": replace(POOLS["h100"], capacity=2)}
+    loop.run(forecast(rate), 10, silent=("bf16", "fp8"))
+    assert loop.ready == {"bf16": 1, "fp8": 1}
 
 
 def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:

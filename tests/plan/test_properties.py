@@ -85,6 +85,21 @@ def test_bounds_budget_capacity_and_quality_hold_whatever_comes(
             keeps_promises(loop, loop.tick(forecast(rate, spread=spread)))
 
 
+limits = st.tuples(st.sampled_from((None, 8.0, 20.0)), st.integers(3, 12), st.sampled_from((2, 3, 8)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(loops(), st.lists(st.tuples(rates, st.integers(1, 12), limits, st.booleans()), min_size=2, max_size=5))
+def test_limits_that_change_are_kept_at_once_seen_or_silent(
+    loop: Loop, phases: list[tuple[float, int, tuple[float | None, int, int], bool]]
+) -> None:
+    for rate, ticks, (budget, most, capacity), silent in phases:
+        loop.spec = replace(loop.spec, replicas_max=most, cost=Cost(budget_usd_per_hour=budget))
+        loop.pools = {name: replace(pool, capacity=capacity) for name, pool in loop.pools.items()}
+        for _ in range(ticks):
+            keeps_promises(loop, loop.tick(forecast(rate), silent=NAMES if silent else ()))
+
+
 @settings(max_examples=60, deadline=None)
 @given(loops(), rates, rates, st.floats(0, 1))
 def test_a_steady_load_comes_to_rest_and_stays_there(loop: Loop, first: float, then: float, spread: float) -> None:

@@ -4,7 +4,7 @@ What a plan may never break: bounds, schedules, pins, budget, capacity, minimum 
 Upper limits are hard. A lower bound that the budget or the accelerators cannot carry gives way to them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
@@ -100,6 +100,12 @@ def _tier_bounds(tier: TierSpec, *, usable: bool) -> tuple[int, int]:
     if not usable:
         return 0, 0
     return min(tier.replicas_min, tier.replicas_max), tier.replicas_max
+
+
+def at_least(limits: Limits, fleet: Sequence[int]) -> Limits:
+    """The limits with a fleet as the lower bounds of the tiers, as far as their upper ones go."""
+    tiers = tuple([(max(low, min(n, high)), high) for n, (low, high) in zip(fleet, limits.tiers, strict=True)])
+    return replace(limits, tiers=tiers)
 
 
 def carried(found: Limits, model: FleetModel) -> Limits:

@@ -6,14 +6,11 @@ stabilisation window has been seen, is sized for the highest load in it, and has
 looked at anew only when something it rests on has left its band, so that noise moves nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 from tidegate.domain.decision import Reason
 from tidegate.plan import regret, window
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet
-from tidegate.plan.limits import Limits, carried
+from tidegate.plan.limits import Limits, at_least, carried
 from tidegate.plan.proof import nothing_cheaper
 from tidegate.plan.regret import Regret
 from tidegate.plan.scenario import Scenarios
@@ -144,7 +141,7 @@ def _grow(draft: Draft, reason: Reason) -> None:
 
 def _kept(draft: Draft) -> Limits:
     """The limits, with everything that runs kept where they allow it."""
-    return _at_least(draft.limits, draft.current)
+    return at_least(draft.limits, draft.current)
 
 
 def _unseen_kept(draft: Draft) -> Limits:
@@ -153,12 +150,7 @@ def _unseen_kept(draft: Draft) -> Limits:
         return draft.limits
     unseen = silent(draft.problem.states)
     kept = [n if name in unseen else 0 for name, n in zip(draft.model.names, draft.current, strict=True)]
-    return carried(_at_least(draft.limits, kept), draft.model)
-
-
-def _at_least(limits: Limits, fleet: Sequence[int]) -> Limits:
-    tiers = tuple([(max(low, min(n, high)), high) for n, (low, high) in zip(fleet, limits.tiers, strict=True)])
-    return replace(limits, tiers=tiers)
+    return carried(at_least(draft.limits, kept), draft.model)
 
 
 def _at_lead(draft: Draft, limits: Limits, *, by_giving_up: bool = False) -> Solution | None:

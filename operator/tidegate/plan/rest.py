@@ -5,13 +5,13 @@ Silence never shrinks anything: while metrics are missing the plan in force stan
 need proof that nobody asks, and one sign of a request ends them.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from tidegate.domain.decision import Reason
 from tidegate.plan import window
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet
+from tidegate.plan.limits import at_least, carried
 from tidegate.plan.pursue import pursue
 from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given, solve
@@ -62,7 +62,8 @@ def _hold(draft: Draft) -> None:
     """
     The plan in force, and at least what runs; a fallback to the last good plan after `FALLBACK_S`.
 
-    Bounds that changed meanwhile are obeyed: they are the user's word, not silence.
+    Bounds that changed meanwhile are obeyed: they are the user's word, not silence. As much of what runs stays as they
+    hold.
     """
     draft.watched_since_s = None
     draft.held = _held(draft)
@@ -76,14 +77,12 @@ def _hold(draft: Draft) -> None:
         if draft.limits.hold(draft.model, draft.counted):
             draft.ideal = draft.counted
     else:
-        floor = tuple(
-            [(max(low, min(n, high)), high) for n, (low, high) in zip(wanted, draft.limits.tiers, strict=True)]
-        )
-        solution = solve(draft.model, replace(draft.limits, tiers=floor), draft.goal(draft.demand))
+        kept = carried(at_least(draft.limits, wanted), draft.model)
+        solution = solve(draft.model, kept, draft.goal(draft.demand))
         if not draft.limits.hold(draft.model, solution.fleet):
             free = solve(draft.model, draft.limits, draft.goal(draft.demand))
             # Where no fleet keeps the lower bounds, those are no reason to exchange what serves.
-            if draft.limits.hold(draft.model, free.fleet) or not _covers(draft, solution.fleet, floor):
+            if draft.limits.hold(draft.model, free.fleet):
                 solution = free
         draft.ideal, draft.given, draft.searched = solution.fleet, solution.given, True
 
@@ -92,11 +91,6 @@ def _held(draft: Draft) -> Fleet:
     """What nobody may take of it: all that there is, or the plan in force where that only adds to it."""
     growing = all(n >= now for n, now in zip(draft.target, draft.there, strict=True))
     return draft.target if growing else draft.there
-
-
-def _covers(draft: Draft, fleet: Fleet, floor: Sequence[tuple[int, int]]) -> bool:
-    """Whether a fleet is allowed and has at least the floor."""
-    return draft.limits.below(draft.model, fleet) and all(n >= low for n, (low, _) in zip(fleet, floor, strict=True))
 
 
 def _called(draft: Draft) -> bool:
