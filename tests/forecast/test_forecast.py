@@ -18,6 +18,7 @@ from tidegate.forecast.sketch import BINS
 
 HORIZONS = (15.0, 45.0, 120.0, 600.0, 3_600.0)
 Load = list[tuple[float, float]]
+IDLE = seen(0.0, running=0.0, waiting=0.0)
 
 rates = st.one_of(st.just(0.0), st.floats(0.01, 500.0))
 loads = st.lists(st.tuples(st.floats(5.0, 60.0), rates), min_size=1, max_size=60)
@@ -103,9 +104,9 @@ def test_silence_after_a_clock_was_set_right_changes_nothing() -> None:
 
 def test_idle_time_goes_on_after_a_clock_was_set_right() -> None:
     memory, now = watched(steady(2.0, hours=1))
-    wrong = forecast.observe(memory, observation=seen(0.0), time_s=now + 86_400.0)
+    wrong = forecast.observe(memory, observation=IDLE, time_s=now + 86_400.0)
     for i in range(1, 41):
-        wrong = forecast.observe(wrong, observation=seen(0.0), time_s=now + 15.0 * i)
+        wrong = forecast.observe(wrong, observation=IDLE, time_s=now + 15.0 * i)
     assert forecast.predict(wrong, horizons_s=HORIZONS, time_s=now + 600.0).idle_s == 585.0
 
 
@@ -203,14 +204,41 @@ def test_a_lower_bound_counts_only_where_it_is_news() -> None:
     assert forecast.observe(memory, observation=more, time_s=now + 15).levels.last == 9.0
 
 
+def idle_s(memory: ForecastMemory, observations: list[DeploymentObservation], *, tick_s: float = 15.0) -> float:
+    """Idle time after these observations, one a tick."""
+    assert memory.time_s is not None
+    now = memory.time_s
+    for observation in observations:
+        now += tick_s
+        memory = forecast.observe(memory, observation=observation, time_s=now)
+    return forecast.predict(memory, horizons_s=HORIZONS, time_s=now).idle_s
+
+
 def test_idle_time_is_what_was_seen_to_be_idle() -> None:
-    memory, now = watched([(15.0, 5.0), (15.0, 0.0), (15.0, 0.0), (15.0, 0.0)])
-    assert forecast.predict(memory, horizons_s=HORIZONS, time_s=now).idle_s == 30.0
+    memory, _ = watched([(15.0, 5.0)])
+    assert idle_s(memory, [IDLE, IDLE, IDLE]) == 30.0
+    assert idle_s(memory, [IDLE, IDLE, IDLE, seen(1.0)]) == 0.0
     # An hour without metrics proves nothing: the clock starts again.
-    late = forecast.observe(memory, observation=seen(0.0), time_s=now + 3600)
-    assert forecast.predict(late, horizons_s=HORIZONS, time_s=now + 3600).idle_s == 0.0
-    back = forecast.observe(memory, observation=seen(1.0), time_s=now + 15)
-    assert forecast.predict(back, horizons_s=HORIZONS, time_s=now + 15).idle_s == 0.0
+    assert idle_s(memory, [IDLE, IDLE], tick_s=3600.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("observation", "expected"),
+    [
+        (seen(0.0, running=2.0, waiting=0.0), 0.0),
+        (seen(0.0), 0.0),
+        (DeploymentObservation(tiers={"bf16": TierState()}, gateway=gateway(0.0)), 45.0),
+    ],
+    ids=["while answers are written", "while nobody tells whether answers are written", "at zero replicas"],
+)
+def test_idle_time_needs_proof_that_no_answer_is_written(observation: DeploymentObservation, expected: float) -> None:
+    memory, _ = watched([(15.0, 5.0)])
+    assert idle_s(memory, [observation] * 4) == expected
+
+
+def test_a_tick_without_metrics_does_not_end_idle_time() -> None:
+    memory, _ = watched([(15.0, 5.0)])
+    assert idle_s(memory, [IDLE, silence(gateway=gateway(0.0)), IDLE]) == 30.0
 
 
 def daily(time_s: float) -> float:

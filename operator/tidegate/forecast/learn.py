@@ -119,10 +119,12 @@ def _season(season: Season, rate_rps: float, *, since_s: float, time_s: float) -
 
 
 def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> float | None:
-    if sample.arrival_rps > 0 or sample.queued > 0:
+    """Since when nobody asks and no answer is under way. That nothing is under way has to be seen once."""
+    if sample.arrival_rps > 0 or sample.queued > 0 or (sample.in_flight or 0.0) > 0:
         return None
     gap = memory.time_s is None or time_s - memory.time_s > GAP_S
-    return time_s if memory.idle_since_s is None or gap else memory.idle_since_s
+    since = None if gap else memory.idle_since_s
+    return time_s if since is None and sample.in_flight is not None else since
 
 
 def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_s: float) -> Shape:

@@ -69,7 +69,7 @@ class ForecastMemory:
         record_rps: Highest fast level seen, forgotten over a week or two.
         queued: Requests that waited then.
         in_flight: Requests running or waiting then; None: not known.
-        idle_since_s: When the load was first seen to be zero; None: there is traffic.
+        idle_since_s: When nobody was first seen to ask, nor an answer to be under way; None: there is traffic.
         shape: What requests look like.
         season: Daily and weekly season.
         tracks: One record per horizon of `track.HORIZONS_S`.
