@@ -484,6 +484,14 @@ def test_what_else_could_run_is_told_anew_every_ten_minutes_and_at_another_momen
     assert len({ticks[0] for ticks in found}) > 1
 
 
+def test_a_load_that_stays_while_the_doubt_about_it_gets_less_frees_replicas_within_ten_minutes() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    doubted = loop.run(forecast(18, spread=1.0), 60)
+    sure = [fleet(loop.tick(forecast(18, spread=0.02))) for _ in range(120)]
+    assert fleet(doubted) == {"bf16": 7}
+    assert sure[40:] == [{"bf16": 4}] * 80
+
+
 def test_a_memory_stays_small() -> None:
     import json
 

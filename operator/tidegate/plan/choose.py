@@ -4,7 +4,6 @@ From problems to decisions: plan each alone, share what is scarce, take the next
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from zlib import crc32
 
 from tidegate.domain.decision import Decision
 from tidegate.domain.holdings import left_by
@@ -23,9 +22,6 @@ from tidegate.plan.rest import decide
 from tidegate.plan.share import share
 from tidegate.plan.solve import Given
 from tidegate.plan.transition import advance
-
-# What else could run, and why it does not, is told anew this often where the plan stays as it is.
-SURVEY_S = 600
 
 
 def choose(
@@ -128,12 +124,10 @@ def _survey_due(draft: Draft) -> bool:
     before = draft.memory
     if before is None or (draft.searched and draft.given is not Given.NOTHING):
         return True
-    now = (draft.ideal, draft.target, draft.basis, draft.given)
-    if now != (before.ideal, before.target, before.basis, before.given):
+    plan = (draft.ideal, draft.target, draft.basis, draft.given)
+    if plan != (before.ideal, before.target, before.basis, before.given):
         return True
-    # Each deployment has its own moment, so that no tick surveys the whole fleet.
-    offset = crc32(str(draft.spec.key).encode()) % SURVEY_S
-    return (draft.time_s + offset) // SURVEY_S != (before.time_s + offset) // SURVEY_S
+    return draft.survey_due
 
 
 def _step(draft: Draft, free: dict[str, int]) -> Fleet:

@@ -3,7 +3,8 @@ The plan of one deployment, as if no other were there.
 
 Growing is immediate and in one step. Anything smaller, or cheaper in another mix, waits until the whole
 stabilisation window has been seen, is sized for the highest load in it, and has to pay for the move. A plan is
-looked at anew only when something it rests on has left its band, so that noise moves nothing.
+looked at anew only when something it rests on has left its band, so that noise moves nothing, and every ten minutes:
+where the load stays as it is, the doubt about it still gets less.
 """
 
 from tidegate.domain.decision import Reason
@@ -48,7 +49,7 @@ def pursue(draft: Draft) -> None:
         _grow_or_explain(draft)
         return
     recovered = draft.given >= Given.TARGET and attained >= draft.asked
-    if changed or recovered or _drifted(draft):
+    if changed or recovered or draft.survey_due or _drifted(draft):
         _reconsider(draft)
     elif draft.given is Given.NOTHING and _fewer_would_do(draft):
         draft.reason = Reason.STABILIZING
