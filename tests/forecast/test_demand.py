@@ -13,7 +13,7 @@ MUTE = TierState(ready=1, reading=SILENT)
 
 def sample(gateway_seen: GatewayReading | None = None, **tiers: TierState) -> DemandSample | None:
     observation = DeploymentObservation(tiers=tiers, gateway=gateway_seen)
-    return offered(observation, in_flight_before=10.0, elapsed_s=20.0)
+    return offered(observation, in_flight_before=10.0, before_age_s=23.0)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,26 @@ def test_offered_load(observed: DemandSample | None, arrival_rps: float, partial
 )
 def test_growth_is_a_burst_only_where_it_is_unusual(unrest: float, arrival_rps: float) -> None:
     observation = DeploymentObservation(tiers={"a": serving(2.0, completion_rps=2.0, running=40.0, waiting=10.0)})
-    observed = offered(observation, in_flight_before=10.0, elapsed_s=20.0, unrest=unrest)
+    observed = offered(observation, in_flight_before=10.0, before_age_s=23.0, unrest=unrest)
+    assert observed is not None
+    assert observed.arrival_rps == pytest.approx(arrival_rps)
+
+
+@pytest.mark.parametrize(
+    ("before_age_s", "arrival_rps"),
+    [
+        pytest.param(23.0, 4.0, id="over the time between the looks"),
+        pytest.param(43.0, 3.0, id="however late they are read"),
+        pytest.param(3.0, 2.0, id="not where it is the same look"),
+        pytest.param(3.4, 2.0, id="nor where its age was rounded"),
+        pytest.param(None, 2.0, id="nor without a look before"),
+    ],
+)
+def test_growth_is_counted_from_look_to_look(before_age_s: float | None, arrival_rps: float) -> None:
+    observation = DeploymentObservation(
+        tiers={"a": serving(2.0, completion_rps=2.0, running=40.0, waiting=10.0, age_s=3.0)}
+    )
+    observed = offered(observation, in_flight_before=10.0, before_age_s=before_age_s)
     assert observed is not None
     assert observed.arrival_rps == pytest.approx(arrival_rps)
 
@@ -113,7 +132,7 @@ def test_unrest_is_growth_in_units_of_chance(before: float, after: float, usual:
     ],
 )
 def test_nobody_spoke(observation: DeploymentObservation) -> None:
-    assert offered(observation, in_flight_before=None, elapsed_s=None) is None
+    assert offered(observation, in_flight_before=None, before_age_s=None) is None
 
 
 def test_requests_wait_at_tiers_and_at_the_gateway() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -194,6 +195,29 @@ def test_surges_of_the_last_hours_stay_in_the_high_quantiles() -> None:
     surged_p99 = forecast.predict(surged, horizons_s=horizons, time_s=now).horizons[0].quantile(0.99)
     assert calm_p99 < 5.3
     assert surged_p99 > 6.5
+
+
+@pytest.mark.parametrize("tick_s", [5.0, 7.5, 15.0])
+def test_a_burst_is_as_large_however_often_the_same_scrape_is_read(tick_s: float) -> None:
+    """Scrapes every 15 s: 20 requests in flight at 5/s, then 150 more at each, which is 15/s."""
+    memory, highest = ForecastMemory(), 0.0
+    for i in range(int(780 / tick_s)):
+        now = NOON + i * tick_s
+        age_s = 1.0 + i * tick_s % 15
+        grown = max(0.0, now - age_s - NOON - 720.0) // 15.0 * 150.0
+        busy = seen(5.0, completion_rps=5.0, running=20.0, waiting=grown, age_s=age_s)
+        memory = forecast.observe(memory, observation=busy, time_s=now)
+        highest = max(highest, memory.levels.last)
+    assert highest == pytest.approx(15.0)
+
+
+def test_a_memory_from_before_took_what_is_in_flight_for_as_new_as_itself() -> None:
+    busy = seen(5.0, completion_rps=5.0, running=20.0, waiting=0.0)
+    memory = forecast.observe(None, observation=busy, time_s=NOON)
+    value = memory.to_json()
+    del value["looked"]
+    assert memory.looked_s == NOON - 3.0
+    assert ForecastMemory.from_json(value) == replace(memory, looked_s=NOON)
 
 
 def test_a_lower_bound_counts_only_where_it_is_news() -> None:

@@ -117,6 +117,8 @@ def test_the_memory_stays_small(tick_s: float) -> None:
         observation = seen(
             rate,
             completion_rps=rate,
+            running=rate * 10,
+            waiting=0.0,
             prompt_tokens_mean=draw.uniform(100, 9000),
             output_tokens_mean=250.0 * draw.random(),
         )
@@ -125,7 +127,7 @@ def test_the_memory_stays_small(tick_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["time", "levels", "usual", "queue", "idle", "shape", "daily", "weekly", "slot", "tracks"]
+    "field", ["time", "levels", "usual", "queue", "looked", "idle", "shape", "daily", "weekly", "slot", "tracks"]
 )
 @pytest.mark.parametrize("damage", [[], "zz", {"a": 1}, True], ids=["empty list", "text", "object", "true"])
 def test_a_damaged_memory_is_refused(field: str, damage: object) -> None:

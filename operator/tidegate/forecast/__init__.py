@@ -44,7 +44,12 @@ def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation
     elapsed = None if before.time_s is None else time_s - before.time_s
     if elapsed is not None and elapsed <= 0:
         return known
-    sample = offered(observation, in_flight_before=before.in_flight, elapsed_s=elapsed, unrest=before.shape.unrest)
+    sample = offered(
+        observation,
+        in_flight_before=before.in_flight,
+        before_age_s=before.look_age_s(time_s),
+        unrest=before.shape.unrest,
+    )
     # A lower bound says something only where it lies above what is already believed.
     if sample is None or (sample.partial and sample.arrival_rps <= before.levels.mid):
         return known

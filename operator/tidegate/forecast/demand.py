@@ -13,10 +13,16 @@ WINDOW_S = 60.0
 # When growth of what is in flight is more than chance: so many spreads of its usual growth, and so many requests; looks
 # further apart than a rate's window tell nothing that the rate does not.
 SURGE_SPREADS, SURGE_MIN, SURGE_S = 4.0, 4.0, 60.0
+# Two looks less far apart are one: nobody scrapes that often, and ages are rounded.
+SAME_LOOK_S = 1.0
 
 
 def offered(
-    observation: DeploymentObservation, *, in_flight_before: float | None, elapsed_s: float | None, unrest: float = 1.0
+    observation: DeploymentObservation,
+    *,
+    in_flight_before: float | None,
+    before_age_s: float | None,
+    unrest: float = 1.0,
 ) -> DemandSample | None:
     """
     The load that wanted to be served.
@@ -28,8 +34,8 @@ def offered(
     before a rate over a minute does, so it counts wherever the growth is more than chance.
 
     Args:
-        in_flight_before: Running and waiting requests at the last sample; None: not known.
-        elapsed_s: Seconds since then; None: there was none.
+        in_flight_before: Running and waiting requests at the last look; None: not known.
+        before_age_s: How long ago that look was, s; None: there was none.
         unrest: How much more than by chance alone what is in flight usually moves; see `unrest_of`.
 
     Returns:
@@ -47,7 +53,9 @@ def offered(
     if not readings and (gateway is None or (silent and seen_rps is None)):
         return None
     flying = None if silent else _in_flight(readings)
-    rates = _arrivals_rps(readings, growth_rps=_growth_rps(flying, in_flight_before, elapsed_s))
+    age_s = min([reading.age_s for reading in readings], default=0.0)
+    apart_s = looks_apart_s(before_age_s, age_s)
+    rates = _arrivals_rps(readings, growth_rps=_growth_rps(flying, in_flight_before, apart_s))
     if readings and not rates and seen_rps is None:
         return None
     prompt, output, finished = _shape(readings)
@@ -55,13 +63,14 @@ def offered(
     for reading in readings:
         queued += reading.waiting or 0.0
         window = max(window, reading.window_s)
-    arrivals = max(sum(rates), _surge_rps(readings, flying, in_flight_before, elapsed_s, unrest))
+    arrivals = max(sum(rates), _surge_rps(readings, flying, in_flight_before, apart_s, unrest))
     return DemandSample(
         arrival_rps=arrivals if seen_rps is None else max(arrivals, seen_rps),
         prompt_tokens=prompt,
         output_tokens=output,
         queued=queued,
         in_flight=flying,
+        age_s=age_s,
         window_s=window or WINDOW_S,
         finished=finished,
         partial=seen_rps is None and (silent or len(rates) < len(readings)),
@@ -78,14 +87,18 @@ def _in_flight(readings: list[TierReading]) -> float | None:
     return total
 
 
-def _growth_rps(now: float | None, before: float | None, elapsed_s: float | None) -> float:
-    if now is None or before is None or elapsed_s is None or elapsed_s <= 0:
-        return 0.0
-    return (now - before) / elapsed_s
+def looks_apart_s(before_age_s: float | None, age_s: float) -> float | None:
+    """Seconds between two looks of these ages; None where the second is the first again, or there was no first."""
+    apart_s = 0.0 if before_age_s is None else before_age_s - age_s
+    return apart_s if apart_s >= SAME_LOOK_S else None
+
+
+def _growth_rps(now: float | None, before: float | None, apart_s: float | None) -> float:
+    return 0.0 if now is None or before is None or apart_s is None else (now - before) / apart_s
 
 
 def _surge_rps(
-    readings: list[TierReading], flying: float | None, before: float | None, elapsed_s: float | None, unrest: float
+    readings: list[TierReading], flying: float | None, before: float | None, apart_s: float | None, unrest: float
 ) -> float:
     """
     Arrivals that a sudden growth of what is in flight gives away, requests/s; 0 where the growth may be chance.
@@ -93,14 +106,14 @@ def _surge_rps(
     The growth is counted in spreads of what is usual: long prompts that hold others up make it move far more than
     arrivals do.
     """
-    if flying is None or before is None or elapsed_s is None or not 0 < elapsed_s <= SURGE_S:
+    if flying is None or before is None or apart_s is None or apart_s > SURGE_S:
         return 0.0
     growth = flying - before
     completions = [r.completion_rps for r in readings if r.completion_rps is not None]
     spread = (max(unrest, 1.0) * chance(before)) ** 0.5
     if len(completions) < len(readings) or growth <= SURGE_SPREADS * spread + SURGE_MIN:
         return 0.0
-    return sum(completions) + growth / elapsed_s
+    return sum(completions) + growth / apart_s
 
 
 def chance(in_flight: float) -> float:

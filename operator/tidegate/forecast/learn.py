@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tidegate.domain.forecast import DemandSample
 from tidegate.forecast import lengths
-from tidegate.forecast.demand import SURGE_S, unrest_of
+from tidegate.forecast.demand import SURGE_S, looks_apart_s, unrest_of
 from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, season_factor
 from tidegate.forecast.memory import Batch, ForecastMemory, Shape
 from tidegate.forecast.season import SLOT_S, Season
@@ -51,6 +51,7 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
             factor = season_factor(season, time_s=time_s, horizon_s=HORIZONS_S[record.index])
             after = after.written(time_s=time_s, levels=levels, factor=factor)
         tracks.append(after)
+    in_flight, looked_s = _looked(memory, sample, time_s)
     return ForecastMemory(
         time_s=time_s,
         levels=levels,
@@ -58,7 +59,8 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
         usual_s=usual_s,
         record_rps=max(levels.fast, memory.record_rps * 0.5 ** (elapsed / RECORD_HALF_LIFE_S)),
         queued=sample.queued,
-        in_flight=sample.in_flight,
+        in_flight=in_flight,
+        looked_s=looked_s,
         idle_since_s=_idle_since(memory, sample, time_s),
         shape=_shape(memory, sample, elapsed, time_s),
         season=season,
@@ -72,6 +74,7 @@ def set_back(memory: ForecastMemory) -> ForecastMemory:
         memory,
         time_s=None,
         in_flight=None,
+        looked_s=None,
         idle_since_s=None,
         shape=replace(memory.shape, batch=None),
         season=replace(memory.season, requests=0.0, seen_s=0.0),
@@ -118,6 +121,15 @@ def _season(season: Season, rate_rps: float, *, since_s: float, time_s: float) -
     return season.observed(rate_rps=rate_rps, since_s=since_s, time_s=time_s)
 
 
+def _looked(memory: ForecastMemory, sample: DemandSample, time_s: float) -> tuple[float | None, float | None]:
+    """What is in flight and when that was; the look of before where there is no newer one."""
+    if sample.in_flight is None:
+        return None, None
+    if memory.in_flight is not None and looks_apart_s(memory.look_age_s(time_s), sample.age_s) is None:
+        return memory.in_flight, memory.looked_s
+    return sample.in_flight, time_s - sample.age_s
+
+
 def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> float | None:
     """Since when nobody asks and no answer is under way. That nothing is under way has to be seen once."""
     if sample.arrival_rps > 0 or sample.queued > 0 or (sample.in_flight or 0.0) > 0:
@@ -136,7 +148,7 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_
     if level > 0.0:
         excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
         dispersion += gain * (excess - dispersion)
-    unrest = _unrest(memory, sample, elapsed_s, gain)
+    unrest = _unrest(memory, sample, time_s)
     if sample.prompt_tokens is None or sample.output_tokens is None:
         return replace(shape, dispersion=dispersion, unrest=unrest)
     # Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise
@@ -175,10 +187,12 @@ def _compared(
     return batch, known if batch is None else lengths.variances(shape, batch, means, seen_s)
 
 
-def _unrest(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, gain: float) -> float:
+def _unrest(memory: ForecastMemory, sample: DemandSample, time_s: float) -> float:
     usual, before = memory.shape.unrest, memory.in_flight
-    if before is None or sample.in_flight is None or not 0.0 < elapsed_s <= SURGE_S:
+    apart_s = looks_apart_s(memory.look_age_s(time_s), sample.age_s)
+    if before is None or sample.in_flight is None or apart_s is None or apart_s > SURGE_S:
         return usual
+    gain = lengths.gain_of(apart_s, memory.shape.seen_s + apart_s)
     return usual + gain * (unrest_of(before, sample.in_flight, usual=usual) - usual)
 
 

@@ -68,7 +68,8 @@ class ForecastMemory:
         usual_rps, usual_s: Mean load over about a day, and the seconds that are in it so far.
         record_rps: Highest fast level seen, forgotten over a week or two.
         queued: Requests that waited then.
-        in_flight: Requests running or waiting then; None: not known.
+        in_flight: Requests running or waiting at the last look at them; None: not known.
+        looked_s: When that was, unix s: a metric is older than the tick that reads it. None: not known.
         idle_since_s: When nobody was first seen to ask, nor an answer to be under way; None: there is traffic.
         shape: What requests look like.
         season: Daily and weekly season.
@@ -82,10 +83,15 @@ class ForecastMemory:
     record_rps: float = 0.0
     queued: float = 0.0
     in_flight: float | None = None
+    looked_s: float | None = None
     idle_since_s: float | None = None
     shape: Shape = Shape()
     season: Season = NO_SEASON
     tracks: tuple[Track, ...] = FRESH
+
+    def look_age_s(self, time_s: float) -> float | None:
+        """How long ago what is in flight was looked at, s; None: it is not known."""
+        return None if self.looked_s is None else time_s - self.looked_s
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` gives back an equal memory."""
@@ -96,6 +102,7 @@ class ForecastMemory:
             "levels": [levels.last, levels.fast, levels.mid, levels.slow],
             "usual": [self.usual_rps, self.usual_s, self.record_rps],
             "queue": [self.queued, self.in_flight],
+            "looked": self.looked_s,
             "idle": self.idle_since_s,
             "shape": [
                 shape.prompt_tokens,
@@ -133,6 +140,7 @@ class ForecastMemory:
             record_rps=record_rps,
             queued=number(queued),
             in_flight=in_flight,
+            looked_s=optional(value.get("looked", value["time"])),  # a memory from before took it for as new as itself
             idle_since_s=optional(value["idle"]),
             shape=Shape(
                 prompt_tokens=prompt,
