@@ -380,6 +380,20 @@ def test_average_quality_is_given_up_before_attainment() -> None:
     assert condition(reduced, "SLOMet") is Status.TRUE
 
 
+@pytest.mark.parametrize(
+    ("capacity", "reduced"),
+    [(5.0, Status.TRUE), (1.0, Status.FALSE)],
+    ids=["where the mean is below", "not where the better tier carries more anyway"],
+)
+def test_quality_that_is_given_up_beside_attainment_is_told(capacity: float, reduced: Status) -> None:
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=4)}
+    wanted = spec(tier("bf16"), tier("int4", quality=0.95), quality=Quality(average_minimum=0.99))
+    loop = Loop(spec=wanted, estimates={"bf16": estimate(2), "int4": estimate(capacity)}, pools=pools)
+    decision = loop.run(forecast(40), 8)
+    assert condition(decision, "SLOMet") is Status.FALSE
+    assert condition(decision, "QualityReduced") is reduced
+
+
 def test_a_tier_below_the_minimum_quality_is_never_used() -> None:
     wanted = spec(tier("bf16", high=2), tier("int4", quality=0.9), quality=Quality(minimum=0.95))
     loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "int4": estimate(10)}, ready={"int4": 1})

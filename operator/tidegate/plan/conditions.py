@@ -10,15 +10,27 @@ from tidegate.plan.limits import MONEY_DUST
 from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given
 
+QUALITY_DUST = 1e-9
 
-def conditions(draft: Draft, attainment: float, usd_per_hour: float, binding: Constraint) -> tuple[Condition, ...]:
-    """One per type, always all of them."""
+
+def conditions(
+    draft: Draft, *, attainment: float, quality: float, usd_per_hour: float, binding: Constraint
+) -> tuple[Condition, ...]:
+    """
+    One per type, always all of them.
+
+    Args:
+        attainment: Share of requests that the fleet is expected to serve inside the targets.
+        quality: Its mean quality, weighted by traffic.
+        usd_per_hour: What it costs.
+        binding: What keeps the plan from the uncapped one.
+    """
     return (
         _slo(draft, attainment, binding),
         _budget(draft, usd_per_hour),
         _metrics(draft),
         _capacity(draft, binding),
-        _quality(draft),
+        _quality(draft, quality),
         _scaling(draft, binding),
     )
 
@@ -82,10 +94,13 @@ def _capacity(draft: Draft, binding: Constraint) -> Condition:
     return _made("CapacityAvailable", Status.TRUE, "Enough", "accelerators suffice for the plan")
 
 
-def _quality(draft: Draft) -> Condition:
+def _quality(draft: Draft, mean: float) -> Condition:
+    least = draft.spec.quality.average_minimum
     if draft.given is Given.QUALITY:
-        least = draft.spec.quality.average_minimum
         return _made("QualityReduced", Status.TRUE, "GivenUp", f"mean quality is below {least:g} to meet the targets")
+    if draft.given is not Given.NOTHING and mean < least - QUALITY_DUST:
+        text = f"mean quality is below {least:g} to meet the targets as far as possible"
+        return _made("QualityReduced", Status.TRUE, "GivenUp", text)
     return _made("QualityReduced", Status.FALSE, "Kept", "mean quality is kept")
 
 
