@@ -339,7 +339,13 @@ TABLE = [
         "the tiers cannot hold the minimum",
         {"spec.minReplicas": 5, "spec.tiers.0.maxReplicas": 2, "spec.tiers.1.maxReplicas": 2},
         "spec.tiers",
-        "the tiers' maxReplicas must add up to at least minReplicas",
+        "the maxReplicas of the tiers that quality.minimum leaves must add up to at least minReplicas",
+    ),
+    bad(
+        "the tiers that may be used cannot hold the minimum",
+        {"spec.minReplicas": 5, "spec.tiers.0.maxReplicas": 4, "spec.quality": {"minimum": "1"}},
+        "spec.tiers",
+        "the maxReplicas of the tiers that quality.minimum leaves must add up to at least minReplicas",
     ),
     bad(
         "a tier has both kinds of pods",

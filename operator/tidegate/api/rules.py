@@ -20,7 +20,8 @@ def _schedule_fits(spec: InferenceDeploymentSpec, schedule: Schedule) -> bool:
 
 
 def _tiers_most(spec: InferenceDeploymentSpec) -> int:
-    return sum(spec.max_replicas if t.max_replicas is None else t.max_replicas for t in spec.tiers)
+    used = [t for t in spec.tiers if _above_minimum(spec, t.quality)]
+    return sum(spec.max_replicas if t.max_replicas is None else t.max_replicas for t in used)
 
 
 def _pin_fits(spec: InferenceDeploymentSpec) -> bool:
@@ -94,8 +95,9 @@ SPEC_RULES = (
         field="tiers",
     ),
     Rule(
-        cel="self.tiers.map(t, has(t.maxReplicas) ? t.maxReplicas : self.maxReplicas).sum() >= self.minReplicas",
-        message="the tiers' maxReplicas must add up to at least minReplicas",
+        cel="self.tiers.map(t, double(t.quality) >= double(self.quality.minimum), "
+        "has(t.maxReplicas) ? t.maxReplicas : self.maxReplicas).sum() >= self.minReplicas",
+        message="the maxReplicas of the tiers that quality.minimum leaves must add up to at least minReplicas",
         holds=lambda spec: _tiers_most(spec) >= spec.min_replicas,
         field="tiers",
     ),
