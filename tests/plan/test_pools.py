@@ -133,3 +133,10 @@ def test_a_recommendation_takes_nothing_from_those_that_act_and_names_what_they_
 def test_two_recommendations_take_nothing_from_each_other() -> None:
     trials = [loop(name, "bf16", mode=Mode.RECOMMEND) for name in ("a", "b")]
     assert [total(d) for d in tick(trials, [24.0, 24.0], pool(6))] == [5, 5]
+
+
+def test_a_recommendation_on_the_way_is_for_no_more_than_there_is() -> None:
+    """Four replicas run, and three of their accelerators are gone: other ones are recommended, not those as well."""
+    trial = loop("trial", "int4", "bf16", ready=4, mode=Mode.RECOMMEND)
+    assert fleet(tick([trial], [7.0], pool(8, 4))[0]) == {"int4": 4}
+    assert fleet(tick([trial], [7.0], pool(8, 1))[0])["int4"] <= 1

@@ -133,7 +133,11 @@ def _survey_due(draft: Draft) -> bool:
 def _step(draft: Draft, free: dict[str, int]) -> Fleet:
     """Replicas to set now: the target, what must stay until it serves, and what is stuck but still hoped for."""
     used = classes_used(draft, draft.reserved)
-    room = {name: used.get(name, 0) + max(0, left) for name, left in free.items() if name in draft.model.classes}
+    room = {
+        name: min(draft.base.room[name], used.get(name, 0) + max(0, left))  # one that does not act may have more
+        for name, left in free.items()
+        if name in draft.model.classes
+    }
     within = replace(draft.limits, room=room, tiers=draft.with_leaving(draft.limits.tiers))
     fleet = advance(
         draft.model,
