@@ -127,7 +127,7 @@ def _survey_due(draft: Draft) -> bool:
     plan = (draft.ideal, draft.target, draft.basis, draft.given)
     if plan != (before.ideal, before.target, before.basis, before.given):
         return True
-    return draft.survey_due
+    return draft.problem.survey_due(draft.time_s)
 
 
 def _step(draft: Draft, free: dict[str, int]) -> Fleet:

@@ -38,8 +38,6 @@ REMORSE_SHARE = 0.03
 HURRIED_SHARE = 1 / 3
 # A tier that nothing is known of.
 NEVER_LATE = Patience(late_s=inf, hurried_s=inf)
-# How often a plan that stays is looked at anew, and told what else could run and why it does not.
-SURVEY_S = 600
 # The fleet in force, and one replica less.
 PROFILES_MAX = 2
 
@@ -125,13 +123,6 @@ class Draft:
         """All replicas that there are, whether they will serve or not."""
         return tuple([a.ready + a.healthy + a.stuck for a in self.arrivals])
 
-    @property
-    def survey_due(self) -> bool:
-        """Whether the plan is looked at whatever happened. Each deployment has its own moment, no tick has all."""
-        offset = crc32(str(self.spec.key).encode()) % SURVEY_S
-        before = self.memory
-        return before is None or (self.time_s + offset) // SURVEY_S != (before.time_s + offset) // SURVEY_S
-
     def takes_back(self, fleet: Fleet, before: Fleet) -> bool:
         """Whether a fleet has fewer than another one of a tier of which replicas are still to come."""
         return any(n < had and a.healthy for n, had, a in zip(fleet, before, self.arrivals, strict=True))
@@ -216,10 +207,7 @@ def open_draft(
     Args:
         freed: Accelerators by class that there will be for waiting replicas once terminating ones are gone.
     """
-    before = problem.memory
-    names = tuple([t.name for t in problem.spec.tiers])
-    if before is not None and before.names != names:
-        before = None
+    before = problem.remembered
     memo = memo_of(problem, before, accelerators)
     model = memo.model
     progress, arrivals = _follow(problem, before, time_s, freed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from tidegate.domain.remembered import instant, moment, number, optional, whole
 from tidegate.plan.error_budget import FULL, ErrorBudget
@@ -10,6 +10,7 @@ from tidegate.plan.regret import NO_REGRET, Regret
 
 # Failures that are counted: waits double with each one, and after so many they are months.
 FAILURES_MAX = 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,34 @@ class PlanMemory:
             for name, old in zip(self.names, self.progress, strict=True)
         ]
         return replace(self, progress=tuple(progress))
+
+    def for_tiers(self, there: Mapping[str, int]) -> "PlanMemory":
+        """
+        The memory as if the plan had been made for other tiers: by name, those that are in both keep what is known.
+
+        Args:
+            there: The tiers of now, in their order, and how many replicas each has: a new one is planned with those.
+        """
+        names = tuple(there)
+        if names == self.names:
+            return self
+        fleet = self.regret.fleet
+        return replace(
+            self,
+            names=names,
+            ideal=self._placed(self.ideal, there),
+            target=self._placed(self.target, there),
+            capacities=self._placed(self.capacities, dict.fromkeys(there, 0.0)),
+            prices=self._placed(self.prices, dict.fromkeys(there, -1.0)) if self.prices else (),
+            progress=self._placed(self.progress, {name: TierProgress(ready=n) for name, n in there.items()}),
+            regret=replace(self.regret, fleet=self._placed(fleet, dict.fromkeys(there, 0)) if fleet else ()),
+            memo=None,
+        )
+
+    def _placed(self, values: Sequence[T], new: Mapping[str, T]) -> tuple[T, ...]:
+        """Values of the tiers of now: what was known by the name, else what a new one begins with."""
+        known = dict(zip(self.names, values, strict=True))
+        return tuple([known.get(name, value) for name, value in new.items()])
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "PlanMemory":

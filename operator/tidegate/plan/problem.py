@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from zlib import crc32
 
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.forecast import DemandForecast
 from tidegate.domain.observation import GatewayReading, TierState
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.plan.memory import PlanMemory
+
+# How often a plan that stays is looked at anew, and told what else could run and why it does not.
+SURVEY_S = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,3 +33,16 @@ class Problem:
     forecast: DemandForecast
     gateway: GatewayReading | None = None
     memory: PlanMemory | None = None
+
+    @property
+    def remembered(self) -> PlanMemory | None:
+        """The memory for the tiers of now; None where there was no plan yet."""
+        memory, states = self.memory, self.states
+        if memory is None or not memory.names:
+            return None
+        return memory.for_tiers({t.name: states[t.name].wanted if t.name in states else 0 for t in self.spec.tiers})
+
+    def survey_due(self, time_s: float) -> bool:
+        """Whether the plan is looked at whatever happened. Each deployment has its own moment, no tick has all."""
+        offset = crc32(str(self.spec.key).encode()) % SURVEY_S
+        return self.memory is None or (time_s + offset) // SURVEY_S != (self.memory.time_s + offset) // SURVEY_S

@@ -49,7 +49,7 @@ def pursue(draft: Draft) -> None:
         _grow_or_explain(draft)
         return
     recovered = draft.given >= Given.TARGET and attained >= draft.asked
-    if changed or recovered or draft.survey_due or _drifted(draft):
+    if changed or recovered or draft.problem.survey_due(draft.time_s) or _drifted(draft):
         _reconsider(draft)
     elif draft.given is Given.NOTHING and _fewer_would_do(draft):
         draft.reason = Reason.STABILIZING

@@ -38,15 +38,15 @@ def decide(draft: Draft) -> None:
 
 
 def _carry_over(draft: Draft) -> None:
-    """Loads in the prices of now; a window that cannot be gone on with starts afresh."""
-    before = draft.memory
-    if before is None:
+    """Loads in the prices and tiers of now; a window that cannot be gone on with starts afresh."""
+    before = draft.problem.memory
+    if before is None or draft.memory is None:
         return
     if draft.time_s - before.time_s > window.GAP_S:
         draft.watched_since_s = None
     if before.window_s not in (None, draft.spec.scale_down_window_s):
         draft.watched_since_s, draft.peaks = None, ()  # the slots of another window are other times
-    factor = window.repriced(draft.model, before.prices)
+    factor = window.repriced(draft.model, before)
     if factor != 1.0:
         draft.peaks = tuple([(slot, load * factor) for slot, load in draft.peaks])
         draft.load_ref *= factor

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from tidegate.domain.forecast import DemandForecast
 from tidegate.plan.fleet import FleetModel
+from tidegate.plan.memory import PlanMemory
 
 # Two plans further apart than this have a gap between them: ticks are up to a minute apart, and one may be late.
 GAP_S = 90.0
@@ -42,17 +43,26 @@ def _unit_usd(model: FleetModel, prices: Sequence[float]) -> float:
     return min(costs) if costs and min(costs) > 0 else 1.0
 
 
-def repriced(model: FleetModel, before: Sequence[float]) -> float:
+def repriced(model: FleetModel, before: PlanMemory) -> float:
     """
-    What a load that was counted in other prices has to be multiplied by.
+    What a load that was counted in other prices, or for other tiers, has to be multiplied by.
 
     Args:
-        before: $/h of a replica of each tier then, as in `PlanMemory.prices`; a tier without one is new in both.
+        before: The memory that the load is from; a tier that has no price in it is new in both.
     """
-    if not before:
+    if not before.prices:
         return 1.0
-    then = tuple([now if was < 0 else was for was, now in zip(before, model.each_usd, strict=True)])
+    if before.names != model.names:
+        return _moved(model, before)
+    then = tuple([now if was < 0 else was for was, now in zip(before.prices, model.each_usd, strict=True)])
     return 1.0 if then == model.each_usd else unit_usd(model) / _unit_usd(model, then)
+
+
+def _moved(model: FleetModel, before: PlanMemory) -> float:
+    """The same for other tiers: a request/s costs what it costs on the cheapest of each."""
+    pairs = zip(before.prices, before.capacities, strict=True)
+    then = min([price / capacity for price, capacity in pairs if price > 0 and capacity > 0], default=0.0)
+    return unit_usd(model) / then if then else 1.0
 
 
 def prices(model: FleetModel, before: Sequence[float]) -> tuple[float, ...]:
