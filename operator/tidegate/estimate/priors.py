@@ -142,7 +142,7 @@ def _mark(s: Serving) -> int:
 def _base(law: PerformanceLaw) -> int:
     """To four digits, so that arithmetic on another machine makes no other base."""
     coefficients = (law.a_s, law.b_s, law.c_s, law.p0_s, law.p1_s)
-    return crc32(" ".join(f"{value:.4g}" for value in coefficients).encode())
+    return crc32(" ".join(f"{value:.4g}" for value in coefficients).encode()) & 0xFFFF
 
 
 def _first(stated: float | None, found: float) -> float:

@@ -102,7 +102,7 @@ class ForecastMemory:
             "levels": [levels.last, levels.fast, levels.mid, levels.slow],
             "usual": [self.usual_rps, self.usual_s, self.record_rps],
             "queue": [self.queued, self.in_flight],
-            "looked": self.looked_s,
+            "looked": None if self.time_s is None else self.look_age_s(self.time_s),
             "idle": self.idle_since_s,
             "shape": [
                 shape.prompt_tokens,
@@ -132,15 +132,16 @@ class ForecastMemory:
         tracks = value["tracks"]
         if not isinstance(tracks, list) or len(tracks) != len(HORIZONS_S):
             raise ValueError("one record per horizon")
+        time_s, age_s = _optionals([value["time"], value.get("looked", 0.0)], 2)
         return cls(
-            time_s=optional(value["time"]),
+            time_s=time_s,
             levels=Levels(last, fast, mid, slow),
             usual_rps=usual_rps,
             usual_s=usual_s,
             record_rps=record_rps,
             queued=number(queued),
             in_flight=in_flight,
-            looked_s=optional(value.get("looked", value["time"])),  # a memory from before took it for as new as itself
+            looked_s=None if time_s is None or age_s is None else time_s - age_s,
             idle_since_s=optional(value["idle"]),
             shape=Shape(
                 prompt_tokens=prompt,
