@@ -10,6 +10,8 @@ lives on.
 Expected lack (no GPU, no feasible mix, too little data) is no error at all but a `Decision` with a reason.
 """
 
+from pathlib import Path
+
 
 class TidegateError(Exception):
     """Root of the errors that Tidegate raises on purpose."""
@@ -43,6 +45,11 @@ class SourceError(TidegateError):
     def __init__(self, *, source: str, reason: str, detail: str) -> None:
         self.source, self.reason, self.detail = source, reason, detail
         super().__init__(f"{source}: {reason}: {detail}")
+
+    @classmethod
+    def not_written(cls, path: Path, fault: OSError) -> "SourceError":
+        """A file that cannot be written: no right to it, a full disk."""
+        return cls(source=str(path), reason="NotWritten", detail=str(fault.strerror))
 
 
 # "We are wrong", in one deployment, a logarithm of less than nothing (ValueError) among it: the others are planned.

@@ -12,7 +12,7 @@ from tidegate.report.conditions import ORDER
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "conditions.md").read_text()
 ROOMS = [ROOT / "operator" / "tidegate" / room for room in ("actuate", "report", "plan")]
-MAKERS = {"Condition", "_made", "_condition", "_true", "stalled", "_finding", "_unknown"}
+MAKERS = {"Condition", "_made", "_condition", "_true", "stalled", "limited", "_unknown"}
 
 
 def reasons() -> set[str]:

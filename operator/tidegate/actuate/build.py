@@ -42,11 +42,9 @@ def retired(scene: Scene) -> Iterator[Chain]:
     """
     if not scene.owned and not scene.manifests:
         yield from _unshared(scene)
-    wanted = {manifest.ref for manifest in scene.manifests} | {workload_ref(scene.spec, t) for t in scene.spec.tiers}
-    unwanted = [workload for workload in scene.owned if workload.ref not in wanted]
-    if not unwanted or any(scene.decided(tier.name) is None for tier in scene.spec.tiers):
+    if any(scene.decided(tier.name) is None for tier in scene.spec.tiers):
         return
-    for workload in unwanted:
+    for workload in scene.unwanted:
         left = scene.decided(scene.left_tier(workload))
         if left == 0 or (left is None and not any(_short(scene, tier) for tier in scene.spec.tiers)):
             yield _removal(workload.ref, workload.path, workload.uid, "no tier wants it any more")

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from tidegate.actuate.ownership import limited
 from tidegate.actuate.scene import Chain, Write, stalled
 from tidegate.actuate.steps import steps
 from tidegate.actuate.stock import REMEMBERED, Stock
-from tidegate.domain.decision import Condition, Status
+from tidegate.domain.decision import Condition
 from tidegate.errors import SourceError
 from tidegate.ports import APPLY_PATCH, ApiError, Call, Fence, KubeApi, Order, Outcome
 
@@ -135,7 +136,7 @@ class ClusterActuator:
         if met == FAILURES_TOLD:
             log.warning("a write fails again and again: %s", failure, extra={"deployment": str(order.resource.key)})
         message = f"the API server does not take what was decided: {failure.detail or failure.reason}"
-        return (Condition(type="ScalingLimited", status=Status.TRUE, reason="WriteFailed", message=message),)
+        return (limited("WriteFailed", message),)
 
     def _refusal(self, call: Call) -> ApiError | None:
         """Why the server refused exactly this not long ago; None where it may be sent."""

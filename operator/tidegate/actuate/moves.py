@@ -93,12 +93,11 @@ def _move(scene: Scene, tier: TierSpec) -> Move | None:
 
 def _drained(scene: Scene) -> Iterator[Move]:
     """Workloads of tiers that have left the spec and may serve with fewer replicas for a while."""
-    wanted = {workload_ref(scene.spec, tier) for tier in scene.spec.tiers}
-    for owned in scene.owned:
-        tier, workload = scene.left_tier(owned), scene.workload(owned.ref)
+    for unwanted in scene.unwanted:
+        tier, workload = scene.left_tier(unwanted), scene.workload(unwanted.ref)
         after = scene.decided(tier)
-        if owned.ref not in wanted and workload is not None and after and after < workload.replicas:
-            yield Move(tier=tier, ref=owned.ref, path=owned.path, before=workload.replicas, after=after)
+        if workload is not None and after and after < workload.replicas:
+            yield Move(tier=tier, ref=workload.ref, path=workload.path, before=workload.replicas, after=after)
 
 
 def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:

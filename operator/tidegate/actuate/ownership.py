@@ -81,7 +81,7 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
     scalers = view.scalers.get(claim.ref, ())
     if scalers:
         names = ", ".join(sorted(str(scaler) for scaler in scalers))
-        return _finding(
+        return limited(
             "OtherAutoscaler", f"{claim.ref} is scaled by {names} too: replicas are left to it until it is removed"
         )
     writer = _stranger(claim.workload)
@@ -90,12 +90,12 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
         return None
     told = f"{_who(writer)} set {claim.ref} to {claim.workload.replicas} replicas where {claim.asked} were asked for: "
     if writer.manager in _PIPELINES:
-        return _finding("OtherWriter", told + "left so until its manifest leaves replicas out or ignores them")
+        return limited("OtherWriter", told + "left so until its manifest leaves replicas out or ignores them")
     until_s = (_seconds(writer.time) or claim.seen_s) + HOLD_S
     if claim.pinned or claim.now_s >= until_s:
         return None
     until = datetime.fromtimestamp(until_s, tz=UTC).strftime("%H:%M:%S UTC")
-    return _finding("OtherWriter", told + f"left so until {until}; set spec.replicas to pin the total")
+    return limited("OtherWriter", told + f"left so until {until}; set spec.replicas to pin the total")
 
 
 def sighting_of(workload: WorkloadView | None) -> Sighting | None:
@@ -132,7 +132,8 @@ def held_since(status: Mapping[str, object]) -> float | None:
     return None
 
 
-def _finding(reason: str, message: str) -> Condition:
+def limited(reason: str, message: str) -> Condition:
+    """The finding that replicas are not what was decided."""
     return Condition(type="ScalingLimited", status=Status.TRUE, reason=reason, message=message)
 
 

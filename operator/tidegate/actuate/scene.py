@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tidegate.actuate.manifests import Manifest
+from tidegate.actuate.manifests import Manifest, workload_ref
 from tidegate.actuate.ownership import Sighting
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import DeploymentSpec
@@ -112,8 +112,14 @@ class Scene:
         decision = self.order.decision
         return decision.tiers[tier].replicas if decision is not None and tier in decision.tiers else None
 
+    @property
+    def unwanted(self) -> tuple[WorkloadView, ...]:
+        """Workloads of ours that no tier of the spec has any more."""
+        wanted = {workload_ref(self.spec, tier) for tier in self.spec.tiers}
+        return tuple([workload for workload in self.owned if workload.ref not in wanted])
+
     def left_tier(self, workload: WorkloadView) -> str:
-        """Name by which the plan knows the tier of a workload that the spec has no tier for any more."""
+        """Name by which the plan knows the tier of an unwanted workload."""
         return leaving_name(workload.labels.get(TIER_LABEL, ""), [tier.name for tier in self.spec.tiers])
 
 

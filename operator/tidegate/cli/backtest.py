@@ -135,7 +135,7 @@ def _report(path: Path, results: "Mapping[str, Mapping[str, Result]]") -> None:
     try:
         path.write_text(html(results), encoding="utf-8")
     except OSError as fault:
-        raise SourceError(source=str(path), reason="NotWritten", detail=str(fault.strerror)) from fault
+        raise SourceError.not_written(path, fault) from fault
     click.echo(f"wrote {path}", err=True)
 
 

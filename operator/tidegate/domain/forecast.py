@@ -17,6 +17,7 @@ class DemandSample:
         queued: Requests that wait now, over all tiers and the gateway.
         in_flight: Requests running or waiting on the replicas; None: not known.
         age_s: Age of the newest look at what is in flight, s.
+        apart_s: Time between the look before and that one, s; None: it is the same look, or there was none before.
         window_s: Length of the window the rate was taken over, s, > 0.
         finished: Requests that finished in the window, which the token means are over; 0: none, or not known.
         partial: Some ready tier did not report: `arrival_rps` and `queued` are only lower bounds.
@@ -28,6 +29,7 @@ class DemandSample:
     queued: float
     in_flight: float | None = None
     age_s: float = 0.0
+    apart_s: float | None = None
     window_s: float = 60.0
     finished: float = 0.0
     partial: bool = False

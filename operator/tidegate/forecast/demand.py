@@ -54,7 +54,7 @@ def offered(
         return None
     flying = None if silent else _in_flight(readings)
     age_s = min([reading.age_s for reading in readings], default=0.0)
-    apart_s = looks_apart_s(before_age_s, age_s)
+    apart_s = _apart_s(before_age_s, age_s)
     rates = _arrivals_rps(readings, growth_rps=_growth_rps(flying, in_flight_before, apart_s))
     if readings and not rates and seen_rps is None:
         return None
@@ -71,6 +71,7 @@ def offered(
         queued=queued,
         in_flight=flying,
         age_s=age_s,
+        apart_s=apart_s,
         window_s=window or WINDOW_S,
         finished=finished,
         partial=seen_rps is None and (silent or len(rates) < len(readings)),
@@ -87,7 +88,7 @@ def _in_flight(readings: list[TierReading]) -> float | None:
     return total
 
 
-def looks_apart_s(before_age_s: float | None, age_s: float) -> float | None:
+def _apart_s(before_age_s: float | None, age_s: float) -> float | None:
     """Seconds between two looks of these ages; None where the second is the first again, or there was no first."""
     apart_s = 0.0 if before_age_s is None else before_age_s - age_s
     return apart_s if apart_s >= SAME_LOOK_S else None

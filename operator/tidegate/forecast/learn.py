@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tidegate.domain.forecast import DemandSample
 from tidegate.forecast import lengths
-from tidegate.forecast.demand import SURGE_S, looks_apart_s, unrest_of
+from tidegate.forecast.demand import SURGE_S, unrest_of
 from tidegate.forecast.experts import FAST_S, MID_S, SLOW_S, Levels, season_factor
 from tidegate.forecast.memory import Batch, ForecastMemory, Shape
 from tidegate.forecast.season import SLOT_S, Season
@@ -125,7 +125,7 @@ def _looked(memory: ForecastMemory, sample: DemandSample, time_s: float) -> tupl
     """What is in flight and when that was; the look of before where there is no newer one."""
     if sample.in_flight is None:
         return None, None
-    if memory.in_flight is not None and looks_apart_s(memory.look_age_s(time_s), sample.age_s) is None:
+    if memory.in_flight is not None and sample.apart_s is None:
         return memory.in_flight, memory.looked_s
     return sample.in_flight, time_s - sample.age_s
 
@@ -148,7 +148,7 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_
     if level > 0.0:
         excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
         dispersion += gain * (excess - dispersion)
-    unrest = _unrest(memory, sample, time_s)
+    unrest = _unrest(memory, sample)
     if sample.prompt_tokens is None or sample.output_tokens is None:
         return replace(shape, dispersion=dispersion, unrest=unrest)
     # Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise
@@ -187,9 +187,8 @@ def _compared(
     return batch, known if batch is None else lengths.variances(shape, batch, means, seen_s)
 
 
-def _unrest(memory: ForecastMemory, sample: DemandSample, time_s: float) -> float:
-    usual, before = memory.shape.unrest, memory.in_flight
-    apart_s = looks_apart_s(memory.look_age_s(time_s), sample.age_s)
+def _unrest(memory: ForecastMemory, sample: DemandSample) -> float:
+    usual, before, apart_s = memory.shape.unrest, memory.in_flight, sample.apart_s
     if before is None or sample.in_flight is None or apart_s is None or apart_s > SURGE_S:
         return usual
     gain = lengths.gain_of(apart_s, memory.shape.seen_s + apart_s)

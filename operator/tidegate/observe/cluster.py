@@ -328,8 +328,7 @@ class Cluster:
         found: dict[TierKey, tuple[TierSpec, TierView]] = {}
         for (key, name), label, workload in leaving(specs, managed):
             pods = index.select(key.namespace, parse_selector(_own_pods(key, label)))
-            nodes = {node.name: node for node in self.nodes.items.values()} if pods else {}
-            tier = tier_of(name, pods, nodes, classes)
+            tier = tier_of(name, pods, self.nodes.items, classes)
             if tier is not None:
                 found[key, name] = tier, TierView(pods=pods, wanted=workload.replicas, refused=workload.refused)
         return found

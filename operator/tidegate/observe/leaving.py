@@ -12,6 +12,7 @@ from dataclasses import replace
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.observe.objects import NodeView, PodView
 from tidegate.observe.replicas import TierKey
+from tidegate.observe.stock import selects
 from tidegate.ports import WorkloadView, leaving_name
 
 
@@ -41,16 +42,16 @@ def _points_at(tier: TierSpec, workload: WorkloadView) -> bool:
 
 
 def tier_of(
-    name: str, pods: Iterable[PodView], nodes: Mapping[str, NodeView], classes: Iterable[Accelerator]
+    name: str, pods: Iterable[PodView], nodes: Mapping[tuple[str, str], NodeView], classes: Iterable[Accelerator]
 ) -> TierSpec | None:
-    """The tier that these pods are of; None where no pod tells its class of accelerators."""
+    """The tier that these pods are of; None where no pod tells its class of accelerators. A node has no namespace."""
     for pod in pods:
-        node = nodes.get(pod.node)
+        node = nodes.get(("", pod.node))
         if node is None or pod.ended:
             continue
         for class_ in classes:
             held = pod.requests.get(class_.resource_name, 0)
-            if held and all(node.labels.get(key) == value for key, value in class_.node_selector.items()):
+            if held and selects(class_, node):
                 return TierSpec(
                     name=name,
                     quality=1.0,

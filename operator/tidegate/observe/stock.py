@@ -48,7 +48,7 @@ def _held(pods: Iterable[PodView], own: Mapping[str, str]) -> _Held:
 def _use(accelerator: Accelerator, nodes: Iterable[NodeView], held: _Held) -> AcceleratorUse:
     allocatable = by_tidegate = by_others = 0
     for node in nodes:
-        if any(node.labels.get(key) != value for key, value in accelerator.node_selector.items()):
+        if not selects(accelerator, node):
             continue
         holders = held.get((node.name, accelerator.resource_name), {})
         ours, all_ = holders.get(accelerator.name, 0), sum(holders.values())
@@ -56,6 +56,11 @@ def _use(accelerator: Accelerator, nodes: Iterable[NodeView], held: _Held) -> Ac
         by_tidegate += ours
         by_others += all_ - ours
     return AcceleratorUse(allocatable=allocatable, by_tidegate=by_tidegate, by_others=by_others)
+
+
+def selects(accelerator: Accelerator, node: NodeView) -> bool:
+    """Whether a class selects a node."""
+    return all(node.labels.get(key) == value for key, value in accelerator.node_selector.items())
 
 
 def usable_capacity(accelerator: Accelerator, use: AcceleratorUse | None) -> int | None:

@@ -144,13 +144,10 @@ class PlanMemory:
         Args:
             there: The tiers of now, in their order, and how many replicas each has: a new one is planned with those.
         """
-        names = tuple(there)
-        if names == self.names:
-            return self
         fleet = self.regret.fleet
         return replace(
             self,
-            names=names,
+            names=tuple(there),
             ideal=self._placed(self.ideal, there),
             target=self._placed(self.target, there),
             capacities=self._placed(self.capacities, dict.fromkeys(there, 0.0)),

@@ -40,7 +40,10 @@ class Problem:
         memory, states = self.memory, self.states
         if memory is None or not memory.names:
             return None
-        return memory.for_tiers({t.name: states[t.name].wanted if t.name in states else 0 for t in self.spec.tiers})
+        names = tuple([tier.name for tier in self.spec.tiers])
+        if names == memory.names:
+            return memory
+        return memory.for_tiers({name: states[name].wanted if name in states else 0 for name in names})
 
     def survey_due(self, time_s: float) -> bool:
         """Whether the plan is looked at whatever happened. Each deployment has its own moment, no tick has all."""

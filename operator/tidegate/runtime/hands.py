@@ -73,8 +73,8 @@ class Batch:
         rivals: Those that must not scale anything, and why.
     """
 
-    time_s: float = 0.0
-    epoch: int = 0
+    time_s: float
+    epoch: int
     resources: Mapping[Key, DeploymentResource] = field(default_factory=dict)
     decisions: Mapping[Key, Decision] = field(default_factory=dict)
     observations: Mapping[Key, DeploymentObservation] = field(default_factory=dict)

@@ -143,7 +143,7 @@ class Planner:
         self._say(decisions)
         if parts.fence.holds():
             parts.metrics.show(self._shown(specs, sight, decisions))
-            parts.hands.give(replace(self._batch(asked, sight, decisions), time_s=now_s, epoch=epoch))
+            parts.hands.give(self._batch(now_s, epoch, asked, sight, decisions))
         else:
             parts.metrics.show(Tick())
         self.ticks += 1
@@ -225,16 +225,25 @@ class Planner:
             and not self.parts.cluster.serves(key)
         }
 
-    def _batch(self, asked: Mapping[Key, DeploymentResource], sight: Sight, decisions: Mapping[Key, Decision]) -> Batch:
+    def _batch(
+        self,
+        time_s: float,
+        epoch: int,
+        asked: Mapping[Key, DeploymentResource],
+        sight: Sight,
+        decisions: Mapping[Key, Decision],
+    ) -> Batch:
         """
         What the hands are to do; a deployment that was made or edited since the tick began waits for the next one.
 
         Args:
-            asked: The deployments as they were then.
+            time_s, epoch, asked: Unix seconds, leadership and deployments as they were then.
         """
         inventory = self.parts.inventory
         there = inventory.deployments
         return Batch(
+            time_s=time_s,
+            epoch=epoch,
             resources={key: now for key, now in there.items() if _asks_as_before(asked.get(key), now)},
             decisions=decisions,
             observations=sight.deployments,

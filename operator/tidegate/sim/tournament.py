@@ -142,4 +142,4 @@ def write(path: Path | None, scores: Rows) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.writelines(lines)
     except OSError as fault:
-        raise SourceError(source=str(path), reason="NotWritten", detail=str(fault.strerror)) from fault
+        raise SourceError.not_written(path, fault) from fault
