@@ -261,6 +261,13 @@ def test_a_time_without_a_request_is_refused(arrival: list[float], hours: float 
     assert caught.value.field == field
 
 
+def test_requests_after_the_end_tell_nothing_of_what_a_replica_carries() -> None:
+    early, late = traffic([0.0, 1.0]), traffic([0.0, 1.0, 7200.0], prompt=[100, 100, 90_000])
+    knees = [know(of, of.services[0]).knees_rps for of in (offline(early, hours=1.0), offline(late, hours=1.0))]
+    assert knees[0] == knees[1]
+    assert knees[0]["bf16"] > 0
+
+
 def test_a_stated_context_limits_the_replica_and_silence_does_not() -> None:
     stated = replace(tier("bf16"), workload=WorkloadTemplate(image="vllm", args=("--max-model-len", "600")))
     service = offline(traffic([0.0, 1.0], prompt=[500, 501], output=100), tiers=(stated, tier("int4"))).services[0]

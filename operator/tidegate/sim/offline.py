@@ -64,7 +64,8 @@ def scenario_of(
     _check(deployments, accelerators, traffic)
     duration_s = _duration_s(traffic, settings)
     services = tuple(
-        _service(spec, traffic[key], accelerators, settings, duration_s) for key, spec in deployments.items()
+        _service(spec, _cut(traffic[key], duration_s), accelerators, settings, duration_s)
+        for key, spec in deployments.items()
     )
     return Scenario(
         name="+".join(str(k) for k in deployments),
@@ -87,6 +88,12 @@ def _duration_s(traffic: Mapping[Key, Trace], settings: Settings) -> float:
         hours, allowed = settings.duration_s / SECONDS_PER_HOUR, f"more: the first request comes after {first_s:.0f} s"
         raise SpecError(field="--hours", value=f"{hours:g}", allowed=allowed)
     return min(whole_s, settings.duration_s)
+
+
+def _cut(trace: Trace, duration_s: float) -> Trace:
+    """What comes in the run: requests after it tell nothing of what a replica carries, unless there are no others."""
+    within = trace.window(start_s=0.0, end_s=duration_s)
+    return within if len(within) else trace
 
 
 def _check(
