@@ -411,6 +411,14 @@ def test_bursts_show_in_the_index_of_dispersion() -> None:
     assert bursting.burstiness > 100.0
 
 
+@pytest.mark.parametrize("silent_h", [8.0, 62.0], ids=["a night", "a weekend"])
+def test_the_first_requests_after_a_long_silence_are_no_burst_beyond_all(silent_h: float) -> None:
+    load = [*steady(20.0, hours=1), *steady(0.0, hours=silent_h, tick_s=60.0), *steady(20.0, hours=1)]
+    memory, _ = watched(load)
+    assert 0.0 <= memory.shape.dispersion < 1000.0
+    assert ForecastMemory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
+
+
 NUMBERS = {
     "a negative usual load": {"usual": [-1.0, 600.0, 5.0]},
     "a load beyond all": {"levels": [1.0, 1.0, 1e300, 1.0]},

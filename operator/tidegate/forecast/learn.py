@@ -23,6 +23,9 @@ SHAPE_S = 900.0
 # So many requests count as much as the means of before a gap: where lengths vary as much as they are long, the mean of
 # thirty is known to a fifth.
 FEW = 30.0
+# Where fewer requests than this are expected in a window, how many come says nothing of how they scatter. After a night
+# without any the level is 1e-50, and the first one would make an index of dispersion that outlasts the week.
+EXPECTED_MIN = 1.0
 # Yesterday's peak is known today.
 RECORD_HALF_LIFE_S = 7 * SECONDS_PER_DAY
 
@@ -145,7 +148,7 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_
     seen_s = shape.seen_s + known_s
     gain = lengths.gain_of(known_s, seen_s)
     dispersion = shape.dispersion
-    if level > 0.0:
+    if level * sample.window_s >= EXPECTED_MIN:
         excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
         dispersion += gain * (excess - dispersion)
     unrest = _unrest(memory, sample)
