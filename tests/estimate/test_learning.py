@@ -132,6 +132,22 @@ def test_a_law_that_moves_a_little_is_followed() -> None:
     assert law_of(after).itl_s(20, CHAT) == pytest.approx(truth(1.2).itl_s(20, CHAT), rel=0.06)
 
 
+def test_a_tier_that_gets_faster_is_not_taken_for_one_that_gets_slower_under_load() -> None:
+    """A better engine at the same load: half as many run, and how many could is never seen."""
+    before = watch([*steady(truth(1.3), minutes=3, running=200), *steady(truth(1.3), minutes=57, running=60)])
+    after = watch(steady(truth(1.0), minutes=10, running=33), before, start_s=3600)
+    assert law_of(after).itl_s(120, CHAT) == pytest.approx(truth(1.0).itl_s(120, CHAT), rel=0.05)
+
+
+def test_a_law_of_another_shape_is_learned_from_both_ends_of_the_load() -> None:
+    """That few requests are faster than a prior says of them, by what many teach, does not mean the law has moved."""
+    flat = replace(PRIOR.law, a_s=0.6 * PRIOR.law.a_s)
+    before = watch(steady(flat, minutes=60, running=64))
+    after = watch(steady(flat, minutes=20, running=4), before, start_s=3600)
+    for running in (4, 64):
+        assert law_of(after).itl_s(running, CHAT) == pytest.approx(flat.itl_s(running, CHAT), rel=0.05)
+
+
 def test_one_outlier_changes_nothing() -> None:
     before = watch(steady(truth(1.0), minutes=20))
     spoiled = seen(reading_of(truth(4.0), running=20))

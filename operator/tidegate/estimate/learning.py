@@ -23,7 +23,7 @@ from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory, digits
 from tidegate.estimate.priors import Prior, prior_of
 from tidegate.estimate.rebase import under
 from tidegate.estimate.roofline import Coefficients
-from tidegate.estimate.samples import Window, bucket, hit_of, kept, sample_of
+from tidegate.estimate.samples import Window, alike, bucket, hit_of, kept, sample_of
 
 # A reading older than this says nothing about now, s.
 AGE_MAX_S = 60.0
@@ -173,7 +173,7 @@ def _take(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
     """The memory after one window."""
     base = coefficients_of(window.prior)
     miss = log(sample.itl_s / fit.predicted_s(base.times(memory.factors), sample))
-    if memory.windows >= WINDOWS_TRUSTING and abs(miss) > max(OUTLIER_LOG, 4 * memory.error):
+    if memory.windows >= WINDOWS_TRUSTING and _surprising(memory, sample, miss):
         surprises = max(0, memory.surprises) + 1 if miss > 0 else min(0, memory.surprises) - 1
         if abs(surprises) < SURPRISES_FOR_CHANGE:
             return replace(memory, surprises=surprises, sampled_s=window.time_s)
@@ -189,6 +189,19 @@ def _take(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
     if found.vector == memory.vector and _agree(base, samples, found.factors, memory.factors):
         return replace(compared, samples=samples)
     return replace(compared, samples=samples, factors=in_steps(found.factors), vector=found.vector)
+
+
+def _surprising(memory: TierMemory, sample: Sample, miss: float) -> bool:
+    """
+    Whether a window is too far off to be learned from: an outlier, or the first of another law.
+
+    Where the tier is well known that begins earlier for one that got faster. Together with what was seen before, its
+    few requests would make a steeper law; the fleet would stay too large to run more of them, and nobody would know.
+    """
+    beyond = 4 * memory.error
+    if abs(miss) > max(OUTLIER_LOG, beyond):
+        return True
+    return miss < -max(BIAS_FOR_CHANGE, beyond) and sum(alike(s, sample) for s in memory.samples) >= BUCKET_FULL
 
 
 def _take_gapless(memory: TierMemory, window: Window) -> TierMemory:

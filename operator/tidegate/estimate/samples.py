@@ -19,6 +19,8 @@ from tidegate.estimate.requests import HIT_MAX
 
 SAMPLES_MAX = 12
 PROMPTS_MAX = 3
+# Windows are alike within this factor. At the same load, a tier that gets faster by 30 % runs about half the requests.
+ALIKE = 2.0
 # Share of what is new in a remembered prompt size.
 PROMPT_SHARE = 0.3
 # The gauge of now and Little's law over the window describe the same load when they agree this well.
@@ -126,6 +128,16 @@ def kept(samples: Sequence[Sample], new: Sample) -> tuple[Sample, ...]:
 def bucket(sample: Sample) -> int:
     """Doubling of N a sample lies in."""
     return floor(log2(sample.running))
+
+
+def alike(one: Sample, other: Sample) -> bool:
+    """Whether the law was asked nearly the same by both."""
+    pairs = (
+        (one.running, other.running),
+        (one.context, other.context),
+        (one.interference, other.interference),
+    )
+    return all(a <= ALIKE * b and b <= ALIKE * a for a, b in pairs)
 
 
 def kept_prompts(prompts: Sequence[Prompt], new: Prompt) -> tuple[Prompt, ...]:
