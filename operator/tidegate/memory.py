@@ -7,8 +7,8 @@ starts again from `None`, slower to be sure but never wrong.
 Budget: under 4 KiB of JSON per deployment (a test holds it).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from tidegate.domain.key import Key
@@ -29,6 +29,14 @@ class DeploymentMemory:
     estimate: EstimateMemory | None = None
     forecast: ForecastMemory | None = None
     plan: PlanMemory | None = None
+
+    def forgiven(self, tiers: Collection[str]) -> "DeploymentMemory":
+        """The memory without what speaks against these tiers: their pods are others now."""
+        return replace(
+            self,
+            estimate=None if self.estimate is None else self.estimate.forgiven(tiers),
+            plan=None if self.plan is None else self.plan.forgiven(tiers),
+        )
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` gives back an equal memory."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tests.estimate.build import ACCELERATORS, TICK_S, assess, deployment, reading_of, tier
 from tidegate import estimate
 from tidegate.domain.observation import DeploymentObservation, Histogram, TierState
-from tidegate.estimate.memory import EstimateMemory
+from tidegate.estimate.memory import UNCHANGED, EstimateMemory
 from tidegate.estimate.priors import prior_of
 
 SPEC = deployment(tier("bf16"), tier("fp8"), tier("int4"))
@@ -60,6 +61,16 @@ def test_a_memory_is_the_same_after_it_was_written_and_read(ticks: int, seed: in
 
 def test_a_long_life_stays_small() -> None:
     assert len(json.dumps(lived(1500, 1).to_json(), separators=(",", ":"))) < BYTES_MAX
+
+
+def test_a_tier_without_replicas_whose_pods_are_others_now_is_judged_by_its_prior_again() -> None:
+    memory = lived(60, 1)
+    gone = replace(memory.tiers["fp8"], ready=0)
+    memory = replace(memory, tiers={**memory.tiers, "fp8": gone}).forgiven({"bf16", "fp8"})
+    assert memory.tiers["bf16"] == lived(60, 1).tiers["bf16"], "its pods tell themselves what has changed"
+    fp8 = memory.tiers["fp8"]
+    assert (fp8.samples, fp8.windows, fp8.misses, fp8.factors) == ((), 0, 1.0, UNCHANGED)
+    assert (fp8.startup, fp8.mark) == (gone.startup, gone.mark)
 
 
 def damaged(**fields: object) -> dict[str, object]:

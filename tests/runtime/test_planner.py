@@ -18,6 +18,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, FleetObservation, Missing, TierState
 from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, ScaleToZero, TargetRef, WorkloadTemplate
 from tidegate.errors import SpecError
+from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.forecast.memory import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.observe.cluster import Cluster, Sight
@@ -177,14 +178,14 @@ async def test_a_standby_plans_and_hands_over_nothing(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "failures"),
+    ("edit", "failures", "windows"),
     [
-        pytest.param({"image": "vllm:2"}, 0, id="another image"),
-        pytest.param({}, 3, id="nothing of its pods"),
+        pytest.param({"image": "vllm:2"}, 0, 0, id="another image"),
+        pytest.param({}, 3, 50, id="nothing of its pods"),
     ],
 )
 async def test_a_tier_whose_pods_are_edited_gets_its_chance_at_once(
-    rig: Rig, edit: dict[str, str], failures: int
+    rig: Rig, edit: dict[str, str], failures: int, windows: int
 ) -> None:
     def built(workload: WorkloadTemplate, **changes: Any) -> DeploymentSpec:
         return spec(tiers=(replace(spec().tiers[0], workload=workload),), **changes)
@@ -194,12 +195,15 @@ async def test_a_tier_whose_pods_are_edited_gets_its_chance_at_once(
     workload = WorkloadTemplate(image="vllm:1")
     rig.inventory.put_deployment(resource(spec=built(workload)))
     await rig.tick()
-    rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(plan=plan)})
+    estimate = EstimateMemory(tiers={"bf16": TierMemory(mark=1, windows=50, ready=0)})
+    rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(estimate=estimate, plan=plan)})
     rig.inventory.put_deployment(resource(spec=built(replace(workload, **edit), priority=5), generation=2))
     await rig.tick()
-    kept = rig.seen[-1][0].deployments[CHAT].plan
-    assert kept is not None
-    assert (kept.progress[0].ready, kept.progress[0].failures) == (1, failures)
+    kept = rig.seen[-1][0].deployments[CHAT]
+    assert kept.plan is not None
+    assert (kept.plan.progress[0].ready, kept.plan.progress[0].failures) == (1, failures)
+    assert kept.estimate is not None
+    assert kept.estimate.tiers["bf16"].windows == windows
 
 
 async def test_a_tier_whose_target_is_missing_gets_no_replica_from_the_core(rig: Rig) -> None:

@@ -5,8 +5,8 @@ Coefficients are remembered as factors on the prior, so that a memory is small. 
 seen, so that the factors can be fitted anew where the prior becomes another one (`rebase`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from tidegate.domain.remembered import MOST, instant, number, optional, whole
@@ -170,6 +170,21 @@ class EstimateMemory:
 
     tiers: Mapping[str, TierMemory] = field(default_factory=dict)
     requests: Requests | None = None
+
+    def forgiven(self, tiers: Collection[str]) -> "EstimateMemory":
+        """
+        The memory without the law of those of these tiers that have no replica: their pods will be others.
+
+        What it costs to find out that they are as slow as the old ones is less than to never use them again. Where
+        replicas are ready the new ones show what has changed. Start-ups are kept.
+        """
+        kept = {
+            name: TierMemory(mark=old.mark, base=old.base, ready=0, changed_s=old.changed_s, startup=old.startup)
+            if name in tiers and old.ready == 0
+            else old
+            for name, old in self.tiers.items()
+        }
+        return replace(self, tiers=kept)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` gives back an equal memory."""

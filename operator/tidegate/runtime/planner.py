@@ -191,16 +191,16 @@ class Planner:
             del self._said[gone]
 
     def _forgive(self, specs: Mapping[Key, DeploymentSpec]) -> None:
-        """A tier whose pods were edited gets its chance at once: what kept the old ones from starting may be cured."""
+        """A tier whose pods were edited gets its chance at once: what was wrong with the old ones may be cured."""
         parts = dict(self.memory.deployments)
         for key, spec in specs.items():
             before, memory = self._specs.get(key), parts.get(key)
-            if before is None or before is spec or memory is None or memory.plan is None:
+            if before is None or before is spec or memory is None:
                 continue
             old = {tier.name: tier.workload for tier in before.tiers}
             edited = {tier.name for tier in spec.tiers if old.get(tier.name) != tier.workload}
             if edited:
-                parts[key] = replace(memory, plan=memory.plan.forgiven(edited))
+                parts[key] = memory.forgiven(edited)
         self._specs = specs
         self.memory = FleetMemory(deployments=parts)
 
