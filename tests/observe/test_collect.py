@@ -199,7 +199,7 @@ async def test_a_server_that_is_down_puts_no_query_under_suspicion() -> None:
         assert len(server.asked) - before == 2
 
 
-@pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf"])
+@pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf", "1e300"])
 async def test_an_activation_query_that_gives_no_number_is_not_zero(text: str) -> None:
     async with collecting(always(lambda: vector(one(text, tidegate_owner="prod/chat")))) as (collector, _):
         found = (await collector.activations(NOW, {CHAT: "0/0"}))[CHAT]

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from tidegate.domain.observation import Missing, TierReading
 from tidegate.observe.decode import PodSample, TierPods, pod_samples, tier_reading
+from tidegate.observe.dialects import FLOW
+from tidegate.observe.dialects import NOW as NOW_SIGNALS
 from tidegate.observe.queries import Dialect
 
 NOW = 1_000_000.0
@@ -40,7 +42,7 @@ def reading(pods: dict[str, PodSample], *, ready: str = "a", leaving: str = "") 
     return found
 
 
-@pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf", "nonsense"])
+@pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf", "nonsense", "1e200", "-1e16"])
 def test_what_is_no_number_is_left_out(text: str) -> None:
     found = pod_samples({"now": [series(text, signal="waiting"), series(3, signal="running")]}, Dialect(), time_s=NOW)
     assert found["prod", "a"].values == {"running": 3.0}
@@ -70,6 +72,8 @@ def test_age_is_that_of_the_scrape_not_of_the_query() -> None:
         ),
         pytest.param({"num_gpu_blocks": "None", "block_size": "16"}, 1, None, id="not known"),
         pytest.param({}, 5000, 5000.0, id="SGLang's value is the number itself"),
+        pytest.param({"kv_cache_size_tokens": "+Inf"}, 1, None, id="no cache is infinite"),
+        pytest.param({"num_gpu_blocks": "1e15", "block_size": "16"}, 1, None, id="nor beyond all measure"),
     ],
 )
 def test_kv_capacity(labels: dict[str, str], value: float, tokens: float | None) -> None:
@@ -232,6 +236,25 @@ def test_means_are_over_requests_not_over_replicas() -> None:
 def test_a_server_without_length_histograms_gives_means_from_its_token_counters() -> None:
     found = reading({"a": sample(started=2.0, finished=2.0, prompt_tokens=600.0, output_tokens=100.0)})
     assert (found.prompt_tokens_mean, found.output_tokens_mean) == (300.0, 50.0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from([s.name for s in (*NOW_SIGNALS, *FLOW)]), st.floats()),
+        max_size=40,
+    ),
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["-Inf", "0.5", "1e300", "+Inf"]), st.floats())),
+)
+def test_whatever_an_exporter_says_the_others_are_read(
+    values: list[tuple[str, str, float]], buckets: list[tuple[str, str, float]]
+) -> None:
+    seen = [series(NOW, pod=pod, signal="seen") for pod in "ab"]
+    running = [series(1, pod=pod, signal="running") for pod in "ab"]
+    signals = [series(value, pod=pod, signal=name) for pod, name, value in values if name != "asleep"]
+    ttft = [series(value, pod=pod, le=edge) for pod, edge, value in buckets]
+    pods = pod_samples({"now": [*seen, *running, *signals], "ttft": ttft}, Dialect(), time_s=NOW)
+    found = tier_reading(TierPods(ready=(("prod", "a"), ("prod", "b"))), pods, window_s=WINDOW)
+    assert isinstance(found, TierReading)
 
 
 def test_histograms_join_on_the_edges_that_all_replicas_have() -> None:

@@ -106,7 +106,10 @@ async def read(
             return answer_to.pop(0)
         start = float(form["start"])
         result = [
-            {"metric": {"namespace": "prod", "tidegate_workload": w}, "values": [[start, v], [start + 300, "NaN"]]}
+            {
+                "metric": {"namespace": "prod", "tidegate_workload": w},
+                "values": [[start, v], [start + 300, "NaN"], [start + 600, "+Inf"], [start + 900, "1e200"]],
+            }
             for w, v in (("chat-bf16", "2"), ("chat-fp8", "0.5"), (LONGER, "0.25"), ("stranger", "9"))
         ]
         return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": result}})
@@ -122,7 +125,7 @@ async def read(
         return curves, len(server.asked)
 
 
-async def test_tiers_add_up_and_gaps_stay_gaps() -> None:
+async def test_tiers_add_up_and_what_cannot_be_is_a_gap() -> None:
     curves, asked = await read(2.0)
     assert asked == 2, "one question a day"
     assert curves == {CHAT: [(0.0, 2.75), (SECONDS_PER_DAY, 2.75)]}

@@ -7,7 +7,6 @@ Rules: no I/O. One user's query must not keep another one's deployment asleep: w
        stays out of it until it has given an answer alone. Turns go round, so everybody has one.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +14,7 @@ from itertools import islice
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing
 from tidegate.errors import SourceError
-from tidegate.observe.decode import Vector
+from tidegate.observe.decode import Vector, is_possible
 from tidegate.observe.queries import OWNER, is_closed
 
 # Prometheus runs 20 queries at once: the seven of a tick, the joint one and these leave room for other people's.
@@ -67,7 +66,7 @@ def activation_value(key: Key, answer: Vector | SourceError) -> float | Missing:
         labels, point = series.get("metric"), series.get("value")
         if isinstance(labels, Mapping) and labels.get(OWNER) == str(key) and isinstance(point, list):
             value = float(point[1])
-            if math.isfinite(value):
+            if is_possible(value):
                 return value
             return Missing(reason="NotANumber", detail=f"activationQuery gave {point[1]}")
     return 0.0

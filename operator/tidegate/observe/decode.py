@@ -3,7 +3,7 @@ Vectors in, readings out: per pod first, then per tier.
 
 In:    the answers to `tick_queries`, the instant they were asked for, and which pods each tier has.
 Out:   `TierReading` per tier, or `Missing(reason)`.
-Rules: pure. What is NaN, infinite, stale or absent is left out and never becomes zero.
+Rules: pure. What is NaN, infinite or beyond all measure, stale or absent is left out and never becomes zero.
 """
 
 import math
@@ -23,6 +23,10 @@ Vector = Sequence[Series]
 
 # A sample older than this says nothing about now: four scrapes of 15 s, two of 30 s.
 STALE_S = 60.0
+
+# No pod counts so far, in any unit. What lies beyond is a broken exporter, whose sums and squares may be no numbers any
+# more: 1e308 twice is infinite, and 1e200 has no square.
+LARGEST = 1e15
 
 # How far the number of requests in prefill at one instant is from its mean, at most, while they come singly.
 PREFILL_DEVIATIONS = 3.0
@@ -73,20 +77,20 @@ def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: floa
     """
     reader = _Reader(dialect)
     for query, sample_of in (("now", reader.sample), ("flow", reader.sample), ("gpu", reader.gpu_sample)):
-        for labels, value in _finite(vectors.get(query, ())):
+        for labels, value in _measured(vectors.get(query, ())):
             sample, signal = sample_of(labels), labels.get(SIGNAL, "")
             if signal == "seen":
                 sample.age_s = max(0.0, time_s - value)
             else:
                 sample.values[signal] = value * _SCALES.get(signal, 1.0)
     for name in HISTOGRAMS:
-        for labels, value in _finite(vectors.get(name, ())):
+        for labels, value in _measured(vectors.get(name, ())):
             bound = _bound(labels.get("le", ""))
             if bound is not None:
                 reader.sample(labels).buckets.setdefault(name, {})[bound] = value
-    for labels, value in _finite(vectors.get("kv", ())):
+    for labels, value in _measured(vectors.get("kv", ())):
         sample, tokens = reader.sample(labels), _kv_tokens(labels, value)
-        if tokens is not None:
+        if tokens is not None and is_possible(tokens):
             sample.kv_tokens = (sample.kv_tokens or 0.0) + tokens
     return reader.samples
 
@@ -119,8 +123,8 @@ def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
     return next((labels[name] for name in names if labels.get(name)), "")
 
 
-def _finite(vector: Vector) -> Iterable[tuple[Mapping[str, str], float]]:
-    """Labels and value of each series that has a finite one. Fleets send a hundred thousand: one plain loop."""
+def _measured(vector: Vector) -> Iterable[tuple[Mapping[str, str], float]]:
+    """Labels and value of each series that has a possible one. Fleets send a hundred thousand: one plain loop."""
     for series in vector:
         labels, point = series.get("metric"), series.get("value")
         if type(labels) is not dict or type(point) is not list or len(point) != 2:
@@ -129,17 +133,22 @@ def _finite(vector: Vector) -> Iterable[tuple[Mapping[str, str], float]]:
             value = float(point[1])
         except (TypeError, ValueError):
             continue
-        if math.isfinite(value):
+        if is_possible(value):
             yield labels, value
 
 
+def is_possible(value: float) -> bool:
+    """Whether something can have been measured so: neither NaN, nor infinite, nor beyond all measure."""
+    return -LARGEST <= value <= LARGEST
+
+
 def _number(text: str) -> float | None:
-    """The number, infinity included; None for NaN and for what is no number."""
+    """The number, infinity included; None for one that cannot be, and for what is none."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return None if math.isnan(value) else value
+    return value if is_possible(value) or value == math.inf else None
 
 
 # Edges of histograms: a fleet has a few dozen of them, in every series again.

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tidegate.domain.key import Key
-from tidegate.observe.decode import Series
+from tidegate.observe.decode import Series, is_possible
 from tidegate.observe.dialects import FLOW
 from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect, quoted, selector
@@ -150,5 +150,5 @@ def _add(
             continue
         for time_s, text in points:
             value = float(text)
-            if value >= 0:  # NaN is not
+            if value >= 0 and is_possible(value):
                 found[key][float(time_s)] += value
