@@ -126,6 +126,13 @@ def test_a_deployment_that_has_the_name_of_ours_is_seen() -> None:
     assert seen[theirs.ref] == theirs
 
 
+def test_a_copy_of_a_deployment_of_ours_takes_nothing_from_it() -> None:
+    copy = view("chat-fp8-copy", replicas=0, labels=OURS)
+    seen = look(cluster(workloads=(OLD, FP8, copy)))
+    assert seen.view.workloads[FP8.ref] == FP8
+    assert seen.deployments[CHAT].tiers["fp8"].starting == FP8.replicas
+
+
 @pytest.mark.parametrize(
     "change", [pytest.param({"mode": Mode.RECOMMEND}, id="Recommend"), pytest.param({"paused": True}, id="paused")]
 )

@@ -262,12 +262,17 @@ class Cluster:
         return accelerator_use(classes, self.nodes.items.values(), self.pods.items.values(), own)
 
     def _managed(self, specs: list[DeploymentSpec]) -> dict[TierKey, WorkloadView]:
-        """The Deployments made for these deployments, those of tiers that are gone from the spec too."""
+        """
+        The Deployments made for these deployments, those of tiers that are gone from the spec too.
+
+        Somebody's copy of one carries its labels under another name.
+        """
         keys = {spec.key for spec in specs}
         managed: dict[TierKey, WorkloadView] = {}
         for view in self.kinds[_DEPLOYMENT].items():
-            owner, tier = view.labels.get(DEPLOYMENT_LABEL), view.labels.get(TIER_LABEL)
-            if owner and tier and (key := Key(view.ref.namespace, owner)) in keys:
+            owner, tier = view.labels.get(DEPLOYMENT_LABEL, ""), view.labels.get(TIER_LABEL, "")
+            key = Key(view.ref.namespace, owner)
+            if key in keys and view.ref.name == own_workload_name(owner, tier):
                 managed[key, tier] = view
         return managed
 
