@@ -49,7 +49,10 @@ def leaving_name(tier: str, tiers: Collection[str]) -> str:
     """
     Name by which a tier goes whose pods leave: the one on their labels, unless the spec has another tier of that name.
     """
-    return f"{tier}-old" if tier in tiers else tier
+    name = tier
+    while name in tiers:
+        name += "-old"
+    return name
 
 
 class ApiError(SourceError):

@@ -232,6 +232,10 @@ def test_a_tier_that_points_elsewhere_now_leaves_under_another_name() -> None:
         "fp8": 0,
         "bf16-old": 1,
     }
+    taken = replace(SPEC, tiers=(*SPEC.tiers, tier("bf16-old")))
+    subject = cluster(before, after, workloads=(OLD, ours))
+    sight = subject.look([taken], {"h100": H100}, Harvest(time_s=NOW, samples=Missing(reason="Timeout")))
+    assert [tier.name for tier in sight.leaving[CHAT]] == ["bf16-old-old"], "a tier of the spec has the other name"
     adopted = replace(SPEC, tiers=(tier("bf16", target="chat-bf16"), SPEC.tiers[1]))
     subject = cluster(before, workloads=(OLD, ours))
     assert subject.look([adopted], {"h100": H100}, Harvest(time_s=NOW, samples={})).leaving == {}, (

@@ -14,7 +14,7 @@ from tidegate.domain.decision import Reason, TierDecision
 from tidegate.domain.observation import DeploymentObservation, Missing, TierState
 from tidegate.domain.spec import Accelerator, Mode
 from tidegate.errors import SpecError
-from tidegate.ports import AcceleratorResource, AcceleratorUse, Outcome
+from tidegate.ports import AcceleratorResource, AcceleratorUse, Outcome, leaving_name
 from tidegate.report.status import accelerator_status, deployment_status
 
 RISING = decision(
@@ -201,6 +201,16 @@ def test_a_tier_that_left_the_spec_is_told_while_it_serves() -> None:
     status = deployment_status(report(observation=seen, leaving=(left,)))
     assert (status["cost"]["perHour"], status["replicas"]) == ("9.00", 3)
     assert [row["name"] for row in status["tiers"]] == ["bf16", "fp8", "int4"]
+
+
+def test_the_schema_holds_the_longest_spec_and_a_tier_that_left_it() -> None:
+    names = [f"{'t' * 38}{i:02d}" for i in range(16)]
+    spec = spec_of(*map(managed, names))
+    left = replace(spec.tiers[0], name=leaving_name(names[0], names), replicas_max=0, leaving=True)
+    seen = DeploymentObservation(tiers={tier.name: TierState(ready=1) for tier in (*spec.tiers, left)})
+    status = deployment_status(report(spec=spec, decision=None, observation=seen, leaving=(left,)))
+    assert len(status["tiers"]) == 17
+    InferenceDeploymentStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
 
 
 def test_without_a_price_there_is_no_cost() -> None:

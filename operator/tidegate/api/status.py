@@ -14,7 +14,9 @@ from tidegate.domain.decision import Constraint, Status
 
 Number = Annotated[str, Field(max_length=24, pattern=DECIMAL_PATTERN)]
 Count = Annotated[int, Field(ge=0)]
-TIERS_MOST = 16
+# Those of the spec, and as many that have left it and still serve; a label holds the names that these go by.
+TIERS_MOST = 32
+TierName = Annotated[str, Field(max_length=63, description="Name of the tier.")]
 
 
 class Condition(ApiModel):
@@ -42,7 +44,7 @@ Conditions = Annotated[
 class TierStatus(ApiModel):
     """Replicas of one tier and what is known of them."""
 
-    name: Annotated[str, Field(max_length=40, description="Name of the tier.")]
+    name: TierName
     desired: Annotated[Count | None, Field(description="Replicas that the last decision asks for.")] = None
     asked: Annotated[
         Count | None,
@@ -95,7 +97,7 @@ class CostStatus(ApiModel):
 class TierReplicas(ApiModel):
     """Replicas of one tier in a plan."""
 
-    name: Annotated[str, Field(max_length=40, description="Name of the tier.")]
+    name: TierName
     replicas: Annotated[Count, Field(description="Its replicas.")]
 
 
