@@ -11,8 +11,11 @@ from typing import Any
 
 import click.testing
 import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
 
 from tests.kube_fakes import Clock, ScriptedApi, not_found
+from tests.observe.fake_prometheus import serving
 from tidegate.cli.run import command
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
@@ -23,6 +26,7 @@ from tidegate.ports import AcceleratorResource, ApiError, Call, DeploymentResour
 from tidegate.runtime import elector, keeper, logs, parts
 from tidegate.runtime.fenced import Bucket, FencedApi
 from tidegate.runtime.inventory import FleetInventory
+from tidegate.runtime.kube import HttpKubeApi
 from tidegate.settings import Settings
 
 CHAT = Key("prod", "chat")
@@ -56,6 +60,24 @@ def accelerator(name: str = "h100", *, uid: str = "a1", generation: int = 1) -> 
     return AcceleratorResource(
         name=name, uid=uid, generation=generation, accelerator=Accelerator(name=name, price_usd_per_hour=3.0)
     )
+
+
+# --- the connection ----------------------------------------------------------------------------------------------
+
+
+async def test_the_largest_object_that_etcd_takes_does_not_end_a_watch() -> None:
+    text = r"\u003c" * (1536 * 1024)  # as Go writes `<`
+
+    async def handler(_: web.Request, __: dict[str, str]) -> web.StreamResponse:
+        large, small = (f'{{"type": "ADDED", "object": {{"text": "{each}"}}}}\n' for each in (text, ""))
+        return web.Response(text=large + small)
+
+    configuration = Configuration()
+    async with serving(handler) as server:
+        configuration.host = server.url
+        async with HttpKubeApi(configuration) as api:
+            events = [event async for event in api.watch(Call(method="GET", path="/api/v1/pods"))]
+    assert [len(event["object"]["text"]) for event in events] == [1536 * 1024, 0]
 
 
 # --- the fence ---------------------------------------------------------------------------------------------------
@@ -445,23 +467,24 @@ def test_a_variable_is_as_good_as_a_flag() -> None:
 
 
 @pytest.mark.parametrize("style", ["json", "text"])
-def test_a_line_carries_its_fields(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_one_line_and_carries_its_fields(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     try:
         logs.set_up(style=style, level="info")
-        logging.getLogger("tidegate.x").info("two more", extra={"deployment": "prod/chat"})
+        logging.getLogger("tidegate.x").info("refused:\n- no image", extra={"deployment": "prod/chat"})
         logging.getLogger("kopf.objects").info("Handler 'x' succeeded.")
     finally:
         root.handlers[:] = before
         root.setLevel(level)
     (line,) = stream.getvalue().splitlines()
     if style == "json":
-        assert {"level": "info", "message": "two more", "deployment": "prod/chat"}.items() <= json.loads(line).items()
+        wanted = {"level": "info", "message": "refused:\n- no image", "deployment": "prod/chat"}
+        assert wanted.items() <= json.loads(line).items()
     else:
-        assert line.endswith("INFO    two more deployment=prod/chat")
+        assert line.endswith(r"INFO    refused:\n- no image deployment=prod/chat")
 
 
 async def test_what_is_set_reaches_the_part_that_it_is_for() -> None:

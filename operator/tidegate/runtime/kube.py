@@ -25,8 +25,8 @@ from tidegate.errors import SpecError
 from tidegate.ports import ApiError, Call
 
 CONNECT_S = 5.0
-# One line of a watch: the largest object etcd takes is 1.5 MiB, JSON escapes can double it.
-LINE_BYTES_MAX = 4 * 2**20
+# A line of a watch may be twice as long. The largest object etcd takes is 1.5 MiB; JSON makes six bytes of a `<`.
+READ_BYTES = 5 * 2**20
 
 
 async def load_configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
@@ -94,7 +94,7 @@ class HttpKubeApi:
     async def __aenter__(self) -> "HttpKubeApi":
         context = _ssl_context(self._configuration) if self._host.startswith("https") else False
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=64), trust_env=True, read_bufsize=LINE_BYTES_MAX
+            connector=aiohttp.TCPConnector(ssl=context, limit=64), trust_env=True, read_bufsize=READ_BYTES
         )
         return self
 

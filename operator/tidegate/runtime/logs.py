@@ -44,6 +44,7 @@ class TextFormatter(logging.Formatter):
         """The record as one line, with a traceback below where there is one."""
         fields = "".join(f" {name}={value}" for name, value in _extras(record).items() if not name.startswith("k8s_"))
         line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        line = line.replace("\r", "\\r").replace("\n", "\\n")  # what a webhook says has lines of its own
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
