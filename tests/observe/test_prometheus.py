@@ -145,9 +145,15 @@ async def test_netrc_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "Authorization" not in server.headers
 
 
-async def test_an_information_is_no_warning() -> None:
-    note = ["PromQL info: metric might not be a counter"]
-    async with serving(always(lambda: vector(one(1), warnings=note, infos=note))) as server:
+@pytest.mark.parametrize(
+    "note",
+    [
+        pytest.param("PromQL info: metric might not be a counter", id="a hint"),
+        pytest.param("PromQL warning: encountered a mix of histograms and floats for aggregation", id="odd series"),
+    ],
+)
+async def test_a_note_on_single_series_is_no_warning_of_missing_data(note: str) -> None:
+    async with serving(always(lambda: vector(one(1), warnings=[note], infos=[note]))) as server:
         assert await ask(server.url) == [one(1)]
 
 
