@@ -376,6 +376,23 @@ async def test_a_kind_that_is_not_installed_holds_nobody_up(monkeypatch: pytest.
                 await asyncio.sleep(0.001)
 
 
+async def test_a_kind_that_no_tier_points_at_any_more_is_not_watched() -> None:
+    api = api_with_lws()
+    pointing = replace(SPEC.tiers[0], target_ref=TargetRef(api_version=LWS[0], kind=LWS[1], name="big"))
+    subject = Cluster(api, Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None)
+    running = asyncio.create_task(subject.run())
+    await asyncio.sleep(0)
+    for spec in (replace(SPEC, tiers=(pointing,)), SPEC, replace(SPEC, tiers=(pointing,))):
+        subject.follow([spec])
+        assert (LWS in subject.kinds) == (spec is not SPEC)
+        await until(lambda: LWS not in subject.kinds or subject.kinds[LWS].get(REF) is not None)
+    subject.follow([])
+    await until(lambda: not any("leaderworkerset" in task.get_name().lower() for task in asyncio.all_tasks()))
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_replicas_that_have_not_been_seen_yet_are_not_zero() -> None:
     api = api_with_lws()
     gate = asyncio.Event()

@@ -89,6 +89,7 @@ class Cluster:
         self._api, self._roster, self._clock, self._changed = api, roster, clock, changed
         self._namespace = namespace
         self._group: asyncio.TaskGroup | None = None
+        self._watches: dict[Kind, asyncio.Task[None]] = {}
         self._serving: set[Key] = set()
         self._unmade: dict[TierKey, float] = {}
         self.pods: Informer[PodView] = Informer(
@@ -160,17 +161,20 @@ class Cluster:
                 group.create_task(watch.run(), name=f"watch {kind[1]}")
 
     def follow(self, specs: Iterable[DeploymentSpec]) -> None:
-        """Watch the kinds that these deployments' tiers point at, from now on."""
+        """Watch the kinds that these deployments' tiers point at, from now on, and no others."""
         wanted: dict[Kind, set[ObjectRef]] = defaultdict(set)
         for spec in specs:
             for tier in spec.tiers:
                 ref = _target(spec.key, tier)
                 if ref is not None:
                     wanted[ref.api_version, ref.kind].add(ref)
+        for kind in self._watches.keys() - wanted.keys():
+            self._watches.pop(kind).cancel()
+            del self.kinds[kind]
         for kind, refs in wanted.items():
             if kind not in self.kinds and self._group is not None:
                 self.kinds[kind] = self._kind(kind)
-                self._group.create_task(self.kinds[kind].run(), name=f"watch {kind[1]}")
+                self._watches[kind] = self._group.create_task(self.kinds[kind].run(), name=f"watch {kind[1]}")
             if kind in self.kinds:
                 self.kinds[kind].want(frozenset(refs))
 
