@@ -4,6 +4,7 @@ from typing import Any
 
 import kopf
 import pytest
+from kopf._cogs.structs import bodies, finalizers
 
 from tests.api.manifests import ACCELERATOR, GOOD, changed
 from tidegate.api import convert
@@ -163,3 +164,10 @@ def test_kopf_leaves_nothing_on_an_object() -> None:
     settings = make_settings()
     assert settings.posting.enabled is False
     assert settings.queueing.worker_limit is None
+
+
+def test_kopf_takes_nothing_off_an_object_either() -> None:
+    somebodys = kopf.OperatorSettings().persistence.finalizer
+    body = bodies.Body({"metadata": {"finalizers": [somebodys]}})
+    assert finalizers.is_deletion_blocked(body, somebodys), "kopf would write, which it may not, and then wait for long"
+    assert not finalizers.is_deletion_blocked(body, make_settings().persistence.finalizer)

@@ -76,6 +76,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = (1, 2, 4)
     settings.process.ultimate_exiting_timeout = 20
     settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.finalizer = ""  # no object can carry it, and so kopf takes none off
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else one line per object and relist
     return settings
 
