@@ -13,7 +13,7 @@ from tests.observe.fake_prometheus import FAILURES, FakePrometheus, Handler, alw
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing
 from tidegate.errors import SourceError
-from tidegate.observe.activation import ALONE_MAX, Turns
+from tidegate.observe.activation import ALONE_MAX, JOINTS_MAX, Turns, parts
 from tidegate.observe.collect import Collector
 from tidegate.observe.prometheus import Access, Prometheus
 from tidegate.observe.queries import Dialect
@@ -184,6 +184,27 @@ async def test_many_that_wait_all_have_their_turn_and_few_are_asked_at_once() ->
         assert answered == asked.keys() - wrong.keys()
         assert all(values[key] == 1.0 for key in answered), "and in the end all of them at once"
     assert most <= 2 + 2 * ALONE_MAX
+
+
+@pytest.mark.parametrize(("waiting", "length"), [(8, 4096), (60, 200), (200, 10)])
+async def test_a_server_that_takes_short_queries_answers_for_all_that_wait(waiting: int, length: int) -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        if len(form["query"]) > 16 * 2**10:
+            return await failure(422, {"errorType": "422", "error": "too long query"})(request, form)
+        owners = re.findall('"tidegate_owner", "([^"]+)"', form["query"])
+        return vector(*(one(1, tidegate_owner=owner) for owner in owners))
+
+    asked = {Key("n" * 63, f"{'m' * 57}{i:04}"): "q" * length for i in range(waiting)}
+    async with collecting(handler) as (collector, server):
+        assert await collector.activations(NOW, asked) == dict.fromkeys(asked, 1.0)
+    assert len(server.asked) <= 1 + JOINTS_MAX
+
+
+def test_however_many_wait_there_are_few_joint_queries() -> None:
+    asked = {Key("prod", f"m{i}"): "q" * 4096 for i in range(1000)}
+    found = parts(asked)
+    assert len(found) <= JOINTS_MAX
+    assert {key: text for part in found for key, text in part.items()} == asked
 
 
 async def test_a_server_that_is_down_puts_no_query_under_suspicion() -> None:

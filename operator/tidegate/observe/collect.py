@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing
 from tidegate.errors import SourceError
-from tidegate.observe.activation import Turns, activation_value, may_be_its_own
+from tidegate.observe.activation import Turns, activation_value, may_be_its_own, parts
 from tidegate.observe.decode import PodSample, Samples, Vector, pod_samples
 from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect, activation_query, is_closed, tick_queries
@@ -83,8 +83,7 @@ class Collector:
         if self._bad_ticks >= BAD_TICKS_TOLERATED and (refusal := await self._knock(time_s)):
             return self._nothing(time_s, refusal, activations, began_s)
         answers = await self._ask(self._queries | self._activation_queries(activations), time_s)
-        fixed = {*self._queries, "activation"}
-        failures = {name: a.reason for name, a in answers.items() if isinstance(a, SourceError) and name in fixed}
+        failures = _failures(answers)
         wrong = [a for name, a in answers.items() if name in ESSENTIAL and isinstance(a, SourceError)]
         if wrong:
             self._bad_ticks += 1
@@ -143,9 +142,9 @@ class Collector:
             return error
 
     def _activation_queries(self, asked: Mapping[Key, str]) -> dict[str, str]:
-        """The joint query, and those whose turn it is to be asked alone (named by their deployment)."""
-        joint = activation_query(self._turns.together(asked))
-        return ({"activation": joint} if joint else {}) | _named(self._turns.alone())
+        """The joint queries, and those whose turn it is to be asked alone (named by their deployment)."""
+        joint = {_joint(i): activation_query(part) or "" for i, part in enumerate(parts(self._turns.together(asked)))}
+        return joint | _named(self._turns.alone())
 
     async def _values(
         self, asked: Mapping[Key, str], answers: _Answers, time_s: float, began_s: float
@@ -153,13 +152,18 @@ class Collector:
         """
         Values by deployment, from a server that is up.
 
-        Where the joint query failed, those that were in it are asked alone: the first few in what is left of the time.
+        Where a joint query failed, those that were in it are asked alone: the first few in what is left of the time.
         """
-        together, joint = self._turns.together(asked), answers.get("activation", ())
         single = {key: answers[str(key)] for key in asked if str(key) in answers}
-        spoilt = isinstance(joint, SourceError) and may_be_its_own(joint)
-        if spoilt:
-            self._turns.part(together)
+        of_joint: dict[Key, float | Missing] = {}
+        spoilt = False
+        for i, part in enumerate(parts(self._turns.together(asked))):
+            joint = answers.get(_joint(i), ())
+            if isinstance(joint, SourceError) and may_be_its_own(joint):
+                spoilt = True
+                self._turns.part(part)
+            else:
+                of_joint |= {key: activation_value(key, joint) for key in part}
         self._turns.settle(single)
         left_s = LIMIT_S - (self._clock() - began_s)
         if spoilt and left_s > 0:
@@ -167,9 +171,19 @@ class Collector:
             found = await self._ask(_named(more), time_s, limit_s=left_s)
             self._turns.settle({key: found[str(key)] for key in more})
             single |= {key: found[str(key)] for key in more}
-        of_joint = {} if spoilt else {key: activation_value(key, joint) for key in together}
         of_single = {key: activation_value(key, answer) for key, answer in single.items()}
         return {key: _LATER if is_closed(text) else _OPEN for key, text in asked.items()} | of_joint | of_single
+
+
+def _joint(number: int) -> str:
+    """Name of a joint query."""
+    return f"activation {number}"
+
+
+def _failures(answers: _Answers) -> dict[str, str]:
+    """Reasons by query, the joint ones under one name. One user's own, named by its deployment, does not count."""
+    failed = {name: answer.reason for name, answer in answers.items() if isinstance(answer, SourceError)}
+    return {name.partition(" ")[0]: reason for name, reason in failed.items() if "/" not in name}
 
 
 def _named(alone: Mapping[Key, str]) -> dict[str, str]:
