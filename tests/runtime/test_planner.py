@@ -154,6 +154,21 @@ async def test_somebody_who_waits_at_zero_replicas_wakes_it(rig: Rig) -> None:
     assert gateway.queued == 1.0
 
 
+async def test_somebody_who_waits_for_what_stays_at_zero_wakes_it_once(rig: Rig) -> None:
+    paused = spec(scale_to_zero=ScaleToZero(idle_s=900.0, activation_query="queue"), paused=True)
+    rig.inventory.put_deployment(resource(spec=paused))
+    async with running(rig):
+        await ticks(rig, 1)
+        for times in (1, 2):
+            rig.collector.waiting[CHAT] = 1.0
+            before = rig.planner.ticks
+            await ticks(rig, before + 1)
+            await asyncio.sleep(0.05)
+            assert rig.planner.ticks == before + 1, times
+            del rig.collector.waiting[CHAT]
+            await rig.tick()
+
+
 async def test_after_a_step_of_the_wall_clock_prometheus_is_asked_for_now_and_the_core_goes_on(rig: Rig) -> None:
     rig.inventory.put_deployment(resource())
     for step_s in (0, -3600, 0):

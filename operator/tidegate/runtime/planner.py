@@ -81,6 +81,7 @@ class Planner:
     _specs: Mapping[Key, DeploymentSpec] = field(default_factory=dict)
     _said: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
     _silent: str = ""
+    _in_vain: set[Key] = field(default_factory=set)
     _offered: dict[Key, ForecastMemory] = field(default_factory=dict)
     _time: CoreTime = field(init=False)
 
@@ -117,12 +118,15 @@ class Planner:
                 return
 
     async def _somebody_waits(self) -> bool:
-        """True where an activation query of a deployment at zero replicas gives more than 0."""
+        """
+        True where an activation query of a deployment at zero replicas gives more than 0.
+
+        Not where the last tick knew that and left it at zero (a budget, a pause): planning more often helps nobody.
+        """
         asked = self._waiting(self.parts.inventory.planned(self.parts.inventory.classes()))
         if not asked:
             return False
-        values = await self.parts.collector.activations(self.wall(), asked)
-        return any(not isinstance(value, Missing) and value > 0 for value in values.values())
+        return bool(_asking(await self.parts.collector.activations(self.wall(), asked)) - self._in_vain)
 
     async def tick(self) -> None:
         """Once round."""
@@ -140,6 +144,7 @@ class Planner:
         sight = parts.cluster.look(specs.values(), classes, harvest)
         specs = {key: spec.joined(sight.leaving.get(key, ())) for key, spec in specs.items()}
         decisions = await self._decide(specs, planned, sight)
+        self._in_vain = {key for key in _asking(harvest.activations) if not _wakes(specs[key], decisions.get(key))}
         self._say(decisions)
         if parts.fence.holds():
             parts.metrics.show(self._shown(specs, sight, decisions))
@@ -280,6 +285,16 @@ class Planner:
                 level = logging.ERROR if decision.error else logging.INFO
                 extra = {"deployment": str(key), "reason": decision.reason.value, "replicas": replicas}
                 log.log(level, decision.message, extra=extra)
+
+
+def _asking(activations: Mapping[Key, float | Missing]) -> set[Key]:
+    """Deployments at zero replicas that somebody waits for."""
+    return {key for key, value in activations.items() if not isinstance(value, Missing) and value > 0}
+
+
+def _wakes(spec: DeploymentSpec, decision: Decision | None) -> bool:
+    """Whether a deployment will have a replica."""
+    return spec.acts and decision is not None and any(tier.replicas for tier in decision.tiers.values())
 
 
 def _asks_as_before(before: DeploymentResource | None, now: DeploymentResource) -> bool:
