@@ -63,7 +63,7 @@ def counts(found: TierState) -> tuple[int, int, int]:
         pytest.param([pod("a"), pod("b", terminating=True, ready=False)], 1, (1, 0, 1), id="one is on its way out"),
         pytest.param([pod("a", ended=True)], 0, (0, 0, 0), id="an ended pod is no replica"),
         pytest.param([pod("a")], 3, (1, 2, 0), id="replicas that have no pod yet are starting"),
-        pytest.param([pod("a"), pod("b")], 1, (2, 0, 0), id="replicas that are still to be removed are ready"),
+        pytest.param([pod("a"), pod("b")], 1, (1, 0, 1), id="one that is still to be removed is on its way out"),
         pytest.param(
             [pod("a"), pod("b", ready_s=None)], 1, (1, 0, 0), id="one more of a roll-out is none that was asked for"
         ),
@@ -76,6 +76,15 @@ def test_replicas_are_counted(pods: list[PodView], wanted: int, expected: tuple[
 def test_a_roll_out_has_pods_beside_those_asked_for() -> None:
     found = state(pod("a"), pod("b", ready_s=None), wanted=1)
     assert (found.surplus, found.on_the_way) == (1, 1)
+
+
+def test_a_pod_of_somebody_elses_beside_those_asked_for_is_no_replica_and_its_requests_are() -> None:
+    samples = {("prod", "old"): FRESH, ("prod", "canary"): FRESH}
+    found = state(pod("canary", ready_s=NOW - 100), pod("old"), samples=samples, wanted=1)
+    assert (found.ready, found.wanted) == (1, 1), "what is held is what was asked for"
+    assert isinstance(found.reading, TierReading)
+    assert (found.reading.running, found.reading.completion_rps) == (1.0, None)
+    assert (found.reading.replicas_reporting, found.reading.arrival_rps) == (1, 2.0)
 
 
 def test_a_pod_without_room_is_starting_and_unschedulable() -> None:

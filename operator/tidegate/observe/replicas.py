@@ -82,8 +82,9 @@ class Roster:
 
     def _state(self, tier: TierKey, view: TierView, samples: Samples | Missing, time_s: float) -> TierState:
         pods = [pod for pod in view.pods if not pod.ended]
-        ready = [pod for pod in pods if pod.ready and self._serves(pod, samples, time_s)]
-        serving = {pod.uid for pod in ready}
+        answering = [pod for pod in pods if pod.ready and self._serves(pod, samples, time_s)]
+        serving = {pod.uid for pod in answering}
+        ready = _asked_for(answering, view.wanted)
         starting = [pod for pod in pods if not pod.terminating and pod.uid not in serving]
         self._learn_starts(tier, pods, time_s)
         # Replicas that are asked for and have no pod yet (quota, or the controller has not come to it) are starting.
@@ -96,7 +97,7 @@ class Roster:
             ready=len(ready),
             starting=max(len(starting) - surplus, promised),
             surplus=surplus,
-            terminating=sum(pod.terminating for pod in pods),
+            terminating=sum(pod.terminating for pod in pods) + len(answering) - len(ready),
             startup_s=self._startup_s(tier),
             unschedulable=sum(pod.unschedulable for pod in starting),
             failing=len(failing) + unmade,
@@ -160,6 +161,16 @@ class Roster:
             self._answered.add(pod.life)
         waited_s = time_s - (pod.ready_s if pod.ready_s is not None else time_s)
         return pod.life in self._answered or waited_s > ANSWER_GRACE_S
+
+
+def _asked_for(answering: list[PodView], wanted: int | None) -> list[PodView]:
+    """
+    Of the pods that answer, as many as the workload asks for, those that have for longest.
+
+    Others are on their way out, or somebody else's (a canary with the same labels, the new half of a blue-green
+    roll-out): a fleet that is held at what is ready would grow by them, tick by tick.
+    """
+    return sorted(answering, key=lambda pod: pod.ready_s or 0.0)[:wanted]
 
 
 def _surplus(starting: list[PodView], failing: list[PodView], promised: int) -> int:
