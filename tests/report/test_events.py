@@ -8,7 +8,7 @@ import pytest
 from tests.report.reports import decision, observation, reading, report
 from tidegate.domain.decision import Condition, Reason, Status
 from tidegate.ports import ApiError, Call, Outcome, Report
-from tidegate.report.events import FLEET_BURST, OBJECT_BURST, OBJECT_PERIOD_S, EventPoster, events
+from tidegate.report.events import FLEET_BURST, OBJECT_BURST, OBJECT_PERIOD_S, Event, EventPoster, event_body, events
 from tidegate.report.status import deployment_status
 
 RISING = decision(Reason.DEMAND_RISING, "needs 2 x fp8")
@@ -143,6 +143,14 @@ async def test_an_event_is_on_the_custom_resource() -> None:
     }
     assert body["note"] == "Deployment prod/chat-fp8: replicas 1 -> 2 (needs 2 x fp8)"
     assert (body["reason"], body["type"], body["action"]) == ("DemandRising", "Normal", "Scale")
+
+
+@pytest.mark.parametrize("message", ["a" * 2000, "a" + "文" * 999], ids=["long", "of three bytes each"])
+def test_a_note_is_as_long_as_the_api_server_takes(message: str) -> None:
+    event = Event(reason="WriteFailed", message=message, action="ScalingLimited")
+    note = event_body(report().resource, event, name="chat.1", time_s=0.0)["note"]
+    assert 990 < len(note.encode()) <= 1024
+    assert message.startswith(note)
 
 
 async def test_names_are_never_used_twice() -> None:

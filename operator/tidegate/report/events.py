@@ -25,7 +25,8 @@ OBJECT_BURST, OBJECT_PERIOD_S = 8, 300.0
 FLEET_BURST, FLEET_PERIOD_S = 50, 0.1
 # Objects whose allowance is kept before the full ones are dropped.
 REMEMBERED = 1000
-MESSAGE_LENGTH = 1000
+# The API server takes 1024 bytes.
+NOTE_BYTES = 1000
 
 # Condition -> the status that is a warning.
 _WARNS = {
@@ -147,7 +148,7 @@ def event_body(resource: DeploymentResource, event: Event, *, name: str, time_s:
         "reportingInstance": COMPONENT,
         "action": event.action,
         "reason": event.reason,
-        "note": event.message[:MESSAGE_LENGTH],
+        "note": event.message.encode()[:NOTE_BYTES].decode(errors="ignore"),
         "type": "Warning" if event.warning else "Normal",
         "regarding": {
             "apiVersion": f"{GROUP}/{VERSION}",
