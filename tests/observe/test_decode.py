@@ -129,6 +129,14 @@ def test_gpu_series_find_their_pod(dialect: Dialect, labels: dict[str, str]) -> 
     assert found["prod", "a"].values == pytest.approx({"gpu_busy": 0.83, "gpu_power_w": 400.0})
 
 
+@pytest.mark.parametrize("exporters", [("gpu", "evil"), ("evil", "gpu")])
+def test_no_other_pod_can_say_that_a_pods_gpus_idle(exporters: tuple[str, str]) -> None:
+    busy = {"gpu": 95, "evil": 1}
+    claim = {"exported_namespace": "prod", "exported_pod": "a", "signal": "gpu_busy"}
+    vector = [series(busy[name], **claim | {"namespace": name, "pod": name}) for name in exporters]
+    assert pod_samples({"gpu": vector}, Dialect(), time_s=NOW)["prod", "a"].values["gpu_busy"] == pytest.approx(0.95)
+
+
 @pytest.mark.parametrize(
     ("pods", "ready", "reason"),
     [

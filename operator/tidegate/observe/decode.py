@@ -82,7 +82,9 @@ def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: floa
             if signal == "seen":
                 sample.age_s = max(0.0, time_s - value)
             else:
-                sample.values[signal] = value * _SCALES.get(signal, 1.0)
+                # Whoever is scraped can name a pod as a GPU's exporter does: that it idles is true where all say so.
+                said = value * _SCALES.get(signal, 1.0)
+                sample.values[signal] = max(said, sample.values.get(signal, said))
     for name in HISTOGRAMS:
         for labels, value in _measured(vectors.get(name, ())):
             bound = _bound(labels.get("le", ""))
