@@ -71,6 +71,14 @@ def test_the_tables_show_fleet_promises_and_other_fleets(chat: Path) -> None:
     assert max(len(line) for line in result.stdout.splitlines()) <= 200
 
 
+def test_long_names_are_shown_whole(tmp_path: Path) -> None:
+    accelerator, name = "nvidia-h100-80gb-hbm3-reserved-europe-west4", "bf16-h100-reserved-europe-west4"
+    tiers = [{"name": name, "accelerator": accelerator}]
+    path = written(tmp_path, ACCELERATOR | {"metadata": {"name": accelerator}}, manifest(tiers=tiers))
+    result = run("-f", path, "--demand", 14)
+    assert f" {name}   1 x {accelerator} " in result.stdout
+
+
 def test_a_class_that_is_priced_in_euros_is_planned_in_euros(tmp_path: Path) -> None:
     in_euros = {**ACCELERATOR, "spec": {**ACCELERATOR["spec"], "currency": "EUR"}}
     result = run("-f", written(tmp_path, in_euros, manifest()), "--demand", 14)

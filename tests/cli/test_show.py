@@ -139,6 +139,23 @@ def test_currencies_are_never_added_up() -> None:
     assert lines[3].split() == ["total", "4"]
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        pytest.param(["top"], "prod/summaries-of-long-documents", id="top"),
+        pytest.param(["explain", "prod/chat"], "2 x nvidia-h100-80gb-hbm3-reserved-europe-west4", id="explain"),
+    ],
+)
+def test_a_narrow_terminal_cuts_no_name(command: list[str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = resource("summaries-of-long-documents")
+    there["spec"]["tiers"][0]["accelerator"] = "nvidia-h100-80gb-hbm3-reserved-europe-west4"
+    monkeypatch.setattr("tidegate.cli.top.read", lambda _path, **_: {"items": [there]})
+    monkeypatch.setattr("tidegate.cli.explain.read", lambda _path, **_: there)
+    result = CliRunner().invoke(main, command, env={"COLUMNS": "60"})
+    assert name in result.output
+    assert "DemandRising" in result.output
+
+
 def test_top_of_what_has_no_status_yet() -> None:
     (_, line) = shown(overview([changed(GOOD, {"metadata.namespace": "prod"})])).splitlines()
     assert line.split() == ["prod/chat", "?", "?/?", *"-------", "-"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tidegate.cli import TABLE_WIDTH
 from tidegate.cli.options import refuse, url, written
 from tidegate.errors import SourceError, SpecError, TidegateError
 from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from tidegate.sim.standings import Results
     from tidegate.sim.traces import Trace
 
-# More than any table takes: a terminal wraps what is too long for it, rich would cut names and figures.
-TABLE_WIDTH = 1000
 DEFAULT_POLICIES = "tidegate,static,slo-keda,clairvoyant"
 SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
 # What only a run from a manifest has a use for: the scenarios of the suite are what they are.

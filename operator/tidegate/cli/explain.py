@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tidegate.cli import TABLE_WIDTH
 from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
 from tidegate.cli.pause import DeploymentName
 from tidegate.domain.key import Key
@@ -37,7 +38,7 @@ def command(deployment: Key, kubeconfig: str | None, context: str | None, output
     if output == "json":
         click.echo(json.dumps(resource.get("status") or {}, indent=2))
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(width=TABLE_WIDTH, highlight=False, markup=False, soft_wrap=True)
     for part in explanation(resource):
         console.print(part)
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tidegate.cli import TABLE_WIDTH
 from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
 from tidegate.report.currency import DOLLARS, amount, sign
 
@@ -26,7 +27,7 @@ def command(namespace: str | None, sort: str, kubeconfig: str | None, context: s
         rows = [{"namespace": key_of(r).namespace, "name": key_of(r).name} | (r.get("status") or {}) for r in resources]
         click.echo(json.dumps(rows, indent=2))
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(width=TABLE_WIDTH, highlight=False, markup=False, soft_wrap=True)
     console.print(overview(resources))
 
 
