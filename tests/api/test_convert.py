@@ -290,9 +290,10 @@ def test_a_date_without_quotes_is_text_as_for_kubectl() -> None:
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a]\n",
         "resources: [a]\n",
         "- 1\n- 2\n",
+        "kind: CustomResourceDefinition\nenum: ['!=', =, =~]\n",
         "",
     ],
-    ids=["the kind of another group", "another kind", "no object", "a list of numbers", "nothing"],
+    ids=["the kind of another group", "another kind", "no object", "a list of numbers", "a bare =", "nothing"],
 )
 def test_what_is_not_of_our_group_is_passed_over(text: str) -> None:
     found = manifests.loads(text)

@@ -3,7 +3,7 @@ YAML as Kubernetes takes it.
 
 In:    text with any number of documents.
 Out:   plain JSON values, or a SpecError that names the source and the line.
-Rules: a key that stands in one mapping twice is an error; a date is text, because JSON has none.
+Rules: a key that stands in one mapping twice is an error; a date and a bare `=` are text, because JSON has neither.
 """
 
 from typing import Any
@@ -12,7 +12,8 @@ import yaml
 
 from tidegate.errors import SpecError
 
-_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+# Values that YAML has and JSON does not: a date, and the bare `=` that stands in CRDs of Prometheus' operator.
+_NOT_JSON = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -31,7 +32,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NOT_JSON]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
