@@ -193,6 +193,14 @@ def test_each_deployment_may_have_its_own_demand(tmp_path: Path) -> None:
     assert total(plans["chat"]) > total(plans["batch"])
 
 
+@pytest.mark.parametrize("demands", [("chat=80", "2"), ("2", "chat=80")], ids=["its own first", "its own last"])
+def test_a_demand_of_its_own_goes_before_the_one_for_all(tmp_path: Path, demands: tuple[str, ...]) -> None:
+    path = written(tmp_path, ACCELERATOR, manifest("chat"), manifest("batch"))
+    result = run("-f", path, "--output", "json", *[word for demand in demands for word in ("--demand", demand)])
+    rates = {plan["name"]: plan["demand"]["arrival_rate"] for plan in json.loads(result.stdout)["deployments"]}
+    assert rates == {"chat": 80.0, "batch": 2.0}
+
+
 def own_usd(path: Path, rate: float, *shape: object) -> float:
     """$/h of the own fleet."""
     return float(answered("-f", path, "--demand", rate, *shape)["predicted"]["cost_per_hour"])
@@ -260,6 +268,12 @@ def test_the_same_question_has_the_same_answer(chat: Path) -> None:
         pytest.param(("-f", "{chat}", "--demand", "-3"), 1, "requests/s, 0 or more", id="a negative demand"),
         pytest.param(("-f", "{chat}", "--demand", "nan"), 1, "requests/s, 0 or more", id="a demand that is no number"),
         pytest.param(("-f", "{chat}", "--demand", "video=3"), 1, "chat=RPS", id="a deployment that is not there"),
+        pytest.param(
+            ("-f", "{chat}", "--demand", "chat=3", "--demand", "prod/chat=5"),
+            1,
+            "prod/chat has another",
+            id="two demands for one",
+        ),
         pytest.param(("-f", "{chat}", "--demand", "3", "--prompt-tokens", "0"), 1, "--prompt-tokens", id="no tokens"),
         pytest.param(
             ("-f", "{chat}", "--demand", "3", "--api-price-in", "1"), 1, "belong together", id="half of a price"

@@ -66,7 +66,7 @@ def _usage_ends_with_1() -> Iterator[None]:
 )  # fmt: skip
 @click.option(
     "--demand", "demands", multiple=True, metavar="[NAME=]RPS",
-    help="Requests/s. With several deployments: NAME=RPS for each, or one number for all.",
+    help="Requests/s. With several deployments: NAME=RPS for each, and a number for all others.",
 )  # fmt: skip
 @click.option("--prompt-tokens", type=float, default=1024.0, show_default=True, help="Mean prompt tokens per request.")
 @click.option("--output-tokens", type=float, default=256.0, show_default=True, help="Mean output tokens per request.")
@@ -207,8 +207,9 @@ def _stated(options: Options, manifests: "Manifests", time_s: float) -> "dict[Ke
 
 
 def _rates(demands: tuple[str, ...], keys: "list[Key]") -> "dict[Key, float]":
-    """Requests/s by deployment; every one of the manifests has to have a rate."""
-    found: dict[Key, float] = {}
+    """Requests/s by deployment; every one of the manifests has to have a rate, its own or the one for all."""
+    own: dict[Key, float] = {}
+    shared: dict[Key, float] = {}
     for text in demands:
         name, separator, number = text.rpartition("=")
         matching = [key for key in keys if not separator or name in (key.name, str(key))]
@@ -219,7 +220,12 @@ def _rates(demands: tuple[str, ...], keys: "list[Key]") -> "dict[Key, float]":
         if not matching or not 0 <= rate < float("inf"):
             names = ", ".join(f"{key.name}=RPS" for key in keys)
             raise SpecError(field="--demand", value=text, allowed=f"requests/s, 0 or more, are: RPS or {names}")
-        found |= dict.fromkeys(matching, rate)
+        rates = own if separator else shared
+        twice = [str(key) for key in matching if key in rates]
+        if twice:
+            raise SpecError(field="--demand", value=text, allowed=f"one demand is: {', '.join(twice)} has another")
+        rates |= dict.fromkeys(matching, rate)
+    found = shared | own
     missing = [key for key in keys if key not in found]
     if missing:
         raise click.UsageError(f"give --demand for {', '.join(map(str, missing))}, or --prometheus URL")
