@@ -47,7 +47,7 @@ def test_explain_tells_the_whole_story() -> None:
     text = shown(*explanation(resource()))
     assert text == (
         "prod/chat  meta-llama/Llama-3.1-8B-Instruct  mode Auto\n"
-        "promise   99.0% of requests: first token in 500 ms, 40 ms per token\n"
+        "promise   99% of requests: first token in 500 ms, 40 ms per token\n"
         "seen      100.0% met both, 10 good req/s, first token p95 477 ms, per token p95 39 ms\n"
         "cost      $6.00/h, $0.833 per million tokens, $0.833 per million good tokens, 0.3 J per token\n"
         "decision  DemandRising at 2026-11-18T11:06:40Z\n"
@@ -64,6 +64,12 @@ def test_explain_tells_the_whole_story() -> None:
         "MetricsAvailable=Unknown  NotPlanned: not planned yet\n"
         "CapacityAvailable=Unknown  NotPlanned: not planned yet"
     )
+
+
+def test_explain_states_the_promise_as_it_was_made() -> None:
+    strict = resource()
+    strict["spec"]["slo"]["attainment"] = "0.9995"
+    assert "promise   99.95% of requests" in shown(*explanation(strict))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def explanation(resource: Object) -> Iterator[RenderableType]:
     slo = spec["slo"]
     yield Text(f"{key_of(resource)}", style="bold") + Text(f"  {spec['model']}  mode {spec.get('mode', 'Auto')}")
     yield (
-        f"promise   {float(slo.get('attainment', '0.99')):.1%} of requests: first token in "
+        f"promise   {100 * float(slo.get('attainment', '0.99')):g}% of requests: first token in "
         f"{slo['ttftMilliseconds']} ms, {slo['itlMilliseconds']} ms per token"
     )
     yield from _seen(status)
