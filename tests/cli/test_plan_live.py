@@ -6,20 +6,24 @@ from typing import Any, cast
 import pytest
 
 from tidegate.cli.plan import live
+from tidegate.domain.key import Key
 from tidegate.observe.prometheus import Prometheus
 
 NOW = 1_000_000.0
+KEY = Key("prod", "chat")
 
 
 class Recorder:
-    """A Prometheus that answers everything with 2, and keeps what it was asked."""
+    """A Prometheus that answers what is about one namespace, or about all, with 2, and keeps what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = "") -> None:
         self.asked: list[str] = []
+        self.namespace = namespace
 
     def custom_query(self, query: str, params: Mapping[str, Any]) -> list[dict[str, object]]:
         self.asked.append(query)
-        return [{"metric": {}, "value": [NOW, "2"]}]
+        known = "namespace=" not in query or f'namespace="{self.namespace}"' in query
+        return [{"metric": {}, "value": [NOW, "2"]}] if known else []
 
     def custom_query_range(self, query: str, *_: object) -> list[dict[str, object]]:
         self.asked.append(query)
@@ -28,13 +32,27 @@ class Recorder:
 
 @pytest.fixture
 def asked() -> list[str]:
-    recorder = Recorder()
-    live.measured(cast(Prometheus, recorder), "m", time_s=NOW)
+    return asked_of(Recorder("prod"))
+
+
+def asked_of(recorder: Recorder) -> list[str]:
+    live.measured(cast(Prometheus, recorder), KEY, "m", time_s=NOW)
     return recorder.asked
 
 
 def rate(metric: str) -> str:
-    return f'sum by (namespace,pod,instance) (rate({metric}{{model_name="m"}}[300s]))'
+    return f'sum by (namespace,pod,instance) (rate({metric}{{model_name="m",namespace="prod"}}[300s]))'
+
+
+def test_a_model_that_serves_in_two_namespaces_is_counted_in_the_own_one(asked: list[str]) -> None:
+    assert len(asked) == 4
+    assert all(query.count('namespace="prod"') == query.count('model_name="m"') for query in asked)
+
+
+def test_a_model_that_serves_elsewhere_only_is_counted_there() -> None:
+    asked = asked_of(Recorder("elsewhere"))
+    assert len(asked) == 5, "the own namespace has none, then everything is about all of them"
+    assert not any("namespace=" in query for query in asked[1:])
 
 
 def test_a_name_is_chosen_for_each_replica_and_not_for_the_fleet(asked: list[str]) -> None:

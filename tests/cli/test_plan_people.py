@@ -390,6 +390,13 @@ def test_demand_and_shape_are_read_from_prometheus(chat: Path, prometheus: str) 
     assert plan["promisesKept"] is True
 
 
+def test_two_deployments_of_one_model_do_not_both_get_its_load(tmp_path: Path, prometheus: str) -> None:
+    path = written(tmp_path, ACCELERATOR, manifest("chat"), manifest("batch"))
+    result = run("-f", path, "--prometheus", prometheus)
+    assert result.exit_code == 1
+    assert "prod/chat and prod/batch" in result.output
+
+
 def test_a_model_that_prometheus_does_not_know_is_named(tmp_path: Path, prometheus: str) -> None:
     path = written(tmp_path, ACCELERATOR, manifest(model="Qwen/Qwen3-32B"))
     result = run("-f", path, "--prometheus", prometheus)

@@ -238,7 +238,7 @@ async def test_plan_reads_the_load_of_every_server(
     prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch, model: str, rate: float
 ) -> None:
     monkeypatch.setattr(live, "WINDOW_S", 10)
-    load = await in_thread(lambda: live.measured(prometheus, model, time_s=time.time()))
+    load = await in_thread(lambda: live.measured(prometheus, Key("prod", "chat"), model, time_s=time.time()))
     assert load.rate_rps == pytest.approx(rate, rel=0.15), "4 requests/s each, and one of them rejects 4 more"
     assert (load.prompt_tokens, load.output_tokens) == (pytest.approx(100, rel=0.1), pytest.approx(20, rel=0.1))
 

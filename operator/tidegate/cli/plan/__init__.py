@@ -235,7 +235,9 @@ def _rates(demands: tuple[str, ...], keys: "list[Key]") -> "dict[Key, float]":
 def _measured(options: Options, manifests: "Manifests", time_s: float) -> "dict[Key, Load]":
     from tidegate.cli.plan.live import measured
     from tidegate.observe.prometheus import Access, Prometheus
+    from tidegate.sim.recorded import check
 
     refuse("demands", "prompt_tokens", "output_tokens", why="not beside --prometheus")
+    check(manifests.deployments.values())
     client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
-    return {key: measured(client, spec.model, time_s=time_s) for key, spec in manifests.deployments.items()}
+    return {key: measured(client, key, spec.model, time_s=time_s) for key, spec in manifests.deployments.items()}
