@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.sim.builders import KEY, poisson, scenario
@@ -16,7 +17,7 @@ from tidegate.sim.compare import Result, compare
 from tidegate.sim.policies.base import Choice, View
 from tidegate.sim.report import html
 from tidegate.sim.report.page import summary
-from tidegate.sim.report.series import series
+from tidegate.sim.report.series import DECISIONS_MAX, series
 from tidegate.sim.runner import run
 from tidegate.sim.score import Part, Score, score
 
@@ -122,6 +123,20 @@ def test_the_money_of_a_fleet_that_moves_is_its_bill() -> None:
     paid = series(moving)["usd"]
     assert paid[-1] == pytest.approx(score(moving).usd, abs=0.001)
     assert paid[3] == pytest.approx(2.0 / 60, abs=0.001)
+
+
+def test_a_long_run_has_a_decision_at_each_point_up_to_its_end() -> None:
+    class Restless:
+        name = "restless"
+
+        def decide(self, view: View) -> Choice:
+            count = 1 + int(view.time_s / 15.0) % 2
+            return Choice(replicas={(KEY, "bf16"): count}, reasons={KEY: f"Steady: {view.time_s:.0f}"})
+
+    drawn = series(run(scenario(poisson(0.05, 9000.0), duration_s=9000.0), Restless()))["decisions"]
+    assert len(drawn) <= DECISIONS_MAX, "of 600 decisions"
+    assert drawn[-1] == [9000, KEY.name, "Steady: 9000"]
+    assert max(np.diff([time_s for time_s, *_ in drawn])) <= 30
 
 
 def test_the_page_loads_nothing_and_no_name_ends_its_script(page: str) -> None:

@@ -17,7 +17,8 @@ from tidegate.sim.score import good
 
 # Wide enough for a desktop's chart: one point every three pixels or so.
 POINTS_MAX = 320
-# A day of decisions at most: enough to read, little enough to load.
+# Of more decisions (a day of one deployment has some 260) those are kept that stand where a stretch ends: each point of
+# the chart has its own, and the page stays small.
 DECISIONS_MAX = 400
 
 
@@ -49,7 +50,7 @@ def series(run: Run) -> dict[str, Any]:
         "usdPerHour": _rounded([row.usd_per_hour for row in picked], 2),
         "usd": _rounded(_paid(run, edges[1:]), 3),
         "attainment": _attainment(run, edges),
-        "decisions": _decisions(run),
+        "decisions": _decisions(run, edges),
     }
 
 
@@ -83,7 +84,7 @@ def _attainment(run: Run, edges: NDArray[np.float64]) -> list[float | None]:
     return [round(float(k / c), 4) if c else None for k, c in zip(kept, came, strict=True)]
 
 
-def _decisions(run: Run) -> list[list[Any]]:
+def _decisions(run: Run, edges: NDArray[np.float64]) -> list[list[Any]]:
     """(time s, deployment, sentence) of each decision that differs from the last by its reason or its replicas."""
     found: list[list[Any]] = []
     names = _names(service.spec.key for service in run.scenario.services)
@@ -95,7 +96,9 @@ def _decisions(run: Run) -> list[list[Any]]:
             if before.get(key) != now:
                 found.append([round(row.time_s), names[key], sentence])
                 before[key] = now
-    return found[:DECISIONS_MAX]
+    if len(found) <= DECISIONS_MAX:
+        return found
+    return sorted({(int(np.searchsorted(edges, each[0])), each[1]): each for each in found}.values())
 
 
 def _rounded(values: Any, digits: int) -> list[float]:
