@@ -73,6 +73,29 @@ def test_the_table_names_every_policy_and_marks_what_missed(manifest: str) -> No
         assert word in result.output
 
 
+def test_money_is_in_the_currency_of_the_classes(tmp_path: Path, trace: str) -> None:
+    path, page = tmp_path / "chat.yaml", tmp_path / "out.html"
+    path.write_text(MANIFEST.replace('"1.20"', '"1.20", currency: EUR'))
+    asked = ("-f", str(path), "--trace", trace, "--hours", "0.05", "--policy", "tidegate,static")
+    result = backtest(*asked, "--report", str(page))
+    assert result.exit_code == 0, result.output
+    assert "EUR/M good tok" in result.output
+    data = page.read_text().partition('type="application/json">')[2].partition("</script>")[0]
+    assert json.loads(data)["currency"] == "EUR"
+    assert "$" not in result.output + data
+    assert {row["currency"] for row in figures(backtest(*asked, "--output", "json")).values()} == {"EUR"}
+
+
+def test_classes_in_several_currencies_are_refused_and_not_added_up(tmp_path: Path, trace: str) -> None:
+    other = 'metadata: {name: nvidia-a10}\nspec: {pricePerHour: "1", currency: EUR}\n'
+    path = tmp_path / "chat.yaml"
+    second = MANIFEST.replace('"0.995", accelerator: nvidia-l40s', '"0.995", accelerator: nvidia-a10')
+    path.write_text(f"apiVersion: tidegate.io/v1alpha1\nkind: AcceleratorClass\n{other}---{second}")
+    result = backtest("-f", str(path), "--trace", trace)
+    assert result.exit_code == 1
+    assert "'EUR, USD' is not allowed; one currency for all tiers is" in result.output
+
+
 def test_the_same_seed_prints_the_same_and_another_seed_does_not(manifest: str) -> None:
     arguments = ("-f", manifest, "--trace", "bursty:3:0.3:chat", "--policy", "slo-keda@fp8", "--output", "json")
     first, again, other = (backtest(*arguments, "--seed", s).stdout for s in ("1", "1", "2"))

@@ -173,7 +173,10 @@ def test_deployments_of_one_name_in_two_namespaces_are_told_apart() -> None:
     key = Key("dev", service.spec.key.name)
     second = replace(service, spec=replace(service.spec, key=key))
     both = replace(first, services=(service, second))
-    drawn = series(compare(both, ["static"])["static"].run)
+    results = compare(both, ["static"])
+    drawn = series(results["static"].run)
     names = [str(service.spec.key), str(key)]
     assert list(drawn["replicas"]) == [f"{name} bf16" for name in names]
     assert {name for _, name, _ in drawn["decisions"]} <= set(names)
+    (shown,) = data_of(html({"both": results}))["scenarios"]  # type: ignore[misc]
+    assert [target["name"] for target in shown["targets"]] == names

@@ -14,6 +14,7 @@ import click
 from tidegate.cli import TABLE_WIDTH
 from tidegate.cli.options import refuse, url, written
 from tidegate.errors import SourceError, SpecError, TidegateError
+from tidegate.report.currency import DOLLARS
 from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def _backtest(options: Options) -> None:
     refuse("seeds", "rows", "jobs", why="only with --suite, and without --report")
     runs = _suite(options.scenarios, options.seed) if fixed else [_from_manifest(options)]
     results = _results(runs, options.policies or (SUITE_POLICIES if fixed else DEFAULT_POLICIES))
-    _show({name: {p: [r.score] for p, r in group.items()} for name, group in results.items()}, options.output)
+    scores = {name: {p: [r.score] for p, r in group.items()} for name, group in results.items()}
+    _show(scores, options.output, runs[0].currency)
     if options.report is not None:
         _report(options.report, results)
 
@@ -153,7 +155,7 @@ def _tournament(options: Options) -> None:
     plan = Plan(scenarios=names, seeds=seeds, policies=policies, rows=options.rows, jobs=options.jobs)
     with _bar() as update:
         results = play(plan, lambda count, total, what: update(f"[{count}/{total}] {what}", count / total))
-    _show(results, options.output)
+    _show(results, options.output, DOLLARS)
 
 
 def _seeds(text: str) -> list[int]:
@@ -297,21 +299,21 @@ def _bar() -> "Iterator[Callable[[str, float], None]]":
         yield lambda what, share: bar.update(task, description=what, completed=share)
 
 
-def _show(results: "Results", output: str) -> None:
+def _show(results: "Results", output: str, code: str) -> None:
     from rich.console import Console
 
     from tidegate.sim.standings import standings
     from tidegate.sim.table import markdown, rows, summary, table
 
     if output == "json":
-        click.echo(json.dumps(rows(results), indent=2))
+        click.echo(json.dumps(rows(results, code), indent=2))
         return
     ranking = standings(results)
     if output == "markdown":
-        click.echo(markdown(results, ranking))
+        click.echo(markdown(results, ranking, code))
         return
     console = Console(width=TABLE_WIDTH)
-    console.print(table(results))
+    console.print(table(results, code))
     scores = [s for group in results.values() for each in group.values() for s in each]
     if any(not s.met for s in scores if s.attainment is not None):
         console.print("! not kept: the share inside the targets, the mean quality, or the budget")

@@ -59,7 +59,7 @@ def scenario_of(
 
     Raises:
         SpecError: A deployment without traffic, a time without a request, a tier on an unknown accelerator, or with
-            several engines in a replica.
+            several engines in a replica; classes in several currencies.
     """
     _check(deployments, accelerators, traffic)
     duration_s = _duration_s(traffic, settings)
@@ -117,6 +117,10 @@ def _check(
             if engines > 1:
                 field = f"{key}: spec.tiers[{tier.name}] --data-parallel-size"
                 raise SpecError(field=field, value=engines, allowed="1 is: a simulated replica is one engine")
+    codes = sorted({accelerators[tier.accelerator].currency for spec in deployments.values() for tier in spec.tiers})
+    if len(codes) > 1:
+        allowed = "one currency for all tiers is: amounts are never converted"
+        raise SpecError(field="spec.currency of the AcceleratorClasses", value=", ".join(codes), allowed=allowed)
 
 
 def _service(

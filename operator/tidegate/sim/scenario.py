@@ -11,6 +11,7 @@ from enum import StrEnum
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import SpecError
+from tidegate.report.currency import currency_of
 from tidegate.sim.engine.fleet import Server
 from tidegate.sim.traces import Trace
 from tidegate.units import TICK_S
@@ -151,6 +152,11 @@ class Scenario:
     tick_s: float = TICK_S
     random_router: bool = False
     notes: str = field(default="", compare=False)
+
+    @property
+    def currency(self) -> str:
+        """ISO 4217 code of all its money."""
+        return currency_of(self.services[0].spec, {name: pool.accelerator for name, pool in self.pools.items()})
 
     def service(self, key: Key) -> Service:
         """The service of that deployment; KeyError where there is none."""

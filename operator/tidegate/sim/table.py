@@ -1,7 +1,7 @@
 """
 Scores as tables for people and as plain values for programs.
 
-In:    scores by scenario and policy, one per seed.
+In:    scores by scenario and policy, one per seed; the currency of their money.
 Out:   rich tables, Markdown, or JSON-able rows.
 """
 
@@ -12,19 +12,20 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from tidegate.report.currency import DOLLARS, sign
 from tidegate.sim.score import Score
 from tidegate.sim.standings import Results, Standing, ratio, ratios
 
 COLUMNS = (
-    "scenario", "policy", "attainment", "$/M good tok", "GPU h", "J/good tok", "quality", "actions", "vs best",
+    "scenario", "policy", "attainment", "{}/M good tok", "GPU h", "J/good tok", "quality", "actions", "vs best",
 )  # fmt: skip
 STANDINGS = ("policy", "kept", "missed by", "vs best", "cheaper", "kept alone")
 MARK = " !"
 
 
-def table(results: Results) -> Table:
+def table(results: Results, code: str = DOLLARS) -> Table:
     """One row per scenario and policy; where a promise was not kept its attainment is red, and marked for all."""
-    shown = _empty(COLUMNS, left=2)
+    shown = _empty(_columns(code), left=2)
     for scenario, group in results.items():
         for name, scores in group.items():
             attained, *others = cells(scores, ratios(group, name))
@@ -43,20 +44,20 @@ def summary(standings: Sequence[Standing]) -> Table:
     return shown
 
 
-def markdown(results: Results, standings: Sequence[Standing]) -> str:
+def markdown(results: Results, standings: Sequence[Standing], code: str = DOLLARS) -> str:
     """Both tables, the policies first."""
     body = [
         [scenario, label(name, scores), *cells(scores, ratios(group, name))]
         for scenario, group in results.items()
         for name, scores in group.items()
     ]
-    return "\n\n".join([_markdown(STANDINGS, [_line(s) for s in standings]), _markdown(COLUMNS, body)])
+    return "\n\n".join([_markdown(STANDINGS, [_line(s) for s in standings]), _markdown(_columns(code), body)])
 
 
-def rows(results: Results) -> list[dict[str, object]]:
-    """One plain row per scenario, policy and seed, every figure of `Score` in it."""
+def rows(results: Results, code: str = DOLLARS) -> list[dict[str, object]]:
+    """One plain row per scenario, policy and seed, every figure of `Score` in it; `usd` is money in `currency`."""
     return [
-        _plain(score.to_json()) | {"name": name, "cost_vs_clairvoyant": ratio(group, name, index)}
+        _plain(score.to_json()) | {"name": name, "currency": code, "cost_vs_clairvoyant": ratio(group, name, index)}
         for group in results.values()
         for name, scores in group.items()
         for index, score in enumerate(scores)
@@ -95,6 +96,10 @@ def _line(standing: Standing) -> list[str]:
         "-" if own or runs == 0 else str(standing.cheaper),
         "-" if own or runs == 0 else str(standing.kept_alone),
     ]
+
+
+def _columns(code: str) -> tuple[str, ...]:
+    return tuple(column.format(sign(code)) for column in COLUMNS)
 
 
 def _empty(columns: Sequence[str], *, left: int) -> Table:

@@ -9,9 +9,11 @@ from math import isfinite
 from typing import Any
 
 from tidegate import __version__
+from tidegate.domain.spec import DeploymentSpec
+from tidegate.report.currency import DOLLARS, amount
 from tidegate.sim.compare import Result
 from tidegate.sim.policies.registry import OWN
-from tidegate.sim.report.series import demand, edges_of, series
+from tidegate.sim.report.series import demand, edges_of, names_of, series
 from tidegate.sim.score import Score
 
 MARK = "/*DATA*/"
@@ -26,24 +28,31 @@ def html(results: Mapping[str, Mapping[str, Result]]) -> str:
     Args:
         results: By scenario name and policy name, as `compare` gives them.
     """
-    data = {"version": __version__, "scenarios": [_scenario(name, group) for name, group in results.items()]}
+    runs = (result.run for group in results.values() for result in group.values() if result.run is not None)
+    code = next((run.scenario.currency for run in runs), DOLLARS)
+    data = {
+        "version": __version__,
+        "currency": code,
+        "scenarios": [_scenario(name, group, code) for name, group in results.items()],
+    }
     # `<` never stands in the JSON, so nothing in a name can end the script element.
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return files("tidegate.sim.report").joinpath("page.html").read_text(encoding="utf-8").replace(MARK, text)
 
 
-def _scenario(name: str, group: Mapping[str, Result]) -> dict[str, Any]:
+def _scenario(name: str, group: Mapping[str, Result], code: str) -> dict[str, Any]:
     runs = {policy: r.run for policy, r in group.items() if r.run is not None}
     scores = {policy: r.score for policy, r in group.items()}
     first = next(iter(runs.values()), None)
     if first is None:
-        return {"name": name, "summary": summary(scores), "policies": [_row(p, s) for p, s in scores.items()]}
+        return {"name": name, "summary": summary(scores, code), "policies": [_row(p, s) for p, s in scores.items()]}
     scenario = first.scenario
+    names = names_of(service.spec.key for service in scenario.services)
     return {
         "name": name,
         "notes": scenario.notes,
-        "summary": summary(scores),
-        "targets": [_target(s.spec) for s in scenario.services],
+        "summary": summary(scores, code),
+        "targets": [_target(names[s.spec.key], s.spec) for s in scenario.services],
         "times": [round(float(t)) for t in edges_of(scenario.duration_s, scenario.tick_s)[1:]],
         "demand": demand(first),
         "policies": [_row(p, s) for p, s in scores.items()],
@@ -51,10 +60,10 @@ def _scenario(name: str, group: Mapping[str, Result]) -> dict[str, Any]:
     }
 
 
-def _target(spec: Any) -> dict[str, Any]:
+def _target(name: str, spec: DeploymentSpec) -> dict[str, Any]:
     budget = spec.cost.budget_usd_per_hour
     return {
-        "name": spec.key.name,
+        "name": name,
         "model": spec.model,
         "ttftMs": round(spec.slo.ttft_s * 1000),
         "itlMs": round(spec.slo.itl_s * 1000),
@@ -83,24 +92,28 @@ def _known(value: float | None) -> float | None:
     return None if value is None or not isfinite(value) else round(value, 6)
 
 
-def summary(scores: Mapping[str, Score]) -> str:
+def summary(scores: Mapping[str, Score], code: str = DOLLARS) -> str:
     """Two or three sentences: did it keep the promise, for how much, and who else did."""
+
+    def bill(score: Score) -> str:
+        return amount(f"{score.usd:.2f}", code)
+
     if OWN not in scores:
         return ""
     own = scores[OWN]
     if own.attainment is None:
         return "No request arrived."
     kept = "kept the promise" if own.met else "missed the promise"
-    said = [f"Tidegate {kept}: {own.attainment:.2%} of requests inside their targets, for ${own.usd:.2f}."]
+    said = [f"Tidegate {kept}: {own.attainment:.2%} of requests inside their targets, for {bill(own)}."]
     others = {n: s for n, s in scores.items() if n != OWN and n not in UNREAL}
     able = {n: s for n, s in others.items() if s.met and s.attainment is not None}
     if able:
         name, best = min(able.items(), key=lambda item: item[1].usd)
-        said.append(f"The cheapest other policy that kept it is {name} with ${best.usd:.2f} ({_against(best, own)}).")
+        said.append(f"The cheapest other policy that kept it is {name} with {bill(best)} ({_against(best, own)}).")
     elif others:
         said.append("No other policy kept it.")
     if "clairvoyant" in scores and scores["clairvoyant"].usd > 0:
-        said.append(f"Knowing the future would have cost ${scores['clairvoyant'].usd:.2f}.")
+        said.append(f"Knowing the future would have cost {bill(scores['clairvoyant'])}.")
     return " ".join(said)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.domain.key import Key
+from tidegate.report.currency import priced
 from tidegate.sim.runner import Run
 from tidegate.sim.score import good
 
@@ -56,11 +57,11 @@ def series(run: Run) -> dict[str, Any]:
 
 def _labels(tiers: Iterable[tuple[Key, str]]) -> dict[tuple[Key, str], str]:
     """What each tier is called: with its deployment where there are several, with the namespace where names repeat."""
-    names = _names({key for key, _ in tiers})
+    names = names_of({key for key, _ in tiers})
     return {(key, tier): tier if len(names) == 1 else f"{names[key]} {tier}" for key, tier in tiers}
 
 
-def _names(keys: Iterable[Key]) -> dict[Key, str]:
+def names_of(keys: Iterable[Key]) -> dict[Key, str]:
     """What each deployment is called."""
     keys = list(keys)
     shared = len({key.name for key in keys}) < len(keys)
@@ -87,14 +88,14 @@ def _attainment(run: Run, edges: NDArray[np.float64]) -> list[float | None]:
 def _decisions(run: Run, edges: NDArray[np.float64]) -> list[list[Any]]:
     """(time s, deployment, sentence) of each decision that differs from the last by its reason or its replicas."""
     found: list[list[Any]] = []
-    names = _names(service.spec.key for service in run.scenario.services)
+    names, code = names_of(service.spec.key for service in run.scenario.services), run.scenario.currency
     before: dict[Key, tuple[str, tuple[int, ...]]] = {}
     for row in run.rows:
         for key, sentence in row.reasons.items():
             fleet = tuple(n for t, n in row.wanted.items() if t[0] == key)
             now = (sentence.partition(":")[0], fleet)
             if before.get(key) != now:
-                found.append([round(row.time_s), names[key], sentence])
+                found.append([round(row.time_s), names[key], priced(sentence, code)])
                 before[key] = now
     if len(found) <= DECISIONS_MAX:
         return found
