@@ -183,22 +183,40 @@ def test_crds_prints_the_reference() -> None:
     assert CliRunner().invoke(main, ["crds", "--docs"]).output.startswith("# API reference")
 
 
+def kubeconfig_of(cluster: dict[str, str]) -> str:
+    context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "x",
+            "contexts": [context],
+            "clusters": [{"name": "x", "cluster": cluster}],
+            "users": [{"name": "x", "user": {}}],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("clusters:\n\t- name: x\n", id="a tab"),
+        pytest.param(kubeconfig_of({"server": "https://x", "certificate-authority-data": "a"}), id="no base64"),
+        pytest.param(kubeconfig_of({"server": "https://x", "certificate-authority-data": "YQ=="}), id="no certificate"),
+    ],
+)
+def test_a_kubeconfig_that_is_none_is_an_error_in_words(text: str, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(text)
+    result = CliRunner().invoke(main, ["top", "--kubeconfig", str(kubeconfig)])
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: kubeconfig: '{kubeconfig}' is not allowed")
+
+
 @pytest.mark.parametrize("command", [["explain", "prod/chat"], ["top"]], ids=["explain", "top"])
 def test_a_cluster_that_is_not_there_is_an_error_in_words(command: list[str], tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
-    context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
-    kubeconfig.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "x",
-                "contexts": [context],
-                "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9"}}],
-                "users": [{"name": "x", "user": {}}],
-            }
-        )
-    )
+    kubeconfig.write_text(kubeconfig_of({"server": "http://127.0.0.1:9"}))
     result = CliRunner().invoke(main, [*command, "--kubeconfig", str(kubeconfig)])
     assert result.exit_code == 1
     assert result.output.startswith("Error: kubernetes: Unreachable:")

@@ -20,6 +20,7 @@ import aiohttp
 import msgspec
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from yaml import YAMLError
 
 from tidegate.errors import SpecError
 from tidegate.ports import ApiError, Call
@@ -45,7 +46,8 @@ async def load_configuration(kubeconfig: str | None, context: str | None = None)
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             except ConfigException:
                 await _from_file(None, context, configuration)
-    except (ConfigException, OSError, TypeError) as error:
+        _ssl_context(configuration)
+    except (ConfigException, YAMLError, OSError, TypeError, ValueError) as error:
         raise SpecError(
             field="kubeconfig",
             value=kubeconfig or "",
