@@ -149,6 +149,12 @@ def test_json_holds_the_plan_of_the_protocol_and_the_reasons(chat: Path) -> None
     assert plan["bindingConstraint"] == "None"
 
 
+def test_tokens_that_nobody_asks_for_have_no_price(chat: Path) -> None:
+    plan = answered("-f", chat, "--demand", 0)
+    assert plan["predicted"]["cost_per_hour"] == 3.0
+    assert plan["predicted"]["cost_per_million_output_tokens"] is None
+
+
 def test_more_demand_takes_more(chat: Path) -> None:
     few, many = answered("-f", chat, "--demand", 5), answered("-f", chat, "--demand", 80)
     assert total(many) > total(few)

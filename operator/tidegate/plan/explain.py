@@ -15,11 +15,13 @@ from tidegate.plan.memo import Memo
 from tidegate.plan.search import alone
 from tidegate.plan.sentence import LIMITED, Outcome, sentence
 from tidegate.plan.solve import Given, without_limits
-from tidegate.units import MILLION, SECONDS_PER_HOUR
+from tidegate.units import MILLION, SECONDS_PER_DAY, SECONDS_PER_HOUR
 
 # Enough replicas for any uncapped answer, and small enough to search.
 UNCAPPED_MAX = 2_000
 ALTERNATIVES_MAX = 3
+# Fewer than one request a day is nobody: the forecast never says quite zero, and a token of nobody has no price.
+SOMEBODY_RPS = 1.0 / SECONDS_PER_DAY
 # Fewer replicas than the lower bounds say are right then: nothing is planned, or nobody asks.
 LEFT_ALONE = frozenset({Reason.PAUSED, Reason.MODE_OFF, Reason.SCALED_TO_ZERO})
 # Reasons that say what happened; a binding limit is the better answer only to the others.
@@ -230,7 +232,7 @@ def _prediction(draft: Draft, outcome: Outcome) -> Prediction:
             attainment=None, ttft_s_p95=None, itl_s_p95=None, usd_per_hour=usd, usd_per_million_output_tokens=None
         )
     ttft, itl, quality = outcome.profile.latency(demand.shown_rps)
-    tokens_per_s = demand.mean_rps * draft.problem.forecast.output_tokens
+    tokens_per_s = demand.mean_rps * draft.problem.forecast.output_tokens if demand.mean_rps > SOMEBODY_RPS else 0.0
     per_million = usd / SECONDS_PER_HOUR / tokens_per_s * MILLION if tokens_per_s > 0 else None
     powers = [p * n if p is not None else None for p, n in zip(draft.model.powers, fleet, strict=True) if n]
     watts = sum([p for p in powers if p is not None]) if None not in powers else None
