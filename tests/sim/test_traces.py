@@ -107,7 +107,16 @@ def test_burstiness_is_what_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["steady:5", "steady:x:2", "steady:0:1", "steady:5:1:novels", "steady:5:1:chat:9", "sawtooth:5:1"]
+    "text",
+    [
+        "steady:5",
+        "steady:x:2",
+        "steady:0:1",
+        "steady:5:1:novels",
+        "steady:5:1:chat:9",
+        "sawtooth:5:1",
+        "steady:5:86400",
+    ],
 )
 def test_a_shape_that_does_not_exist_is_refused(text: str) -> None:
     with pytest.raises(SpecError):

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which replica a request goes to: the least busy (a gateway) or any (a Service).",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of everything that is drawn.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of everything that is drawn.")
 @click.option("--keep", is_flag=True, help="Leave everything up at the end, until Ctrl-C, and say how to reach it.")
 @click.pass_context
 def command(context: click.Context, /, **values: Any) -> None:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.errors import SpecError
-from tidegate.sim.traces import Trace, merge
+from tidegate.sim.traces import LONGEST_S, Trace, merge
+from tidegate.units import SECONDS_PER_HOUR
 
 Floats = NDArray[np.float64]
 Rates = NDArray[np.float64]  # requests/s for each second of the run; shape (seconds,)
@@ -173,9 +174,9 @@ def parse(text: str, *, seed: int) -> Trace:
         rps, hours = float(rest[0]), float(rest[1])
     except ValueError as fault:
         raise SpecError(field="--trace", value=text, allowed="numbers for RPS and HOURS") from fault
-    if not (0 < rps < np.inf and 0 < hours < np.inf):
-        raise SpecError(field="--trace", value=text, allowed="rate and hours, finite and above 0, are")
-    return generate(SHAPES[name](rps, hours * 3600.0, seed), LENGTHS[kind], seed=seed, name=text)
+    if not (0 < rps < np.inf and 0 < hours * SECONDS_PER_HOUR <= LONGEST_S):
+        raise SpecError(field="--trace", value=text, allowed="rate and hours, finite, above 0, a year at most, are")
+    return generate(SHAPES[name](rps, hours * SECONDS_PER_HOUR, seed), LENGTHS[kind], seed=seed, name=text)
 
 
 def together(*traces: Trace) -> Trace:

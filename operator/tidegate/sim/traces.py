@@ -22,7 +22,8 @@ from tidegate.units import SECONDS_PER_DAY
 FIRST_S_MAX = 30 * SECONDS_PER_DAY
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
 # A run of more than a year, or a request of more tokens than any model's context holds, is a slip of the units.
-LARGEST = (366 * SECONDS_PER_DAY, 10_000_000, 10_000_000)
+LONGEST_S = 366 * SECONDS_PER_DAY
+LARGEST = (LONGEST_S, 10_000_000, 10_000_000)
 UNITS = ("seconds from the start of the run", "tokens", "tokens")
 
 
