@@ -68,12 +68,14 @@ def test_no_attainment_where_the_queue_grows_without_end() -> None:
     assert at_the_end[0] < 0.05
 
 
+@pytest.mark.parametrize("context", [float("inf"), 2 * CHAT.prompt_tokens, CHAT.prompt_tokens], ids=lambda n: f"{n:g}")
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
-def test_quantiles_and_shares_are_inverse(level: float) -> None:
-    state = state_at(SERVICE, RATES)
-    ttft, itl = ttft_quantile(SERVICE, state, level), itl_quantile(SERVICE, state, level)
-    assert ttft_share(SERVICE, state, ttft[:, None])[:, 0] == pytest.approx(np.full(10, level), abs=0.02)
-    assert itl_share(SERVICE, state, itl[:, None])[:, 0] == pytest.approx(np.full(10, level), abs=0.02)
+def test_quantiles_and_shares_are_inverse(level: float, context: float) -> None:
+    service = replace(SERVICE, context_max=context)
+    state = state_at(service, RATES)
+    ttft, itl = ttft_quantile(service, state, level), itl_quantile(service, state, level)
+    assert ttft_share(service, state, ttft[:, None])[:, 0] == pytest.approx(np.full(10, level), abs=0.02)
+    assert itl_share(service, state, itl[:, None])[:, 0] == pytest.approx(np.full(10, level), abs=0.02)
 
 
 def test_memory_and_batch_limits_bring_the_end_nearer() -> None:

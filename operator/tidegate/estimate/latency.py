@@ -81,7 +81,8 @@ def ttft_quantile(service: Service, state: State, level: float) -> Floats:
     width = service.prompt_width
 
     def own(share: float) -> Floats:
-        return np.asarray(before + mean * np.exp(normal_quantile(share) * width - width * width / 2))
+        taken = share * service.prompts_served  # as a share of all prompts, with those that are too long
+        return np.asarray(before + mean * np.exp(normal_quantile(taken) * width - width * width / 2))
 
     # Neither prompt nor wait alone may be late more often than both, nor both more often than the two together.
     half = (1 + level) / 2
