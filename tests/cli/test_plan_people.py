@@ -339,6 +339,17 @@ def test_a_wrong_manifest_says_what_to_change(tmp_path: Path, documents: list[ob
     assert told in result.output
 
 
+def test_requests_longer_than_a_server_takes_are_no_promise_kept(tmp_path: Path) -> None:
+    workload = {"image": "vllm/vllm-openai:v0.32.0", "args": ["--max-model-len", "8192"]}
+    path = written(
+        tmp_path, ACCELERATOR, manifest(tiers=[{"name": "bf16", "accelerator": "h100", "workload": workload}])
+    )
+    result = run("-f", path, "--demand", 1, "--prompt-tokens", 16000)
+    assert result.exit_code == 1
+    assert "'16256' is not allowed; at most 8192 are: --max-model-len of prod/chat, tier bf16" in result.output
+    assert run("-f", path, "--demand", 1, "--prompt-tokens", 7000).exit_code == 0
+
+
 def test_an_object_in_two_files_is_told(chat: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(manifest()))

@@ -199,11 +199,24 @@ def _stated(options: Options, manifests: "Manifests", time_s: float) -> "dict[Ke
     for name, tokens in (("--prompt-tokens", options.prompt_tokens), ("--output-tokens", options.output_tokens)):
         if not 0 < tokens < float("inf"):
             raise SpecError(field=name, value=tokens, allowed="tokens per request above 0 are")
+    _check_context(options.prompt_tokens + options.output_tokens, manifests)
     rates = _rates(options.demands, list(manifests.deployments))
     shape = Load(
         memory=ForecastMemory(), rate_rps=0.0, prompt_tokens=options.prompt_tokens, output_tokens=options.output_tokens
     )
     return {key: stated(shape, rate, time_s) for key, rate in rates.items()}
+
+
+def _check_context(tokens: float, manifests: "Manifests") -> None:
+    """Of requests that are longer than a server takes nobody is served, and none of them is late."""
+    from tidegate.estimate.priors import prior_of
+
+    for key, spec in manifests.deployments.items():
+        for tier in spec.tiers:
+            context = prior_of(spec.model, tier, manifests.accelerators[tier.accelerator]).serving.context_max
+            if tokens > context:
+                allowed = f"at most {context:.0f} are: --max-model-len of {key}, tier {tier.name}"
+                raise SpecError(field="--prompt-tokens and --output-tokens", value=f"{tokens:.0f}", allowed=allowed)
 
 
 def _rates(demands: tuple[str, ...], keys: "list[Key]") -> "dict[Key, float]":
