@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.plan.fleets import ALONE, POOLS, estimate, forecast, spec, tier
@@ -111,6 +111,19 @@ def test_the_search_finds_what_trying_every_fleet_finds(case: tuple[FleetModel, 
     assert found.objective <= goal.objective(model, good).min() * (1 + SAME_COST) + 1e-6
     assert found.attainment >= goal.attainment - 1e-9
     assert found.quality >= goal.quality - 1e-9
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases())
+def test_bounds_far_above_what_is_needed_cost_nothing(case: tuple[FleetModel, Limits, Goal]) -> None:
+    model, bounds, goal = case
+    fleets = every_fleet(model, bounds)
+    good = fleets[meeting(model, fleets, goal)] if len(fleets) else fleets
+    assume(len(good) > 0)
+    high = tuple((low, 500 if most else 0) for low, most in bounds.tiers)
+    found = cheapest(model, replace(bounds, total=(bounds.total[0], 500), tiers=high), goal)
+    assert found is not None
+    assert found.objective <= goal.objective(model, good).min() * (1 + SAME_COST) + 1e-6
 
 
 @settings(max_examples=120, deadline=None)

@@ -29,7 +29,7 @@ def candidates(
     model: FleetModel, limits: Limits, goal: Goal, *, cuts: tuple[Floats, Floats], ceiling: float
 ) -> tuple[Ints, bool]:
     """Every fleet inside the limits that passes the lower bounds and costs at most the ceiling; see `_every`."""
-    box = _box(model, limits, goal, limits.total[1])
+    box = _affordable(model, _box(model, limits, goal, limits.total[1]), ceiling)
     return _every(model, limits, goal, box, cuts=cuts, ceiling=ceiling)
 
 
@@ -58,6 +58,17 @@ def _box(model: FleetModel, limits: Limits, goal: Goal, most: int) -> Box:
             top = min(top, low)
         box.append((min(low, top), top))
     return box
+
+
+def _affordable(model: FleetModel, box: Box, ceiling: float) -> Box:
+    """A box without the counts that cost more than the ceiling beside the lowest ones of the other tiers."""
+    left = ceiling - sum([low * cost for (low, _), cost in zip(box, model.costs.tolist(), strict=True)])
+    if not 0.0 <= left < float("inf"):
+        return box
+    return [
+        (low, min(high, low + floor(left / cost + MONEY_DUST))) if cost > 0 else (low, high)
+        for (low, high), cost in zip(box, model.costs.tolist(), strict=True)
+    ]
 
 
 def _useful(model: FleetModel, goal: Goal) -> set[int]:
@@ -91,13 +102,14 @@ def _every(
     Fleets of a box, tier by tier, dropping partial ones that the cuts and the ceiling rule out.
 
     Returns:
-        The fleets; shape (fleets, tiers), and whether there were so many that only coarser steps were taken.
+        The fleets; shape (fleets, tiers), and whether there were so many that not every one of them was taken.
     """
     steps, most = STEPS, FLEETS_MAX
+    widths = sorted([high - low + 1 for low, high in box])[:-1]
     while steps:
         rows = _grid(model, limits, goal, box, steps=steps, most=most, cuts=cuts, ceiling=ceiling)
         if rows is not None:
-            return rows, steps < STEPS
+            return rows, max(widths, default=0) > steps
         steps, most = steps // 2, COARSE_MAX
     return np.zeros((0, len(box)), dtype=np.int64), True
 

@@ -10,7 +10,7 @@ What it must do is a share of requests. Three steps:
    sum n * max_N [r + m*(g - t*r)] >= L, which is linear in n.
 3. They are tried in order of cost; the first one that does it is the cheapest.
 
-Exact up to `boxes.STEPS` replicas of a tier; beyond that all tiers but one move in steps.
+Exact up to `boxes.STEPS` affordable replicas of a tier; beyond that all tiers but one move in steps.
 """
 
 from dataclasses import dataclass
