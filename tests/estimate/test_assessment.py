@@ -160,6 +160,24 @@ def test_targets_out_of_reach_are_relaxed_to_what_a_third_of_the_load_meets(slo:
     assert found.curve == eased.curve
 
 
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [
+        pytest.param(PerformanceHint(a_s=0.003, p0_s=0.3), PerformanceHint(a_s=0.03, p0_s=0.001), id="first tokens"),
+        pytest.param(PerformanceHint(a_s=0.012, p0_s=0.001), PerformanceHint(a_s=0.003, p0_s=0.6), id="gaps"),
+    ],
+)
+def test_targets_are_relaxed_to_those_of_the_tier_that_misses_by_the_smallest_factor(
+    near: PerformanceHint, far: PerformanceHint
+) -> None:
+    slo = Slo(ttft_s=0.1, itl_s=0.005)
+    instead = assess(NOTHING, deployment(tier("far", hint=far), tier("near", hint=near), slo=slo))["far"].relaxed
+    alone = assess(NOTHING, deployment(tier("near", hint=near), slo=slo))["near"].relaxed
+    assert instead is not None
+    assert alone is not None
+    assert (instead.ttft_s, instead.itl_s) == (alone.ttft_s, alone.itl_s)
+
+
 def test_steps_that_are_said_to_take_no_time_take_some() -> None:
     found = assessed(hint=PerformanceHint(a_s=0.0, b_s=0.0, c_s=0.0, p0_s=0.0, p1_s=0.0))
     assert found.law.a_s == A_MIN_S

@@ -15,7 +15,7 @@ from tidegate.domain.observation import DeploymentObservation, Histogram, Missin
 from tidegate.domain.spec import PerformanceHint
 from tidegate.estimate.comparison import prompt_of
 from tidegate.estimate.fit import fit
-from tidegate.estimate.law import coefficients_of, law_in_force
+from tidegate.estimate.law import coefficients_of, confidence_of, law_in_force
 from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory
 from tidegate.estimate.priors import prior_of
 from tidegate.estimate.service import Service, state_at
@@ -107,6 +107,18 @@ def test_the_estimate_says_where_its_law_comes_from() -> None:
     assert provenance(EstimateMemory()) is Provenance.TABLE
     assert provenance(watch(steady(truth(1.2), minutes=5))) is Provenance.SCALED
     assert provenance(watch(wandering(truth(1.2), minutes=30))) is Provenance.LEARNED
+
+
+def test_a_law_is_believed_less_where_it_errs_and_beyond_what_was_seen() -> None:
+    sample = Sample(running=16.0, context=1000.0, interference=4.0, itl_s=0.01)
+    one = TierMemory(mark=PRIOR.mark, base=PRIOR.base, samples=(sample,), windows=20)
+    whole, wrong, useless = replace(one, vector=True), replace(one, error=0.2), replace(one, error=3.0)
+    for memory in (one, whole):
+        inside, edge, beyond = (confidence_of(PRIOR, memory, running=n) for n in (4.0, 16.0, 128.0))
+        assert inside == edge > beyond > PRIOR.confidence
+    assert confidence_of(PRIOR, whole, running=128.0) > confidence_of(PRIOR, one, running=128.0)
+    assert confidence_of(PRIOR, one, running=16.0) > confidence_of(PRIOR, wrong, running=16.0)
+    assert confidence_of(PRIOR, useless, running=16.0) == 0.0
 
 
 def test_confidence_grows_with_what_is_seen_and_falls_when_the_law_moves() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.estimate.build import ACCELERATORS, TICK_S, assess, deployment, reading_of, tier
+from tests.estimate.build import ACCELERATORS, CHAT, TICK_S, assess, deployment, reading_of, tier
 from tidegate import estimate
 from tidegate.domain.observation import DeploymentObservation, Histogram, TierState
 from tidegate.estimate.memory import UNCHANGED, EstimateMemory
@@ -57,6 +57,16 @@ def lived(ticks: int, seed: int) -> EstimateMemory:
 def test_a_memory_is_the_same_after_it_was_written_and_read(ticks: int, seed: int) -> None:
     memory = lived(ticks, seed)
     assert EstimateMemory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
+
+
+def test_a_tier_that_nobody_saw_and_the_requests_that_are_expected_are_remembered_too() -> None:
+    memory = estimate.learn(
+        None, spec=SPEC, accelerators=ACCELERATORS, observation=DeploymentObservation(tiers={}), time_s=1.7e9
+    )
+    memory = estimate.expect(memory, workload=CHAT, burstiness=3.0)
+    read = EstimateMemory.from_json(json.loads(json.dumps(memory.to_json())))
+    assert read == memory
+    assert estimate.expect(read, workload=CHAT, burstiness=3.0) is read
 
 
 def test_a_long_life_stays_small() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.estimate.build import LLAMA_8B, tier
-from tidegate.domain.spec import Accelerator
+from tidegate.domain.spec import Accelerator, TierSpec
 from tidegate.estimate.hardware import recognise
 from tidegate.estimate.models import Precision, shape_of
 from tidegate.estimate.roofline import roofline
@@ -224,6 +224,34 @@ PRECISIONS = {
 @pytest.mark.parametrize(("asked", "precision"), PRECISIONS.values(), ids=PRECISIONS.keys())
 def test_precision(asked: object, precision: str) -> None:
     assert serving_of(LLAMA_8B, asked, None).precision == Precision(precision)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        pytest.param(tier(args=("--model", "Qwen/Qwen3-32B")), "qwen3-32b", id="as a flag"),
+        pytest.param(tier(args=("serve", "Qwen/Qwen3-32B")), "qwen3-32b", id="behind serve"),
+        pytest.param(
+            tier(args=("--model", "org/x"), model="Qwen/Qwen3-32B"), "qwen3-32b", id="the workload's own first"
+        ),
+        pytest.param(tier(args=("--model", "/models/x")), "llama-3.1-8b", id="a folder that says nothing"),
+        pytest.param(tier(args=()), "llama-3.1-8b", id="what clients ask for"),
+    ],
+)
+def test_the_model_is_the_one_that_is_loaded(asked: TierSpec, name: str) -> None:
+    assert serving_of(LLAMA_8B, asked, None).shape.name == name
+
+
+@pytest.mark.parametrize(
+    ("product", "tokens"),
+    [("NVIDIA-H100-80GB-HBM3", 8192), ("NVIDIA-A100-SXM4-80GB", 2048), ("NVIDIA-L4", 2048)],
+    ids=["large", "A100", "small"],
+)
+def test_a_step_takes_as_many_tokens_as_vllm_does_by_itself(product: str, tokens: int) -> None:
+    board = Accelerator(name="gpu", price_usd_per_hour=1.0, product=product)
+    assert serving_of(LLAMA_8B, tier(), board).batched_tokens_max == tokens
+    stated = tier(args=("--max-num-batched-tokens", "4096"))
+    assert serving_of(LLAMA_8B, stated, board).batched_tokens_max == 4096
 
 
 def test_parallelism_is_what_the_arguments_say_else_the_accelerators_of_the_replica() -> None:

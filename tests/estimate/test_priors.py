@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from tests.estimate.build import H100, LLAMA_8B, tier
 from tidegate.domain.law import Provenance
 from tidegate.domain.spec import Accelerator, PerformanceHint
-from tidegate.estimate.priors import CONFIDENCE_GUESS, prior_of
+from tidegate.estimate.priors import CONFIDENCE_GUESS, RowKey, nearest, prior_of
+from tidegate.estimate.roofline import Coefficients, roofline
+from tidegate.estimate.serving import serving_of
+
+LLAMA = "llama-3.1-8b"
+COEFFICIENTS = ("a_s", "b_s", "c_s", "p0_s", "p1_s")
 
 
 def test_a_row_of_the_table_is_taken_as_it_is() -> None:
@@ -35,6 +40,39 @@ def test_a_near_row_is_believed_less_than_its_own_and_more_than_a_guess() -> Non
     near = prior_of("acme/Assistant-13B", tier("bf16"), H100).confidence
     guess = prior_of("chat-large", tier("bf16"), H100).confidence
     assert own > near > guess
+
+
+NEAR = [
+    pytest.param((LLAMA, "h100", "bf16", 4), (LLAMA, "h100", "bf16", 1), id="parallelism"),
+    pytest.param((LLAMA, "h100", "bf16", 2), (LLAMA, "h100", "bf16", 16), id="parallelism from the other side"),
+    pytest.param((LLAMA, "h100", "bf16", 4), ("llama-3.1-70b", "h100", "bf16", 4), id="size"),
+    pytest.param((LLAMA, "h100", "bf16", 4), (LLAMA, "l40s", "bf16", 4), id="accelerator"),
+    pytest.param((LLAMA, "h100", "bf16", 4), (LLAMA, "h100", "fp8", 4), id="precision"),
+    pytest.param((LLAMA, "h100", "bf16", 1), (LLAMA, "l40s", "bf16", 4), id="accelerator before parallelism"),
+]
+
+
+@pytest.mark.parametrize(("near", "far"), NEAR)
+def test_the_nearest_row_is_the_most_alike(near: RowKey, far: RowKey) -> None:
+    rows = {
+        far: Coefficients(**dict.fromkeys(COEFFICIENTS, 2.0)),
+        near: Coefficients(**dict.fromkeys(COEFFICIENTS, 1.0)),
+    }
+    assert nearest(serving_of("acme/Assistant-13B", tier("bf16", gpus=4), H100), rows)[1] is rows[near]
+
+
+def test_what_more_accelerators_share_takes_less_time() -> None:
+    one, two, four = (roofline(serving_of("acme/Assistant-70B", tier("fp8", gpus=n), H100)) for n in (1, 2, 4))
+    for name in COEFFICIENTS:
+        assert getattr(four, name) < getattr(two, name) < getattr(one, name)
+
+
+def test_4_bit_weights_are_computed_faster_only_where_the_accelerator_can() -> None:
+    """B200 multiplies 4-bit numbers, H100 has to unpack them."""
+    for name, is_faster in (("b200", True), ("h100", False)):
+        board = Accelerator(name=name, price_usd_per_hour=1.0)
+        bf16, nvfp4 = (roofline(serving_of("acme/Assistant-13B", tier(p), board)).p1_s for p in ("bf16", "nvfp4"))
+        assert (nvfp4 < bf16) is is_faster
 
 
 def test_a_user_wins_field_by_field() -> None:

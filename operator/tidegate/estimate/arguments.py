@@ -72,8 +72,7 @@ def _pairs(arguments: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Flag and value; a later one wins, as in vLLM. A flag without a value has an empty one."""
     waiting = ""
     for argument in arguments:
-        is_flag = argument.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", argument)
-        if is_flag:
+        if argument.startswith("-"):
             flag, _, value = argument.partition("=")
             waiting = ALIASES.get(flag, flag.replace("_", "-"))
             yield waiting, value
