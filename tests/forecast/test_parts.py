@@ -74,6 +74,43 @@ def test_the_usual_load_is_unknown_until_it_was_seen() -> None:
     assert season.usual_rps(NOON + 86_400 + 3_000) == pytest.approx(6.0, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("after_s", "expected"),
+    [
+        pytest.param(-900.0, 2.0, id="in the middle of the half hour before"),
+        pytest.param(0.0, 3.0, id="where two meet"),
+        pytest.param(900.0, 4.0, id="in the middle of this one"),
+        pytest.param(2_250.0, 7.0, id="three quarters of the way to the next"),
+        pytest.param(9_000.0, 16.0, id="beyond what is held"),
+        pytest.param(-3_600.0, 2.0, id="before what is held"),
+    ],
+)
+def test_between_the_middles_of_two_half_hours_the_usual_load_is_a_straight_line(
+    after_s: float, expected: float
+) -> None:
+    season = Season(slot=int(NOON // SLOT_S), around=(2.0, 4.0, 8.0, 16.0))
+    assert season.usual_rps(NOON + after_s) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("around", "factor"),
+    [
+        pytest.param((10.0, 10.0, 10.0, 10.0), 1.0, id="nothing changes"),
+        pytest.param((10.0, 10.0, 20.0, 20.0), 2.0, id="the morning comes"),
+        pytest.param((1.0, 1.0, 90.0, 90.0), 4.0, id="a morning that nobody believes in full"),
+        pytest.param((90.0, 90.0, 1.0, 1.0), 0.25, id="nor a night"),
+        pytest.param((10.0, 10.0, UNKNOWN, UNKNOWN), 1.0, id="nobody knows what comes"),
+        pytest.param((UNKNOWN, UNKNOWN, 10.0, 10.0), 1.0, id="nobody knows what was"),
+        pytest.param((0.0, 0.0, 10.0, 10.0), 1.0, id="out of nothing there is no factor"),
+    ],
+)
+def test_the_season_moves_the_load_by_a_factor_within_bounds(
+    around: tuple[float, float, float, float], factor: float
+) -> None:
+    season = Season(slot=int(NOON // SLOT_S), around=around)
+    assert experts.season_factor(season, time_s=NOON + 900.0, horizon_s=SLOT_S) == pytest.approx(factor)
+
+
 def test_a_half_hour_hardly_seen_does_not_count() -> None:
     season = Season().observed(rate_rps=9.0, since_s=NOON, time_s=NOON + 60.0)
     later = season.observed(rate_rps=9.0, since_s=NOON + SLOT_S, time_s=NOON + SLOT_S + 1.0)
