@@ -12,7 +12,7 @@ from tests.forecast.builders import NOON, seen
 from tidegate import forecast
 from tidegate.forecast import ForecastMemory, codes, experts, sketch
 from tidegate.forecast.season import SLOT_S, UNKNOWN, Season
-from tidegate.forecast.track import FRESH, HORIZONS_S
+from tidegate.forecast.track import FRESH, HORIZONS_S, INTERVAL_LATER_S, track
 
 
 @given(st.floats(2e-6, 1e7))
@@ -143,6 +143,15 @@ def test_a_forecast_is_compared_when_its_time_has_come(index: int) -> None:
     assert sum(due.sketch) == sum(record.sketch) + sketch.SAMPLE_WEIGHT
     assert late.pending == ()
     assert late.sketch == record.sketch
+
+
+@pytest.mark.parametrize("index", range(len(HORIZONS_S)))
+def test_forecasts_are_written_down_less_often_once_many_were_compared(index: int) -> None:
+    record = FRESH[index]
+    full = track(
+        index=index, written_s=0, pending=(), losses=record.losses, sketch=sketch.prior(0.1, samples=sketch.TOTAL_MAX)
+    )
+    assert record.interval_s <= full.interval_s == INTERVAL_LATER_S
 
 
 @pytest.mark.parametrize("tick_s", [5.0, 15.0, 60.0])

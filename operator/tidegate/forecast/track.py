@@ -169,7 +169,7 @@ def track(
         sketch=sketch,
         form=mix(weights([loss / LOSS_STEPS for loss in losses]), carry=_CARRIES[index]),
         errors=_errors(sketch),
-        interval_s=INTERVALS_S[index] if sum(sketch) < LATER else max(INTERVALS_S[index], INTERVAL_LATER_S),
+        interval_s=INTERVALS_S[index] if sum(sketch) < LATER else INTERVAL_LATER_S,
     )
 
 
