@@ -16,8 +16,9 @@ from tidegate.domain.spec import PerformanceHint
 from tidegate.estimate.comparison import prompt_of
 from tidegate.estimate.fit import fit
 from tidegate.estimate.law import coefficients_of, confidence_of, law_in_force
-from tidegate.estimate.memory import EstimateMemory, Sample, TierMemory
+from tidegate.estimate.memory import EstimateMemory, Prompt, Sample, TierMemory
 from tidegate.estimate.priors import prior_of
+from tidegate.estimate.samples import kept_prompts
 from tidegate.estimate.service import Service, state_at
 
 SPEC = deployment()
@@ -107,6 +108,20 @@ def test_the_estimate_says_where_its_law_comes_from() -> None:
     assert provenance(EstimateMemory()) is Provenance.TABLE
     assert provenance(watch(steady(truth(1.2), minutes=5))) is Provenance.SCALED
     assert provenance(watch(wandering(truth(1.2), minutes=30))) is Provenance.LEARNED
+
+
+def test_a_server_that_counts_nothing_that_runs_teaches_the_same() -> None:
+    told = steady(truth(1.4), minutes=20)
+    untold = [seen(replace(reading_of(truth(1.4), running=20.0), running=None))] * len(told)
+    assert learned(watch(untold)) == learned(watch(told))
+
+
+def test_prompts_are_kept_by_size_and_those_of_one_size_are_mixed() -> None:
+    short, long = Prompt(tokens=1100.0, prefill_s=0.05), Prompt(tokens=4500.0, prefill_s=0.2)
+    assert kept_prompts((short,), long) == (short, long)
+    first, second = kept_prompts((short, long), Prompt(tokens=1200.0, prefill_s=0.06))
+    assert first == long
+    assert (1100.0 < second.tokens < 1200.0, 0.05 < second.prefill_s < 0.06) == (True, True)
 
 
 def test_a_law_is_believed_less_where_it_errs_and_beyond_what_was_seen() -> None:
