@@ -80,6 +80,16 @@ def status_of(**more: Any) -> dict[str, Any]:
         ),
         pytest.param(
             {
+                "spec": replace(SPEC, paused=True),
+                "decision": decision(binding=Constraint.CAPACITY, tiers={"fp8": TierDecision(replicas=0)}),
+                "observation": observation(ready=0),
+            },
+            "Ready",
+            ("True", "Idle"),
+            id="what is paused is not blamed for what there is no room for",
+        ),
+        pytest.param(
+            {
                 "decision": decision(conditions=(finding("WithinBudget", "Above", status=Status.FALSE),)),
                 "spec": replace(SPEC, cost=Cost(target_usd_per_million_output_tokens=0.1)),
             },
@@ -215,6 +225,13 @@ def test_a_message_that_differs_only_in_its_numbers_stays() -> None:
 
     first = status_of(**with_age(15))
     assert status_of(status=first, **with_age(30)) == first
+
+
+def test_the_message_is_that_of_the_reason() -> None:
+    missed = status_of(observation=observation(seen=reading(good=0.5)))
+    infeasible = decision(Reason.TARGET_INFEASIBLE, "ttft must be at least 620 ms")
+    after = status_of(status=missed, decision=infeasible, observation=observation(seen=reading(good=0.5)))
+    assert "620 ms" in next(c["message"] for c in after["conditions"] if c["type"] == "SLOMet")
 
 
 def test_a_new_deployment_reconciles_until_it_serves_and_not_again_when_it_scales() -> None:

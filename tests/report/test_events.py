@@ -7,6 +7,7 @@ import pytest
 
 from tests.report.reports import decision, observation, reading, report
 from tidegate.domain.decision import Condition, Reason, Status
+from tidegate.errors import SpecError
 from tidegate.ports import ApiError, Call, Outcome, Report
 from tidegate.report.events import FLEET_BURST, OBJECT_BURST, OBJECT_PERIOD_S, Event, EventPoster, event_body, events
 from tidegate.report.status import deployment_status
@@ -78,6 +79,16 @@ MISSED = deployment_status(report(decision=RISING, status=SERVING, observation=o
         ),
         pytest.param(
             SERVING, {"decision": RISING, "accelerators": {}}, [("UnknownAccelerator", True)], id="a stall is told once"
+        ),
+        pytest.param(
+            {},
+            {"decision": None, "spec": SpecError(field="spec.tiers", value=[], allowed="one tier at least is")},
+            [("InvalidSpec", True)],
+            id="a spec that was wrong from the start",
+        ),
+        pytest.param({}, {"decision": RISING, "outcome": None}, [("DemandRising", False)], id="nobody acts on a plan"),
+        pytest.param(
+            {}, {"decision": None, "outcome": SCALED}, [("Applied", False)], id="objects are put right before any plan"
         ),
     ],
 )

@@ -23,7 +23,20 @@ def histogram(share: float, edge_s: float) -> Histogram:
     return Histogram((edge_s, math.inf), (share * 100, 100.0))
 
 
-def tick(*, reading: TierReading | Missing | None = None) -> Tick:
+FULL = TierReading(
+    window_s=60.0,
+    age_s=7.0,
+    arrival_rps=4.0,
+    completion_rps=4.0,
+    output_tokens_per_s=1000.0,
+    ttft=histogram(1.0, 0.5),
+    request_itl=histogram(0.9, 0.04),
+    power_w=800.0,
+    gpu_utilization=0.8,
+)
+
+
+def tick(*, reading: TierReading | Missing = FULL) -> Tick:
     tier = TierSpec(
         name="bf16", quality=1.0, accelerator="h100", accelerators_per_replica=2, replicas_min=0, replicas_max=4
     )
@@ -35,18 +48,7 @@ def tick(*, reading: TierReading | Missing | None = None) -> Tick:
         replicas_max=4,
         cost=Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=4.5),
     )
-    full = TierReading(
-        window_s=60.0,
-        age_s=7.0,
-        arrival_rps=4.0,
-        completion_rps=4.0,
-        output_tokens_per_s=1000.0,
-        ttft=histogram(1.0, 0.5),
-        request_itl=histogram(0.9, 0.04),
-        power_w=800.0,
-        gpu_utilization=0.8,
-    )
-    state = TierState(ready=2, starting=1, startup_s=90.0, reading=reading if reading is not None else full)
+    state = TierState(ready=2, starting=1, startup_s=90.0, reading=reading)
     decision = Decision(
         key=CHAT,
         tiers={"bf16": TierDecision(replicas=3, capacity_rps=6.0)},
@@ -98,6 +100,8 @@ def page(metrics: Metrics) -> dict[str, dict[tuple[str, ...], float]]:
         ("cost_dollars_per_million_good_tokens", 18.0 / 3600 * 1e6 / 900.0),
         ("energy_joules_per_output_token", 0.8),
         ("gpu_utilization_ratio", 0.8),
+        ("accelerators_allocatable", 16.0),
+        ("accelerators_tidegate", 6.0),
         ("accelerators_others", 1.0),
     ],
 )
@@ -122,6 +126,25 @@ def test_what_is_not_known_has_no_series_and_its_lack_is_counted() -> None:
     assert "tidegate_attainment_ratio" not in shown
     assert "tidegate_metric_age_seconds" not in shown
     assert shown["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 1.0
+
+
+def test_the_bounds_lie_around_the_share() -> None:
+    metrics = Metrics("1")
+    metrics.show(tick(reading=replace(FULL, ttft=histogram(0.95, 0.5))))
+    shown = page(metrics)
+    lower, likely, upper = (
+        shown[f"tidegate_attainment_{name}"]["chat", "prod"] for name in ("lower_ratio", "ratio", "upper_ratio")
+    )
+    assert lower < likely < upper
+
+
+def test_where_nobody_is_served_a_token_has_no_price() -> None:
+    metrics = Metrics("1")
+    metrics.show(tick(reading=replace(FULL, arrival_rps=0.0, completion_rps=0.0, output_tokens_per_s=0.0)))
+    shown = page(metrics)
+    assert shown["tidegate_cost_dollars_per_hour"] == {("chat", "prod"): 18.0}
+    assert "tidegate_cost_dollars_per_million_output_tokens" not in shown
+    assert "tidegate_energy_joules_per_output_token" not in shown
 
 
 def test_a_fault_of_the_planner_is_shown_for_as_long_as_it_lasts() -> None:
@@ -157,10 +180,17 @@ def test_no_gauge_carries_a_reason() -> None:
 
 def test_events_are_counted() -> None:
     metrics = Metrics("1")
+    metrics.decided(Decision(key=CHAT, tiers={}, reason=Reason.DEMAND_RISING, message="m"))
+    metrics.decided(Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E"))
     metrics.called("PATCH", 409)
     metrics.called("GET", 0)
     metrics.failed({"now": "Timeout"})
     shown = page(metrics)
+    assert shown["tidegate_decisions_total"] == {
+        ("chat", "prod", "DemandRising"): 1.0,
+        ("chat", "prod", "PlannerFault"): 1.0,
+    }
+    assert shown["tidegate_planner_faults_total"] == {(): 1.0}
     assert shown["tidegate_api_requests_total"] == {("PATCH", "409"): 1.0, ("GET", "0"): 1.0}
     assert shown["tidegate_prometheus_failures_total"] == {("now", "Timeout"): 1.0}
 

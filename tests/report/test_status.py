@@ -15,6 +15,7 @@ from tidegate.domain.observation import DeploymentObservation, Missing, TierStat
 from tidegate.domain.spec import Accelerator, Mode
 from tidegate.errors import SpecError
 from tidegate.ports import AcceleratorResource, AcceleratorUse, Outcome, leaving_name
+from tidegate.report.numbers import calm_share
 from tidegate.report.status import accelerator_status, deployment_status
 
 RISING = decision(
@@ -133,6 +134,13 @@ def test_noise_is_no_news(scales: list[float], power_w: float) -> None:
     assert status == first
 
 
+@pytest.mark.parametrize(
+    ("now", "before", "shown"), [(0.995, "1", "0.995"), (1.0, "0.995", "1"), (0.99, "0.995", "0.995")]
+)
+def test_all_and_nearly_all_are_never_taken_for_each_other(now: float, before: str, shown: str) -> None:
+    assert calm_share(now, before) == shown
+
+
 def test_news_is_news() -> None:
     first = deployment_status(report(decision=RISING))
     after = deployment_status(report(decision=RISING, status=first, observation=observation(seen=reading(scale=2.0))))
@@ -217,6 +225,11 @@ def test_without_a_price_there_is_no_cost() -> None:
     assert "cost" not in deployment_status(report(accelerators={}))
 
 
+def test_the_price_of_what_does_not_run_is_not_asked_for() -> None:
+    spec = spec_of(replace(managed("bf16"), accelerator="unheard-of"), managed("fp8"))
+    assert deployment_status(report(spec=spec))["cost"]["perHour"] == "6.00"
+
+
 def test_at_zero_replicas_the_mix_is_none() -> None:
     nothing = decision(tiers={"bf16": TierDecision(replicas=0), "fp8": TierDecision(replicas=0)})
     status = deployment_status(report(decision=nothing, observation=observation(ready=0)))
@@ -243,9 +256,9 @@ def test_a_deployment_that_points_at_one_workload_has_its_selector() -> None:
     pointed = spec_of(pointing("fp8", "chat-old"))
     assert deployment_status(report(spec=pointed, view=view_of(old)))["selector"] == "app=chat"
     both = spec_of(pointing("fp8", "chat-old"), managed("bf16"))
-    assert (
-        deployment_status(report(spec=both, view=view_of(old)))["selector"] == "tidegate.io/inference-deployment=chat"
-    )
+    for spec in (both, spec_of(managed("bf16"))):
+        selector = deployment_status(report(spec=spec, view=view_of(old)))["selector"]
+        assert selector == "tidegate.io/inference-deployment=chat"
 
 
 # AcceleratorClass

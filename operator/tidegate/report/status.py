@@ -52,7 +52,7 @@ def deployment_status(report: Report) -> Json:
         return status | kept | {"conditions": conditions(report, None)}
     tiers = [_tier(tier, report, _named(old.get("tiers"), tier.name)) for tier in (*spec.tiers, *report.leaving)]
     status |= _totals(report, tiers)
-    cost = _cost(report, seen, old.get("cost") or {}) or {}
+    cost = _cost(report, seen, old.get("cost") or {})
     status["conditions"] = conditions(report, seen, cost.get("perMillionOutputTokens"))
     status["tiers"] = tiers
     parts = {
@@ -116,7 +116,7 @@ def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
         seen |= {"failing": state.failing} if state.failing else {}
     else:
         seen = {name: old.get(name) for name in ("ready", "starting", "failing", "terminating")}
-    startup_s = state.startup_s if state is not None and state.startup_s is not None else None
+    startup_s = state.startup_s if state is not None else None
     if startup_s is None and decided is not None:
         startup_s = decided.startup_s
     row = {
@@ -184,9 +184,9 @@ def _totals(report: Report, tiers: list[Json]) -> Json:
     return totals
 
 
-def _goodput(seen: Goodput | None, old: Old) -> Json | None:
+def _goodput(seen: Goodput | None, old: Old) -> Json:
     if seen is None:
-        return dict(old) or None
+        return dict(old)
     share = seen.attainment.likely if seen.attainment is not None else None
     row = {
         "requestsPerSecond": calm(seen.good_rps, old.get("requestsPerSecond")),
@@ -201,13 +201,13 @@ def _goodput(seen: Goodput | None, old: Old) -> Json | None:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _cost(report: Report, seen: Goodput | None, old: Old) -> Json | None:
+def _cost(report: Report, seen: Goodput | None, old: Old) -> Json:
     """What exists costs; per token by what was served, else by what the plan expects."""
     spec = report.resource.spec
     assert isinstance(spec, DeploymentSpec)
     usd_per_hour = price_per_hour(spec.joined(report.leaving), report.observation, report.accelerators)
     if usd_per_hour is None:
-        return dict(old) or None
+        return dict(old)
     expected = report.decision.prediction if report.decision is not None else None
     tokens = seen.output_tokens_per_s if seen is not None else None
     good = seen.good_tokens_per_s if seen is not None else None
@@ -234,11 +234,11 @@ def _per_million(usd_per_hour: float, tokens_per_s: float | None) -> float | Non
     return usd_per_hour / SECONDS_PER_HOUR / tokens_per_s * MILLION if tokens_per_s else None
 
 
-def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s: float) -> Json | None:
+def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s: float) -> Json:
     """The last decision that differs from the one before; its time is when it was taken."""
     old: Old = status.get("decision") or {}
     if decision is None:
-        return dict(old) or None
+        return dict(old)
     desired = {tier["name"]: tier.get("desired") for tier in tiers}
     before = {tier["name"]: tier.get("desired") for tier in status.get("tiers", ())}
     same = old.get("reason") == decision.reason.value
