@@ -180,14 +180,15 @@ def test_no_gauge_carries_a_reason() -> None:
 
 def test_events_are_counted() -> None:
     metrics = Metrics("1")
-    metrics.decided(Decision(key=CHAT, tiers={}, reason=Reason.DEMAND_RISING, message="m"))
+    for _ in range(2):
+        metrics.decided(Decision(key=CHAT, tiers={}, reason=Reason.DEMAND_RISING, message="m"))
     metrics.decided(Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E"))
     metrics.called("PATCH", 409)
     metrics.called("GET", 0)
     metrics.failed({"now": "Timeout"})
     shown = page(metrics)
     assert shown["tidegate_decisions_total"] == {
-        ("chat", "prod", "DemandRising"): 1.0,
+        ("chat", "prod", "DemandRising"): 2.0,
         ("chat", "prod", "PlannerFault"): 1.0,
     }
     assert shown["tidegate_planner_faults_total"] == {(): 1.0}
