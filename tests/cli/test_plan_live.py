@@ -7,7 +7,9 @@ import pytest
 
 from tidegate.cli.plan import live
 from tidegate.domain.key import Key
+from tidegate.errors import SourceError
 from tidegate.observe.prometheus import Prometheus
+from tidegate.units import SECONDS_PER_DAY
 
 NOW = 1_000_000.0
 KEY = Key("prod", "chat")
@@ -53,6 +55,48 @@ def test_a_model_that_serves_elsewhere_only_is_counted_there() -> None:
     asked = asked_of(Recorder("elsewhere"))
     assert len(asked) == 5, "the own namespace has none, then everything is about all of them"
     assert not any("namespace=" in query for query in asked[1:])
+
+
+class Unfinished(Recorder):
+    """Knows how many come, and of one of their lengths only nothing over nothing."""
+
+    def __init__(self, length: str) -> None:
+        super().__init__()
+        self.length = length
+
+    def custom_query(self, query: str, params: Mapping[str, Any]) -> list[dict[str, object]]:
+        answer = super().custom_query(query, params)
+        return [{"metric": {}, "value": [NOW, "NaN"]}] if self.length in query else answer
+
+
+class Week(Recorder):
+    """Remembers a week of 40 requests/s, with a hole in it."""
+
+    def custom_query_range(self, query: str, *span: object) -> list[dict[str, object]]:
+        start, end, _ = span
+        assert isinstance(start, float)
+        assert isinstance(end, float)
+        times = range(int(start), int(end), live.STEP_S)
+        return [{"metric": {}, "values": [[t, "NaN" if t < start + 3600 else "40"] for t in times]}]
+
+
+def test_a_week_of_the_past_is_learned() -> None:
+    load = live.measured(cast(Prometheus, Week()), KEY, "m", time_s=NOW)
+    assert load.rate_rps == 2.0
+    assert load.memory.record_rps == pytest.approx(40.0)
+    assert load.memory.usual_s == SECONDS_PER_DAY
+    assert all(load.memory.season.daily)
+
+
+def test_without_a_past_there_is_the_load_of_now() -> None:
+    load = live.measured(cast(Prometheus, Recorder()), KEY, "m", time_s=NOW)
+    assert (load.memory.time_s, load.memory.levels.last) == (NOW, 2.0)
+
+
+@pytest.mark.parametrize("length", ["prompt_tokens", "generation_tokens"])
+def test_where_nothing_finished_nobody_knows_what_requests_look_like(length: str) -> None:
+    with pytest.raises(SourceError, match="model_name='m' finished in the last 300 s"):
+        live.measured(cast(Prometheus, Unfinished(length)), KEY, "m", time_s=NOW)
 
 
 def test_a_name_is_chosen_for_each_replica_and_not_for_the_fleet(asked: list[str]) -> None:

@@ -14,7 +14,13 @@ import yaml
 from click.testing import CliRunner, Result
 
 from tests.cli.ticks import spec
+from tidegate.api.convert import deployment_spec
 from tidegate.cli.plan import command
+from tidegate.cli.plan.question import Load, Verdict
+from tidegate.cli.plan.render import render
+from tidegate.domain.decision import Decision, Reason
+from tidegate.domain.key import Key
+from tidegate.forecast import ForecastMemory
 
 ACCELERATOR: dict[str, Any] = {
     "apiVersion": "tidegate.io/v1alpha1",
@@ -77,6 +83,30 @@ def test_long_names_are_shown_whole(tmp_path: Path) -> None:
     path = written(tmp_path, ACCELERATOR | {"metadata": {"name": accelerator}}, manifest(tiers=tiers))
     result = run("-f", path, "--demand", 14)
     assert f" {name}   1 x {accelerator} " in result.stdout
+
+
+def test_what_is_predicted_stands_beside_what_is_asked_for(chat: Path) -> None:
+    text = run("-f", chat, "--demand", 14).stdout
+    assert re.search(r"time to first token, p95 +\d+ ms +500 ms", text)
+
+
+@pytest.mark.parametrize(("bound", "is_limited"), [(1, True), (24, False)], ids=["too few", "enough"])
+def test_what_limits_a_fleet_stands_beside_what_would_run_without_it(
+    tmp_path: Path, bound: int, is_limited: bool
+) -> None:
+    path = written(tmp_path, ACCELERATOR, manifest(maxReplicas=bound))
+    text = run("-f", path, "--demand", 100).stdout
+    assert bool(re.search(r"MaxReplicas binds: without limits it would be [2-9] x ", text)) is is_limited
+    assert ("binds" in text) is is_limited
+
+
+def test_a_deployment_that_cannot_be_planned_keeps_no_promise() -> None:
+    key = Key("prod", "chat")
+    load = Load(memory=ForecastMemory(), rate_rps=1.0, prompt_tokens=1000.0, output_tokens=250.0)
+    failed = Decision(key=key, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E")
+    verdict = Verdict(spec=deployment_spec(key, spec(), offline=True), load=load, decision=failed)
+    assert not verdict.is_kept
+    assert "cannot be planned: E" in render([verdict], {}, form="text")
 
 
 def test_a_class_that_is_priced_in_euros_is_planned_in_euros(tmp_path: Path) -> None:
@@ -310,6 +340,9 @@ def test_the_same_question_has_the_same_answer(chat: Path) -> None:
         ),
         pytest.param(("-f", "{chat}", "--prometheus", "http://[::1"), 1, "is no URL", id="an address that is none"),
         pytest.param(("-f", "{chat}", "--prometheus", "prometheus:9090"), 1, "is no URL", id="an address without http"),
+        pytest.param(("-f", "{chat}", "--prometheus", "ftp://prometheus"), 1, "is no URL", id="another protocol"),
+        pytest.param(("-f", "{chat}", "--prometheus", "http://:9090"), 1, "is no URL", id="an address without a host"),
+        pytest.param(("-f", "{chat}", "--prometheus", "http://prometheus:0"), 1, "is no URL", id="a port of zero"),
         pytest.param(("--demnad", "3"), 1, "--demnad", id="an option that does not exist"),
         pytest.param(("-f", "{chat}", "--prometheus", "http://127.0.0.1:1"), 1, "prometheus", id="nobody answers"),
         pytest.param(("-f", "missing.yaml", "--demand", "3"), 1, "missing.yaml", id="a file that is not there"),
@@ -327,6 +360,11 @@ def test_a_wrong_question_says_what_to_change(chat: Path, arguments: tuple[str, 
     [
         pytest.param([ACCELERATOR], "InferenceDeployment", id="no deployment"),
         pytest.param([manifest()], "spec.tiers[0].accelerator: 'h100'", id="no accelerator class"),
+        pytest.param(
+            [ACCELERATOR, manifest(tiers=[spec()["tiers"][0] | {"accelerator": "abacus"}])],
+            "an AcceleratorClass of the manifests is needed: h100",
+            id="another accelerator class",
+        ),
         pytest.param([ACCELERATOR, manifest(maxReplicas="many")], "maxReplicas", id="a bound that is a word"),
         pytest.param([ACCELERATOR, manifest(maxRepilcas=3)], "maxRepilcas", id="a field that does not exist"),
         pytest.param([ACCELERATOR, manifest(maxReplicas="3")], "maxReplicas", id="a bound that is text"),
