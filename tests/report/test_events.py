@@ -55,6 +55,12 @@ MISSED = deployment_status(report(decision=RISING, status=SERVING, observation=o
         ),
         pytest.param(
             SERVING,
+            {"decision": RISING, "observation": observation(ready=0, starting=2)},
+            [("NoReplicaReady", True)],
+            id="nothing answers any more",
+        ),
+        pytest.param(
+            SERVING,
             {"decision": RISING, "outcome": limited("OtherWriter")},
             [("OtherWriter", True)],
             id="another writer",

@@ -15,7 +15,7 @@ from tidegate.domain.observation import DeploymentObservation, Missing, TierStat
 from tidegate.domain.spec import Accelerator, Mode
 from tidegate.errors import SpecError
 from tidegate.ports import AcceleratorResource, AcceleratorUse, Outcome, leaving_name
-from tidegate.report.numbers import calm_share
+from tidegate.report.numbers import calm_count, calm_share
 from tidegate.report.status import accelerator_status, deployment_status
 
 RISING = decision(
@@ -141,10 +141,24 @@ def test_all_and_nearly_all_are_never_taken_for_each_other(now: float, before: s
     assert calm_share(now, before) == shown
 
 
-def test_news_is_news() -> None:
+@pytest.mark.parametrize(("scale", "shown"), [(2.0, "20"), (0.5, "5")], ids=["more", "less"])
+def test_news_is_news(scale: float, shown: str) -> None:
     first = deployment_status(report(decision=RISING))
-    after = deployment_status(report(decision=RISING, status=first, observation=observation(seen=reading(scale=2.0))))
-    assert after["goodput"]["requestsPerSecond"] == "20"
+    after = deployment_status(report(decision=RISING, status=first, observation=observation(seen=reading(scale=scale))))
+    assert after["goodput"]["requestsPerSecond"] == shown
+
+
+@pytest.mark.parametrize(("now", "shown"), [(560, 500), (440, 500), (600, 600), (300, 300)])
+def test_a_count_stays_while_the_new_one_is_near_on_either_side(now: float, shown: int) -> None:
+    assert calm_count(now, 500) == shown
+
+
+def test_what_is_not_measured_is_what_the_plan_expects() -> None:
+    assert RISING.prediction is not None
+    expected = replace(RISING.prediction, joules_per_output_token=0.4)
+    untold = observation(seen=reading(power_w=None, output_tokens_per_s=None))
+    cost = deployment_status(report(decision=replace(RISING, prediction=expected), observation=untold))["cost"]
+    assert (cost["perMillionOutputTokens"], cost["joulesPerOutputToken"]) == ("0.8", "0.4")
 
 
 @pytest.mark.parametrize(
