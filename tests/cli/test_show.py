@@ -1,9 +1,13 @@
 """`tidegate explain`, `tidegate top` and `tidegate crds`: what a person reads."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -14,6 +18,7 @@ from tests.actuate.orders import H100
 from tests.api.manifests import GOOD, changed
 from tests.report.reports import Alternative, Constraint, decision, observation, reading, report
 from tidegate.api import crd
+from tidegate.api.convert import is_paused
 from tidegate.cli import main
 from tidegate.cli.explain import explanation
 from tidegate.cli.top import overview
@@ -183,7 +188,7 @@ def test_crds_prints_the_reference() -> None:
     assert CliRunner().invoke(main, ["crds", "--docs"]).output.startswith("# API reference")
 
 
-def kubeconfig_of(cluster: dict[str, str]) -> str:
+def kubeconfig_text(cluster: dict[str, str]) -> str:
     context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
     return json.dumps(
         {
@@ -201,22 +206,134 @@ def kubeconfig_of(cluster: dict[str, str]) -> str:
     "text",
     [
         pytest.param("clusters:\n\t- name: x\n", id="a tab"),
-        pytest.param(kubeconfig_of({"server": "https://x", "certificate-authority-data": "a"}), id="no base64"),
-        pytest.param(kubeconfig_of({"server": "https://x", "certificate-authority-data": "YQ=="}), id="no certificate"),
+        pytest.param(kubeconfig_text({"server": "https://x", "certificate-authority-data": "a"}), id="no base64"),
+        pytest.param(
+            kubeconfig_text({"server": "https://x", "certificate-authority-data": "YQ=="}), id="no certificate"
+        ),
     ],
 )
 def test_a_kubeconfig_that_is_none_is_an_error_in_words(text: str, tmp_path: Path) -> None:
-    kubeconfig = tmp_path / "config"
-    kubeconfig.write_text(text)
-    result = CliRunner().invoke(main, ["top", "--kubeconfig", str(kubeconfig)])
+    path = tmp_path / "config"
+    path.write_text(text)
+    result = CliRunner().invoke(main, ["top", "--kubeconfig", str(path)])
     assert result.exit_code == 1
-    assert result.output.startswith(f"Error: kubeconfig: '{kubeconfig}' is not allowed")
+    assert result.output.startswith(f"Error: kubeconfig: '{path}' is not allowed")
 
 
-@pytest.mark.parametrize("command", [["explain", "prod/chat"], ["top"]], ids=["explain", "top"])
+def kubeconfig(folder: Path, server: str) -> str:
+    path = folder / "config"
+    path.write_text(kubeconfig_text({"server": server}))
+    return str(path)
+
+
+COMMANDS = [["explain", "prod/chat"], ["top"], ["pause", "prod/chat"], ["resume", "prod/chat"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[command[0] for command in COMMANDS])
 def test_a_cluster_that_is_not_there_is_an_error_in_words(command: list[str], tmp_path: Path) -> None:
-    kubeconfig = tmp_path / "config"
-    kubeconfig.write_text(kubeconfig_of({"server": "http://127.0.0.1:9"}))
-    result = CliRunner().invoke(main, [*command, "--kubeconfig", str(kubeconfig)])
+    result = CliRunner().invoke(main, [*command, "--kubeconfig", kubeconfig(tmp_path, "http://127.0.0.1:9")])
     assert result.exit_code == 1
     assert result.output.startswith("Error: kubernetes: Unreachable:")
+
+
+DEAR = resource("dear", observation=observation(ready=3, seen=reading()))
+POOR = resource("poor", observation=observation(ready=1, seen=reading(good=0.5)))
+NEW = changed(GOOD, {"metadata.name": "new", "metadata.namespace": "prod"})
+
+
+class ApiServer(BaseHTTPRequestHandler):
+    """Holds three deployments, and keeps what it was asked."""
+
+    asked: ClassVar[list[tuple[str, str, Any]]] = []
+
+    def answer(self) -> None:
+        length = int(self.headers["Content-Length"] or 0)
+        self.asked.append((self.command, urlsplit(self.path).path, json.loads(self.rfile.read(length) or "null")))
+        body = json.dumps(DEAR if self.path.endswith("/dear") else {"items": [POOR, NEW, DEAR]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PATCH = answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+class Cluster:
+    """An API server, and how to ask it."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.asked = path, ApiServer.asked
+
+    def run(self, *arguments: str) -> str:
+        result = CliRunner().invoke(main, [*arguments, "--kubeconfig", self.path])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ApiServer)
+    ApiServer.asked.clear()
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield Cluster(kubeconfig(tmp_path, f"http://127.0.0.1:{server.server_port}"))
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+GROUP_PATH = "/apis/tidegate.io/v1alpha1"
+
+
+def test_a_pause_is_the_annotation_that_the_operator_reads_and_resume_takes_it_away(cluster: Cluster) -> None:
+    assert cluster.run("pause", "prod/dear") == "prod/dear is paused\n"
+    assert cluster.run("resume", "prod/dear") == "prod/dear is resumed\n"
+    path = f"{GROUP_PATH}/namespaces/prod/inferencedeployments/dear"
+    assert [(method, asked) for method, asked, _ in cluster.asked] == [("PATCH", path)] * 2
+    paused, resumed = (body["metadata"]["annotations"] for _, _, body in cluster.asked)
+    assert is_paused(paused)
+    assert resumed == dict.fromkeys(paused)
+
+
+@pytest.mark.parametrize("name", ["", "/", "prod/", "/chat", "a/b/c"])
+def test_a_name_that_is_none_is_wrong_usage(name: str) -> None:
+    result = CliRunner().invoke(main, ["pause", name])
+    assert result.exit_code == 2
+    assert f"{name!r} is not NAMESPACE/NAME" in result.output
+
+
+def test_a_name_alone_is_one_of_the_default_namespace(cluster: Cluster) -> None:
+    cluster.run("explain", "dear")
+    assert cluster.asked[0][1] == f"{GROUP_PATH}/namespaces/default/inferencedeployments/dear"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scope"), [((), ""), (("-n", "prod"), "/namespaces/prod")], ids=["everywhere", "one namespace"]
+)
+def test_top_asks_for_what_is_to_be_shown(cluster: Cluster, arguments: tuple[str, ...], scope: str) -> None:
+    cluster.run("top", *arguments)
+    assert [asked for _, asked, _ in cluster.asked] == [f"{GROUP_PATH}{scope}/inferencedeployments"]
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        pytest.param("name", ["dear", "new", "poor"], id="by name"),
+        pytest.param("cost", ["dear", "poor", "new"], id="the dearest first"),
+        pytest.param("attainment", ["poor", "dear", "new"], id="the worst first, and what nobody knows last"),
+    ],
+)
+def test_top_is_sorted(cluster: Cluster, order: str, names: list[str]) -> None:
+    lines = cluster.run("top", "--sort", order).splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == [f"prod/{name}" for name in names]
+    rows = json.loads(cluster.run("top", "--sort", order, "-o", "json"))
+    assert [row["name"] for row in rows] == names
+    assert all(row["namespace"] == "prod" for row in rows)
+
+
+def test_explain_as_json_is_the_status(cluster: Cluster) -> None:
+    assert json.loads(cluster.run("explain", "prod/dear", "-o", "json")) == DEAR["status"]

@@ -64,9 +64,6 @@ class LazyGroup(click.Group):
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-# More than any table takes: a terminal wraps what is too long for it, rich would cut names and figures, in a pipe as if
-# it were 80 wide.
-TABLE_WIDTH = 1000
 
 
 @click.group(cls=LazyGroup, names=KUBECTL_COMMANDS, context_settings=CONTEXT)

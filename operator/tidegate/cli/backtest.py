@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidegate.cli import TABLE_WIDTH
 from tidegate.cli.options import refuse, url, written
 from tidegate.errors import SourceError, SpecError, TidegateError
 from tidegate.report.currency import DOLLARS
@@ -300,8 +299,7 @@ def _bar() -> "Iterator[Callable[[str, float], None]]":
 
 
 def _show(results: "Results", output: str, code: str) -> None:
-    from rich.console import Console
-
+    from tidegate.cli.console import console
     from tidegate.sim.standings import standings
     from tidegate.sim.table import markdown, rows, summary, table
 
@@ -312,10 +310,10 @@ def _show(results: "Results", output: str, code: str) -> None:
     if output == "markdown":
         click.echo(markdown(results, ranking, code))
         return
-    console = Console(width=TABLE_WIDTH)
-    console.print(table(results, code))
+    out = console()
+    out.print(table(results, code))
     scores = [s for group in results.values() for each in group.values() for s in each]
     if any(not s.met for s in scores if s.attainment is not None):
-        console.print("! not kept: the share inside the targets, the mean quality, or the budget")
+        out.print("! not kept: the share inside the targets, the mean quality, or the budget")
     if len(results) > 1:
-        console.print(summary(ranking))
+        out.print(summary(ranking))

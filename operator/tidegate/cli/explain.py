@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.cli import TABLE_WIDTH
+from tidegate.cli.console import console
 from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
 from tidegate.cli.pause import DeploymentName
 from tidegate.domain.key import Key
@@ -38,9 +38,9 @@ def command(deployment: Key, kubeconfig: str | None, context: str | None, output
     if output == "json":
         click.echo(json.dumps(resource.get("status") or {}, indent=2))
         return
-    console = Console(width=TABLE_WIDTH, highlight=False, markup=False, soft_wrap=True)
+    out = console()
     for part in explanation(resource):
-        console.print(part)
+        out.print(part)
 
 
 def explanation(resource: Object) -> Iterator[RenderableType]:

@@ -3,11 +3,10 @@
 import json
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.cli import TABLE_WIDTH
+from tidegate.cli.console import console
 from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
 from tidegate.report.currency import DOLLARS, amount, sign
 
@@ -27,8 +26,7 @@ def command(namespace: str | None, sort: str, kubeconfig: str | None, context: s
         rows = [{"namespace": key_of(r).namespace, "name": key_of(r).name} | (r.get("status") or {}) for r in resources]
         click.echo(json.dumps(rows, indent=2))
         return
-    console = Console(width=TABLE_WIDTH, highlight=False, markup=False, soft_wrap=True)
-    console.print(overview(resources))
+    console().print(overview(resources))
 
 
 def overview(resources: list[Object]) -> Table:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.api.answer import plan_of, rounded
-from tidegate.cli import TABLE_WIDTH
+from tidegate.cli.console import WIDTH
 from tidegate.cli.plan.question import BreakEven, Verdict
 from tidegate.domain.decision import Constraint
 from tidegate.domain.spec import Accelerator
@@ -156,7 +156,7 @@ def _text(sheet: Sheet) -> str:
         table.add_column(column, justify="left" if column in {"tier", "promise", "fleet", "why not"} else "right")
     for row in sheet.rows:
         table.add_row(*row)
-    console = Console(width=TABLE_WIDTH, no_color=True, highlight=False)
+    console = Console(width=WIDTH, no_color=True, highlight=False)
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
