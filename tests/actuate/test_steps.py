@@ -303,8 +303,9 @@ def test_a_spec_that_is_wrong_for_a_while_gives_its_target_to_nobody() -> None:
 # What nobody wants any more
 
 
-def retired(ready: int) -> Steps:
-    view = settled(resource_of(TWO), {"bf16": 2, "fp8": 2})
+def retired(ready: int, *, replicas: int = 2) -> Steps:
+    """Tier bf16 is gone from the spec, and the plan does not know its pods."""
+    view = settled(resource_of(TWO), {"bf16": replicas, "fp8": 2})
     serving = replace(view.workloads[ref("chat-fp8")], ready=ready)
     view = replace(view, workloads={**view.workloads, serving.ref: serving})
     return do(spec_of(managed("fp8")), view, fp8=2)
@@ -328,7 +329,13 @@ def test_a_tier_that_is_gone_serves_as_long_as_the_plan_wants_it() -> None:
     assert calls(leaving(2)) == []
     assert sentences(leaving(2, replicas=5)) == ["Deployment prod/chat-bf16: replicas 5 -> 2"]
     assert calls(leaving(3)) == [], "it never grows"
-    assert calls(leaving(0)) == [("DELETE", "deployments/chat-bf16")]
+    assert sentences(leaving(0)) == ["Deployment prod/chat-bf16: replicas 2 -> 0"]
+
+
+def test_a_tier_that_is_gone_is_removed_after_its_last_pod() -> None:
+    """Pods on their way out hold accelerators, and without their Deployment they would be somebody else's."""
+    assert calls(leaving(0, replicas=0)) == []
+    assert calls(retired(1, replicas=0)) == [("DELETE", "deployments/chat-bf16")], "who has no pod waits for nobody"
 
 
 def test_nothing_is_removed_by_a_plan_that_does_not_know_the_tiers_that_stay() -> None:

@@ -35,18 +35,18 @@ def builds(scene: Scene) -> tuple[dict[ObjectRef, Chain], list[Condition]]:
 
 def retired(scene: Scene) -> Iterator[Chain]:
     """
-    Removes the pods of a tier that is gone, or that points at a target now, and in the end Service and PodMonitor.
+    Removes the Deployment of a tier that is gone or points at a target now, and in the end Service and PodMonitor.
 
-    They serve as long as the plan wants them; where it does not know them, until the tiers that stay have as many ready
-    replicas as were decided.
+    It stays as long as the plan knows the tier: pods that end still hold accelerators. Where the plan does not know
+    pods that are wanted, they serve until the tiers that stay have as many ready replicas as were decided.
     """
     if not scene.owned and not scene.manifests:
         yield from _unshared(scene)
     if any(scene.decided(tier.name) is None for tier in scene.spec.tiers):
         return
     for workload in scene.unwanted:
-        left = scene.decided(scene.left_tier(workload))
-        if left == 0 or (left is None and not any(_short(scene, tier) for tier in scene.spec.tiers)):
+        known = scene.decided(scene.left_tier(workload)) is not None
+        if not known and not (workload.replicas and any(_short(scene, tier) for tier in scene.spec.tiers)):
             yield _removal(workload.ref, workload.path, workload.uid, "no tier wants it any more")
 
 

@@ -92,11 +92,11 @@ def _move(scene: Scene, tier: TierSpec) -> Move | None:
 
 
 def _drained(scene: Scene) -> Iterator[Move]:
-    """Workloads of tiers that have left the spec and may serve with fewer replicas for a while."""
+    """Workloads of tiers that have left the spec: they go to zero, in steps where the plan says so."""
     for unwanted in scene.unwanted:
         tier, workload = scene.left_tier(unwanted), scene.workload(unwanted.ref)
         after = scene.decided(tier)
-        if workload is not None and after and after < workload.replicas:
+        if workload is not None and after is not None and after < workload.replicas:
             yield Move(tier=tier, ref=workload.ref, path=workload.path, before=workload.replicas, after=after)
 
 
