@@ -252,11 +252,17 @@ class OwnedView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceleratorUse:
-    """Accelerators of one class: what the matching nodes offer, and who holds how many of them."""
+    """
+    Accelerators of one class: what the matching nodes offer, and who holds how many.
+
+    Args:
+        elsewhere: Those of `by_tidegate` that are on nodes which do not match, or not any more.
+    """
 
     allocatable: int
     by_tidegate: int
     by_others: int
+    elsewhere: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

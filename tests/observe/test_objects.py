@@ -204,6 +204,18 @@ def holder(uid: str, where: str, amount: int, *, ended: bool = False) -> PodView
             (3, 2, 1),
             id="a cordoned node offers only what is held",
         ),
+        pytest.param(
+            [node("a", 0, kind="h100")],
+            [holder("ours", "a", 2), holder("theirs", "a", 1)],
+            (3, 2, 1),
+            id="a node whose device plugin is away offers what is held",
+        ),
+        pytest.param(
+            [node("a", 8, kind="h1OO"), node("b", 8, kind="h100")],
+            [holder("ours", "a", 2), holder("theirs", "a", 1)],
+            (8, 2, 0),
+            id="ours on a node that is not selected any more",
+        ),
     ],
 )
 def test_accelerators_are_counted_by_holder(
@@ -231,6 +243,12 @@ def test_of_a_node_of_two_classes_each_accelerator_is_there_once() -> None:
             None, AcceleratorUse(allocatable=8, by_tidegate=2, by_others=3), 5, id="the nodes' offer without others'"
         ),
         pytest.param(None, AcceleratorUse(allocatable=2, by_tidegate=0, by_others=3), 0, id="never below nothing"),
+        pytest.param(
+            None,
+            AcceleratorUse(allocatable=0, by_tidegate=2, by_others=0, elsewhere=2),
+            2,
+            id="what runs on nodes that the class does not select any more stays",
+        ),
         pytest.param(None, None, None, id="nodes cannot be seen: unknown, not none"),
     ],
 )

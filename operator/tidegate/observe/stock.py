@@ -20,9 +20,10 @@ def accelerator_use(
     """
     Use of each class.
 
-    A cordoned or broken node offers nothing new, but what runs there stays: its accelerators count as far as they
-    are held. A pod holds accelerators from the moment it is bound to a node until it is gone. Of a node that two
-    classes claim, what our pods of one class hold is not there for the other.
+    A cordoned or broken node, and one whose device plugin is away, offers nothing new, but what runs there stays: its
+    accelerators count as far as they are held. So does what our pods hold on nodes that their class does not select,
+    or not any more. A pod holds accelerators from the moment it is bound to a node until it is gone. Of a node that
+    two classes claim, what our pods of one class hold is not there for the other.
 
     Args:
         own: Class of each pod of ours, by uid.
@@ -46,16 +47,18 @@ def _held(pods: Iterable[PodView], own: Mapping[str, str]) -> _Held:
 
 
 def _use(accelerator: Accelerator, nodes: Iterable[NodeView], held: _Held) -> AcceleratorUse:
-    allocatable = by_tidegate = by_others = 0
+    allocatable = by_tidegate = by_others = elsewhere = 0
     for node in nodes:
-        if not selects(accelerator, node):
-            continue
         holders = held.get((node.name, accelerator.resource_name), {})
         ours, all_ = holders.get(accelerator.name, 0), sum(holders.values())
-        allocatable += node.allocatable.get(accelerator.resource_name, 0) if node.usable else all_
         by_tidegate += ours
+        if not selects(accelerator, node):
+            elsewhere += ours
+            continue
+        offered = node.allocatable.get(accelerator.resource_name, 0) if node.usable else 0
+        allocatable += max(offered, all_)
         by_others += all_ - ours
-    return AcceleratorUse(allocatable=allocatable, by_tidegate=by_tidegate, by_others=by_others)
+    return AcceleratorUse(allocatable=allocatable, by_tidegate=by_tidegate, by_others=by_others, elsewhere=elsewhere)
 
 
 def selects(accelerator: Accelerator, node: NodeView) -> bool:
@@ -65,10 +68,11 @@ def selects(accelerator: Accelerator, node: NodeView) -> bool:
 
 def usable_capacity(accelerator: Accelerator, use: AcceleratorUse | None) -> int | None:
     """
-    Accelerators Tidegate may use in all: the stated ceiling, else what the nodes offer without others' share.
+    Accelerators Tidegate may use in all: the stated ceiling, else what the nodes offer without others' share, and what
+    it has on other nodes.
 
     None: unknown, because no node has been seen yet that could tell.
     """
     if accelerator.capacity is not None:
         return accelerator.capacity
-    return None if use is None else max(use.allocatable - use.by_others, 0)
+    return None if use is None else max(use.allocatable - use.by_others, 0) + use.elsewhere
