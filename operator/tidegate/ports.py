@@ -40,11 +40,6 @@ APPLY_PATCH = "application/apply-patch+yaml"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
-def own_workload_name(deployment: str, tier: str) -> str:
-    """Name of the Deployment that is made for a managed tier."""
-    return f"{deployment}-{tier}"
-
-
 def leaving_name(tier: str, tiers: Collection[str]) -> str:
     """
     Name by which a tier goes whose pods leave: the one on their labels, unless the spec has another tier of that name.
@@ -206,6 +201,11 @@ class Writer:
     time: str
 
 
+def own_workload(key: Key, tier: str) -> ObjectRef:
+    """The Deployment that is made for a managed tier."""
+    return ObjectRef(api_version="apps/v1", kind="Deployment", namespace=key.namespace, name=f"{key.name}-{tier}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadView:
     """
@@ -221,6 +221,7 @@ class WorkloadView:
         owner_uids: uids of its ownerReferences.
         writers: Managers that own `.spec.replicas`.
         ready: `.status.readyReplicas`.
+        outdated: Replicas that a roll-out still has to bring or to replace.
         applied: Digest of the fields that we applied and still own; it changes when somebody else sets one of them.
             Empty: none.
         refused: Why its pods are not made (a quota, an admission webhook); empty: nobody refuses them.
@@ -236,6 +237,7 @@ class WorkloadView:
     owner_uids: tuple[str, ...] = ()
     writers: tuple[Writer, ...] = ()
     ready: int = 0
+    outdated: int = 0
     applied: str = ""
     refused: str = ""
 

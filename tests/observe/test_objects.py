@@ -128,6 +128,22 @@ def test_a_pod_that_was_started_anew_lives_another_life() -> None:
     assert (first.restarts, again.restarts) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("generation", "counts", "outdated"),
+    [
+        pytest.param(1, {"replicas": 3, "updatedReplicas": 3}, 0, id="all are of the newest template"),
+        pytest.param(1, {"replicas": 4, "updatedReplicas": 1}, 3, id="three of the old one beside the first new one"),
+        pytest.param(1, {"replicas": 4, "updatedReplicas": 3}, 1, id="the last old one waits for the last new one"),
+        pytest.param(2, {"replicas": 3, "updatedReplicas": 3}, 3, id="nobody has looked at the newest template yet"),
+        pytest.param(1, {}, 3, id="none is there"),
+    ],
+)
+def test_how_far_a_roll_out_is(generation: int, counts: dict[str, int], outdated: int) -> None:
+    status = {"observedGeneration": 1, **counts}
+    raw = {"metadata": {"name": "x", "generation": generation}, "spec": {"replicas": 3}, "status": status}
+    assert workload_view(raw, api_version="apps/v1", kind="Deployment", path="/p").outdated == outdated
+
+
 def test_a_deployment_whose_pods_are_refused_says_why_in_steady_words() -> None:
     failure = {
         "type": "ReplicaFailure",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.actuate.orders import H100, NOW_S, managed, spec_of
+from tests.actuate.orders import H100, NOW_S, managed, ref, resource_of, settled, spec_of
 from tests.report.reports import SPEC, condition, decision, observation, reading, report
 from tidegate.domain.decision import Condition, Constraint, Reason, Status, TierDecision
 from tidegate.domain.observation import DeploymentObservation, TierState
@@ -245,6 +245,21 @@ def test_a_new_deployment_reconciles_until_it_serves_and_not_again_when_it_scale
     assert condition(scaling, "Reconciling") is None
     changed = status_of(status=done, generation=2, observation=observation(ready=1, starting=1))
     assert condition(changed, "Reconciling") == ("True", "Starting")
+
+
+def test_a_new_generation_reconciles_until_its_pods_have_replaced_the_old_ones() -> None:
+    serves = status_of(status=status_of())
+    written = status_of(
+        status=serves, generation=2, outcome=Outcome(actions=("Deployment prod/chat-fp8: pods changed",))
+    )
+    assert condition(written, "Reconciling") == ("True", "Starting")
+    settling = settled(resource_of(SPEC), {"bf16": 0, "fp8": 2})
+    rolling = replace(settling.workloads[ref("chat-fp8")], outdated=1)
+    view = replace(settling, workloads={**settling.workloads, rolling.ref: rolling})
+    under_way = status_of(status=written, generation=2, view=view)
+    assert condition(under_way, "Reconciling") == ("True", "Starting")
+    assert condition(status_of(status=under_way, generation=2, view=settling), "Reconciling") is None
+    assert condition(status_of(status=serves, view=view), "Reconciling") is None, "the same generation served already"
 
 
 def test_where_what_was_asked_for_does_not_come_there_is_no_progress() -> None:

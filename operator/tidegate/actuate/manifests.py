@@ -15,7 +15,7 @@ from typing import Any
 from tidegate.actuate.pod import labels, selector, template
 from tidegate.actuate.vllm import PORT
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
-from tidegate.ports import GROUP, VERSION, DeploymentResource, ObjectRef, own_workload_name
+from tidegate.ports import GROUP, VERSION, DeploymentResource, ObjectRef, own_workload
 
 Json = dict[str, Any]
 
@@ -53,7 +53,7 @@ def path_of(ref: ObjectRef) -> str:
 def workload_ref(spec: DeploymentSpec, tier: TierSpec) -> ObjectRef:
     """The workload that a tier's replicas are moved on: its own Deployment, or its target."""
     if tier.target_ref is None:
-        return _ref(spec, "apps/v1", "Deployment", own_workload_name(spec.key.name, tier.name))
+        return own_workload(spec.key, tier.name)
     target = tier.target_ref
     return _ref(spec, target.api_version, target.kind, target.name)
 

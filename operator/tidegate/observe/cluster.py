@@ -34,7 +34,7 @@ from tidegate.ports import (
     ObjectRef,
     OwnedView,
     WorkloadView,
-    own_workload_name,
+    own_workload,
 )
 
 # We make a workload within a tick or two. One that is not there by now was refused, or its name is taken: the plan
@@ -286,12 +286,9 @@ class Cluster:
         """Deployments of a name that a managed tier's would have, and without our labels: they are somebody else's."""
         for spec in specs:
             for tier in spec.tiers:
-                if tier.target_ref is None and (spec.key, tier.name) not in managed:
-                    name = own_workload_name(spec.key.name, tier.name)
-                    api_version, kind = _DEPLOYMENT
-                    ref = ObjectRef(api_version=api_version, kind=kind, namespace=spec.key.namespace, name=name)
-                    if (there := self._target_view(ref)) is not None:
-                        yield there
+                unmade = tier.target_ref is None and (spec.key, tier.name) not in managed
+                if unmade and (there := self._target_view(own_workload(spec.key, tier.name))) is not None:
+                    yield there
 
     def _workloads(
         self, specs: list[DeploymentSpec], managed: Mapping[TierKey, WorkloadView]

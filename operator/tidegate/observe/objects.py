@@ -146,6 +146,7 @@ def workload_view(raw: Raw, *, api_version: str, kind: str, path: str) -> Worklo
         replicas=spec.get("replicas", 1),
         selector=selector_text(spec.get("selector") or {}),
         ready=status.get("readyReplicas") or 0,
+        outdated=_outdated(raw),
         refused=_refused(status.get("conditions") or ()),
     )
 
@@ -169,6 +170,14 @@ def scaled_view(raw: Raw, *, api_version: str, kind: str, path: str) -> Workload
         writers=tuple(_writers(meta.get("managedFields") or ())),
         applied=_applied(meta.get("managedFields") or ()),
     )
+
+
+def _outdated(raw: Raw) -> int:
+    """Replicas that are not of the newest template, or not there yet; all of them where it has not been looked at."""
+    status = raw.get("status") or {}
+    looked = status.get("observedGeneration", 0) >= raw["metadata"].get("generation", 0)
+    there: int = max(raw.get("spec", {}).get("replicas", 1), status.get("replicas") or 0)
+    return there - (status.get("updatedReplicas") or 0) if looked else there
 
 
 def _refused(conditions: Iterable[Raw]) -> str:

@@ -16,7 +16,7 @@ from tidegate.domain.decision import Condition, Constraint, Decision, Reason, St
 from tidegate.domain.goodput import Goodput
 from tidegate.domain.spec import DeploymentSpec, Mode
 from tidegate.errors import SpecError
-from tidegate.ports import Report
+from tidegate.ports import Report, own_workload
 from tidegate.report.currency import amount, currency_of
 from tidegate.report.numbers import instant
 
@@ -189,8 +189,10 @@ def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping
     dead = not ready and found["CapacityAvailable"].reason == "ReplicasStuck"
     if "Stalled" in found or report.decision is None or not _acts(report) or dead:
         return
-    if (new or under_way) and missing:
-        found["Reconciling"] = _true("Reconciling", "Starting", f"{missing} replicas are on their way")
+    if (new or under_way) and (coming := max(missing, _outdated(report))):
+        found["Reconciling"] = _true("Reconciling", "Starting", f"{coming} replicas are on their way")
+    elif new and report.outcome is not None and report.outcome.actions:
+        found["Reconciling"] = _true("Reconciling", "Starting", "objects were just written")
 
 
 def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condition:
@@ -235,6 +237,14 @@ def _replicas(report: Report) -> tuple[int, int]:
     ready = {name: state.ready for name, state in states.items()}
     decided = report.decision.tiers if report.decision is not None else {}
     return sum(ready.values()), sum(max(0, tier.replicas - ready.get(name, 0)) for name, tier in decided.items())
+
+
+def _outdated(report: Report) -> int:
+    """Replicas of managed tiers that do not have the pods of this generation yet."""
+    spec = report.resource.spec
+    assert isinstance(spec, DeploymentSpec)
+    managed = [own_workload(spec.key, tier.name) for tier in spec.tiers if tier.target_ref is None]
+    return sum(report.view.workloads[ref].outdated for ref in managed if ref in report.view.workloads)
 
 
 def _acts(report: Report) -> bool:
