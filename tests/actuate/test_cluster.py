@@ -270,6 +270,20 @@ async def test_a_tier_that_points_elsewhere_now_has_asked_nothing_there() -> Non
     assert (after.actions, after.asked) == (("Deployment prod/other: replicas 1 -> 2",), {"fp8": 2})
 
 
+async def test_a_workload_that_is_deleted_and_made_again_was_asked_for_nothing() -> None:
+    """`kubectl replace --force`, or a pipeline: the replicas of its manifest are no word against the plan."""
+    now = [NOW_S]
+    hands = at_times(Recorder(), lambda: now[0])
+    first = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
+    now[0] += 2 * SETTLE_S
+    again = view_of(replace(workload("chat-old", 1, writers=(ARGO,)), uid="another"))
+    after = await hands.carry_out(order_of(spec_of(pointing()), again, decided(fp8=3), status=told(first)))
+    assert (after.actions, after.conditions) == (("Deployment prod/chat-old: replicas 1 -> 3",), ())
+    now[0] += 2 * SETTLE_S
+    back = await hands.carry_out(order_of(spec_of(pointing()), again, decided(fp8=3), status=told(after)))
+    assert [c.reason for c in back.conditions] == ["OtherWriter"], "who sets it again is a writer"
+
+
 async def test_another_leadership_keeps_the_labels_that_a_prometheus_selects_by() -> None:
     api, fence = Recorder(), Leader()
     hands = ClusterActuator(api, fence, wall=lambda: NOW_S, clock=lambda: NOW_S, monitor_labels={"release": "stack"})

@@ -98,7 +98,7 @@ class ClusterActuator:
             actions=tuple(write.sentence for write in sent.writes if write.sentence),
             conditions=(*rejected, *self._failing(order, sent.failure), *todo.conditions),
             errors=tuple(sent.errors),
-            asked=self._stock.ask(order.resource, {**todo.rests, **scaled}),
+            asked=self._stock.ask(order, {**todo.rests, **scaled}),
         )
 
     async def _send(self, chain: Chain, epoch: int, sent: _Sent) -> bool:

@@ -29,6 +29,18 @@ class _Made:
     manifests: tuple[Manifest, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Replicas that a workload was asked for; `uid` of that workload, empty while the view does not show it yet."""
+
+    uid: str
+    replicas: int
+
+    def of(self, workload: WorkloadView | None) -> int | None:
+        """What this workload was asked for; None: another one of its name was."""
+        return self.replicas if workload is None or self.uid in ("", workload.uid) else None
+
+
 @dataclass(slots=True)
 class Stock:
     """The memory of the hands; `monitor_labels` are more labels of the PodMonitors that are made."""
@@ -40,7 +52,7 @@ class Stock:
     _written: dict[str, tuple[float, int | None]] = field(default_factory=dict)
     _marks: dict[str, str] = field(default_factory=dict)
     _seen: dict[Sighting, float] = field(default_factory=dict)
-    _asked: dict[tuple[str, ObjectRef], int] = field(default_factory=dict)
+    _asked: dict[tuple[str, ObjectRef], _Asked] = field(default_factory=dict)
 
     def scene(self, order: Order, *, now_s: float, clock_s: float) -> Scene:
         """Everything that is known when an order is carried out; unix and monotonic seconds."""
@@ -54,7 +66,7 @@ class Stock:
             written=self._written,
             marks=self._marks,
             seen=self._seen,
-            asked=self._last_asked(order.resource),
+            asked=self._last_asked(order),
         )
         self._look(scene)
         return scene
@@ -64,23 +76,29 @@ class Stock:
         self._written[write.call.path] = clock_s, write.replicas
         self._marks.pop(write.call.path, None)  # taken anew once the cluster shows the write
 
-    def ask(self, resource: DeploymentResource, replicas: Mapping[str, int]) -> dict[str, int]:
+    def ask(self, order: Order, replicas: Mapping[str, int]) -> dict[str, int]:
         """Remember what tiers' workloads were asked for now; of all its tiers, what they were last asked for."""
+        resource = order.resource
         assert isinstance(resource.spec, DeploymentSpec)
         for tier in resource.spec.tiers:
             if tier.name in replicas:
-                self._asked[resource.uid, workload_ref(resource.spec, tier)] = replicas[tier.name]
-        return self._last_asked(resource)
+                ref = workload_ref(resource.spec, tier)
+                there = order.view.workloads.get(ref)
+                uid = there.uid if there is not None else ""
+                self._asked[resource.uid, ref] = _Asked(uid=uid, replicas=replicas[tier.name])
+        return self._last_asked(order)
 
-    def _last_asked(self, resource: DeploymentResource) -> dict[str, int]:
+    def _last_asked(self, order: Order) -> dict[str, int]:
         """By tier; by the status where we have not asked since we lead."""
+        resource = order.resource
         assert isinstance(resource.spec, DeploymentSpec)
         asked: dict[str, int] = {}
         for tier in resource.spec.tiers:
-            known = self._asked.get((resource.uid, workload_ref(resource.spec, tier)))
-            known = asked_before(resource, tier.name) if known is None else known
-            if known is not None:
-                asked[tier.name] = known
+            ref = workload_ref(resource.spec, tier)
+            known = self._asked.get((resource.uid, ref))
+            last = asked_before(resource, tier.name) if known is None else known.of(order.view.workloads.get(ref))
+            if last is not None:
+                asked[tier.name] = last
         return asked
 
     def manifests(self, order: Order) -> tuple[Manifest, ...]:
