@@ -276,7 +276,7 @@ class Cluster:
         for view in self.kinds[_DEPLOYMENT].items():
             owner, tier = view.labels.get(DEPLOYMENT_LABEL, ""), view.labels.get(TIER_LABEL, "")
             key = Key(view.ref.namespace, owner)
-            if key in keys and view.ref.name == own_workload_name(owner, tier):
+            if key in keys and view.ref == own_workload(key, tier):
                 managed[key, tier] = view
         return managed
 
