@@ -277,6 +277,7 @@ class ClusterView:
         scalers: HorizontalPodAutoscalers and ScaledObjects, by the workload they target.
         owned: Services and PodMonitors of Tidegate.
         accelerators: Use by AcceleratorClass name.
+        mismatches: Sentences by deployment about targets whose pods take other accelerators than their tier says.
         has_pod_monitors: The PodMonitor CRD is installed.
     """
 
@@ -284,6 +285,7 @@ class ClusterView:
     scalers: Mapping[ObjectRef, tuple[ObjectRef, ...]] = field(default_factory=dict)
     owned: Mapping[ObjectRef, OwnedView] = field(default_factory=dict)
     accelerators: Mapping[str, AcceleratorUse] = field(default_factory=dict)
+    mismatches: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     has_pod_monitors: bool = False
 
 

@@ -79,6 +79,12 @@ def test_a_tier_it_made_is_known_by_labels_and_one_it_points_at_by_the_selector(
     assert (seen["fp8"].ready, seen["fp8"].starting) == (1, 2)
 
 
+def test_what_the_pods_of_a_target_hold_is_held_against_its_tier() -> None:
+    holds_two = pod("old", labels={"app": "old"}, requests={"nvidia.com/gpu": 2})
+    sight = look(cluster(holds_two, workloads=(view("old", replicas=1, selector="app=old"),)))
+    assert [key for key, said in sight.view.mismatches.items() if "holds 2 nvidia.com/gpu" in said[0]] == [CHAT]
+
+
 def test_pods_of_another_namespace_are_not_ours() -> None:
     foreign = pod("new", labels=OURS, namespace="test")
     assert look(cluster(foreign)).deployments[CHAT].tiers["fp8"].ready == 0

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.actuate.orders import H100, NOW_S, managed, ref, resource_of, settled, spec_of
+from tests.actuate.orders import H100, KEY, NOW_S, managed, ref, resource_of, settled, spec_of
 from tests.report.reports import SPEC, condition, decision, observation, reading, report
 from tidegate.domain.decision import Condition, Constraint, Reason, Status, TierDecision
 from tidegate.domain.observation import DeploymentObservation, TierState
 from tidegate.domain.spec import Cost, Mode
-from tidegate.ports import Outcome
+from tidegate.ports import ClusterView, Outcome
 from tidegate.report.status import deployment_status
 
 
@@ -130,6 +130,12 @@ def status_of(**more: Any) -> dict[str, Any]:
             "ConfigurationWarning",
             ("True", "MixedCurrencies"),
             id="prices in two currencies",
+        ),
+        pytest.param(
+            {"view": ClusterView(mismatches={KEY: ("tier bf16: a replica holds 4 GPUs, and not 1",)})},
+            "ConfigurationWarning",
+            ("True", "OtherAccelerators"),
+            id="pods hold more than their tier says",
         ),
         pytest.param(
             {"accelerators": {}}, "Stalled", ("True", "UnknownAccelerator"), id="a class that nobody has heard of"

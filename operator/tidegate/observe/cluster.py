@@ -20,6 +20,7 @@ from tidegate.observe.collect import Harvest
 from tidegate.observe.informer import Informer, Source
 from tidegate.observe.kinds import BUILT_IN, Kind, KindWatch, collection_path
 from tidegate.observe.leaving import leaving, tier_of
+from tidegate.observe.mismatch import mismatches
 from tidegate.observe.objects import NodeView, PodView, ScalerView, node_view, owned_view, pod_view, scaler_view
 from tidegate.observe.pods import PodIndex
 from tidegate.observe.replicas import Roster, TierKey, TierView
@@ -234,6 +235,7 @@ class Cluster:
                 scalers=self._scaler_refs(),
                 owned={item.ref: item for i in (self.services, self.pod_monitors) for item in i.items.values()},
                 accelerators=use,
+                mismatches=mismatches(specs, tiers, accelerators, self.nodes.items),
                 has_pod_monitors=self.pod_monitors.synced and not self.pod_monitors.absent,
             ),
             accelerators={

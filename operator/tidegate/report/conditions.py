@@ -106,7 +106,7 @@ def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     if isinstance(spec, SpecError):
         return (_true("Stalled", "InvalidSpec", str(spec)),)
     found: list[Condition] = list(decision.conditions) if decision is not None else []
-    found += [*_unknown_accelerators(spec, report), *_mixed_currencies(spec, report)]
+    found += [*_unknown_accelerators(spec, report), *_mixed_currencies(spec, report), *_mismatches(spec, report)]
     found += [c for c in (report.outcome.conditions if report.outcome else ()) if c.status is Status.TRUE]
     if spec.paused:
         found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused says so"))
@@ -133,6 +133,12 @@ def _mixed_currencies(spec: DeploymentSpec, report: Report) -> Sequence[Conditio
         return ()
     message = f"the tiers' accelerator classes are priced in {' and '.join(currencies)}: state one currency for all"
     return (_true("ConfigurationWarning", "MixedCurrencies", message),)
+
+
+def _mismatches(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
+    """Targets that take other accelerators than their tiers say: what they cost is not what is counted."""
+    found = report.view.mismatches.get(spec.key)
+    return (_true("ConfigurationWarning", "OtherAccelerators", "; ".join(found)),) if found else ()
 
 
 def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
