@@ -421,6 +421,14 @@ def test_targets_far_out_of_reach_are_said_and_others_planned_for() -> None:
     assert decision.prediction.attainment == pytest.approx(0.2, abs=0.01)
 
 
+@pytest.mark.parametrize(("rate", "is_known"), [(9.0, True), (60.0, False)], ids=["busy", "a queue without end"])
+def test_where_more_comes_than_is_served_the_first_token_has_no_percentile(rate: float, is_known: bool) -> None:
+    prediction = Loop(spec=spec(replicas_max=2), estimates=ONE).tick(forecast(rate)).prediction
+    assert prediction is not None
+    assert (prediction.ttft_s_p95 is not None) is is_known
+    assert prediction.itl_s_p95 is not None
+
+
 def test_bad_latency_on_idle_gpus_is_said_and_not_bought_off() -> None:
     slow = Histogram((0.5, 1.0, float("inf")), (50.0, 80.0, 100.0))
     shown: TierReading = reading(4.0, gpu_utilization=0.1, running=3.0, ttft=slow)

@@ -67,7 +67,8 @@ class Condition:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """
-    What the decided fleet will do at the forecast demand. None: nothing runs, or it is not known.
+    What the decided fleet will do at the forecast demand. None: nothing runs, or it is not known. Where more comes than
+    is served the time to the first token has no percentile: it grows with the queue.
 
     Money in $/h and $ per million output tokens (all tokens, and those of requests inside both targets).
     """

@@ -238,7 +238,7 @@ def _prediction(draft: Draft, outcome: Outcome) -> Prediction:
     watts = sum([p for p in powers if p is not None]) if None not in powers else None
     return Prediction(
         attainment=attainment,
-        ttft_s_p95=ttft,
+        ttft_s_p95=None if outcome.profile.is_beyond(demand.shown_rps) else ttft,
         itl_s_p95=itl,
         usd_per_hour=usd,
         usd_per_million_output_tokens=per_million,

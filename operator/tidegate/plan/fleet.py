@@ -294,6 +294,10 @@ class Profile:
             total += part * (share if share > OVERLOAD_ATTAINMENT else max(share, _least(rates[-1], rate)))
         return total
 
+    def is_beyond(self, rate_rps: float) -> bool:
+        """Whether more comes than is served: a queue grows, and the time to the first token with it."""
+        return rate_rps > self.rates[-1] + RATE_DUST
+
     def latency(self, rate_rps: float) -> tuple[float, float, float]:
         """
         95th percentiles of TTFT and ITL, s, and mean quality at a rate; past the end of the curve those of its end.
