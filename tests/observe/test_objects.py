@@ -1,5 +1,6 @@
 """What is kept of Kubernetes' objects, and who holds the accelerators."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -231,6 +232,12 @@ def holder(uid: str, where: str, amount: int, *, ended: bool = False) -> PodView
             [holder("ours", "a", 2), holder("theirs", "a", 1)],
             (8, 2, 0),
             id="ours on a node that is not selected any more",
+        ),
+        pytest.param(
+            [NodeView(name="a", labels={"kind": "h100"}, allocatable={"amd.com/gpu": 8}, usable=True)],
+            [replace(holder("ours", "a", 2), requests={"amd.com/gpu": 2, "rdma/ib": 1}), holder("theirs", "a", 0)],
+            (2, 2, 0),
+            id="the class names another resource than ours hold",
         ),
     ],
 )

@@ -28,8 +28,8 @@ def accelerator_use(
     Args:
         own: Class of each pod of ours, by uid.
     """
-    held = _held(pods, own)
-    all_nodes = list(nodes)
+    classes, all_nodes = list(classes), list(nodes)
+    held = _held(pods, own, {accelerator.name: accelerator.resource_name for accelerator in classes})
     return {accelerator.name: _use(accelerator, all_nodes, held) for accelerator in classes}
 
 
@@ -37,12 +37,17 @@ def accelerator_use(
 _Held = Mapping[tuple[str, str], Mapping[str, int]]
 
 
-def _held(pods: Iterable[PodView], own: Mapping[str, str]) -> _Held:
+def _held(pods: Iterable[PodView], own: Mapping[str, str], resources: Mapping[str, str]) -> _Held:
     held: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for pod in pods:
-        if pod.node and not pod.ended:
-            for resource, amount in pod.requests.items():
-                held[pod.node, resource][own.get(pod.uid, "")] += amount
+        if not pod.node or pod.ended:
+            continue
+        of_class = own.get(pod.uid, "")
+        for resource, amount in pod.requests.items():
+            held[pod.node, resource][of_class] += amount
+        asked = resources.get(of_class)
+        if asked is not None and asked not in pod.requests:
+            held[pod.node, asked][of_class] += max(pod.requests.values(), default=0)
     return held
 
 
