@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,17 @@ def test_rows_that_cannot_be_kept_are_told() -> None:
 def test_two_processes_find_what_one_finds() -> None:
     plan = Plan(scenarios=["tight-itl"], seeds=[1, 2], policies=["static", "keda-waiting@int4"])
     assert play(plan, lambda *_: None) == play(replace(plan, jobs=2), lambda *_: None)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told() -> None:
+    def kill(*_: object) -> None:
+        for process in active_children():
+            process.kill()
+
+    plan = Plan(scenarios=["tight-itl"], seeds=list(range(20)), policies=["static"], jobs=2)
+    with pytest.raises(SourceError, match="a process of --jobs 2 was ended from outside"):
+        play(plan, kill)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ changes one of them takes the rows out that it touches.
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from multiprocessing import active_children, get_context
@@ -49,6 +50,9 @@ def play(plan: Plan, done: Done) -> dict[str, dict[str, list[Score]]]:
 
     Args:
         done: Called after each scenario and seed with how many are done, how many there are, and which it was.
+
+    Raises:
+        SourceError: A process was killed, or `plan.rows` cannot be written.
     """
     known = read(plan.rows)
     work = list(_work(plan, known))
@@ -90,6 +94,9 @@ def _played(work: list[Unit], jobs: int) -> Generator[tuple[Unit, dict[str, Scor
             futures = {pool.submit(_scores, unit): unit for unit in work}
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool as fault:
+            detail = f"a process of --jobs {jobs} was ended from outside, mostly for want of memory: try fewer of them"
+            raise SourceError(source="backtest", reason="ProcessEnded", detail=detail) from fault
         except BaseException:
             # The pool would wait for all that is queued: hours. Without its processes it gives that up.
             for process in active_children():
