@@ -51,6 +51,20 @@ async def test_a_resource_becomes_replicas_and_a_status(rig: Rig) -> None:
         assert lease["spec"]["holderIdentity"]
 
 
+async def test_a_user_without_a_name_will_do(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image's user is a number that no /etc/passwd knows, and so is the one that OpenShift gives."""
+
+    def nobody(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "POD_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    await rig.chat()
+    async with rig.operator():
+        await rig.until(lambda: _replicas(rig, 2))
+
+
 async def test_a_tier_whose_target_is_missing_is_served_by_the_others_until_it_is_there(rig: Rig) -> None:
     (bf16,) = inference_deployment()["spec"]["tiers"]
     target = {**bf16["targetRef"], "name": "chat-fp8"}

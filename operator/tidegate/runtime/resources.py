@@ -19,7 +19,7 @@ from kubernetes.aio.client import Configuration
 from tidegate.domain.key import Key
 from tidegate.handlers import make_registry, make_settings
 from tidegate.observe.threads import in_thread
-from tidegate.ports import AcceleratorResource, DeploymentResource, Inventory
+from tidegate.ports import FIELD_MANAGER, AcceleratorResource, DeploymentResource, Inventory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +80,7 @@ class ResourceWatcher:
             await kopf.operator(
                 registry=registry,
                 settings=make_settings(),
+                identity=cast(Any, FIELD_MANAGER),  # else kopf asks for the user's name, and the image's user has none
                 clusterwide=not self.namespace,
                 namespaces=[self.namespace] if self.namespace else [],
                 standalone=True,
