@@ -18,17 +18,25 @@ from tidegate.domain.spec import Slo
         pytest.param("vllm/vllm-openai:0.9.2", (0, 9), id="a release without v"),
         pytest.param("registry.local:5000/ai/vllm:v0.32.1-cu129", (0, 32), id="a build of a release behind a port"),
         pytest.param("vllm:v0.18.0rc2", (0, 18), id="a candidate"),
-        pytest.param("vllm:v1.0", (1, 0), id="a later major"),
         pytest.param("vllm/vllm-openai:v0.32.0@sha256:abcd", (0, 32), id="a release pinned by digest"),
         pytest.param("vllm/vllm-openai:latest", None, id="whatever is latest"),
         pytest.param("vllm/vllm-openai@sha256:abcd", None, id="a digest alone"),
         pytest.param("registry.local:5000/vllm", None, id="no tag, but a port"),
         pytest.param("vllm:20260101", None, id="a date"),
         pytest.param("vllm:v0.32x", None, id="an own scheme"),
+        pytest.param("nvcr.io/nvidia/vllm:25.10-py3", None, id="NVIDIA's months"),
+        pytest.param("registry.redhat.io/rhaiis/vllm-cuda-rhel9:3.2.1", None, id="Red Hat's releases"),
+        pytest.param("registry.corp/ai/vllm:1.4.2", None, id="a company's own count"),
     ],
 )
 def test_the_release_is_read_from_the_tag(image: str, version: tuple[int, int] | None) -> None:
     assert version_of(image) == version
+
+
+def test_an_image_whose_release_is_not_told_gets_no_flag_that_it_may_not_know() -> None:
+    tier = managed(image="nvcr.io/nvidia/vllm:25.10-py3")
+    how = server(spec_of(tier), tier)
+    assert flags(how.args).keys() & {"--shutdown-timeout", "--custom-histogram-buckets"} == set()
 
 
 def test_a_replica_serves_the_deployments_model_under_its_name() -> None:

@@ -81,11 +81,15 @@ def server(spec: DeploymentSpec, tier: TierSpec) -> Server:
 
 
 def version_of(image: str) -> Version | None:
-    """Release of vLLM by the image's tag; None where the tag does not tell (`latest`, a digest, an own scheme)."""
+    """
+    Release of vLLM by the image's tag; None where the tag does not tell (`latest`, a digest, an own scheme).
+
+    Every release so far is a 0.x. NVIDIA's 25.10 holds vLLM 0.10, Red Hat's 3.0 holds 0.8, a company's 1.4 holds any.
+    """
     name, _, _digest = image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
-    found = re.match(r"v?(\d+)\.(\d+)(\.\d+)?([.+-]|rc|$)", tag)
-    return (int(found[1]), int(found[2])) if found else None
+    found = re.match(r"v?0\.(\d+)(\.\d+)?([.+-]|rc|$)", tag)
+    return (0, int(found[1])) if found else None
 
 
 def knows(version: Version | None, since: Version) -> bool:
