@@ -33,6 +33,13 @@ def test_the_defaults_run_two_replicas_under_restricted_pod_security() -> None:
     }
 
 
+def test_the_image_says_the_user_so_that_openshift_can_give_another() -> None:
+    """Its default constraint refuses a pod that names a user or a group: it takes them from the namespace's range."""
+    objects = render()
+    pods = [d["spec"]["template"] for d in by_kind(objects, "Deployment")] + by_kind(objects, "Pod")
+    assert [sorted(pod["spec"]["securityContext"]) for pod in pods] == [["runAsNonRoot", "seccompProfile"]] * 2
+
+
 def test_the_custom_resource_definitions_stay_when_the_release_goes() -> None:
     crds = by_kind(render(), "CustomResourceDefinition")
     assert len(crds) == 2
