@@ -74,6 +74,7 @@ def test_matchers_join_those_the_signal_has_itself() -> None:
         pytest.param("vllm:admission_rejections_total", id="refused requests, from 0.30 on"),
         pytest.param("sglang:num_queue_reqs", id="SGLang's queue"),
         pytest.param("DCGM_FI_DEV_POWER_USAGE", id="power from the GPU exporter"),
+        pytest.param('DCGM_FI_DEV_GPU_UTIL{GPU_I_ID=""}', id="use of whole boards: of a part it says 0"),
     ],
 )
 def test_the_names_of_each_version_are_asked_for(name: str) -> None:

@@ -105,6 +105,13 @@ GPUS = "\n".join(
     for gpu in (0, 1)
     for name, value in (("GPU_UTIL", 80 - 20 * gpu), ("POWER_USAGE", 300))
 )
+# Two parts of one board, as the exporter tells of them while both are busy.
+GPUS += "".join(
+    f'\nDCGM_FI_DEV_{name}{{gpu="2",GPU_I_PROFILE="3g.40gb",GPU_I_ID="{i}",exported_namespace="prod",exported_pod="{pod}"}}'
+    f" {value}"
+    for i, pod in ((1, "old"), (2, "sglang"))
+    for name, value in (("GPU_UTIL", 0), ("POWER_USAGE", 500))
+)
 
 
 async def page(request: web.Request) -> web.Response:
@@ -221,6 +228,14 @@ async def test_gpus_are_those_of_the_pod_not_of_the_exporter(prometheus: Prometh
     assert isinstance(found, TierReading)
     assert (found.gpu_utilization, found.power_w) == (pytest.approx(0.7), 600.0)
     assert ("gpu-operator", "dcgm-exporter-x") not in samples
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_part_of_a_board_is_not_idle_and_does_not_draw_the_power_of_the_whole(prometheus: Prometheus) -> None:
+    samples = await read(prometheus)
+    found = tier_reading(TierPods(ready=(("prod", "old"), ("prod", "sglang"))), samples, window_s=10.0)
+    assert isinstance(found, TierReading)
+    assert (found.gpu_utilization, found.power_w) == (None, None)
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -142,7 +142,9 @@ KV_INFO = "vllm:cache_config_info"
 KV_INFO_LABELS = ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
 KV_TOKENS = "sglang:max_total_num_tokens"
 
+# Of a part of a board (MIG) the exporter says that it is 0 % busy and draws what the whole board does: neither is known
+# (NVIDIA/dcgm-exporter#216).
 GPU = (
-    Signal(name="gpu_busy", shape=Shape.MEAN, metrics=("DCGM_FI_DEV_GPU_UTIL",), scale=0.01),
-    Signal(name="gpu_power_w", shape=Shape.SUM, metrics=("DCGM_FI_DEV_POWER_USAGE",)),
+    Signal(name="gpu_busy", shape=Shape.MEAN, metrics=('DCGM_FI_DEV_GPU_UTIL{GPU_I_ID=""}',), scale=0.01),
+    Signal(name="gpu_power_w", shape=Shape.SUM, metrics=('DCGM_FI_DEV_POWER_USAGE{GPU_I_ID=""}',)),
 )
