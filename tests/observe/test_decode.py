@@ -171,6 +171,34 @@ def test_a_counter_that_was_never_there_is_unknown() -> None:
     assert found.gpu_utilization is None
 
 
+@pytest.mark.parametrize(
+    ("flow", "running", "rate"),
+    [
+        pytest.param({"running_growth": 0}, 0, 0.0, id="nothing was ever counted and nothing is in flight"),
+        pytest.param({"running_growth": 0}, 1, None, id="a request runs that nobody counted"),
+        pytest.param({}, 0, None, id="it was scraped once: no rate can be known"),
+        pytest.param(
+            {"running_growth": 0, "prompt_tokens": 0}, 0, 0.0, id="vLLM's first engine counts tokens from the start"
+        ),
+        pytest.param({"running_growth": 0, "prompt_tokens": 5}, 0, None, id="it reads prompts that nobody counted"),
+    ],
+)
+def test_a_server_that_makes_its_counters_as_it_counts_is_idle_before_its_first_request(
+    flow: dict[str, float], running: float, rate: float | None
+) -> None:
+    now = {"running": running, "waiting": 0, "seen": NOW - 5}
+    vectors = {name: [series(v, signal=s) for s, v in said.items()] for name, said in (("now", now), ("flow", flow))}
+    found = tier_reading(TierPods(ready=(("prod", "a"),)), pod_samples(vectors, Dialect(), time_s=NOW), window_s=WINDOW)
+    assert isinstance(found, TierReading)
+    assert (found.arrival_rps, found.completion_rps) == (rate, rate)
+
+
+def test_a_server_whose_first_tokens_have_another_name_is_not_taken_for_idle() -> None:
+    flow = [series(0, signal=signal) for signal in ("running_growth", "finished")]
+    now = [series(0, signal="running"), series(0, signal="waiting"), series(NOW, signal="seen")]
+    assert "started" not in pod_samples({"now": now, "flow": flow}, Dialect(), time_s=NOW)["prod", "a"].values
+
+
 def test_arrivals_are_first_tokens_and_growth_of_the_queue() -> None:
     assert reading({"a": sample(started=2.0, waiting_growth=60.0)}).arrival_rps == pytest.approx(3.0)
     assert reading({"a": sample(started=2.0, waiting_growth=-60.0)}).arrival_rps == pytest.approx(1.0)

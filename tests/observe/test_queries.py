@@ -72,7 +72,7 @@ def test_matchers_join_those_the_signal_has_itself() -> None:
             "vllm:request_time_per_output_token_seconds_bucket", id="the mean per request, where it is counted"
         ),
         pytest.param("vllm:admission_rejections_total", id="refused requests, from 0.30 on"),
-        pytest.param("sglang:num_queue_reqs", id="SGLang's queue"),
+        pytest.param('sglang:num_queue_reqs{priority=""}', id="SGLang's queue, of all priorities once"),
         pytest.param("DCGM_FI_DEV_POWER_USAGE", id="power from the GPU exporter"),
         pytest.param('DCGM_FI_DEV_GPU_UTIL{GPU_I_ID=""}', id="use of whole boards: of a part it says 0"),
     ],

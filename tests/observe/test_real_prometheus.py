@@ -78,8 +78,10 @@ def vllm(grown: float) -> str:
 def sglang(grown: float) -> str:
     return "\n".join(
         [
-            "sglang:num_running_reqs 3",
-            "sglang:num_queue_reqs 2",
+            'sglang:num_running_reqs{priority=""} 3',
+            'sglang:num_running_reqs{priority="1"} 3',
+            'sglang:num_queue_reqs{priority=""} 2',
+            'sglang:num_queue_reqs{priority="1"} 2',
             "sglang:token_usage 0.5",
             "sglang:max_total_num_tokens 5000",
             f"sglang:prompt_tokens_total {grown * 100}",
@@ -100,6 +102,9 @@ def old(page: str) -> str:
     )
 
 
+# A server that nobody has asked anything: SGLang makes a counter when it first counts.
+UNUSED = "sglang:num_running_reqs 0\nsglang:num_queue_reqs 0"
+
 GPUS = "\n".join(
     f'DCGM_FI_DEV_{name}{{gpu="{gpu}",exported_namespace="prod",exported_pod="new"}} {value}'
     for gpu in (0, 1)
@@ -116,7 +121,8 @@ GPUS += "".join(
 
 async def page(request: web.Request) -> web.Response:
     grown = (time.monotonic() - request.app[BEGAN]) * 4.0
-    made = {"new": vllm, "old": lambda g: old(vllm(g)), "sglang": sglang, "gpu": lambda _: GPUS}
+    made = {"new": vllm, "old": lambda g: old(vllm(g)), "sglang": sglang}
+    made |= {"gpu": lambda _: GPUS, "unused": lambda _: UNUSED}
     return web.Response(text=made[request.match_info["name"]](grown) + "\n", content_type="text/plain")
 
 
@@ -166,6 +172,7 @@ def _configuration(target: str) -> str:
 
     jobs = [job(pod, path, namespace="prod", pod=pod, model_name="mixed") for pod, path in PODS.items()]
     jobs.append(job("alone", "/sglang", namespace="prod", pod="alone", model_name="alone"))
+    jobs.append(job("unused", "/unused", namespace="prod", pod="unused", model_name="unused"))
     jobs.append(job("gpu", "/gpu", namespace="gpu-operator", pod="dcgm-exporter-x"))
     return str(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
 
@@ -177,7 +184,7 @@ async def _until_scraped(client: Prometheus) -> None:
                 found = await in_thread(lambda: client.custom_query("count_over_time(up[10s]) >= 9"))
             except SourceError:
                 found = []
-            if len(found) == len(PODS) + 2:
+            if len(found) == len(PODS) + 3:
                 return
             await asyncio.sleep(0.5)
 
@@ -219,6 +226,13 @@ async def test_a_server_of_any_name_and_age_reads_the_same(prometheus: Prometheu
     assert found.itl.total == pytest.approx(found.ttft.total * 20, rel=0.1)
     assert (found.rejection_rps is None) == (pod != "new")
     assert (found.request_itl is None) == (pod != "new")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_server_that_nobody_has_asked_anything_has_no_arrivals(prometheus: Prometheus) -> None:
+    found = tier_reading(TierPods(ready=(("prod", "unused"),)), await read(prometheus), window_s=10.0)
+    assert isinstance(found, TierReading)
+    assert (found.arrival_rps, found.completion_rps, found.running) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.asyncio(loop_scope="module")

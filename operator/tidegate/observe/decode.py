@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tidegate.domain.observation import Histogram, Missing, TierReading, dispersion_of, merge_histograms
-from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO_LABELS, NOW
+from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO_LABELS, NOW, Shape
 from tidegate.observe.queries import SIGNAL, Dialect
 
 # (namespace, name) of a pod.
@@ -32,6 +32,10 @@ LARGEST = 1e15
 PREFILL_DEVIATIONS = 3.0
 # Requests at the edges of the window. Four scrapes of 15 s are 45 s, stretched to 60: one weighs as much as 1.33.
 EDGE_REQUESTS = 2.0
+
+# What a server counts, and what it would say of the first two if it said it before its first request.
+_COUNTED = frozenset(signal.name for signal in FLOW if signal.shape is Shape.RATE)
+_UNUSED = {"started": 0.0, "finished": 0.0}
 
 _SCALES = {signal.name: signal.scale for signal in (*NOW, *FLOW, *GPU)}
 
@@ -61,6 +65,18 @@ class PodSample:
     def asleep(self) -> bool:
         """The engine is in sleep mode: /health is fine, requests wait, and no gauge shows them."""
         return self.values.get("asleep", 0.0) > 0
+
+    @property
+    def unused(self) -> bool:
+        """
+        No request has come yet: nothing is in flight, no request was ever counted, and whatever else is counted rests.
+
+        SGLang and the V0 engine of vLLM have such a counter from the first time on that they count. One scrape alone
+        shows no rates: the growth of a gauge tells that there were two.
+        """
+        in_flight = [self.values.get(signal) for signal in ("running", "waiting")]
+        never = _UNUSED.keys().isdisjoint(self.values) and "running_growth" in self.values
+        return never and in_flight == [0, 0] and not any(self.values.get(signal) for signal in _COUNTED)
 
 
 Samples = Mapping[PodName, PodSample]
@@ -94,7 +110,7 @@ def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: floa
         sample, tokens = reader.sample(labels), _kv_tokens(labels, value)
         if tokens is not None and is_possible(tokens):
             sample.kv_tokens = (sample.kv_tokens or 0.0) + tokens
-    return reader.samples
+    return reader.done()
 
 
 class _Reader:
@@ -112,6 +128,13 @@ class _Reader:
     def gpu_sample(self, labels: Mapping[str, str]) -> PodSample:
         """The sample of the pod that computes on a GPU: who is scraped is its exporter."""
         return self._of((_first(labels, self._dialect.namespace_labels), _first(labels, self._dialect.pod_labels)))
+
+    def done(self) -> dict[PodName, PodSample]:
+        """Every sample, once all vectors are read."""
+        for sample in self.samples.values():
+            if sample.unused:
+                sample.values |= _UNUSED
+        return self.samples
 
     def _of(self, name: PodName) -> PodSample:
         found = self.samples.get(name)

@@ -42,8 +42,9 @@ class Signal:
     scale: float = 1.0
 
 
-WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs")
-RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs")
+# With priority scheduling SGLang says each number as a whole, and once more for each priority.
+WAITING = ("vllm:num_requests_waiting", 'sglang:num_queue_reqs{priority=""}')
+RUNNING = ("vllm:num_requests_running", 'sglang:num_running_reqs{priority=""}')
 
 # Names that only mixed-version fleets still need: `gpu_*` until 0.10, `time_per_output_token` until 0.11.
 NOW = (
