@@ -233,6 +233,17 @@ def test_a_message_that_differs_only_in_its_numbers_stays() -> None:
     assert status_of(status=first, **with_age(30)) == first
 
 
+def test_the_numbers_of_another_spec_are_told() -> None:
+    def inside(money: str) -> dict[str, Any]:
+        return {"decision": decision(conditions=(finding("WithinBudget", "Planned", f"planned inside ${money}/h"),))}
+
+    first = status_of(**inside("40.00"))
+    raised = status_of(status=first, generation=2, **inside("60.00"))
+    told = next(c for c in raised["conditions"] if c["type"] == "WithinBudget")
+    assert told["message"] == "planned inside $60.00/h"
+    assert status_of(status=raised, generation=2, **inside("60.00")) == raised
+
+
 def test_the_message_is_that_of_the_reason() -> None:
     missed = status_of(observation=observation(seen=reading(good=0.5)))
     infeasible = decision(Reason.TARGET_INFEASIBLE, "ttft must be at least 620 ms")
@@ -319,4 +330,17 @@ def test_the_soft_target_is_told_and_breaks_no_promise(target: float | None, exp
     status = status_of(spec=spec, decision=decision(conditions=(planned,)))
     assert condition(status, "WithinBudget") == expected
     message = next(c["message"] for c in status["conditions"] if c["type"] == "WithinBudget")
-    assert ("$0.833 where $0.5 is aimed at" in message) is (expected[1] == "AboveTarget")
+    assert message.endswith("more than the $0.5 aimed at") is (expected[1] == "AboveTarget")
+
+
+def test_a_message_that_stays_names_no_figure_that_has_moved_in_the_status() -> None:
+    planned = decision(conditions=(finding("WithinBudget", "Planned", "planned inside $40.00/h"),))
+    spec = replace(SPEC, cost=Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=0.5))
+    status: dict[str, Any] = {}
+    for scale, good in ((0.05, 0.2), (0.5, 0.9)):
+        seen = observation(seen=reading(scale=scale, good=good))
+        status = status_of(spec=spec, status=status, decision=planned, observation=seen)
+    assert (status["cost"]["perMillionOutputTokens"], status["goodput"]["attainment"]) == ("1.67", "0.81")
+    told = {c["type"]: c["message"] for c in status["conditions"]}
+    assert told["WithinBudget"] == "planned inside $40.00/h; a million output tokens cost more than the $0.5 aimed at"
+    assert told["SLOMet"] == "fewer than 0.99 of the requests met both targets"

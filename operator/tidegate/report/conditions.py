@@ -4,7 +4,8 @@ The conditions of a deployment, as kstatus and people read them.
 In:    a `Report` and what stands in the status.
 Out:   the whole list, in a fixed order.
 Rules: pure. `lastTransitionTime` moves when the status of a condition does. A condition whose message differs only in
-       its numbers is the same condition. Abnormal ones (Stalled, Reconciling, Paused, ...) are there only while true.
+       its numbers is the same condition until the spec changes; so what moves and stands elsewhere in the status is not
+       in it. Abnormal ones (Stalled, Reconciling, Paused, ...) are there only while true.
 """
 
 import re
@@ -80,7 +81,9 @@ def as_json(finding: Condition, previous: Mapping[str, Any] | None, generation: 
     """The condition as the API has it, on top of the one that stands there."""
     same_status = previous is not None and previous.get("status") == finding.status.value
     message = finding.message[:MESSAGE_LENGTH]
-    if previous is not None and same_status and _same_words(finding, previous):
+    # The numbers of another generation are those of another spec: the budget, the promise.
+    same_spec = previous is not None and previous.get("observedGeneration") == generation
+    if previous is not None and same_status and same_spec and _same_words(finding, previous):
         message = str(previous.get("message"))
     since = previous.get("lastTransitionTime") if previous is not None and same_status else None
     return {
@@ -150,8 +153,8 @@ def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     if seen is None or seen.attainment is None:
         return ()
     if seen.attainment.upper < target:
-        share = f"at most {seen.attainment.upper:.3f} of the requests met both targets; {target:g} is promised"
-        return (_condition("SLOMet", Status.FALSE, "Missed", share),)
+        message = f"fewer than {target:g} of the requests met both targets"
+        return (_condition("SLOMet", Status.FALSE, "Missed", message),)
     return ()
 
 
@@ -171,9 +174,8 @@ def _with_target(finding: Condition, report: Report, per_million: str | None) ->
     target = spec.cost.target_usd_per_million_output_tokens
     if target is None or float(per_million) <= target:
         return finding
-    code = currency_of(spec, report.accelerators)
-    is_, aimed = amount(per_million, code), amount(f"{target:g}", code)
-    message = f"{finding.message}; a million output tokens cost {is_} where {aimed} is aimed at"
+    aimed = amount(f"{target:g}", currency_of(spec, report.accelerators))
+    message = f"{finding.message}; a million output tokens cost more than the {aimed} aimed at"
     return replace(finding, reason="AboveTarget", message=message)
 
 
