@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.domain.goodput import goodput
-from tidegate.domain.observation import Histogram, TierReading, merge_histograms
+from tidegate.domain.goodput import goodput, goodput_of
+from tidegate.domain.observation import (
+    DeploymentObservation,
+    Histogram,
+    Missing,
+    TierReading,
+    TierState,
+    merge_histograms,
+)
 from tidegate.domain.spec import Slo
 
 SLO = Slo(ttft_s=0.5, itl_s=0.04)
@@ -78,6 +85,29 @@ def test_aborts_that_nobody_counted_never_lower_what_is_beyond_doubt() -> None:
     got = goodput([reading(**good, completion_rps=8.0, abort_rps=2.0)], SLO).attainment
     assert got is not None
     assert (got.lower, got.likely, got.upper) == pytest.approx((0.8, 0.8, 1.0))
+
+
+def test_who_was_sent_away_has_no_tokens_that_could_be_bad() -> None:
+    """5 of 10 requests/s are rejected, 1 leaves half way; the other 4 are good, and have 4 of 5 parts of the tokens."""
+    good = {"ttft": histogram(1.0, 0.5), "request_itl": histogram(1.0, 0.04), "output_tokens_per_s": 1000.0}
+    got = goodput([reading(**good, completion_rps=4.0, abort_rps=1.0, rejection_rps=5.0)], SLO)
+    assert (got.good_rps, got.good_tokens_per_s) == pytest.approx((4.0, 800.0))
+
+
+def test_while_a_tier_that_serves_is_silent_the_other_is_no_sum() -> None:
+    told = {"completion_rps": 4.0, "output_tokens_per_s": 1000.0, "power_w": 600.0}
+    one = TierState(ready=2, reading=reading(ttft=histogram(0.9, 0.5), request_itl=histogram(1.0, 0.04), **told))
+    silent, unused = TierState(ready=2, reading=Missing(reason="Stale")), TierState(starting=1)
+    got = goodput_of(DeploymentObservation(tiers={"bf16": one, "fp8": silent}), SLO)
+    assert (got.good_rps, got.good_tokens_per_s, got.output_tokens_per_s, got.power_w) == (None, None, None, None)
+    assert got.attainment is not None
+    alone = goodput_of(DeploymentObservation(tiers={"bf16": one, "fp8": unused}), SLO)
+    assert (alone.output_tokens_per_s, alone.power_w) == (1000.0, 600.0)
+
+
+def test_the_power_of_one_tier_is_not_that_of_both() -> None:
+    assert goodput([reading(power_w=600.0), reading()], SLO).power_w is None
+    assert goodput([reading(power_w=600.0), reading(power_w=300.0)], SLO).power_w == pytest.approx(900.0)
 
 
 def test_demand_includes_what_was_refused() -> None:

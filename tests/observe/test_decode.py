@@ -254,6 +254,13 @@ def test_a_request_in_prefill_is_not_taken_for_an_abort(values: dict[str, float]
     assert found <= vanished
 
 
+def test_replicas_whose_gpus_nobody_measures_draw_as_much_as_the_others() -> None:
+    """The exporter runs on half of the nodes: 800 W for the tokens of both replicas would be half of the energy."""
+    pods = {"a": sample(gpu_power_w=800.0, output_tokens=1000.0), "b": sample(output_tokens=1000.0)}
+    found = reading(pods, ready="ab")
+    assert (found.power_w, found.output_tokens_per_s) == (1600.0, 2000.0)
+
+
 def test_arrivals_at_replicas_on_their_way_out_count_and_their_gauges_do_not() -> None:
     pods = {"a": sample(started=2.0, running=4.0), "b": sample(started=1.0, running=9.0)}
     found = reading(pods, ready="a", leaving="b")

@@ -11,7 +11,7 @@ from tests.actuate.orders import H100, NOW_S, managed, pointing, spec_of, view_o
 from tests.report.reports import SPEC, Alternative, Constraint, condition, decision, observation, reading, report
 from tidegate.api.status import AcceleratorClassStatus, InferenceDeploymentStatus
 from tidegate.domain.decision import Reason, TierDecision
-from tidegate.domain.observation import DeploymentObservation, Missing, TierState
+from tidegate.domain.observation import DeploymentObservation, Missing, TierReading, TierState
 from tidegate.domain.spec import Accelerator, Mode
 from tidegate.errors import SpecError
 from tidegate.ports import AcceleratorResource, AcceleratorUse, Outcome, leaving_name
@@ -159,6 +159,23 @@ def test_what_is_not_measured_is_what_the_plan_expects() -> None:
     untold = observation(seen=reading(power_w=None, output_tokens_per_s=None))
     cost = deployment_status(report(decision=replace(RISING, prediction=expected), observation=untold))["cost"]
     assert (cost["perMillionOutputTokens"], cost["joulesPerOutputToken"]) == ("0.8", "0.4")
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown"),
+    [
+        pytest.param(reading(good=0.0), ("0.833", None), id="no request was good, so no price buys such tokens"),
+        pytest.param(reading(ttft=None), ("0.833", None), id="nobody knows which were good"),
+        pytest.param(reading(output_tokens_per_s=0.0), ("0.8", "0.82"), id="nothing was served"),
+    ],
+)
+def test_good_tokens_that_are_expected_are_not_set_beside_tokens_that_were_seen(
+    seen: TierReading, shown: tuple[str, str | None]
+) -> None:
+    assert RISING.prediction is not None
+    expected = replace(RISING, prediction=replace(RISING.prediction, usd_per_million_good_tokens=0.82))
+    cost = deployment_status(report(decision=expected, observation=observation(seen=seen)))["cost"]
+    assert (cost["perMillionOutputTokens"], cost.get("perMillionGoodTokens")) == shown
 
 
 @pytest.mark.parametrize(

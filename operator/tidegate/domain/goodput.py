@@ -9,9 +9,9 @@ Rules: pure. vLLM counts TTFT and ITL apart, so the share of requests inside *bo
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tidegate.domain.observation import Histogram, TierReading, merge_histograms
+from tidegate.domain.observation import DeploymentObservation, Histogram, TierReading, merge_histograms
 from tidegate.domain.spec import Slo
 
 
@@ -49,12 +49,12 @@ class Goodput:
     Args:
         attainment: Share of requests inside both targets.
         good_rps: Requests/s inside both targets.
-        good_tokens_per_s: Output tokens/s of those requests, at the mean length.
+        good_tokens_per_s: Output tokens/s of those requests, at the mean length of all that were let in.
         output_tokens_per_s: All output tokens/s.
         arrival_rps: Requests/s that came, rejected ones included.
         ttft, itl: Latency over all tiers.
         gpu_utilization: Mean over tiers, by replicas.
-        power_w: Sum.
+        power_w: Sum; None where one tier does not know.
     """
 
     attainment: Attainment | None
@@ -66,6 +66,14 @@ class Goodput:
     itl: Percentiles | None
     gpu_utilization: float | None
     power_w: float | None
+
+
+def goodput_of(seen: DeploymentObservation, slo: Slo) -> Goodput:
+    """What one deployment gave. Its sums are not known while a tier that serves is silent: a part is no sum."""
+    got = goodput([s.reading for s in seen.tiers.values() if isinstance(s.reading, TierReading)], slo)
+    if not any(s.ready and not isinstance(s.reading, TierReading) for s in seen.tiers.values()):
+        return got
+    return replace(got, good_rps=None, good_tokens_per_s=None, output_tokens_per_s=None, arrival_rps=None, power_w=None)
 
 
 def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
@@ -80,10 +88,11 @@ def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
     attainment = _attainment(ttft, itl, slo, readings)
     completed = _sum(readings, lambda r: r.completion_rps)
     tokens = _sum(readings, lambda r: r.output_tokens_per_s)
+    good_share = _times(tokens, attainment)
     return Goodput(
         attainment=attainment,
         good_rps=_times(_offered(readings, completed), attainment),
-        good_tokens_per_s=_times(tokens, attainment),
+        good_tokens_per_s=good_share / _let_in(readings) if good_share is not None else None,
         output_tokens_per_s=tokens,
         arrival_rps=_sum(
             readings, lambda r: None if r.arrival_rps is None else r.arrival_rps + (r.rejection_rps or 0.0)
@@ -91,7 +100,7 @@ def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
         ttft=_percentiles(ttft),
         itl=_percentiles(itl),
         gpu_utilization=_mean_utilization(readings),
-        power_w=_sum(readings, lambda r: r.power_w),
+        power_w=_sum(readings, lambda r: r.power_w) if all(r.power_w is not None for r in readings) else None,
     )
 
 
@@ -141,6 +150,13 @@ def _kept(readings: Sequence[TierReading], aborts: Callable[[TierReading], float
     lost = sum((aborts(r) or 0.0) + (r.rejection_rps or 0.0) for r in readings)
     completed = sum(r.completion_rps or 0.0 for r in readings)
     return completed / (completed + lost) if completed > 0 else 1.0
+
+
+def _let_in(readings: Sequence[TierReading]) -> float:
+    """Share of requests that were not rejected, and so have tokens; 1 where none is known to have been let in."""
+    begun = sum((r.completion_rps or 0.0) + (r.abort_rps or 0.0) for r in readings)
+    rejected = sum(r.rejection_rps or 0.0 for r in readings)
+    return begun / (begun + rejected) if begun > 0 else 1.0
 
 
 def _offered(readings: Sequence[TierReading], completed: float | None) -> float | None:

@@ -289,9 +289,9 @@ class _Sum:
         )
 
     def _now(self, signal: str) -> float | None:
-        """A gauge summed over ready replicas."""
-        values = [s.values[signal] for s in self._speaking if signal in s.values]
-        return sum(values) * self._factor if values else None
+        """A gauge summed over ready replicas; those that do not show it are taken to be like the mean of the others."""
+        mean = self._mean(signal)
+        return mean * len(self._speaking) * self._factor if mean is not None else None
 
     def _held(self, sample: PodSample) -> float:
         return sample.values["running"] + sample.values.get("waiting", 0.0)

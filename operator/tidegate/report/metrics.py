@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tidegate.domain.decision import Decision
-from tidegate.domain.goodput import Goodput, goodput
+from tidegate.domain.goodput import Goodput, goodput_of
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, TierReading
 from tidegate.domain.spec import Accelerator, DeploymentSpec
@@ -95,7 +95,7 @@ def samples(tick: Tick) -> Iterator[Sample]:
         if decision is not None:
             yield from _decided(owner, decision)
         if seen is not None:
-            got = goodput([s.reading for s in seen.tiers.values() if isinstance(s.reading, TierReading)], spec.slo)
+            got = goodput_of(seen, spec.slo)
             yield from _states(owner, seen)
             yield from _got(owner, got)
             yield from _cost(owner, got, price_per_hour(spec, seen, tick.accelerators))

@@ -9,9 +9,8 @@ Rules: pure. What is not known is left out, never zero. Where nothing was seen, 
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.domain.decision import Condition, Constraint, Decision, Reason, Status, TierDecision
-from tidegate.domain.goodput import Goodput, goodput
-from tidegate.domain.observation import TierReading
+from tidegate.domain.decision import Condition, Constraint, Decision, Prediction, Reason, Status, TierDecision
+from tidegate.domain.goodput import Goodput, goodput_of
 from tidegate.domain.spec import DeploymentSpec, TierSpec
 from tidegate.errors import SpecError
 from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, ObjectRef, Report
@@ -103,8 +102,7 @@ def _seen(report: Report) -> Goodput | None:
     spec = report.resource.spec
     if isinstance(spec, SpecError) or report.observation is None:
         return None
-    readings = [state.reading for state in report.observation.tiers.values()]
-    return goodput([reading for reading in readings if isinstance(reading, TierReading)], spec.slo)
+    return goodput_of(report.observation, spec.slo)
 
 
 def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
@@ -210,17 +208,11 @@ def _cost(report: Report, seen: Goodput | None, old: Old) -> Json:
         return dict(old)
     expected = report.decision.prediction if report.decision is not None else None
     tokens = seen.output_tokens_per_s if seen is not None else None
-    good = seen.good_tokens_per_s if seen is not None else None
     watts = seen.power_w if seen is not None else None
+    of_all, of_good = _token_prices(usd_per_hour, seen, expected)
     row = {
-        "perMillionOutputTokens": calm(
-            _per_million(usd_per_hour, tokens) or (expected.usd_per_million_output_tokens if expected else None),
-            old.get("perMillionOutputTokens"),
-        ),
-        "perMillionGoodTokens": calm(
-            _per_million(usd_per_hour, good) or (expected.usd_per_million_good_tokens if expected else None),
-            old.get("perMillionGoodTokens"),
-        ),
+        "perMillionOutputTokens": calm(of_all, old.get("perMillionOutputTokens")),
+        "perMillionGoodTokens": calm(of_good, old.get("perMillionGoodTokens")),
         "joulesPerOutputToken": calm(
             watts / tokens if watts and tokens else (expected.joules_per_output_token if expected else None),
             old.get("joulesPerOutputToken"),
@@ -228,6 +220,17 @@ def _cost(report: Report, seen: Goodput | None, old: Old) -> Json:
     }
     head = {"currency": currency_of(spec, report.accelerators), "perHour": money(usd_per_hour)}
     return head | {name: value for name, value in row.items() if value is not None}
+
+
+def _token_prices(
+    usd_per_hour: float, seen: Goodput | None, expected: Prediction | None
+) -> tuple[float | None, float | None]:
+    """Per million output tokens and good ones: both seen or both expected, since one of each would contradict."""
+    if seen is not None and seen.output_tokens_per_s:
+        return _per_million(usd_per_hour, seen.output_tokens_per_s), _per_million(usd_per_hour, seen.good_tokens_per_s)
+    if expected is not None:
+        return expected.usd_per_million_output_tokens, expected.usd_per_million_good_tokens
+    return None, None
 
 
 def _per_million(usd_per_hour: float, tokens_per_s: float | None) -> float | None:
