@@ -92,6 +92,21 @@ def test_a_pod_without_room_is_starting_and_unschedulable() -> None:
     assert (found.starting, found.unschedulable) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("pods", "wanted", "expected"),
+    [
+        pytest.param([pod("a"), pod("b", ready_s=None)], 2, 0, id="it starts on its node"),
+        pytest.param([pod("a"), pod("b", ready_s=None, node="")], 2, 1, id="no room, or a gate holds the pod back"),
+        pytest.param([pod("a"), pod("b", ready_s=None)], 9, 7, id="a quota refuses the others, or their turn comes"),
+        pytest.param([pod("a"), pod("b", ready_s=None, node="")], 1, 1, id="a roll-out finds no room"),
+    ],
+)
+def test_what_is_on_no_node_holds_nothing(pods: list[PodView], wanted: int, expected: int) -> None:
+    found = state(*pods, wanted=wanted)
+    assert found.unplaced == expected
+    assert found.ready + found.on_the_way - found.unplaced == sum(bool(pod.node) for pod in pods)
+
+
 def test_a_new_replica_counts_when_its_metrics_answer() -> None:
     roster, young = Roster(window_s=60.0, stale_s=60.0), pod("b", ready_s=NOW - 5)
     before = state(pod("a"), young, samples=answering("a"), roster=roster)

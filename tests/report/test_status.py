@@ -338,8 +338,8 @@ def test_replicas_that_fail_are_told_while_there_are_any() -> None:
     assert "failing" not in {key for tier in deployment_status(report())["tiers"] for key in tier}
 
 
-def test_a_replica_without_room_costs_nothing() -> None:
-    waiting = DeploymentObservation(tiers={"bf16": TierState(), "fp8": TierState(ready=1, starting=2, unschedulable=1)})
+def test_a_replica_on_no_node_costs_nothing() -> None:
+    waiting = DeploymentObservation(tiers={"bf16": TierState(), "fp8": TierState(ready=1, starting=2, unplaced=1)})
     assert deployment_status(report(observation=waiting))["cost"]["perHour"] == "6.00"
 
 

@@ -178,6 +178,7 @@ class TierState:
         startup_s: Time from scale-up to ready as last seen; None: never seen.
         surplus: Pods that start beyond what the workload asks for, while a new template is rolled out: others will go
             for them. In none of the numbers above.
+        unplaced: Of those on the way, the ones on no node: without a pod, held back, or without room.
         unschedulable: Of `starting`, those the scheduler found no room for; None where nobody can tell.
         failing: Of `starting`, those that crash again and again, cannot be started, or may not be made.
         trouble: What is wrong with those, in words; empty: nothing.
@@ -189,6 +190,7 @@ class TierState:
     terminating: int = 0
     startup_s: float | None = None
     surplus: int = 0
+    unplaced: int = 0
     unschedulable: int | None = None
     failing: int = 0
     trouble: str = ""

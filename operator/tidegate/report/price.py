@@ -12,7 +12,7 @@ def price_per_hour(
     """
     Price per hour of the replicas that exist, those on their way in or out among them.
 
-    An accelerator is paid for from the moment it is taken until its pod is gone; a pod without room holds none.
+    An accelerator is paid for from the moment it is taken until its pod is gone; what is on no node holds none.
 
     Returns:
         In the currency of the classes; None where nothing was seen, or the price of what exists is not known.
@@ -31,4 +31,4 @@ def price_per_hour(
 
 
 def _held(state: TierState) -> int:
-    return state.ready + state.on_the_way + state.terminating - (state.unschedulable or 0)
+    return state.ready + state.on_the_way + state.terminating - state.unplaced
