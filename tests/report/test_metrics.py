@@ -112,11 +112,35 @@ def test_a_tick_is_shown(name: str, value: float) -> None:
     assert shown == pytest.approx(value)
 
 
+def errors_of(reading: TierReading = FULL, *, ready: int = 3) -> dict[str, float]:
+    """Prediction errors by quantity; 3 replicas were decided, for which 30 ms per token were predicted."""
+    metrics, shown = Metrics("1"), tick()
+    state = replace(shown.observations[CHAT].tiers["bf16"], ready=ready, reading=reading)
+    metrics.show(replace(shown, observations={CHAT: DeploymentObservation(tiers={"bf16": state})}))
+    found = page(metrics).get("tidegate_prediction_error_ratio", {})
+    return {quantity: value for (_, _, quantity), value in found.items()}
+
+
 def test_prediction_is_held_against_what_came() -> None:
-    metrics = Metrics("1")
-    metrics.show(tick())
-    errors = page(metrics)["tidegate_prediction_error_ratio"]
-    assert errors["chat", "prod", "attainment"] == pytest.approx(0.9 / 0.99 - 1)
+    assert errors_of()["attainment"] == pytest.approx(0.9 / 0.99 - 1)
+
+
+@pytest.mark.parametrize(
+    ("edges", "error"),
+    [
+        pytest.param((0.025, 0.05), 0.0, id="where the bucket holds what was predicted"),
+        pytest.param((0.05, 0.075), 0.05 / 0.03 - 1, id="above"),
+        pytest.param((0.01, 0.025), 0.025 / 0.03 - 1, id="below"),
+    ],
+)
+def test_a_prediction_is_not_wrong_by_the_width_of_a_bucket(edges: tuple[float, float], error: float) -> None:
+    seen = Histogram((*edges, math.inf), (0.0, 100.0, 100.0))
+    assert errors_of(replace(FULL, request_itl=seen))["itl_p95"] == pytest.approx(error)
+
+
+def test_nothing_was_predicted_for_a_fleet_that_was_not_decided() -> None:
+    """Somebody else's autoscaler runs 8 replicas where 3 are recommended: of course they are faster."""
+    assert errors_of(ready=8) == {}
 
 
 def test_what_is_not_known_has_no_series_and_its_lack_is_counted() -> None:

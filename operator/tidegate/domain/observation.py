@@ -69,6 +69,13 @@ class Histogram:
             lower, before = (edge if edge != math.inf else lower), count
         return lower
 
+    def bucket_of(self, share: float) -> tuple[float, float] | None:
+        """The edges between which a quantile lies, which is all that was counted; None where nothing was observed."""
+        if self.total <= 0:
+            return None
+        at = next(i for i, count in enumerate(self.counts) if count >= share * self.total)
+        return self.bounds_s[at - 1] if at else 0.0, self.bounds_s[at]
+
 
 def merge_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
     """

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from tidegate.domain.decision import Decision
+from tidegate.domain.decision import Decision, Prediction
 from tidegate.domain.goodput import Goodput, goodput_of
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, TierReading
@@ -65,7 +65,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ttft_p95_seconds": ("Time to first token, 95th percentile.", _DEPLOYMENT),
     "itl_p95_seconds": ("Inter-token latency of a request, 95th percentile.", _DEPLOYMENT),
     "prediction_error_ratio": (
-        "What was seen over what was predicted for the decided fleet, minus 1.",
+        "What was seen over what was predicted for the decided fleet, minus 1, as far as buckets tell.",
         (*_DEPLOYMENT, "quantity"),
     ),
     "cost_dollars_per_hour": ("Price of the replicas that exist.", _DEPLOYMENT),
@@ -99,8 +99,8 @@ def samples(tick: Tick) -> Iterator[Sample]:
             yield from _states(owner, seen)
             yield from _got(owner, got)
             yield from _cost(owner, got, price_per_hour(spec, seen, tick.accelerators))
-            if decision is not None:
-                yield from _errors(owner, decision, got)
+            if decision is not None and decision.prediction is not None and _runs(decision, seen):
+                yield from _errors(owner, decision.prediction, got)
     for name, use in tick.use.items():
         yield "accelerators_allocatable", (name,), use.allocatable
         yield "accelerators_tidegate", (name,), use.by_tidegate
@@ -152,18 +152,22 @@ def _cost(owner: tuple[str, str], got: Goodput, usd_per_hour: float | None) -> I
     yield "energy_joules_per_output_token", owner, _per(got.power_w, got.output_tokens_per_s)
 
 
-def _errors(owner: tuple[str, str], decision: Decision, got: Goodput) -> Iterator[Sample]:
-    predicted = decision.prediction
-    if predicted is None:
-        return
+def _runs(decision: Decision, seen: DeploymentObservation) -> bool:
+    """Whether what serves is what was decided: of another fleet nothing was predicted."""
+    return {name: tier.replicas for name, tier in decision.tiers.items()} == {n: s.ready for n, s in seen.tiers.items()}
+
+
+def _errors(owner: tuple[str, str], predicted: Prediction, got: Goodput) -> Iterator[Sample]:
+    """By what lies beyond the buckets that were counted in: 12 ms are read as 24 ms between the edges 10 and 25."""
     pairs = {
-        "attainment": (got.attainment.likely if got.attainment else None, predicted.attainment),
-        "ttft_p95": (got.ttft.p95_s if got.ttft else None, predicted.ttft_s_p95),
-        "itl_p95": (got.itl.p95_s if got.itl else None, predicted.itl_s_p95),
+        "attainment": (predicted.attainment, (got.attainment.lower, got.attainment.upper) if got.attainment else None),
+        "ttft_p95": (predicted.ttft_s_p95, got.ttft.p95_between_s if got.ttft else None),
+        "itl_p95": (predicted.itl_s_p95, got.itl.p95_between_s if got.itl else None),
     }
-    for quantity, (seen, expected) in pairs.items():
-        quotient = _per(seen, expected)
-        yield "prediction_error_ratio", (*owner, quantity), quotient - 1.0 if quotient is not None else None
+    for quantity, (expected, between) in pairs.items():
+        if expected and between is not None:
+            nearest = min(max(expected, between[0]), between[1])
+            yield "prediction_error_ratio", (*owner, quantity), nearest / expected - 1.0
 
 
 def _per(part: float | None, whole: float | None) -> float | None:
