@@ -148,6 +148,16 @@ async def until_firing(url: str, expected: set[str]) -> None:
     raise AssertionError(f"firing: {sorted(names)}, expected {sorted(expected)}")
 
 
+async def stays_silent(url: str, wait_s: float) -> None:
+    """Fails with an alert that fires within this time."""
+    async with aiohttp.ClientSession() as session:
+        for _ in range(round(2 * wait_s)):
+            await asyncio.sleep(0.5)
+            async with session.get(f"{url}/alerts") as answer:
+                found = (await answer.json())["data"]["alerts"]
+            assert [alert["labels"]["alertname"] for alert in found] == []
+
+
 def alerts() -> dict[str, dict[str, Any]]:
     """The alerts as the chart has them, with what Helm fills in left open."""
     rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
@@ -171,6 +181,23 @@ def test_no_alert_averages_the_series_of_each_pod_over_hours() -> None:
     texts = " ".join(alert["expr"] for alert in alerts().values())
     averaged = re.findall(r"_over_time\(([\w:]+)[^)]*?\[\d+h\]", texts)
     assert [name for name in averaged if ":" not in name] == []
+
+
+@pytest.mark.cluster
+async def test_what_only_looks_bad_alerts_nobody(tmp_path: Path) -> None:
+    pages = Pages()
+    coarse = Histogram((0.01, 0.025, 0.05, INF), (0.0, 0.0, 100.0, 100.0))
+    left = {"abort_rps": 2.0}
+    async with prometheus(pages, tmp_path) as url:
+        await until_firing(url, set())
+        for reading in ({"request_itl": coarse}, left):
+            pages.show(unwell(reading=reading))
+            await stays_silent(url, 6.0)
+        # A minute that served a thousandth of the tokens is a thousandth of what the tokens of hours cost.
+        pages.show(unwell(reading={"output_tokens_per_s": 5.0}))
+        await asyncio.sleep(1.0)
+        pages.show(well())
+        await stays_silent(url, 6.0)
 
 
 @pytest.mark.cluster
