@@ -91,6 +91,13 @@ def test_explain_names_what_is_not_well(more: dict[str, Any], words: str) -> Non
     assert words in shown(*explanation(resource(**more)))
 
 
+def test_explain_shows_a_tier_that_left_the_spec_while_it_serves_and_costs() -> None:
+    shown_ = resource()
+    shown_["status"]["tiers"].append({"name": "int4", "desired": 0, "ready": 3, "starting": 0})
+    (line,) = [line for line in shown(*explanation(shown_)).splitlines() if line.startswith("int4")]
+    assert line.split() == ["int4", "left", "the", "spec", "?", "0", "3", "0", "?", "?"]
+
+
 def test_explain_says_which_replicas_fail() -> None:
     failing = DeploymentObservation(tiers={"fp8": TierState(starting=2, failing=1, trouble="ImagePullBackOff: x")})
     assert "2 (1 failing)" in shown(*explanation(resource(observation=failing)))

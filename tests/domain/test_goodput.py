@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.actuate.orders import managed, spec_of
 from tidegate.domain.goodput import goodput, goodput_of
 from tidegate.domain.observation import (
     DeploymentObservation,
@@ -98,10 +99,11 @@ def test_while_a_tier_that_serves_is_silent_the_other_is_no_sum() -> None:
     told = {"completion_rps": 4.0, "output_tokens_per_s": 1000.0, "power_w": 600.0}
     one = TierState(ready=2, reading=reading(ttft=histogram(0.9, 0.5), request_itl=histogram(1.0, 0.04), **told))
     silent, unused = TierState(ready=2, reading=Missing(reason="Stale")), TierState(starting=1)
-    got = goodput_of(DeploymentObservation(tiers={"bf16": one, "fp8": silent}), SLO)
+    spec = spec_of(managed("bf16"), managed("fp8"))
+    got = goodput_of(DeploymentObservation(tiers={"bf16": one, "fp8": silent}), spec)
     assert (got.good_rps, got.good_tokens_per_s, got.output_tokens_per_s, got.power_w) == (None, None, None, None)
     assert got.attainment is not None
-    alone = goodput_of(DeploymentObservation(tiers={"bf16": one, "fp8": unused}), SLO)
+    alone = goodput_of(DeploymentObservation(tiers={"bf16": one, "fp8": unused}), spec)
     assert (alone.output_tokens_per_s, alone.power_w) == (1000.0, 600.0)
 
 
@@ -126,6 +128,15 @@ def test_tiers_are_joined_by_their_requests() -> None:
 def test_utilization_is_that_of_a_replica_and_not_of_a_tier() -> None:
     many, one = reading(gpu_utilization=0.9, replicas_reporting=3), reading(gpu_utilization=0.1, replicas_reporting=1)
     assert goodput([many, one], SLO).gpu_utilization == pytest.approx(0.7)
+
+
+def test_utilization_is_that_of_an_accelerator_and_not_of_a_replica() -> None:
+    """8 busy GPUs of one replica, 8 idle ones of eight."""
+    busy = TierState(ready=1, reading=reading(gpu_utilization=0.9, replicas_reporting=1))
+    idle = TierState(ready=8, reading=reading(gpu_utilization=0.1, replicas_reporting=8))
+    spec = spec_of(managed("bf16", gpus=8), managed("int4", gpus=1))
+    got = goodput_of(DeploymentObservation(tiers={"bf16": busy, "int4": idle}), spec)
+    assert got.gpu_utilization == pytest.approx(0.5)
 
 
 def test_the_latency_per_token_stands_in_where_requests_are_not_counted() -> None:

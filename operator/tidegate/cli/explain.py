@@ -102,13 +102,14 @@ def _tiers(spec: Object, status: Object) -> Table:
     for name in ("DESIRED", "READY", "STARTING", "REQ/S EACH", "START-UP"):
         table.add_column(name, justify="right")
     states = {tier["name"]: tier for tier in status["tiers"]}
-    for tier in spec["tiers"]:
-        state = states.get(tier["name"], {})
+    asked = {tier["name"]: tier for tier in spec["tiers"]}
+    for name in dict.fromkeys((*asked, *states)):
+        tier, state = asked.get(name), states.get(name, {})
         startup = state.get("startupSeconds")
         table.add_row(
-            tier["name"],
-            f"{tier.get('acceleratorsPerReplica', 1)} x {tier['accelerator']}",
-            tier.get("quality", "1"),
+            name,
+            f"{tier.get('acceleratorsPerReplica', 1)} x {tier['accelerator']}" if tier else "left the spec",
+            tier.get("quality", "1") if tier else "?",
             *(str(state.get(name, "?")) for name in ("desired", "ready")),
             f"{state.get('starting', '?')}{f' ({failing} failing)' if (failing := state.get('failing')) else ''}",
             str(state.get("capacityPerReplica", "?")),

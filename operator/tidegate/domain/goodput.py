@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tidegate.domain.observation import DeploymentObservation, Histogram, TierReading, merge_histograms
-from tidegate.domain.spec import Slo
+from tidegate.domain.spec import DeploymentSpec, Slo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Goodput:
         output_tokens_per_s: All output tokens/s.
         arrival_rps: Requests/s that came, rejected ones included.
         ttft, itl: Latency over all tiers.
-        gpu_utilization: Mean over tiers, by replicas.
+        gpu_utilization: Mean over accelerators.
         power_w: Sum; None where one tier does not know.
     """
 
@@ -74,21 +74,24 @@ class Goodput:
     power_w: float | None
 
 
-def goodput_of(seen: DeploymentObservation, slo: Slo) -> Goodput:
+def goodput_of(seen: DeploymentObservation, spec: DeploymentSpec) -> Goodput:
     """What one deployment gave. Its sums are not known while a tier that serves is silent: a part is no sum."""
-    got = goodput([s.reading for s in seen.tiers.values() if isinstance(s.reading, TierReading)], slo)
-    if not any(s.ready and not isinstance(s.reading, TierReading) for s in seen.tiers.values()):
+    states = [(seen.tiers[t.name], t.accelerators_per_replica) for t in spec.tiers if t.name in seen.tiers]
+    told = [(s.reading, each) for s, each in states if isinstance(s.reading, TierReading)]
+    got = goodput([reading for reading, _ in told], spec.slo, accelerators_each=[each for _, each in told])
+    if not any(s.ready and not isinstance(s.reading, TierReading) for s, _ in states):
         return got
     return replace(got, good_rps=None, good_tokens_per_s=None, output_tokens_per_s=None, arrival_rps=None, power_w=None)
 
 
-def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
+def goodput(readings: Sequence[TierReading], slo: Slo, *, accelerators_each: Sequence[int] = ()) -> Goodput:
     """
     What the tiers of one deployment gave together.
 
     Args:
         readings: Of the tiers that report; an empty sequence gives a Goodput that knows nothing.
         slo: The targets.
+        accelerators_each: Accelerators of one replica of each; empty: one.
     """
     ttft, itl = _latencies(readings)
     attainment = _attainment(ttft, itl, slo, readings)
@@ -105,7 +108,7 @@ def goodput(readings: Sequence[TierReading], slo: Slo) -> Goodput:
         ),
         ttft=_percentiles(ttft),
         itl=_percentiles(itl),
-        gpu_utilization=_mean_utilization(readings),
+        gpu_utilization=_mean_utilization(readings, accelerators_each or [1] * len(readings)),
         power_w=_sum(readings, lambda r: r.power_w) if all(r.power_w is not None for r in readings) else None,
     )
 
@@ -181,8 +184,12 @@ def _sum(readings: Sequence[TierReading], pick: Callable[[TierReading], float | 
     return sum(values) if values else None
 
 
-def _mean_utilization(readings: Sequence[TierReading]) -> float | None:
-    known = [(r.gpu_utilization, r.replicas_reporting or 1) for r in readings if r.gpu_utilization is not None]
+def _mean_utilization(readings: Sequence[TierReading], accelerators_each: Sequence[int]) -> float | None:
+    known = [
+        (r.gpu_utilization, (r.replicas_reporting or 1) * each)
+        for r, each in zip(readings, accelerators_each, strict=True)
+        if r.gpu_utilization is not None
+    ]
     return sum(u * n for u, n in known) / sum(n for _, n in known) if known else None
 
 

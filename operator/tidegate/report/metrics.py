@@ -95,7 +95,7 @@ def samples(tick: Tick) -> Iterator[Sample]:
         if decision is not None:
             yield from _decided(owner, decision)
         if seen is not None:
-            got = goodput_of(seen, spec.slo)
+            got = goodput_of(seen, spec)
             yield from _states(owner, seen)
             yield from _got(owner, got)
             yield from _cost(owner, got, price_per_hour(spec, seen, tick.accelerators))

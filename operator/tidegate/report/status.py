@@ -102,7 +102,7 @@ def _seen(report: Report) -> Goodput | None:
     spec = report.resource.spec
     if isinstance(spec, SpecError) or report.observation is None:
         return None
-    return goodput_of(report.observation, spec.slo)
+    return goodput_of(report.observation, spec.joined(report.leaving))
 
 
 def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
