@@ -16,7 +16,7 @@ from aiohttp import web
 
 from tests.chart.rendering import by_kind, render
 from tests.report.test_metrics import CHAT, tick
-from tidegate.domain.decision import Decision, Reason
+from tidegate.domain.decision import Condition, Decision, Reason, Status
 from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierReading
 from tidegate.errors import SourceError
 from tidegate.report.metrics import Metrics, Tick
@@ -55,6 +55,12 @@ def unwell(**change: Any) -> Tick:
         reading = replace(state.reading, **reading)
     changed = replace(state, **change, reading=reading)
     return replace(shown, observations={CHAT: DeploymentObservation(tiers={"bf16": changed})})
+
+
+def stuck() -> Tick:
+    """All is well but for a tier that is not tried again for a while: nothing of it starts, nothing is decided."""
+    finding = Condition(type="CapacityAvailable", status=Status.FALSE, reason="ReplicasStuck", message="m")
+    return replace(well(), decisions={CHAT: replace(well().decisions[CHAT], conditions=(finding,))})
 
 
 class Pages:
@@ -208,8 +214,8 @@ async def test_the_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -
     cases: list[tuple[Tick, set[str]]] = [
         (unwell(reading=misses), {"TidegateSLOBurn"}),
         (unwell(reading=off), {"TidegateSLOBurn", "TidegatePredictionOff"}),
-        (unwell(starting=2, ready=1), {"TidegateTierStuck"}),
-        (unwell(starting=2, ready=1, failing=2), {"TidegateTierStuck", "TidegateReplicasFailing"}),
+        (stuck(), {"TidegateTierStuck"}),
+        (unwell(starting=2, ready=1, failing=2), {"TidegateReplicasFailing"}),
         (unwell(terminating=4), {"TidegateBudgetNear"}),
         (unwell(reading={"output_tokens_per_s": 500.0}), {"TidegateTokensDear"}),
         (unwell(reading=Missing(reason="Timeout")), {"TidegateNoMetrics"}),

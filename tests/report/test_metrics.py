@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidegate.domain.decision import Decision, Prediction, Reason, TierDecision
+from tidegate.domain.decision import Condition, Decision, Prediction, Reason, Status, TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierReading, TierState
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Slo, TierSpec
@@ -178,6 +178,14 @@ def test_a_fault_of_the_planner_is_shown_for_as_long_as_it_lasts() -> None:
     assert page(metrics)["tidegate_planner_fault"] == {("chat", "prod"): 1.0}
     metrics.show(tick())
     assert page(metrics)["tidegate_planner_fault"] == {("chat", "prod"): 0.0}
+
+
+@pytest.mark.parametrize(("reason", "shown"), [("ReplicasStuck", 1.0), ("AcceleratorsShort", 0.0)])
+def test_replicas_that_the_plan_goes_around_are_shown_when_they_are_taken_away_too(reason: str, shown: float) -> None:
+    metrics, seen = Metrics("1"), tick()
+    finding = Condition(type="CapacityAvailable", status=Status.FALSE, reason=reason, message="m")
+    metrics.show(replace(seen, decisions={CHAT: replace(seen.decisions[CHAT], conditions=(finding,))}))
+    assert page(metrics)["tidegate_replicas_stuck"] == {("chat", "prod"): shown}
 
 
 def test_a_tier_without_replicas_misses_no_metrics() -> None:

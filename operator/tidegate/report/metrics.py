@@ -62,6 +62,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "forecast_requests_per_second": ("Demand quantile the plan is sized for.", _DEPLOYMENT),
     "forecast_horizon_seconds": ("How far ahead that is.", _DEPLOYMENT),
     "planner_fault": ("1 while the planner fails on the deployment.", _DEPLOYMENT),
+    "replicas_stuck": ("1 while replicas do not start in time and the plan goes around them.", _DEPLOYMENT),
     "ttft_p95_seconds": ("Time to first token, 95th percentile.", _DEPLOYMENT),
     "itl_p95_seconds": ("Inter-token latency of a request, 95th percentile.", _DEPLOYMENT),
     "prediction_error_ratio": (
@@ -111,6 +112,7 @@ def _decided(owner: tuple[str, str], decision: Decision) -> Iterator[Sample]:
     yield "forecast_requests_per_second", owner, decision.forecast_rps
     yield "forecast_horizon_seconds", owner, decision.horizon_s
     yield "planner_fault", owner, float(decision.error is not None)
+    yield "replicas_stuck", owner, float(any(c.reason == "ReplicasStuck" for c in decision.conditions))
     for name, tier in decision.tiers.items():
         yield "desired_replicas", (*owner, name), tier.replicas
         yield "capacity_requests_per_second", (*owner, name), tier.capacity_rps
