@@ -185,6 +185,7 @@ def test_good_tokens_that_are_expected_are_not_set_beside_tokens_that_were_seen(
         pytest.param(replace(RISING, message="forecast 15.0 req/s"), True, id="the same with other numbers"),
         pytest.param(decision(Reason.METRICS_MISSING, "held", binding=Constraint.BUDGET), False, id="another reason"),
         pytest.param(replace(RISING, binding=Constraint.CAPACITY), False, id="another limit"),
+        pytest.param(replace(RISING, uncapped={"fp8": 9}), False, id="the limit keeps it from more"),
         pytest.param(
             replace(RISING, tiers={"bf16": TierDecision(replicas=1), "fp8": TierDecision(replicas=2)}),
             False,

@@ -247,7 +247,9 @@ def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s:
     same = old.get("reason") == decision.reason.value
     rests = decision.reason is Reason.STEADY and old.get("reason") in MOVES
     bound = old.get("bindingConstraint", Constraint.NONE.value) == decision.binding.value
-    if old and (same or rests) and bound and desired == before:
+    # Where a limit binds, this is what to raise it to.
+    free = _mix(decision.uncapped) if decision.uncapped and decision.binding is not Constraint.NONE else None
+    if old and (same or rests) and bound and free in (None, old.get("uncapped")) and desired == before:
         return dict(old)
     row: Json = {
         "time": instant(time_s),
