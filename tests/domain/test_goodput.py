@@ -145,6 +145,18 @@ def test_the_latency_per_token_stands_in_where_requests_are_not_counted() -> Non
     assert got.attainment.likely == pytest.approx(0.5)
 
 
+def test_late_gaps_prove_no_late_request() -> None:
+    """SGLang and older vLLM count gaps: 15 of 100 have another prompt in them, and no request is slow in the mean."""
+    gaps = reading(ttft=histogram(0.9, 0.5), itl=histogram(0.85, 0.04))
+    got = goodput([gaps], SLO).attainment
+    assert got is not None
+    assert (got.lower, got.likely, got.upper) == pytest.approx((0.75, 0.765, 0.9))
+    counted = reading(ttft=histogram(0.9, 0.5), request_itl=histogram(0.85, 0.04))
+    both = goodput([gaps, counted], SLO).attainment
+    assert both is not None
+    assert both.upper == pytest.approx(0.9)
+
+
 def test_one_marginal_alone_says_nothing_of_both() -> None:
     assert goodput([reading(ttft=histogram(1.0, 0.5))], SLO).attainment is None
 

@@ -22,7 +22,8 @@ class Attainment:
 
     Args:
         lower, upper: What the marginal shares a and b allow: max(0, a + b - 1) and min(a, b), each at the side of the
-            target's bucket that makes it extreme. Inferred aborts count in `lower` and `likely` only.
+            target's bucket that makes it extreme. Inferred aborts count in `lower` and `likely` only, as do late gaps
+            of servers that time no requests.
         likely: a * b, interpolated inside the bucket: between the bounds, and a little low, since both targets are
             missed by the same overload.
     """
@@ -124,6 +125,11 @@ def _latencies(readings: Sequence[TierReading]) -> tuple[Histogram | None, Histo
     return ttft, merge_histograms([h for r in readings if (h := _itl(r)) is not None])
 
 
+def _counts_gaps(reading: TierReading) -> bool:
+    """Gaps and no requests: a prompt that lengthens one gap in twenty spoils few means, so late gaps prove no miss."""
+    return reading.request_itl is None and reading.itl is not None and reading.itl.total > 0
+
+
 def _itl(reading: TierReading) -> Histogram | None:
     """Per request where the server counts that (the promise is per request), else per token."""
     return reading.request_itl if reading.request_itl is not None else reading.itl
@@ -139,7 +145,7 @@ def _attainment(
     if ttft is None or first is None or between is None:
         return None
     likely = _share(ttft, slo.ttft_s, first) * (_share(itl, slo.itl_s, between) if itl is not None else 1.0)
-    upper = min(first[1], between[1])
+    upper = first[1] if any(_counts_gaps(r) for r in readings) else min(first[1], between[1])
     lower = min(upper, max(0.0, first[0] + between[0] - 1.0))  # the sum has dust
     kept, kept_most = _kept(readings, lambda r: r.abort_rps), _kept(readings, lambda r: r.abort_rps_counted)
     return Attainment(lower=lower * kept, likely=min(max(likely, lower), upper) * kept, upper=upper * kept_most)
