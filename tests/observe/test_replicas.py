@@ -87,6 +87,16 @@ def test_a_pod_of_somebody_elses_beside_those_asked_for_is_no_replica_and_its_re
     assert (found.reading.replicas_reporting, found.reading.arrival_rps) == (1, 2.0)
 
 
+def test_a_group_draws_with_all_of_its_pods() -> None:
+    watts = {("prod", name): PodSample(values={"gpu_power_w": 4000.0}) for name in ("a-1", "a-2", "b-1")}
+    leader = {("prod", "a"): PodSample(values={"running": 1.0, "gpu_power_w": 4500.0}, age_s=3.0)}
+    workers = (pod("a-1"), pod("a-2"), pod("b-1", ready_s=None))
+    view = TierView(pods=(pod("a"), pod("b", ready_s=None)), workers=workers, wanted=2)
+    found = Roster(window_s=60.0, stale_s=60.0).states({TIER: view}, watts | leader, time_s=NOW)[TIER]
+    assert isinstance(found.reading, TierReading)
+    assert (found.ready, found.reading.power_w) == (1, 12_500.0)
+
+
 def test_a_pod_without_room_is_starting_and_unschedulable() -> None:
     found = state(pod("a"), pod("b", ready_s=None, unschedulable=True))
     assert (found.starting, found.unschedulable) == (1, 1)

@@ -8,7 +8,7 @@ Rules: pure. What is NaN, infinite or beyond all measure, stale or absent is lef
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from tidegate.domain.observation import Histogram, Missing, TierReading, dispersion_of, merge_histograms
@@ -199,10 +199,12 @@ class TierPods:
         ready: Replicas that take requests now; what they report stands for the tier.
         leaving: Terminating ones and those gone within the window: their arrivals were real, their gauges are not
             capacity's business any more.
+        workers: The other pods of ready replicas that are groups: their GPUs draw, and they serve nobody themselves.
     """
 
     ready: tuple[PodName, ...]
     leaving: tuple[PodName, ...] = ()
+    workers: tuple[PodName, ...] = ()
 
 
 def tier_reading(
@@ -225,7 +227,9 @@ def tier_reading(
     if 2 * len(speaking) < len(pods.ready):
         return _silence(pods, known, speaking)
     leaving = [samples[pod] for pod in pods.leaving if pod in samples]
-    return _Sum(speaking, leaving, len(pods.ready) / len(speaking), window_s).reading()
+    reading = _Sum(speaking, leaving, len(pods.ready) / len(speaking), window_s).reading()
+    drawn = [samples[pod].values.get("gpu_power_w", 0.0) for pod in pods.workers if pod in samples]
+    return reading if reading.power_w is None else replace(reading, power_w=reading.power_w + sum(drawn))
 
 
 def _silence(pods: TierPods, known: list[PodSample], speaking: list[PodSample]) -> Missing:

@@ -117,7 +117,8 @@ class Roster:
             return Missing(reason="NoReplicas")
         if isinstance(samples, Missing):
             return samples
-        pods = TierPods(ready=tuple(map(_name, ready)), leaving=tuple(leaving))
+        workers = tuple(_name(pod) for pod in view.workers if pod.ready)
+        pods = TierPods(ready=tuple(map(_name, ready)), leaving=tuple(leaving), workers=workers)
         return tier_reading(pods, samples, window_s=self.window_s, stale_s=self.stale_s)
 
     def _leaving(self, tier: TierKey, ready: list[PodView], pods: list[PodView], time_s: float) -> tuple[PodName, ...]:
