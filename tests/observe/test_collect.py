@@ -86,6 +86,20 @@ async def test_one_failed_histogram_is_not_taken_for_an_empty_one() -> None:
         assert isinstance((await collector.collect(NOW, {})).samples, Missing)
 
 
+async def test_who_waits_at_zero_is_known_although_the_histograms_are_too_much_for_the_server() -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        if "tidegate_owner" in form["query"]:
+            return vector(one(3, tidegate_owner="prod/chat"))
+        broken = "increase(" in form["query"]
+        return await (failure(503, "too many samples")(request, form) if broken else healthy(request, form))
+
+    async with collecting(handler) as (collector, _):
+        for _ in range(5):
+            harvest = await collector.collect(NOW, {CHAT: "queue"})
+            assert isinstance(harvest.samples, Missing)
+            assert harvest.activations == {CHAT: 3.0}
+
+
 async def test_a_server_that_is_down_is_only_knocked_at_until_it_answers() -> None:
     down = True
 

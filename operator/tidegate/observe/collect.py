@@ -9,7 +9,7 @@ Rules: never raises for what the server does. After three bad ticks only one sma
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing
@@ -82,12 +82,17 @@ class Collector:
         began_s = self._clock()
         if self._bad_ticks >= BAD_TICKS_TOLERATED and (refusal := await self._knock(time_s)):
             return self._nothing(time_s, refusal, activations, began_s)
-        answers = await self._ask(self._queries | self._activation_queries(activations), time_s)
+        asked = self._activation_queries(activations)
+        answers = await self._ask(self._queries | asked, time_s)
         failures = _failures(answers)
         wrong = [a for name, a in answers.items() if name in ESSENTIAL and isinstance(a, SourceError)]
         if wrong:
             self._bad_ticks += 1
-            return self._nothing(time_s, wrong[0], activations, began_s)
+            nothing = self._nothing(time_s, wrong[0], activations, began_s)
+            if all(isinstance(answers[name], SourceError) for name in asked):
+                return nothing
+            # What is too much for the server in a large fleet says nothing of those who wait.
+            return replace(nothing, activations=await self._values(activations, answers, time_s, began_s))
         self._bad_ticks = 0
         vectors = {name: a for name, a in answers.items() if not isinstance(a, SourceError)}
         samples: dict[tuple[str, str], PodSample] = await in_thread(
