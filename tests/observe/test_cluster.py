@@ -85,6 +85,22 @@ def test_what_the_pods_of_a_target_hold_is_held_against_its_tier() -> None:
     assert [key for key, said in sight.view.mismatches.items() if "holds 2 nvidia.com/gpu" in said[0]] == [CHAT]
 
 
+def test_a_pod_that_two_workloads_select_is_of_the_tier_whose_workload_made_it() -> None:
+    both = {"app": "chat"}
+    pods = (
+        pod("old-5f7c9-a", labels=both, maker="Deployment/old"),
+        pod("chat-fp8-6d4c-b", labels=OURS | both, maker="Deployment/chat-fp8"),
+        pod("canary-7b8d-c", labels=both, maker="Deployment/canary"),
+    )
+    samples = {(p.namespace, p.name): PodSample(values={"running": 1.0, "started": 5.0}, age_s=1.0) for p in pods}
+    workloads = (view("chat-fp8", replicas=1, labels=OURS), view("old", replicas=1, selector="app=chat"))
+    seen = look(cluster(*pods, workloads=workloads), samples=samples).deployments[CHAT].tiers
+    readings = {name: state.reading for name, state in seen.items()}
+    arrivals = {name: r.arrival_rps for name, r in readings.items() if isinstance(r, TierReading)}
+    assert arrivals == {"bf16": 10.0, "fp8": 5.0}, "the canary's requests are the model's too"
+    assert (seen["bf16"].ready, seen["bf16"].terminating) == (1, 1)
+
+
 def test_pods_of_another_namespace_are_not_ours() -> None:
     foreign = pod("new", labels=OURS, namespace="test")
     assert look(cluster(foreign)).deployments[CHAT].tiers["fp8"].ready == 0

@@ -72,6 +72,21 @@ def test_states_of_a_pod(status: dict[str, Any], field: str, expected: bool) -> 
     assert getattr(pod_view(raw_pod(**status)), field) is expected
 
 
+@pytest.mark.parametrize(
+    ("owner", "maker"),
+    [
+        pytest.param({"kind": "ReplicaSet", "name": "chat-bf16-6d4c"}, "Deployment/chat-bf16", id="a Deployment"),
+        pytest.param({"kind": "StatefulSet", "name": "chat"}, "StatefulSet/chat", id="a StatefulSet"),
+        pytest.param({"kind": "Node", "name": "n1", "controller": False}, "", id="nobody controls it"),
+    ],
+)
+def test_a_pod_tells_what_made_it(owner: dict[str, Any], maker: str) -> None:
+    raw = raw_pod()
+    raw["metadata"]["labels"]["pod-template-hash"] = "6d4c"
+    raw["metadata"]["ownerReferences"] = [{"controller": True} | owner]
+    assert (pod_view(raw).maker, pod_view(raw_pod()).maker) == (maker, "")
+
+
 def test_a_pod_on_its_way_out_is_not_ready() -> None:
     raw = raw_pod(conditions=[condition("Ready", "True")])
     raw["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"

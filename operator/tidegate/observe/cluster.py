@@ -206,7 +206,8 @@ class Cluster:
         specs = list(specs)
         managed = self._managed(specs)
         workloads = self._workloads(specs, managed)
-        index = PodIndex(self.pods.items.values())
+        known = (*managed.values(), *workloads.values())
+        index = PodIndex(self.pods.items.values(), [view.ref for view in known])
         tiers = self._tiers(specs, workloads, index)
         left = self._leaving(specs, managed, index, accelerators.values())
         tiers |= {name: view for name, (_, view) in left.items()}
@@ -228,10 +229,7 @@ class Cluster:
                 if self._knows(spec)
             },
             view=ClusterView(
-                workloads={
-                    view.ref: view
-                    for view in (*managed.values(), *workloads.values(), *self._namesakes(specs, managed))
-                },
+                workloads={view.ref: view for view in (*known, *self._namesakes(specs, managed))},
                 scalers=self._scaler_refs(),
                 owned={item.ref: item for i in (self.services, self.pod_monitors) for item in i.items.values()},
                 accelerators=use,
@@ -349,9 +347,10 @@ class Cluster:
         for spec in specs:
             for tier in spec.tiers:
                 workload = workloads.get((spec.key, tier.name))
+                ref = workload.ref if workload is not None else None
                 selector = parse_selector(_selector_text(spec, tier, workload))
                 tiers[spec.key, tier.name] = TierView(
-                    pods=index.select(spec.key.namespace, selector),
+                    pods=index.select(spec.key.namespace, selector, of=ref),
                     workers=index.select(spec.key.namespace, selector.of_workers),
                     wanted=workload.replicas if workload is not None else None,
                     refused=workload.refused if workload is not None else "",

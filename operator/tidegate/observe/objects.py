@@ -34,6 +34,7 @@ class PodView:
         requests: Extended resources it holds, e.g. `{"nvidia.com/gpu": 2}`.
         restarts: How often its containers were started anew.
         life: Its uid and its restarts: another life is another server.
+        maker: Kind and name of the workload that made it, e.g. `Deployment/chat`; empty: nobody is known.
         health: What its containers say of themselves.
     """
 
@@ -51,6 +52,7 @@ class PodView:
     requests: Mapping[str, int]
     restarts: int = 0
     life: str = ""
+    maker: str = ""
     health: Health = HEALTHY
 
 
@@ -96,8 +98,20 @@ def pod_view(raw: Raw) -> PodView:
         requests=_requests(spec),
         restarts=restarts,
         life=f"{meta.get('uid', '')}/{restarts}",
+        maker=_maker(meta),
         health=health(containers),
     )
+
+
+def _maker(meta: Raw) -> str:
+    """What controls a pod; a Deployment does so by a ReplicaSet that is named after it and the pods' template."""
+    for owner in meta.get("ownerReferences") or ():
+        if owner.get("controller"):
+            kind, name = owner.get("kind", ""), owner.get("name", "")
+            template = (meta.get("labels") or {}).get("pod-template-hash")
+            made_by_deployment = kind == "ReplicaSet" and template
+            return f"Deployment/{name.removesuffix(f'-{template}')}" if made_by_deployment else f"{kind}/{name}"
+    return ""
 
 
 def _requests(spec: Raw) -> dict[str, int]:
