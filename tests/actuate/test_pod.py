@@ -44,6 +44,13 @@ def test_a_slow_start_is_not_taken_for_death() -> None:
     assert {found[p]["httpGet"]["path"] for p in ("startupProbe", "readinessProbe", "livenessProbe")} == {"/health"}
 
 
+def test_it_is_looked_for_where_the_users_arguments_make_it_listen() -> None:
+    found = container(managed(args=("--host", "0.0.0.0", "--port", "8080")))
+    assert found["ports"] == [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]
+    assert {found[p]["httpGet"]["port"] for p in ("startupProbe", "readinessProbe", "livenessProbe")} == {"http"}
+    assert container(managed(args=("--port", "$(PORT)")))["ports"][0]["containerPort"] == 8000
+
+
 def test_it_drains_before_it_is_killed() -> None:
     found = pod(managed())["spec"]
     pre_stop_s = found["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]

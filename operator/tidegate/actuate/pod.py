@@ -9,7 +9,7 @@ Rules: pure; the same input gives the same bytes.
 from typing import Any
 
 from tidegate.actuate.merge import strategic, wrong_shape
-from tidegate.actuate.vllm import PORT, Server, server
+from tidegate.actuate.vllm import Server, server
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.ports import DEPLOYMENT_LABEL, TIER_LABEL
@@ -80,7 +80,7 @@ def _container(tier: TierSpec, accelerator: Accelerator, how: Server) -> Json:
         "command": list(how.command),
         "args": list(how.args),
         "env": [dict(variable) for variable in tier.workload.env],
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [{"name": "http", "containerPort": how.port, "protocol": "TCP"}],
         "resources": _resources(tier, accelerator),
         "startupProbe": _probe(period=STARTUP_PERIOD_S, failures=STARTUP_FAILURES),
         "readinessProbe": _probe(period=5, failures=3),

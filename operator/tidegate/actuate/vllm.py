@@ -44,12 +44,14 @@ class Server:
     Args:
         command: The program; not the image's entry point, which differs between images.
         args: Its arguments.
+        port: Where it listens, by them.
         pre_stop_s: How long a pod on its way out still serves before it is told to end.
         grace_s: When it is ended by force, counted from the start of `pre_stop_s`.
     """
 
     command: tuple[str, ...]
     args: tuple[str, ...]
+    port: int
     pre_stop_s: int
     grace_s: int
 
@@ -75,6 +77,7 @@ def server(spec: DeploymentSpec, tier: TierSpec) -> Server:
     return Server(
         command=("vllm", "serve"),
         args=(*model, *added, *tier.workload.args),
+        port=_whole(given.get("--port"), PORT),
         pre_stop_s=pre_stop_s,
         grace_s=pre_stop_s + drain_s + EXIT_S,
     )
@@ -145,5 +148,5 @@ def _edges(decades: tuple[int, ...], tail: tuple[float, ...], target_s: float) -
 
 
 def _whole(text: str | None, otherwise: int) -> int:
-    """The whole number of a text; `otherwise` where it is none, or none that a count of seconds can be."""
+    """The whole number of a text; `otherwise` where it is none, or none that a port or a count of seconds can be."""
     return int(text) if text and text.isdecimal() and len(text) <= 9 else otherwise
