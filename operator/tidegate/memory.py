@@ -38,6 +38,10 @@ class DeploymentMemory:
             plan=None if self.plan is None else self.plan.forgiven(tiers),
         )
 
+    def slept(self) -> "DeploymentMemory":
+        """The memory as if this plan had put the deployment to sleep; replicas that there are wake it again."""
+        return self if self.plan is None else replace(self, plan=replace(self.plan, asleep=True))
+
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` gives back an equal memory."""
         parts = {"estimate": self.estimate, "forecast": self.forecast, "plan": self.plan}

@@ -192,6 +192,30 @@ async def test_a_standby_plans_and_hands_over_nothing(rig: Rig) -> None:
     assert rig.hands.batches[0].decisions[CHAT].reason is Reason.INITIAL
 
 
+AWAKE = DeploymentMemory(plan=PlanMemory(names=("bf16",), ideal=(1,), target=(1,)))
+
+
+@pytest.mark.parametrize(
+    ("leads", "ticks", "reason", "asleep"),
+    [
+        pytest.param(False, 9, "ScaledToZero", True, id="a standby that planned a moment later"),
+        pytest.param(True, 0, "ScaledToZero", True, id="a process that starts and remembers what was before"),
+        pytest.param(False, 9, "Activated", False, id="a standby where the leader has woken it"),
+        pytest.param(True, 9, "ScaledToZero", False, id="the leader knows better than what it told"),
+    ],
+)
+async def test_what_was_put_to_sleep_is_known_by_its_status(
+    rig: Rig, *, leads: bool, ticks: int, reason: str, asleep: bool
+) -> None:
+    rig.fence.held, rig.planner.ticks = leads, ticks
+    rig.planner.memory = FleetMemory(deployments={CHAT: AWAKE})
+    rig.inventory.put_deployment(resource(status={"decision": {"reason": reason}}))
+    await rig.tick()
+    kept = rig.seen[-1][0].deployments[CHAT].plan
+    assert kept is not None
+    assert kept.asleep is asleep
+
+
 @pytest.mark.parametrize(
     ("edit", "failures", "windows"),
     [

@@ -137,6 +137,7 @@ class Planner:
         classes = parts.inventory.classes()
         planned, specs = parts.inventory.planned(classes), parts.inventory.specs()
         self._forgive(specs)
+        self._heed_leader()
         parts.cluster.follow(specs.values())
         harvest = await parts.collector.collect(now_s, self._waiting(planned))
         parts.metrics.failed(harvest.failures)
@@ -207,6 +208,19 @@ class Planner:
             if edited:
                 parts[key] = memory.forgiven(edited)
         self._specs = specs
+        self.memory = FleetMemory(deployments=parts)
+
+    def _heed_leader(self) -> None:
+        """
+        A standby, or a process that starts, knows by the status which deployments were put to sleep.
+
+        The proof that nobody asks goes with the last replica: who plans a moment later than the leader never sees it,
+        and would wake them all when it leads.
+        """
+        if self.parts.fence.holds() and self.ticks:
+            return
+        asleep = {key for key, it in self.parts.inventory.deployments.items() if _was_put_to_sleep(it)}
+        parts = {key: part.slept() if key in asleep else part for key, part in self.memory.deployments.items()}
         self.memory = FleetMemory(deployments=parts)
 
     def _tell_of_source(self, samples: object) -> None:
@@ -295,6 +309,12 @@ def _asking(activations: Mapping[Key, float | Missing]) -> set[Key]:
 def _wakes(spec: DeploymentSpec, decision: Decision | None) -> bool:
     """Whether a deployment will have a replica."""
     return spec.acts and decision is not None and any(tier.replicas for tier in decision.tiers.values())
+
+
+def _was_put_to_sleep(resource: DeploymentResource) -> bool:
+    """Whether the last decision that was told is that nobody asks."""
+    decision = resource.status.get("decision")
+    return isinstance(decision, Mapping) and decision.get("reason") == Reason.SCALED_TO_ZERO.value
 
 
 def _asks_as_before(before: DeploymentResource | None, now: DeploymentResource) -> bool:
