@@ -82,7 +82,8 @@ class ScaleToZero(ApiModel):
         Field(
             min_length=1,
             max_length=4096,
-            description="PromQL; a value above 0 means that somebody is waiting (a gateway's queue or request rate).",
+            description="PromQL; a value above 0 means that somebody is waiting (a gateway's queue, or request rate "
+            "over less than idleSeconds). Absent: no request ends the sleep, only a schedule, an edit or a hand.",
         ),
     ] = None
 
