@@ -24,7 +24,7 @@ from tests.actuate.orders import (
     workload,
 )
 from tidegate.actuate.manifests import HASH_ANNOTATION, wanted
-from tidegate.actuate.ownership import HOLD_S, rivals
+from tidegate.actuate.ownership import HOLD_S, rivals, taken
 from tidegate.actuate.steps import Steps, steps
 from tidegate.domain.decision import TierDecision
 from tidegate.domain.key import Key
@@ -284,6 +284,7 @@ def test_of_two_deployments_on_one_target_the_first_keeps_it() -> None:
     )
     elsewhere = replace(second, key=Key("dev", "chat"), spec=replace(spec, key=Key("dev", "chat")))
     found = rivals([second, first, elsewhere])
+    assert list(taken([second, first, elsewhere], {})) == list(found)
     assert set(found) == {Key("prod", "a-later")}
     assert found[Key("prod", "a-later")].reason == "DuplicateTarget"
     assert str(KEY) in found[Key("prod", "a-later")].message

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.plan.fleets import spec, tier
-from tidegate.domain.holdings import left_by
+from tidegate.domain.holdings import left_by, shared_by
 from tidegate.domain.observation import DeploymentObservation, TierState
 from tidegate.domain.spec import Accelerator
 
@@ -43,6 +43,14 @@ def test_what_is_left(states: dict[str, TierState], capacity: int) -> None:
 
 def test_a_class_without_a_limit_has_none_afterwards() -> None:
     assert left(other=TierState(ready=5))["l40s"] is None
+
+
+def test_what_two_point_at_is_counted_once() -> None:
+    seen = DeploymentObservation(tiers={"big": TierState(ready=1), "other": TierState(ready=1)})
+    shared = shared_by([(spec(tier("big", gpus=4)), seen)], POOLS)
+    assert shared["h100"].capacity == 20
+    assert shared["l40s"].capacity is None
+    assert left_by([(SPEC, seen), (SPEC, seen)], shared)["h100"].capacity == 12
 
 
 def test_several_are_taken_off_together() -> None:

@@ -16,7 +16,15 @@ from tidegate import cycle
 from tidegate.domain.decision import Decision, FleetDecision, Reason, TierDecision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, FleetObservation, Missing, TierState
-from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, ScaleToZero, TargetRef, WorkloadTemplate
+from tidegate.domain.spec import (
+    Accelerator,
+    DeploymentSpec,
+    FleetPolicy,
+    Mode,
+    ScaleToZero,
+    TargetRef,
+    WorkloadTemplate,
+)
 from tidegate.errors import SpecError
 from tidegate.estimate.memory import EstimateMemory, TierMemory
 from tidegate.forecast.memory import ForecastMemory
@@ -425,10 +433,23 @@ async def test_what_is_told_names_the_currency_of_the_prices(rig: Rig, monkeypat
     assert rig.hands.batches[-1].decisions[CHAT].message == "needs 2 x bf16: 6.00 EUR/h"
 
 
-async def test_of_two_on_one_target_the_later_one_is_handed_over_as_a_rival(rig: Rig) -> None:
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.RECOMMEND])
+async def test_of_two_on_one_target_the_later_one_takes_nothing_from_the_first(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    first, later, cluster = CHAT, Key("prod", "a-trial"), rig.planner.parts.cluster
     tier = replace(spec().tiers[0], target_ref=TargetRef(api_version="apps/v1", kind="Deployment", name="llm"))
-    for name, created in (("a-later", "2026-11-02T00:00:00Z"), ("chat", "2026-11-01T00:00:00Z")):
-        key = Key("prod", name)
-        rig.inventory.put_deployment(resource(key, uid=name, created=created, spec=spec(key, tiers=(tier,))))
+    there = DeploymentObservation(tiers={"bf16": TierState(ready=3)})
+    pool = Accelerator(name="h100", price_usd_per_hour=3.0, capacity=8)
+    sight = Sight(
+        deployments={first: there, later: there}, view=cluster.look([], {}, DARK).view, accelerators={"h100": pool}
+    )
+    monkeypatch.setattr(cluster, "look", lambda *_: sight)
+    for key, created, how in ((later, "2026-11-02T00:00:00Z", mode), (first, "2026-11-01T00:00:00Z", Mode.AUTO)):
+        wanted = spec(key, tiers=(tier,), mode=how)
+        rig.inventory.put_deployment(resource(key, uid=str(key), created=created, spec=wanted))
     await rig.tick()
-    assert set(rig.hands.batches[-1].rivals) == {Key("prod", "a-later")}
+    policy = rig.seen[-1][2]
+    assert policy.accelerators["h100"].capacity == 11, "of 8, the three pods count for each of the two"
+    assert {key: each.acts for key, each in policy.deployments.items()} == {first: True, later: False}
+    assert set(rig.hands.batches[-1].rivals) == {later}

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from tidegate.actuate.manifests import workload_ref
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.key import Key
-from tidegate.domain.spec import DeploymentSpec
+from tidegate.domain.spec import DeploymentSpec, TierSpec
 from tidegate.ports import FIELD_MANAGER, ClusterView, DeploymentResource, ObjectRef, WorkloadView, Writer
 
 # Holds the replicas of a new Deployment until they are first moved (see `steps`); ours as well.
@@ -149,20 +149,37 @@ def rivals(
     Returns:
         The finding of each later deployment, which must not scale anything.
     """
-    claims: dict[ObjectRef, list[DeploymentResource]] = {}
-    for resource in resources:
-        spec = (specs or {}).get(resource.key, resource.spec)
-        if isinstance(spec, DeploymentSpec):
-            for tier in spec.tiers:
-                if tier.target_ref is not None:
-                    claims.setdefault(workload_ref(spec, tier), []).append(resource)
     found: dict[Key, Condition] = {}
-    for ref, claimants in claims.items():
-        first, *others = sorted(claimants, key=lambda r: (r.created, str(r.key)))
-        for other in others:
+    for ref, ((first, _), *others) in _claims(resources, specs or {}).items():
+        for other, _ in others:
             message = f"{ref} is a target of InferenceDeployment {first.key} already; each workload has one owner"
             found[other.key] = Condition(type="Stalled", status=Status.TRUE, reason="DuplicateTarget", message=message)
     return found
+
+
+def taken(
+    resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec]
+) -> dict[Key, tuple[TierSpec, ...]]:
+    """Tiers of `rivals`, whatever their mode, whose workload another deployment has; arguments as there."""
+    found: dict[Key, tuple[TierSpec, ...]] = {}
+    for _, *others in _claims(resources, specs).values():
+        for other, tier in others:
+            found[other.key] = (*found.get(other.key, ()), tier)
+    return found
+
+
+def _claims(
+    resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec]
+) -> dict[ObjectRef, list[tuple[DeploymentResource, TierSpec]]]:
+    """Who points at each workload, by which tier; who was there first comes first."""
+    claims: dict[ObjectRef, list[tuple[DeploymentResource, TierSpec]]] = {}
+    for resource in sorted(resources, key=lambda r: (r.created, str(r.key))):
+        spec = specs.get(resource.key, resource.spec)
+        if isinstance(spec, DeploymentSpec):
+            for tier in spec.tiers:
+                if tier.target_ref is not None:
+                    claims.setdefault(workload_ref(spec, tier), []).append((resource, tier))
+    return claims
 
 
 def asked_before(resource: DeploymentResource, tier: str) -> int | None:

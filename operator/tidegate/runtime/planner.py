@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from tidegate import cycle
-from tidegate.actuate.ownership import rivals
+from tidegate.actuate.ownership import rivals, taken
 from tidegate.domain.decision import Decision, FleetDecision, Reason
-from tidegate.domain.holdings import left_by
+from tidegate.domain.holdings import left_by, shared_by
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
 from tidegate.domain.spec import DeploymentSpec, FleetPolicy, Mode
@@ -168,7 +168,16 @@ class Planner:
         }
         seen = {key: sight.deployments[key] for key in known if key in planned and key in sight.deployments}
         alone = [(specs[key], there) for key, there in sight.deployments.items() if key in specs and key not in seen]
-        policy = FleetPolicy(deployments=known, accelerators=left_by(alone, sight.accelerators))
+        others = taken(self.parts.inventory.deployments.values(), specs)
+        twice = [
+            (replace(specs[key], tiers=tiers), sight.deployments[key])
+            for key, tiers in others.items()
+            if key in sight.deployments
+        ]
+        policy = FleetPolicy(
+            deployments={key: _watching(spec) if key in others else spec for key, spec in known.items()},
+            accelerators=left_by(alone, shared_by(twice, sight.accelerators)),
+        )
         observation = FleetObservation(time_s=self._time.next_s(self.memory), deployments=seen)
         before, offered = self.memory, self._offered
         self._offered = {}
@@ -327,6 +336,11 @@ def _without(spec: DeploymentSpec, absent: Collection[str]) -> DeploymentSpec:
         return spec
     tiers = [replace(t, replicas_min=0, replicas_max=0) if t.name in absent else t for t in spec.tiers]
     return replace(spec, tiers=tuple(tiers))
+
+
+def _watching(spec: DeploymentSpec) -> DeploymentSpec:
+    """The spec of one that must not scale anything: nobody has to make room for what it wants."""
+    return replace(spec, mode=Mode.RECOMMEND) if spec.acts else spec
 
 
 def _with_demand(memory: FleetMemory, offered: Mapping[Key, ForecastMemory]) -> FleetMemory:
