@@ -207,7 +207,9 @@ def test_scalers_are_listed_by_what_they_scale() -> None:
     ],
 )
 def test_who_waits_at_zero_comes_as_the_gateways_queue(activation: float | Missing, queued: float | None) -> None:
-    gateway = look(cluster(), activations={CHAT: activation}).deployments[CHAT].gateway
+    seen = look(cluster(), activations={CHAT: activation}).deployments[CHAT]
+    gateway = seen.gateway
+    assert seen.unheard == (activation if isinstance(activation, Missing) else None)
     assert (gateway.queued if gateway is not None else None) == queued
     assert gateway is None or gateway.arrival_rps is None, "who waits says nothing of who came"
 

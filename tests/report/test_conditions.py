@@ -8,7 +8,7 @@ import pytest
 from tests.actuate.orders import H100, KEY, NOW_S, managed, ref, resource_of, settled, spec_of
 from tests.report.reports import SPEC, condition, decision, observation, reading, report
 from tidegate.domain.decision import Condition, Constraint, Reason, Status, TierDecision
-from tidegate.domain.observation import DeploymentObservation, TierState
+from tidegate.domain.observation import DeploymentObservation, Missing, TierState
 from tidegate.domain.spec import Cost, Mode
 from tidegate.ports import ClusterView, Outcome
 from tidegate.report.status import deployment_status
@@ -157,6 +157,24 @@ def status_of(**more: Any) -> dict[str, Any]:
             "Ready",
             ("True", "Serving"),
             id="another writer does not make it unready",
+        ),
+        pytest.param(
+            {"observation": replace(observation(ready=0), unheard=Missing(reason="BadQuery"))},
+            "MetricsAvailable",
+            ("False", "BadQuery"),
+            id="at zero replicas the activation query gives no answer",
+        ),
+        pytest.param(
+            {"observation": replace(observation(ready=0), unheard=Missing(reason="NotAsked"))},
+            "MetricsAvailable",
+            ("Unknown", "NotPlanned"),
+            id="at zero replicas the activation query waits for its turn",
+        ),
+        pytest.param(
+            {"observation": replace(observation(), unheard=Missing(reason="BadQuery"))},
+            "MetricsAvailable",
+            ("Unknown", "NotPlanned"),
+            id="nobody needs to be woken while replicas serve",
         ),
         pytest.param(
             {"decision": decision(Reason.FALLBACK, "metrics missing for 400 s")},

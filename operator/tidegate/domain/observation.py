@@ -230,10 +230,18 @@ class GatewayReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentObservation:
-    """One deployment: state of each tier by name, and the gateway (None: there is none)."""
+    """
+    One deployment.
+
+    Args:
+        tiers: State of each tier by name.
+        gateway: None: there is none, or nothing is known of it.
+        unheard: Why a gateway that was asked gave no answer; None: it did, or was not asked.
+    """
 
     tiers: Mapping[str, TierState]
     gateway: GatewayReading | None = None
+    unheard: Missing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidegate.domain.key import Key
-from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing
+from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing, TierState
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.observe.collect import Harvest
 from tidegate.observe.informer import Informer, Source
@@ -221,9 +221,9 @@ class Cluster:
         use = self._use(whole, tiers, accelerators.values())
         return Sight(
             deployments={
-                spec.key: DeploymentObservation(
-                    tiers={tier.name: states[spec.key, tier.name] for tier in whole[spec.key]},
-                    gateway=_gateway(harvest.activations.get(spec.key)),
+                spec.key: _observation(
+                    {tier.name: states[spec.key, tier.name] for tier in whole[spec.key]},
+                    harvest.activations.get(spec.key),
                 )
                 for spec in specs
                 if self._knows(spec)
@@ -384,10 +384,11 @@ def _own_pods(key: Key, tier: str) -> str:
     return f"{DEPLOYMENT_LABEL}={key.name},{TIER_LABEL}={tier}"
 
 
-def _gateway(activation: float | Missing | None) -> GatewayReading | None:
+def _observation(tiers: Mapping[str, TierState], activation: float | Missing | None) -> DeploymentObservation:
     """
     An activation query's answer as the core knows it: so many requests wait. Nothing asked, or no answer: no gateway.
     """
-    if activation is None or isinstance(activation, Missing):
-        return None
-    return GatewayReading(arrival_rps=None, queued=max(0.0, activation))
+    if isinstance(activation, Missing):
+        return DeploymentObservation(tiers=tiers, unheard=activation)
+    gateway = None if activation is None else GatewayReading(arrival_rps=None, queued=max(0.0, activation))
+    return DeploymentObservation(tiers=tiers, gateway=gateway)

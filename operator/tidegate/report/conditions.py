@@ -110,6 +110,7 @@ def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
         return (_true("Stalled", "InvalidSpec", str(spec)),)
     found: list[Condition] = list(decision.conditions) if decision is not None else []
     found += [*_unknown_accelerators(spec, report), *_mixed_currencies(spec, report), *_mismatches(spec, report)]
+    found += _unheard(report)
     found += [c for c in (report.outcome.conditions if report.outcome else ()) if c.status is Status.TRUE]
     if spec.paused:
         found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused says so"))
@@ -142,6 +143,18 @@ def _mismatches(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
     """Targets that take other accelerators than their tiers say: what they cost is not what is counted."""
     found = report.view.mismatches.get(spec.key)
     return (_true("ConfigurationWarning", "OtherAccelerators", "; ".join(found)),) if found else ()
+
+
+def _unheard(report: Report) -> Sequence[Condition]:
+    """Nothing runs, and whether somebody waits cannot be told: nobody can end the sleep."""
+    seen = report.observation
+    if seen is None or seen.unheard is None or any(state.ready for state in seen.tiers.values()):
+        return ()
+    why = seen.unheard
+    if why.reason == "NotAsked":
+        return ()  # its turn comes
+    message = f"activationQuery gives no answer, and nobody is woken: {why.detail or why.reason}"
+    return (_condition("MetricsAvailable", Status.FALSE, why.reason, message),)
 
 
 def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
