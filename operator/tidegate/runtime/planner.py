@@ -20,7 +20,7 @@ from tidegate.domain.decision import Decision, FleetDecision, Reason
 from tidegate.domain.holdings import left_by, shared_by
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
-from tidegate.domain.spec import DeploymentSpec, FleetPolicy, Mode
+from tidegate.domain.spec import DeploymentSpec, FleetPolicy, Mode, TierSpec
 from tidegate.forecast.memory import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.observe.cluster import Cluster, Sight
@@ -144,7 +144,7 @@ class Planner:
         self._tell_of_source(harvest.samples)
         sight = parts.cluster.look(specs.values(), classes, harvest)
         specs = {key: spec.joined(sight.leaving.get(key, ())) for key, spec in specs.items()}
-        decisions = await self._decide(specs, planned, sight)
+        decisions = await self._decide(specs, planned, sight, taken(asked.values(), specs))
         self._in_vain = {key for key in _asking(harvest.activations) if not _wakes(specs[key], decisions.get(key))}
         self._say(decisions)
         if parts.fence.holds():
@@ -158,9 +158,18 @@ class Planner:
         parts.metrics.tick_s.observe(self.last_tick_s - began_s)
 
     async def _decide(
-        self, specs: Mapping[Key, DeploymentSpec], planned: Mapping[Key, DeploymentSpec], sight: Sight
+        self,
+        specs: Mapping[Key, DeploymentSpec],
+        planned: Mapping[Key, DeploymentSpec],
+        sight: Sight,
+        others: Mapping[Key, tuple[TierSpec, ...]],
     ) -> Mapping[Key, Decision]:
-        """The core's decisions for what can be planned; the others keep their memory and are left alone."""
+        """
+        The core's decisions for what can be planned; the others keep their memory and are left alone.
+
+        Args:
+            others: Tiers by deployment whose workload another deployment has.
+        """
         known = {
             key: _without(spec, sight.absent.get(key, frozenset()))
             for key, spec in specs.items()
@@ -168,7 +177,6 @@ class Planner:
         }
         seen = {key: sight.deployments[key] for key in known if key in planned and key in sight.deployments}
         alone = [(specs[key], there) for key, there in sight.deployments.items() if key in specs and key not in seen]
-        others = taken(self.parts.inventory.deployments.values(), specs)
         twice = [
             (replace(specs[key], tiers=tiers), sight.deployments[key])
             for key, tiers in others.items()
