@@ -87,7 +87,11 @@ class Settings:
         low=1,
         high=500,
     )
-    listen: str = _setting("0.0.0.0:8080", "Address and port of /metrics, /healthz and /readyz; port 0: any free one.")
+    listen: str = _setting(
+        ":8080",
+        "Address and port of /metrics, /healthz and /readyz; without an address every one, of IPv4 and IPv6; port 0: "
+        "any free one.",
+    )
     log_format: str = _setting("text", "How log lines look.", choices=("text", "json"))
     log_level: str = _setting("info", "Least severe line shown.", choices=("debug", "info", "warning", "error"))
 
@@ -138,10 +142,10 @@ class Settings:
 
     @property
     def address(self) -> tuple[str, int]:
-        """`listen`, parsed."""
+        """`listen`, parsed; an empty host: every address."""
         host, mark, port = self.listen.rpartition(":")
         if not mark or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-            raise _wrong("listen", self.listen, "ADDRESS:PORT, e.g. 0.0.0.0:8080")
+            raise _wrong("listen", self.listen, "ADDRESS:PORT or :PORT, e.g. :8080")
         return host.strip("[]"), int(port)
 
 

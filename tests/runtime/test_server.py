@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from tidegate.report.metrics import Metrics
 from tidegate.runtime.process import _not_alive, _not_ready, _probes
 from tidegate.runtime.server import Probes, Server
+from tidegate.sandbox.control_plane.real import free_ports
+from tidegate.settings import Settings
 
 
 async def test_pages_are_served() -> None:
@@ -29,6 +32,29 @@ async def test_pages_are_served() -> None:
                 assert (answer.status, await answer.text()) == (503, "not listed yet: /api/v1/pods\n")
             async with client.get(f"{base}/metrics") as answer:
                 assert 'tidegate_info{version="9.9"} 1.0' in await answer.text()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+SPEAKS_IPV6 = Path("/proc/net/if_inet6").exists() and Path("/proc/net/if_inet6").read_text() != ""
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not SPEAKS_IPV6, reason="this machine has no IPv6"))],
+)
+async def test_the_pages_are_where_a_kubelet_looks_for_them_in_clusters_of_either_family(host: str) -> None:
+    (port,) = free_ports(1)
+    address, _ = Settings(prometheus_url="http://prometheus").address
+    server = Server((address, port), Metrics("9.9"), Probes(alive=lambda: "", ready=lambda: ""))
+    task = asyncio.create_task(server.run())
+    try:
+        async with asyncio.timeout(5):
+            while not server.port:
+                await asyncio.sleep(0.001)
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
     finally:
         task.cancel()
         await asyncio.wait({task})

@@ -28,7 +28,7 @@ class Server:
     Serves the pages until cancelled.
 
     Args:
-        address: Host and port; port 0 takes any free one.
+        address: Host (empty: every one, of IPv4 and IPv6) and port; port 0 takes any free one.
         metrics: The numbers.
         probes: The questions.
     """
