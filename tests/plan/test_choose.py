@@ -13,6 +13,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import GatewayReading, Histogram, TierReading, TierState
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Mode, Quality, ScaleToZero, Schedule
 from tidegate.plan import PlanMemory, Problem, choose
+from tidegate.plan.sentence import three_digits
 from tidegate.units import TICK_S
 
 ONE = {"bf16": estimate(5)}
@@ -407,6 +408,20 @@ def test_targets_that_no_tier_meets_do_not_buy_the_largest_fleet() -> None:
     assert sum(fleet(decision).values()) <= 4
     assert "at most 0.700" in decision.message
     assert condition(decision, "SLOMet") is Status.FALSE
+
+
+@pytest.mark.parametrize(
+    ("share", "promised", "text"),
+    [
+        pytest.param(0.9988, 0.999, "0.998", id="rounded up it would keep the promise"),
+        pytest.param(0.9996, 0.99951, "1.000", id="it keeps it"),
+        pytest.param(0.9858, 0.99, "0.986", id="it misses it either way"),
+    ],
+)
+def test_a_share_that_misses_the_promise_does_not_read_as_if_it_kept_it(
+    share: float, promised: float, text: str
+) -> None:
+    assert three_digits(share, promised=promised) == text
 
 
 def test_targets_far_out_of_reach_are_said_and_others_planned_for() -> None:

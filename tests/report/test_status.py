@@ -79,7 +79,7 @@ def test_it_says_everything_that_is_known() -> None:
                 {
                     "tiers": [{"name": "bf16", "replicas": 3}],
                     "costPerHour": "9.00",
-                    "attainment": "0.999",
+                    "attainment": "0.9991",
                     "whyNot": "costs more",
                 }
             ],

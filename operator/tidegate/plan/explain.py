@@ -13,7 +13,7 @@ from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet, Profile, expected_attainment, mean_quality
 from tidegate.plan.memo import Memo
 from tidegate.plan.search import alone
-from tidegate.plan.sentence import LIMITED, Outcome, sentence
+from tidegate.plan.sentence import LIMITED, Outcome, sentence, three_digits
 from tidegate.plan.solve import Given, without_limits
 from tidegate.units import MILLION, SECONDS_PER_DAY, SECONDS_PER_HOUR
 
@@ -146,13 +146,12 @@ def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -
     model, spec, limits = draft.model, draft.spec, draft.limits
     usd, planned = model.usd_per_hour(fleet), model.usd_per_hour(draft.target)
     of = "" if model.relaxed is None else " of what is planned for instead"
+    promised, average = spec.slo.attainment, spec.quality.average_minimum
+    reached, mean = three_digits(attainment, promised=promised), three_digits(quality, promised=average)
     reasons = (
-        (attainment < spec.slo.attainment, f"attainment {attainment:.3f}{of} is below {spec.slo.attainment:g}"),
+        (attainment < promised, f"attainment {reached}{of} is below {promised:g}"),
         (usd > limits.budget, f"${usd:.2f}/h is above the budget of ${limits.budget:.2f}/h"),
-        (
-            quality < spec.quality.average_minimum,
-            f"mean quality {quality:.3f} is below {spec.quality.average_minimum:g}",
-        ),
+        (quality < average, f"mean quality {mean} is below {average:g}"),
         (not limits.below(model, fleet), "more replicas or accelerators than there may be"),
         (not limits.hold(model, fleet), "fewer replicas than there must be"),
         (usd > planned, f"costs ${usd - planned:.2f}/h more"),

@@ -3,6 +3,7 @@ One sentence with the numbers, for each reason.
 """
 
 from dataclasses import dataclass
+from math import floor
 
 from tidegate.domain.decision import Constraint, Reason
 from tidegate.domain.estimate import Relaxed
@@ -33,6 +34,12 @@ def fleet_text(names: tuple[str, ...], fleet: Fleet) -> str:
     return " + ".join([f"{n} x {name}" for name, n in zip(names, fleet, strict=True) if n]) or "nothing"
 
 
+def three_digits(share: float, *, promised: float) -> str:
+    """A share; one that misses the promise is rounded down where it would read as if it kept it."""
+    keeps = share >= promised or round(share, 3) < promised
+    return f"{share if keeps else floor(share * 1000) / 1000:.3f}"
+
+
 def sentence(draft: Draft, outcome: Outcome, reason: Reason) -> str:
     """Why the decision is what it is, in one sentence."""
     plan = f"{fleet_text(draft.model.names, outcome.fleet)}: ${outcome.usd_per_hour:.2f}/h"
@@ -44,7 +51,8 @@ def sentence(draft: Draft, outcome: Outcome, reason: Reason) -> str:
     if reason in LIMITED.values():
         if draft.under > 0 and outcome.attainment >= draft.asked:
             return f"the lower bounds ask for more than {outcome.binding.value} allows: {plan}"
-        missed = f"attainment {outcome.attainment:.3f} of {draft.spec.slo.attainment:g}"
+        promised = draft.spec.slo.attainment
+        missed = f"attainment {three_digits(outcome.attainment, promised=promised)} of {promised:g}"
         return f"{seen} is more than {outcome.binding.value} allows: {plan}, {missed}"
     if outcome.fleet != draft.target:
         return f"{seen} needs {fleet_text(draft.model.names, draft.target)}; on the way {plan}"

@@ -16,7 +16,7 @@ from tidegate.errors import SpecError
 from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, ObjectRef, Report
 from tidegate.report.conditions import as_json, conditions
 from tidegate.report.currency import currency_of
-from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, text
+from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, plain
 from tidegate.report.price import price_per_hour
 from tidegate.units import MILLION, SECONDS_PER_HOUR, milliseconds
 
@@ -262,7 +262,7 @@ def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s:
     if decision.alternatives:
         row["alternatives"] = [
             {"tiers": _mix(other.replicas), "costPerHour": money(other.usd_per_hour)}
-            | ({} if other.attainment is None else {"attainment": text(round(other.attainment, 3))})
+            | ({} if other.attainment is None else {"attainment": plain(f"{other.attainment:.4f}")})
             | {"whyNot": other.why_not}
             for other in decision.alternatives[:ALTERNATIVES]
         ]
