@@ -1,6 +1,7 @@
 """Sharing accelerators: trying all, the integer program, and the safe answer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -104,6 +105,15 @@ def option(used: int, *, missed: float = 0.0, usd: float = 0.0, under: int = 0, 
 def test_what_a_higher_priority_leaves(lower: list[Option], got: list[int], decide: Decide) -> None:
     higher = [option(4), option(3, missed=0.2), option(2, missed=0.4), option(1, missed=0.6), option(0, missed=0.9)]
     assert [o.fleet[0] for o in decide([higher, lower], {"h100": 4})] == got
+
+
+@pytest.mark.parametrize("decide", [in_turn, lambda options, room_: combine(options, [100, 1, 1], room_)])
+@pytest.mark.parametrize("promise", ["under", "taken"])
+def test_of_promises_that_do_not_all_fit_the_highest_priority_keeps_its_own(promise: str, decide: Decide) -> None:
+    """Two small replicas of others would fit in the place of its large one."""
+    large = [option(8), replace(option(0, missed=0.9), **{promise: 1})]
+    small = [option(1), replace(option(0, missed=0.9), **{promise: 1})]
+    assert [o.fleet[0] for o in decide([large, small, small], {"h100": 8})] == [8, 0, 0]
 
 
 @pytest.mark.parametrize(

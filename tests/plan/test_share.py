@@ -67,6 +67,20 @@ def test_a_higher_priority_takes_no_replica_that_a_bound_promises_to_a_lower_one
     assert fleet(outcome[paid.key][1]) == {"bf16": 4}
 
 
+def test_when_a_node_is_lost_the_large_replica_of_the_highest_priority_is_not_stopped_for_small_ones() -> None:
+    """All run the least they are promised, one replica each; eight accelerators of twelve are left."""
+    paid = replace(spec(tier("bf16", gpus=8)), key=Key("prod", "paid"), priority=100)
+    free = [replace(spec(), key=Key("dev", f"d{i}"), priority=1) for i in range(4)]
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=8)}
+    problems = [
+        Problem(spec=s, states={"bf16": TierState(ready=1, reading=shown(1))}, estimates=ONE, forecast=forecast(2))
+        for s in (*free, paid)
+    ]
+    outcome = choose(problems, accelerators=pools, time_s=0.0)
+    assert fleet(outcome[paid.key][1]) == {"bf16": 1}
+    assert all(outcome[s.key][1].binding is Constraint.CAPACITY and not fleet(outcome[s.key][1]) for s in free)
+
+
 def test_equals_that_share_too_little_do_not_take_it_from_each_other_to_and_fro() -> None:
     pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=7)}
     both = [replace(spec(), key=Key("prod", name)) for name in ("a", "b")]

@@ -3,9 +3,10 @@ One option per deployment, inside what the accelerator classes hold: the best co
 
 Few combinations are tried one by one. Many go to a mixed-integer program (HiGHS), level by level: first replicas below
 anybody's bounds, for a bound is a promise and no wish; then replicas taken from those of whom nothing is seen, for
-silence shrinks nothing; then the misses of the highest priority, then of the next, then quality, then money. It runs
-under a limit of nodes, not of seconds, so that the same input gives the same output on every machine. Where the limit
-hits, priorities are served in turn.
+silence shrinks nothing; then misses. Each of the three counts for the highest priority first, then for the next: one
+large replica that is promised to it is worth more than many small ones promised to others. Then come quality and money.
+The program runs under a limit of nodes, not of seconds, so that the same input gives the same output on every machine.
+Where the limit hits, priorities are served in turn.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,7 @@ def hardly_better(
     new: Sequence[Option], old: Sequence[Option], priorities: Sequence[int], *, early: bool = False
 ) -> bool:
     """
-    Whether a new deal is not worth the moves: as many below their bounds, and nearly the same misses.
+    Whether a new deal is not worth the moves: the same promises kept, and nearly the same misses.
 
     That it is cheaper is no reason: it is judged at the load of now, and a fleet gets smaller by its own plan only,
     once the whole window has been seen.
@@ -81,14 +82,12 @@ def hardly_better(
         early: Whether it takes back replicas that are still to come.
     """
     step = MISSED_STEP_EARLY if early else MISSED_STEP
-    (under, taken, *missed, lost, _), (under_old, taken_old, *missed_old, lost_old, _) = (
-        _rank(new, priorities),
-        _rank(old, priorities),
-    )
+    broken, broken_old = _broken(new, priorities), _broken(old, priorities)
+    if broken != broken_old:
+        return broken > broken_old
+    missed, missed_old = (_by_level([o.missed for o in chosen], priorities) for chosen in (new, old))
     nearly = all(a >= b - step for a, b in zip(missed, missed_old, strict=True))
-    if (under, taken) != (under_old, taken_old):
-        return (under, taken) > (under_old, taken_old)
-    return nearly and lost >= lost_old
+    return nearly and _lost(new) >= _lost(old)
 
 
 def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) -> list[Option]:
@@ -119,14 +118,26 @@ def _fits(chosen: Sequence[Option], capacity: Mapping[str, int]) -> bool:
 
 
 def _rank(chosen: Sequence[Option], priorities: Sequence[int]) -> tuple[float, ...]:
-    """What is compared: bounds of all, what silence holds, misses by falling priority, quality, money."""
-    levels = sorted(set(priorities), reverse=True)
-    missed = [
-        round(sum([o.missed for o, p in zip(chosen, priorities, strict=True) if p == level]), 6) for level in levels
-    ]
-    lost = sum([o.quality_lost for o in chosen])
-    bounds, held = sum([o.under for o in chosen]), sum([o.taken for o in chosen])
-    return (bounds, held, *missed, lost, round(sum([o.usd_per_hour for o in chosen]), 6))
+    """What is compared: promises that are broken, misses by falling priority, quality, money."""
+    missed = _by_level([o.missed for o in chosen], priorities)
+    return (*_broken(chosen, priorities), *missed, _lost(chosen), round(sum([o.usd_per_hour for o in chosen]), 6))
+
+
+def _broken(chosen: Sequence[Option], priorities: Sequence[int]) -> tuple[float, ...]:
+    """Replicas below anybody's bounds, then those taken from the silent; both by falling priority."""
+    return (*_by_level([o.under for o in chosen], priorities), *_by_level([o.taken for o in chosen], priorities))
+
+
+def _by_level(values: Sequence[float], priorities: Sequence[int]) -> list[float]:
+    """Sum of each priority, in their order: the highest one first."""
+    sums = dict.fromkeys(priorities, 0.0)
+    for value, priority in zip(values, priorities, strict=True):
+        sums[priority] += value
+    return [round(value, 6) for value in sums.values()]
+
+
+def _lost(chosen: Sequence[Option]) -> float:
+    return sum([o.quality_lost for o in chosen])
 
 
 def _tried(
@@ -184,9 +195,9 @@ def _solved(
 
 
 def _levels(flat: Sequence[Option], owner: np.ndarray, priorities: Sequence[int]) -> list[Floats]:
-    """Objectives in order: as in `_rank`."""
-    under, taken = np.array([float(o.under) for o in flat]), np.array([float(o.taken) for o in flat])
-    missed = np.array([o.missed for o in flat])
+    """Objectives in order: as in `_rank`, without those that every choice is equal in."""
     rank = np.array(priorities)[owner]
-    levels = [np.where(rank == p, missed, 0.0) for p in sorted(set(priorities), reverse=True)]
-    return [under, taken, *levels, np.array([o.quality_lost for o in flat]), np.array([o.usd_per_hour for o in flat])]
+    kinds = np.array([(o.under, o.taken, o.missed) for o in flat], dtype=float).T
+    levels = [np.where(rank == p, kind, 0.0) for kind in kinds for p in dict.fromkeys(priorities)]
+    levels.append(np.array([o.quality_lost for o in flat]))
+    return [*[level for level in levels if level.any()], np.array([o.usd_per_hour for o in flat])]

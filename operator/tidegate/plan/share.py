@@ -3,8 +3,8 @@ Deployments that want the same accelerators.
 
 Each was planned as if alone. Where a class cannot hold all of those plans, every deployment concerned names what
 it would do with less, and the best combination is taken: everybody's lower bounds, then what those have of whom nothing
-is seen, then fewest misses for the highest priority, down to the lowest, then least quality given up, then cheapest.
-What is left over goes to those who miss most of what they want, highest priority first.
+is seen, then fewest misses, each for the highest priority first, down to the lowest; then least quality given up, then
+cheapest. What is left over goes to those who miss most of what they want, highest priority first.
 
 A deployment that does not act (mode Recommend or Off, or paused) keeps what it has: that much is not there for the
 others. Its own plan is made for what they leave.
