@@ -91,7 +91,7 @@ def _free(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> d
     free = {name: pool.capacity for name, pool in accelerators.items() if pool.capacity is not None}
     if free:
         for draft in drafts:
-            for name, used in classes_used(draft, draft.reserved).items():
+            for name, used in classes_used(draft, *draft.reserved).items():
                 if name in free:
                     free[name] -= used
     return free
@@ -132,7 +132,7 @@ def _survey_due(draft: Draft) -> bool:
 
 def _step(draft: Draft, free: dict[str, int]) -> Fleet:
     """Replicas to set now: the target, what must stay until it serves, and what is stuck but still hoped for."""
-    used = classes_used(draft, draft.reserved)
+    used = classes_used(draft, *draft.reserved)
     room = {
         name: min(draft.base.room[name], used.get(name, 0) + max(0, left))  # one that does not act may have more
         for name, left in free.items()

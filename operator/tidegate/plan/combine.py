@@ -32,9 +32,10 @@ class Option:
     One plan of one deployment.
 
     Args:
-        reserved: What its accelerators are kept for: `fleet`, and what is stuck and stays asked for.
-        used: Accelerators of each short class that `reserved` takes.
-        missed: How far attainment stays below the promise, in [0, 1].
+        reserved: What its accelerators are kept for: `fleet`, with what is stuck and stays asked for, and what serves
+            until it does.
+        used: Accelerators of each short class that are kept.
+        missed: How far attainment stays below the promise, in [0, 1], and what is lost on the way.
         quality_lost: 1 where the average quality was given up, else 0.
         usd_per_hour: What it costs, moves included.
         under: Replicas by which it stays below the deployment's least.
@@ -42,7 +43,7 @@ class Option:
     """
 
     fleet: Fleet
-    reserved: Fleet = ()
+    reserved: tuple[Fleet, ...] = ()
     used: tuple[tuple[str, int], ...]
     missed: float
     quality_lost: float

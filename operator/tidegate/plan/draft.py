@@ -55,7 +55,8 @@ class Draft:
         current: The ideal fleet so far, less replicas that will not come.
         ideal, target: Set by the steps; see `PlanMemory`.
         held: What a silent deployment has or was asked for; empty where something is seen.
-        reserved: What its accelerators are kept for: the target, and of a silent one also what is stuck.
+        reserved: What its accelerators are kept for: the target, of a silent one with what is stuck, and what serves
+            until the target does.
         searched: Whether the plan was looked for anew in this tick.
     """
 
@@ -92,7 +93,7 @@ class Draft:
     error_budget: ErrorBudget = FULL
     grant: Mapping[str, tuple[int, int]]
     held: Fleet = ()
-    reserved: Fleet = ()
+    reserved: tuple[Fleet, ...] = ()
     searched: bool = False
     utilization: float | None = None
     binding: Constraint = Constraint.NONE
@@ -388,6 +389,10 @@ def _basis(spec: DeploymentSpec, model: FleetModel, base: Limits, blocked: tuple
     return crc32(text.encode()) or 1
 
 
-def classes_used(draft: Draft, fleet: Fleet) -> dict[str, int]:
-    """Accelerators by class that a fleet of this deployment occupies."""
-    return accelerators_used(draft.model, fleet)
+def classes_used(draft: Draft, *fleets: Fleet) -> dict[str, int]:
+    """Accelerators by class that a fleet of this deployment occupies; of fleets that follow each other the most."""
+    most: dict[str, int] = {}
+    for fleet in fleets:
+        for name, used in accelerators_used(draft.model, fleet).items():
+            most[name] = max(used, most.get(name, 0))
+    return most

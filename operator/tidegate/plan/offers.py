@@ -15,10 +15,12 @@ import numpy as np
 
 from tidegate.plan.combine import Option
 from tidegate.plan.cuts import Goal
-from tidegate.plan.draft import Draft, classes_used
+from tidegate.plan.draft import PLAN_LIFE_S, Draft, classes_used
 from tidegate.plan.fleet import Fleet, expected_attainment
 from tidegate.plan.limits import Limits, carried
+from tidegate.plan.pursue import Carries
 from tidegate.plan.solve import Given, Solution, solve
+from tidegate.plan.transition import still_needed
 
 # Ways to do with less that are looked for one accelerator apart, and as many over the whole range.
 OPTIONS_MAX = 48
@@ -30,6 +32,7 @@ LITTLE = 0.1
 Found = dict[Fleet, Solution]
 Solved = dict[tuple[int, ...], Solution]
 Room = Mapping[str, int]
+Reserved = tuple[Fleet, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,21 +93,23 @@ def topped_up(draft: Draft, chosen: Option, short: Room, left: Room) -> Option:
     solution = solve(draft.model, replace(within, tiers=tiers), draft.goal(draft.demand))
     if any(n < had for n, had in zip(solution.fleet, chosen.fleet, strict=True)):
         return chosen
-    more = option(draft, solution, short, reserved=solution.fleet)
+    more = option(draft, solution, short, reserved=reserved_for(draft, solution.fleet))
+    if any(n > used[name] + left[name] for name, n in more.used):
+        return chosen
     before = as_is(draft, chosen.fleet).attainment
     return more if (more.under, -solution.attainment) < (chosen.under, -before) else chosen
 
 
-def option(draft: Draft, solution: Solution, short: Room, *, reserved: Fleet) -> Option:
+def option(draft: Draft, solution: Solution, short: Room, *, reserved: Reserved) -> Option:
     """A plan as it is compared with others."""
-    used = classes_used(draft, reserved)
+    used = classes_used(draft, *reserved)
     lows = [max(0, low - n) for n, (low, _) in zip(solution.fleet, draft.limits.tiers, strict=True)]
     digits = 3 if solution.attainment >= LITTLE else 6
     return Option(
         fleet=solution.fleet,
         reserved=reserved,
         used=tuple([(name, used.get(name, 0)) for name in short]),
-        missed=round(max(0.0, draft.asked - solution.attainment), digits),
+        missed=round(max(0.0, draft.asked - solution.attainment) + _lost(draft, solution, reserved), digits),
         quality_lost=1.0 if solution.given is Given.QUALITY else 0.0,
         usd_per_hour=solution.objective,
         under=max(draft.limits.total[0] - sum(solution.fleet), sum(lows)),
@@ -119,19 +124,39 @@ def as_is(draft: Draft, fleet: Fleet) -> Solution:
     return Solution(fleet=fleet, attainment=reached, quality=1.0, objective=cost, given=draft.given)
 
 
-def reserved_for(draft: Draft, fleet: Fleet) -> Fleet:
-    """What the accelerators of a plan are kept for: what a silent deployment waits for, nobody else gets."""
-    if not draft.held:
-        return fleet
-    waiting = draft.with_stuck(fleet)
-    return waiting if draft.opened.below(draft.model, waiting) else fleet
+def reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
+    """
+    What the accelerators of a plan are kept for.
+
+    What a silent deployment waits for, nobody else gets. Of an exchange, nobody gets what serves until it is done, or
+    what it has begun, unless the loss of that is worth it to the fleet.
+    """
+    if draft.held:
+        waiting = draft.with_stuck(fleet)
+        return (waiting if draft.opened.below(draft.model, waiting) else fleet,)
+    gone = any(n < now for n, now in zip(fleet, draft.ready, strict=True))
+    new = any(n > now for n, now in zip(fleet, draft.ready, strict=True))
+    if not (gone and new and draft.spec.acts):
+        return (fleet,)
+    needed = still_needed(draft.model, draft.ready, fleet, Carries(draft, fleet))
+    begun = tuple(map(max, needed, map(min, draft.counted, fleet)))
+    return (fleet, begun)
 
 
-def taken(draft: Draft, reserved: Fleet) -> int:
+def _lost(draft: Draft, solution: Solution, reserved: Reserved) -> float:
+    """Attainment over the plan's life that is lost where what serves has to go before others do."""
+    if draft.held or classes_used(draft, *reserved) == classes_used(draft, *reserved_for(draft, solution.fleet)):
+        return 0.0
+    pairs = zip(draft.model.startup_s, solution.fleet, draft.ready, strict=True)
+    return min(1.0, max([s for s, n, now in pairs if n > now]) / PLAN_LIFE_S) * solution.attainment
+
+
+def taken(draft: Draft, reserved: Reserved) -> int:
     """Replicas of a silent deployment that a plan takes away, ready ones twice; 0 for one that is seen."""
     if not draft.held:
         return 0
-    return sum([max(0, had - n) for have in (draft.held, draft.ready) for had, n in zip(have, reserved, strict=True)])
+    have = (draft.held, draft.ready)
+    return sum([max(0, had - n) for fleet in have for had, n in zip(fleet, reserved[0], strict=True)])
 
 
 def _mine(draft: Draft, short: Room, *, most: int = CLASSES_MAX) -> list[str]:
@@ -143,7 +168,7 @@ def _options(draft: Draft, found: Found, short: Room) -> list[Option]:
     return [
         option(draft, solution, short, reserved=reserved)
         for fleet, solution in found.items()
-        for reserved in dict.fromkeys((reserved_for(draft, fleet), fleet))
+        for reserved in dict.fromkeys((reserved_for(draft, fleet), (fleet,)))
     ]
 
 

@@ -35,13 +35,13 @@ def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> N
         else:
             own = classes_used(draft, draft.there)
             _share_out([draft], {name: left + own.get(name, 0) for name, left in pools.items()})
-        draft.reserved = draft.there
+        draft.reserved = (draft.there,)
 
 
 def _take(pools: dict[str, int], drafts: Sequence[Draft]) -> None:
     """Take what is kept for some deployments out of the pools."""
     for draft in drafts:
-        for name, used in classes_used(draft, draft.reserved if draft.spec.acts else draft.there).items():
+        for name, used in classes_used(draft, *(draft.reserved if draft.spec.acts else (draft.there,))).items():
             if name in pools:
                 pools[name] -= used
 
@@ -61,7 +61,7 @@ def _share_out(drafts: Sequence[Draft], pools: Mapping[str, int]) -> None:
         short |= more
         members = []
         for draft, (target, grant) in zip(drafts, last, strict=True):
-            if any(name in short for name in classes_used(draft, reserved_for(draft, draft.ideal))):
+            if any(name in short for name in classes_used(draft, *draft.reserved, *reserved_for(draft, draft.ideal))):
                 draft.target, draft.grant = target, grant
                 members.append(draft)
         if not _stands(members, short):
@@ -72,7 +72,7 @@ def _overdrawn(drafts: Sequence[Draft], pools: Mapping[str, int], short: Mapping
     """Size of the pools that do not hold what is reserved, besides those known to be short."""
     wanted: dict[str, int] = {}
     for draft in drafts:
-        for name, used in classes_used(draft, draft.reserved).items():
+        for name, used in classes_used(draft, *draft.reserved).items():
             wanted[name] = wanted.get(name, 0) + used
     return {
         name: max(0, pools[name])
@@ -82,16 +82,18 @@ def _overdrawn(drafts: Sequence[Draft], pools: Mapping[str, int], short: Mapping
 
 
 def _stands(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
-    """Whether the last deal still fits: nobody's plan changed, the pools are as large as they were."""
+    """Whether the last deal still fits: nobody's plan changed, nor what is kept for it, nor the pools."""
     used: dict[str, int] = {}
     for draft in members:
         before = draft.memory
         if before is None or draft.searched or draft.ideal != before.ideal or draft.basis != before.basis:
             return False
-        if any(draft.grant.get(name, (0, -1))[1] != short[name] for name in short if name in draft.model.classes):
-            return False
         draft.reserved = reserved_for(draft, draft.target)
-        for name, n in classes_used(draft, draft.reserved).items():
+        kept = classes_used(draft, *draft.reserved)
+        granted = {name: (kept.get(name, 0), size) for name, size in short.items() if name in draft.model.classes}
+        if any(draft.grant.get(name) != grant for name, grant in granted.items()):
+            return False
+        for name, n in kept.items():
             used[name] = used.get(name, 0) + n
         if not draft.limits.hold(draft.model, draft.target) or taken(draft, draft.reserved):
             return False

@@ -36,7 +36,7 @@ def advance(
     staying = tuple(map(min, ready, target))
     if staying == ready or carries(staying):
         return target
-    kept = _inside(model, limits, kept=_kept(model, ready, target, carries), staying=staying)
+    kept = _inside(model, limits, kept=still_needed(model, ready, target, carries), staying=staying)
     counted = tuple([a.counted for a in arrivals])
     step = _fitted(model, limits, kept=kept, counted=counted, target=target)
     if step == counted == ready and (urgent or not carries(ready)):
@@ -66,7 +66,7 @@ def _fitted(model: FleetModel, limits: Limits, *, kept: Fleet, counted: Fleet, t
     return tuple(step)
 
 
-def _kept(model: FleetModel, ready: Fleet, target: Fleet, carries: Callable[[Fleet], bool]) -> Fleet:
+def still_needed(model: FleetModel, ready: Fleet, target: Fleet, carries: Callable[[Fleet], bool]) -> Fleet:
     """The ready replicas that have to stay for now: the dearest surplus ones go first."""
     kept = list(ready)
     for tier in _dearest_first(model):
