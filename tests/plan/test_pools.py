@@ -142,34 +142,42 @@ def test_a_recommendation_on_the_way_is_for_no_more_than_there_is() -> None:
     assert fleet(tick([trial], [7.0], pool(8, 1))[0])["int4"] <= 1
 
 
-def switching(*, other: int, ready: int) -> list[list[Decision]]:
+def switching(*, other: int, ready: int, rates: list[tuple[float, float]]) -> list[list[Decision]]:
     """
-    Two wide replicas could be exchanged for narrow ones, and a tick after that was found another deployment grows.
+    Two wide replicas carry 9 req/s and could be exchanged for narrow ones, which is found after a minute.
 
     The pool has seven accelerators, four of them in use by the first.
 
     Args:
         other, ready: Priority of the other deployment, the first has 50; and the accelerators that it has in use.
+        rates: Load of both, tick by tick.
     """
     tiers = tier("fp8", gpus=2), tier("int4", quality=0.95)
     wide = replace(spec(*tiers), key=Key("prod", "wide"), priority=50, scale_down_window_s=60.0)
     first = Loop(spec=wide, estimates={"fp8": estimate(5), "int4": estimate(5)}, startup_ticks=8, ready={"fp8": 2})
     second = loop("other", "bf16", priority=other, ready=ready)
-    return [tick([first, second], [9.0, rate], pool(7)) for rate in [*[4.5 * ready] * 5, *[24.0] * 20]]
+    return [tick([first, second], pair, pool(7)) for pair in rates]
 
 
 def test_an_exchange_that_has_begun_is_done_before_a_lower_priority_grows() -> None:
     """What it leaves of the pool then goes to the other, not a tick later."""
-    ticks = switching(other=1, ready=1)
+    ticks = switching(other=1, ready=1, rates=[*[(9.0, 4.5)] * 5, *[(9.0, 24.0)] * 20])
     both, done = {"fp8": 2, "int4": 2}, {"int4": 2}
     assert [fleet(wide) for wide, _ in ticks] == [*[{"fp8": 2}] * 4, *[both] * 9, *[done] * 12]
     assert [total(other) for _, other in ticks] == [*[1] * 13, *[5] * 12]
 
 
-def test_what_serves_is_not_dealt_to_a_lower_priority_where_an_exchange_has_no_room() -> None:
-    ticks = switching(other=1, ready=3)
+def test_an_exchange_for_money_that_others_leave_no_room_for_is_not_made() -> None:
+    ticks = switching(other=1, ready=3, rates=[*[(9.0, 13.5)] * 10, *[(9.0, 24.0)] * 20])
     assert all([fleet(wide), fleet(other)] == [{"fp8": 2}, {"bf16": 3}] for wide, other in ticks)
+    assert {wide.reason for wide, _ in ticks} == {Reason.INITIAL, Reason.STEADY}
+
+
+def test_what_serves_is_not_taken_apart_for_want_of_room_that_a_lower_priority_has() -> None:
+    ticks = switching(other=1, ready=3, rates=[*[(9.0, 13.5)] * 10, *[(14.0, 13.5)] * 20])
+    assert all([fleet(wide), fleet(other)] == [{"fp8": 2, "int4": 1}, {"bf16": 2}] for wide, other in ticks[10:])
 
 
 def test_a_higher_priority_does_not_wait_for_the_exchange_of_a_lower_one() -> None:
-    assert fleet(switching(other=100, ready=1)[5][1]) == {"bf16": 5}
+    ticks = switching(other=100, ready=1, rates=[*[(9.0, 4.5)] * 5, (9.0, 24.0)])
+    assert fleet(ticks[-1][1]) == {"bf16": 5}

@@ -42,10 +42,11 @@ def choose(
     outcome: dict[Key, tuple[PlanMemory, Decision]] = {}
     drafts: list[Draft] = []
     alone: list[tuple[DeploymentSpec, DeploymentObservation]] = []
-    freed = _freed(problems, accelerators)
+    freed, spare = _freed(problems, accelerators), _spare(problems, accelerators)
     for problem in problems:
         try:
             draft = open_draft(problem, accelerators, time_s, freed=freed)
+            draft.spare = spare
             decide(draft)
         except FAULTS as fault:
             outcome[problem.spec.key] = _failed(problem, fault)
@@ -80,6 +81,12 @@ def _freed(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator])
         if pool is not None and pool.capacity is not None:
             freed[name] = max(0, pool.capacity - staying[name])
     return freed
+
+
+def _spare(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
+    """Accelerators of limited classes that no replica has."""
+    left = left_by([(p.spec, DeploymentObservation(tiers=p.states)) for p in problems], accelerators)
+    return {name: pool.capacity for name, pool in left.items() if pool.capacity is not None}
 
 
 def _failed(problem: Problem, fault: Exception) -> tuple[PlanMemory, Decision]:

@@ -3,7 +3,7 @@ One deployment while it is being planned: what is known, and the plan as it take
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from zlib import crc32
 
@@ -54,6 +54,7 @@ class Draft:
         demand: Quantiles at the lead time of the fastest tier.
         current: The ideal fleet so far, less replicas that will not come.
         ideal, target: Set by the steps; see `PlanMemory`.
+        spare: Accelerators that no replica of anybody has, by limited class.
         held: What a silent deployment has or was asked for; empty where something is seen.
         reserved: What its accelerators are kept for: the target, of a silent one with what is stuck, and what serves
             until the target does.
@@ -92,6 +93,7 @@ class Draft:
     regret: Regret = NO_REGRET
     error_budget: ErrorBudget = FULL
     grant: Mapping[str, tuple[int, int]]
+    spare: Mapping[str, int] = field(default_factory=dict)
     held: Fleet = ()
     reserved: tuple[Fleet, ...] = ()
     searched: bool = False

@@ -138,9 +138,11 @@ def reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
     new = any(n > now for n, now in zip(fleet, draft.ready, strict=True))
     if not (gone and new and draft.spec.acts):
         return (fleet,)
-    needed = still_needed(draft.model, draft.ready, fleet, Carries(draft, fleet))
-    begun = tuple(map(max, needed, map(min, draft.counted, fleet)))
-    return (fleet, begun)
+    carries = Carries(draft, fleet)
+    needed = still_needed(draft.model, draft.ready, fleet, carries)
+    # What does not carry the load of now would be taken apart at once for lack of room: it is kept beside all new ones.
+    begun = map(min, draft.counted, fleet) if carries(draft.ready) else fleet
+    return (fleet, tuple(map(max, needed, begun)))
 
 
 def _lost(draft: Draft, solution: Solution, reserved: Reserved) -> float:

@@ -7,9 +7,11 @@ looked at anew only when something it rests on has left its band, so that noise 
 where the load stays as it is, the doubt about it still gets less.
 """
 
+from dataclasses import replace
+
 from tidegate.domain.decision import Reason
 from tidegate.plan import regret, window
-from tidegate.plan.draft import Draft
+from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.limits import Limits, at_least, carried
 from tidegate.plan.proof import nothing_cheaper
@@ -265,7 +267,7 @@ def _reconsider(draft: Draft) -> None:
     better = solution.given < draft.given
     _settle(draft)
     useful = (cheaper or better) and not _regretted(draft, solution.fleet)
-    if solution.given > draft.given or not useful or not _reachable(draft, solution.fleet):
+    if solution.given > draft.given or not useful or not _reachable(draft, solution.fleet, better=better):
         if solution.given <= draft.given:
             draft.given = min(draft.given, solution.given) if solution.fleet == draft.current else draft.given
         return
@@ -293,12 +295,20 @@ def _asked_lately(draft: Draft) -> bool:
     return any(a.healthy for a in draft.arrivals) and draft.time_s - draft.moved_s < CALLED_OFF_S
 
 
-def _reachable(draft: Draft, fleet: Fleet) -> bool:
-    """Whether make-before-break has a first step towards it inside the limits."""
+def _reachable(draft: Draft, fleet: Fleet, *, better: bool) -> bool:
+    """Whether make-before-break has a first step towards it; for money alone nobody else makes room."""
     if fleet == draft.counted:
         return True
-    step = advance(draft.model, draft.limits, arrivals=draft.arrivals, target=fleet, carries=Carries(draft, fleet))
+    limits = draft.limits if better else _beside_others(draft)
+    step = advance(draft.model, limits, arrivals=draft.arrivals, target=fleet, carries=Carries(draft, fleet))
     return step != draft.counted
+
+
+def _beside_others(draft: Draft) -> Limits:
+    """The limits, with the accelerators that replicas of others have left to them."""
+    used = classes_used(draft, draft.there)
+    room = {n: min(most, used.get(n, 0) + draft.spare.get(n, most)) for n, most in draft.limits.room.items()}
+    return replace(draft.limits, room=room)
 
 
 class Carries:
