@@ -78,6 +78,21 @@ async def test_watches_whose_history_is_lost_are_listed_anew(rig: Rig) -> None:
         await follows(rig, 3)
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(kind=Kind.STATUS, path="tidegate.io.*watch=true", code=401, count=1), id="refused once"),
+        pytest.param(Fault(kind=Kind.GARBAGE, path="tidegate.io.*watch=true", count=1), id="not JSON"),
+    ],
+)
+async def test_a_watch_of_resources_that_kopf_gives_up_is_taken_up_again(rig: Rig, fault: Fault) -> None:
+    async with rig.operator():
+        await settled(rig)
+        rig.proxy.add(fault)
+        rig.proxy.cut_watches()
+        await follows(rig, 3)
+
+
 async def test_a_resource_deleted_while_nobody_watched_leaves_the_plan(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,3 +96,10 @@ async def test_who_serves_one_namespace_lists_no_other(rig: Rig) -> None:
     rig.api.answers["GET", path] = {"items": []}
     await rig.sweeper.sweep()
     assert [call.path for call in rig.api.calls] == [path, ACCELERATORS]
+
+
+async def test_who_asks_for_a_sweep_need_not_wait_for_ten_minutes(rig: Rig) -> None:
+    rig.exists()
+    await rig.sweeper.sweep()
+    rig.sweeper.soon()
+    assert [await rig.look() for _ in range(2)] == [2, 0]

@@ -57,5 +57,7 @@ def set_up(*, style: str, level: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("kopf", "aiohttp", "urllib3", "asyncio", "prometheus_api_client"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It warns at each start that signals do not reach its thread; they are ours to catch.
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    # They warn at each start that signals do not reach kopf's thread, which are ours to catch, and tell of kopf's end
+    # in two tracebacks, where we have a line.
+    for part in ("running", "orchestration"):
+        logging.getLogger(f"kopf._core.reactor.{part}").setLevel(logging.CRITICAL)

@@ -164,7 +164,11 @@ def _watcher(assembly: Assembly, configuration: Configuration) -> ResourceWatche
         return labels.get(SHARD_LABEL, "") == settings.shard
 
     return ResourceWatcher(
-        inventory=assembly.inventory, configuration=configuration, namespace=settings.namespace or None, wants=wants
+        inventory=assembly.inventory,
+        configuration=configuration,
+        namespace=settings.namespace or None,
+        wants=wants,
+        resumed=assembly.sweeper.soon,
     )
 
 

@@ -3,12 +3,16 @@ kopf, embedded: it watches the custom resources and calls the handlers.
 
 In:    credentials, and which resources are ours.
 Out:   calls of an `Inventory` on the main event loop.
-Rules: kopf lives in a thread with an event loop of its own. When it ends it cancels every task of its loop that is
-       younger than itself, after waiting five seconds for them: on the main loop that would be half the operator.
+Rules: kopf lives in a thread with an event loop of its own, because when it ends every task of that loop ends with it:
+       on the main loop that would be half the operator. It gives up for good where the API server refuses a watch once
+       (401, 403), answers with 5xx for seven seconds or with what is no JSON; it is then started anew, ever more
+       slowly. What was known stays known meanwhile.
 """
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +24,11 @@ from tidegate.domain.key import Key
 from tidegate.handlers import make_registry, make_settings
 from tidegate.observe.threads import in_thread
 from tidegate.ports import FIELD_MANAGER, AcceleratorResource, DeploymentResource, Inventory
+
+log = logging.getLogger(__name__)
+
+# After a failure kopf is started anew; the pause doubles until it has run for longer than the longest one.
+PAUSE_MIN_S, PAUSE_MAX_S = 1.0, 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +69,32 @@ class ResourceWatcher:
         configuration: Address and credentials.
         namespace: The only one watched; None: all.
         wants: Which deployments are ours, by their labels.
+        resumed: Called when watching begins anew: what was deleted meanwhile is not told.
     """
 
     inventory: Inventory
     configuration: Configuration
     namespace: str | None
     wants: Callable[[Mapping[str, str]], bool]
+    resumed: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
-        """Watch until cancelled; kopf is then told to end, and waited for a moment."""
+        """Watch until cancelled; where kopf fails, anew."""
+        pause_s = PAUSE_MIN_S
+        while True:
+            began_s = time.monotonic()
+            try:
+                return await self._watch()
+            except Exception as error:
+                if time.monotonic() - began_s > PAUSE_MAX_S:
+                    pause_s = PAUSE_MIN_S
+                log.warning("cannot watch custom resources, next try in %g s: %s", pause_s, _words(error))
+            await asyncio.sleep(pause_s)
+            pause_s = min(PAUSE_MAX_S, 2.0 * pause_s)
+            self.resumed()
+
+    async def _watch(self) -> None:
+        """Watch until cancelled; kopf is then told to end, and waited for a moment. Raises what ended kopf."""
         quit_flag = threading.Event()
         registry = make_registry(
             Relay(inventory=self.inventory, loop=asyncio.get_running_loop()),
@@ -77,7 +103,7 @@ class ResourceWatcher:
         )
 
         async def watch() -> None:
-            await kopf.operator(
+            tasks = await kopf.spawn_tasks(
                 registry=registry,
                 settings=make_settings(),
                 identity=cast(Any, FIELD_MANAGER),  # else kopf asks for the user's name, and the image's user has none
@@ -86,7 +112,13 @@ class ResourceWatcher:
                 standalone=True,
                 stop_flag=quit_flag,
             )
-            await asyncio.sleep(0.02)  # its closed connections take a turn of the loop to go
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            quit_flag.set()  # a thread of kopf's waits for it, and the loop's end for that thread
+            try:
+                await _end_watches()
+                await kopf.run_tasks(tasks)
+            finally:
+                await asyncio.sleep(0.02)  # its closed connections take a turn of the loop to go
 
         watching = asyncio.ensure_future(in_thread(lambda: asyncio.run(watch())))
         try:
@@ -110,3 +142,20 @@ class ResourceWatcher:
             certificate_path=configuration.cert_file,
             private_key_path=configuration.key_file,
         )
+
+
+async def _end_watches() -> None:
+    """
+    End what kopf leaves running where the other one of its two watches failed.
+
+    At its own end it cancels such a watch together with what that one waits for, and then waits for it in vain.
+    """
+    watches = [task for task in asyncio.all_tasks() if task.get_name().startswith("watcher for ")]
+    for task in watches:
+        task.cancel()
+    await asyncio.gather(*watches, return_exceptions=True)
+
+
+def _words(error: Exception) -> str:
+    """An error in one line: one of kopf's has the server's whole answer behind the message."""
+    return f"{type(error).__name__}: {error.args[0] if error.args else error}"

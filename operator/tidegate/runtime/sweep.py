@@ -32,7 +32,7 @@ class Sweeper:
     Args:
         namespace: The only one served; None: all.
         clock: Monotonic seconds.
-        swept_s: When a sweep last succeeded, by the clock; None: none did.
+        swept_s: When a sweep last succeeded, by the clock; None: none did, or another one is asked for.
         behind_s: Since when something that was listed has not arrived; None: nothing is missing.
     """
 
@@ -48,6 +48,10 @@ class Sweeper:
         while True:
             await asyncio.sleep(AGAIN_S)
             await self.look()
+
+    def soon(self) -> None:
+        """Sweep at the next look."""
+        self.swept_s = None
 
     async def look(self) -> None:
         """Sweep where it is time to, or where something is missing: it may be gone by now."""
