@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.kube_fakes import Clock, ScriptedApi, down, gone, not_found, until
 from tidegate.observe import informer as module
 from tidegate.observe.informer import Informer, Source
-from tidegate.ports import ApiError
+from tidegate.ports import ApiError, Call
 
 PATH = "/api/v1/pods"
 
@@ -125,6 +126,43 @@ async def test_a_silent_watch_is_taken_up_where_it_was() -> None:
         api.events(PATH).put_nowait(ApiError(status=0, reason="Silence", detail=""))
         await until(lambda: len(api.watches) == 2)
         assert names(informer) == {"p"}
+    assert len(api.calls) == 1, "no relist"
+
+
+@pytest.mark.parametrize(
+    ("lasts_s", "pauses"),
+    [
+        pytest.param(0.2, [1.0, 2.0, 4.0], id="at once, ever more slowly"),
+        pytest.param(290.0, [], id="at its time, without a pause"),
+    ],
+)
+async def test_a_watch_that_ends_without_a_word_is_taken_up_again(
+    lasts_s: float, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, paused = ScriptedApi(), list[float]()
+    api.answers["GET", PATH] = page(version=5)
+    clock = Clock()
+
+    async def watch(call: Call) -> AsyncIterator[dict[str, Any]]:
+        api.watches.append(call)
+        if len(api.watches) > 3:
+            await asyncio.Event().wait()
+        clock.now_s += lasts_s
+        for nothing in ():
+            yield nothing
+
+    async def sleep(pause_s: float) -> None:
+        paused.append(pause_s)
+
+    monkeypatch.setattr(api, "watch", watch)
+    monkeypatch.setattr(module, "BACKOFF_MIN_S", 0.5)
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(module, "random", SimpleNamespace(uniform=lambda low, high: high))
+    running = asyncio.create_task(Informer(api, Source(path=PATH, trim=str), clock=clock).run())
+    await until(lambda: len(api.watches) == 4)
+    running.cancel()
+    await asyncio.wait({running})
+    assert paused == pauses
     assert len(api.calls) == 1, "no relist"
 
 

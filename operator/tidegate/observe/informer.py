@@ -29,6 +29,8 @@ PAGE = 500
 # The server closes a watch after this, and sends a bookmark about every minute: 70 s of silence is a dead connection.
 WATCH_S, SILENCE_S = 290, 70.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 30.0
+# One that ends sooner and without a word is a failure: a server or a proxy on its way down may end each at once.
+SHORT_S = 1.0
 # How often a kind that is not installed is looked for.
 ABSENT_RETRY_S = 60.0
 # What a trim raises where an object has another shape than it should.
@@ -175,8 +177,12 @@ class Informer(Generic[Item]):
             "resourceVersion": self._version,
             "timeoutSeconds": str(WATCH_S),
         }
+        began_s, heard = self._clock(), False
         async for event in self._api.watch(Call(method="GET", path=self.path, params=params, timeout_s=SILENCE_S)):
+            heard = True
             self._apply(event)
+        if not heard and self._clock() - began_s < SHORT_S:
+            raise ApiError(status=0, reason="ShortWatch", detail=f"the watch of {self.path} ended at once")
 
     def _apply(self, event: Mapping[str, Any]) -> None:
         kind, raw = event.get("type"), event.get("object") or {}
