@@ -22,8 +22,9 @@ def accelerator_use(
 
     A cordoned or broken node, and one whose device plugin is away, offers nothing new, but what runs there stays: its
     accelerators count as far as they are held. So does what our pods hold on nodes that their class does not select,
-    or not any more. A pod holds accelerators from the moment it is bound to a node until it is gone. Of a node that
-    two classes claim, what our pods of one class hold is not there for the other.
+    or under another name than its `resourceName`, or not any more. A pod holds accelerators from the moment it is bound
+    to a node until it is gone. Of a node that two classes claim, what our pods of one class hold is not there for the
+    other.
 
     Args:
         own: Class of each pod of ours, by uid.

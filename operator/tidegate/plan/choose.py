@@ -85,7 +85,10 @@ def _freed(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator])
 
 def _spare(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
     """Accelerators of limited classes that no replica has."""
-    left = left_by([(p.spec, DeploymentObservation(tiers=p.states)) for p in problems], accelerators)
+    limited = {name: pool for name, pool in accelerators.items() if pool.capacity is not None}
+    if not limited:
+        return {}
+    left = left_by([(p.spec, DeploymentObservation(tiers=p.states)) for p in problems], limited)
     return {name: pool.capacity for name, pool in left.items() if pool.capacity is not None}
 
 
