@@ -8,7 +8,7 @@ Rules: never raises for what the server does. After three bad ticks only one sma
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tidegate.domain.key import Key
@@ -82,7 +82,8 @@ class Collector:
         began_s = self._clock()
         if self._bad_ticks >= BAD_TICKS_TOLERATED and (refusal := await self._knock(time_s)):
             return self._nothing(time_s, refusal, activations, began_s)
-        asked = self._activation_queries(activations)
+        joint = parts(self._turns.together(activations))
+        asked = self._activation_queries(joint)
         answers = await self._ask(self._queries | asked, time_s)
         failures = _failures(answers)
         wrong = [a for name, a in answers.items() if name in ESSENTIAL and isinstance(a, SourceError)]
@@ -92,13 +93,13 @@ class Collector:
             if all(isinstance(answers[name], SourceError) for name in asked):
                 return nothing
             # What is too much for the server in a large fleet says nothing of those who wait.
-            return replace(nothing, activations=await self._values(activations, answers, time_s, began_s))
+            return replace(nothing, activations=await self._values(activations, joint, answers, time_s, began_s))
         self._bad_ticks = 0
         vectors = {name: a for name, a in answers.items() if not isinstance(a, SourceError)}
         samples: dict[tuple[str, str], PodSample] = await in_thread(
             lambda: pod_samples(vectors, self._dialect, time_s=time_s)
         )
-        values = await self._values(activations, answers, time_s, began_s)
+        values = await self._values(activations, joint, answers, time_s, began_s)
         return Harvest(
             time_s=time_s, samples=samples, activations=values, took_s=self._clock() - began_s, failures=failures
         )
@@ -106,11 +107,12 @@ class Collector:
     async def activations(self, time_s: float, asked: Mapping[Key, str]) -> dict[Key, float | Missing]:
         """Only the activation queries, between two ticks."""
         began_s = self._clock()
-        answers = await self._ask(KNOCK | self._activation_queries(asked), time_s)
+        joint = parts(self._turns.together(asked))
+        answers = await self._ask(KNOCK | self._activation_queries(joint), time_s)
         knock = answers["knock"]
         if isinstance(knock, SourceError):
             return dict.fromkeys(asked, Missing(reason=knock.reason, detail=knock.detail))
-        return await self._values(asked, answers, time_s, began_s)
+        return await self._values(asked, joint, answers, time_s, began_s)
 
     def _nothing(self, time_s: float, why: SourceError, activations: Mapping[Key, str], began_s: float) -> Harvest:
         missing = Missing(reason=why.reason, detail=why.detail)
@@ -146,13 +148,18 @@ class Collector:
         except SourceError as error:
             return error
 
-    def _activation_queries(self, asked: Mapping[Key, str]) -> dict[str, str]:
+    def _activation_queries(self, joint: Sequence[Mapping[Key, str]]) -> dict[str, str]:
         """The joint queries, and those whose turn it is to be asked alone (named by their deployment)."""
-        joint = {_joint(i): activation_query(part) or "" for i, part in enumerate(parts(self._turns.together(asked)))}
-        return joint | _named(self._turns.alone())
+        together = {_joint(i): activation_query(part) or "" for i, part in enumerate(joint)}
+        return together | _named(self._turns.alone())
 
     async def _values(
-        self, asked: Mapping[Key, str], answers: _Answers, time_s: float, began_s: float
+        self,
+        asked: Mapping[Key, str],
+        joint: Sequence[Mapping[Key, str]],
+        answers: _Answers,
+        time_s: float,
+        began_s: float,
     ) -> dict[Key, float | Missing]:
         """
         Values by deployment, from a server that is up.
@@ -162,13 +169,13 @@ class Collector:
         single = {key: answers[str(key)] for key in asked if str(key) in answers}
         of_joint: dict[Key, float | Missing] = {}
         spoilt = False
-        for i, part in enumerate(parts(self._turns.together(asked))):
-            joint = answers.get(_joint(i), ())
-            if isinstance(joint, SourceError) and may_be_its_own(joint):
+        for i, part in enumerate(joint):
+            answer = answers[_joint(i)]
+            if isinstance(answer, SourceError) and may_be_its_own(answer):
                 spoilt = True
                 self._turns.part(part)
             else:
-                of_joint |= {key: activation_value(key, joint) for key in part}
+                of_joint |= {key: activation_value(key, answer) for key in part}
         self._turns.settle(single)
         left_s = LIMIT_S - (self._clock() - began_s)
         if spoilt and left_s > 0:
