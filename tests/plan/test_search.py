@@ -96,12 +96,17 @@ def meeting(model: FleetModel, fleets: np.ndarray, goal: Goal) -> np.ndarray:
     return (reached >= goal.attainment - 1e-9) & (quality >= goal.quality - 1e-9)
 
 
+def every_good_fleet(model: FleetModel, bounds: Limits, goal: Goal) -> np.ndarray:
+    """Of all fleets inside the limits those that meet the goal."""
+    fleets = every_fleet(model, bounds)
+    return fleets[meeting(model, fleets, goal)] if len(fleets) else fleets
+
+
 @settings(max_examples=250, deadline=None)
 @given(cases())
 def test_the_search_finds_what_trying_every_fleet_finds(case: tuple[FleetModel, Limits, Goal]) -> None:
     model, bounds, goal = case
-    fleets = every_fleet(model, bounds)
-    good = fleets[meeting(model, fleets, goal)] if len(fleets) else fleets
+    good = every_good_fleet(model, bounds, goal)
     found = cheapest(model, bounds, goal)
     if not len(good):
         assert found is None
@@ -117,8 +122,7 @@ def test_the_search_finds_what_trying_every_fleet_finds(case: tuple[FleetModel, 
 @given(cases())
 def test_bounds_far_above_what_is_needed_cost_nothing(case: tuple[FleetModel, Limits, Goal]) -> None:
     model, bounds, goal = case
-    fleets = every_fleet(model, bounds)
-    good = fleets[meeting(model, fleets, goal)] if len(fleets) else fleets
+    good = every_good_fleet(model, bounds, goal)
     assume(len(good) > 0)
     high = tuple((low, 500 if most else 0) for low, most in bounds.tiers)
     found = cheapest(model, replace(bounds, total=(bounds.total[0], 500), tiers=high), goal)
