@@ -100,8 +100,8 @@ def topped_up(draft: Draft, chosen: Option, short: Room, left: Room) -> Option:
     return more if (more.under, -solution.attainment) < (chosen.under, -before) else chosen
 
 
-def option(draft: Draft, solution: Solution, short: Room, *, reserved: Reserved) -> Option:
-    """A plan as it is compared with others."""
+def option(draft: Draft, solution: Solution, short: Room, *, reserved: Reserved, lost: float = 0.0) -> Option:
+    """A plan as it is compared with others; `lost` is the attainment that it costs to keep no more than `reserved`."""
     used = classes_used(draft, *reserved)
     lows = [max(0, low - n) for n, (low, _) in zip(solution.fleet, draft.limits.tiers, strict=True)]
     digits = 3 if solution.attainment >= LITTLE else 6
@@ -109,7 +109,7 @@ def option(draft: Draft, solution: Solution, short: Room, *, reserved: Reserved)
         fleet=solution.fleet,
         reserved=reserved,
         used=tuple([(name, used.get(name, 0)) for name in short]),
-        missed=round(max(0.0, draft.asked - solution.attainment) + _lost(draft, solution, reserved), digits),
+        missed=round(max(0.0, draft.asked - solution.attainment) + lost, digits),
         quality_lost=1.0 if solution.given is Given.QUALITY else 0.0,
         usd_per_hour=solution.objective,
         under=max(draft.limits.total[0] - sum(solution.fleet), sum(lows)),
@@ -145,9 +145,9 @@ def reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
     return (fleet, tuple(map(max, needed, begun)))
 
 
-def _lost(draft: Draft, solution: Solution, reserved: Reserved) -> float:
-    """Attainment over the plan's life that is lost where what serves has to go before others do."""
-    if draft.held or classes_used(draft, *reserved) == classes_used(draft, *reserved_for(draft, solution.fleet)):
+def _lost(draft: Draft, solution: Solution, kept: Reserved) -> float:
+    """Attainment over the plan's life that is lost where not all is kept: what serves has to go before others do."""
+    if draft.held or classes_used(draft, solution.fleet) == classes_used(draft, *kept):
         return 0.0
     pairs = zip(draft.model.startup_s, solution.fleet, draft.ready, strict=True)
     return min(1.0, max([s for s, n, now in pairs if n > now]) / PLAN_LIFE_S) * solution.attainment
@@ -167,11 +167,13 @@ def _mine(draft: Draft, short: Room, *, most: int = CLASSES_MAX) -> list[str]:
 
 
 def _options(draft: Draft, found: Found, short: Room) -> list[Option]:
-    return [
-        option(draft, solution, short, reserved=reserved)
-        for fleet, solution in found.items()
-        for reserved in dict.fromkeys((reserved_for(draft, fleet), (fleet,)))
-    ]
+    options = []
+    for fleet, solution in found.items():
+        kept, alone = reserved_for(draft, fleet), (fleet,)
+        options.append(option(draft, solution, short, reserved=kept))
+        if kept != alone:
+            options.append(option(draft, solution, short, reserved=alone, lost=_lost(draft, solution, kept)))
+    return options
 
 
 def _add(found: Found, solutions: Iterable[Solution]) -> None:
