@@ -1,6 +1,6 @@
 """Sharing accelerators: trying all, the integer program, and the safe answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -39,18 +39,24 @@ def pools(draw: st.DrawFn, *, promised: bool = False) -> tuple[list[list[Option]
     return options, priorities, {name: draw(st.integers(0, 12)) for name in names}
 
 
+def fits(chosen: Sequence[Option], capacity: dict[str, int]) -> bool:
+    return all(sum(dict(o.used)[name] for o in chosen) <= most for name, most in capacity.items())
+
+
 @settings(max_examples=80, deadline=None)
 @given(pools(promised=True))
 def test_trying_and_the_integer_program_agree_with_every_combination(
     case: tuple[list[list[Option]], list[int], dict[str, int]],
 ) -> None:
     options, priorities, capacity = case
-    fitting = [list(c) for c in product(*options) if room._fits(c, capacity)]
+    fitting = [list(c) for c in product(*options) if fits(c, capacity)]
     best = min(room._rank(c, priorities) for c in fitting)
     assert room._rank(combine(options, priorities, capacity), priorities) == best
-    solved = room._solved(options, priorities, capacity)
-    assert solved is not None
-    assert all(abs(a - b) < 1e-4 for a, b in zip(room._rank(solved, priorities), best, strict=True))
+    for first in (in_turn(options, capacity), [of[-1] for of in options]):
+        solved = room._solved(options, priorities, capacity, first)
+        assert solved is not None
+        assert fits(solved, capacity)
+        assert all(abs(a - b) < 1e-4 for a, b in zip(room._rank(solved, priorities), best, strict=True))
 
 
 @settings(max_examples=80, deadline=None)
@@ -60,7 +66,7 @@ def test_the_safe_answer_fits_and_serves_the_highest_priority_best(
 ) -> None:
     options, _, capacity = case
     chosen = in_turn(options, capacity)
-    assert room._fits(chosen, capacity)
+    assert fits(chosen, capacity)
     alone = [o.missed for o in options[0] if all(n <= capacity[name] for name, n in o.used)]
     assert chosen[0].missed == min(alone)
 

@@ -13,10 +13,11 @@ from tidegate.domain.spec import Accelerator, Cost, Quality
 from tidegate.plan import search
 from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import FleetModel, build, expected_attainment, mean_quality, profile
-from tidegate.plan.limits import Limits, accelerators_used, limits
+from tidegate.plan.limits import Limits, accelerators_used, carried, limits
 from tidegate.plan.scenario import Scenarios, scenarios
 from tidegate.plan.search import SAME_COST, alone, best_effort, best_quality, cheapest
 from tidegate.plan.solve import Given, solve, without_limits
+from tidegate.plan.table import table
 
 NAMES = ("bf16", "fp8", "int4")
 
@@ -169,6 +170,36 @@ def test_the_best_quality_and_the_best_effort_are_the_best_of_all_fleets(case: t
     assert (kept is None) == (not len(good))
     if kept is not None:
         assert kept.quality >= mean_quality(model, good, goal.demand.mean_rps).max() - 1e-4
+
+
+@settings(max_examples=250, deadline=None)
+@given(cases(), st.integers(0, 6), st.integers(0, 6))
+def test_a_table_answers_as_the_search_does_whatever_room_is_left(
+    case: tuple[FleetModel, Limits, Goal], h100: int, l40s: int
+) -> None:
+    model, bounds, goal = case
+    all_of_them = table(model, bounds, goal, most=10_000)
+    assert all_of_them is not None
+    for room in ({"h100": h100}, {"h100": h100, "l40s": l40s}, {"l40s": l40s}):
+        mine = {name: n for name, n in room.items() if name in model.classes}
+        within = carried(replace(bounds, room={**bounds.room, **mine}), model)
+        if not all_of_them.covers(within):
+            assert any(mine[name] > most for name, most in bounds.room.items() if name in mine)
+            continue
+        assert solve(model, within, goal, finder=all_of_them) == solve(model, within, goal)
+
+
+def test_a_table_of_too_many_fleets_or_of_tiers_that_a_plan_leaves_out_is_not_made() -> None:
+    for tiers, most in ((2, 65), (5, 10_000)):
+        names = [f"t{i}" for i in range(tiers)]
+        wanted = spec(*[tier(name, high=10) for name in names], replicas_max=10)
+        model = build(wanted, {name: estimate(5) for name in names}, POOLS)
+        bounds = limits(wanted, model=model, accelerators=POOLS, time_s=0.0)
+        still = np.zeros(tiers)
+        demand = scenarios(forecast(10.0), 120.0)
+        goal = Goal(demand=demand, attainment=0.99, quality=0.0, current=(0,) * tiers, grow_usd=still, shrink_usd=still)
+        assert table(model, bounds, goal, most=most) is None
+        assert tiers > 2 or table(model, bounds, goal, most=most + 1) is not None
 
 
 @settings(max_examples=120, deadline=None)

@@ -6,6 +6,7 @@ the limits, the cuts or the ceiling rule out are dropped. Where that is still to
 steps, and the steps get coarser until it is not.
 """
 
+from dataclasses import replace
 from math import floor, prod
 
 import numpy as np
@@ -41,6 +42,16 @@ def for_effort(model: FleetModel, limits: Limits, goal: Goal) -> Ints:
     else:
         fleets, _ = _every(model, limits, goal, box, cuts=None, ceiling=float("inf"))
     return np.concatenate([fleets, _full(model, limits)])
+
+
+def all_inside(model: FleetModel, limits: Limits, goal: Goal, *, most: int) -> Ints | None:
+    """All fleets inside the upper limits, the empty one too; None where they are more, or some tier is left out."""
+    if len(limits.tiers) > MIXED_TIERS:
+        return None
+    upper = replace(limits, total=(0, limits.total[1]), tiers=tuple([(0, high) for _, high in limits.tiers]))
+    box = _box(model, upper, goal, upper.total[1])
+    steps = max([high + 1 for _, high in box])
+    return _grid(model, upper, goal, box, steps=steps, most=most, cuts=None, ceiling=float("inf"))
 
 
 def _box(model: FleetModel, limits: Limits, goal: Goal, most: int) -> Box:
@@ -210,7 +221,7 @@ def _filled(model: FleetModel, limits: Limits, rows: Ints, tier: int, high: int)
     if price > 0 and limits.budget < float("inf"):
         most = np.minimum(most, np.floor((limits.budget + MONEY_DUST - rows @ model.prices) / price).astype(np.int64))
     if name in limits.room:
-        most = np.minimum(most, (limits.room[name] - _used(model, rows, name)) // int(model.gpus[tier]))
+        most = np.minimum(most, (limits.room[name] - used(model, rows, name)) // int(model.gpus[tier]))
     rows[:, tier] = most
     return inside(model, limits, rows[most >= lows])
 
@@ -250,10 +261,10 @@ def _kept(rows: Ints, values: Floats, keep: Flags) -> tuple[Ints, Floats]:
     return rows[keep], values[keep]
 
 
-def _used(model: FleetModel, rows: Ints, name: str) -> Ints:
+def used(model: FleetModel, rows: Ints, name: str) -> Ints:
     """Accelerators of a class that each row takes."""
-    used: Ints = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
-    return used
+    taken: Ints = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
+    return taken
 
 
 def inside(model: FleetModel, limits: Limits, rows: Ints) -> Ints:
@@ -262,7 +273,7 @@ def inside(model: FleetModel, limits: Limits, rows: Ints) -> Ints:
     if limits.budget < float("inf"):
         keep &= rows @ model.prices <= limits.budget + MONEY_DUST
     for name, most in limits.room.items():
-        keep &= _used(model, rows, name) <= most
+        keep &= used(model, rows, name) <= most
     highs = np.array([high for _, high in limits.tiers])
     kept: Ints = rows[keep & (rows <= highs).all(axis=1)]
     return kept

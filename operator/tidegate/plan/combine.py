@@ -15,6 +15,7 @@ from math import prod
 
 import numpy as np
 
+from tidegate.plan.boxes import Flags
 from tidegate.plan.fleet import Fleet, Floats
 
 TRIED_MAX = 20_000
@@ -66,7 +67,7 @@ def combine(
     turn = in_turn(options, capacity)
     if prod([len(of) for of in options]) <= TRIED_MAX:
         return _tried(options, priorities, capacity) or turn
-    solved = _solved(options, priorities, capacity)
+    solved = _solved(options, priorities, capacity, turn)
     return solved if solved is not None and _rank(solved, priorities) <= _rank(turn, priorities) else turn
 
 
@@ -99,10 +100,13 @@ def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) ->
         lambda o: (o.under, o.taken, _size(o), o.missed),
         lambda o: (o.under, o.taken, o.missed, o.quality_lost, o.usd_per_hour),
     )
+    left = _left(chosen, capacity)
     for key in rounds:
         for i, of in enumerate(options):
-            fitting = [o for o in of if _fits([*chosen[:i], o, *chosen[i + 1 :]], capacity)]
+            room = {name: left[name] + n for name, n in chosen[i].used}
+            fitting = [o for o in of if all(n <= room[name] for name, n in o.used)]
             chosen[i] = min(fitting, key=key, default=chosen[i])
+            left |= {name: room[name] - n for name, n in chosen[i].used}
     return chosen
 
 
@@ -110,12 +114,13 @@ def _size(option: Option) -> int:
     return sum([n for _, n in option.used])
 
 
-def _fits(chosen: Sequence[Option], capacity: Mapping[str, int]) -> bool:
-    used = dict.fromkeys(capacity, 0)
+def _left(chosen: Sequence[Option], capacity: Mapping[str, int]) -> dict[str, int]:
+    """Accelerators of each short class that a choice leaves; below 0 where it takes too many."""
+    left = dict(capacity)
     for option in chosen:
         for name, n in option.used:
-            used[name] += n
-    return all(used[name] <= most for name, most in capacity.items())
+            left[name] -= n
+    return left
 
 
 def _rank(chosen: Sequence[Option], priorities: Sequence[int]) -> tuple[float, ...]:
@@ -164,35 +169,57 @@ def _tried(
 
 
 def _solved(
-    options: Sequence[Sequence[Option]], priorities: Sequence[int], capacity: Mapping[str, int]
+    options: Sequence[Sequence[Option]], priorities: Sequence[int], capacity: Mapping[str, int], first: Sequence[Option]
 ) -> list[Option] | None:
-    """The same by integer programs, one per level of the order; None where one of them finds no answer."""
+    """
+    The same by integer programs, one per level of the order; None where one of them finds no answer.
+
+    Args:
+        first: A choice that fits; a level in which it or the last answer is as good as each alone could be needs none.
+    """
     from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - a second to import, rarely needed
+    from scipy.sparse import csr_array  # noqa: PLC0415
 
     flat = [option for of in options for option in of]
-    owner = np.repeat(np.arange(len(options)), [len(of) for of in options])
-    one_each = np.equal.outer(np.arange(len(options)), owner).astype(float)
-    used = np.array([[dict(o.used)[name] for o in flat] for name in capacity], dtype=float)
+    sizes = [len(of) for of in options]
+    owner = np.repeat(np.arange(len(options)), sizes)
+    starts = np.cumsum([0, *sizes[:-1]])
+    used = np.array([[n for _, n in o.used] for o in flat], dtype=float).T
     constraints = [
-        LinearConstraint(one_each, 1.0, 1.0),
-        LinearConstraint(used, -np.inf, np.array(list(capacity.values()), dtype=float)),
+        LinearConstraint(csr_array((np.ones(len(flat)), (owner, np.arange(len(flat))))), 1.0, 1.0),
+        LinearConstraint(used, -np.inf, np.array([capacity[name] for name, _ in flat[0].used], dtype=float)),
     ]
-    answer = None
+    allowed = np.concatenate([_undominated(of) for of in options]).astype(float)
+    answer = np.zeros(len(flat))
+    answer[starts + [of.index(one) for of, one in zip(options, first, strict=True)]] = 1.0
     for level in _levels(flat, owner, priorities):
-        answer = milp(
-            level,
-            integrality=np.ones(len(flat)),
-            bounds=Bounds(0.0, 1.0),
-            constraints=constraints,
-            options={"node_limit": NODES_MAX, "disp": False},
-        )
-        if answer.x is None:
-            return None
-        constraints.append(LinearConstraint(level[None, :], -np.inf, float(level @ answer.x) + LEVEL_SLACK))
-    if answer is None:
-        return None
-    picked = [flat[i] for i in np.flatnonzero(np.asarray(answer.x) > 0.5)]
-    return picked if len(picked) == len(options) and _fits(picked, capacity) else None
+        least = np.minimum.reduceat(np.where(allowed > 0, level, np.inf), starts).sum()
+        if level @ answer > least + LEVEL_SLACK:
+            found = milp(
+                level,
+                integrality=np.ones(len(flat)),
+                bounds=Bounds(0.0, allowed),
+                constraints=constraints,
+                options={"node_limit": NODES_MAX, "disp": False},
+            )
+            if found.x is None:
+                return None
+            answer = np.round(found.x)
+        reached = float(level @ answer) + LEVEL_SLACK
+        allowed[level > reached] = 0.0
+        constraints.append(LinearConstraint(level[None, :], -np.inf, reached))
+    picked = [flat[i] for i in np.flatnonzero(answer)]
+    return picked if len(picked) == len(options) and min(_left(picked, capacity).values()) >= 0 else None
+
+
+def _undominated(of: Sequence[Option]) -> Flags:
+    """Which options of a deployment no other one beats or equals in everything, room included; shape (options,)."""
+    ranks = np.array([(o.under, o.taken, o.missed, o.quality_lost, o.usd_per_hour) for o in of])
+    rooms = np.array([[n for _, n in o.used] for o in of])
+    no_worse = (ranks[:, None] <= ranks).all(axis=2) & (rooms[:, None] <= rooms).all(axis=2)
+    earlier = np.less.outer(np.arange(len(of)), np.arange(len(of)))
+    beaten = (no_worse & (earlier | (ranks[:, None] < ranks).any(axis=2))).any(axis=0)
+    return np.logical_not(beaten)
 
 
 def _levels(flat: Sequence[Option], owner: np.ndarray, priorities: Sequence[int]) -> list[Floats]:

@@ -7,7 +7,7 @@ accelerator lies between two options.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil, prod
 
@@ -20,6 +20,7 @@ from tidegate.plan.fleet import Fleet, expected_attainment
 from tidegate.plan.limits import Limits, carried
 from tidegate.plan.pursue import Carries
 from tidegate.plan.solve import Given, Solution, solve
+from tidegate.plan.table import Table, table
 from tidegate.plan.transition import still_needed
 
 # Ways to do with less that are looked for one accelerator apart, and as many over the whole range.
@@ -29,10 +30,32 @@ CLASSES_MAX = 3
 # Attainment below this is compared to six digits instead of three: deep in overload every replica brings little.
 LITTLE = 0.1
 
+# Fleets that are judged in the time of one search, and at most in one table.
+FLEETS_A_SEARCH = 400
+FLEETS_MAX = 20_000
+
 Found = dict[Fleet, Solution]
-Solved = dict[tuple[int, ...], Solution]
 Room = Mapping[str, int]
 Reserved = tuple[Fleet, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rooms:
+    """The best plans of one deployment inside so much room in some classes; each is looked for once."""
+
+    draft: Draft
+    goal: Goal
+    table: Table | None
+    solved: dict[tuple[tuple[str, int], ...], Solution] = field(default_factory=dict)
+
+    def plan(self, room: Room) -> Solution:
+        """The best plan inside a room."""
+        key = tuple(room.items())
+        if key not in self.solved:
+            within = _with_room(self.draft, room)
+            finder = self.table if self.table is not None and self.table.covers(within) else None
+            self.solved[key] = solve(self.draft.model, within, self.goal, finder=finder)
+        return self.solved[key]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +66,12 @@ class Offer:
     Args:
         options: The ideal one first.
         step: Accelerators between two of them; 1 where every plan is offered.
-        solved: The best plan inside so much room in each short class, where it was looked for.
+        rooms: Where plans for other rooms are found.
     """
 
     options: Sequence[Option]
     step: int
-    solved: Solved
+    rooms: Rooms
 
 
 def offer(draft: Draft, short: Room) -> Offer:
@@ -57,29 +80,28 @@ def offer(draft: Draft, short: Room) -> Offer:
 
     A silent one keeps what it waits for in all of them, or gives it up.
     """
-    goal, step = draft.goal(draft.demand), 1
-    mine = _mine(draft, short)
+    mine, step = _mine(draft, short), 1
+    rooms = _rooms(draft, mine)
     found: Found = {draft.ideal: as_is(draft, draft.ideal)}
-    solved: Solved = {}
-    if not _one_by_one(draft, mine, goal, found) or len(mine) > 1:
-        tops = _tops(draft, mine, goal)
+    if not _one_by_one(rooms, mine, found) or len(mine) > 1:
+        tops = _tops(rooms, mine)
         step = max([1, *_steps(tops)])
-        _add(found, [*_least(draft), *_in_rooms(draft, _grid(tops), goal, solved)])
-    return Offer(options=_options(draft, found, short), step=step, solved=solved)
+        _add(found, [*_least(draft), *map(rooms.plan, _grid(tops))])
+    return Offer(options=_options(draft, found, short), step=step, rooms=rooms)
 
 
-def finer(draft: Draft, chosen: Option, short: Room, *, step: int, solved: Solved) -> list[Option]:
+def finer(rooms: Rooms, chosen: Option, short: Room, *, step: int) -> list[Option]:
     """The chosen plan, those with so many accelerators more or fewer, the ideal one and the least."""
-    goal, mine = draft.goal(draft.demand), _mine(draft, short)
-    used = dict(chosen.used)
+    draft = rooms.draft
+    mine, used = _mine(draft, short), dict(chosen.used)
     found: Found = {draft.ideal: as_is(draft, draft.ideal), chosen.fleet: as_is(draft, chosen.fleet)}
-    rooms = [
+    around = [
         {name: max(0, used[name] + more) for name, more in zip(mine, change, strict=True)}
         for change in product((-step, 0, step), repeat=len(mine))
         if any(change)
     ]
-    rooms.append(dict.fromkeys(mine, 0))
-    _add(found, [*_least(draft), *_in_rooms(draft, rooms, goal, solved)])
+    around.append(dict.fromkeys(mine, 0))
+    _add(found, [*_least(draft), *map(rooms.plan, around)])
     return _options(draft, found, short)
 
 
@@ -181,8 +203,19 @@ def _add(found: Found, solutions: Iterable[Solution]) -> None:
         found.setdefault(solution.fleet, solution)
 
 
-def _one_by_one(draft: Draft, mine: Sequence[str], goal: Goal, found: Found) -> bool:
+def _rooms(draft: Draft, mine: Sequence[str]) -> Rooms:
+    """With a table where it costs less than to search. On one class nobody needs more room than the ideal plan."""
+    goal, within, looks = draft.goal(draft.demand), draft.limits, OPTIONS_MAX
+    if len(mine) == 1:
+        room = classes_used(draft, draft.ideal).get(mine[0], 0)
+        within, looks = replace(within, room={**within.room, mine[0]: room}), min(OPTIONS_MAX, sum(draft.ideal))
+    most = min(FLEETS_MAX, looks * FLEETS_A_SEARCH)
+    return Rooms(draft, goal, table(draft.model, within, goal, most=most))
+
+
+def _one_by_one(rooms: Rooms, mine: Sequence[str], found: Found) -> bool:
     """Add the plans with one accelerator less, and less again, of each short class; whether those are all there are."""
+    draft = rooms.draft
     replicas = [sum([n for n, of in zip(draft.ideal, draft.model.classes, strict=True) if of == name]) for name in mine]
     if prod([n + 1 for n in replicas]) > OPTIONS_MAX:
         return False
@@ -190,18 +223,18 @@ def _one_by_one(draft: Draft, mine: Sequence[str], goal: Goal, found: Found) -> 
     while queue and len(found) < OPTIONS_MAX:
         fleet = queue.pop(0)
         for name in classes_used(draft, fleet):
-            solution = _with_less(draft, fleet, name, goal) if name in mine else None
+            solution = _with_less(rooms, fleet, name) if name in mine else None
             if solution is not None and solution.fleet not in found:
                 found[solution.fleet] = solution
                 queue.append(solution.fleet)
     return len(found) < OPTIONS_MAX
 
 
-def _with_less(draft: Draft, fleet: Fleet, name: str, goal: Goal) -> Solution:
+def _with_less(rooms: Rooms, fleet: Fleet, name: str) -> Solution:
     """The plan with fewer accelerators of a class than a fleet takes; of what silence holds, with one replica less."""
+    draft = rooms.draft
     if not draft.held or any(n > had for n, had in zip(fleet, draft.held, strict=True)):
-        used = classes_used(draft, fleet)[name]
-        return solve(draft.model, _with_room(draft, {name: used - 1}), goal)
+        return rooms.plan({name: classes_used(draft, fleet)[name] - 1})
     mine = [i for i, of in enumerate(draft.model.classes) if of == name and fleet[i]]
     last = max(mine, key=lambda i: (fleet[i] > draft.ready[i], draft.model.each_usd[i]))
     return as_is(draft, tuple([n - (i == last) for i, n in enumerate(fleet)]))
@@ -217,12 +250,13 @@ def _least(draft: Draft) -> list[Solution]:
     return [as_is(draft, fleet) for fleet in fleets if bounds.hold(draft.model, fleet)]
 
 
-def _tops(draft: Draft, mine: Sequence[str], goal: Goal) -> dict[str, int]:
+def _tops(rooms: Rooms, mine: Sequence[str]) -> dict[str, int]:
     """Of each short class the most accelerators that a plan takes: the ideal one, or one without the others."""
+    draft = rooms.draft
     ideal = classes_used(draft, draft.ideal)
     tops = {name: ideal.get(name, 0) for name in mine}
     for name in mine if len(mine) > 1 else ():
-        without = solve(draft.model, _with_room(draft, {other: 0 for other in mine if other != name}), goal)
+        without = rooms.plan({other: 0 for other in mine if other != name})
         tops[name] = max(tops[name], classes_used(draft, without.fleet).get(name, 0))
     return tops
 
@@ -237,17 +271,6 @@ def _grid(tops: Mapping[str, int]) -> list[dict[str, int]]:
     """Room in each short class, from all that a plan takes to none, in every combination."""
     axes = [[*range(top, 0, -step), 0] for top, step in zip(tops.values(), _steps(tops), strict=True)]
     return [dict(zip(tops, point, strict=True)) for point in product(*axes)]
-
-
-def _in_rooms(draft: Draft, rooms: Iterable[Room], goal: Goal, solved: Solved) -> list[Solution]:
-    """The best plan inside each room, looked for once."""
-    plans = []
-    for room in rooms:
-        key = tuple(room.values())
-        if key not in solved:
-            solved[key] = solve(draft.model, _with_room(draft, room), goal)
-        plans.append(solved[key])
-    return plans
 
 
 def _with_room(draft: Draft, room: Room) -> Limits:

@@ -13,7 +13,8 @@ What it must do is a share of requests. Three steps:
 Exact up to `boxes.STEPS` affordable replicas of a tier; beyond that all tiers but one move in steps.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +44,39 @@ class Found:
     objective: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Fleets by rising objective, of equal ones the better first, and what is expected of each; arrays (fleets,)."""
+
+    fleets: Ints
+    costs: Floats
+    reached: Floats
+    quality: Floats
+
+    def only(self, rows: Flags) -> "Judged":
+        """Some of them."""
+        return Judged(self.fleets[rows], self.costs[rows], self.reached[rows], self.quality[rows])
+
+    def meets(self, goal: Goal) -> Flags:
+        """Which of them meet the goal."""
+        meets: Flags = (self.reached >= goal.attainment - DUST) & (self.quality >= goal.quality - DUST)
+        return meets
+
+    def found(self, i: int) -> Found:
+        """One of them."""
+        return Found(
+            fleet=tuple(self.fleets[i].tolist()),
+            attainment=float(self.reached[i]),
+            quality=float(self.quality[i]),
+            objective=float(self.costs[i]),
+        )
+
+
+def judged(model: FleetModel, fleets: Ints, goal: Goal) -> Judged:
+    """All of some fleets."""
+    return _judged(model, *_in_order(model, fleets, goal), goal)
+
+
 def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """
     The cheapest fleet inside the limits that meets the goal.
@@ -54,10 +88,10 @@ def cheapest(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     best = _incumbent(model, limits, goal, cuts)
     ceiling = _ceiling(best)
     fleets, coarse = candidates(model, limits, goal, cuts=cuts, ceiling=ceiling)
-    best = _cheapest_of(model, fleets, goal, best)
+    best = cheapest_of(model, _chunks(model, fleets, goal), goal) or best
     if coarse and _ceiling(best) < ceiling:  # fewer fleets are as cheap as what was found: a finer look at those
         fleets, _ = candidates(model, limits, goal, cuts=cuts, ceiling=_ceiling(best))
-        best = _cheapest_of(model, fleets, goal, best)
+        best = cheapest_of(model, _chunks(model, fleets, goal), goal) or best
     return best
 
 
@@ -65,90 +99,83 @@ def _ceiling(best: Found | None) -> float:
     return best.objective * (1 + SAME_COST) if best else float("inf")
 
 
-def _cheapest_of(model: FleetModel, among: Ints, goal: Goal, best: Found | None) -> Found | None:
-    """Of some fleets in order of cost the first that meets the goal, or one as cheap that carries more; else `best`."""
-    least, chosen, most = float("inf"), best, -1.0
+def cheapest_of(model: FleetModel, among: Iterable[Judged], goal: Goal) -> Found | None:
+    """Of fleets that come by rising cost the first that meets the goal, or one as cheap that carries more."""
+    least, chosen, most = float("inf"), None, -1.0
     unpaid, unpaid_max = np.where(model.prices > 0, 0, model.gpus), -1
-    for fleets, costs in _in_order(model, among, goal):
-        if costs[0] > least * (1 + SAME_COST) + MONEY_DUST:
+    for chunk in among:
+        if chunk.costs[0] > least * (1 + SAME_COST) + MONEY_DUST:
             break
-        reached, quality = _judge(model, fleets, goal)
-        good = np.flatnonzero(_meets(reached, quality, goal))
+        good = np.flatnonzero(chunk.meets(goal))
         if len(good):
-            least = min(least, float(costs[good[0]]))
-            good = good[costs[good] <= least * (1 + SAME_COST) + MONEY_DUST]
+            least = min(least, float(chunk.costs[good[0]]))
+            good = good[chunk.costs[good] <= least * (1 + SAME_COST) + MONEY_DUST]
         if len(good):
             # What costs nothing is not taken for the head-room alone: no more of it than the cheapest fleet has.
-            taken = fleets[good] @ unpaid
+            taken = chunk.fleets[good] @ unpaid
             unpaid_max = int(taken[0]) if unpaid_max < 0 else unpaid_max
-            carried = np.where(taken <= unpaid_max, fleets[good] @ np.array(model.capacities), -1.0)
+            carried = np.where(taken <= unpaid_max, chunk.fleets[good] @ np.array(model.capacities), -1.0)
             i = int(np.argmax(np.round(carried, 9)))
             if carried[i] > most + DUST:
-                most, chosen = float(carried[i]), _found(fleets, reached, quality, costs, int(good[i]))
+                most, chosen = float(carried[i]), chunk.found(int(good[i]))
     return chosen
 
 
 def best_quality(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """Of the fleets that meet the attainment, the one with the best mean quality, then the cheapest."""
-    relaxed = _with_quality(goal, 0.0)
+    relaxed = replace(goal, quality=0.0)
     fleets, _ = candidates(model, limits, relaxed, cuts=cuts_of(model, relaxed), ceiling=float("inf"))
-    reached, quality = _judge(model, fleets, relaxed)
-    allowed = _meets(reached, quality, relaxed)
-    if not allowed.any():
+    return best_quality_of(judged(model, fleets, relaxed), relaxed)
+
+
+def best_quality_of(among: Judged, goal: Goal) -> Found | None:
+    """Of some fleets the one of the best quality that meets the attainment, then the cheapest."""
+    meets = among.reached >= goal.attainment - DUST
+    if not meets.any():
         return None
-    return _first(model, fleets, relaxed, (reached, quality), np.where(allowed, -np.round(quality, 4), np.inf))
+    return among.found(int(np.argmin(np.where(meets, -np.round(among.quality, 4), np.inf))))
 
 
 def best_effort(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """The fleet that serves most requests inside the targets, then the cheapest; None where no fleet is allowed."""
-    fleets = for_effort(model, limits, goal)
-    return best_of(model, fleets, goal) if len(fleets) else None
+    among = judged(model, for_effort(model, limits, goal), goal)
+    return best_of(among) if len(among.fleets) else None
 
 
-def best_of(model: FleetModel, fleets: Ints, goal: Goal) -> Found:
+def best_of(among: Judged) -> Found:
     """Of some fleets the one that serves most requests inside the targets, then the cheapest."""
-    reached, quality = _judge(model, fleets, goal)
-    rank = np.where(reached >= reached.max() * (1 - BEST_EFFORT_SLACK), 0.0, 1.0)
-    return _first(model, fleets, goal, (reached, quality), rank)
+    return among.found(int(np.argmax(among.reached >= among.reached.max() * (1 - BEST_EFFORT_SLACK))))
 
 
-def _with_quality(goal: Goal, quality: float) -> Goal:
-    return Goal(
-        demand=goal.demand,
-        attainment=goal.attainment,
-        quality=quality,
-        current=goal.current,
-        grow_usd=goal.grow_usd,
-        shrink_usd=goal.shrink_usd,
-    )
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The three looks at one deployment's fleets."""
+
+    model: FleetModel
+
+    def cheapest(self, limits: Limits, goal: Goal) -> Found | None:
+        """See `cheapest`."""
+        return cheapest(self.model, limits, goal)
+
+    def best_quality(self, limits: Limits, goal: Goal) -> Found | None:
+        """See `best_quality`."""
+        return best_quality(self.model, limits, goal)
+
+    def best_effort(self, limits: Limits, goal: Goal) -> Found | None:
+        """See `best_effort`."""
+        return best_effort(self.model, limits, goal)
 
 
-def _first(model: FleetModel, fleets: Ints, goal: Goal, judged: tuple[Floats, Floats], rank: Floats) -> Found:
-    """The fleet of the lowest rank, then the cheapest."""
+def _judged(model: FleetModel, fleets: Ints, costs: Floats, goal: Goal) -> Judged:
+    reached = expected_attainment(model, fleets, goal.demand)
+    return Judged(fleets, costs, reached, mean_quality(model, fleets, goal.demand.mean_rps))
+
+
+def _in_order(model: FleetModel, fleets: Ints, goal: Goal) -> tuple[Ints, Floats]:
+    """Fleets and their objectives, by rising objective."""
     costs = goal.objective(model, fleets)
-    i = int(np.lexsort((*_ties(model, fleets), np.round(costs, 9), rank))[0])
-    return _found(fleets, *judged, costs, i)
-
-
-def _found(fleets: Ints, reached: Floats, quality: Floats, costs: Floats, i: int) -> Found:
-    return Found(
-        fleet=tuple(fleets[i].tolist()),
-        attainment=float(reached[i]),
-        quality=float(quality[i]),
-        objective=float(costs[i]),
-    )
-
-
-def _judge(model: FleetModel, fleets: Ints, goal: Goal) -> tuple[Floats, Floats]:
-    return (
-        expected_attainment(model, fleets, goal.demand),
-        mean_quality(model, fleets, goal.demand.mean_rps),
-    )
-
-
-def _meets(reached: Floats, quality: Floats, goal: Goal) -> Flags:
-    meets: Flags = (reached >= goal.attainment - DUST) & (quality >= goal.quality - DUST)
-    return meets
+    order = np.lexsort((*_ties(model, fleets), np.round(costs, 9)))
+    return fleets[order], costs[order]
 
 
 def _ties(model: FleetModel, fleets: Ints) -> tuple[Floats, ...]:
@@ -156,16 +183,14 @@ def _ties(model: FleetModel, fleets: Ints) -> tuple[Floats, ...]:
     return (*[fleets[:, i] for i in range(fleets.shape[1])], fleets.sum(axis=1), -np.round(fleets @ model.qualities, 9))
 
 
-def _in_order(model: FleetModel, fleets: Ints, goal: Goal) -> list[tuple[Ints, Floats]]:
+def _chunks(model: FleetModel, fleets: Ints, goal: Goal) -> Iterator[Judged]:
     """Chunks by rising objective, growing, so that the usual hit among the first few is quick."""
-    costs = goal.objective(model, fleets)
-    order = np.lexsort((*_ties(model, fleets), np.round(costs, 9)))
-    chunks, start, size = [], 0, CHUNK
-    while start < len(order):
-        rows = order[start : start + size]
-        chunks.append((fleets[rows], costs[rows]))
+    fleets, costs = _in_order(model, fleets, goal)
+    start, size = 0, CHUNK
+    while start < len(fleets):
+        rows = slice(start, start + size)
+        yield _judged(model, fleets[rows], costs[rows], goal)
         start, size = start + size, size * 4
-    return chunks
 
 
 def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats, Floats]) -> Found | None:
@@ -182,13 +207,9 @@ def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats
     fleets = fleets[(fleets >= lows).all(axis=1) & (fleets.sum(axis=1) >= limits.total[0])]
     if not len(fleets):
         return None
-    reached, quality = _judge(model, fleets, goal)
-    allowed = _meets(reached, quality, goal)
-    if not allowed.any():
-        return None
-    costs = np.where(allowed, goal.objective(model, fleets), np.inf)
-    i = int(np.argmin(costs))
-    return _found(fleets, reached, quality, costs, i)
+    among = _judged(model, fleets, goal.objective(model, fleets), goal)
+    meets = among.meets(goal)
+    return among.found(int(np.argmin(np.where(meets, among.costs, np.inf)))) if meets.any() else None
 
 
 def alone(model: FleetModel, goal: Goal, *, replicas_max: int) -> dict[int, Fleet]:

@@ -126,10 +126,7 @@ def _chosen(members: Sequence[Draft], priorities: Sequence[int], short: Mapping[
     while rounds:
         step = (step + 1) // 2
         before, finest = chosen, step == 1
-        options = [
-            finer(draft, one, short, step=step, solved=of.solved)
-            for draft, one, of in zip(members, chosen, offers, strict=True)
-        ]
+        options = [finer(of.rooms, one, short, step=step) for of, one in zip(offers, chosen, strict=True)]
         chosen = combine(options, priorities, short)
         if finest:
             rounds = rounds - 1 if [o.fleet for o in chosen] != [o.fleet for o in before] else 0

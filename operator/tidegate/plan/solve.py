@@ -12,13 +12,14 @@ Bounds, budget, capacity and minimum quality are in the limits: no step leaves t
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Protocol
 
 import numpy as np
 
 from tidegate.plan.cuts import Goal
 from tidegate.plan.fleet import Fleet, FleetModel
 from tidegate.plan.limits import Limits
-from tidegate.plan.search import Found, alone, best_effort, best_of, best_quality, cheapest
+from tidegate.plan.search import Found, Search, alone, best_of, judged
 
 # Of the attainment that an idle fleet reaches, how much a loaded one is asked for where the target is out of reach.
 REACHABLE_SHARE = 0.98
@@ -44,22 +45,31 @@ class Solution:
     given: Given
 
 
-def solve(model: FleetModel, limits: Limits, goal: Goal) -> Solution:
+class Finder(Protocol):
+    """Where fleets are found: a search, or a table of all of them."""
+
+    def cheapest(self, limits: Limits, goal: Goal) -> Found | None: ...
+    def best_quality(self, limits: Limits, goal: Goal) -> Found | None: ...
+    def best_effort(self, limits: Limits, goal: Goal) -> Found | None: ...
+
+
+def solve(model: FleetModel, limits: Limits, goal: Goal, *, finder: Finder | None = None) -> Solution:
     """The best fleet inside the limits. Where no tier can be used at all it is the empty one."""
-    found = cheapest(model, limits, goal)
+    finder = finder or Search(model)
+    found = finder.cheapest(limits, goal)
     if found is not None:
         return _solution(found, Given.NOTHING)
-    if goal.quality > 0 and (found := best_quality(model, limits, goal)) is not None:
+    if goal.quality > 0 and (found := finder.best_quality(limits, goal)) is not None:
         return _solution(found, Given.QUALITY)
     any_quality = replace(goal, quality=0.0)
     ceiling = attainment_idle(model, limits)
     if 0 < ceiling < goal.attainment:
-        found = cheapest(model, limits, replace(any_quality, attainment=ceiling * REACHABLE_SHARE))
+        found = finder.cheapest(limits, replace(any_quality, attainment=ceiling * REACHABLE_SHARE))
         if found is not None:
             return _solution(found, Given.TARGET)
-    found = best_effort(model, limits, any_quality)
+    found = finder.best_effort(limits, any_quality)
     if found is None:
-        found = best_effort(model, _loosened(model, limits, any_quality), any_quality)
+        found = finder.best_effort(_loosened(finder, limits, any_quality), any_quality)
     if found is None:
         nothing = tuple([0] * len(model.tiers))
         return Solution(fleet=nothing, attainment=0.0, quality=1.0, objective=0.0, given=Given.ATTAINMENT)
@@ -73,12 +83,12 @@ def attainment_idle(model: FleetModel, limits: Limits) -> float:
     return max(shares, default=0.0)
 
 
-def _loosened(model: FleetModel, limits: Limits, goal: Goal) -> Limits:
+def _loosened(finder: Finder, limits: Limits, goal: Goal) -> Limits:
     """The highest lower bound on the total that budget and capacity can carry."""
     low, high = 0, limits.total[0]
     while low < high:
         middle = (low + high + 1) // 2
-        if best_effort(model, replace(limits, total=(middle, limits.total[1])), goal) is None:
+        if finder.best_effort(replace(limits, total=(middle, limits.total[1])), goal) is None:
             high = middle - 1
         else:
             low = middle
@@ -111,7 +121,7 @@ def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solut
         single = alone(model, replace(still, attainment=within_reach), replicas_max=replicas_max)
     if not single:
         most = np.diag([high for _, high in free.tiers])
-        return _solution(best_of(model, most, still), Given.ATTAINMENT)
+        return _solution(best_of(judged(model, most, still)), Given.ATTAINMENT)
     return solve(model, _unlimited(model, max([sum(fleet) for fleet in single.values()])), still)
 
 
