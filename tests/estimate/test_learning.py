@@ -197,6 +197,10 @@ TEACHES_NOTHING = {
 }
 
 
+def test_it_learns_where_scrapes_are_minutes_apart() -> None:
+    assert learned(watch([seen(replace(GOOD, age_s=90.0, window_s=300.0))] * 40)).windows > 0
+
+
 @pytest.mark.parametrize("observation", TEACHES_NOTHING.values(), ids=TEACHES_NOTHING.keys())
 def test_it_learns_no_law_from(observation: DeploymentObservation) -> None:
     memory = watch([observation] * 40)

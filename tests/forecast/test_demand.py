@@ -25,6 +25,7 @@ def sample(gateway_seen: GatewayReading | None = None, **tiers: TierState) -> De
         pytest.param(sample(a=serving(2.0), b=STARTING), 2.0, False, id="a tier without a ready replica has no load"),
         pytest.param(sample(a=serving(2.0), b=MUTE), 2.0, True, id="a silent tier makes the sum a lower bound"),
         pytest.param(sample(a=serving(2.0, age_s=600.0), b=serving(1.0)), 1.0, True, id="an old reading is silence"),
+        pytest.param(sample(a=serving(2.0, age_s=200.0, window_s=300.0)), 2.0, False, id="a window may be as old"),
         pytest.param(sample(gateway(4.0), a=MUTE), 4.0, False, id="the gateway speaks for silent tiers"),
         pytest.param(sample(gateway(4.0), a=serving(2.0)), 4.0, False, id="the gateway sees what no tier got"),
         pytest.param(sample(gateway(1.0), a=serving(2.0)), 2.0, False, id="what tiers got was offered"),

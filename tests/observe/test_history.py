@@ -68,6 +68,19 @@ def test_one_query_serves_a_group_of_workloads_and_no_other() -> None:
     assert query.count(r'namespace=~"prod|test",pod=~"(chat\\.v2-|code-).+"') == query.count("[300s]")
 
 
+@pytest.mark.parametrize(
+    ("window_s", "step_s", "span"),
+    [
+        pytest.param(60.0, 60.0, "[120s]", id="two scrapes a minute apart"),
+        pytest.param(60.0, 300.0, "[300s]", id="each request is in one point"),
+        pytest.param(300.0, 60.0, "[300s]", id="scrapes are further apart, and the window is longer"),
+    ],
+)
+def test_a_rate_of_the_past_sees_two_scrapes(window_s: float, step_s: float, span: str) -> None:
+    query = history_query(Dialect(window_s=window_s), [("prod", "chat")], step_s)
+    assert query.count(span) == query.count("rate(")
+
+
 @pytest.mark.parametrize("length", [30, 46, 47, 63, 253])
 def test_a_query_for_a_full_group_is_short_enough_for_every_server(length: int) -> None:
     names = [(f"team-{n:02d}-production", f"model-{n:02d}-".ljust(length, "x")) for n in range(GROUP)]

@@ -14,6 +14,7 @@ from tidegate.domain.observation import GatewayReading, Histogram, TierReading, 
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Mode, Quality, ScaleToZero, Schedule
 from tidegate.plan import PlanMemory, Problem, choose
 from tidegate.plan.sentence import three_digits
+from tidegate.plan.sight import Sight, sight
 from tidegate.units import TICK_S
 
 ONE = {"bf16": estimate(5)}
@@ -220,6 +221,20 @@ def test_missing_metrics_hold_and_then_fall_back_to_the_last_good_plan() -> None
     assert back.reason is Reason.FALLBACK
     assert fleet(back) == {"bf16": 4}
     assert "last good plan" in back.message
+
+
+@pytest.mark.parametrize(
+    ("age_s", "window_s", "seen"),
+    [
+        pytest.param(75.0, 60.0, Sight.ALL, id="a scrape a minute, and one that is late"),
+        pytest.param(95.0, 60.0, Sight.NONE, id="of another time"),
+        pytest.param(115.0, 300.0, Sight.ALL, id="a scrape every two minutes"),
+        pytest.param(305.0, 300.0, Sight.NONE, id="none for a whole window"),
+    ],
+)
+def test_how_old_a_sample_may_be(age_s: float, window_s: float, seen: Sight) -> None:
+    shown = replace(reading(3.0, age_s=age_s), window_s=window_s)
+    assert sight({"bf16": TierState(ready=1, reading=shown)})[0] is seen
 
 
 def test_of_lower_bounds_that_the_budget_cannot_carry_the_dearest_gives_way() -> None:

@@ -161,6 +161,14 @@ class TierReading:
     replicas_reporting: int | None = None
     dispersion: float | None = None
 
+    def older_than(self, limit_s: float) -> bool:
+        """
+        Whether the newest sample says nothing about now: it is older than this, and than the window.
+
+        A window holds two scrapes at least: where they are minutes apart, the newest sample may be as old.
+        """
+        return self.age_s > max(limit_s, self.window_s)
+
     @property
     def gapless(self) -> bool:
         """Whether every answer had one token: such requests have no gap between tokens that could be too long."""

@@ -140,7 +140,7 @@ def _learn_tier(
     if state.ready != memory.ready:
         memory = _see_replicas(memory, prior, state, time_s)
     reading = state.reading
-    if not isinstance(reading, TierReading) or state.ready <= 0 or reading.age_s > AGE_MAX_S:
+    if not isinstance(reading, TierReading) or state.ready <= 0 or reading.older_than(AGE_MAX_S):
         return memory
     if _nothing_new(memory, state, time_s):
         return memory

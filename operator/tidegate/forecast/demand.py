@@ -44,7 +44,7 @@ def offered(
     readings, silent = [], False
     for state in observation.tiers.values():
         reading = state.reading
-        if isinstance(reading, TierReading) and reading.age_s <= AGE_S_MAX:
+        if isinstance(reading, TierReading) and not reading.older_than(AGE_S_MAX):
             readings.append(reading)
         elif state.ready > 0:
             silent = True

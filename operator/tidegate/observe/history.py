@@ -21,7 +21,7 @@ from tidegate.units import SECONDS_PER_DAY
 
 # The last day is read by the minute: it teaches how wrong a forecast of minutes is. The days before teach the season.
 STEP_S, FINE_STEP_S = 300.0, 60.0
-# A rate over less may not see two scrapes.
+# A rate over less, or over less than the window, may not see two scrapes.
 RATE_S_MIN = 120.0
 ANSWER_S = 20.0
 # Workloads read at once. Fifty series of a day by the minute are 15 MiB while they are decoded, and their names keep a
@@ -68,7 +68,7 @@ def groups(owners: Mapping[Workload, Key], since_s: Mapping[Key, float]) -> Iter
 
 def history_query(dialect: Dialect, workloads: Collection[Workload], step_s: float = STEP_S) -> str:
     """Requests begun and rejected per second, by namespace and workload, for one point every `step_s`."""
-    span_s = max(step_s, RATE_S_MIN)
+    span_s = max(step_s, RATE_S_MIN, dialect.window_s)
     names = [metric for s in FLOW if s.name in {"started", "rejected"} for metric in s.metrics]
     only = _matchers(dialect, workloads)
     rates = (f"rate({selector(f'{name}{{{only}}}', dialect)}[{span_s:.0f}s])" for name in names)

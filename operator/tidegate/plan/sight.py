@@ -8,7 +8,8 @@ from enum import IntEnum
 from tidegate.domain.observation import Histogram, Missing, TierReading, TierState
 from tidegate.domain.spec import Slo
 
-# Scrapes come every 15 to 60 s; a sample older than one and a half of the slowest is of another time.
+# Scrapes come every 15 to 60 s; a sample older than one and a half of the slowest is of another time. Where they come
+# more seldom, the window is longer.
 STALE_S = 90.0
 # Below this GPU utilization a replica that misses its targets waits for something else than its GPU. Decoding alone
 # keeps a GPU above 0.5 (the exporter counts time with any kernel running), so 0.35 is far from a busy one.
@@ -49,7 +50,7 @@ def silent(states: Mapping[str, TierState]) -> frozenset[str]:
 def _gap(tier: str, reading: TierReading | Missing) -> Missing | None:
     if isinstance(reading, Missing):
         return Missing(reason=reading.reason, detail=f"tier {tier}: {reading.detail or reading.reason}")
-    if reading.age_s > STALE_S:
+    if reading.older_than(STALE_S):
         return Missing(reason="Stale", detail=f"tier {tier}: newest sample is {reading.age_s:.0f} s old")
     if reading.arrival_rps is None:
         return Missing(reason="NoArrivalRate", detail=f"tier {tier}: no arrival rate")
