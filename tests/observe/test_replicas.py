@@ -87,6 +87,28 @@ def test_a_pod_of_somebody_elses_beside_those_asked_for_is_no_replica_and_its_re
     assert (found.reading.replicas_reporting, found.reading.arrival_rps) == (1, 2.0)
 
 
+SCRAPED_ONCE = PodSample(values={"running": 1.0}, age_s=3.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "lost", "arrival_rps"),
+    [
+        pytest.param("abcd", "b", 4.0, id="it is taken to be like the others"),
+        pytest.param("abcd", "bcd", None, id="of most nothing is known"),
+        pytest.param("abcd", "abcd", None, id="nor after Prometheus was away"),
+        pytest.param("acd", "b", 3.0, id="a new replica has served next to nobody"),
+    ],
+)
+def test_a_replica_of_whose_two_scrapes_one_was_lost(before: str, lost: str, arrival_rps: float | None) -> None:
+    """Scrapes come every 30 s, and the window is a minute: the gauges are fresh, and there are no rates."""
+    roster = Roster(window_s=60.0, stale_s=60.0)
+    state(*map(pod, before), samples=answering(*before), roster=roster)
+    samples = answering(*"abcd") | {("prod", name): SCRAPED_ONCE for name in lost}
+    found = state(*map(pod, "abcd"), samples=samples, roster=roster, at=NOW + 15.0).reading
+    assert isinstance(found, TierReading)
+    assert (found.running, found.arrival_rps, found.replicas_reporting) == (4.0, arrival_rps, 4)
+
+
 def test_a_group_draws_with_all_of_its_pods() -> None:
     watts = {("prod", name): PodSample(values={"gpu_power_w": 4000.0}) for name in ("a-1", "a-2", "b-1")}
     leader = {("prod", "a"): PodSample(values={"running": 1.0, "gpu_power_w": 4500.0}, age_s=3.0)}

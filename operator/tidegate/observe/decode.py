@@ -35,6 +35,7 @@ EDGE_REQUESTS = 2.0
 
 # What a server counts, and what it would say of the first two if it said it before its first request.
 _COUNTED = frozenset(signal.name for signal in FLOW if signal.shape is Shape.RATE)
+_FLOWS = frozenset(signal.name for signal in FLOW)
 _UNUSED = {"started": 0.0, "finished": 0.0}
 
 _SCALES = {signal.name: signal.scale for signal in (*NOW, *FLOW, *GPU)}
@@ -60,6 +61,11 @@ class PodSample:
     def answers(self, stale_s: float = STALE_S) -> bool:
         """True for a fresh sample of an engine that is awake."""
         return self.age_s is not None and self.age_s <= stale_s and "running" in self.values and not self.asleep
+
+    @property
+    def flows(self) -> bool:
+        """Two scrapes at least lie in the window: one alone shows no rate."""
+        return not _FLOWS.isdisjoint(self.values)
 
     @property
     def asleep(self) -> bool:
@@ -200,11 +206,13 @@ class TierPods:
         leaving: Terminating ones and those gone within the window: their arrivals were real, their gauges are not
             capacity's business any more.
         workers: The other pods of ready replicas that are groups: their GPUs draw, and they serve nobody themselves.
+        fresh: Those of `ready` that never showed a rate: they have been scraped once, and have served next to nobody.
     """
 
     ready: tuple[PodName, ...]
     leaving: tuple[PodName, ...] = ()
     workers: tuple[PodName, ...] = ()
+    fresh: frozenset[PodName] = frozenset()
 
 
 def tier_reading(
@@ -214,7 +222,8 @@ def tier_reading(
     What one tier reports.
 
     A ready replica that is silent is taken to be like the mean of those that speak, as long as at least half of
-    them do: a lost scrape must not look like lost demand.
+    them do: a lost scrape must not look like lost demand. So is, in what flows, one that speaks and shows no rate: of
+    two scrapes in the window one was lost.
 
     Returns:
         The reading; `Missing` with reason `NoReplicas` (none is ready), `NoSeries` (never scraped), `Stale` (scraped
@@ -222,12 +231,15 @@ def tier_reading(
     """
     if not pods.ready:
         return Missing(reason="NoReplicas")
-    known = [samples[pod] for pod in pods.ready if pod in samples]
-    speaking = [sample for sample in known if sample.answers(stale_s)]
-    if 2 * len(speaking) < len(pods.ready):
-        return _silence(pods, known, speaking)
+    known = {pod: samples[pod] for pod in pods.ready if pod in samples}
+    speaking = [sample for sample in known.values() if sample.answers(stale_s)]
+    ready = len(pods.ready)
+    if 2 * len(speaking) < ready:
+        return _silence(pods, list(known.values()), speaking)
     leaving = [samples[pod] for pod in pods.leaving if pod in samples]
-    reading = _Sum(speaking, leaving, len(pods.ready) / len(speaking), window_s).reading()
+    flowing = sum(s.answers(stale_s) and (s.flows or pod in pods.fresh) for pod, s in known.items())
+    flow_factor = ready / flowing if 2 * flowing >= ready else None
+    reading = _Sum(speaking, leaving, ready / len(speaking), flow_factor, window_s).reading()
     drawn = [samples[pod].values.get("gpu_power_w", 0.0) for pod in pods.workers if pod in samples]
     return reading if reading.power_w is None else replace(reading, power_w=reading.power_w + sum(drawn))
 
@@ -254,12 +266,20 @@ class _Sum:
         speaking: Samples of ready replicas, at least one.
         leaving: Samples of replicas on their way out.
         factor: Ready replicas per speaking one, >= 1.
+        flow_factor: Ready replicas per one whose rates are known, >= 1; None: those of most are not.
         window_s: Window of rates, s.
     """
 
-    def __init__(self, speaking: list[PodSample], leaving: list[PodSample], factor: float, window_s: float) -> None:
+    def __init__(
+        self,
+        speaking: list[PodSample],
+        leaving: list[PodSample],
+        factor: float,
+        flow_factor: float | None,
+        window_s: float,
+    ) -> None:
         self._speaking, self._leaving = speaking, leaving
-        self._factor, self._window_s = factor, window_s
+        self._factor, self._flow_factor, self._window_s = factor, flow_factor, window_s
 
     def reading(self) -> TierReading:
         started, finished = self._flow("started"), self._flow("finished")
@@ -307,9 +327,9 @@ class _Sum:
         """A rate summed over ready and leaving replicas; a counter that was never there stays unknown."""
         ready = [s.values[signal] for s in self._speaking if signal in s.values]
         leaving = [s.values[signal] for s in self._leaving if signal in s.values]
-        if not ready and not leaving:
+        if self._flow_factor is None or not (ready or leaving):
             return None
-        return sum(ready) * self._factor + sum(leaving)
+        return sum(ready) * self._flow_factor + sum(leaving)
 
     def _growth(self, signal: str) -> float:
         """Change of a gauge per second over the window; 0 where it is not known, which leaves a flow as it is."""

@@ -3,8 +3,9 @@ Pods of a tier in, replicas of a tier out.
 
 In:    the pods as the cluster has them, the replicas its workload asks for, and what Prometheus says of each pod.
 Out:   `TierState` and the pods whose series belong to the tier.
-Rules: no I/O, time is an argument. `Roster` remembers three small things between ticks: which pods have answered,
-       which left lately, how long starts took. A restart rebuilds them from the pods and the first scrape.
+Rules: no I/O, time is an argument. `Roster` remembers four small things between ticks: which pods have answered,
+       which have shown rates, which left lately, how long starts took. A restart rebuilds them from the pods and the
+       first scrapes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -65,6 +66,7 @@ class Roster:
     window_s: float
     stale_s: float
     _answered: set[str] = field(default_factory=set)
+    _flowed: set[str] = field(default_factory=set)
     _known: dict[TierKey, dict[PodName, float]] = field(default_factory=dict)
     _starts: dict[TierKey, dict[str, tuple[float, float]]] = field(default_factory=dict)
     _witnessed: dict[TierKey, dict[str, bool]] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Roster:
                 del memory[gone]
         alive = {pod.life for view in tiers.values() for pod in view.pods}
         self._answered &= alive
+        self._flowed &= alive
         return {tier: self._state(tier, view, samples, time_s) for tier, view in tiers.items()}
 
     def _state(self, tier: TierKey, view: TierView, samples: Samples | Missing, time_s: float) -> TierState:
@@ -117,8 +120,12 @@ class Roster:
             return Missing(reason="NoReplicas")
         if isinstance(samples, Missing):
             return samples
-        workers = tuple(_name(pod) for pod in view.workers if pod.ready)
-        pods = TierPods(ready=tuple(map(_name, ready)), leaving=tuple(leaving), workers=workers)
+        pods = TierPods(
+            ready=tuple(map(_name, ready)),
+            leaving=tuple(leaving),
+            workers=tuple(_name(pod) for pod in view.workers if pod.ready),
+            fresh=frozenset(_name(pod) for pod in ready if pod.life not in self._flowed),
+        )
         return tier_reading(pods, samples, window_s=self.window_s, stale_s=self.stale_s)
 
     def _leaving(self, tier: TierKey, ready: list[PodView], pods: list[PodView], time_s: float) -> tuple[PodName, ...]:
@@ -162,6 +169,8 @@ class Roster:
             return False
         if sample is not None and sample.answers(self.stale_s):
             self._answered.add(pod.life)
+            if sample.flows:
+                self._flowed.add(pod.life)
         waited_s = time_s - (pod.ready_s if pod.ready_s is not None else time_s)
         return pod.life in self._answered or waited_s > ANSWER_GRACE_S
 
