@@ -37,13 +37,43 @@ async def healthy(_: web.Request, form: dict[str, str]) -> web.StreamResponse:
     return vector()
 
 
-async def test_all_queries_of_a_tick_see_one_instant() -> None:
+async def test_all_queries_of_the_first_tick_see_one_instant() -> None:
     async with collecting(healthy) as (collector, server):
         harvest = await collector.collect(NOW, {})
     assert not isinstance(harvest.samples, Missing)
     assert harvest.samples["prod", "a"].age_s == 7.0
     assert {form["time"] for form in server.asked} == {"1000000.000"}
     assert len(server.asked) <= 12
+
+
+@pytest.mark.parametrize(
+    ("ages_s", "late_s"),
+    [
+        pytest.param([], 0.0, id="nothing is known yet"),
+        pytest.param([37.0, 32.0, 42.0, 35.0], 32.0, id="samples come half a minute late"),
+        pytest.param([32.0, 37.0, 42.0, 35.0, 33.0], 33.0, id="as late as they lately were"),
+        pytest.param([31.0, 46.0, 1.0, 16.0], 1.0, id="a look between two scrapes is not late"),
+        pytest.param([2.0, 17.0, 32.0], 2.0, id="scrapes that end are not late"),
+    ],
+)
+async def test_windows_end_where_samples_do(ages_s: list[float], late_s: float) -> None:
+    """Else a part of each window is empty, and demand looks as much smaller."""
+    ages = iter([*ages_s, 0.0])
+
+    async def handler(_: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        if "timestamp(" not in form["query"]:
+            return vector()
+        labels = {"namespace": "prod", "pod": "a"}
+        return vector(one(3, signal="running", **labels), one(NOW - next(ages), signal="seen", **labels))
+
+    async with collecting(handler) as (collector, server):
+        for _ in ages_s:
+            await collector.collect(NOW, {})
+        server.asked.clear()
+        await collector.collect(NOW, {CHAT: "queue"})
+    rated = {form["time"] for form in server.asked if "[60s]" in form["query"]}
+    assert rated == {f"{NOW - late_s:.3f}"}
+    assert {form["time"] for form in server.asked if "[60s]" not in form["query"]} == {f"{NOW:.3f}"}
 
 
 @pytest.mark.parametrize(("handler", "reason"), FAILURES.values(), ids=FAILURES.keys())

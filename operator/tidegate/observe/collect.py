@@ -8,6 +8,7 @@ Rules: never raises for what the server does. After three bad ticks only one sma
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from tidegate.domain.observation import Missing
 from tidegate.errors import SourceError
 from tidegate.observe.activation import Turns, activation_value, may_be_its_own, parts
 from tidegate.observe.decode import PodSample, Samples, Vector, pod_samples
+from tidegate.observe.dialects import HISTOGRAMS
 from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect, activation_query, is_closed, tick_queries
 from tidegate.observe.threads import in_thread
@@ -26,6 +28,12 @@ BAD_TICKS_TOLERATED = 3
 
 # Without these there is no reading. GPU and KV numbers are left out where their query fails.
 ESSENTIAL = frozenset({"now", "flow", "ttft", "itl", "request_itl"})
+
+# What grows over a window. Where the newest scrape lies further back than scrapes lie apart, a window that ends now has
+# an empty end, and counts too little: half of four scrapes of 15 s that are 30 s late.
+OVER_WINDOW = frozenset({"flow", *HISTOGRAMS})
+# So many looks, a minute of them, do not all come long after a scrape, unless scrapes come late.
+LOOKS = 4
 
 # What any server that is up answers.
 KNOCK = {"knock": "vector(1)"}
@@ -38,7 +46,7 @@ _LATER = Missing(reason="NotAsked", detail="an activationQuery fails; this one w
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harvest:
     """
-    Metrics of one instant.
+    Metrics of one instant; windows end where samples do.
 
     Args:
         time_s: The instant, unix seconds.
@@ -70,6 +78,7 @@ class Collector:
         self._client, self._dialect, self._clock = client, dialect, clock
         self._queries = tick_queries(dialect)
         self._bad_ticks = 0
+        self._ages_s: deque[float] = deque(maxlen=LOOKS)
         self._turns = Turns()
 
     @property
@@ -84,7 +93,7 @@ class Collector:
             return self._nothing(time_s, refusal, activations, began_s)
         joint = parts(self._turns.together(activations))
         asked = self._activation_queries(joint)
-        answers = await self._ask(self._queries | asked, time_s)
+        answers = await self._ask(self._queries | asked, time_s, late_s=min(self._ages_s, default=0.0))
         failures = _failures(answers)
         wrong = [a for name, a in answers.items() if name in ESSENTIAL and isinstance(a, SourceError)]
         if wrong:
@@ -99,6 +108,8 @@ class Collector:
         samples: dict[tuple[str, str], PodSample] = await in_thread(
             lambda: pod_samples(vectors, self._dialect, time_s=time_s)
         )
+        ages_s = [sample.age_s for sample in samples.values() if sample.age_s is not None]
+        self._ages_s.append(min(ages_s, default=0.0))
         values = await self._values(activations, joint, answers, time_s, began_s)
         return Harvest(
             time_s=time_s, samples=samples, activations=values, took_s=self._clock() - began_s, failures=failures
@@ -130,10 +141,16 @@ class Collector:
         return answer if isinstance(answer, SourceError) else None
 
     async def _ask(
-        self, queries: Mapping[str, str], time_s: float, *, limit_s: float = LIMIT_S
+        self, queries: Mapping[str, str], time_s: float, *, limit_s: float = LIMIT_S, late_s: float = 0.0
     ) -> dict[str, Vector | SourceError]:
-        """Answers by query name, all for one instant, all within the limit."""
-        tasks = {name: asyncio.create_task(self._one(query, time_s)) for name, query in queries.items()}
+        """
+        Answers by query name, all for one instant, all within the limit.
+
+        Args:
+            late_s: How late samples come: windows end so much before the instant.
+        """
+        ends_s = {name: time_s - late_s if name in OVER_WINDOW else time_s for name in queries}
+        tasks = {name: asyncio.create_task(self._one(query, ends_s[name])) for name, query in queries.items()}
         try:
             await asyncio.wait(tasks.values(), timeout=limit_s)
         finally:
