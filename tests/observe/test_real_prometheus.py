@@ -9,6 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -16,6 +17,7 @@ import yaml
 from aiohttp import web
 
 from tests.data import data_path
+from tests.estimate.build import deployment
 from tidegate.cli.plan import live
 from tidegate.domain.key import Key
 from tidegate.domain.observation import TierReading
@@ -27,6 +29,7 @@ from tidegate.observe.queries import Dialect, activation_query, tick_queries
 from tidegate.observe.threads import in_thread
 from tidegate.sandbox.binaries import Effort, provide
 from tidegate.sandbox.control_plane.real import free_ports
+from tidegate.sim import recorded as past
 
 pytestmark = pytest.mark.cluster
 
@@ -270,6 +273,17 @@ async def test_plan_reads_the_load_of_every_server(
     load = await in_thread(lambda: live.measured(prometheus, Key("prod", "chat"), model, time_s=time.time()))
     assert load.rate_rps == pytest.approx(rate, rel=0.15), "4 requests/s each, and one of them rejects 4 more"
     assert (load.prompt_tokens, load.output_tokens) == (pytest.approx(100, rel=0.1), pytest.approx(20, rel=0.1))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_backtest_reads_the_load_of_every_server(
+    prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "RATE_S_MIN", 10.0)
+    now_s = time.time()
+    mixed = replace(deployment(model="mixed"), key=Key("prod", "chat"))
+    trace = await in_thread(lambda: past.recorded(prometheus, mixed, start_s=now_s - 60.0, end_s=now_s, seed=1))
+    assert len(trace) / 60.0 == pytest.approx(4.0 * len(PODS) + 4.0, rel=0.2), "one of them rejects 4 more"
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -90,9 +90,10 @@ def _lengths(
 
 
 def _rate(signal: str, dialect: Dialect) -> str:
-    """Per second over all replicas, in the two minutes before the sample; each server speaks one of the names."""
-    parts = [f"sum(rate({selector(metric, dialect)}[{RATE_S_MIN:.0f}s]))" for metric in _METRICS[signal]]
-    return "(" + " or ".join(parts) + ")"
+    """Per second over all replicas, in the two minutes before the sample; each replica speaks one of the names."""
+    grouping, span = f"{dialect.grouping},instance", f"[{RATE_S_MIN:.0f}s]"
+    parts = [f"sum by ({grouping}) (rate({selector(metric, dialect)}{span}))" for metric in _METRICS[signal]]
+    return f"sum({' or '.join(parts)})"
 
 
 def _curve(client: Prometheus, query: str, start_s: float, end_s: float) -> Floats:
