@@ -205,6 +205,12 @@ def test_arrivals_are_first_tokens_and_growth_of_the_queue() -> None:
     assert reading({"a": sample(started=2.0, waiting_growth=-600.0)}).arrival_rps == 0.0
 
 
+def test_a_queue_that_a_crash_lost_is_not_taken_off_what_came_to_the_others() -> None:
+    crashed = sample(started=1.0, waiting_growth=-300.0)
+    found = reading({"a": sample(started=4.0), "b": sample(started=4.0), "c": crashed}, ready="ab", leaving="c")
+    assert found.arrival_rps == pytest.approx(8.0)
+
+
 @pytest.mark.parametrize(
     ("more", "itl_s"),
     [

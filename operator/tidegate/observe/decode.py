@@ -7,7 +7,7 @@ Rules: pure. What is NaN, infinite or beyond all measure, stale or absent is lef
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -286,7 +286,7 @@ class _Sum:
         return TierReading(
             window_s=self._window_s,
             age_s=min(s.age_s for s in self._speaking if s.age_s is not None),
-            arrival_rps=self._arrivals(started),
+            arrival_rps=self._total(self._came),
             completion_rps=finished,
             prompt_tokens_mean=self._per_request("prompt_length", self._flow("prompt_tokens"), started),
             output_tokens_mean=self._per_request("output_length", self._flow("output_tokens"), finished),
@@ -325,19 +325,25 @@ class _Sum:
 
     def _flow(self, signal: str) -> float | None:
         """A rate summed over ready and leaving replicas; a counter that was never there stays unknown."""
-        ready = [s.values[signal] for s in self._speaking if signal in s.values]
-        leaving = [s.values[signal] for s in self._leaving if signal in s.values]
+        return self._total(lambda sample: sample.values.get(signal))
+
+    def _total(self, flow_of: Callable[[PodSample], float | None]) -> float | None:
+        ready = [flow for s in self._speaking if (flow := flow_of(s)) is not None]
+        leaving = [flow for s in self._leaving if (flow := flow_of(s)) is not None]
         if self._flow_factor is None or not (ready or leaving):
             return None
         return sum(ready) * self._flow_factor + sum(leaving)
 
-    def _growth(self, signal: str) -> float:
-        """Change of a gauge per second over the window; 0 where it is not known, which leaves a flow as it is."""
-        return (self._flow(signal) or 0.0) / self._window_s
+    def _came(self, sample: PodSample) -> float | None:
+        """
+        Arrivals at one replica: first tokens and growth of the queue, as vLLM has no counter of them.
 
-    def _arrivals(self, started: float | None) -> float | None:
-        """First tokens and growth of the queue: vLLM has no counter of arrivals."""
-        return None if started is None else max(0.0, started + self._growth("waiting_growth"))
+        A queue that is lost with its server takes nothing away from what came to the others.
+        """
+        started = sample.values.get("started")
+        if started is None:
+            return None
+        return max(0.0, started + sample.values.get("waiting_growth", 0.0) / self._window_s)
 
     def _later_tokens(self, started: float | None) -> float | None:
         """
@@ -358,7 +364,7 @@ class _Sum:
         counted = self._flow("aborted")
         if started is None or finished is None:
             return counted
-        vanished = started - finished - self._growth("running_growth")
+        vanished = started - finished - (self._flow("running_growth") or 0.0) / self._window_s
         return max(0.0, vanished - self._prefilled() / self._window_s, counted or 0.0)
 
     def _prefilled(self) -> float:
