@@ -125,6 +125,15 @@ def test_tiers_are_joined_by_their_requests() -> None:
     assert got.attainment.likely == pytest.approx(0.9)
 
 
+def test_a_tier_that_counts_gaps_weighs_as_much_as_its_requests() -> None:
+    """vLLM serves nine of ten requests, and late; SGLang counts a hundred gaps for each of the others."""
+    late = reading(ttft=histogram(1.0, 0.5, total=900), request_itl=histogram(0.0, 0.04, total=900))
+    gaps = reading(ttft=histogram(1.0, 0.5), itl=histogram(1.0, 0.04, total=10_000), completion_rps=100 / 60)
+    got = goodput([late, gaps], SLO)
+    assert got.attainment is not None
+    assert got.attainment.lower == pytest.approx(0.1)
+
+
 def test_utilization_is_that_of_a_replica_and_not_of_a_tier() -> None:
     many, one = reading(gpu_utilization=0.9, replicas_reporting=3), reading(gpu_utilization=0.1, replicas_reporting=1)
     assert goodput([many, one], SLO).gpu_utilization == pytest.approx(0.7)

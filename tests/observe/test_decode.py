@@ -316,6 +316,17 @@ def test_histograms_join_on_the_edges_that_all_replicas_have() -> None:
     assert (found.bounds_s, found.counts) == ((0.5, math.inf), (6.0, 9.0))
 
 
+@pytest.mark.parametrize(("new", "requests"), [("ab", 7.0), ("a", None)])
+def test_replicas_that_time_requests_do_not_speak_for_those_that_time_gaps(new: str, requests: float | None) -> None:
+    pods = {name: sample(buckets={"itl": {0.05: 90.0, math.inf: 100.0}}) for name in "ab"}
+    for name, total in zip(new, (3.0, 4.0), strict=False):
+        pods[name].buckets["request_itl"] = {0.05: 0.0, math.inf: total}
+    found = reading(pods, ready="ab")
+    assert (found.request_itl and found.request_itl.total) == requests
+    assert found.itl is not None
+    assert found.itl.total == 200.0
+
+
 def test_histograms_without_a_common_edge_are_not_guessed() -> None:
     pods = {
         "a": sample(buckets={"ttft": {0.1: 1.0, math.inf: 1.0}}),

@@ -122,7 +122,8 @@ def attainment_of(readings: Sequence[TierReading], slo: Slo) -> Attainment | Non
 def _latencies(readings: Sequence[TierReading]) -> tuple[Histogram | None, Histogram | None]:
     """TTFT and ITL of all tiers together."""
     ttft = merge_histograms([r.ttft for r in readings if r.ttft is not None])
-    return ttft, merge_histograms([h for r in readings if (h := _itl(r)) is not None])
+    itl_of = _itl if all(r.request_itl is None for r in readings) else _request_itl
+    return ttft, merge_histograms([h for r in readings if (h := itl_of(r)) is not None])
 
 
 def _counts_gaps(reading: TierReading) -> bool:
@@ -133,6 +134,15 @@ def _counts_gaps(reading: TierReading) -> bool:
 def _itl(reading: TierReading) -> Histogram | None:
     """Per request where the server counts that (the promise is per request), else per token."""
     return reading.request_itl if reading.request_itl is not None else reading.itl
+
+
+def _request_itl(reading: TierReading) -> Histogram | None:
+    """The same, where another tier counts requests: gaps of as many weigh as much, not a hundred times."""
+    gaps, completed = _itl(reading), reading.completion_rps
+    if gaps is None or completed is None or not _counts_gaps(reading):
+        return gaps
+    share = completed * reading.window_s / gaps.total
+    return Histogram(gaps.bounds_s, tuple(count * share for count in gaps.counts))
 
 
 def _attainment(

@@ -283,6 +283,8 @@ class _Sum:
 
     def reading(self) -> TierReading:
         started, finished = self._flow("started"), self._flow("finished")
+        # In a roll-out from a version that times no requests, the new replicas do not speak for all.
+        timed = all("request_itl" in s.buckets for s in (*self._speaking, *self._leaving) if "itl" in s.buckets)
         return TierReading(
             window_s=self._window_s,
             age_s=min(s.age_s for s in self._speaking if s.age_s is not None),
@@ -301,7 +303,7 @@ class _Sum:
             itl_mean_s=ratio(self._flow("itl_sum"), self._later_tokens(started)),
             gpu_utilization=self._mean("gpu_busy"),
             power_w=self._now("gpu_power_w"),
-            request_itl=self._histogram("request_itl"),
+            request_itl=self._histogram("request_itl") if timed else None,
             rejection_rps=self._flow("rejected"),
             abort_rps=self._aborts(started, finished),
             abort_rps_counted=self._flow("aborted"),
