@@ -92,6 +92,11 @@ def test_a_pod_on_its_way_out_is_not_ready() -> None:
     raw["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
     found = pod_view(raw)
     assert (found.ready, found.terminating) == (False, True)
+    assert found.gone_s == found.created_s + 3600
+
+
+def taint(key: str, effect: str = "NoSchedule") -> dict[str, Any]:
+    return {"taints": [{"key": key, "effect": effect}]}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,12 @@ def test_a_pod_on_its_way_out_is_not_ready() -> None:
         pytest.param({}, {"conditions": [condition("Ready", "Unknown")]}, False, id="unreachable"),
         pytest.param({"unschedulable": True}, {"conditions": [condition("Ready", "True")]}, False, id="cordoned"),
         pytest.param({}, {}, True, id="no condition at all"),
+        pytest.param(taint("karpenter.sh/disrupted"), {}, False, id="drained by an autoscaler, which does not cordon"),
+        pytest.param(taint("node.kubernetes.io/disk-pressure"), {}, False, id="its disk is full"),
+        pytest.param(taint(GPU), {}, True, id="a taint that servers tolerate"),
+        pytest.param(
+            taint("node.kubernetes.io/disk-pressure", "PreferNoSchedule"), {}, True, id="a taint that keeps nobody away"
+        ),
     ],
 )
 def test_nodes_that_take_new_pods(spec: dict[str, Any], status: dict[str, Any], usable: bool) -> None:
@@ -196,7 +207,10 @@ def node(name: str, amount: int, *, usable: bool = True, **labels: str) -> NodeV
     return NodeView(name=name, labels=labels, allocatable={GPU: amount}, usable=usable)
 
 
-def holder(uid: str, where: str, amount: int, *, ended: bool = False) -> PodView:
+NOW = 10_000.0
+
+
+def holder(uid: str, where: str, amount: int, *, ended: bool = False, gone_s: float | None = None) -> PodView:
     return PodView(
         namespace="x",
         name=uid,
@@ -205,11 +219,12 @@ def holder(uid: str, where: str, amount: int, *, ended: bool = False) -> PodView
         created_s=0.0,
         ready_s=None,
         ready=False,
-        terminating=False,
+        terminating=gone_s is not None,
         unschedulable=False,
         ended=ended,
         node=where,
         requests={GPU: amount},
+        gone_s=gone_s,
     )
 
 
@@ -237,6 +252,24 @@ def holder(uid: str, where: str, amount: int, *, ended: bool = False) -> PodView
             id="a cordoned node offers only what is held",
         ),
         pytest.param(
+            [node("a", 8, kind="h100")],
+            [holder("ours", "a", 2, gone_s=NOW + 60)],
+            (8, 2, 0),
+            id="one on its way out gives back what it holds",
+        ),
+        pytest.param(
+            [node("a", 8, usable=False, kind="h100"), node("b", 8, kind="h100")],
+            [holder("ours", "a", 2, gone_s=NOW + 60), holder("theirs", "a", 4), holder("more", "a", 2, gone_s=NOW)],
+            (12, 0, 4),
+            id="one on its way out of a node that is drained or dead gives nothing back",
+        ),
+        pytest.param(
+            [node("a", 8, kind="h100")],
+            [holder("ours", "a", 2, gone_s=NOW - 120)],
+            (8, 0, 2),
+            id="one that hangs keeps what it holds",
+        ),
+        pytest.param(
             [node("a", 0, kind="h100")],
             [holder("ours", "a", 2), holder("theirs", "a", 1)],
             (3, 2, 1),
@@ -260,7 +293,7 @@ def test_accelerators_are_counted_by_holder(
     nodes: list[NodeView], pods: list[PodView], expected: tuple[int, int, int]
 ) -> None:
     h100 = Accelerator(name="h100", price_usd_per_hour=3.0, node_selector={"kind": "h100"})
-    use = accelerator_use([h100], nodes, pods, {"ours": "h100"})["h100"]
+    use = accelerator_use([h100], nodes, pods, {"ours": "h100"}, time_s=NOW)["h100"]
     assert (use.allocatable, use.by_tidegate, use.by_others) == expected
 
 
@@ -268,7 +301,7 @@ def test_of_a_node_of_two_classes_each_accelerator_is_there_once() -> None:
     whole = Accelerator(name="h100", price_usd_per_hour=3.0, node_selector={"kind": "h100"})
     part = Accelerator(name="pool", price_usd_per_hour=3.0, node_selector={"kind": "h100", "pool": "a"})
     nodes, pods = [node("a", 8, kind="h100", pool="a")], [holder("ours", "a", 6)]
-    use = accelerator_use([whole, part], nodes, pods, {"ours": "h100"})
+    use = accelerator_use([whole, part], nodes, pods, {"ours": "h100"}, time_s=NOW)
     assert usable_capacity(whole, use["h100"]) == 8
     assert usable_capacity(part, use["pool"]) == 2
 

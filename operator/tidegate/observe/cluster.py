@@ -218,7 +218,7 @@ class Cluster:
         for (key, _), (tier, _) in left.items():
             more[key] = (*more.get(key, ()), tier)
         whole = {spec.key: (*spec.tiers, *more.get(spec.key, ())) for spec in specs}
-        use = self._use(whole, tiers, accelerators.values())
+        use = self._use(whole, tiers, accelerators.values(), time_s=harvest.time_s)
         return Sight(
             deployments={
                 spec.key: _observation(
@@ -253,6 +253,8 @@ class Cluster:
         whole: Mapping[Key, Sequence[TierSpec]],
         views: Mapping[TierKey, TierView],
         classes: Collection[Accelerator],
+        *,
+        time_s: float,
     ) -> dict[str, AcceleratorUse]:
         """Who holds how many accelerators; nothing where nodes may not be listed."""
         if self.nodes.absent:
@@ -263,7 +265,7 @@ class Cluster:
             for tier in tiers
             for pod in views[key, tier.name].all
         }
-        return accelerator_use(classes, self.nodes.items.values(), self.pods.items.values(), own)
+        return accelerator_use(classes, self.nodes.items.values(), self.pods.items.values(), own, time_s=time_s)
 
     def _managed(self, specs: list[DeploymentSpec]) -> dict[TierKey, WorkloadView]:
         """

@@ -18,6 +18,23 @@ from tidegate.ports import FIELD_MANAGER, ObjectRef, OwnedView, WorkloadView, Wr
 
 Raw = Mapping[str, Any]
 
+# Whoever drains a node or finds something wrong with it keeps new pods away by one of these taints. An autoscaler does
+# not cordon the node, and only a cordon is in its spec. Nobody's servers tolerate them.
+_CLOSED = frozenset(
+    {
+        "ToBeDeletedByClusterAutoscaler",
+        "cloud.google.com/impending-node-termination",
+        "karpenter.sh/disrupted",
+        "karpenter.sh/disruption",
+        "node.cloudprovider.kubernetes.io/shutdown",
+        "node.cloudprovider.kubernetes.io/uninitialized",
+        "node.kubernetes.io/disk-pressure",
+        "node.kubernetes.io/network-unavailable",
+        "node.kubernetes.io/out-of-service",
+        "node.kubernetes.io/pid-pressure",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodView:
@@ -36,6 +53,7 @@ class PodView:
         life: Its uid and its restarts: another life is another server.
         maker: Kind and name of the workload that made it, e.g. `Deployment/chat`; empty: nobody is known.
         health: What its containers say of themselves.
+        gone_s: When it is ended by force, unix seconds; None: it is not on its way out.
     """
 
     namespace: str
@@ -54,6 +72,7 @@ class PodView:
     life: str = ""
     maker: str = ""
     health: Health = HEALTHY
+    gone_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +119,7 @@ def pod_view(raw: Raw) -> PodView:
         life=f"{meta.get('uid', '')}/{restarts}",
         maker=_maker(meta),
         health=health(containers),
+        gone_s=unix_seconds(meta.get("deletionTimestamp")),
     )
 
 
@@ -137,13 +157,18 @@ def node_view(raw: Raw) -> NodeView:
     """A node, trimmed."""
     status = raw.get("status", {})
     conditions = {c["type"]: c.get("status") for c in status.get("conditions") or ()}
-    cordoned = bool(raw.get("spec", {}).get("unschedulable"))
+    spec = raw.get("spec", {})
+    closed = bool(spec.get("unschedulable")) or any(_closes(taint) for taint in spec.get("taints") or ())
     return NodeView(
         name=raw["metadata"]["name"],
         labels=raw["metadata"].get("labels") or {},
         allocatable=dict(_extended(status.get("allocatable"))),
-        usable=conditions.get("Ready", "True") == "True" and not cordoned,
+        usable=conditions.get("Ready", "True") == "True" and not closed,
     )
+
+
+def _closes(taint: Raw) -> bool:
+    return taint.get("key") in _CLOSED and taint.get("effect") in {"NoSchedule", "NoExecute"}
 
 
 def workload_view(raw: Raw, *, api_version: str, kind: str, path: str) -> WorkloadView:

@@ -13,9 +13,18 @@ from tidegate.domain.spec import Accelerator
 from tidegate.observe.objects import NodeView, PodView
 from tidegate.ports import AcceleratorUse
 
+# When its grace is over a kubelet ends a pod by force and unmounts its volumes, in seconds. One that is there for so
+# much longer hangs, mostly in the driver of its accelerators.
+HUNG_S = 120.0
+
 
 def accelerator_use(
-    classes: Iterable[Accelerator], nodes: Iterable[NodeView], pods: Iterable[PodView], own: Mapping[str, str]
+    classes: Iterable[Accelerator],
+    nodes: Iterable[NodeView],
+    pods: Iterable[PodView],
+    own: Mapping[str, str],
+    *,
+    time_s: float,
 ) -> dict[str, AcceleratorUse]:
     """
     Use of each class.
@@ -23,14 +32,20 @@ def accelerator_use(
     A cordoned or broken node, and one whose device plugin is away, offers nothing new, but what runs there stays: its
     accelerators count as far as they are held. So does what our pods hold on nodes that their class does not select,
     or under another name than its `resourceName`, or not any more. A pod holds accelerators from the moment it is bound
-    to a node until it is gone. Of a node that two classes claim, what our pods of one class hold is not there for the
-    other.
+    to a node until it is gone. What a pod of ours on its way out holds is soon there for the next; not where the node
+    takes none, so it does not count there, and not where the pod hangs: it counts as somebody else's. Of a node that
+    two classes claim, what our pods of one class hold is not there for the other.
 
     Args:
         own: Class of each pod of ours, by uid.
+        time_s: Now, unix seconds.
     """
     classes, all_nodes = list(classes), list(nodes)
-    held = _held(pods, own, {accelerator.name: accelerator.resource_name for accelerator in classes})
+    closed = {node.name for node in all_nodes if not node.usable}
+    counted = [pod for pod in pods if not (pod.terminating and pod.node in closed)]
+    hung = {pod.uid for pod in counted if pod.gone_s is not None and time_s - pod.gone_s >= HUNG_S}
+    ours = {uid: name for uid, name in own.items() if uid not in hung}
+    held = _held(counted, ours, {accelerator.name: accelerator.resource_name for accelerator in classes})
     return {accelerator.name: _use(accelerator, all_nodes, held) for accelerator in classes}
 
 
