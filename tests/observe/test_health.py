@@ -69,6 +69,21 @@ def test_trouble_in_words(status: dict[str, Any], trouble: str) -> None:
         pytest.param(container(LOOP, restarts=2, last=CRASH), 3, id="a third start is held back"),
         pytest.param(container({"terminated": CRASH}), 1, id="it has just crashed"),
         pytest.param(
+            container(RUNNING, restarts=5, last={**CRASH, "startedAt": "2025-12-20T00:00:00Z"}),
+            1,
+            id="the first crash in weeks, whatever there was before",
+        ),
+        pytest.param(
+            container(RUNNING, restarts=5, last={**CRASH, "startedAt": "2025-12-31T23:40:00Z"}),
+            5,
+            id="it dies as soon as its weights are loaded",
+        ),
+        pytest.param(
+            container(LOOP, restarts=5, last={**CRASH, "exitCode": 128, "startedAt": "1970-01-01T00:00:00Z"}),
+            6,
+            id="it cannot even begin",
+        ),
+        pytest.param(
             container(LOOP, restarts=2, last={**CRASH, "exitCode": 0, "reason": "Completed"}),
             3,
             id="a server that ends well again and again is no server",

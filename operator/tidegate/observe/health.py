@@ -19,6 +19,9 @@ Raw = Mapping[str, Any]
 CRASHES = 2
 SOUND_S = 120.0
 CRASH_MEMORY_S = 600.0
+# A server that ran for longer has loaded and served: no load takes more than the hour that a startup probe gives it.
+# What it died of then is no habit, however often it was started anew in the weeks before.
+SERVED_S = 3600.0
 
 # Reasons of a waiting container that are no trouble yet.
 _UNDER_WAY = frozenset({"", "ContainerCreating", "PodInitializing"})
@@ -34,7 +37,7 @@ class Health:
     What the containers of one pod say.
 
     Args:
-        crashes: Most times that one of them ended although it should run.
+        crashes: Most times in a row that one of them ended although it should run.
         crashed_s: When that last happened, unix seconds; None: never.
         trouble: Why one does not run now, or how it last ended; empty: nothing is wrong.
         waits: One of them cannot run now: no image, no secret, or it is held back after a crash.
@@ -83,7 +86,8 @@ def _container(status: Raw) -> Health:
     ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
     crashed = bool(ended) and (ended.get("exitCode", 0) != 0 or "waiting" in state)
     # The restart that a crash leads to is counted when it happens.
-    crashes = status.get("restartCount", 0) + ("running" not in state) if crashed else 0
+    in_a_row = status.get("restartCount", 0) + ("running" not in state) if _lived_s(ended) < SERVED_S else 1
+    crashes = in_a_row if crashed else 0
     if reason not in _UNDER_WAY and not (reason == _CRASH_LOOP and crashed):
         return Health(trouble=_refusal(reason, status, waiting), waits=True)
     if not crashed:
@@ -96,6 +100,12 @@ def _container(status: Raw) -> Health:
         trouble=f"{_CRASH_LOOP}: {how} ({word})" if word else f"{_CRASH_LOOP}: {how}",
         waits=bool(waiting),
     )
+
+
+def _lived_s(ended: Raw) -> float:
+    """How long a container ran that has ended; 0 where nobody knows. One that could not begin did so in 1970."""
+    began_s, ended_s = unix_seconds(ended.get("startedAt")), unix_seconds(ended.get("finishedAt"))
+    return ended_s - began_s if began_s and ended_s else 0.0
 
 
 def _refusal(reason: str, status: Raw, waiting: Raw) -> str:
