@@ -61,6 +61,12 @@ def test_a_pod_is_trimmed_to_what_somebody_reads() -> None:
             id="no room",
         ),
         pytest.param(
+            {"conditions": [condition("PodScheduled", "False", reason="Unschedulable")], "nominatedNodeName": "n1"},
+            "unschedulable",
+            False,
+            id="others are preempted to make room",
+        ),
+        pytest.param(
             {"conditions": [condition("PodScheduled", "False", reason="SchedulingGated")]},
             "unschedulable",
             False,

@@ -45,7 +45,7 @@ class PodView:
         created_s, ready_s: When it was made, and when it turned ready (None: it is not); unix seconds.
         ready: Condition Ready holds and it is not on its way out.
         terminating: It has a deletion timestamp.
-        unschedulable: The scheduler found no room.
+        unschedulable: The scheduler found no room, and makes none: it preempts nobody for it.
         ended: Succeeded or Failed: it holds nothing any more.
         node: Where it runs; empty: nowhere yet.
         requests: Extended resources it holds, e.g. `{"nvidia.com/gpu": 2}`.
@@ -111,7 +111,9 @@ def pod_view(raw: Raw) -> PodView:
         ready_s=unix_seconds(conditions.get("Ready", {}).get("lastTransitionTime")) if is_ready else None,
         ready=is_ready and not terminating,
         terminating=terminating,
-        unschedulable=scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable",
+        unschedulable=scheduled.get("status") == "False"
+        and scheduled.get("reason") == "Unschedulable"
+        and not status.get("nominatedNodeName"),
         ended=status.get("phase") in {"Succeeded", "Failed"},
         node=spec.get("nodeName", ""),
         requests=_requests(spec),
