@@ -127,6 +127,21 @@ def test_the_only_tier_stays_asked_for_while_it_is_stuck() -> None:
     assert fleet(decision) == {"bf16": 2}
 
 
+@pytest.mark.parametrize("behind", [0, 6, 20], ids=["ready at once", "ready before the next", "ready much later"])
+def test_replicas_for_which_room_comes_one_after_the_other_are_not_called_off(behind: int) -> None:
+    """Nodes come one by one; what has found room starts, what has not is stuck."""
+    memory, asked = None, 1
+    for i in range(100):
+        placed = min(5, 1 + max(0, i - 10) // 8)
+        ready = min(placed, 1 + max(0, i - 10 - behind) // 8, asked)
+        waiting = max(0, asked - placed)
+        state = TierState(ready=ready, starting=asked - ready, unschedulable=waiting, reading=reading(24))
+        problem = Problem(spec=spec(), states={"bf16": state}, estimates=ONE, forecast=forecast(24), memory=memory)
+        memory, decision = choose([problem], accelerators=POOLS, time_s=1e9 + 15.0 * i)[spec().key]
+        assert fleet(decision) == {"bf16": 5}, i
+        asked = 5
+
+
 @pytest.mark.parametrize(
     "lost",
     [

@@ -43,6 +43,7 @@ def pursue(draft: Draft) -> None:
         _grow(draft, Reason.INITIAL)
         return
     changed = draft.basis != draft.memory.basis
+    _take_in(draft)
     if not draft.limits.hold(draft.model, draft.current):
         _grow(draft, _asked(draft))
         return
@@ -55,6 +56,21 @@ def pursue(draft: Draft) -> None:
         _reconsider(draft)
     elif draft.given is Given.NOTHING and _fewer_would_do(draft):
         draft.reason = Reason.STABILIZING
+
+
+def _take_in(draft: Draft) -> None:
+    """
+    Where something is given up, replicas that were counted out and come after all belong to the plan again.
+
+    They are asked for as long as they are stuck. Their tier stays blocked while others of it are, so that no search
+    finds them: they would be called off for coming.
+    """
+    if draft.given is Given.NOTHING:
+        return
+    arrivals = zip(draft.current, draft.arrivals, strict=True)
+    there = tuple([max(n, a.counted) if a.blocked else n for n, a in arrivals])
+    if there != draft.current and draft.limits.hold(draft.model, there):
+        draft.current = draft.ideal = there
 
 
 def _asked(draft: Draft) -> Reason:
