@@ -154,7 +154,7 @@ CRASHING = Health(crashes=3, crashed_s=NOW - 20, trouble="CrashLoopBackOff: cont
 @pytest.mark.parametrize("trouble", [{"unschedulable": True}, {"health": CRASHING}], ids=["no room", "it crashes"])
 def test_a_pod_of_a_roll_out_that_cannot_start_is_a_finding(trouble: dict[str, object]) -> None:
     found = state(pod("a"), pod("b", ready_s=None, **trouble), wanted=1)
-    assert (found.starting, found.surplus) == (1, 0)
+    assert (found.starting, found.unasked, found.surplus) == (1, 1, 0)
 
 
 def test_a_replica_that_cannot_be_started_is_failing_and_says_why() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, reading, spec, tier
+from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, reading, spec, tier, total
 from tidegate.domain.decision import Constraint, Decision, Reason, Status
 from tidegate.domain.estimate import Relaxed, TierEstimate
 from tidegate.domain.key import Key
-from tidegate.domain.observation import GatewayReading, Histogram, TierReading, TierState
+from tidegate.domain.observation import GatewayReading, Histogram, Missing, TierReading, TierState
 from tidegate.domain.spec import Accelerator, Cost, DeploymentSpec, Mode, Quality, ScaleToZero, Schedule
 from tidegate.plan import PlanMemory, Problem, choose
 from tidegate.plan.sentence import three_digits
@@ -290,6 +290,28 @@ def test_accelerators_that_are_gone_take_no_more_of_a_silent_fleet_than_they_hav
     loop.pools = POOLS | {"h100": replace(POOLS["h100"], capacity=2)}
     loop.run(forecast(rate), 10, silent=("bf16", "fp8"))
     assert loop.ready == {"bf16": 1, "fp8": 1}
+
+
+@pytest.mark.parametrize("trouble", ["failing", "unschedulable"])
+@pytest.mark.parametrize(
+    ("idle", "shown"),
+    [
+        pytest.param(1.0, Missing(reason="NoSeries"), id="while nothing is seen"),
+        pytest.param(0.9, reading(9), id="while the target is out of reach"),
+    ],
+)
+def test_a_roll_out_that_cannot_go_on_calls_for_no_more_replicas(
+    idle: float, shown: TierReading | Missing, trouble: str
+) -> None:
+    """Its pod stands beside the replicas that are asked for; one more of those would not replace it."""
+    memory, ready, estimates = None, 2, {"bf16": estimate(5, idle=idle)}
+    for i in range(60):
+        pod = {"starting": 1, "unasked": 1, trouble: 1} if i >= 20 else {}
+        state = TierState(ready=ready, reading=shown if i >= 20 else reading(9), **pod)  # type: ignore[arg-type]
+        problem = Problem(spec=spec(), states={"bf16": state}, estimates=estimates, forecast=forecast(9), memory=memory)
+        memory, decision = choose([problem], accelerators=POOLS, time_s=1e9 + 15.0 * i)[spec().key]
+        ready = total(decision)
+        assert ready == 2, i
 
 
 def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:

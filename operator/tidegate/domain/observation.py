@@ -196,7 +196,8 @@ class TierState:
         unplaced: Of those on the way, the ones on no node: without a pod, held back, or without room.
         unschedulable: Of `starting`, those the scheduler found no room for; None where nobody can tell.
         failing: Of `starting`, those that crash again and again, cannot be started, or may not be made.
-        trouble: What is wrong with those, in words; empty: nothing.
+        unasked: Of `starting`, those beyond what the workload asks for: pods of a roll-out that cannot start.
+        trouble: What is wrong with those that fail, in words; empty: nothing.
         reading: Metrics, or why there are none. A tier without a ready replica has `Missing("NoReplicas")`.
     """
 
@@ -208,6 +209,7 @@ class TierState:
     unplaced: int = 0
     unschedulable: int | None = None
     failing: int = 0
+    unasked: int = 0
     trouble: str = ""
     reading: TierReading | Missing = Missing(reason="NoReplicas")
 

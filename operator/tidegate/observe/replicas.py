@@ -96,6 +96,7 @@ class Roster:
         unmade = max(0, promised - len(starting))
         refused = unmade if view.refused else 0
         surplus = _surplus(starting, failing, promised) if view.wanted is not None else 0
+        unasked = max(0, len(starting) - surplus - promised) if view.wanted is not None else 0
         troubles = {pod.health.trouble for pod in failing} | ({view.refused} if refused else set())
         state = TierState(
             ready=len(ready),
@@ -106,6 +107,7 @@ class Roster:
             unplaced=unmade + sum(not pod.node for pod in starting),
             unschedulable=sum(pod.unschedulable for pod in starting),
             failing=len(failing) + refused,
+            unasked=unasked,
             trouble=", ".join(sorted(troubles)),
         )
         leaving = self._leaving(tier, ready, pods, time_s)

@@ -159,7 +159,7 @@ class Draft:
         asked for in their place may be as late. All of them where the plan falls short anyway, or nothing is seen.
         """
         every = bool(self.held) or self.given is not Given.NOTHING
-        waiting = [a.stuck if every else max(a.hoped, a.late) if not self._served else a.hoped for a in self.arrivals]
+        waiting = [a.due if every else max(a.hoped, a.late) if not self._served else a.hoped for a in self.arrivals]
         return tuple(
             [
                 # What a blocked tier is asked for beyond what comes are the stuck ones themselves.

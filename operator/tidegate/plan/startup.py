@@ -28,11 +28,12 @@ class Arrivals:
 
     Args:
         ready: Replicas that serve.
-        healthy: Replicas that start and are expected to come.
+        healthy: Replicas that start and are expected to come, of those that were asked for.
         stuck: Replicas that start and are not.
         hoped: Of the stuck ones, those that stay asked for.
         blocked: Whether the tier may not grow now.
         late: Of the stuck ones, those that nothing is known to keep from coming.
+        due: Of the stuck ones, those that were asked for; the others are pods of a roll-out.
     """
 
     ready: int
@@ -41,6 +42,7 @@ class Arrivals:
     hoped: int
     blocked: bool
     late: int = 0
+    due: int = 0
 
     @property
     def counted(self) -> int:
@@ -90,7 +92,13 @@ def follow(
     hoped = max(0, min(stuck, hoped))
     late = max(0, stuck - _hopeless(state))
     return progress, Arrivals(
-        state.ready, state.starting - stuck, stuck, hoped, blocked=time_s < blocked_until, late=late
+        state.ready,
+        state.starting - max(stuck, state.unasked),
+        stuck,
+        hoped,
+        blocked=time_s < blocked_until,
+        late=late,
+        due=max(0, stuck - state.unasked),
     )
 
 
