@@ -314,6 +314,18 @@ def test_a_roll_out_that_cannot_go_on_calls_for_no_more_replicas(
         assert ready == 2, i
 
 
+def test_a_fleet_that_is_too_small_grows_beside_a_roll_out_that_cannot_go_on() -> None:
+    """Kubernetes gives the new replicas to the old template for the most part."""
+    memory, ready = None, 2
+    for i in range(80):
+        rate = 19 if i >= 20 else 9
+        state = TierState(ready=ready, starting=1, unasked=1, failing=1, reading=reading(rate))
+        problem = Problem(spec=spec(), states={"bf16": state}, estimates=ONE, forecast=forecast(rate), memory=memory)
+        memory, decision = choose([problem], accelerators=POOLS, time_s=1e9 + 15.0 * i)[spec().key]
+        ready = total(decision)
+    assert ready == 4
+
+
 def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:
     loop = Loop(spec=spec(*TIERS[:2]), estimates=THREE, ready={"bf16": 2, "fp8": 2})
     loop.run(forecast(25), 30)

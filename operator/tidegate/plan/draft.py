@@ -152,26 +152,25 @@ class Draft:
         )
 
     def with_stuck(self, fleet: Fleet) -> Fleet:
+        """A fleet and the stuck replicas that stay asked for beside it."""
+        asked = zip(fleet, self.arrivals, [self._still_asked(a) for a in self.arrivals], strict=True)
+        # What a blocked tier is asked for beyond what comes are the stuck ones themselves.
+        return tuple([max(n, (min(n, a.counted) if a.blocked else n) + more) for n, a, more in asked])
+
+    def _still_asked(self, tier: Arrivals) -> int:
         """
-        A fleet and the stuck replicas that stay asked for beside it.
+        Stuck replicas of a tier that stay asked for.
 
         Those are the ones that are only late, for a while, or while those that serve do not carry the load: what was
-        asked for in their place may be as late. All of them where the plan falls short anyway, or nothing is seen.
+        asked for in their place may be as late. All of them where the plan falls short anyway, or nothing is seen. A
+        pod of a roll-out was not asked for; but where too few serve, one more replica may come although it does not.
         """
-        every = bool(self.held) or self.given is not Given.NOTHING
-        waiting = [a.due if every else max(a.hoped, a.late) if not self._served else a.hoped for a in self.arrivals]
-        return tuple(
-            [
-                # What a blocked tier is asked for beyond what comes are the stuck ones themselves.
-                max(n, (min(n, a.counted) if a.blocked else n) + more)
-                for n, a, more in zip(fleet, self.arrivals, waiting, strict=True)
-            ]
-        )
-
-    @property
-    def _served(self) -> bool:
-        """Whether the replicas that are ready carry the demand to come."""
-        return self.profile_of(self.ready).attainment(self.demand) >= self.asked
+        if self.given is Given.ATTAINMENT and not self.held:
+            return tier.stuck
+        if self.held or self.given is not Given.NOTHING:
+            return tier.due
+        served = self.profile_of(self.ready).attainment(self.demand) >= self.asked
+        return tier.hoped if served else max(tier.hoped, tier.late)
 
     def profile_of(self, fleet: Fleet) -> Profile:
         """The curve of a fleet; the last few are kept with the tables that they follow from."""
