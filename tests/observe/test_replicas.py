@@ -188,6 +188,14 @@ def test_replicas_that_a_quota_forbids_are_failing() -> None:
     assert found.trouble == "FailedCreate: exceeded quota: gpus"
 
 
+def test_a_pod_of_a_roll_out_that_a_quota_forbids_is_a_finding() -> None:
+    roster = Roster(window_s=60.0, stale_s=60.0)
+    view = TierView(pods=(pod("a"), pod("b")), wanted=2, refused="FailedCreate: exceeded quota: gpus")
+    found = roster.states({TIER: view}, DOWN, time_s=NOW)[TIER]
+    assert (found.ready, found.failing, found.trouble) == (2, 1, "FailedCreate: exceeded quota: gpus")
+    assert (found.starting, found.unasked, found.unplaced) == (1, 1, 1), "nobody asked for it, and it holds nothing"
+
+
 def test_one_that_has_answered_stays_ready_while_a_scrape_fails() -> None:
     roster, young = Roster(window_s=60.0, stale_s=60.0), pod("b", ready_s=NOW - 5)
     state(young, samples=answering("b"), roster=roster)

@@ -94,20 +94,21 @@ class Roster:
         promised = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
         failing = [pod for pod in starting if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s)]
         unmade = max(0, promised - len(starting))
-        refused = unmade if view.refused else 0
+        beside = int(bool(view.refused) and not unmade)  # none is missing: what is refused is a pod of a roll-out
+        refused = unmade + beside if view.refused else 0
         surplus = _surplus(starting, failing, promised) if view.wanted is not None else 0
         unasked = max(0, len(starting) - surplus - promised) if view.wanted is not None else 0
         troubles = {pod.health.trouble for pod in failing} | ({view.refused} if refused else set())
         state = TierState(
             ready=len(ready),
-            starting=max(len(starting) - surplus, promised),
+            starting=max(len(starting) - surplus, promised) + beside,
             surplus=surplus,
             terminating=sum(pod.terminating for pod in pods) + len(answering) - len(ready),
             startup_s=self._startup_s(tier),
-            unplaced=unmade + sum(not pod.node for pod in starting),
+            unplaced=unmade + beside + sum(not pod.node for pod in starting),
             unschedulable=sum(pod.unschedulable for pod in starting),
             failing=len(failing) + refused,
-            unasked=unasked,
+            unasked=unasked + beside,
             trouble=", ".join(sorted(troubles)),
         )
         leaving = self._leaving(tier, ready, pods, time_s)
