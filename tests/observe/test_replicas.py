@@ -194,6 +194,8 @@ def test_a_pod_of_a_roll_out_that_a_quota_forbids_is_a_finding() -> None:
     found = roster.states({TIER: view}, DOWN, time_s=NOW)[TIER]
     assert (found.ready, found.failing, found.trouble) == (2, 1, "FailedCreate: exceeded quota: gpus")
     assert (found.starting, found.unasked, found.unplaced) == (1, 1, 1), "nobody asked for it, and it holds nothing"
+    asleep = replace(view, pods=(), wanted=0)
+    assert counts(roster.states({TIER: asleep}, DOWN, time_s=NOW)[TIER]) == (0, 0, 0)
 
 
 def test_one_that_has_answered_stays_ready_while_a_scrape_fails() -> None:

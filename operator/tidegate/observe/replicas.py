@@ -94,7 +94,8 @@ class Roster:
         promised = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
         failing = [pod for pod in starting if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s)]
         unmade = max(0, promised - len(starting))
-        beside = int(bool(view.refused) and not unmade)  # none is missing: what is refused is a pod of a roll-out
+        # Where none is missing, what is refused is a pod of a roll-out.
+        beside = int(bool(view.refused and view.wanted) and not unmade)
         refused = unmade + beside if view.refused else 0
         surplus = _surplus(starting, failing, promised) if view.wanted is not None else 0
         unasked = max(0, len(starting) - surplus - promised) if view.wanted is not None else 0
