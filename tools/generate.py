@@ -1,22 +1,27 @@
 """
-What is generated from the chart: its README, and the plain manifests for `kubectl apply -k deploy/base`.
+What is generated from the chart and the settings: the chart's README, the plain manifests for `kubectl apply -k
+deploy/base`, and the reference page of the settings.
 
-`make manifests` writes both; the tests compare what lies in the repository with what this makes.
+`make manifests` writes them; the tests compare what lies in the repository with what this makes.
 """
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tidegate.sandbox.binaries import Effort, provide
+from tidegate.settings import ENV_PREFIX, Settings, flag
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts" / "tidegate"
 BASE = ROOT / "deploy" / "base"
+SETTINGS = ROOT / "docs" / "reference" / "settings.md"
 NAMESPACE = "tidegate-system"
 KUBERNETES = "1.36.0"
 # What only means something to Helm.
@@ -41,6 +46,20 @@ resource definitions are upgraded with the release and stay when it is uninstall
 |---|---|---|
 """
 
+SETTINGS_INTRODUCTION = """\
+<!-- Made by `make manifests` from operator/tidegate/settings.py. Do not edit. -->
+# Settings
+
+Options of `tidegate run`. Each one is a flag and an environment variable; the flag wins. An invalid value ends the
+process with exit code 2 and a message that names the option and the allowed values.
+
+The last column names the Helm value that sets the option; use `operator.extraEnv` for the others. The chart's defaults
+([README](../../charts/tidegate/README.md)) are the same, except that it sets a Prometheus URL and logs in JSON.
+
+| flag | environment variable | default | range | meaning | Helm value |
+|---|---|---|---|---|---|
+"""
+
 
 def rows(text: str) -> Iterator[tuple[str, str, str]]:
     """(path, default, meaning) of each leaf of values.yaml; the meaning stands in `# --` lines above it."""
@@ -63,6 +82,38 @@ def readme() -> str:
     """The chart's README."""
     lines = [f"| `{p}` | `{d}` | {a} |" for p, d, a in rows((CHART / "values.yaml").read_text())]
     return INTRODUCTION + "\n".join(lines) + "\n"
+
+
+def settings() -> str:
+    """The reference page of the settings."""
+    from_values = _helm_values()
+    lines = []
+    for item in fields(Settings):
+        name = ENV_PREFIX + item.name.upper()
+        shown = f"`{flag(item.name)}`" + (f", `--no-{flag(item.name)[2:]}`" if isinstance(item.default, bool) else "")
+        default = f"{item.default:g}" if isinstance(item.default, float) else str(item.default).lower()
+        cells = (shown, f"`{name}`", f"`{default}`" if default else "", _allowed(item.metadata), item.metadata["about"])
+        lines.append(f"| {' | '.join(cells)} | {from_values.get(name, '')} |")
+    return SETTINGS_INTRODUCTION + "\n".join(lines) + "\n"
+
+
+def _allowed(limits: Mapping[str, Any]) -> str:
+    choices = ", ".join(f"`{choice}`" for choice in limits.get("choices", ()))
+    return choices or (f"{limits['low']} to {limits['high']}" if "low" in limits else "")
+
+
+def _helm_values() -> dict[str, str]:
+    """Environment variable -> the value that sets it: the one that its line names, else the last one named above it."""
+    found: dict[str, str] = {}
+    last = ""
+    for line in (CHART / "templates" / "deployment.yaml").read_text().splitlines():
+        named = re.findall(r"\.Values\.([\w.]+)", line)
+        last = named[-1] if named else last
+        if variable := re.search(rf"name: ({ENV_PREFIX}\w+), (value|valueFrom):", line):
+            found[variable[1]] = "set by the chart" if variable[2] == "valueFrom" else f"`{last}`"
+    # What is mounted stands further down in the template.
+    secret = "`prometheus.auth.existingSecret`"
+    return found | dict.fromkeys([f"{ENV_PREFIX}PROMETHEUS_{what}_FILE" for what in ("TOKEN", "PASSWORD")], secret)
 
 
 def render(*arguments: str) -> list[dict[str, object]]:
@@ -109,10 +160,11 @@ def _without_helm(value: object) -> object:
 def main() -> None:
     """Write everything."""
     (CHART / "README.md").write_text(readme())
+    SETTINGS.write_text(settings())
     BASE.mkdir(parents=True, exist_ok=True)
     for name, text in base().items():
         (BASE / name).write_text(text)
-    sys.stdout.write(f"wrote {CHART / 'README.md'} and {BASE}\n")
+    sys.stdout.write(f"wrote {CHART / 'README.md'}, {SETTINGS} and {BASE}\n")
 
 
 if __name__ == "__main__":

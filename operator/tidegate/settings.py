@@ -39,61 +39,71 @@ class Settings:
     prometheus_token_file: str = _setting("", "File with a bearer token; read again for each query.")
     prometheus_user: str = _setting("", "User for basic authentication.")
     prometheus_password_file: str = _setting("", "File with the password for basic authentication.")
-    prometheus_headers: str = _setting("", "More headers: `Name: value`, comma-separated, e.g. `X-Scope-OrgID: team`.")
-    prometheus_ca_file: str = _setting("", "Certificates to trust in place of the system's.")
-    prometheus_insecure: bool = _setting(False, "Take any certificate of Prometheus.")
+    prometheus_headers: str = _setting(
+        "", "Extra request headers: `Name: value`, comma-separated, e.g. `X-Scope-OrgID: team`."
+    )
+    prometheus_ca_file: str = _setting("", "CA certificates to trust instead of the system's.")
+    prometheus_insecure: bool = _setting(False, "Skip verification of Prometheus' certificate.")
     prometheus_matchers: str = _setting(
         "", "Labels every series must have: `label=value`, comma-separated, e.g. `cluster=eu-1` on a shared server."
     )
     prometheus_namespace_label: str = _setting("namespace", "Label that names the scraped pod's namespace.")
     prometheus_pod_label: str = _setting("pod", "Label that names the scraped pod.")
     window: float = _setting(
-        60.0, "Window of rates, seconds: at least twice the scrape interval (four scrapes of 15 s).", low=10, high=600
+        60.0,
+        "Window for rates, in seconds: at least twice the scrape interval (the default holds four scrapes of 15 s).",
+        low=10,
+        high=600,
     )
     stale: float = _setting(
-        60.0, "Age at which a sample says nothing about now, seconds: above the scrape interval.", low=10, high=600
+        60.0,
+        "Age at which a pod's samples are too old to use, in seconds: well above the scrape interval.",
+        low=10,
+        high=600,
     )
     history_days: float = _setting(
         8.0,
-        "Days of demand read back at start: a week and a day shows the weekly season; 0 reads none.",
+        "Days of demand history read from Prometheus at start: eight show the weekly season; 0 reads none.",
         low=0,
         high=60,
     )
     tick: float = _setting(
-        15.0, "Seconds between two plans: a common scrape interval; nothing new is known earlier.", low=5, high=60
+        15.0, "Seconds between plans: planning more often than Prometheus scrapes gains nothing.", low=5, high=60
     )
-    kubeconfig: str = _setting("", "kubeconfig; without it the pod's own account, else the default file.")
-    context: str = _setting("", "Context of the kubeconfig.")
-    namespace: str = _setting("", "The only namespace to serve; empty: all.")
+    kubeconfig: str = _setting(
+        "", "Path of a kubeconfig; empty: the pod's service account, else the default kubeconfig."
+    )
+    context: str = _setting("", "Context in the kubeconfig.")
+    namespace: str = _setting("", "The only namespace to manage; empty: all.")
     shard: str = _setting(
         "",
-        f"Serve only deployments whose label {SHARD_LABEL} has this value, in lower case; empty: those without the "
-        "label.",
+        f"Manage only InferenceDeployments whose label `{SHARD_LABEL}` has this (lower-case) value; empty: those "
+        "without the label.",
     )
-    operator_namespace: str = _setting("tidegate-system", "Namespace of the Lease and of the memory.")
-    identity: str = _setting("", "Name in the Lease; empty: host name and a random part.")
-    leader_election: bool = _setting(True, "Take part in leader election; without it this process always acts.")
+    operator_namespace: str = _setting("tidegate-system", "Namespace of the Lease and of the saved memory.")
+    identity: str = _setting("", "Holder identity in the Lease; empty: the host name and a random suffix.")
+    leader_election: bool = _setting(True, "Use leader election; without it this process always acts.")
     memory_interval: float = _setting(
-        300.0, "Seconds between two saves of what was learned: a crash loses at most this much.", low=30, high=3600
+        300.0, "Seconds between saves of what was learned: a crash loses at most this much.", low=30, high=3600
     )
     pod_monitor_labels: str = _setting(
         "",
-        "More labels of the PodMonitors that are made: `label=value`, comma-separated, e.g. "
-        "`release=kube-prometheus-stack` where Prometheus takes only those.",
+        "Extra labels for the PodMonitors that Tidegate creates: `label=value`, comma-separated, e.g. "
+        "`release=kube-prometheus-stack` where Prometheus selects PodMonitors by label.",
     )
     writes_per_second: float = _setting(
         20.0,
-        "API writes per second at most, bursts of twice as many: far below what an API server minds.",
+        "Maximum API writes per second, with bursts of twice as many.",
         low=1,
         high=500,
     )
     listen: str = _setting(
         ":8080",
-        "Address and port of /metrics, /healthz and /readyz; without an address every one, of IPv4 and IPv6; port 0: "
-        "any free one.",
+        "Address and port of /metrics, /healthz and /readyz; without an address: all of them, IPv4 and IPv6; port 0: "
+        "any free port.",
     )
-    log_format: str = _setting("text", "How log lines look.", choices=("text", "json"))
-    log_level: str = _setting("info", "Least severe line shown.", choices=("debug", "info", "warning", "error"))
+    log_format: str = _setting("text", "Log format.", choices=("text", "json"))
+    log_level: str = _setting("info", "Lowest severity that is logged.", choices=("debug", "info", "warning", "error"))
 
     def __post_init__(self) -> None:
         for item in fields(self):
