@@ -98,3 +98,19 @@ def test_links_between_pages_lead_somewhere() -> None:
             if not (page.parent / target).exists():
                 dead.append(f"{page.relative_to(ROOT)} -> {target}")
     assert dead == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of the page may end with, as GitHub makes it."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_to_headings_lead_somewhere() -> None:
+    dead = []
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\((?!https?://|mailto:)([^)#]*)#([^)]+)\)", page.read_text()):
+            if anchor not in anchors(page.parent / target if target else page):
+                dead.append(f"{page.relative_to(ROOT)} -> {target}#{anchor}")
+    assert dead == []

@@ -11,6 +11,7 @@ from tidegate.report.conditions import ORDER
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "conditions.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 ROOMS = [ROOT / "operator" / "tidegate" / room for room in ("actuate", "report", "plan")]
 MAKERS = {"Condition", "_made", "_condition", "_true", "stalled", "limited", "_unknown"}
 
@@ -42,3 +43,32 @@ def test_every_reason_is_explained(reason: str) -> None:
 
 def test_the_code_was_read() -> None:
     assert {"TargetNotFound", "OtherWriter", "AboveBudget", "Missed"} <= reasons()
+
+
+def gaps() -> set[str]:
+    """Why metrics are missing: CamelCase literals in the calls that say so, and those that a status code leads to."""
+    rooms = [ROOT / "operator" / "tidegate" / "observe" / f"{name}.py" for name in ("activation", "collect", "decode")]
+    found: set[str] = set()
+    for file in [*rooms, rooms[0].with_name("prometheus.py"), ROOT / "operator" / "tidegate" / "plan" / "sight.py"]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            parts: list[ast.expr | None] = []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                called = node.func.id in {"Missing", "SourceError", "_failure"}
+                parts = [*node.args, *(k.value for k in node.keywords)] if called else []
+            elif isinstance(node, ast.Dict):
+                parts = list(node.values)
+            elif isinstance(node, ast.Return) and node.value is not None:
+                parts = list(ast.walk(node.value))
+            words = [part.value for part in parts if isinstance(part, ast.Constant)]
+            found |= {word for word in words if isinstance(word, str) and re.fullmatch(r"[A-Z][A-Za-z]+", word)}
+    # No replica is ready: that is no failure, and MetricsAvailable is Unknown.
+    return found - {"NoReplicas"}
+
+
+@pytest.mark.parametrize("reason", sorted(gaps()))
+def test_every_reason_for_missing_metrics_is_explained(reason: str) -> None:
+    assert re.search(rf"^\| .*`{reason}`.* \|", OPERATIONS, re.MULTILINE)
+
+
+def test_the_code_of_missing_metrics_was_read() -> None:
+    assert {"Unreachable", "Throttled", "ServerError", "NotANumber", "NoArrivalRate", "NoSeries"} <= gaps()
