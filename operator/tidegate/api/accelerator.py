@@ -17,28 +17,43 @@ class AcceleratorClassSpec(ApiModel):
 
     resource_name: Annotated[
         str,
-        Field(min_length=1, max_length=253, pattern=LABEL_KEY_PATTERN, description="The resource that pods ask for."),
+        Field(
+            min_length=1, max_length=253, pattern=LABEL_KEY_PATTERN, description="Extended resource that pods request."
+        ),
     ] = "nvidia.com/gpu"
     node_selector: Annotated[
         dict[str, LabelValue],
-        Field(max_length=16, description="Labels of the nodes that have it; given to the pods of managed tiers."),
+        Field(
+            max_length=16,
+            description="Labels of the nodes that have it; also set as nodeSelector on pods of managed tiers.",
+        ),
     ] = Field(default_factory=dict)
     price_per_hour: Annotated[
         Annotated[str, DecimalString(what="pricePerHour", at_least="0", example="3.00")],
-        Field(description="Price of one accelerator per hour."),
+        Field(description="Price of one accelerator per hour, in `currency`."),
     ]
     currency: Annotated[
         str,
-        Field(min_length=3, max_length=3, pattern="^[A-Z]{3}$", description="ISO 4217 code, one for the fleet."),
+        Field(
+            min_length=3,
+            max_length=3,
+            pattern="^[A-Z]{3}$",
+            description="ISO 4217 code. Use the same in all classes: prices are not converted.",
+        ),
     ] = "USD"
     capacity: Annotated[
         int | None,
-        Field(ge=0, le=1_000_000, description="Accelerators that Tidegate may use; absent: what the nodes offer."),
+        Field(
+            ge=0, le=1_000_000, description="Accelerators that Tidegate may use at most. Absent: what the nodes offer."
+        ),
     ] = None
     memory_gi_b: Annotated[
         int | None,
-        Field(alias="memoryGiB", ge=1, le=4096, description="Memory of one; absent: from the built-in table."),
+        Field(
+            alias="memoryGiB", ge=1, le=4096, description="Memory of one accelerator. Absent: from the built-in table."
+        ),
     ] = None
     board_power_watts: Annotated[
-        int | None, Field(ge=1, le=20_000, description="Board power of one; absent: from the built-in table.")
+        int | None,
+        Field(ge=1, le=20_000, description="Board power of one accelerator. Absent: from the built-in table."),
     ] = None

@@ -16,48 +16,53 @@ SECONDS_PER_WEEK = 604_800
 
 
 class Slo(ApiModel):
-    """The promise: a share of the requests meets both targets."""
+    """The latency promise: this share of requests meets both targets."""
 
     ttft_milliseconds: Annotated[
-        int, Field(ge=1, le=600_000, description="Time to first token of a request, queueing included, in ms.")
+        int, Field(ge=1, le=600_000, description="Target for the time to first token, queueing included, in ms.")
     ]
     itl_milliseconds: Annotated[
-        int, Field(ge=1, le=60_000, description="Mean inter-token latency of a request (time per output token), in ms.")
+        int,
+        Field(
+            ge=1,
+            le=60_000,
+            description="Target for a request's mean inter-token latency (time per output token), in ms.",
+        ),
     ]
     attainment: Annotated[
         Annotated[str, DecimalString(what="attainment", above="0", below="1", example="0.99")],
-        Field(description="Share of requests that must meet both targets, above 0 and below 1."),
+        Field(description="Share of requests that must meet both targets."),
     ] = "0.99"
 
 
 class Cost(ApiModel):
-    """Money, in the currency of the AcceleratorClasses."""
+    """Limits on cost, in the currency of the AcceleratorClasses."""
 
     budget_per_hour: Annotated[
         Annotated[str, DecimalString(what="budgetPerHour", above="0", example="40")] | None,
-        Field(description="Hard ceiling in money per hour: nothing above it is ever planned. Absent: none."),
+        Field(description="Hard limit on the cost per hour: no plan exceeds it. Absent: no limit."),
     ] = None
     target_per_million_output_tokens: Annotated[
         Annotated[str, DecimalString(what="targetPerMillionOutputTokens", above="0", example="0.50")] | None,
         Field(
-            description="Soft target: reported and alerted on. It stops nothing: the cheapest fleet that keeps the "
-            "promises is taken anyway."
+            description="Soft target: reported and alerted on. It restricts nothing, because the cheapest fleet that "
+            "keeps the promises is chosen anyway."
         ),
     ] = None
 
 
 class Quality(ApiModel):
-    """What may be traded for money and speed."""
+    """How much model quality may be traded for cost and latency."""
 
     minimum: Annotated[
         Annotated[str, DecimalString(what="minimum", at_least="0", at_most="1", example="0.95")],
-        Field(description="No tier below this score is ever used."),
+        Field(description="Tiers with a lower quality score are never used."),
     ] = "0"
     average_minimum: Annotated[
         Annotated[str, DecimalString(what="averageMinimum", at_least="0", at_most="1", example="0.99")] | None,
         Field(
-            description="Least traffic-weighted mean score; given up (condition QualityReduced) only where targets, "
-            "budget and capacity cannot all be met otherwise. Absent: as minimum."
+            description="Minimum of the traffic-weighted mean score. Given up (condition QualityReduced) only if "
+            "targets, budget and capacity cannot all be met otherwise. Absent: same as minimum."
         ),
     ] = None
 
@@ -72,32 +77,34 @@ class Quality(ApiModel):
 
 
 class ScaleToZero(ApiModel):
-    """No replica at all while nobody asks."""
+    """Scaling to zero while there are no requests."""
 
     idle_seconds: Annotated[
-        int, Field(ge=10, le=SECONDS_PER_WEEK, description="Without a request for so long, the last replica goes.")
+        int,
+        Field(ge=10, le=SECONDS_PER_WEEK, description="Time without requests after which the last replica is removed."),
     ] = 900
     activation_query: Annotated[
         str | None,
         Field(
             min_length=1,
             max_length=4096,
-            description="PromQL; a value above 0 means that somebody is waiting (a gateway's queue, or request rate "
-            "over less than idleSeconds). Absent: no request ends the sleep, only a schedule, an edit or a hand.",
+            description="PromQL; a value above 0 means that requests are waiting (a gateway's queue, or a request rate "
+            "over less than idleSeconds). Absent: requests do not wake the deployment; only a schedule, an edit of "
+            "the spec or scaling by hand does.",
         ),
     ] = None
 
 
 class ScaleDown(ApiModel):
-    """How careful a scale-down is."""
+    """How cautious scaling down is."""
 
     stabilization_window_seconds: Annotated[
-        int, Field(ge=0, le=3600, description="Fewer replicas only where they would have done for so long.")
+        int, Field(ge=0, le=3600, description="Scale down only to what would have been enough for this long.")
     ] = 300
 
 
 class Schedule(ApiModel):
-    """Bounds by time of day: they hold from each firing of the cron expression for a while."""
+    """Replica bounds that apply for durationSeconds from each time the cron expression matches."""
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=LABEL_PATTERN, description="Unique in the list.")]
     cron: Annotated[
@@ -106,7 +113,7 @@ class Schedule(ApiModel):
             min_length=9,
             max_length=128,
             pattern=CRON_PATTERN,
-            description="Five fields: minute, hour, day of month, month, day of week.",
+            description="Cron expression: minute, hour, day of month, month, day of week.",
         ),
     ]
     time_zone: Annotated[
@@ -115,16 +122,12 @@ class Schedule(ApiModel):
             min_length=1,
             max_length=64,
             pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$",
-            description="Name in the IANA database, e.g. `Europe/Berlin`.",
+            description="IANA time zone of the cron expression, e.g. `Europe/Berlin`.",
         ),
     ] = "UTC"
-    duration_seconds: Annotated[int, Field(ge=60, le=SECONDS_PER_WEEK, description="How long the bounds hold.")]
-    min_replicas: Annotated[
-        int | None, Field(ge=0, le=REPLICAS_MOST, description="Instead of the deployment's minReplicas.")
-    ] = None
-    max_replicas: Annotated[
-        int | None, Field(ge=1, le=REPLICAS_MOST, description="Instead of the deployment's maxReplicas.")
-    ] = None
+    duration_seconds: Annotated[int, Field(ge=60, le=SECONDS_PER_WEEK, description="How long the bounds apply.")]
+    min_replicas: Annotated[int | None, Field(ge=0, le=REPLICAS_MOST, description="Replaces spec.minReplicas.")] = None
+    max_replicas: Annotated[int | None, Field(ge=1, le=REPLICAS_MOST, description="Replaces spec.maxReplicas.")] = None
 
     rules: ClassVar = (
         Rule(
@@ -142,13 +145,15 @@ class Schedule(ApiModel):
 
 
 class InferenceDeploymentSpec(ApiModel):
-    """What you want: one model, its promises, its money, and the ways to serve it."""
+    """Desired state: one model, its latency promise, its budget, and the ways to serve it."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256, description="The name that clients ask for.")]
+    model: Annotated[str, Field(min_length=1, max_length=256, description="Model name that clients request.")]
     mode: Annotated[
         Mode,
         Field(
-            strict=False, description="Auto carries the plan out; Recommend only plans and reports; Off does neither."
+            strict=False,
+            description="Auto carries out the plan; Recommend plans and reports but scales nothing; Off does not plan "
+            '(in YAML, quote it: `"Off"`).',
         ),
     ] = Mode.AUTO
     replicas: Annotated[
@@ -156,32 +161,40 @@ class InferenceDeploymentSpec(ApiModel):
         Field(
             ge=0,
             le=REPLICAS_MOST,
-            description="Set (also through the scale subresource): fixes the total, the operator chooses tiers only. "
-            "Between minReplicas and maxReplicas, or 0 to switch off.",
+            description="If set (also through the scale subresource), pins the total number of replicas; the operator "
+            "only chooses their tiers. Between minReplicas and maxReplicas, or 0 to switch off.",
         ),
     ] = None
     min_replicas: Annotated[
-        int, Field(ge=0, le=REPLICAS_MOST, description="Replicas over all tiers, at least; 0 needs scaleToZero.")
+        int,
+        Field(ge=0, le=REPLICAS_MOST, description="Minimum number of replicas over all tiers; 0 requires scaleToZero."),
     ] = 1
-    max_replicas: Annotated[int, Field(ge=1, le=REPLICAS_MOST, description="Replicas over all tiers, at most.")] = 100
+    max_replicas: Annotated[
+        int, Field(ge=1, le=REPLICAS_MOST, description="Maximum number of replicas over all tiers.")
+    ] = 100
     priority: Annotated[
         int,
         Field(
             ge=-1_000_000_000,
             le=1_000_000_000,
-            description="Who gets accelerators first when they run short; higher first.",
+            description="When accelerators are short, higher priorities get them first.",
         ),
     ] = 0
-    slo: Annotated[Slo, Field(description="The promise: a share of the requests meets both targets.")]
-    cost: Annotated[Cost, Field(description="Money, in the currency of the AcceleratorClasses.")] = Cost()
-    quality: Annotated[Quality, Field(description="What may be traded for money and speed.")] = Quality()
+    slo: Annotated[Slo, Field(description="The latency promise: this share of requests meets both targets.")]
+    cost: Annotated[Cost, Field(description="Limits on cost, in the currency of the AcceleratorClasses.")] = Cost()
+    quality: Annotated[Quality, Field(description="How much model quality may be traded for cost and latency.")] = (
+        Quality()
+    )
     scale_to_zero: Annotated[
-        ScaleToZero | None, Field(description="No replica at all while nobody asks. Absent: never below minReplicas.")
+        ScaleToZero | None,
+        Field(description="Allows zero replicas while there are no requests. Absent: never below minReplicas."),
     ] = None
-    scale_down: Annotated[ScaleDown, Field(description="How careful a scale-down is.")] = ScaleDown()
+    scale_down: Annotated[ScaleDown, Field(description="How cautious scaling down is.")] = ScaleDown()
     schedules: Annotated[
         list[Schedule],
-        Field(max_length=16, description="Bounds by time of day; of several that hold at once the strictest counts."),
+        Field(
+            max_length=16, description="Replica bounds by time of day; if several apply at once, the strictest does."
+        ),
         ListMap(key="name"),
     ] = Field(default_factory=list)
     tiers: Annotated[
@@ -189,7 +202,7 @@ class InferenceDeploymentSpec(ApiModel):
         Field(
             min_length=1,
             max_length=16,
-            description="The ways to serve the model: the same model in different precision, hardware or parallelism.",
+            description="The ways to serve the model: the same model in other precisions, hardware or parallelism.",
         ),
         ListMap(key="name"),
     ]

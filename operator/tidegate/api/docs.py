@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from tidegate.actuate.manifests import HASH_ANNOTATION
 from tidegate.api import crd
+from tidegate.api.convert import PAUSED_ANNOTATION
+from tidegate.ports import DEPLOYMENT_LABEL, TIER_LABEL
+from tidegate.settings import SHARD_LABEL
 
 _HEAD = """# API reference
 
@@ -12,15 +16,27 @@ Generated from the models by `tidegate crds --docs --write docs/reference`. Do n
 Group `tidegate.io`, version `v1alpha1`. Money and shares are decimal strings (`"0.99"`), so that no client rounds them.
 """
 
-_BOUNDS = {
-    "minimum": "at least {}",
-    "maximum": "at most {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minItems": "at least {} items",
-    "maxItems": "at most {} items",
-    "maxProperties": "at most {} entries",
-}
+# Lower bound, upper bound, unit.
+_BOUNDS = (
+    ("minimum", "maximum", ""),
+    ("minLength", "maxLength", " characters"),
+    ("minItems", "maxItems", " items"),
+    ("minProperties", "maxProperties", " entries"),
+)
+
+_METADATA = f"""
+## Labels and annotations
+
+On an InferenceDeployment, and on the objects that Tidegate creates:
+
+| on | key | meaning |
+| --- | --- | --- |
+| deployment | annotation `{PAUSED_ANNOTATION}` | `"true"`: plan and report, scale nothing (`tidegate pause`). |
+| deployment | label `{SHARD_LABEL}` | Which installation manages it ([sharding](../operations.md#sharding)). |
+| created objects | label `{DEPLOYMENT_LABEL}` | Name of the InferenceDeployment. |
+| created objects | label `{TIER_LABEL}` | Name of the tier. |
+| created objects | annotation `{HASH_ANNOTATION}` | Hash of what was last applied. Leave it alone. |
+"""
 
 
 def page() -> str:
@@ -32,10 +48,10 @@ def page() -> str:
         short = ", ".join(f"`{name}`" for name in names["shortNames"])
         parts.append(f"\n## {names['kind']}\n\n{schema['description']}\n")
         parts.append(f"\n{definition['spec']['scope']}; short name {short}; category `tidegate`.\n")
-        parts += [f"\nMust hold: {message}\n" for message in _messages(schema)]
+        parts += [f"\nRule: {message}\n" for message in _messages(schema)]
         for section in ("spec", "status"):
             parts += _section(section, schema["properties"][section])
-    return "".join(parts)
+    return "".join([*parts, _METADATA])
 
 
 def _section(name: str, schema: dict[str, Any]) -> Iterator[str]:
@@ -47,7 +63,7 @@ def _section(name: str, schema: dict[str, Any]) -> Iterator[str]:
         yield f"| `{field}` | {_type(child)} | {_default(child, field in required)} | {_meaning(child)} |\n"
     messages = _messages(schema)
     if messages:
-        yield "\nMust hold:\n\n" + "".join(f"- {message}\n" for message in messages)
+        yield "\nRules:\n\n" + "".join(f"- {message}\n" for message in messages)
     for field, child in schema["properties"].items():
         inner, path = (child["items"], f"{name}.{field}[]") if "items" in child else (child, f"{name}.{field}")
         if "properties" in inner:
@@ -78,8 +94,14 @@ def _default(schema: dict[str, Any], required: bool) -> str:
     return "" if default is None or isinstance(default, dict) else f"`{default}`"
 
 
+def _range(low: int | None, high: int | None, unit: str) -> str:
+    if high is None:
+        return "" if low is None else f"at least {low}{unit}"
+    return f"at most {high}{unit}" if low is None else f"{low} to {high}{unit}"
+
+
 def _meaning(schema: dict[str, Any]) -> str:
-    bounds = [words.format(schema[key]) for key, words in _BOUNDS.items() if key in schema]
+    bounds = [words for low, high, unit in _BOUNDS if (words := _range(schema.get(low), schema.get(high), unit))]
     scalar_rules = _messages(schema) if "properties" not in schema else []
     text = " ".join([schema.get("description", ""), *(f"{rule}." for rule in scalar_rules)])
     return (text + (f" ({', '.join(bounds)})" if bounds else "")).strip().replace("|", "\\|")

@@ -32,10 +32,10 @@ class InferenceDeployment(ApiModel):
     """One LLM, served at the lowest cost that keeps its latency promises."""
 
     metadata: Metadata
-    spec: Annotated[InferenceDeploymentSpec, Field(description="What you want.")]
+    spec: Annotated[InferenceDeploymentSpec, Field(description="Desired state.")]
     status: Annotated[
         InferenceDeploymentStatus | None,
-        Field(description="What was seen and decided; written by the operator only.", json_schema_extra=UNSEEN),
+        Field(description="What was observed and decided. Written only by the operator.", json_schema_extra=UNSEEN),
     ] = None
 
     rules: ClassVar = NAME_RULES
@@ -45,10 +45,10 @@ class AcceleratorClass(ApiModel):
     """A kind of accelerator, its price, and how many there are."""
 
     metadata: Metadata
-    spec: Annotated[AcceleratorClassSpec, Field(description="What you want.")]
+    spec: Annotated[AcceleratorClassSpec, Field(description="Desired state.")]
     status: Annotated[
         AcceleratorClassStatus | None,
-        Field(description="What the cluster has; written by the operator only.", json_schema_extra=UNSEEN),
+        Field(description="What the cluster has of the class. Written only by the operator.", json_schema_extra=UNSEEN),
     ] = None
 
 

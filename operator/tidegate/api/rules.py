@@ -120,7 +120,7 @@ NAME_RULES = (
     Rule(
         cel="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         message="metadata.name must be a lower-case name of letters, digits and '-' that starts with a letter, "
-        "because a Service is called by it",
+        "because a Service is named after it",
         holds=lambda resource: re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", resource.metadata.name) is not None,
     ),
     Rule(

@@ -22,17 +22,17 @@ _INT_OR_STRING = {
 Quantity = Annotated[
     int | Annotated[str, Field(max_length=32, pattern=_QUANTITY_PATTERN)], WithJsonSchema(_INT_OR_STRING)
 ]
-Quantities = Annotated[dict[str, Quantity], Field(max_length=32, description="As in a container.")]
+Quantities = Annotated[dict[str, Quantity], Field(max_length=32, description="As in a pod's container.")]
 
 
 class EnvironmentVariable(ApiModel):
-    """One variable of the vLLM container: a value, or `valueFrom` as in a pod."""
+    """One environment variable of the vLLM container, as in a pod."""
 
     name: Annotated[str, Field(min_length=1, max_length=256, description="Name of the variable.")]
     value: Annotated[str | None, Field(max_length=32_768, description="Its value.")] = None
     value_from: Annotated[
         dict[str, Any] | None,
-        Field(description="Where the value comes from, as in a pod's `valueFrom`.", json_schema_extra=_ANYTHING),
+        Field(description="Source of the value, as in a pod's `valueFrom`.", json_schema_extra=_ANYTHING),
     ] = None
 
     rules: ClassVar = (
@@ -45,45 +45,51 @@ class EnvironmentVariable(ApiModel):
 
 
 class Resources(ApiModel):
-    """Requests and limits of the vLLM container; the accelerators are added by the operator."""
+    """Resources of the vLLM container; the operator adds the accelerators."""
 
     requests: Quantities = Field(default_factory=dict)
     limits: Quantities = Field(default_factory=dict)
 
 
 class Workload(ApiModel):
-    """A Deployment of vLLM that the operator makes and owns."""
+    """A vLLM Deployment that the operator creates and owns."""
 
     image: Annotated[
         str,
-        Field(min_length=1, max_length=512, description="Image with vLLM; its tag tells which flags the server knows."),
+        Field(
+            min_length=1,
+            max_length=512,
+            description="vLLM image. Its tag tells the operator which flags this version supports.",
+        ),
     ]
     model: Annotated[
         str | None,
         Field(
             min_length=1,
             max_length=512,
-            description="What this tier loads, e.g. a quantized build of the model; absent: `spec.model`.",
+            description="What this tier loads, e.g. a quantized build of the model. Absent: spec.model.",
         ),
     ] = None
     args: Annotated[
         list[Annotated[str, Field(max_length=4096)]],
         Field(
             max_length=128,
-            description="Further arguments of `vllm serve`, after the operator's own.",
+            description="Arguments of `vllm serve`, appended to the operator's own.",
             json_schema_extra={"x-kubernetes-list-type": "atomic"},
         ),
     ] = Field(default_factory=list)
     env: Annotated[
         list[EnvironmentVariable],
-        Field(max_length=128, description="Environment of the container."),
+        Field(max_length=128, description="Environment variables of the vLLM container."),
         ListMap(key="name"),
     ] = Field(default_factory=list)
-    resources: Annotated[Resources, Field(description="Requests and limits beside the accelerators.")] = Resources()
+    resources: Annotated[
+        Resources, Field(description="Requests and limits of the vLLM container, without the accelerators.")
+    ] = Resources()
     pod_template: Annotated[
         dict[str, Any],
         Field(
-            description="A pod template, merged strategically on top of what the operator builds; the server's "
+            description="Pod template that is merged (strategic merge) onto the one that the operator builds; the vLLM "
             "container is called `vllm`.",
             json_schema_extra=_ANYTHING,
         ),
@@ -95,12 +101,25 @@ class TargetRef(ApiModel):
 
     api_version: Annotated[
         str,
-        Field(min_length=1, max_length=128, pattern=r"^([a-z0-9.-]+/)?v[0-9][a-z0-9]*$", description="E.g. `apps/v1`."),
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^([a-z0-9.-]+/)?v[0-9][a-z0-9]*$",
+            description="API version of the object, e.g. `apps/v1`.",
+        ),
     ]
     kind: Annotated[
-        str, Field(min_length=1, max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$", description="E.g. `Deployment`.")
+        str,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[A-Z][A-Za-z0-9]*$",
+            description="Kind of the object, e.g. `Deployment`.",
+        ),
     ]
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN, description="Its name.")]
+    name: Annotated[
+        str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN, description="Name of the object.")
+    ]
 
     rules: ClassVar = (
         Rule(
@@ -115,36 +134,38 @@ class TargetRef(ApiModel):
 class Performance(ApiModel):
     """
     Prior of the performance law. What is absent comes from the built-in table for the model, accelerator and
-    precision, or is learned.
+    precision. Measurements refine both.
     """
 
     decode_base_milliseconds: Annotated[
         Annotated[str, DecimalString(what="decodeBaseMilliseconds", **_MS)] | None,
-        Field(description="a: one decode step of an empty batch."),
+        Field(description="a: fixed duration of a decode step (empty batch)."),
     ] = None
     decode_per_request_milliseconds: Annotated[
         Annotated[str, DecimalString(what="decodePerRequestMilliseconds", **_MS)] | None,
-        Field(description="b: more per running request."),
+        Field(description="b: added per running request."),
     ] = None
     decode_per_1k_context_milliseconds: Annotated[
         Annotated[str, DecimalString(what="decodePer1kContextMilliseconds", **_MS)] | None,
         Field(
             alias="decodePer1kContextMilliseconds",
-            description="c: more per running request and 1000 tokens of its context.",
+            description="c: added per running request and 1000 tokens of its context.",
         ),
     ] = None
     prefill_base_milliseconds: Annotated[
         Annotated[str, DecimalString(what="prefillBaseMilliseconds", **_MS)] | None,
-        Field(description="p0: a prompt, whatever its length."),
+        Field(description="p0: prefill of a prompt, independent of its length."),
     ] = None
     prefill_per_1k_tokens_milliseconds: Annotated[
         Annotated[str, DecimalString(what="prefillPer1kTokensMilliseconds", **_MS)] | None,
-        Field(alias="prefillPer1kTokensMilliseconds", description="p1: more per 1000 prompt tokens."),
+        Field(alias="prefillPer1kTokensMilliseconds", description="p1: added per 1000 prompt tokens."),
     ] = None
     kv_cache_tokens: Annotated[
-        int | None, Field(ge=1, le=10**9, description="Tokens of context that fit into one replica.")
+        int | None, Field(ge=1, le=10**9, description="Size of one replica's KV cache in tokens.")
     ] = None
-    max_running_requests: Annotated[int | None, Field(ge=1, le=100_000, description="vLLM's `--max-num-seqs`.")] = None
+    max_running_requests: Annotated[
+        int | None, Field(ge=1, le=100_000, description="Most requests that run at once: vLLM's `--max-num-seqs`.")
+    ] = None
 
 
 class Tier(ApiModel):
@@ -152,35 +173,39 @@ class Tier(ApiModel):
 
     name: Annotated[
         str,
-        Field(min_length=1, max_length=40, pattern=LABEL_PATTERN, description="Unique in the list, e.g. `fp8`."),
+        Field(
+            min_length=1,
+            max_length=40,
+            pattern=LABEL_PATTERN,
+            description="Name of the tier, unique in the list, e.g. `fp8`.",
+        ),
     ]
     quality: Annotated[
         Annotated[str, DecimalString(what="quality", above="0", at_most="1", example="0.99")],
-        Field(description="Score relative to the model in full precision, above 0 and at most 1."),
+        Field(description="Quality score relative to the model in full precision."),
     ] = "1"
     accelerator: Annotated[
         str,
-        Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN, description="Name of an AcceleratorClass."),
+        Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN, description="Name of the AcceleratorClass."),
     ]
-    accelerators_per_replica: Annotated[
-        int, Field(ge=1, le=256, description="Accelerators that one replica occupies.")
-    ] = 1
-    min_replicas: Annotated[int, Field(ge=0, le=REPLICAS_MOST, description="Replicas of this tier, at least.")] = 0
+    accelerators_per_replica: Annotated[int, Field(ge=1, le=256, description="Accelerators that one replica uses.")] = 1
+    min_replicas: Annotated[
+        int, Field(ge=0, le=REPLICAS_MOST, description="Minimum number of replicas of this tier.")
+    ] = 0
     max_replicas: Annotated[
         int | None,
-        Field(
-            ge=0, le=REPLICAS_MOST, description="Replicas of this tier, at most; absent: the deployment's maxReplicas."
-        ),
+        Field(ge=0, le=REPLICAS_MOST, description="Maximum number of replicas of this tier. Absent: spec.maxReplicas."),
     ] = None
     workload: Annotated[
-        Workload | None, Field(description="The operator makes and owns a Deployment for this tier.")
+        Workload | None, Field(description="Managed tier: the operator creates and owns a vLLM Deployment.")
     ] = None
     target_ref: Annotated[
         TargetRef | None,
-        Field(description="The operator moves the replicas of an object that exists, and nothing else."),
+        Field(description="Adopted tier: the operator scales an existing object and changes nothing else."),
     ] = None
     performance: Annotated[
-        Performance | None, Field(description="What you know of this tier's speed better than the built-in table.")
+        Performance | None,
+        Field(description="Known performance of this tier, overriding the built-in table field by field."),
     ] = None
 
     rules: ClassVar = (
