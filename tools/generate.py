@@ -29,7 +29,7 @@ HELM_LABELS = ("helm.sh/chart", "app.kubernetes.io/managed-by")
 
 INTRODUCTION = """\
 <!-- Made by `make manifests` from values.yaml. Do not edit. -->
-# Tidegate's chart
+# Helm chart of Tidegate
 
 ```console cluster
 $ helm install tidegate charts/tidegate --namespace tidegate-system --create-namespace \\
@@ -37,8 +37,9 @@ $ helm install tidegate charts/tidegate --namespace tidegate-system --create-nam
 $ helm -n tidegate-system test tidegate
 ```
 
-Two replicas, one of which leads; restricted pod security; the least permissions that work. The custom
-resource definitions are upgraded with the release and stay when it is uninstalled, as do your objects and what serves.
+It runs two replicas, one of which leads, under the restricted Pod Security Standard and with minimal permissions
+([what and why](../../docs/security.md)). The CRDs are upgraded with the release and kept when it is uninstalled, as are
+your objects and the vLLM workloads. [Upgrades and uninstalling](../../docs/operations.md#upgrades).
 
 ## Values
 
