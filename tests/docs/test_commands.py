@@ -91,6 +91,15 @@ def test_a_command_for_a_cluster_has_options_that_exist(command: Shown) -> None:
         assert find_option_errors(arguments) == ""
 
 
+@pytest.mark.parametrize("name", ["plan", "backtest", "sandbox"])
+def test_the_page_of_a_command_names_all_of_its_options(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    assert sorted(option for option in options if not re.search(rf"{option}(?![\w-])", page)) == []
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     dead = []
     for page in PAGES:
