@@ -24,11 +24,10 @@ from tidegate.sim.tournament import Plan, play
 SEEDS = "1,2,3"
 PAGE = """# The suite
 
-What `tidegate backtest --suite` found: {policies} policies, {scenarios} scenarios, seeds {seeds}; commit {commit}.
-[Backtest](backtest.md) says what the scenarios ask, what the policies do and how to read the columns. `!` marks a
-scenario in which a promise was broken with one seed at least. `missed by` is how far the share of requests inside
-their targets was short, on average over the deployments that missed. `NAME*` had its knob tuned in hindsight for each
-scenario and seed.
+Results of `tidegate backtest --suite`: {policies} policies, {scenarios} scenarios, seeds {seeds}; commit {commit}.
+[Backtest](backtest.md) explains the scenarios, the policies and the columns. `!` marks a scenario in which a promise
+was broken with at least one seed. `missed by` is how far the share of requests within their targets was short, on
+average over the deployments that missed. `NAME*` had its knob tuned in hindsight for each scenario and seed.
 
 {tables}"""
 
