@@ -18,14 +18,14 @@ from tidegate import __version__
 # Command name -> one line of help. The module `tidegate.cli.NAME` holds its `command`.
 COMMANDS = {
     "run": "Run the operator.",
-    "plan": "Ask the decision core, without a cluster.",
-    "backtest": "What a policy would have done, and what it would have cost.",
-    "explain": "Why a deployment runs what it runs.",
-    "top": "Load, replicas, attainment and cost of every deployment.",
-    "pause": "Hold a deployment: plan and report, touch nothing.",
-    "resume": "End a pause.",
-    "crds": "The custom resource definitions, from the models.",
-    "sandbox": "The whole product on this machine, with real parts.",
+    "plan": "Plan a fleet for a manifest and a demand, without a cluster.",
+    "backtest": "Replay traffic: what each policy would have done and cost.",
+    "explain": "Explain the current decision of a deployment.",
+    "top": "Show load, replicas, attainment and cost of all deployments.",
+    "pause": "Pause a deployment: plan and report, scale nothing.",
+    "resume": "Resume a paused deployment.",
+    "crds": "Print the custom resource definitions.",
+    "sandbox": "Run the whole product on this machine.",
 }
 
 

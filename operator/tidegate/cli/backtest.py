@@ -43,14 +43,14 @@ MANIFEST_ONLY = (
     help="Traffic: CSV (arrival_s,input_tokens,output_tokens; .gz too) or SHAPE:RPS:HOURS[:LENGTHS], "
     "e.g. diurnal:12:24:chat. With several deployments: NAME=... for each.",
 )  # fmt: skip
+@click.option("--prometheus", metavar="URL", callback=url, help="Traffic recorded in Prometheus, instead of --trace.")
 @click.option(
-    "--prometheus", metavar="URL", callback=url, help="Traffic as Prometheus remembers it, instead of --trace."
+    "--from", "start", type=click.DateTime(), help="Start of the recorded traffic (UTC) [default: a day before --to]."
 )
-@click.option("--from", "start", type=click.DateTime(), help="First moment of it (UTC) [default: a day before --to].")
-@click.option("--to", "end", type=click.DateTime(), help="Last moment of it (UTC) [default: now].")
+@click.option("--to", "end", type=click.DateTime(), help="End of the recorded traffic (UTC) [default: now].")
 @click.option(
     "--prometheus-token-file", "token_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Bearer token for it.",
+    help="File with a bearer token for Prometheus.",
 )  # fmt: skip
 @click.option(
     "--policy",
@@ -58,24 +58,28 @@ MANIFEST_ONLY = (
     help="Comma-separated: NAME, NAME@TIER, NAME* (knob tuned in hindsight), rivals (all of them), rivals* "
     f"[default: {DEFAULT_POLICIES}; with --suite everybody].",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same run.")
-@click.option("--truth", default=1.0, show_default=True, help="Real step times over those of the priors.")
-@click.option("--startup", "startup_s", default=120.0, show_default=True, help="Median start-up of a replica, s.")
-@click.option("--hours", type=float, help="Only the first hours of the traffic.")
-@click.option("--suite", is_flag=True, help="The fixed scenarios instead of a manifest.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of everything random.")
+@click.option("--truth", default=1.0, show_default=True, help="True step times relative to the priors.")
+@click.option(
+    "--startup", "startup_s", default=120.0, show_default=True, help="Median start-up time of a replica, in seconds."
+)
+@click.option("--hours", type=float, help="Use only the first hours of the traffic.")
+@click.option("--suite", is_flag=True, help="Run the fixed scenarios instead of a manifest.")
 @click.option("--scenario", "scenarios", multiple=True, help="Only this scenario of the suite (may be repeated).")
 @click.option("--seeds", help="With --suite: several seeds, comma-separated; the table shows means.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="With --suite: processes.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="With --suite: number of processes."
+)
 @click.option(
     "--rows", type=click.Path(path_type=Path, dir_okay=False, writable=True), callback=written,
-    help="With --suite: keep each run's figures in this file, and do not repeat those that it has.",
+    help="With --suite: store each run's results in this file, and skip the runs it already has.",
 )  # fmt: skip
 @click.option("--output", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False, writable=True), callback=written,
     help="Write one self-contained HTML file.",
 )  # fmt: skip
-@click.option("--list", "listing", is_flag=True, help="Name the policies, scenarios and traffic shapes there are.")
+@click.option("--list", "listing", is_flag=True, help="List the policies, scenarios and traffic shapes.")
 def command(**options: Any) -> None:
     """Replay traffic against a simulated fleet: what each policy would have done, and what it would have cost."""
     try:

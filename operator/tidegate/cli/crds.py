@@ -10,11 +10,11 @@ import click
     "--write",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write one file per resource into this folder instead of printing them.",
+    help="Write one file per resource into this folder instead of printing.",
 )
-@click.option("--docs", is_flag=True, help="The reference page in Markdown instead of the YAML.")
+@click.option("--docs", is_flag=True, help="Print the reference page (Markdown) instead of the YAML.")
 def command(folder: Path | None, docs: bool) -> None:
-    """The custom resource definitions (YAML), or their reference page (Markdown)."""
+    """Print the custom resource definitions (YAML) or their reference page (Markdown)."""
     from tidegate.api import crd
     from tidegate.api import docs as pages
 

@@ -32,7 +32,7 @@ _ABNORMAL = frozenset(
 @click.argument("deployment", type=DeploymentName())
 @connection
 def command(deployment: Key, kubeconfig: str | None, context: str | None, output: str) -> None:
-    """Why DEPLOYMENT (NAMESPACE/NAME) runs what it runs."""
+    """Explain the current decision of DEPLOYMENT (NAMESPACE/NAME)."""
     path = f"namespaces/{deployment.namespace}/inferencedeployments/{deployment.name}"
     resource = read(path, kubeconfig=kubeconfig, context=context)
     if output == "json":

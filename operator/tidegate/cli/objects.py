@@ -15,8 +15,8 @@ def connection(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say which cluster, and how to print."""
     for option in (
         click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
-        click.option("--context", help="Context of the kubeconfig."),
-        click.option("--kubeconfig", help="kubeconfig; without it the default file."),
+        click.option("--context", help="Context in the kubeconfig."),
+        click.option("--kubeconfig", help="Path of a kubeconfig [default: the usual file]."),
     ):
         command = option(command)
     return command

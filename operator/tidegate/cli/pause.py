@@ -54,9 +54,9 @@ def annotate(key: Key, *, kubeconfig: str | None, context: str | None, paused: b
 
 @click.command("pause")
 @click.argument("deployment", type=DeploymentName())
-@click.option("--kubeconfig", help="kubeconfig; without it the default file.")
-@click.option("--context", help="Context of the kubeconfig.")
+@click.option("--kubeconfig", help="Path of a kubeconfig [default: the usual file].")
+@click.option("--context", help="Context in the kubeconfig.")
 def command(deployment: Key, kubeconfig: str | None, context: str | None) -> None:
-    """Hold DEPLOYMENT (NAMESPACE/NAME): Tidegate goes on planning and reporting, and touches nothing."""
+    """Pause DEPLOYMENT (NAMESPACE/NAME): Tidegate keeps planning and reporting, but scales nothing."""
     annotate(deployment, kubeconfig=kubeconfig, context=context, paused=True)
     click.echo(f"{deployment} is paused")

@@ -8,9 +8,9 @@ from tidegate.domain.key import Key
 
 @click.command("resume")
 @click.argument("deployment", type=DeploymentName())
-@click.option("--kubeconfig", help="kubeconfig; without it the default file.")
-@click.option("--context", help="Context of the kubeconfig.")
+@click.option("--kubeconfig", help="Path of a kubeconfig [default: the usual file].")
+@click.option("--context", help="Context in the kubeconfig.")
 def command(deployment: Key, kubeconfig: str | None, context: str | None) -> None:
-    """End the pause of DEPLOYMENT (NAMESPACE/NAME)."""
+    """Resume DEPLOYMENT (NAMESPACE/NAME) after a pause."""
     annotate(deployment, kubeconfig=kubeconfig, context=context, paused=False)
     click.echo(f"{deployment} is resumed")

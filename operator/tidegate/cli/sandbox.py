@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     help="Your own traffic: CSV with arrival_s,input_tokens,output_tokens (.gz too).",
 )
 @click.option(
-    "--duration", type=click.FloatRange(min=10), default=300.0, show_default=True, help="Seconds of the replay."
+    "--duration",
+    type=click.FloatRange(min=10),
+    default=300.0,
+    show_default=True,
+    help="Duration of the replay in seconds.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(min=1),
-    help="Seconds of traffic per second [a day fills the duration; a trace runs as it was]. Rates stay what they are.",
+    help="Seconds of traffic per second [default: a day fills the duration; a trace runs in real time]; same rates.",
 )
 @click.option(
     "--control-plane",
@@ -37,27 +41,27 @@ if TYPE_CHECKING:
     envvar="CONTROL_PLANE",
     show_default=True,
     show_envvar=True,
-    help="The real one, our stand-in, or the real one where it can be had without a build.",
+    help="The real one, the embedded emulation, or (auto) the real one if it needs no build.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(["emulated", "vllm"]),
     default="emulated",
     show_default=True,
-    help="What runs the pods' vLLM: our emulation, or the real engine on the CPU (see `vllm-env`), at the same pace.",
+    help="Run the pods with the emulated vLLM, or with the real engine on the CPU (see `vllm-env`) at the same pace.",
 )
 @click.option(
     "--balance",
     type=click.Choice(["least", "random"]),
     default="least",
     show_default=True,
-    help="Which replica a request goes to: the least busy (a gateway) or any (a Service).",
+    help="Send requests to the least busy replica (as a gateway does) or to a random one (as a Service does).",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of everything that is drawn.")
-@click.option("--keep", is_flag=True, help="Leave everything up at the end, until Ctrl-C, and say how to reach it.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of everything random.")
+@click.option("--keep", is_flag=True, help="Keep everything running until Ctrl-C, and print how to reach it.")
 @click.pass_context
 def command(context: click.Context, /, **values: Any) -> None:
-    """The whole product on this machine, with real parts: without a subcommand, the demo."""
+    """Run the whole product on this machine; without a subcommand, the demo."""
     if context.invoked_subcommand is None:
         _demo(values)
 
@@ -117,13 +121,13 @@ def _scenario(options: "Options", manifest: Path | None) -> "Scenario":
 
 
 @command.command()
-@click.option("--look", "effort", flag_value="LOOK", help="Only look: fetch nothing.")
+@click.option("--look", "effort", flag_value="LOOK", help="Only look for programs; download nothing.")
 @click.option("--download", "effort", flag_value="DOWNLOAD", help="Look and download, but build nothing.")
 @click.option(
-    "--build", "effort", flag_value="BUILD", default=True, help="Build what cannot be had otherwise [default]."
+    "--build", "effort", flag_value="BUILD", default=True, help="Build what is not available otherwise [default]."
 )
 def binaries(effort: str) -> None:
-    """The real control plane, Helm and Prometheus: found, downloaded or built; says where each came from."""
+    """Find, download or build the real control plane, Helm and Prometheus; print where each came from."""
     from tidegate.sandbox.binaries import OPTIONAL, PROGRAMS, Effort, Provider
 
     def say(line: str) -> None:
@@ -145,7 +149,7 @@ def binaries(effort: str) -> None:
 
 @command.command(name="vllm-env")
 def vllm_env() -> None:
-    """Make the environment with a real vLLM for the CPU that `pytest -m vllm` compares the emulated servers with."""
+    """Create the environment with a real vLLM for the CPU, which `pytest -m vllm` compares the emulation with."""
     from tidegate.sandbox.vllm.environment import make_environment
 
     try:

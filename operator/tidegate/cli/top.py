@@ -14,11 +14,11 @@ _NUMBERS = ("UP", "REQ/S", "MET", "TTFT P95", "ITL P95", "GPU")
 
 
 @click.command("top")
-@click.option("-n", "--namespace", help="Only this namespace.")
+@click.option("-n", "--namespace", help="Show only this namespace.")
 @click.option("--sort", type=click.Choice(["name", "cost", "attainment"]), default="name", show_default=True)
 @connection
 def command(namespace: str | None, sort: str, kubeconfig: str | None, context: str | None, output: str) -> None:
-    """Load, replicas, attainment and cost of every deployment."""
+    """Show load, replicas, attainment and cost of all deployments."""
     scope = f"namespaces/{namespace}/" if namespace else ""
     listed = read(f"{scope}inferencedeployments", kubeconfig=kubeconfig, context=context)["items"]
     resources = sorted(listed, key=lambda resource: _rank(resource, sort))

@@ -59,34 +59,41 @@ def _usage_ends_with_1() -> Iterator[None]:
 
 
 @click.command("plan", cls=Question)
-@click.option("--stream", is_flag=True, help="The plan protocol: a tick per line on stdin, a plan per line on stdout.")
+@click.option(
+    "--stream", is_flag=True, help="Plan protocol: read a tick per line on stdin, write a plan per line on stdout."
+)
 @click.option(
     "-f", "--filename", "filenames", multiple=True, type=click.Path(path_type=Path, exists=True),
     help="Manifests: a file or a folder (may be repeated).",
 )  # fmt: skip
 @click.option(
     "--demand", "demands", multiple=True, metavar="[NAME=]RPS",
-    help="Requests/s. With several deployments: NAME=RPS for each, and a number for all others.",
+    help="Demand in requests/s. With several deployments: NAME=RPS for each, and a number for all others.",
 )  # fmt: skip
 @click.option("--prompt-tokens", type=float, default=1024.0, show_default=True, help="Mean prompt tokens per request.")
 @click.option("--output-tokens", type=float, default=256.0, show_default=True, help="Mean output tokens per request.")
 @click.option(
-    "--prometheus", metavar="URL", callback=url, help="Read demand and request shape of each model there instead."
+    "--prometheus",
+    metavar="URL",
+    callback=url,
+    help="Read demand and request lengths of each model from this Prometheus instead.",
 )
 @click.option(
     "--prometheus-token-file", "token_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File with a bearer token for it.",
+    help="File with a bearer token for Prometheus.",
 )  # fmt: skip
-@click.option("--api-price-in", "price_in", type=float, help="An API's price, $ per million prompt tokens.")
-@click.option("--api-price-out", "price_out", type=float, help="And per million output tokens: shows the break-even.")
-@click.option("--at", type=click.DateTime(), help="Time (UTC) at which schedules are looked at [default: now].")
+@click.option("--api-price-in", "price_in", type=float, help="Price of a hosted API, $ per million prompt tokens.")
+@click.option(
+    "--api-price-out", "price_out", type=float, help="Its price per million output tokens; shows the break-even."
+)
+@click.option("--at", type=click.DateTime(), help="Time (UTC) at which schedules are evaluated [default: now].")
 @click.option("--output", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
 def command(**options: Any) -> None:
     """
-    Ask the decision core, without a cluster.
+    Plan a fleet for a manifest and a demand, without a cluster.
 
-    Which fleet a manifest and a demand need, what it would do and cost, and why. Ends with 2 where the promises cannot
-    be met, with 1 where something is wrong.
+    Prints which fleet would run, its predicted latency and cost, and why. Exit code 2: the promises cannot be kept;
+    1: an error.
     """
     asked = Options(**options)
     if asked.stream:
