@@ -91,6 +91,15 @@ def test_a_command_for_a_cluster_has_options_that_exist(command: Shown) -> None:
         assert find_option_errors(arguments) == ""
 
 
+def test_the_manifest_on_the_first_page_can_be_planned(tmp_path: Path) -> None:
+    manifest = re.search(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert manifest is not None
+    (tmp_path / "infd.yaml").write_text(manifest[1])
+    arguments = ["-f", str(ROOT / "examples" / "accelerators.yaml"), "-f", str(tmp_path), "--demand", "14"]
+    result = CliRunner().invoke(main, ["plan", *arguments])
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("name", ["plan", "backtest", "sandbox"])
 def test_the_page_of_a_command_names_all_of_its_options(name: str) -> None:
     command = main.get_command(click.Context(main), name)
