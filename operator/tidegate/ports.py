@@ -206,6 +206,14 @@ def own_workload(key: Key, tier: str) -> ObjectRef:
     return ObjectRef(api_version="apps/v1", kind="Deployment", namespace=key.namespace, name=f"{key.name}-{tier}")
 
 
+def workload_ref(key: Key, tier: TierSpec) -> ObjectRef:
+    """The workload that holds a tier's replicas: the Deployment that is made for it, or its target."""
+    target = tier.target_ref
+    if target is None:
+        return own_workload(key, tier.name)
+    return ObjectRef(api_version=target.api_version, kind=target.kind, namespace=key.namespace, name=target.name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadView:
     """

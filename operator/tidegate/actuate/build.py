@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest, path_of, shared_refs, workload_ref
+from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest, path_of, shared_refs
 from tidegate.actuate.ownership import INITIAL_MANAGER
 from tidegate.actuate.scene import Chain, Scene, Write, stalled
 from tidegate.domain.decision import Condition
 from tidegate.domain.spec import TierSpec
-from tidegate.ports import APPLY_PATCH, FIELD_MANAGER, Call, ObjectRef
+from tidegate.ports import APPLY_PATCH, FIELD_MANAGER, Call, ObjectRef, workload_ref
 
 
 def builds(scene: Scene) -> tuple[dict[ObjectRef, Chain], list[Condition]]:
@@ -122,5 +122,5 @@ def _name_taken(ref: ObjectRef) -> Condition:
 
 
 def _short(scene: Scene, tier: TierSpec) -> bool:
-    workload = scene.workload(workload_ref(scene.spec, tier))
+    workload = scene.workload(workload_ref(scene.spec.key, tier))
     return (scene.decided(tier.name) or 0) > (workload.ready if workload is not None else 0)

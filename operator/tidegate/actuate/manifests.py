@@ -50,18 +50,13 @@ def path_of(ref: ObjectRef) -> str:
     return f"{_COLLECTIONS[ref.api_version, ref.kind].format(ref.namespace)}/{ref.name}"
 
 
-def workload_ref(spec: DeploymentSpec, tier: TierSpec) -> ObjectRef:
-    """The workload that a tier's replicas are moved on: its own Deployment, or its target."""
-    if tier.target_ref is None:
-        return own_workload(spec.key, tier.name)
-    target = tier.target_ref
-    return _ref(spec, target.api_version, target.kind, target.name)
-
-
 def shared_refs(spec: DeploymentSpec) -> tuple[ObjectRef, ...]:
     """What all managed tiers of a deployment share: its Service and its PodMonitor."""
-    name = spec.key.name
-    return _ref(spec, "v1", "Service", name), _ref(spec, "monitoring.coreos.com/v1", "PodMonitor", name)
+    namespace, name = spec.key.namespace, spec.key.name
+    return (
+        ObjectRef(api_version="v1", kind="Service", namespace=namespace, name=name),
+        ObjectRef(api_version="monitoring.coreos.com/v1", kind="PodMonitor", namespace=namespace, name=name),
+    )
 
 
 def wanted(
@@ -97,8 +92,7 @@ def _bodies(
 
 
 def _deployment(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) -> Json:
-    ref = workload_ref(spec, tier)
-    return _object(ref, labels(spec.key, tier.name)) | {
+    return _object(own_workload(spec.key, tier.name), labels(spec.key, tier.name)) | {
         "spec": {
             "selector": {"matchLabels": selector(spec.key, tier.name)},
             # A new version of a pod must serve before an old one goes: nothing is unavailable on purpose.
@@ -122,10 +116,6 @@ def _pod_monitor(spec: DeploymentSpec, more_labels: Mapping[str, str]) -> Json:
     return _object(ref, {**more_labels, **labels(spec.key)}) | {
         "spec": {"selector": {"matchLabels": selector(spec.key)}, "podMetricsEndpoints": [endpoint]}
     }
-
-
-def _ref(spec: DeploymentSpec, api_version: str, kind: str, name: str) -> ObjectRef:
-    return ObjectRef(api_version=api_version, kind=kind, namespace=spec.key.namespace, name=name)
 
 
 def _object(ref: ObjectRef, own_labels: dict[str, str]) -> Json:

@@ -9,12 +9,11 @@ Rules: pure. Replicas are moved through /scale alone, under one field manager.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tidegate.actuate.manifests import workload_ref
 from tidegate.actuate.ownership import Claim, other_writer, sighting_of
 from tidegate.actuate.scene import Scene, Write, stalled
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import TierSpec
-from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, ObjectRef
+from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, ObjectRef, workload_ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ def moves(scene: Scene) -> Moves:
     rests: dict[str, int] = {}
     conditions: list[Condition] = []
     for tier in scene.spec.tiers:
-        workload = scene.workload(workload_ref(scene.spec, tier))
+        workload = scene.workload(workload_ref(scene.spec.key, tier))
         if obstacle := _obstacle(scene, tier):
             conditions.append(obstacle)
         elif move := _move(scene, tier):
@@ -79,7 +78,7 @@ def moves(scene: Scene) -> Moves:
 
 
 def _move(scene: Scene, tier: TierSpec) -> Move | None:
-    ref, after = workload_ref(scene.spec, tier), scene.decided(tier.name)
+    ref, after = workload_ref(scene.spec.key, tier), scene.decided(tier.name)
     workload = scene.workload(ref)
     if workload is None:
         made = next((m for m in scene.manifests if m.ref == ref and not scene.settles(m.path)), None)
@@ -102,7 +101,7 @@ def _drained(scene: Scene) -> Iterator[Move]:
 
 def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
     """Why the replicas of a tier are not ours to move."""
-    ref = workload_ref(scene.spec, tier)
+    ref = workload_ref(scene.spec.key, tier)
     workload = scene.workload(ref)
     if workload is None:
         return _missing(scene, tier) if tier.target_ref is not None else None
@@ -123,8 +122,8 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
 
 def _missing(scene: Scene, tier: TierSpec) -> Condition:
     """A target that is not there stops its own tier; the deployment, where it is the only one."""
-    told = f"tier {tier.name}: {workload_ref(scene.spec, tier)} does not exist or has no scale subresource"
-    others = [t for t in scene.spec.tiers if t.target_ref is None or scene.workload(workload_ref(scene.spec, t))]
+    told = f"tier {tier.name}: {workload_ref(scene.spec.key, tier)} does not exist or has no scale subresource"
+    others = [t for t in scene.spec.tiers if t.target_ref is None or scene.workload(workload_ref(scene.spec.key, t))]
     if not others:
         return stalled("TargetNotFound", told)
     message = f"{told}; the other tiers serve without it"

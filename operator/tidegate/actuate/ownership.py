@@ -14,11 +14,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tidegate.actuate.manifests import workload_ref
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec, TierSpec
-from tidegate.ports import FIELD_MANAGER, ClusterView, DeploymentResource, ObjectRef, WorkloadView, Writer
+from tidegate.ports import (
+    FIELD_MANAGER,
+    ClusterView,
+    DeploymentResource,
+    ObjectRef,
+    WorkloadView,
+    Writer,
+    workload_ref,
+)
 
 # Holds the replicas of a new Deployment until they are first moved (see `steps`); ours as well.
 INITIAL_MANAGER = f"{FIELD_MANAGER}-initial"
@@ -178,7 +185,7 @@ def _claims(
         if isinstance(spec, DeploymentSpec):
             for tier in spec.tiers:
                 if tier.target_ref is not None:
-                    claims.setdefault(workload_ref(spec, tier), []).append((resource, tier))
+                    claims.setdefault(workload_ref(spec.key, tier), []).append((resource, tier))
     return claims
 
 

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tidegate.actuate.manifests import Manifest, workload_ref
+from tidegate.actuate.manifests import Manifest
 from tidegate.actuate.ownership import Sighting
 from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import DeploymentSpec
-from tidegate.ports import TIER_LABEL, Call, ObjectRef, Order, WorkloadView, leaving_name
+from tidegate.ports import TIER_LABEL, Call, ObjectRef, Order, WorkloadView, leaving_name, workload_ref
 
 # An informer shows our own write within a second or two; until then the old state is not taken for the new one.
 SETTLE_S = 10.0
@@ -115,7 +115,7 @@ class Scene:
     @property
     def unwanted(self) -> tuple[WorkloadView, ...]:
         """Workloads of ours that no tier of the spec has any more."""
-        wanted = {workload_ref(self.spec, tier) for tier in self.spec.tiers}
+        wanted = {workload_ref(self.spec.key, tier) for tier in self.spec.tiers}
         return tuple([workload for workload in self.owned if workload.ref not in wanted])
 
     def left_tier(self, workload: WorkloadView) -> str:

@@ -11,11 +11,11 @@ Rules: everything in it can be lost: a new operator writes nothing that the old 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidegate.actuate.manifests import Manifest, wanted, workload_ref
+from tidegate.actuate.manifests import Manifest, wanted
 from tidegate.actuate.ownership import Sighting, asked_before, held_since, sighting_of
 from tidegate.actuate.scene import PATIENCE_S, Scene, Write
 from tidegate.domain.spec import Accelerator, DeploymentSpec
-from tidegate.ports import ClusterView, DeploymentResource, ObjectRef, Order, WorkloadView
+from tidegate.ports import ClusterView, DeploymentResource, ObjectRef, Order, WorkloadView, workload_ref
 
 # Entries of each kind that are kept; past it most of them are of objects that are gone.
 REMEMBERED = 50_000
@@ -82,7 +82,7 @@ class Stock:
         assert isinstance(resource.spec, DeploymentSpec)
         for tier in resource.spec.tiers:
             if tier.name in replicas:
-                ref = workload_ref(resource.spec, tier)
+                ref = workload_ref(resource.key, tier)
                 there = order.view.workloads.get(ref)
                 uid = there.uid if there is not None else ""
                 self._asked[resource.uid, ref] = _Asked(uid=uid, replicas=replicas[tier.name])
@@ -94,7 +94,7 @@ class Stock:
         assert isinstance(resource.spec, DeploymentSpec)
         asked: dict[str, int] = {}
         for tier in resource.spec.tiers:
-            ref = workload_ref(resource.spec, tier)
+            ref = workload_ref(resource.key, tier)
             known = self._asked.get((resource.uid, ref))
             last = asked_before(resource, tier.name) if known is None else known.of(order.view.workloads.get(ref))
             if last is not None:
@@ -124,7 +124,7 @@ class Stock:
             if not scene.settles(workload.path):
                 self._marks.setdefault(workload.path, workload.applied)
         for tier in scene.spec.tiers:
-            sighting = sighting_of(scene.workload(workload_ref(scene.spec, tier)))
+            sighting = sighting_of(scene.workload(workload_ref(scene.spec.key, tier)))
             if sighting is None:
                 continue
             if sighting not in self._seen:

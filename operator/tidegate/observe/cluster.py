@@ -36,6 +36,7 @@ from tidegate.ports import (
     OwnedView,
     WorkloadView,
     own_workload,
+    workload_ref,
 )
 
 # We make a workload within a tick or two. One that is not there by now was refused, or its name is taken: the plan
@@ -166,8 +167,8 @@ class Cluster:
         wanted: dict[Kind, set[ObjectRef]] = defaultdict(set)
         for spec in specs:
             for tier in spec.tiers:
-                ref = _target(spec.key, tier)
-                if ref is not None:
+                if tier.target_ref is not None:
+                    ref = workload_ref(spec.key, tier)
                     wanted[ref.api_version, ref.kind].add(ref)
         for kind in self._watches.keys() - wanted.keys():
             self._watches.pop(kind).cancel()
@@ -289,7 +290,7 @@ class Cluster:
         for spec in specs:
             for tier in spec.tiers:
                 unmade = tier.target_ref is None and (spec.key, tier.name) not in managed
-                if unmade and (there := self._target_view(own_workload(spec.key, tier.name))) is not None:
+                if unmade and (there := self._view(own_workload(spec.key, tier.name))) is not None:
                     yield there
 
     def _workloads(
@@ -298,16 +299,17 @@ class Cluster:
         """The workload of each tier that has one."""
         found: dict[TierKey, WorkloadView] = {}
         for spec in specs:
-            for tier_spec in spec.tiers:
-                name, ref = (spec.key, tier_spec.name), _target(spec.key, tier_spec)
-                view_ = managed.get(name) if ref is None else self._target_view(ref)
-                if view_ is not None:
-                    found[name] = view_
+            for tier in spec.tiers:
+                name = spec.key, tier.name
+                points = tier.target_ref is not None
+                view = self._view(workload_ref(spec.key, tier)) if points else managed.get(name)
+                if view is not None:
+                    found[name] = view
         return found
 
     def _knows(self, spec: DeploymentSpec) -> bool:
         """Every workload that the deployment points at has been looked for."""
-        refs = [ref for tier in spec.tiers if (ref := _target(spec.key, tier)) is not None]
+        refs = [workload_ref(spec.key, tier) for tier in spec.tiers if tier.target_ref is not None]
         return all((watch := self.kinds.get((r.api_version, r.kind))) is not None and watch.knows(r) for r in refs)
 
     def _absent(self, spec: DeploymentSpec, workloads: Mapping[TierKey, WorkloadView], time_s: float) -> frozenset[str]:
@@ -321,7 +323,7 @@ class Cluster:
                 gone.add(tier.name)
         return frozenset(gone) if len(gone) < len(spec.tiers) else frozenset()
 
-    def _target_view(self, ref: ObjectRef) -> WorkloadView | None:
+    def _view(self, ref: ObjectRef) -> WorkloadView | None:
         watch = self.kinds.get((ref.api_version, ref.kind))
         return watch.get(ref) if watch is not None else None
 
@@ -365,14 +367,6 @@ class Cluster:
             for item in informer.items.values():
                 refs[item.target] = (*refs.get(item.target, ()), item.ref)
         return refs
-
-
-def _target(key: Key, tier: TierSpec) -> ObjectRef | None:
-    """What a targetRef names; None for a managed tier."""
-    ref = tier.target_ref
-    if ref is None:
-        return None
-    return ObjectRef(api_version=ref.api_version, kind=ref.kind, namespace=key.namespace, name=ref.name)
 
 
 def _selector_text(spec: DeploymentSpec, tier: TierSpec, workload: WorkloadView | None) -> str:

@@ -7,13 +7,12 @@ Rules: pure. A tier whose accelerator class nobody can tell is left out: its pod
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 
 from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.observe.objects import NodeView, PodView
 from tidegate.observe.replicas import TierKey
 from tidegate.observe.stock import selects
-from tidegate.ports import WorkloadView, leaving_name
+from tidegate.ports import WorkloadView, leaving_name, workload_ref
 
 
 def leaving(
@@ -28,17 +27,9 @@ def leaving(
     by_key = {spec.key: spec for spec in specs}
     for (key, name), workload in managed.items():
         tiers = by_key[key].tiers
-        stays = any(tier.name == name and tier.target_ref is None for tier in tiers)
-        if not stays and not any(_points_at(tier, workload) for tier in tiers):
+        has = (t.name == name if t.target_ref is None else workload_ref(key, t) == workload.ref for t in tiers)
+        if not any(has):
             yield (key, leaving_name(name, [tier.name for tier in tiers])), name, workload
-
-
-def _points_at(tier: TierSpec, workload: WorkloadView) -> bool:
-    target = tier.target_ref
-    if target is None:
-        return False
-    ref = replace(workload.ref, api_version=target.api_version, kind=target.kind, name=target.name)
-    return ref == workload.ref
 
 
 def tier_of(

@@ -13,7 +13,7 @@ from tidegate.domain.decision import Condition, Constraint, Decision, Prediction
 from tidegate.domain.goodput import Goodput, goodput_of
 from tidegate.domain.spec import DeploymentSpec, TierSpec
 from tidegate.errors import SpecError
-from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, ObjectRef, Report
+from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, Report, workload_ref
 from tidegate.report.conditions import as_json, conditions
 from tidegate.report.currency import currency_of
 from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, plain
@@ -140,20 +140,16 @@ def _selector(report: Report) -> str:
     """
     Label selector of the pods, for the scale subresource.
 
-    Pods of managed tiers carry our label. Where all tiers point at one workload, it is that one's selector; several
+    Pods of managed tiers carry our label. Where the only tier points at a workload, it is that one's selector; several
     workloads have no common one, and our label then finds nothing rather than too much.
     """
     spec = report.resource.spec
     assert isinstance(spec, DeploymentSpec)
-    targets = [tier.target_ref for tier in spec.tiers]
-    if len(targets) == 1 and targets[0] is not None:
-        target = targets[0]
-        ref = ObjectRef(
-            api_version=target.api_version, kind=target.kind, namespace=spec.key.namespace, name=target.name
-        )
-        if ref in report.view.workloads:
-            return report.view.workloads[ref].selector
-    return f"{DEPLOYMENT_LABEL}={report.resource.key.name}"
+    if len(spec.tiers) == 1 and spec.tiers[0].target_ref is not None:
+        target = report.view.workloads.get(workload_ref(spec.key, spec.tiers[0]))
+        if target is not None:
+            return target.selector
+    return f"{DEPLOYMENT_LABEL}={spec.key.name}"
 
 
 def _kept(value: int | None, old: object) -> object:
