@@ -142,6 +142,12 @@ class DeploymentResource:
     annotations: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
 
+    @property
+    def valid_spec(self) -> DeploymentSpec:
+        """`spec`, for those who are only called where it is valid."""
+        assert isinstance(self.spec, DeploymentSpec), self.key
+        return self.spec
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceleratorResource:

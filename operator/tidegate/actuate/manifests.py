@@ -70,11 +70,11 @@ def wanted(
         accelerators: Every class; a managed tier whose class is not among them has no Deployment yet.
         pod_monitor: More labels of the PodMonitor, which a Prometheus may select by; None: the cluster knows none.
     """
-    assert isinstance(resource.spec, DeploymentSpec)
-    managed = [tier for tier in resource.spec.tiers if tier.workload is not None]
+    spec = resource.valid_spec
+    managed = [tier for tier in spec.tiers if tier.workload is not None]
     if not managed:
         return ()
-    return tuple(_sealed(body, resource) for body in _bodies(resource.spec, managed, accelerators, pod_monitor))
+    return tuple(_sealed(body, resource) for body in _bodies(spec, managed, accelerators, pod_monitor))
 
 
 def _bodies(

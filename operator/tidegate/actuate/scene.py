@@ -75,8 +75,7 @@ class Scene:
     @property
     def spec(self) -> DeploymentSpec:
         """What the user asked for; an order is only made of a valid spec."""
-        assert isinstance(self.order.resource.spec, DeploymentSpec), self.order.resource.key
-        return self.order.resource.spec
+        return self.order.resource.valid_spec
 
     def workload(self, ref: ObjectRef) -> WorkloadView | None:
         """A workload as the cluster has it, our own last scale taken in; None where there is none."""

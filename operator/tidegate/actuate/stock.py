@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tidegate.actuate.manifests import Manifest, wanted
 from tidegate.actuate.ownership import Sighting, asked_before, held_since, sighting_of
 from tidegate.actuate.scene import PATIENCE_S, Scene, Write
-from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.domain.spec import Accelerator
 from tidegate.ports import ClusterView, DeploymentResource, ObjectRef, Order, WorkloadView, workload_ref
 
 # Entries of each kind that are kept; past it most of them are of objects that are gone.
@@ -79,8 +79,7 @@ class Stock:
     def ask(self, order: Order, replicas: Mapping[str, int]) -> dict[str, int]:
         """Remember what tiers' workloads were asked for now; of all its tiers, what they were last asked for."""
         resource = order.resource
-        assert isinstance(resource.spec, DeploymentSpec)
-        for tier in resource.spec.tiers:
+        for tier in resource.valid_spec.tiers:
             if tier.name in replicas:
                 ref = workload_ref(resource.key, tier)
                 there = order.view.workloads.get(ref)
@@ -91,9 +90,8 @@ class Stock:
     def _last_asked(self, order: Order) -> dict[str, int]:
         """By tier; by the status where we have not asked since we lead."""
         resource = order.resource
-        assert isinstance(resource.spec, DeploymentSpec)
         asked: dict[str, int] = {}
-        for tier in resource.spec.tiers:
+        for tier in resource.valid_spec.tiers:
             ref = workload_ref(resource.key, tier)
             known = self._asked.get((resource.uid, ref))
             last = asked_before(resource, tier.name) if known is None else known.of(order.view.workloads.get(ref))
@@ -144,8 +142,7 @@ class Stock:
 
 def _needs(resource: DeploymentResource, accelerators: Mapping[str, Accelerator]) -> tuple[object, ...]:
     """What a manifest is made of; capacity and price move without changing it."""
-    assert isinstance(resource.spec, DeploymentSpec)
-    used = [accelerators.get(tier.accelerator) for tier in resource.spec.tiers]
+    used = [accelerators.get(tier.accelerator) for tier in resource.valid_spec.tiers]
     places = tuple(a and (a.resource_name, tuple(sorted(a.node_selector.items()))) for a in used)
     return resource.generation, places
 

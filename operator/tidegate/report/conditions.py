@@ -159,8 +159,7 @@ def _unheard(report: Report) -> Sequence[Condition]:
 
 def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     """SLOMet by what users got, where that is beyond doubt: the plan is only an expectation."""
-    assert isinstance(report.resource.spec, DeploymentSpec)
-    target = report.resource.spec.slo.attainment
+    target = report.resource.valid_spec.slo.attainment
     if report.decision is not None and report.decision.reason is Reason.TARGET_INFEASIBLE:
         return (_condition("SLOMet", Status.FALSE, "TargetInfeasible", report.decision.message),)
     if seen is None or seen.attainment is None:
@@ -181,9 +180,9 @@ def _with_trouble(finding: Condition, report: Report, previous: Mapping[str, Map
 
 def _with_target(finding: Condition, report: Report, per_million: str | None) -> Condition:
     """The soft target is told where the budget is kept: it stops nothing, the cheapest fleet runs anyway."""
-    spec = report.resource.spec
-    if not isinstance(spec, DeploymentSpec) or per_million is None or finding.status is not Status.TRUE:
+    if per_million is None or finding.status is not Status.TRUE:
         return finding
+    spec = report.resource.valid_spec
     target = spec.cost.target_usd_per_million_output_tokens
     if target is None or float(per_million) <= target:
         return finding
@@ -217,8 +216,7 @@ def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping
 
 
 def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condition:
-    spec, decision = report.resource.spec, report.decision
-    assert isinstance(spec, DeploymentSpec)
+    spec, decision = report.resource.valid_spec, report.decision
     if stalled := found.get("Stalled"):
         return _condition("Ready", Status.FALSE, stalled.reason, stalled.message)
     if spec.mode is Mode.OFF:
@@ -247,8 +245,7 @@ def _serving(report: Report, decision: Decision, ready: int) -> Condition:
 
 def _kept_at_zero(report: Report, decision: Decision) -> bool:
     """Whether a limit forces what nobody wants; an upper bound or `replicas` of zero is somebody's word."""
-    spec = report.resource.spec
-    pinned = isinstance(spec, DeploymentSpec) and spec.replicas_pinned == 0
+    pinned = report.resource.valid_spec.replicas_pinned == 0
     return _acts(report) and not pinned and decision.binding not in (Constraint.NONE, Constraint.MAX_REPLICAS)
 
 
@@ -262,15 +259,13 @@ def _replicas(report: Report) -> tuple[int, int]:
 
 def _outdated(report: Report) -> int:
     """Replicas of managed tiers that do not have the pods of this generation yet."""
-    spec = report.resource.spec
-    assert isinstance(spec, DeploymentSpec)
+    spec = report.resource.valid_spec
     managed = [own_workload(spec.key, tier.name) for tier in spec.tiers if tier.target_ref is None]
     return sum(report.view.workloads[ref].outdated for ref in managed if ref in report.view.workloads)
 
 
 def _acts(report: Report) -> bool:
-    spec = report.resource.spec
-    return isinstance(spec, DeploymentSpec) and spec.acts
+    return report.resource.valid_spec.acts
 
 
 def _unknown(kind: str) -> Condition:

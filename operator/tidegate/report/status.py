@@ -11,7 +11,7 @@ from typing import Any
 
 from tidegate.domain.decision import Condition, Constraint, Decision, Prediction, Reason, Status, TierDecision
 from tidegate.domain.goodput import Goodput, goodput_of
-from tidegate.domain.spec import DeploymentSpec, TierSpec
+from tidegate.domain.spec import TierSpec
 from tidegate.errors import SpecError
 from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, Report, workload_ref
 from tidegate.report.conditions import as_json, conditions
@@ -143,8 +143,7 @@ def _selector(report: Report) -> str:
     Pods of managed tiers carry our label. Where the only tier points at a workload, it is that one's selector; several
     workloads have no common one, and our label then finds nothing rather than too much.
     """
-    spec = report.resource.spec
-    assert isinstance(spec, DeploymentSpec)
+    spec = report.resource.valid_spec
     if len(spec.tiers) == 1 and spec.tiers[0].target_ref is not None:
         target = report.view.workloads.get(workload_ref(spec.key, spec.tiers[0]))
         if target is not None:
@@ -197,8 +196,7 @@ def _goodput(seen: Goodput | None, old: Old) -> Json:
 
 def _cost(report: Report, seen: Goodput | None, old: Old) -> Json:
     """What exists costs; per token by what was served, else by what the plan expects."""
-    spec = report.resource.spec
-    assert isinstance(spec, DeploymentSpec)
+    spec = report.resource.valid_spec
     usd_per_hour = price_per_hour(spec.joined(report.leaving), report.observation, report.accelerators)
     if usd_per_hour is None:
         return dict(old)
