@@ -70,7 +70,7 @@ def answers(pods: list[str], time_s: float) -> dict[str, bytes]:
 
 def cluster(deployments: int) -> tuple[Cluster, list[str]]:
     """Caches full of ready pods, without a server behind them."""
-    made = Cluster(None, Roster(window_s=60.0, stale_s=60.0), clock=time.monotonic, changed=lambda: None)  # type: ignore[arg-type]
+    made = Cluster(None, Roster(window_s=60.0, stale_s=60.0), clock=time.monotonic)  # type: ignore[arg-type]
     informer = made.kinds["apps/v1", "Deployment"].informer
     assert informer is not None
     informer.synced = True

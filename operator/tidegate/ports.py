@@ -157,7 +157,6 @@ class AcceleratorResource:
     uid: str
     generation: int
     accelerator: Accelerator | SpecError
-    currency: str = "USD"
     status: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -203,7 +202,6 @@ class Writer:
 
     manager: str
     operation: str
-    subresource: str
     time: str
 
 

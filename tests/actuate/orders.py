@@ -18,7 +18,7 @@ H100 = Accelerator(
 )
 NOW_S = 1_795_000_000.0
 CLOCK_S = 5.0
-OURS = Writer(manager="tidegate", operation="Update", subresource="scale", time="2026-11-18T00:00:00Z")
+OURS = Writer(manager="tidegate", operation="Update", time="2026-11-18T00:00:00Z")
 
 
 def managed(name: str = "bf16", *, image: str = "vllm/vllm-openai:v0.32.0", gpus: int = 1, **template: Any) -> TierSpec:

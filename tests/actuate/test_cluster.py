@@ -201,7 +201,7 @@ async def test_an_old_view_right_after_a_write_leads_to_no_second_one() -> None:
 async def test_an_old_view_right_after_a_scale_is_not_taken_for_another_writer() -> None:
     api = Recorder()
     hands = actuator(api)
-    before = Writer(manager="kubectl-create", operation="Update", subresource="", time="2026-11-18T11:06:00Z")
+    before = Writer(manager="kubectl-create", operation="Update", time="2026-11-18T11:06:00Z")
     view = view_of(workload("chat-old", 1, writers=(before,)))
     await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))
     again = await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))
@@ -212,7 +212,7 @@ async def test_an_old_view_right_after_a_scale_is_not_taken_for_another_writer()
 
 # What was asked for
 
-ARGO = Writer(manager="argocd-controller", operation="Update", subresource="", time="2026-11-18T11:06:00Z")
+ARGO = Writer(manager="argocd-controller", operation="Update", time="2026-11-18T11:06:00Z")
 
 
 def told(outcome: Outcome) -> dict[str, Any]:
@@ -304,7 +304,7 @@ async def test_a_scale_that_met_a_conflict_is_sent_again_at_the_next_tick() -> N
 
 
 async def test_what_is_asked_for_now_counts_and_not_what_was_asked_for_first() -> None:
-    now, ours = [NOW_S], Writer(manager="tidegate", operation="Update", subresource="scale", time="")
+    now, ours = [NOW_S], Writer(manager="tidegate", operation="Update", time="")
     hands = at_times(Recorder(), lambda: now[0])
     for before, after in ((1, 3), (3, 4)):
         view = view_of(workload("chat-old", before, writers=(ours,)))
@@ -317,7 +317,7 @@ async def test_what_is_asked_for_now_counts_and_not_what_was_asked_for_first() -
 
 async def test_a_hold_goes_on_after_a_restart_and_does_not_begin_anew() -> None:
     """The API server keeps no time for a write to /scale; the status knows since when it was told."""
-    person = Writer(manager="kubectl", operation="Update", subresource="scale", time="")
+    person = Writer(manager="kubectl", operation="Update", time="")
     view = view_of(workload("chat-old", 5, writers=(person,)))
     since = datetime.fromtimestamp(NOW_S - HOLD_S - 1, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     held = {"type": "ScalingLimited", "status": "True", "reason": "OtherWriter", "lastTransitionTime": since}
@@ -553,7 +553,7 @@ async def test_the_servers_own_word_of_who_scaled_is_understood(api: HttpKubeApi
         content_type="application/merge-patch+json",
     )
     (writer,) = (await scene.view()).workloads[ref].writers
-    assert (writer.manager, writer.subresource) == ("kubectl", "scale")
+    assert writer.manager == "kubectl"
 
 
 @on_cluster

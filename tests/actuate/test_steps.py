@@ -110,7 +110,7 @@ def test_a_changed_spec_is_applied_and_its_replicas_stay() -> None:
 
 
 def test_a_making_that_was_cut_short_is_finished_without_starting_a_replica() -> None:
-    half = Writer(manager="tidegate", operation="Apply", subresource="", time="")
+    half = Writer(manager="tidegate", operation="Apply", time="")
     view = settled(resource_of(TWO), {"bf16": 0, "fp8": 1})
     mended = replace(view.workloads[ref("chat-bf16")], annotations={}, writers=(half,))
     view = replace(view, workloads={**view.workloads, mended.ref: mended})
@@ -191,11 +191,11 @@ def test_a_tier_whose_class_is_unknown_has_no_deployment_yet() -> None:
 # Other writers
 
 
-def at(seconds_ago: float, manager: str = "kubectl", subresource: str = "scale") -> Writer:
+def at(seconds_ago: float, manager: str = "kubectl") -> Writer:
     from datetime import UTC, datetime
 
     time = datetime.fromtimestamp(NOW_S - seconds_ago, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Writer(manager=manager, operation="Update", subresource=subresource, time=time)
+    return Writer(manager=manager, operation="Update", time=time)
 
 
 ASKED = {"observedGeneration": 1, "tiers": [{"name": "fp8", "desired": 9, "asked": 2}]}
@@ -210,14 +210,12 @@ ELSEWHERE = {**ASKED, "observedGeneration": 0}
         pytest.param(at(60), 5, ASKED, True, id="a person scaled by hand a minute ago"),
         pytest.param(at(HOLD_S + 1), 5, ASKED, False, id="a person scaled by hand long ago"),
         pytest.param(at(60), 2, ASKED, False, id="a person set what we wanted anyway"),
-        pytest.param(at(60, "kubectl-client-side-apply", ""), 5, ASKED, True, id="a manifest was applied a minute ago"),
-        pytest.param(at(60, "argocd-controller", ""), 5, ASKED, True, id="Argo CD set it a minute ago"),
-        pytest.param(
-            at(86_400, "argocd-controller", ""), 5, ASKED, True, id="Argo CD set it long ago, and would again"
-        ),
-        pytest.param(at(60, "argocd-controller", ""), 5, {}, False, id="Argo CD set it before we came"),
-        pytest.param(at(60, "argocd-controller", ""), 5, PLANNED, False, id="Argo CD set it before we first wrote"),
-        pytest.param(at(60, "argocd-controller", ""), 5, ELSEWHERE, False, id="another spec's workload was asked for"),
+        pytest.param(at(60, "kubectl-client-side-apply"), 5, ASKED, True, id="a manifest was applied a minute ago"),
+        pytest.param(at(60, "argocd-controller"), 5, ASKED, True, id="Argo CD set it a minute ago"),
+        pytest.param(at(86_400, "argocd-controller"), 5, ASKED, True, id="Argo CD set it long ago, and would again"),
+        pytest.param(at(60, "argocd-controller"), 5, {}, False, id="Argo CD set it before we came"),
+        pytest.param(at(60, "argocd-controller"), 5, PLANNED, False, id="Argo CD set it before we first wrote"),
+        pytest.param(at(60, "argocd-controller"), 5, ELSEWHERE, False, id="another spec's workload was asked for"),
         pytest.param(OURS, 5, ASKED, False, id="we set it ourselves"),
         pytest.param(at(60), 5, {}, False, id="it was so when we came"),
         pytest.param(replace(at(60), time=""), 5, ASKED, True, id="nobody knows when, so it counts from now"),
@@ -233,7 +231,7 @@ def test_another_writer_has_its_way_for_a_while(
 
 
 def test_what_a_held_workload_happens_to_have_was_not_asked_for() -> None:
-    view = view_of(workload("chat-old", 5, writers=(at(60, "argocd-controller", ""),)))
+    view = view_of(workload("chat-old", 5, writers=(at(60, "argocd-controller"),)))
     assert do(spec_of(pointing()), view, ASKED, fp8=5).rests == {}
     assert do(spec_of(pointing()), view, fp8=5).rests == {"fp8": 5}
 
@@ -246,7 +244,7 @@ def test_a_pin_is_a_later_word_than_a_hand_on_the_workload() -> None:
 
 def test_of_several_writers_the_last_one_counts() -> None:
     """The manifest of long ago owns the field still where somebody scaled to its number since."""
-    writers = (at(86_400, "kubectl-client-side-apply", ""), at(60))
+    writers = (at(86_400, "kubectl-client-side-apply"), at(60))
     view = view_of(workload("chat-old", 5, writers=writers))
     found = do(spec_of(pointing()), view, ASKED, fp8=3)
     assert reasons(found) == [("ScalingLimited", "OtherWriter")]
@@ -283,7 +281,7 @@ def test_of_two_deployments_on_one_target_the_first_keeps_it() -> None:
         created="2026-11-02T00:00:00Z",
     )
     elsewhere = replace(second, key=Key("dev", "chat"), spec=replace(spec, key=Key("dev", "chat")))
-    found = rivals([second, first, elsewhere])
+    found = rivals([second, first, elsewhere], {})
     assert list(taken([second, first, elsewhere], {})) == list(found)
     assert set(found) == {Key("prod", "a-later")}
     assert found[Key("prod", "a-later")].reason == "DuplicateTarget"

@@ -1,5 +1,6 @@
 """What the handlers make of watch events."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
@@ -12,7 +13,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.errors import SpecError
 from tidegate.handlers import Parser, make_registry, make_settings
-from tidegate.ports import AcceleratorResource, DeploymentResource
+from tidegate.ports import AcceleratorResource, DeploymentResource, Inventory
 
 
 class Recorder:
@@ -47,6 +48,12 @@ def served(text: str = GOOD, *, generation: int = 1, **changes: Any) -> dict[str
     return manifest
 
 
+def registry_of(
+    inventory: Inventory, *, wants: Callable[[Mapping[str, str]], bool] = lambda _: True
+) -> kopf.OperatorRegistry:
+    return make_registry(inventory, login=kopf.login_with_kubeconfig, wants=wants)
+
+
 async def send(registry: kopf.OperatorRegistry, kind: str, raw: dict[str, Any], type_: str | None = "MODIFIED") -> None:
     handlers = [h for h in registry._watching.get_all_handlers() if h.selector.any_name == kind]
     assert len(handlers) == 1
@@ -55,7 +62,7 @@ async def send(registry: kopf.OperatorRegistry, kind: str, raw: dict[str, Any], 
 
 async def test_a_deployment_comes_in_parsed() -> None:
     inventory = Recorder()
-    await send(make_registry(inventory), "inferencedeployments", served(), None)
+    await send(registry_of(inventory), "inferencedeployments", served(), None)
     resource = inventory.deployments[Key("prod", "chat")]
     assert isinstance(resource.spec, DeploymentSpec)
     assert (resource.uid, resource.generation, resource.spec.slo.ttft_s) == ("u1", 1, 0.5)
@@ -64,7 +71,7 @@ async def test_a_deployment_comes_in_parsed() -> None:
 
 async def test_an_accelerator_comes_in_parsed_and_goes() -> None:
     inventory = Recorder()
-    registry = make_registry(inventory)
+    registry = registry_of(inventory)
     raw = served(ACCELERATOR)
     await send(registry, "acceleratorclasses", raw)
     assert inventory.accelerators["nvidia-h100"].accelerator.price_usd_per_hour == 3.0  # type: ignore[union-attr]
@@ -74,7 +81,7 @@ async def test_an_accelerator_comes_in_parsed_and_goes() -> None:
 
 async def test_a_wrong_spec_is_a_value_and_not_the_end_of_the_watch() -> None:
     inventory = Recorder()
-    await send(make_registry(inventory), "inferencedeployments", served(**{"spec.schedules.0.timeZone": "Mars/Base"}))
+    await send(registry_of(inventory), "inferencedeployments", served(**{"spec.schedules.0.timeZone": "Mars/Base"}))
     spec = inventory.deployments[Key("prod", "chat")].spec
     assert isinstance(spec, SpecError)
     assert (spec.field, spec.value) == ("spec.schedules[0].timeZone", "Mars/Base")
@@ -95,7 +102,7 @@ async def test_an_object_that_we_fail_on_arrives_all_the_same(
 
     monkeypatch.setattr(convert, parse, broken)
     inventory = Recorder()
-    await send(make_registry(inventory), kind, served(text))
+    await send(registry_of(inventory), kind, served(text))
     found = [
         *(resource.spec for resource in inventory.deployments.values()),
         *(resource.accelerator for resource in inventory.accelerators.values()),
@@ -108,7 +115,7 @@ async def test_an_object_that_we_fail_on_arrives_all_the_same(
 @pytest.mark.parametrize("gone", ["DELETED", "MODIFIED"], ids=["deleted", "on its way out"])
 async def test_a_deployment_that_is_gone_is_dropped(gone: str) -> None:
     inventory = Recorder()
-    registry = make_registry(inventory)
+    registry = registry_of(inventory)
     await send(registry, "inferencedeployments", served())
     await send(registry, "inferencedeployments", served(**{"metadata.deletionTimestamp": "2026-11-20T10:00:00Z"}), gone)
     assert inventory.deployments == {}
@@ -116,7 +123,7 @@ async def test_a_deployment_that_is_gone_is_dropped(gone: str) -> None:
 
 async def test_a_deployment_that_stops_being_ours_is_dropped() -> None:
     inventory = Recorder()
-    registry = make_registry(inventory, wants=lambda labels: labels.get("shard") == "a")
+    registry = registry_of(inventory, wants=lambda labels: labels.get("shard") == "a")
     await send(registry, "inferencedeployments", served(**{"metadata.labels": {"shard": "a"}}))
     assert list(inventory.deployments) == [Key("prod", "chat")]
     await send(registry, "inferencedeployments", served(**{"metadata.labels": {"shard": "b"}}))
@@ -157,7 +164,7 @@ def test_the_pause_annotation_counts_although_it_changes_no_generation() -> None
 
 
 def test_kopf_leaves_nothing_on_an_object() -> None:
-    registry = make_registry(Recorder())
+    registry = registry_of(Recorder())
     assert registry._indexing.get_all_handlers() == []
     assert registry._spawning.get_all_handlers() == []
     assert registry._changing.get_all_handlers() == []

@@ -56,7 +56,7 @@ def view(name: str, *, replicas: int, selector: str = "", labels: dict[str, str]
 
 
 def cluster(*pods: PodView, workloads: tuple[WorkloadView, ...] = ()) -> Cluster:
-    made = Cluster(ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None)
+    made = Cluster(ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock())
     made.pods.items = {(p.namespace, p.name): p for p in pods}
     informer = made.kinds["apps/v1", "Deployment"].informer
     assert informer is not None
@@ -182,9 +182,7 @@ def test_nodes_that_may_not_be_listed_leave_capacity_unknown() -> None:
 
 def test_with_one_namespace_nodes_and_pods_are_still_watched_everywhere() -> None:
     """The pods of other namespaces hold accelerators of the same nodes."""
-    made = Cluster(
-        ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None, namespace="prod"
-    )
+    made = Cluster(ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock(), namespace="prod")
     everywhere = {i.path for i in made.informers if "/namespaces/prod/" not in i.path}
     assert everywhere == {"/api/v1/nodes", "/api/v1/pods"}
 
@@ -309,7 +307,7 @@ def api_with_lws() -> ScriptedApi:
 
 @asynccontextmanager
 async def watching(api: ScriptedApi) -> AsyncIterator[KindWatch]:
-    watch = KindWatch(api, LWS, namespace=None, clock=Clock(), changed=lambda: None)
+    watch = KindWatch(api, LWS, namespace=None, clock=Clock())
     watch.want(frozenset({REF}))
     task = asyncio.create_task(watch.run())
     try:
@@ -354,7 +352,7 @@ async def test_workloads_that_serve_are_not_gone_because_a_list_is_refused(kind:
     api, path = ScriptedApi(), kinds.collection_path(kind[0], kinds.BUILT_IN[kind], None)
     refusal = ApiError(status=403, reason="Forbidden", detail="clusterrole not found")
     api.answers["GET", path] = {"items": [lws("1")], "metadata": {"resourceVersion": "1"}}
-    watch = KindWatch(api, kind, namespace=None, clock=Clock(), changed=lambda: None)
+    watch = KindWatch(api, kind, namespace=None, clock=Clock())
     informer = watch.informer
     assert informer is not None
     assert await informer._after(refusal) > 0.0
@@ -403,7 +401,7 @@ async def test_a_kind_that_is_not_installed_holds_nobody_up(monkeypatch: pytest.
 async def test_a_kind_that_no_tier_points_at_any_more_is_not_watched() -> None:
     api = api_with_lws()
     pointing = replace(SPEC.tiers[0], target_ref=TargetRef(api_version=LWS[0], kind=LWS[1], name="big"))
-    subject = Cluster(api, Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None)
+    subject = Cluster(api, Roster(window_s=60.0, stale_s=60.0), clock=Clock())
     running = asyncio.create_task(subject.run())
     await asyncio.sleep(0)
     for spec in (replace(SPEC, tiers=(pointing,)), SPEC, replace(SPEC, tiers=(pointing,))):
@@ -429,7 +427,7 @@ async def test_replicas_that_have_not_been_seen_yet_are_not_zero() -> None:
     spec = replace(
         SPEC, tiers=(replace(SPEC.tiers[0], target_ref=TargetRef(api_version=LWS[0], kind=LWS[1], name="big")),)
     )
-    subject = Cluster(api, Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None)
+    subject = Cluster(api, Roster(window_s=60.0, stale_s=60.0), clock=Clock())
 
     def seen() -> bool:
         return CHAT in subject.look([spec], {}, Harvest(time_s=NOW, samples={})).deployments

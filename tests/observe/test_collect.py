@@ -83,7 +83,6 @@ async def test_each_failure_is_missing_with_a_reason(handler: Handler, reason: s
     assert isinstance(harvest.samples, Missing)
     assert harvest.samples.reason == reason
     assert harvest.activations == {CHAT: harvest.samples}
-    assert harvest.took_s < 5.0
 
 
 @pytest.mark.slow
@@ -152,8 +151,9 @@ async def test_who_waits_at_zero_replicas_is_told_apart() -> None:
             return vector(one(3, tidegate_owner="prod/chat"))
         return await healthy(request, form)
 
-    async with collecting(handler) as (collector, _):
+    async with collecting(handler) as (collector, server):
         harvest = await collector.collect(NOW, {CHAT: "a", CODE: "b", Key("x", "evil"): "1) or (1"})
+    assert not [form for form in server.asked if "1) or (1" in form["query"]]
     assert harvest.activations[CHAT] == 3.0
     assert harvest.activations[CODE] == 0.0
     wrong = harvest.activations[Key("x", "evil")]

@@ -33,6 +33,7 @@ def read(pods: dict[str, PodSample], *, ready: str = "a", leaving: str = "") -> 
         TierPods(ready=tuple(("prod", p) for p in ready), leaving=tuple(("prod", p) for p in leaving)),
         {("prod", name): pod for name, pod in pods.items()},
         window_s=WINDOW,
+        stale_s=60.0,
     )
 
 
@@ -188,7 +189,9 @@ def test_a_server_that_makes_its_counters_as_it_counts_is_idle_before_its_first_
 ) -> None:
     now = {"running": running, "waiting": 0, "seen": NOW - 5}
     vectors = {name: [series(v, signal=s) for s, v in said.items()] for name, said in (("now", now), ("flow", flow))}
-    found = tier_reading(TierPods(ready=(("prod", "a"),)), pod_samples(vectors, Dialect(), time_s=NOW), window_s=WINDOW)
+    found = tier_reading(
+        TierPods(ready=(("prod", "a"),)), pod_samples(vectors, Dialect(), time_s=NOW), window_s=WINDOW, stale_s=60.0
+    )
     assert isinstance(found, TierReading)
     assert (found.arrival_rps, found.completion_rps) == (rate, rate)
 
@@ -302,7 +305,7 @@ def test_whatever_an_exporter_says_the_others_are_read(
     signals = [series(value, pod=pod, signal=name) for pod, name, value in values if name != "asleep"]
     ttft = [series(value, pod=pod, le=edge) for pod, edge, value in buckets]
     pods = pod_samples({"now": [*seen, *running, *signals], "ttft": ttft}, Dialect(), time_s=NOW)
-    found = tier_reading(TierPods(ready=(("prod", "a"), ("prod", "b"))), pods, window_s=WINDOW)
+    found = tier_reading(TierPods(ready=(("prod", "a"), ("prod", "b"))), pods, window_s=WINDOW, stale_s=60.0)
     assert isinstance(found, TierReading)
 
 

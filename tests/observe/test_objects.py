@@ -151,7 +151,7 @@ def test_a_deployment_says_its_replicas_its_selector_and_who_set_them() -> None:
     )
     assert (found.replicas, found.selector, found.owner_uids) == (3, "app=chat", ("owner",))
     assert found.path == "/apis/apps/v1/namespaces/prod/deployments/chat"
-    assert [(w.manager, w.subresource) for w in found.writers] == [("hpa", "scale")]
+    assert [(w.manager, w.operation) for w in found.writers] == [("hpa", "Update")]
 
 
 def test_a_pod_that_was_started_anew_lives_another_life() -> None:

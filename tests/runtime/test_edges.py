@@ -23,6 +23,7 @@ from tidegate.errors import SpecError
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.plan.memory import PlanMemory
 from tidegate.ports import AcceleratorResource, ApiError, Call, DeploymentResource
+from tidegate.report.metrics import Metrics
 from tidegate.runtime import elector, keeper, logs, parts
 from tidegate.runtime.fenced import Bucket, FencedApi
 from tidegate.runtime.inventory import FleetInventory
@@ -502,12 +503,12 @@ async def test_what_is_set_reaches_the_part_that_it_is_for() -> None:
         writes_per_second=5.0,
         pod_monitor_labels="release=stack",
     )
-    made: Any = parts.assemble(settings, ScriptedApi(), parts.make_metrics())  # type: ignore[arg-type]
+    made: Any = parts.assemble(settings, ScriptedApi(), Metrics("1"))  # type: ignore[arg-type]
     try:
         assert (made.planner.period_s, made.saver.period_s, made.recovery.days) == (7.0, 60.0, 2.0)
         roster = made.cluster._roster
         assert (roster.window_s, roster.stale_s) == (120.0, 45.0)
-        for dialect in (made.planner.parts.collector.dialect, made.recovery.dialect):
+        for dialect in (made.planner.parts.collector._dialect, made.recovery.dialect):
             assert (dialect.window_s, dialect.matchers) == (120.0, {"cluster": "eu"})
         assert made.hands._actuator._monitor_labels == {"release": "stack"}
         assert made.hands._api._bucket._rate == 5.0

@@ -77,7 +77,7 @@ class Rig:
         self.wall_s = 1_000_000.0
         self.seen: list[tuple[FleetMemory, FleetObservation, FleetPolicy]] = []
         self.reason, self.replicas = Reason.INITIAL, 2
-        cluster = Cluster(ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock(), changed=lambda: None)
+        cluster = Cluster(ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock())
         parts: Any = Parts(
             inventory=self.inventory,
             cluster=cluster,

@@ -7,7 +7,7 @@ Rules: pure. An autoscaler that points at the workload has it for as long as it 
        set its own number again at once. Anybody else has his way for a while; then the operator, which was told to
        scale this workload, goes on.
 
-Source: managedFields of Kubernetes say who set `.spec.replicas` last, through which subresource and when.
+Source: managedFields of Kubernetes say who set `.spec.replicas` last, and when.
 """
 
 from collections.abc import Iterable, Mapping
@@ -80,7 +80,7 @@ class Claim:
     asked: int | None
     seen_s: float
     now_s: float
-    pinned: bool = False
+    pinned: bool
 
 
 def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
@@ -144,9 +144,7 @@ def limited(reason: str, message: str) -> Condition:
     return Condition(type="ScalingLimited", status=Status.TRUE, reason=reason, message=message)
 
 
-def rivals(
-    resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec] | None = None
-) -> dict[Key, Condition]:
+def rivals(resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec]) -> dict[Key, Condition]:
     """
     Deployments that point at a workload which another one points at too; the one that was there first keeps it.
 
@@ -157,7 +155,7 @@ def rivals(
         The finding of each later deployment, which must not scale anything.
     """
     found: dict[Key, Condition] = {}
-    for ref, ((first, _), *others) in _claims(resources, specs or {}).items():
+    for ref, ((first, _), *others) in _claims(resources, specs).items():
         for other, _ in others:
             message = f"{ref} is a target of InferenceDeployment {first.key} already; each workload has one owner"
             found[other.key] = Condition(type="Stalled", status=Status.TRUE, reason="DuplicateTarget", message=message)

@@ -22,9 +22,6 @@ class Metadata(ApiModel):
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     namespace: str = "default"
-    uid: str = ""
-    generation: int = 0
-    creation_timestamp: str = ""
     annotations: dict[str, str] = Field(default_factory=dict)
 
 
@@ -56,8 +53,3 @@ KINDS: dict[str, type[InferenceDeployment] | type[AcceleratorClass]] = {
     "InferenceDeployment": InferenceDeployment,
     "AcceleratorClass": AcceleratorClass,
 }
-
-
-def plain(model: ApiModel) -> dict[str, Any]:
-    """The object as JSON with the names of the API, what is absent left out."""
-    return model.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -51,13 +51,14 @@ class Parser:
 
     def accelerator(self, raw: Raw) -> AcceleratorResource:
         """An AcceleratorClass."""
-        meta, spec = raw["metadata"], raw.get("spec") or {}
+        meta = raw["metadata"]
         return AcceleratorResource(
             name=meta["name"],
             uid=meta["uid"],
             generation=meta.get("generation", 0),
-            accelerator=_remembered(self._accelerators, meta, lambda: convert.accelerator(meta["name"], spec)),
-            currency=spec.get("currency", "USD"),
+            accelerator=_remembered(
+                self._accelerators, meta, lambda: convert.accelerator(meta["name"], raw.get("spec") or {})
+            ),
             status=raw.get("status") or {},
         )
 

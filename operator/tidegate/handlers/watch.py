@@ -19,19 +19,15 @@ Raw = Mapping[str, Any]
 Login = Callable[..., kopf.ConnectionInfo | None]
 
 
-def _any(labels: Mapping[str, str]) -> bool:
-    return True
-
-
 def make_registry(
-    inventory: Inventory, *, login: Login | None = None, wants: Callable[[Mapping[str, str]], bool] = _any
+    inventory: Inventory, *, login: Login, wants: Callable[[Mapping[str, str]], bool]
 ) -> kopf.OperatorRegistry:
     """
     Handlers that keep an inventory right.
 
     Args:
         inventory: Where the resources go.
-        login: How kopf reaches the API server; the usual ways (the pod's own account, kubeconfig) unless told.
+        login: How kopf reaches the API server.
         wants: Which InferenceDeployments are ours, by their labels; one that stops being ours is dropped.
     """
     registry = kopf.OperatorRegistry()
@@ -57,8 +53,7 @@ def make_registry(
 
     kopf.on.event(GROUP, VERSION, DEPLOYMENTS, registry=registry)(_on_loop(deployment))
     kopf.on.event(GROUP, VERSION, ACCELERATORS, registry=registry)(_on_loop(accelerator))
-    for way in (login,) if login else (kopf.login_with_service_account, kopf.login_with_kubeconfig):
-        kopf.on.login(registry=registry)(way)
+    kopf.on.login(registry=registry)(login)
     return registry
 
 

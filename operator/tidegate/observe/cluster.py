@@ -21,7 +21,7 @@ from tidegate.observe.informer import Informer, Source
 from tidegate.observe.kinds import BUILT_IN, Kind, KindWatch, collection_path
 from tidegate.observe.leaving import leaving, tier_of
 from tidegate.observe.mismatch import mismatches
-from tidegate.observe.objects import NodeView, PodView, ScalerView, node_view, owned_view, pod_view, scaler_view
+from tidegate.observe.objects import ScalerView, node_view, owned_view, pod_view, scaler_view
 from tidegate.observe.pods import PodIndex
 from tidegate.observe.replicas import Roster, TierKey, TierView
 from tidegate.observe.selectors import parse_selector
@@ -74,7 +74,6 @@ class Cluster:
         api: Connection.
         roster: What is remembered of pods between ticks.
         clock: Monotonic seconds.
-        changed: Called on the event loop after a change that may matter to the plan.
         namespace: The only one watched; None: all. Nodes and pods are watched everywhere: whoever's pod it is, the
             accelerators that it holds are not free.
     """
@@ -85,21 +84,16 @@ class Cluster:
         roster: Roster,
         *,
         clock: Callable[[], float],
-        changed: Callable[[], None],
         namespace: str | None = None,
     ) -> None:
-        self._api, self._roster, self._clock, self._changed = api, roster, clock, changed
+        self._api, self._roster, self._clock = api, roster, clock
         self._namespace = namespace
         self._group: asyncio.TaskGroup | None = None
         self._watches: dict[Kind, asyncio.Task[None]] = {}
         self._serving: set[Key] = set()
         self._unmade: dict[TierKey, float] = {}
-        self.pods: Informer[PodView] = Informer(
-            api, Source(path="/api/v1/pods", trim=pod_view), clock=clock, changed=changed
-        )
-        self.nodes: Informer[NodeView] = Informer(
-            api, Source(path="/api/v1/nodes", trim=node_view, optional=True), clock=clock, changed=changed
-        )
+        self.pods = Informer(api, Source(path="/api/v1/pods", trim=pod_view), clock=clock)
+        self.nodes = Informer(api, Source(path="/api/v1/nodes", trim=node_view, optional=True), clock=clock)
         self.scalers: tuple[Informer[ScalerView], ...] = (
             self._scalers("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
             self._scalers("keda.sh/v1alpha1", "scaledobjects", "ScaledObject"),
@@ -117,7 +111,6 @@ class Cluster:
                 optional=True,
             ),
             clock=self._clock,
-            changed=self._changed,
         )
 
     def _owned(self, api_version: str, plural: str, kind: str) -> Informer[OwnedView]:
@@ -133,7 +126,7 @@ class Cluster:
         )
 
     def _kind(self, kind: Kind) -> KindWatch:
-        return KindWatch(self._api, kind, namespace=self._namespace, clock=self._clock, changed=self._changed)
+        return KindWatch(self._api, kind, namespace=self._namespace, clock=self._clock)
 
     @property
     def informers(self) -> list[Informer[Any]]:

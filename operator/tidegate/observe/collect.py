@@ -53,14 +53,12 @@ class Harvest:
         samples: By pod, or why there are none.
         activations: Value of each asked activation query, or why there is none. No series at all reads as 0:
             the user's expression says that nobody waits.
-        took_s: Seconds until the last answer.
         failures: Reasons by query name, also of those that were left out without harm.
     """
 
     time_s: float
     samples: Samples | Missing
     activations: Mapping[Key, float | Missing] = field(default_factory=dict)
-    took_s: float = 0.0
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -81,16 +79,11 @@ class Collector:
         self._ages_s: deque[float] = deque(maxlen=LOOKS)
         self._turns = Turns()
 
-    @property
-    def dialect(self) -> Dialect:
-        """The dialect the queries are made with."""
-        return self._dialect
-
     async def collect(self, time_s: float, activations: Mapping[Key, str]) -> Harvest:
         """Everything of the instant `time_s` (unix seconds); `activations` holds the queries of waiting deployments."""
         began_s = self._clock()
         if self._bad_ticks >= BAD_TICKS_TOLERATED and (refusal := await self._knock(time_s)):
-            return self._nothing(time_s, refusal, activations, began_s)
+            return _nothing(time_s, refusal, activations)
         joint = parts(self._turns.together(activations))
         asked = self._activation_queries(joint)
         answers = await self._ask(self._queries | asked, time_s, late_s=min(self._ages_s, default=0.0))
@@ -98,7 +91,7 @@ class Collector:
         wrong = [a for name, a in answers.items() if name in ESSENTIAL and isinstance(a, SourceError)]
         if wrong:
             self._bad_ticks += 1
-            nothing = self._nothing(time_s, wrong[0], activations, began_s)
+            nothing = _nothing(time_s, wrong[0], activations)
             if all(isinstance(answers[name], SourceError) for name in asked):
                 return nothing
             # What is too much for the server in a large fleet says nothing of those who wait.
@@ -111,9 +104,7 @@ class Collector:
         ages_s = [sample.age_s for sample in samples.values() if sample.age_s is not None]
         self._ages_s.append(min(ages_s, default=0.0))
         values = await self._values(activations, joint, answers, time_s, began_s)
-        return Harvest(
-            time_s=time_s, samples=samples, activations=values, took_s=self._clock() - began_s, failures=failures
-        )
+        return Harvest(time_s=time_s, samples=samples, activations=values, failures=failures)
 
     async def activations(self, time_s: float, asked: Mapping[Key, str]) -> dict[Key, float | Missing]:
         """Only the activation queries, between two ticks."""
@@ -124,16 +115,6 @@ class Collector:
         if isinstance(knock, SourceError):
             return dict.fromkeys(asked, Missing(reason=knock.reason, detail=knock.detail))
         return await self._values(asked, joint, answers, time_s, began_s)
-
-    def _nothing(self, time_s: float, why: SourceError, activations: Mapping[Key, str], began_s: float) -> Harvest:
-        missing = Missing(reason=why.reason, detail=why.detail)
-        return Harvest(
-            time_s=time_s,
-            samples=missing,
-            activations=dict.fromkeys(activations, missing),
-            took_s=self._clock() - began_s,
-            failures={"now": why.reason},
-        )
 
     async def _knock(self, time_s: float) -> SourceError | None:
         """One small question while the server is down; None: it is back."""
@@ -167,7 +148,7 @@ class Collector:
 
     def _activation_queries(self, joint: Sequence[Mapping[Key, str]]) -> dict[str, str]:
         """The joint queries, and those whose turn it is to be asked alone (named by their deployment)."""
-        together = {_joint(i): activation_query(part) or "" for i, part in enumerate(joint)}
+        together = {_joint(i): activation_query(part) for i, part in enumerate(joint)}
         return together | _named(self._turns.alone())
 
     async def _values(
@@ -204,6 +185,16 @@ class Collector:
         return {key: _LATER if is_closed(text) else _OPEN for key, text in asked.items()} | of_joint | of_single
 
 
+def _nothing(time_s: float, why: SourceError, activations: Mapping[Key, str]) -> Harvest:
+    missing = Missing(reason=why.reason, detail=why.detail)
+    return Harvest(
+        time_s=time_s,
+        samples=missing,
+        activations=dict.fromkeys(activations, missing),
+        failures={"now": why.reason},
+    )
+
+
 def _joint(number: int) -> str:
     """Name of a joint query."""
     return f"activation {number}"
@@ -217,4 +208,4 @@ def _failures(answers: _Answers) -> dict[str, str]:
 
 def _named(alone: Mapping[Key, str]) -> dict[str, str]:
     """A query of its own for each deployment, by its name."""
-    return {str(key): activation_query({key: text}) or "" for key, text in alone.items()}
+    return {str(key): activation_query({key: text}) for key, text in alone.items()}

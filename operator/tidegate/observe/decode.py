@@ -21,9 +21,6 @@ PodName = tuple[str, str]
 Series = Mapping[str, object]
 Vector = Sequence[Series]
 
-# A sample older than this says nothing about now: four scrapes of 15 s, two of 30 s.
-STALE_S = 60.0
-
 # No pod counts so far, in any unit. What lies beyond is a broken exporter, whose sums and squares may be no numbers any
 # more: 1e308 twice is infinite, and 1e200 has no square.
 LARGEST = 1e15
@@ -58,7 +55,7 @@ class PodSample:
     kv_tokens: float | None = None
     age_s: float | None = None
 
-    def answers(self, stale_s: float = STALE_S) -> bool:
+    def answers(self, stale_s: float) -> bool:
         """True for a fresh sample of an engine that is awake."""
         return self.age_s is not None and self.age_s <= stale_s and "running" in self.values and not self.asleep
 
@@ -215,9 +212,7 @@ class TierPods:
     fresh: frozenset[PodName] = frozenset()
 
 
-def tier_reading(
-    pods: TierPods, samples: Samples, *, window_s: float, stale_s: float = STALE_S
-) -> TierReading | Missing:
+def tier_reading(pods: TierPods, samples: Samples, *, window_s: float, stale_s: float) -> TierReading | Missing:
     """
     What one tier reports.
 

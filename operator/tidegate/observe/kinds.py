@@ -61,20 +61,10 @@ class KindWatch:
         kind: Which.
         namespace: The only one watched; None: all.
         clock: Monotonic seconds.
-        changed: Called on the event loop after a change.
     """
 
-    def __init__(
-        self,
-        api: KubeApi,
-        kind: Kind,
-        *,
-        namespace: str | None,
-        clock: Callable[[], float],
-        changed: Callable[[], None],
-    ) -> None:
-        self._api, self._kind, self._namespace = api, kind, namespace
-        self._clock, self._changed = clock, changed
+    def __init__(self, api: KubeApi, kind: Kind, *, namespace: str | None, clock: Callable[[], float]) -> None:
+        self._api, self._kind, self._namespace, self._clock = api, kind, namespace, clock
         self._stirred = asyncio.Event()
         self._scales: dict[ObjectRef, WorkloadView] = {}
         self._read: dict[ObjectRef, str] = {}
@@ -156,13 +146,9 @@ class KindWatch:
             view = workload_view if self._kind in BUILT_IN else scaled_view
             return raw["metadata"].get("resourceVersion", ""), view(raw, api_version=api_version, kind=kind, path=path)
 
-        def stir() -> None:
-            self._stirred.set()
-            self._changed()
-
         path, optional = collection_path(api_version, plural, self._namespace), self._kind not in BUILT_IN
         source = Source(path=path, trim=trim, optional=optional)
-        self.informer = Informer(self._api, source, clock=self._clock, changed=stir)
+        self.informer = Informer(self._api, source, clock=self._clock, changed=self._stirred.set)
 
     async def _read_scales(self) -> None:
         """Read /scale of each wanted object once per change of the object."""
@@ -191,5 +177,4 @@ class KindWatch:
         spec, status = scale.get("spec") or {}, scale.get("status") or {}
         self._scales[ref] = replace(view, replicas=spec.get("replicas", 0), selector=status.get("selector", ""))
         self._read[ref] = version
-        self._changed()
         return True

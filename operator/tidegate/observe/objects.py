@@ -251,7 +251,6 @@ def _writers(managed: Iterable[Raw]) -> Iterable[Writer]:
             yield Writer(
                 manager=entry.get("manager", ""),
                 operation=entry.get("operation", ""),
-                subresource=entry.get("subresource", ""),
                 time=entry.get("time", ""),
             )
 

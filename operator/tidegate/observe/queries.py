@@ -153,18 +153,16 @@ def _gpu(dialect: Dialect) -> str:
     )
 
 
-def activation_query(queries: Mapping[Key, str]) -> str | None:
+def activation_query(queries: Mapping[Key, str]) -> str:
     """
-    One query for all deployments that wait at zero replicas: the sum of each user's expression, marked with its owner.
+    One query for deployments that wait at zero replicas: the sum of each user's expression, marked with its owner.
 
-    Expressions that do not stand on their own (`is_closed`) are left out. None: nothing to ask.
+    Args:
+        queries: At least one. An expression that does not stand on its own (`is_closed`) must not be among them.
     """
-    parts = [
-        f'label_replace(sum(({text})), "{OWNER}", {quoted(str(key))}, "", "")'
-        for key, text in sorted(queries.items())
-        if is_closed(text)
-    ]
-    return " or ".join(parts) or None
+    return " or ".join(
+        f'label_replace(sum(({text})), "{OWNER}", {quoted(str(key))}, "", "")' for key, text in sorted(queries.items())
+    )
 
 
 _STRINGS = re.compile(r'"(?:[^"\\\n]|\\.)*"|' + r"'(?:[^'\\\n]|\\.)*'|`[^`]*`")

@@ -14,19 +14,18 @@ DIGITS = 3
 _LARGEST = 1e11
 
 
-def calm(value: float | None, previous: object, *, band: float = BAND) -> str | None:
+def calm(value: float | None, previous: object) -> str | None:
     """
     A quantity as decimal string with three digits; the previous one while the new one is near.
 
     Args:
         value: >= 0; None: not known, which is None again.
         previous: What the status holds now (a decimal string), or anything else for nothing.
-        band: Share of the previous value that counts as near.
     """
     if value is None:
         return None
     before = _number(previous)
-    if before is not None and abs(value - before) <= band * before:
+    if before is not None and abs(value - before) <= BAND * before:
         return str(previous)
     return text(value)
 
@@ -41,11 +40,11 @@ def calm_share(value: float | None, previous: object, *, band: float = SHARE_BAN
     return plain(f"{value:.3f}")
 
 
-def calm_count(value: float | None, previous: object, *, band: float = BAND) -> int | None:
+def calm_count(value: float | None, previous: object) -> int | None:
     """A whole number, e.g. of milliseconds; the previous one while the new one is near."""
     if value is None:
         return None
-    if isinstance(previous, int) and abs(value - previous) <= band * previous:
+    if isinstance(previous, int) and abs(value - previous) <= BAND * previous:
         return previous
     return round(value)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tidegate import __version__
 from tidegate.actuate.cluster import ClusterActuator
 from tidegate.observe.cluster import Cluster
 from tidegate.observe.collect import Collector
@@ -115,8 +114,7 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
 def _cluster(settings: Settings, api: HttpKubeApi) -> Cluster:
     """Caches. A pod that comes or goes does not wake the planner: the next tick sees it."""
     roster = Roster(window_s=settings.window, stale_s=settings.stale)
-    namespace = settings.namespace or None
-    return Cluster(api, roster, clock=time.monotonic, changed=lambda: None, namespace=namespace)
+    return Cluster(api, roster, clock=time.monotonic, namespace=settings.namespace or None)
 
 
 def _reporting(settings: Settings, fenced: FencedApi, fence: Fence) -> Reporting:
@@ -150,11 +148,6 @@ def _saver(settings: Settings, keeper: Keeper, planner: Planner) -> Saver:
         metrics=planner.parts.metrics,
         period_s=settings.memory_interval,
     )
-
-
-def make_metrics() -> Metrics:
-    """The metrics of this version."""
-    return Metrics(__version__)
 
 
 def named(name: str, settings: Settings) -> str:

@@ -19,11 +19,13 @@ from typing import Any
 
 from kubernetes.aio.client import Configuration
 
+from tidegate import __version__
 from tidegate.errors import SourceError, SpecError, TidegateError
 from tidegate.ports import ApiError
+from tidegate.report.metrics import Metrics
 from tidegate.runtime import logs
 from tidegate.runtime.kube import HttpKubeApi, load_configuration
-from tidegate.runtime.parts import Assembly, assemble, make_metrics
+from tidegate.runtime.parts import Assembly, assemble
 from tidegate.runtime.resources import ResourceWatcher
 from tidegate.runtime.server import Probes, Server
 from tidegate.settings import SHARD_LABEL, Settings
@@ -81,7 +83,7 @@ async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
     """
     stop = stop or _stop_on_signals()
     configuration = await load_configuration(settings.kubeconfig or None, settings.context or None)
-    metrics = make_metrics()
+    metrics = Metrics(__version__)
     async with HttpKubeApi(configuration, counted=metrics.called) as api:
         assembly = assemble(settings, api, metrics)
         if await _unless(stop, _first_contact(assembly)):
