@@ -112,7 +112,9 @@ async def test_one_failed_histogram_is_not_taken_for_an_empty_one() -> None:
         return await (failure(500, "no")(request, form) if broken else healthy(request, form))
 
     async with collecting(handler) as (collector, _):
-        assert isinstance((await collector.collect(NOW, {})).samples, Missing)
+        harvest = await collector.collect(NOW, {})
+    assert isinstance(harvest.samples, Missing)
+    assert harvest.failures == {"ttft": "ServerError"}, "it is counted under its own name"
 
 
 async def test_who_waits_at_zero_is_known_although_the_histograms_are_too_much_for_the_server() -> None:
@@ -139,7 +141,9 @@ async def test_a_server_that_is_down_is_only_knocked_at_until_it_answers() -> No
         for _ in range(3):
             await collector.collect(NOW, {})
         before = len(server.asked)
-        assert isinstance((await collector.collect(NOW, {})).samples, Missing)
+        harvest = await collector.collect(NOW, {})
+        assert isinstance(harvest.samples, Missing)
+        assert harvest.failures == {"knock": "ServerError"}
         assert len(server.asked) - before == 1
         down = False
         assert not isinstance((await collector.collect(NOW, {})).samples, Missing)

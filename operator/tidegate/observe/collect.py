@@ -10,13 +10,13 @@ Rules: never raises for what the server does. After three bad ticks only one sma
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing
 from tidegate.errors import SourceError
 from tidegate.observe.activation import Turns, activation_value, may_be_its_own, parts
-from tidegate.observe.decode import PodSample, Samples, Vector, pod_samples
+from tidegate.observe.decode import Samples, Vector, pod_samples
 from tidegate.observe.dialects import HISTOGRAMS
 from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect, activation_query, is_closed, tick_queries
@@ -53,7 +53,7 @@ class Harvest:
         samples: By pod, or why there are none.
         activations: Value of each asked activation query, or why there is none. No series at all reads as 0:
             the user's expression says that nobody waits.
-        failures: Reasons by query name, also of those that were left out without harm.
+        failures: Reasons by name of each query that failed, also of those that were left out without harm.
     """
 
     time_s: float
@@ -83,26 +83,17 @@ class Collector:
         """Everything of the instant `time_s` (unix seconds); `activations` holds the queries of waiting deployments."""
         began_s = self._clock()
         if self._bad_ticks >= BAD_TICKS_TOLERATED and (refusal := await self._knock(time_s)):
-            return _nothing(time_s, refusal, activations)
+            return _nothing(time_s, refusal, activations, {"knock": refusal.reason})
         joint = parts(self._turns.together(activations))
         asked = self._activation_queries(joint)
         answers = await self._ask(self._queries | asked, time_s, late_s=min(self._ages_s, default=0.0))
         failures = _failures(answers)
         wrong = [a for name, a in answers.items() if name in ESSENTIAL and isinstance(a, SourceError)]
-        if wrong:
-            self._bad_ticks += 1
-            nothing = _nothing(time_s, wrong[0], activations)
-            if all(isinstance(answers[name], SourceError) for name in asked):
-                return nothing
-            # What is too much for the server in a large fleet says nothing of those who wait.
-            return replace(nothing, activations=await self._values(activations, joint, answers, time_s, began_s))
-        self._bad_ticks = 0
-        vectors = {name: a for name, a in answers.items() if not isinstance(a, SourceError)}
-        samples: dict[tuple[str, str], PodSample] = await in_thread(
-            lambda: pod_samples(vectors, self._dialect, time_s=time_s)
-        )
-        ages_s = [sample.age_s for sample in samples.values() if sample.age_s is not None]
-        self._ages_s.append(min(ages_s, default=0.0))
+        self._bad_ticks = self._bad_ticks + 1 if wrong else 0
+        # What is too much for the server in a large fleet says nothing of those who wait.
+        if wrong and all(isinstance(answers[name], SourceError) for name in asked):
+            return _nothing(time_s, wrong[0], activations, failures)
+        samples = _missing(wrong[0]) if wrong else await self._samples(answers, time_s)
         values = await self._values(activations, joint, answers, time_s, began_s)
         return Harvest(time_s=time_s, samples=samples, activations=values, failures=failures)
 
@@ -113,8 +104,15 @@ class Collector:
         answers = await self._ask(KNOCK | self._activation_queries(joint), time_s)
         knock = answers["knock"]
         if isinstance(knock, SourceError):
-            return dict.fromkeys(asked, Missing(reason=knock.reason, detail=knock.detail))
+            return dict.fromkeys(asked, _missing(knock))
         return await self._values(asked, joint, answers, time_s, began_s)
+
+    async def _samples(self, answers: _Answers, time_s: float) -> Samples:
+        vectors = {name: answer for name, answer in answers.items() if not isinstance(answer, SourceError)}
+        samples = await in_thread(lambda: pod_samples(vectors, self._dialect, time_s=time_s))
+        ages_s = [sample.age_s for sample in samples.values() if sample.age_s is not None]
+        self._ages_s.append(min(ages_s, default=0.0))
+        return samples
 
     async def _knock(self, time_s: float) -> SourceError | None:
         """One small question while the server is down; None: it is back."""
@@ -185,14 +183,13 @@ class Collector:
         return {key: _LATER if is_closed(text) else _OPEN for key, text in asked.items()} | of_joint | of_single
 
 
-def _nothing(time_s: float, why: SourceError, activations: Mapping[Key, str]) -> Harvest:
-    missing = Missing(reason=why.reason, detail=why.detail)
-    return Harvest(
-        time_s=time_s,
-        samples=missing,
-        activations=dict.fromkeys(activations, missing),
-        failures={"now": why.reason},
-    )
+def _nothing(time_s: float, why: SourceError, activations: Mapping[Key, str], failures: Mapping[str, str]) -> Harvest:
+    missing = _missing(why)
+    return Harvest(time_s=time_s, samples=missing, activations=dict.fromkeys(activations, missing), failures=failures)
+
+
+def _missing(why: SourceError) -> Missing:
+    return Missing(reason=why.reason, detail=why.detail)
 
 
 def _joint(number: int) -> str:
