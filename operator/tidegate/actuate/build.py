@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from tidegate.actuate.findings import stalled
 from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest, path_of, shared_refs
 from tidegate.actuate.ownership import INITIAL_MANAGER
-from tidegate.actuate.scene import Chain, Scene, Write, stalled
+from tidegate.actuate.scene import Chain, Scene, Write
 from tidegate.domain.decision import Condition
 from tidegate.domain.spec import TierSpec
 from tidegate.ports import APPLY_PATCH, FIELD_MANAGER, Call, ObjectRef, workload_ref

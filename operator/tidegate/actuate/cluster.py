@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tidegate.actuate.ownership import limited
-from tidegate.actuate.scene import Chain, Write, stalled
+from tidegate.actuate.findings import limited, stalled
+from tidegate.actuate.scene import Chain, Write
 from tidegate.actuate.steps import steps
 from tidegate.actuate.stock import REMEMBERED, Stock
 from tidegate.domain.decision import Condition

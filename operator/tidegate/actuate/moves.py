@@ -9,9 +9,10 @@ Rules: pure. Replicas are moved through /scale alone, under one field manager.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tidegate.actuate.findings import stalled, warning
 from tidegate.actuate.ownership import Claim, other_writer, sighting_of
-from tidegate.actuate.scene import Scene, Write, stalled
-from tidegate.domain.decision import Condition, Status
+from tidegate.actuate.scene import Scene, Write
+from tidegate.domain.decision import Condition
 from tidegate.domain.spec import TierSpec
 from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, ObjectRef, workload_ref
 
@@ -110,7 +111,6 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
         return stalled("TargetTaken", f"tier {tier.name}: {ref} belongs to InferenceDeployment {owner}")
     sighting = sighting_of(workload)
     claim = Claim(
-        ref=ref,
         workload=workload,
         asked=scene.asked.get(tier.name),
         seen_s=scene.seen.get(sighting, scene.now_s) if sighting is not None else scene.now_s,
@@ -126,5 +126,4 @@ def _missing(scene: Scene, tier: TierSpec) -> Condition:
     others = [t for t in scene.spec.tiers if t.target_ref is None or scene.workload(workload_ref(scene.spec.key, t))]
     if not others:
         return stalled("TargetNotFound", told)
-    message = f"{told}; the other tiers serve without it"
-    return Condition(type="ConfigurationWarning", status=Status.TRUE, reason="TargetNotFound", message=message)
+    return warning("TargetNotFound", f"{told}; the other tiers serve without it")

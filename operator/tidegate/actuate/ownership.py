@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tidegate.domain.decision import Condition, Status
+from tidegate.actuate.findings import limited, stalled
+from tidegate.domain.decision import Condition
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec, TierSpec
 from tidegate.ports import (
@@ -50,12 +51,10 @@ _KNOWN = {
     "Helm": "Helm",
 }
 
-
 # These apply their manifest again and again: whoever writes against them writes for ever.
 _PIPELINES = frozenset(
     {"argocd-controller", "argocd-application-controller", "kustomize-controller", "helm-controller"}
 )
-
 
 # Somebody set a workload to so many replicas: path, manager, replicas.
 Sighting = tuple[str, str, int]
@@ -67,7 +66,6 @@ class Claim:
     What is known of one workload when its replicas are to be moved.
 
     Args:
-        ref: Which one.
         workload: As the cluster has it.
         asked: Replicas that we last asked it for, or that it had when we decided so; None: we never did.
         seen_s: When we first saw these replicas of this writer: the API server keeps no time for a write to /scale.
@@ -75,7 +73,6 @@ class Claim:
         pinned: The user fixed the total in the custom resource: a person's later word than a hand on the workload.
     """
 
-    ref: ObjectRef
     workload: WorkloadView
     asked: int | None
     seen_s: float
@@ -85,17 +82,17 @@ class Claim:
 
 def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
     """The finding that somebody else moves the replicas; None where they are ours to move."""
-    scalers = view.scalers.get(claim.ref, ())
-    if scalers:
+    workload = claim.workload
+    if scalers := view.scalers.get(workload.ref):
         names = ", ".join(sorted(str(scaler) for scaler in scalers))
-        return limited(
-            "OtherAutoscaler", f"{claim.ref} is scaled by {names} too: replicas are left to it until it is removed"
-        )
-    writer = _stranger(claim.workload)
+        told = f"{workload.ref} is scaled by {names} too: replicas are left to it until it is removed"
+        return limited("OtherAutoscaler", told)
+    writer = _stranger(workload)
     # Where the replicas are what we asked for, nobody interfered: we simply have not had to move them yet.
-    if writer is None or claim.asked is None or claim.workload.replicas == claim.asked:
+    if writer is None or claim.asked is None or workload.replicas == claim.asked:
         return None
-    told = f"{_who(writer)} set {claim.ref} to {claim.workload.replicas} replicas where {claim.asked} were asked for: "
+    who = _KNOWN.get(writer.manager, writer.manager)
+    told = f"{who} set {workload.ref} to {workload.replicas} replicas where {claim.asked} were asked for: "
     if writer.manager in _PIPELINES:
         return limited("OtherWriter", told + "left so until its manifest leaves replicas out or ignores them")
     until_s = (_seconds(writer.time) or claim.seen_s) + HOLD_S
@@ -107,8 +104,9 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
 
 def sighting_of(workload: WorkloadView | None) -> Sighting | None:
     """That somebody else set a workload to the replicas it has; None where nobody did."""
-    writer = _stranger(workload) if workload is not None else None
-    return (workload.path, writer.manager, workload.replicas) if workload is not None and writer is not None else None
+    if workload is None or (writer := _stranger(workload)) is None:
+        return None
+    return workload.path, writer.manager, workload.replicas
 
 
 def _stranger(workload: WorkloadView) -> Writer | None:
@@ -116,10 +114,6 @@ def _stranger(workload: WorkloadView) -> Writer | None:
     if any(writer.manager in (FIELD_MANAGER, INITIAL_MANAGER) for writer in workload.writers):
         return None
     return max(workload.writers, key=lambda writer: writer.time, default=None)
-
-
-def _who(writer: Writer) -> str:
-    return _KNOWN.get(writer.manager, writer.manager)
 
 
 def _seconds(text: str) -> float:
@@ -139,11 +133,6 @@ def held_since(status: Mapping[str, object]) -> float | None:
     return None
 
 
-def limited(reason: str, message: str) -> Condition:
-    """The finding that replicas are not what was decided."""
-    return Condition(type="ScalingLimited", status=Status.TRUE, reason=reason, message=message)
-
-
 def rivals(resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec]) -> dict[Key, Condition]:
     """
     Deployments that point at a workload which another one points at too; the one that was there first keeps it.
@@ -158,7 +147,7 @@ def rivals(resources: Iterable[DeploymentResource], specs: Mapping[Key, Deployme
     for ref, ((first, _), *others) in _claims(resources, specs).items():
         for other, _ in others:
             message = f"{ref} is a target of InferenceDeployment {first.key} already; each workload has one owner"
-            found[other.key] = Condition(type="Stalled", status=Status.TRUE, reason="DuplicateTarget", message=message)
+            found[other.key] = stalled("DuplicateTarget", message)
     return found
 
 

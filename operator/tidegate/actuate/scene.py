@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 from tidegate.actuate.manifests import Manifest
 from tidegate.actuate.ownership import Sighting
-from tidegate.domain.decision import Condition, Status
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.ports import TIER_LABEL, Call, ObjectRef, Order, WorkloadView, leaving_name, workload_ref
 
@@ -120,8 +119,3 @@ class Scene:
     def left_tier(self, workload: WorkloadView) -> str:
         """Name by which the plan knows the tier of an unwanted workload."""
         return leaving_name(workload.labels.get(TIER_LABEL, ""), [tier.name for tier in self.spec.tiers])
-
-
-def stalled(reason: str, message: str) -> Condition:
-    """The finding that nothing moves until somebody changes something."""
-    return Condition(type="Stalled", status=Status.TRUE, reason=reason, message=message)

@@ -7,7 +7,7 @@ Rules: pure. Where everything is right there is no write.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tidegate.actuate.build import builds, retired
 from tidegate.actuate.moves import moves
@@ -47,8 +47,6 @@ def _merged(conditions: list[Condition]) -> tuple[Condition, ...]:
     merged: dict[str, Condition] = {}
     for finding in conditions:
         first = merged.get(finding.type)
-        message = finding.message if first is None else f"{first.message}; {finding.message}"
-        merged[finding.type] = Condition(
-            type=finding.type, status=finding.status, reason=(first or finding).reason, message=message
-        )
+        both = finding if first is None else replace(first, message=f"{first.message}; {finding.message}")
+        merged[finding.type] = both
     return tuple(merged.values())

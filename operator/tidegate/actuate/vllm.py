@@ -11,7 +11,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from tidegate.domain.decision import Condition, Status
+from tidegate.actuate.findings import warning
+from tidegate.domain.decision import Condition
 from tidegate.domain.spec import DeploymentSpec, Slo, TierSpec
 from tidegate.estimate.arguments import ALIASES, parse, tensor_parallel
 
@@ -132,14 +133,14 @@ def buckets(slo: Slo) -> str:
 
 def findings(tier: TierSpec) -> tuple[Condition, ...]:
     """What in the user's own arguments is known to hurt."""
-    if tier.workload is None or flags(tier.workload.args).get("--quantization") not in ("gptq", "awq"):
+    name = flags(tier.workload.args).get("--quantization") if tier.workload is not None else None
+    if name not in ("gptq", "awq"):
         return ()
-    name = flags(tier.workload.args)["--quantization"]
-    message = (
+    told = (
         f"tier {tier.name}: --quantization {name} forces a slow kernel; without the flag vLLM reads the format from "
         f"the checkpoint and takes the fast one ({name}_marlin)"
     )
-    return (Condition(type="ConfigurationWarning", status=Status.TRUE, reason="SlowQuantization", message=message),)
+    return (warning("SlowQuantization", told),)
 
 
 def _edges(decades: tuple[int, ...], tail: tuple[float, ...], target_s: float) -> list[float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from tidegate.actuate.scene import stalled
+from tidegate.actuate.findings import stalled
 from tidegate.domain.decision import Condition, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
@@ -172,12 +172,7 @@ class Hands:
             for about, work in works:
                 group.create_task(self._guarded(about, work, goes_on))
 
-    async def _guarded(
-        self,
-        about: Resource,
-        work: Work,
-        goes_on: Callable[[], bool],
-    ) -> None:
+    async def _guarded(self, about: Resource, work: Work, goes_on: Callable[[], bool]) -> None:
         """One object's trouble is its own: the API's is told and tried again next tick, ours is told too."""
         async with self._slots:
             await asyncio.sleep(0)  # a thousand deployments at rest must not hold the event loop in one piece
