@@ -73,19 +73,19 @@ def conditions(report: Report, seen: Goodput | None, per_million: str | None = N
         found["CapacityAvailable"] = _with_trouble(found["CapacityAvailable"], report, previous)
     if isinstance(report.resource.spec, DeploymentSpec):
         _add_progress(found, report, previous)
-    kinds = sorted(found, key=lambda kind: ORDER.index(kind) if kind in ORDER else len(ORDER))
-    return [as_json(found[kind], previous.get(kind), report.resource.generation, report.time_s) for kind in kinds]
+    kinds = sorted(found, key=ORDER.index)
+    return [as_json(found[kind], previous.get(kind, {}), report.resource.generation, report.time_s) for kind in kinds]
 
 
-def as_json(finding: Condition, previous: Mapping[str, Any] | None, generation: int, time_s: float) -> Json:
-    """The condition as the API has it, on top of the one that stands there."""
-    same_status = previous is not None and previous.get("status") == finding.status.value
+def as_json(finding: Condition, previous: Mapping[str, Any], generation: int, time_s: float) -> Json:
+    """The condition as the API has it, on top of the one that stands there (empty: none)."""
+    same_status = previous.get("status") == finding.status.value
     message = finding.message[:MESSAGE_LENGTH]
     # The numbers of another generation are those of another spec: the budget, the promise.
-    same_spec = previous is not None and previous.get("observedGeneration") == generation
-    if previous is not None and same_status and same_spec and _same_words(finding, previous):
+    same_spec = previous.get("observedGeneration") == generation
+    if same_status and same_spec and _same_words(finding, previous):
         message = str(previous.get("message"))
-    since = previous.get("lastTransitionTime") if previous is not None and same_status else None
+    since = previous.get("lastTransitionTime") if same_status else None
     return {
         "type": finding.type,
         "status": finding.status.value,

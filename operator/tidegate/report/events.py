@@ -97,7 +97,6 @@ class EventPoster:
 
     async def post(self, report: Report, status: Mapping[str, Any]) -> None:
         """Posts what differs between the status that stands there and the new one; never raises `ApiError`."""
-
         for event in events(report, status):
             if not (self._fence.holds() and self._allowance(report.resource.uid).take() and self._fleet.take()):
                 return
@@ -127,13 +126,12 @@ class EventPoster:
 def events(report: Report, status: Mapping[str, Any]) -> Iterator[Event]:
     """What happened between the status that stands there and the new one, most important first."""
     old = report.resource.status
-    if report.outcome is not None and report.outcome.actions:
-        done = "; ".join(report.outcome.actions)
-        yield Event(reason=_reason(status), message=f"{done} ({_message(status)})", action="Scale")
+    actions = report.outcome.actions if report.outcome is not None else ()
+    if actions:
+        yield Event(reason=_reason(status), message=f"{'; '.join(actions)} ({_message(status)})", action="Scale")
     yield from _turned(old, status)
     before, after = old.get("decision") or {}, status.get("decision") or {}
-    quiet = report.outcome is not None and report.outcome.actions
-    if after.get("reason") != before.get("reason") and not quiet:
+    if after.get("reason") != before.get("reason") and not actions:
         yield Event(reason=_reason(status), message=_message(status), action="Plan")
 
 

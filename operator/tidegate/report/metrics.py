@@ -22,8 +22,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, TierReading
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.ports import AcceleratorUse
-from tidegate.report.price import price_per_hour
-from tidegate.units import MILLION, SECONDS_PER_HOUR
+from tidegate.report.price import price_per_hour, price_per_million
 
 _DEPLOYMENT = ("namespace", "name")
 _TIER = ("namespace", "name", "tier")
@@ -128,9 +127,9 @@ def _states(owner: tuple[str, str], seen: DeploymentObservation) -> Iterator[Sam
         yield "failing_replicas", tier, state.failing
         yield "terminating_replicas", tier, state.terminating
         yield "startup_seconds", tier, state.startup_s
-        known = isinstance(state.reading, TierReading)
-        yield "metric_age_seconds", tier, state.reading.age_s if isinstance(state.reading, TierReading) else None
-        yield "metrics_missing", tier, float(state.ready > 0 and not known)
+        reading = state.reading if isinstance(state.reading, TierReading) else None
+        yield "metric_age_seconds", tier, reading.age_s if reading is not None else None
+        yield "metrics_missing", tier, float(state.ready > 0 and reading is None)
 
 
 def _got(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
@@ -148,10 +147,10 @@ def _got(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
 
 def _cost(owner: tuple[str, str], got: Goodput, usd_per_hour: float | None) -> Iterator[Sample]:
     yield "cost_dollars_per_hour", owner, usd_per_hour
-    usd = usd_per_hour / SECONDS_PER_HOUR * MILLION if usd_per_hour is not None else None
-    yield "cost_dollars_per_million_output_tokens", owner, _per(usd, got.output_tokens_per_s)
-    yield "cost_dollars_per_million_good_tokens", owner, _per(usd, got.good_tokens_per_s)
-    yield "energy_joules_per_output_token", owner, _per(got.power_w, got.output_tokens_per_s)
+    yield "cost_dollars_per_million_output_tokens", owner, price_per_million(usd_per_hour, got.output_tokens_per_s)
+    yield "cost_dollars_per_million_good_tokens", owner, price_per_million(usd_per_hour, got.good_tokens_per_s)
+    energy_j = got.power_w / got.output_tokens_per_s if got.power_w is not None and got.output_tokens_per_s else None
+    yield "energy_joules_per_output_token", owner, energy_j
 
 
 def _runs(decision: Decision, seen: DeploymentObservation) -> bool:
@@ -170,10 +169,6 @@ def _errors(owner: tuple[str, str], predicted: Prediction, got: Goodput) -> Iter
         if expected and between is not None:
             nearest = min(max(expected, between[0]), between[1])
             yield "prediction_error_ratio", (*owner, quantity), nearest / expected - 1.0
-
-
-def _per(part: float | None, whole: float | None) -> float | None:
-    return part / whole if part is not None and whole is not None and whole > 0 else None
 
 
 class _Gauges(Collector):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tidegate.domain.observation import DeploymentObservation, TierState
 from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.units import MILLION, SECONDS_PER_HOUR
 
 
 def price_per_hour(
@@ -28,6 +29,13 @@ def price_per_hour(
         if accelerator is not None:
             total += held * tier.accelerators_per_replica * accelerator.price_usd_per_hour
     return total
+
+
+def price_per_million(usd_per_hour: float | None, tokens_per_s: float | None) -> float | None:
+    """Price of a million tokens; None where the price or the tokens are not known, or there are none."""
+    if usd_per_hour is None or not tokens_per_s:
+        return None
+    return usd_per_hour / SECONDS_PER_HOUR / tokens_per_s * MILLION
 
 
 def _held(state: TierState) -> int:

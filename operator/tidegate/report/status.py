@@ -17,8 +17,8 @@ from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse
 from tidegate.report.conditions import as_json, conditions
 from tidegate.report.currency import currency_of
 from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, plain
-from tidegate.report.price import price_per_hour
-from tidegate.units import MILLION, SECONDS_PER_HOUR, milliseconds
+from tidegate.report.price import price_per_hour, price_per_million
+from tidegate.units import milliseconds
 
 Json = dict[str, Any]
 Old = Mapping[str, Any]
@@ -82,7 +82,7 @@ def accelerator_status(
         status |= {"allocatable": use.allocatable, **holders}
     old = {c["type"]: c for c in resource.status.get("conditions", ())}
     ready = _class_ready(resource, use)
-    return status | {"conditions": [as_json(ready, old.get("Ready"), resource.generation, time_s)]}
+    return status | {"conditions": [as_json(ready, old.get("Ready", {}), resource.generation, time_s)]}
 
 
 def _class_ready(resource: AcceleratorResource, use: AcceleratorUse | None) -> Condition:
@@ -122,7 +122,7 @@ def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
         "desired": decided.replicas if decided is not None else old.get("desired"),
         "asked": _asked(tier.name, report, old),
         **seen,
-        "startupSeconds": _kept(calm_count(startup_s, old.get("startupSeconds")), old.get("startupSeconds")),
+        "startupSeconds": _startup(startup_s, old.get("startupSeconds")),
         "capacityPerReplica": _capacity(decided, old.get("capacityPerReplica")),
     }
     return {name: value for name, value in row.items() if value is not None}
@@ -151,9 +151,9 @@ def _selector(report: Report) -> str:
     return f"{DEPLOYMENT_LABEL}={spec.key.name}"
 
 
-def _kept(value: int | None, old: object) -> object:
+def _startup(startup_s: float | None, old: object) -> object:
     """A start-up time once seen stays until another one is."""
-    return old if value is None else value
+    return old if startup_s is None else calm_count(startup_s, old)
 
 
 def _capacity(decided: TierDecision | None, old: object) -> object:
@@ -221,14 +221,11 @@ def _token_prices(
 ) -> tuple[float | None, float | None]:
     """Per million output tokens and good ones: both seen or both expected, since one of each would contradict."""
     if seen is not None and seen.output_tokens_per_s:
-        return _per_million(usd_per_hour, seen.output_tokens_per_s), _per_million(usd_per_hour, seen.good_tokens_per_s)
+        of_all, of_good = seen.output_tokens_per_s, seen.good_tokens_per_s
+        return price_per_million(usd_per_hour, of_all), price_per_million(usd_per_hour, of_good)
     if expected is not None:
         return expected.usd_per_million_output_tokens, expected.usd_per_million_good_tokens
     return None, None
-
-
-def _per_million(usd_per_hour: float, tokens_per_s: float | None) -> float | None:
-    return usd_per_hour / SECONDS_PER_HOUR / tokens_per_s * MILLION if tokens_per_s else None
 
 
 def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s: float) -> Json:
