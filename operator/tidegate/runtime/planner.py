@@ -25,6 +25,7 @@ from tidegate.forecast.memory import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.observe.cluster import Cluster, Sight
 from tidegate.observe.collect import Collector
+from tidegate.observe.decode import Samples
 from tidegate.observe.threads import in_thread
 from tidegate.ports import DeploymentResource, Fence
 from tidegate.report.currency import currency_of, in_currency
@@ -80,7 +81,7 @@ class Planner:
     uids: Mapping[Key, str] = field(default_factory=dict)
     _specs: Mapping[Key, DeploymentSpec] = field(default_factory=dict)
     _said: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
-    _silent: str = ""
+    _silent: bool = False
     _in_vain: set[Key] = field(default_factory=set)
     _offered: dict[Key, ForecastMemory] = field(default_factory=dict)
     _time: CoreTime = field(init=False)
@@ -160,7 +161,7 @@ class Planner:
     async def _decide(
         self,
         specs: Mapping[Key, DeploymentSpec],
-        planned: Mapping[Key, DeploymentSpec],
+        planned: Collection[Key],
         sight: Sight,
         others: Mapping[Key, tuple[TierSpec, ...]],
     ) -> Mapping[Key, Decision]:
@@ -170,22 +171,8 @@ class Planner:
         Args:
             others: Tiers by deployment whose workload another deployment has.
         """
-        known = {
-            key: _without(spec, sight.absent.get(key, frozenset()))
-            for key, spec in specs.items()
-            if all(t.accelerator in sight.accelerators for t in spec.tiers)
-        }
-        seen = {key: sight.deployments[key] for key in known if key in planned and key in sight.deployments}
-        alone = [(specs[key], there) for key, there in sight.deployments.items() if key in specs and key not in seen]
-        twice = [
-            (replace(specs[key], tiers=tiers), sight.deployments[key])
-            for key, tiers in others.items()
-            if key in sight.deployments
-        ]
-        policy = FleetPolicy(
-            deployments={key: _watching(spec) if key in others else spec for key, spec in known.items()},
-            accelerators=left_by(alone, shared_by(twice, sight.accelerators)),
-        )
+        seen = {key: sight.deployments[key] for key in planned if key in sight.deployments}
+        policy = _policy(specs, seen, sight, others)
         observation = FleetObservation(time_s=self._time.next_s(self.memory), deployments=seen)
         before, offered = self.memory, self._offered
         self._offered = {}
@@ -196,7 +183,7 @@ class Planner:
         after, decision = await in_thread(work)
         # A class that is gone for a moment, or a spec that is wrong for a while, must not cost what was learned.
         there = self.parts.inventory.deployments
-        kept = {k: m for k, m in before.deployments.items() if k in there and k not in known}
+        kept = {k: m for k, m in before.deployments.items() if k in there and k not in policy.deployments}
         self.memory = FleetMemory(deployments={**after.deployments, **kept})
         money = {key: currency_of(specs[key], sight.accelerators) for key in decision.deployments}
         return {key: in_currency(each, money[key]) for key, each in decision.deployments.items()}
@@ -240,15 +227,14 @@ class Planner:
         parts = {key: part.slept() if key in asleep else part for key, part in self.memory.deployments.items()}
         self.memory = FleetMemory(deployments=parts)
 
-    def _tell_of_source(self, samples: object) -> None:
+    def _tell_of_source(self, samples: Samples | Missing) -> None:
         """One line when Prometheus falls silent, one when it is back."""
-        silent = samples.reason if isinstance(samples, Missing) else ""
-        if isinstance(samples, Missing) and not self._silent:
+        was_silent, self._silent = self._silent, isinstance(samples, Missing)
+        if isinstance(samples, Missing) and not was_silent:
             log.warning("no metrics: nothing shrinks until they are back: %s: %s", samples.reason, samples.detail)
-        elif self._silent and not silent:
+        elif was_silent and not self._silent:
             log.info("metrics are back")
-        self._silent = silent
-        self.parts.metrics.prometheus_up.set(float(not silent))
+        self.parts.metrics.prometheus_up.set(float(not self._silent))
 
     def _waiting(self, planned: Mapping[Key, DeploymentSpec]) -> dict[Key, str]:
         """Activation queries of deployments that have no replica."""
@@ -336,6 +322,33 @@ def _was_put_to_sleep(resource: DeploymentResource) -> bool:
 
 def _asks_as_before(before: DeploymentResource | None, now: DeploymentResource) -> bool:
     return before is not None and (before.uid, before.generation) == (now.uid, now.generation)
+
+
+def _policy(
+    specs: Mapping[Key, DeploymentSpec],
+    seen: Collection[Key],
+    sight: Sight,
+    others: Mapping[Key, tuple[TierSpec, ...]],
+) -> FleetPolicy:
+    """
+    What the core is asked for, with the accelerators that there are for it.
+
+    Args:
+        seen: Deployments that are planned now; what the others hold is not there for these.
+        others: As in `_decide`.
+    """
+    deployments: dict[Key, DeploymentSpec] = {}
+    for key, spec in specs.items():
+        if all(tier.accelerator in sight.accelerators for tier in spec.tiers):
+            able = _without(spec, sight.absent.get(key, ()))
+            deployments[key] = _watching(able) if key in others else able
+    alone = [(specs[key], there) for key, there in sight.deployments.items() if key not in seen]
+    twice = [
+        (replace(specs[key], tiers=tiers), sight.deployments[key])
+        for key, tiers in others.items()
+        if key in sight.deployments
+    ]
+    return FleetPolicy(deployments=deployments, accelerators=left_by(alone, shared_by(twice, sight.accelerators)))
 
 
 def _without(spec: DeploymentSpec, absent: Collection[str]) -> DeploymentSpec:

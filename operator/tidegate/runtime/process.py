@@ -187,15 +187,11 @@ async def _farewell(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]])
     with suppress(TimeoutError):
         async with asyncio.timeout(SAVE_S):
             await assembly.saver.save()
-    if "elector" in tasks:
-        await _end(tasks["elector"])
+    if elector := tasks.get("elector"):
+        elector.cancel()
+        await asyncio.wait({elector})
     for task in tasks.values():
         task.cancel()
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
 
 
 async def _plan(assembly: Assembly) -> None:
@@ -243,15 +239,12 @@ def _not_alive(assembly: Assembly) -> str:
     planner, now_s = assembly.planner, time.monotonic()
     if planner.ticks and now_s - planner.last_tick_s > TICKS_MISSED_MAX * planner.period_s:
         return f"no plan for {now_s - planner.last_tick_s:.0f} s"
-    age_s = assembly.cluster.age_s()
-    if age_s > CACHE_AGE_MAX_S and assembly.api.answered_within(CACHE_AGE_MAX_S / 3):
+    if not assembly.api.answered_within(CACHE_AGE_MAX_S / 3):
+        return ""
+    age_s, behind_s = assembly.cluster.age_s(), assembly.sweeper.behind_s
+    if age_s > CACHE_AGE_MAX_S:
         return f"a cache has not been confirmed for {age_s:.0f} s"
-    behind_s = assembly.sweeper.behind_s
-    if (
-        behind_s is not None
-        and now_s - behind_s > CACHE_AGE_MAX_S
-        and assembly.api.answered_within(CACHE_AGE_MAX_S / 3)
-    ):
+    if behind_s is not None and now_s - behind_s > CACHE_AGE_MAX_S:
         return "custom resources do not arrive although they exist"
     return ""
 
