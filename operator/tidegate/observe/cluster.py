@@ -9,7 +9,7 @@ Rules: reads only. A pod belongs to the tier that its labels name (managed tiers
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -202,25 +202,24 @@ class Cluster:
         workloads = self._workloads(specs, managed)
         known = (*managed.values(), *workloads.values())
         index = PodIndex(self.pods.items.values(), [view.ref for view in known])
-        tiers = self._tiers(specs, workloads, index)
         left = self._leaving(specs, managed, index, accelerators.values())
-        tiers |= {name: view for name, (_, view) in left.items()}
+        tiers = self._tiers(specs, workloads, index) | {name: view for name, (_, view) in left.items()}
         states = self._roster.states(tiers, harvest.samples, time_s=harvest.time_s)
         self._serving = {key for (key, _), state in states.items() if state.wanted > 0}
         self._unmade = {name: since_s for name, since_s in self._unmade.items() if name in tiers}
         more: dict[Key, tuple[TierSpec, ...]] = {}
         for (key, _), (tier, _) in left.items():
             more[key] = (*more.get(key, ()), tier)
-        whole = {spec.key: (*spec.tiers, *more.get(spec.key, ())) for spec in specs}
-        use = self._use(whole, tiers, accelerators.values(), time_s=harvest.time_s)
+        whole = {spec.key: spec.joined(more.get(spec.key, ())) for spec in specs}
+        seen = [spec for spec in specs if self._knows(spec)]
+        use = self._use(whole.values(), tiers, accelerators.values(), time_s=harvest.time_s)
         return Sight(
             deployments={
                 spec.key: _observation(
-                    {tier.name: states[spec.key, tier.name] for tier in whole[spec.key]},
+                    {tier.name: states[spec.key, tier.name] for tier in whole[spec.key].tiers},
                     harvest.activations.get(spec.key),
                 )
-                for spec in specs
-                if self._knows(spec)
+                for spec in seen
             },
             view=ClusterView(
                 workloads={view.ref: view for view in (*known, *self._namesakes(specs, managed))},
@@ -234,17 +233,13 @@ class Cluster:
                 name: replace(accelerator, capacity=usable_capacity(accelerator, use.get(name)))
                 for name, accelerator in accelerators.items()
             },
-            absent={
-                spec.key: gone
-                for spec in specs
-                if self._knows(spec) and (gone := self._absent(spec, workloads, harvest.time_s))
-            },
+            absent={spec.key: gone for spec in seen if (gone := self._absent(spec, workloads, harvest.time_s))},
             leaving=more,
         )
 
     def _use(
         self,
-        whole: Mapping[Key, Sequence[TierSpec]],
+        whole: Iterable[DeploymentSpec],
         views: Mapping[TierKey, TierView],
         classes: Collection[Accelerator],
         *,
@@ -254,10 +249,7 @@ class Cluster:
         if self.nodes.absent:
             return {}
         own = {
-            pod.uid: tier.accelerator
-            for key, tiers in whole.items()
-            for tier in tiers
-            for pod in views[key, tier.name].all
+            pod.uid: tier.accelerator for spec in whole for tier in spec.tiers for pod in views[spec.key, tier.name].all
         }
         return accelerator_use(classes, self.nodes.items.values(), self.pods.items.values(), own, time_s=time_s)
 
