@@ -12,6 +12,9 @@ Expected lack (no GPU, no feasible mix, too little data) is no error at all but 
 
 from pathlib import Path
 
+# Of a value that is not allowed so many characters are told.
+SHOWN = 60
+
 
 class TidegateError(Exception):
     """Root of the errors that Tidegate raises on purpose."""
@@ -30,6 +33,12 @@ class SpecError(TidegateError):
     def __init__(self, *, field: str, value: object, allowed: str) -> None:
         self.field, self.value, self.allowed = field, value, allowed
         super().__init__(f"{field}: {value!r} is not allowed; {allowed}")
+
+
+def shown(value: object) -> object:
+    """A value of any size as a SpecError shows it: whole, or the beginning of its text."""
+    text = value if isinstance(value, str) else repr(value)
+    return value if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 class SourceError(TidegateError):

@@ -105,6 +105,12 @@ def test_what_no_schema_can_tell_is_told(changes: dict[str, object], field: str,
     assert (caught.value.field, caught.value.value) == (field, value)
 
 
+def test_of_a_long_value_the_beginning_is_told_in_one_pair_of_quotation_marks() -> None:
+    with pytest.raises(SpecError) as caught:
+        parsed(**{"spec.mode": "x" * 100})
+    assert str(caught.value).startswith(f"spec.mode: '{'x' * 60}...' is not allowed")
+
+
 # Without a cluster
 
 

@@ -11,7 +11,7 @@ Source: patch strategies of Kubernetes' PodTemplateSpec (k8s.io/api/core/v1, pat
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.errors import SpecError
+from tidegate.errors import SpecError, shown
 
 Json = Any
 
@@ -33,8 +33,6 @@ MERGE_KEYS = {
     "readinessGates": "conditionType",
 }
 DIRECTIVE = "$patch"
-# Of a value that is not allowed so many characters are told.
-_SHOWN = 60
 
 
 def strategic(base: Json, patch: Json, *, path: str = "") -> Json:
@@ -61,8 +59,7 @@ def strategic(base: Json, patch: Json, *, path: str = "") -> Json:
 
 def wrong_shape(path: str, value: Json, allowed: str) -> SpecError:
     """The error that a value has not the shape that it needs; `allowed` says which one."""
-    text = repr(value)
-    return SpecError(field=path, value=value if len(text) <= _SHOWN else text[:_SHOWN] + "...", allowed=allowed)
+    return SpecError(field=path, value=shown(value), allowed=allowed)
 
 
 def _mapping(base: Mapping[str, Json], patch: Mapping[str, Json], path: str) -> dict[str, Json]:

@@ -23,7 +23,7 @@ from tidegate.api.resources import AcceleratorClass, InferenceDeployment
 from tidegate.api.tier import Performance, Tier, Workload
 from tidegate.domain import spec as domain
 from tidegate.domain.key import Key
-from tidegate.errors import SpecError
+from tidegate.errors import SpecError, shown
 from tidegate.units import KILO, seconds
 
 Json = Mapping[str, Any]
@@ -37,8 +37,6 @@ PRODUCT_LABELS = (
     "karpenter.k8s.aws/instance-gpu-name",
     "amd.com/gpu.product-name",
 )
-# Of the errors of one object the first is reported; more are counted.
-_SHOWN = 60
 # Where the search for a firing starts: the answer must not depend on today.
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -93,6 +91,7 @@ def parse(kind: type[Model], value: object, *, path: str = "", offline: bool = F
 
 
 def _spec_error(path: str, errors: Sequence[ErrorDetails]) -> SpecError:
+    """The first error of one object, how many more there are, and where the next three are."""
     first = errors[0]
     field = path_of(first, path)
     allowed = _allowed(first)
@@ -116,8 +115,7 @@ def _shown(error: ErrorDetails) -> object:
         value = value.get(pinned)
     if error["type"] == "missing":
         return None
-    text = repr(value)
-    return value if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return shown(value)
 
 
 def _allowed(error: ErrorDetails) -> str:

@@ -27,7 +27,7 @@ from tidegate.domain.observation import (
     TierState,
 )
 from tidegate.domain.spec import Accelerator
-from tidegate.errors import SpecError
+from tidegate.errors import SHOWN, SpecError, shown
 
 Number = int | float | None
 Amount = float | None  # read from 2 as from 2.0
@@ -127,8 +127,6 @@ _CLASS = msgspec.json.Decoder(Class)
 _NAME = msgspec.json.Decoder(Name)
 _TIER = msgspec.json.Decoder(Tier)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# Of a value that is wrong so much is shown.
-_SHOWN = 60
 
 
 def read_tick(line: bytes) -> Tick:
@@ -143,7 +141,7 @@ def read_tick(line: bytes) -> Tick:
     except _UNREADABLE as fault:
         raise _unreadable(line, fault, path="line", allowed="an object with time and deployments is") from None
     if not abs(tick.time) <= MOST:
-        raise SpecError(field="time", value=_short(tick.time), allowed=f"unix seconds up to {MOST:g} are")
+        raise SpecError(field="time", value=shown(tick.time), allowed=f"unix seconds up to {MOST:g} are")
     return tick
 
 
@@ -179,7 +177,7 @@ def read_accelerator(raw: msgspec.Raw) -> Accelerator:
         price = math.nan
     if not 0 <= price <= MOST:
         allowed = f"dollars from 0 to {MOST:g} are"
-        raise SpecError(field=f"{field}.pricePerHour", value=_short(found.pricePerHour), allowed=allowed)
+        raise SpecError(field=f"{field}.pricePerHour", value=shown(found.pricePerHour), allowed=allowed)
     capacity = None if found.capacity is None else _count(found.capacity, field, "capacity")
     return Accelerator(name=found.name, price_usd_per_hour=price, capacity=capacity)
 
@@ -254,7 +252,7 @@ def _amount(value: Number, field: str, name: str) -> float | None:
     if value is None or value < 0.0:
         return None
     if value > MOST:
-        raise SpecError(field=f"{field}.{name}", value=_short(value), allowed=AMOUNT_ALLOWED)
+        raise SpecError(field=f"{field}.{name}", value=shown(value), allowed=AMOUNT_ALLOWED)
     return float(value)
 
 
@@ -265,7 +263,7 @@ def _share(value: Number, field: str, name: str) -> float | None:
 
 def _count(value: Number, field: str, name: str) -> int:
     if value is None or not 0 <= value <= MOST or value != int(value):
-        raise SpecError(field=f"{field}.{name}", value=_short(value), allowed=COUNT_ALLOWED)
+        raise SpecError(field=f"{field}.{name}", value=shown(value), allowed=COUNT_ALLOWED)
     return int(value)
 
 
@@ -323,14 +321,8 @@ def _value_at(raw: bytes, inside: str) -> str:
     try:
         value = msgspec.json.decode(raw)
     except _UNREADABLE:
-        return raw[:_SHOWN].decode(errors="replace")
+        return raw[:SHOWN].decode(errors="replace")
     for name in inside.split(".")[1:]:
         if isinstance(value, dict) and name in value:
             value = value[name]
-    return str(_short(value if isinstance(value, str) else repr(value)))
-
-
-def _short(value: object) -> object:
-    """A value as an error shows it: whole, or the beginning of its text."""
-    text = value if isinstance(value, str) else repr(value)
-    return value if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return str(shown(value if isinstance(value, str) else repr(value)))
