@@ -370,12 +370,3 @@ class Actuator(Protocol):
     async def carry_out(self, order: Order) -> Outcome:
         """Write what differs from what is wanted and nothing else; never raises `ApiError`."""
         ...
-
-
-# What the runtime calls in the other rooms:
-#   handlers.make_registry(inventory: Inventory) -> kopf.OperatorRegistry
-#   handlers.make_settings() -> kopf.OperatorSettings
-#   actuate.cluster.ClusterActuator(api: KubeApi, fence: Fence) -> Actuator
-#   report.status.deployment_status(report: Report) -> dict[str, Any]     the whole `.status`, stable under repetition
-#   report.status.accelerator_status(resource, use: AcceleratorUse | None, time_s) -> dict[str, Any]
-#   report.events.EventPoster(api: KubeApi, fence: Fence); await poster.post(report, status)      transitions only

@@ -1,6 +1,7 @@
 """What is written for an order, and what is left alone."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -192,8 +193,6 @@ def test_a_tier_whose_class_is_unknown_has_no_deployment_yet() -> None:
 
 
 def at(seconds_ago: float, manager: str = "kubectl") -> Writer:
-    from datetime import UTC, datetime
-
     time = datetime.fromtimestamp(NOW_S - seconds_ago, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Writer(manager=manager, operation="Update", time=time)
 

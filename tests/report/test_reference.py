@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "conditions.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 ROOMS = [ROOT / "operator" / "tidegate" / room for room in ("actuate", "report", "plan")]
-MAKERS = {"Condition", "_made", "_condition", "_true", "stalled", "limited", "_unknown"}
+MAKERS = {"Condition", "_made", "_condition", "_true", "stalled", "limited", "warning", "_unknown"}
 
 
 def reasons() -> set[str]:
@@ -42,7 +42,7 @@ def test_every_reason_is_explained(reason: str) -> None:
 
 
 def test_the_code_was_read() -> None:
-    assert {"TargetNotFound", "OtherWriter", "AboveBudget", "Missed"} <= reasons()
+    assert {"TargetNotFound", "OtherWriter", "SlowQuantization", "AboveBudget", "Missed"} <= reasons()
 
 
 def gaps() -> set[str]:

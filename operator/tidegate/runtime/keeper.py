@@ -1,5 +1,5 @@
 """
-What was learned survives: memory in ConfigMaps, and demand from Prometheus where it is lost.
+What was learned survives a restart: memory in ConfigMaps.
 
 In:    the fleet's memory.
 Out:   ConfigMaps `tidegate-memory-NN` in the operator's namespace; on start the memory that they hold.
