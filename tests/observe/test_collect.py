@@ -275,6 +275,13 @@ async def test_an_activation_query_that_gives_no_number_is_not_zero(text: str) -
     assert found == Missing(reason="NotANumber", detail=f"activationQuery gave {text}")
 
 
+async def test_an_activation_query_that_gives_a_native_histogram_is_not_zero() -> None:
+    series = {"metric": {"tidegate_owner": "prod/chat"}, "histogram": [0, {"count": "3", "sum": "1"}]}
+    async with collecting(always(lambda: vector(series))) as (collector, _):
+        found = (await collector.activations(NOW, {CHAT: "rate(waits_seconds[1m])"}))[CHAT]
+    assert found == Missing(reason="NotANumber", detail="activationQuery gave no number")
+
+
 def test_a_query_that_was_mended_or_runs_again_is_asked_with_the_others() -> None:
     turns, failed = Turns(), SourceError(source="prometheus", reason="Refused", detail="")
     turns.part({CHAT: "a", CODE: "b"})

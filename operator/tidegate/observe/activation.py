@@ -16,7 +16,7 @@ from itertools import accumulate, islice
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing
 from tidegate.errors import SourceError
-from tidegate.observe.decode import Vector, is_possible
+from tidegate.observe.decode import Vector, is_possible, number
 from tidegate.observe.queries import OWNER, is_closed
 
 # VictoriaMetrics takes queries of 16 KiB: so much of them is asked as one, the longest of them (4 KiB) begun just below
@@ -82,9 +82,11 @@ def activation_value(key: Key, answer: Vector | SourceError) -> float | Missing:
         return Missing(reason=answer.reason, detail=answer.detail)
     for series in answer:
         labels, point = series.get("metric"), series.get("value")
-        if isinstance(labels, Mapping) and labels.get(OWNER) == str(key) and isinstance(point, list):
-            value = float(point[1])
-            if is_possible(value):
+        if isinstance(labels, Mapping) and labels.get(OWNER) == str(key):
+            # A native histogram has no value.
+            text = str(point[1]) if isinstance(point, list) and len(point) == 2 else "no number"
+            value = number(text)
+            if value is not None and is_possible(value):
                 return value
-            return Missing(reason="NotANumber", detail=f"activationQuery gave {point[1]}")
+            return Missing(reason="NotANumber", detail=f"activationQuery gave {text}")
     return 0.0

@@ -170,7 +170,7 @@ def is_possible(value: float) -> bool:
     return -LARGEST <= value <= LARGEST
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
     """The number, infinity included; None for one that cannot be, and for what is none."""
     try:
         value = float(text)
@@ -180,12 +180,12 @@ def _number(text: str) -> float | None:
 
 
 # Edges of histograms: a fleet has a few dozen of them, in every series again.
-_bound = lru_cache(maxsize=4096)(_number)
+_bound = lru_cache(maxsize=4096)(number)
 
 
 def _kv_tokens(labels: Mapping[str, str], value: float) -> float | None:
     """Tokens of KV cache. vLLM's info metric is 1 per engine; SGLang's value is the number itself."""
-    stated, blocks, size = (_number(labels.get(name, "")) for name in KV_INFO_LABELS)
+    stated, blocks, size = (number(labels.get(name, "")) for name in KV_INFO_LABELS)
     if stated:
         return stated * value
     if blocks and size:
