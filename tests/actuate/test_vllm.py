@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.actuate.orders import managed, spec_of
-from tidegate.actuate.vllm import buckets, findings, flags, server, version_of
+from tidegate.actuate.vllm import buckets, findings, server, version_of
 from tidegate.domain.spec import Slo
+from tidegate.estimate.arguments import flags
 
 
 @pytest.mark.parametrize(

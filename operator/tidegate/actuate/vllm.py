@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tidegate.actuate.findings import warning
 from tidegate.domain.decision import Condition
 from tidegate.domain.spec import DeploymentSpec, Slo, TierSpec
-from tidegate.estimate.arguments import ALIASES, parse, tensor_parallel
+from tidegate.estimate.arguments import flags, parse, tensor_parallel
 
 PORT = 8000
 Version = tuple[int, int]
@@ -99,20 +99,6 @@ def version_of(image: str) -> Version | None:
 def knows(version: Version | None, since: Version) -> bool:
     """Whether a release surely has what came with another one."""
     return version is not None and version >= since
-
-
-def flags(args: tuple[str, ...]) -> dict[str, str]:
-    """The flags a user gave, long names with `-`, and their values (empty: none)."""
-    found: dict[str, str] = {}
-    last = ""
-    for word in args:
-        if word.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", word):
-            name, _, value = word.partition("=")
-            last = ALIASES.get(name, name.replace("_", "-"))
-            found[last] = value
-        elif last and not found[last]:
-            found[last] = word
-    return found
 
 
 def buckets(slo: Slo) -> str:

@@ -2,11 +2,10 @@
 What vLLM's command line says about how a replica runs.
 
 In:    the arguments of a workload, both as `--flag=value` and as `--flag value`.
-Out:   the few that change the performance law.
+Out:   its flags, and the few of them that change the performance law.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,7 +43,7 @@ class ServeArguments:
 @lru_cache(maxsize=1024)
 def parse(arguments: tuple[str, ...]) -> ServeArguments:
     """The arguments that are understood; one that cannot be read (`--max-num-seqs=many`) counts as not given."""
-    given = dict(_pairs(arguments))
+    given = flags(arguments)
     off = "--no-enable-prefix-caching" in given
     return ServeArguments(
         model=given.get("--model") or given.get("serve"),
@@ -68,20 +67,22 @@ def tensor_parallel(arguments: ServeArguments, accelerators: int) -> int:
     return arguments.tensor_parallel or max(1, accelerators // taken)
 
 
-def _pairs(arguments: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Flag and value; a later one wins, as in vLLM. A flag without a value has an empty one."""
+def flags(arguments: tuple[str, ...]) -> dict[str, str]:
+    """Values by flag, by its long name with `-`; empty where there is none. A later one wins, as in vLLM."""
+    found: dict[str, str] = {}
     waiting = ""
     for argument in arguments:
-        if argument.startswith("-"):
+        if argument.startswith("-") and not re.fullmatch(r"-\d+(\.\d+)?", argument):
             flag, _, value = argument.partition("=")
-            waiting = ALIASES.get(flag, flag.replace("_", "-"))
-            yield waiting, value
-            waiting = "" if value else waiting
+            name = ALIASES.get(flag, flag.replace("_", "-"))
+            found[name] = value
+            waiting = "" if value else name
         else:
             if waiting:
-                yield waiting, argument
+                found[waiting] = argument
             # `vllm serve MODEL`: the model is what follows the word.
             waiting = "serve" if argument == "serve" else ""
+    return found
 
 
 def _whole(text: str | None) -> int | None:
