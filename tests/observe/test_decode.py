@@ -141,7 +141,6 @@ def test_no_other_pod_can_say_that_a_pods_gpus_idle(exporters: tuple[str, str]) 
 @pytest.mark.parametrize(
     ("pods", "ready", "reason"),
     [
-        pytest.param({}, "", "NoReplicas", id="no replica is ready"),
         pytest.param({}, "ab", "NoSeries", id="nobody scrapes them"),
         pytest.param({"a": sample(age_s=61.0)}, "a", "Stale", id="the last scrape was a minute ago"),
         pytest.param({"a": PodSample(values={}, age_s=None)}, "a", "NoSeries", id="counters but no gauge"),
@@ -341,6 +340,7 @@ def test_histograms_without_a_common_edge_are_not_guessed() -> None:
 @given(
     st.lists(
         st.fixed_dictionaries({"started": st.floats(0, 1e4), "age": st.one_of(st.none(), st.floats(0, 200))}),
+        min_size=1,
         max_size=8,
     )
 )
@@ -351,7 +351,7 @@ def test_silence_never_makes_demand_look_smaller_than_the_replicas_that_speak(po
     )
     speaking = [p["started"] for p in pods if p["age"] is not None and p["age"] <= 60.0]
     if isinstance(found, Missing):
-        assert 2 * len(speaking) < len(pods) or not pods
+        assert 2 * len(speaking) < len(pods)
     else:
         assert found.arrival_rps is not None
         assert found.arrival_rps >= sum(speaking) * (1 - 1e-9)

@@ -222,6 +222,10 @@ def test_a_sleeping_engine_is_no_capacity() -> None:
     assert counts(state(pod("a"), samples={("prod", "a"): asleep})) == (0, 1, 0)
 
 
+def test_a_tier_without_a_ready_replica_says_so_while_prometheus_is_down_too() -> None:
+    assert state(pod("a", ready_s=None), samples=DOWN).reading == Missing(reason="NoReplicas")
+
+
 def test_a_tier_without_a_workload_says_so() -> None:
     roster = Roster(window_s=60.0, stale_s=60.0)
     found = roster.states({TIER: TierView(pods=(), wanted=None)}, {}, time_s=NOW)[TIER]

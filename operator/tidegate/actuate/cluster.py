@@ -107,13 +107,8 @@ class ClusterActuator:
             if not self._fence.holds() or self._fence.epoch != epoch:
                 sent.errors.append(NOT_LEADER)
                 return False
-            fault = self._refusal(write.call)  # told on, and not asked again at each tick
-            if fault is None:
-                try:
-                    await self._api.send(write.call)
-                except ApiError as error:
-                    fault = error
-                    self._remember(write.call, fault)
+            # A refusal is told on, and the same is not asked again at each tick.
+            fault = self._refusal(write.call) or await self._try(write.call)
             if fault is not None:
                 sent.errors.append(fault)
                 sent.refusals += [fault] if _is_lasting(fault, write.call) else []
@@ -121,6 +116,16 @@ class ClusterActuator:
             self._stock.wrote(write, clock_s=self._clock())
             sent.writes.append(write)
         return True
+
+    async def _try(self, call: Call) -> ApiError | None:
+        """Sends one write; why the server did not take it, None where it did."""
+        try:
+            await self._api.send(call)
+        except ApiError as fault:
+            if _is_lasting(fault, call):
+                self._remember(call, fault)
+            return fault
+        return None
 
     def _failing(self, order: Order, failure: SourceError | None) -> tuple[Condition, ...]:
         """The finding that writes fail order after order; nothing while that may be chance."""
@@ -144,8 +149,6 @@ class ClusterActuator:
         return known.fault if known is not None and known.call == call and self._clock() < known.until_s else None
 
     def _remember(self, call: Call, fault: ApiError) -> None:
-        if not _is_lasting(fault, call):
-            return
         if len(self._refused) >= REMEMBERED:
             self._refused.clear()  # most are of objects that are gone; what is not is asked once more
         self._refused[call.path] = _Refusal(call=call, fault=fault, until_s=self._clock() + REFUSED_S)

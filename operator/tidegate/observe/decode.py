@@ -199,7 +199,7 @@ class TierPods:
     The pods whose series belong to one tier.
 
     Args:
-        ready: Replicas that take requests now; what they report stands for the tier.
+        ready: Replicas that take requests now, at least one; what they report stands for the tier.
         leaving: Terminating ones and those gone within the window: their arrivals were real, their gauges are not
             capacity's business any more.
         workers: The other pods of ready replicas that are groups: their GPUs draw, and they serve nobody themselves.
@@ -221,11 +221,9 @@ def tier_reading(pods: TierPods, samples: Samples, *, window_s: float, stale_s: 
     two scrapes in the window one was lost.
 
     Returns:
-        The reading; `Missing` with reason `NoReplicas` (none is ready), `NoSeries` (never scraped), `Stale` (scraped
-        too long ago), `PartialScrape` (most are silent) or `Asleep` (in sleep mode).
+        The reading; `Missing` with reason `NoSeries` (never scraped), `Stale` (scraped too long ago), `PartialScrape`
+        (most are silent) or `Asleep` (in sleep mode).
     """
-    if not pods.ready:
-        return Missing(reason="NoReplicas")
     known = {pod: samples[pod] for pod in pods.ready if pod in samples}
     speaking = [sample for sample in known.values() if sample.answers(stale_s)]
     ready = len(pods.ready)

@@ -69,7 +69,7 @@ class KindWatch:
         self._scales: dict[ObjectRef, WorkloadView] = {}
         self._read: dict[ObjectRef, str] = {}
         self._absent = False
-        self.wanted: frozenset[ObjectRef] = frozenset()
+        self._wanted: frozenset[ObjectRef] = frozenset()
         self.informer: Informer[tuple[str, WorkloadView]] | None = None
         if kind in BUILT_IN:
             self._make_informer(BUILT_IN[kind])
@@ -134,8 +134,8 @@ class KindWatch:
 
     def want(self, refs: frozenset[ObjectRef]) -> None:
         """The objects whose /scale is read."""
-        if refs != self.wanted:
-            self.wanted = refs
+        if refs != self._wanted:
+            self._wanted = refs
             self._stirred.set()
 
     def _make_informer(self, plural: str) -> None:
@@ -155,7 +155,7 @@ class KindWatch:
         while True:
             self._stirred.clear()
             failed = False
-            for ref in sorted(self.wanted, key=str):
+            for ref in sorted(self._wanted, key=str):
                 failed |= not await self._read_scale(ref)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_S if failed else None):

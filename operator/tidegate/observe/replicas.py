@@ -118,10 +118,9 @@ class Roster:
     def _reading(
         self, view: TierView, ready: list[PodView], leaving: Iterable[PodName], samples: Samples | Missing
     ) -> TierReading | Missing:
-        if view.wanted is None and not ready:
-            return Missing(reason="NoWorkload", detail="the tier's workload does not exist")
         if not ready:
-            return Missing(reason="NoReplicas")
+            gone = Missing(reason="NoWorkload", detail="the tier's workload does not exist")
+            return gone if view.wanted is None else Missing(reason="NoReplicas")
         if isinstance(samples, Missing):
             return samples
         pods = TierPods(
