@@ -239,7 +239,7 @@ def test_a_list_is_its_items() -> None:
         ),
         pytest.param(
             GOOD + "---\n" + GOOD,
-            "fleet.yaml: InferenceDeployment chat: metadata.name: 'default/chat' is not allowed; fleet.yaml has this",
+            "fleet.yaml: InferenceDeployment chat: metadata.name: 'default/chat' is not allowed; it is defined in",
             id="an object that is there twice",
         ),
         pytest.param(
@@ -257,7 +257,7 @@ def test_an_error_in_a_file_says_where(text: str, words: str) -> None:
 
 
 def test_a_key_that_is_there_twice_is_told_with_its_line() -> None:
-    with pytest.raises(SpecError, match=r"(?s)the key 'maxReplicas' is there twice.*line 3, column 1"):
+    with pytest.raises(SpecError, match=r"(?s)the key 'maxReplicas' appears twice.*line 3, column 1"):
         manifests.loads("maxReplicas: 1\na: 2\nmaxReplicas: 3\n", source="fleet.yaml")
 
 

@@ -70,7 +70,7 @@ class Claim:
         asked: Replicas that we last asked it for, or that it had when we decided so; None: we never did.
         seen_s: When we first saw these replicas of this writer: the API server keeps no time for a write to /scale.
         now_s: Unix seconds.
-        pinned: The user fixed the total in the custom resource: a person's later word than a hand on the workload.
+        pinned: The user fixed the total in the custom resource, which outranks a change by hand on the workload.
     """
 
     workload: WorkloadView

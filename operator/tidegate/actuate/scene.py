@@ -29,7 +29,7 @@ class Write:
 
     Args:
         call: What to send.
-        sentence: What tells it; empty: not worth telling.
+        sentence: What is reported of it; empty: nothing.
         replicas: What it sets, where it is a scale.
         tier: Whose replicas; empty where it is none.
     """

@@ -229,7 +229,7 @@ def _schedule(index: int, model: ScheduleModel) -> domain.Schedule:
         raise SpecError(
             field=f"{path}.cron",
             value=model.cron,
-            allowed="five fields of cron that can come true are: minute, hour, day of month, month, day of week",
+            allowed="five cron fields that match some date are: minute, hour, day of month, month, day of week",
         )
     return domain.Schedule(
         name=model.name,

@@ -157,11 +157,11 @@ class ListMap:
     key: str
 
     def check(self, items: list[Any]) -> list[Any]:
-        """The items themselves; an error where a key is there twice."""
+        """The items themselves; an error where a key appears twice."""
         keys = [getattr(item, self.key) for item in items]
         twice = [key for i, key in enumerate(keys) if key in keys[:i]]
         if twice:
-            raise allowed_only(f"each {self.key} may stand there once; {twice[0]!r} is there twice")
+            raise allowed_only(f"each {self.key} must be unique in the list; {twice[0]!r} appears twice")
         return items
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

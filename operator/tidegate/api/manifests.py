@@ -113,7 +113,7 @@ class _Collection:
 
     def _claim(self, name: str | Key, source: str) -> None:
         if name in self.sources:
-            allowed = f"{self.sources[name]} has this object already, and it may be there once"
+            allowed = f"it is defined in {self.sources[name]} already, and each object may be defined only once"
             raise SpecError(field="metadata.name", value=str(name), allowed=allowed)
         self.sources[name] = source
 

@@ -35,7 +35,7 @@ def try_on(spec: DeploymentSpec) -> None:
 
 def _check(value: object, path: str) -> None:
     if not _fits(value, LEVELS_MOST):
-        raise SpecError(field=path, value="...", allowed=f"at most {LEVELS_MOST} levels in each other are")
+        raise SpecError(field=path, value="...", allowed=f"JSON nested at most {LEVELS_MOST} levels deep is")
 
 
 def _fits(value: object, levels: int) -> bool:

@@ -19,8 +19,8 @@ from tidegate.errors import SourceError
 from tidegate.observe.decode import Vector, is_possible, number
 from tidegate.observe.queries import OWNER, is_closed
 
-# VictoriaMetrics takes queries of 16 KiB: so much of them is asked as one, the longest of them (4 KiB) begun just below
-# it. Servers that take more are not asked more often than this for what goes beyond.
+# VictoriaMetrics takes queries of up to 16 KiB. A joint query begins no expression past 11 KiB, so the longest (4 KiB)
+# still fits. Where four of them do not hold all, each grows instead: servers that take more are not asked more often.
 JOINT_BYTES, JOINTS_MAX = 11 * 2**10, 4
 # What marks and joins one of them, with the longest namespace and name.
 _MARK_BYTES = 200

@@ -74,8 +74,8 @@ class PodSample:
         """
         No request has come yet: nothing is in flight, no request was ever counted, and whatever else is counted rests.
 
-        SGLang and the V0 engine of vLLM have such a counter from the first time on that they count. One scrape alone
-        shows no rates: the growth of a gauge tells that there were two.
+        SGLang and the V0 engine of vLLM export a counter only once they have counted. One scrape alone shows no rates:
+        the growth of a gauge proves that there were two.
         """
         in_flight = [self.values.get(signal) for signal in ("running", "waiting")]
         never = _UNUSED.keys().isdisjoint(self.values) and "running_growth" in self.values
@@ -101,7 +101,8 @@ def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: floa
             if signal == "seen":
                 sample.age_s = max(0.0, time_s - value)
             else:
-                # Whoever is scraped can name a pod as a GPU's exporter does: that it idles is true where all say so.
+                # Any target can export series that name another pod, as a GPU's exporter does. A pod's GPUs idle only
+                # where all of these say so.
                 said = value * _SCALES.get(signal, 1.0)
                 sample.values[signal] = max(said, sample.values.get(signal, said))
     for name in HISTOGRAMS:
@@ -129,7 +130,7 @@ class _Reader:
         return self._of((labels.get(self._namespace, ""), labels.get(self._pod, "")))
 
     def gpu_sample(self, labels: Mapping[str, str]) -> PodSample:
-        """The sample of the pod that computes on a GPU: who is scraped is its exporter."""
+        """The sample of the pod that computes on a GPU; the pod that was scraped is the exporter."""
         return self._of((_first(labels, self._dialect.namespace_labels), _first(labels, self._dialect.pod_labels)))
 
     def done(self) -> dict[PodName, PodSample]:

@@ -171,7 +171,7 @@ def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
 
 
 def _with_trouble(finding: Condition, report: Report, previous: Mapping[str, Mapping[str, Any]]) -> Condition:
-    """The finding and why the replicas do not start; said on when the plan has taken the pods that showed it away."""
+    """The finding with why the replicas do not start; it stays when the plan has removed the pods that showed why."""
     if why := _trouble(report):
         return replace(finding, message=f"{finding.message} ({why})")
     before = str(previous.get(finding.type, {}).get("message", ""))

@@ -159,7 +159,7 @@ def _runs(decision: Decision, seen: DeploymentObservation) -> bool:
 
 
 def _errors(owner: tuple[str, str], predicted: Prediction, got: Goodput) -> Iterator[Sample]:
-    """By what lies beyond the buckets that were counted in: 12 ms are read as 24 ms between the edges 10 and 25."""
+    """Only what lies outside of the bucket is an error: between the edges 10 and 25 ms, 12 ms are read as 24 ms."""
     pairs = {
         "attainment": (predicted.attainment, (got.attainment.lower, got.attainment.upper) if got.attainment else None),
         "ttft_p95": (predicted.ttft_s_p95, got.ttft.p95_between_s if got.ttft else None),

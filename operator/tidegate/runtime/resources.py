@@ -5,8 +5,8 @@ In:    credentials, and which resources are ours.
 Out:   calls of an `Inventory` on the main event loop.
 Rules: kopf lives in a thread with an event loop of its own, because when it ends every task of that loop ends with it:
        on the main loop that would be half the operator. It gives up for good where the API server refuses a watch once
-       (401, 403), answers with 5xx for seven seconds or with what is no JSON; it is then started anew, ever more
-       slowly. What was known stays known meanwhile.
+       (401, 403), answers with 5xx for seven seconds or with something that is not JSON; it is then started anew, ever
+       more slowly. What was known stays known meanwhile.
 """
 
 import asyncio
