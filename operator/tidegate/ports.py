@@ -50,6 +50,12 @@ def leaving_name(tier: str, tiers: Collection[str]) -> str:
     return name
 
 
+def by_key(items: object, key: str) -> dict[str, Mapping[str, Any]]:
+    """The items of a list in a status by their key (`name`, `type`); empty where there is no such list."""
+    there = items if isinstance(items, list) else []
+    return {item[key]: item for item in there if isinstance(item, Mapping) and key in item}
+
+
 class ApiError(SourceError):
     """
     The API server refused a call, or did not answer.

@@ -25,6 +25,7 @@ from tidegate.ports import (
     ObjectRef,
     WorkloadView,
     Writer,
+    by_key,
     workload_ref,
 )
 
@@ -126,11 +127,10 @@ def _seconds(text: str) -> float:
 
 def held_since(status: Mapping[str, object]) -> float | None:
     """Since when the status tells of another writer, unix seconds; None where it does not."""
-    conditions = status.get("conditions")
-    for item in conditions if isinstance(conditions, list) else []:
-        if item.get("type") == "ScalingLimited" and item.get("reason") == "OtherWriter":
-            return _seconds(str(item.get("lastTransitionTime"))) or None
-    return None
+    told = by_key(status.get("conditions"), "type").get("ScalingLimited", {})
+    if told.get("reason") != "OtherWriter":
+        return None
+    return _seconds(str(told.get("lastTransitionTime"))) or None
 
 
 def rivals(resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec]) -> dict[Key, Condition]:
@@ -184,9 +184,5 @@ def asked_before(resource: DeploymentResource, tier: str) -> int | None:
     """
     if resource.status.get("observedGeneration") != resource.generation:
         return None
-    tiers = resource.status.get("tiers")
-    for item in tiers if isinstance(tiers, list) else []:
-        if item.get("name") == tier:
-            asked = item.get("asked")
-            return asked if isinstance(asked, int) else None
-    return None
+    asked = by_key(resource.status.get("tiers"), "name").get(tier, {}).get("asked")
+    return asked if isinstance(asked, int) else None

@@ -73,7 +73,7 @@ def history_query(dialect: Dialect, workloads: Collection[Workload], step_s: flo
     only = _matchers(dialect, workloads)
     rates = (f"rate({selector(f'{name}{{{only}}}', dialect)}[{span_s:.0f}s])" for name in names)
     # `+` would lose pods that never reject; without a mark `or` would drop what a pod has under several names.
-    pod = f"{dialect.namespace_label},{dialect.pod_label}"
+    pod = dialect.grouping
     sums = [f'label_replace(sum by ({pod}) ({rate}), "part", "{i}", "", "")' for i, rate in enumerate(rates)]
     pattern, pod_label = quoted(pod_pattern(name for _, name in workloads)), quoted(dialect.pod_label)
     marked = f'label_replace({" or ".join(sums)}, "{_WORKLOAD}", "$1$2", {pod_label}, {pattern})'

@@ -17,7 +17,7 @@ from tidegate.domain.decision import Condition, Constraint, Decision, Reason, St
 from tidegate.domain.goodput import Goodput
 from tidegate.domain.spec import DeploymentSpec, Mode
 from tidegate.errors import SpecError
-from tidegate.ports import Report, own_workload
+from tidegate.ports import Report, by_key, own_workload
 from tidegate.report.currency import amount, currency_of
 from tidegate.report.numbers import instant
 
@@ -63,7 +63,7 @@ def conditions(report: Report, seen: Goodput | None, per_million: str | None = N
         seen: What users got; None: not known.
         per_million: Price of a million output tokens as the status states it; None: not known.
     """
-    previous = {c["type"]: c for c in report.resource.status.get("conditions", ()) if isinstance(c, Mapping)}
+    previous = by_key(report.resource.status.get("conditions"), "type")
     found = {kind: _unknown(kind) for kind in ALWAYS}
     for finding in _findings(report, seen):
         if finding.type not in ABNORMAL or finding.status is Status.TRUE:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.ports import GROUP, VERSION, ApiError, Call, DeploymentResource, Fence, KubeApi, Report
+from tidegate.ports import GROUP, VERSION, ApiError, Call, DeploymentResource, Fence, KubeApi, Report, by_key
 from tidegate.report.numbers import instant
 
 log = logging.getLogger(__name__)
@@ -160,8 +160,7 @@ def event_body(resource: DeploymentResource, event: Event, *, name: str, time_s:
 
 def _turned(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
     """Conditions that turned to what warns, changed their reason while warning, or turned back."""
-    before = {c["type"]: c for c in old.get("conditions", ())}
-    after = {c["type"]: c for c in new.get("conditions", ())}
+    before, after = by_key(old.get("conditions"), "type"), by_key(new.get("conditions"), "type")
     for kind, bad in _WARNS.items():
         was, now = before.get(kind, {}), after.get(kind, {})
         was_bad, is_bad = was.get("status") == bad, now.get("status") == bad

@@ -13,7 +13,7 @@ from tidegate.domain.decision import Condition, Constraint, Decision, Prediction
 from tidegate.domain.goodput import Goodput, goodput_of
 from tidegate.domain.spec import TierSpec
 from tidegate.errors import SpecError
-from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, Report, workload_ref
+from tidegate.ports import DEPLOYMENT_LABEL, AcceleratorResource, AcceleratorUse, Report, by_key, workload_ref
 from tidegate.report.conditions import as_json, conditions
 from tidegate.report.currency import currency_of
 from tidegate.report.numbers import calm, calm_count, calm_share, instant, money, plain
@@ -49,7 +49,8 @@ def deployment_status(report: Report) -> Json:
     if isinstance(spec, SpecError):
         kept = {name: value for name, value in old.items() if name not in ("conditions", "observedGeneration")}
         return status | kept | {"conditions": conditions(report, None)}
-    tiers = [_tier(tier, report, _named(old.get("tiers"), tier.name)) for tier in (*spec.tiers, *report.leaving)]
+    rows = by_key(old.get("tiers"), "name")
+    tiers = [_tier(tier, report, rows.get(tier.name, {})) for tier in (*spec.tiers, *report.leaving)]
     status |= _totals(report, tiers)
     cost = _cost(report, seen, old.get("cost") or {})
     status["conditions"] = conditions(report, seen, cost.get("perMillionOutputTokens"))
@@ -80,7 +81,7 @@ def accelerator_status(
         if not serves_all:
             holders = {name: resource.status[name] for name in holders if name in resource.status}
         status |= {"allocatable": use.allocatable, **holders}
-    old = {c["type"]: c for c in resource.status.get("conditions", ())}
+    old = by_key(resource.status.get("conditions"), "type")
     ready = _class_ready(resource, use)
     return status | {"conditions": [as_json(ready, old.get("Ready", {}), resource.generation, time_s)]}
 
@@ -234,7 +235,7 @@ def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s:
     if decision is None:
         return dict(old)
     desired = {tier["name"]: tier.get("desired") for tier in tiers}
-    before = {tier["name"]: tier.get("desired") for tier in status.get("tiers", ())}
+    before = {name: tier.get("desired") for name, tier in by_key(status.get("tiers"), "name").items()}
     same = old.get("reason") == decision.reason.value
     rests = decision.reason is Reason.STEADY and old.get("reason") in MOVES
     bound = old.get("bindingConstraint", Constraint.NONE.value) == decision.binding.value
@@ -262,11 +263,3 @@ def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s:
 
 def _mix(replicas: Mapping[str, int]) -> list[Json]:
     return [{"name": name, "replicas": count} for name, count in replicas.items()]
-
-
-def _named(items: object, name: str) -> Old:
-    for item in items if isinstance(items, list) else ():
-        if item.get("name") == name:
-            found: Old = item
-            return found
-    return {}
