@@ -175,7 +175,7 @@ def test_a_name_that_is_taken_is_not_taken_over() -> None:
 
 def test_a_service_that_somebody_else_made_is_a_conflict_and_not_overwritten() -> None:
     found = do(TWO, ClusterView(), bf16=0, fp8=0)
-    assert all(chain[0].call.params["force"] == "false" for chain in found.chains)
+    assert [chain[0].call.params["force"] for chain in found.chains] == ["false"] * 3
 
 
 def test_a_target_that_another_deployment_made_is_reported() -> None:

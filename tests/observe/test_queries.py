@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.data import data_path
 from tidegate.domain.key import Key
 from tidegate.observe.activation import JOINTS_MAX
-from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO, NOW
+from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO, KV_TOKENS, NOW
 from tidegate.observe.queries import Dialect, activation_query, is_closed, quoted, selector, tick_queries
 
 CHAT, CODE = Key("prod", "chat"), Key("prod", "code")
@@ -42,15 +42,13 @@ def test_a_tick_asks_at_most_twelve_questions_however_many_deployments_there_are
 
 def test_every_series_carries_the_matchers_of_a_shared_server() -> None:
     dialect = Dialect(matchers={"cluster": 'eu"1'})
-    names = (
-        [m for s in (*NOW, *FLOW, *GPU) for m in s.metrics] + [m for h in HISTOGRAMS.values() for m in h] + [KV_INFO]
-    )
+    names = [m for s in (*NOW, *FLOW, *GPU) for m in s.metrics] + [m for h in HISTOGRAMS.values() for m in h]
     text = " ".join(tick_queries(dialect).values())
-    for name in names:
+    for name in (*names, KV_INFO, KV_TOKENS):
         bare = name.partition("{")[0]
-        for found in re.finditer(re.escape(bare) + r"(?![A-Za-z0-9_])(\{[^}]*\})?", text):
-            assert found.group(1) is not None, bare
-            assert r'cluster="eu\"1"' in found.group(1), bare
+        found = re.findall(re.escape(bare) + r"(?![A-Za-z0-9_])(\{[^}]*\})?", text)
+        assert found, bare
+        assert all(r'cluster="eu\"1"' in matchers for matchers in found), bare
 
 
 def test_matchers_join_those_the_signal_has_itself() -> None:
