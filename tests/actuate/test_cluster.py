@@ -118,6 +118,18 @@ async def test_what_was_refused_is_told_on_and_not_sent_at_each_tick() -> None:
     assert await tick() == 1, "a quota may have been raised"
 
 
+async def test_refusals_that_are_over_are_not_kept() -> None:
+    """Each holds a manifest, and its deployment is gone more often than not."""
+    now = [NOW_S]
+    hands = at_times(Recorder({"-bf16": ApiError(status=422, reason="Invalid", detail="no")}), lambda: now[0])
+    for number in range(20):
+        spec = replace(TWO, key=Key("prod", f"preview-{number}"))
+        order = order_of(spec, ClusterView(), decided(bf16=2, fp8=0))
+        await hands.carry_out(replace(order, resource=replace(order.resource, uid=f"uid-{number}")))
+        now[0] += REFUSED_S / 2
+    assert [path.rsplit("/", 1)[1] for path in hands._refused] == ["preview-18-bf16", "preview-19-bf16"]
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -20,6 +20,23 @@ def test_manifests_are_made_once_per_generation() -> None:
     assert len(stock.manifests(replace(ORDER, resource=later))) == 2
 
 
+def test_manifests_of_deployments_that_are_gone_are_not_kept() -> None:
+    """Thousands come and go in a year of preview environments, and each one's are 20 KiB."""
+    stock, here = Stock(), ORDER.resource
+    for tick in range(20):
+        view = ClusterView()
+        for resource in (here, replace(here, uid=f"preview-{tick}")):
+            stock.scene(replace(ORDER, view=view, resource=resource), now_s=NOW_S, clock_s=tick * 15.0)
+    kept = stock._made | stock._made_before
+    assert kept.keys() == {here.uid, "preview-18", "preview-19"}
+
+
+def test_manifests_outlast_the_view_that_they_were_made_under() -> None:
+    stock = Stock()
+    scenes = [stock.scene(replace(ORDER, view=ClusterView()), now_s=NOW_S, clock_s=0.0) for _ in range(3)]
+    assert scenes[0].manifests is scenes[1].manifests is scenes[2].manifests
+
+
 def test_another_price_or_capacity_makes_nothing_anew_but_another_node_does() -> None:
     stock = Stock()
     first = stock.manifests(ORDER)

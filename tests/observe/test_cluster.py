@@ -374,6 +374,36 @@ async def test_scale_is_read_once_per_change_of_the_object() -> None:
     assert [c.path for c in api.calls].count(SCALE) == 2
 
 
+@pytest.mark.parametrize("away", ["nobody points at it", "it is deleted"])
+async def test_what_a_scale_said_is_not_believed_once_its_object_was_away(away: str) -> None:
+    """A week ago it had two replicas; now it has five, and until its /scale says so nobody knows how many."""
+    api = api_with_lws()
+    async with watching(api) as watch:
+        await until(lambda: watch.get(REF) is not None)
+        informer = watch.informer
+        assert informer is not None
+        if away == "it is deleted":
+            api.events(PATH).put_nowait({"type": "DELETED", "object": lws("2")})
+        else:
+            watch.want(frozenset())
+        await until(lambda: not watch._scales)
+        assert not watch._read, "nor is it kept"
+        gate = asyncio.Event()
+
+        async def slow(_: Call) -> dict[str, Any]:
+            await gate.wait()
+            return {"spec": {"replicas": 5}, "status": {"selector": "leader=big"}}
+
+        api.answers["GET", SCALE] = slow
+        watch.want(frozenset({REF}))
+        api.events(PATH).put_nowait({"type": "ADDED", "object": lws("3")})
+        await until(lambda: informer.items.get(("prod", "big"), ("",))[0] == "3")
+        assert watch.get(REF) is None
+        assert not watch.knows(REF)
+        gate.set()
+        await until(lambda: (w := watch.get(REF)) is not None and w.replicas == 5)
+
+
 async def test_a_scale_that_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "RETRY_S", 0.001)
     api = api_with_lws()

@@ -149,9 +149,10 @@ class ClusterActuator:
         return known.fault if known is not None and known.call == call and self._clock() < known.until_s else None
 
     def _remember(self, call: Call, fault: ApiError) -> None:
-        if len(self._refused) >= REMEMBERED:
-            self._refused.clear()  # most are of objects that are gone; what is not is asked once more
-        self._refused[call.path] = _Refusal(call=call, fault=fault, until_s=self._clock() + REFUSED_S)
+        now_s = self._clock()
+        # Each holds a whole manifest, and most that are over are of objects that are gone.
+        self._refused = {path: known for path, known in self._refused.items() if now_s < known.until_s}
+        self._refused[call.path] = _Refusal(call=call, fault=fault, until_s=now_s + REFUSED_S)
 
 
 def _is_lasting(fault: ApiError, call: Call) -> bool:

@@ -133,10 +133,17 @@ class KindWatch:
         return plural
 
     def want(self, refs: frozenset[ObjectRef]) -> None:
-        """The objects whose /scale is read."""
+        """The objects whose /scale is read; anew where an object was not wanted until now."""
         if refs != self._wanted:
+            for ref in self._read.keys() - (refs & self._wanted):
+                self._forget(ref)
             self._wanted = refs
             self._stirred.set()
+
+    def _forget(self, ref: ObjectRef) -> None:
+        """What its /scale said is of another time, or of another object of its name."""
+        self._read.pop(ref, None)
+        self._scales.pop(ref, None)
 
     def _make_informer(self, plural: str) -> None:
         api_version, kind = self._kind
@@ -165,7 +172,10 @@ class KindWatch:
         """False where the object exists and its /scale did not answer."""
         assert self.informer is not None
         version, view = self.informer.items.get((ref.namespace, ref.name), ("", None))
-        if view is None or self._read.get(ref) == version:
+        if view is None:
+            self._forget(ref)
+            return True
+        if self._read.get(ref) == version:
             return True
         try:
             scale = await self._api.send(Call(method="GET", path=f"{view.path}/scale"))
