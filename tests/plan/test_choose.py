@@ -593,6 +593,16 @@ def test_a_load_that_stays_while_the_doubt_about_it_gets_less_frees_replicas_wit
     assert sure[40:] == [{"bf16": 4}] * 80
 
 
+@pytest.mark.parametrize("part", ["ideal", "target", "capacities", "prices", "progress"])
+def test_a_memory_of_which_one_part_fits_other_tiers_is_refused(part: str) -> None:
+    loop = Loop(spec=spec(*TIERS), estimates=THREE)
+    loop.run(forecast(5), 2)
+    assert loop.memory is not None
+    value = loop.memory.to_json()
+    with pytest.raises(ValueError, match="does not fit"):
+        PlanMemory.from_json(value | {part: value[part][:-1]})  # type: ignore[index]
+
+
 def test_a_memory_stays_small() -> None:
     import json
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.plan.fleets import estimate, fleet, forecast, reading, spec, tier
-from tidegate.domain.decision import Constraint
+from tidegate.domain.decision import Constraint, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading, TierState
 from tidegate.domain.spec import Accelerator
@@ -14,6 +14,11 @@ from tidegate.plan import PlanMemory, Problem, choose
 ONE = {"bf16": estimate(5)}
 THREE = {"bf16": estimate(6), "fp8": estimate(9), "int4": estimate(5)}
 TIERS = (tier("bf16"), tier("fp8", quality=0.995), tier("int4", quality=0.95))
+
+
+def scaling(decision: Decision) -> str:
+    (found,) = [c.message for c in decision.conditions if c.type == "ScalingLimited"]
+    return found
 
 
 def shown(ready: int) -> TierReading | Missing:
@@ -79,6 +84,8 @@ def test_when_a_node_is_lost_the_large_replica_of_the_highest_priority_is_not_st
     outcome = choose(problems, accelerators=pools, time_s=0.0)
     assert fleet(outcome[paid.key][1]) == {"bf16": 1}
     assert all(outcome[s.key][1].binding is Constraint.CAPACITY and not fleet(outcome[s.key][1]) for s in free)
+    assert {scaling(outcome[s.key][1]) for s in free} == {"Capacity keeps the plan below its lower bounds"}
+    assert scaling(outcome[paid.key][1]) == "no limit changes the plan"
 
 
 def test_equals_that_share_too_little_do_not_take_it_from_each_other_to_and_fro() -> None:
@@ -138,14 +145,23 @@ def test_when_the_pool_grows_everybody_gets_what_they_need() -> None:
     assert ready == {paid.key: 4, free.key: 4}
 
 
+@pytest.mark.parametrize("gpus", [1, 8])
 @pytest.mark.parametrize(
-    ("leaving", "failures"), [(2, 0), (0, 1)], ids=["its accelerators are being freed", "nobody is on the way out"]
+    ("leaving", "capacity", "failures"),
+    [
+        pytest.param(2, 6, 0, id="its accelerators are being freed"),
+        pytest.param(0, 6, 1, id="nobody is on the way out"),
+        pytest.param(2, 4, 1, id="those that serve hold all that there will be"),
+    ],
 )
-def test_who_waits_for_a_replica_of_somebody_else_to_drain_is_not_stuck(leaving: int, failures: int) -> None:
+def test_who_waits_for_a_replica_of_somebody_else_to_drain_is_not_stuck(
+    leaving: int, capacity: int, failures: int, gpus: int
+) -> None:
     """Two replicas that somebody else gave up drain for a minute and a half and hold what is waited for."""
-    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=6)}
-    paid = replace(spec(*TIERS[:2]), key=Key("prod", "paid"), priority=100, replicas_max=4)
-    free = replace(spec(), key=Key("prod", "free"), priority=1)
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=capacity * gpus)}
+    paid = replace(spec(tier("bf16", gpus=gpus), tier("fp8", quality=0.995, gpus=gpus)), key=Key("prod", "paid"))
+    paid = replace(paid, priority=100, replicas_max=4)
+    free = replace(spec(tier("bf16", gpus=gpus)), key=Key("prod", "free"), priority=1)
     states = {
         paid.key: {"bf16": TierState(), "fp8": TierState(ready=2, starting=2, unschedulable=2, reading=shown(2))},
         free.key: {"bf16": TierState(ready=2, terminating=leaving, reading=shown(2))},

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, spec, tier
+from tidegate.domain.decision import Reason
 from tidegate.domain.spec import Accelerator
 from tidegate.plan import PlanMemory
 
@@ -99,6 +100,23 @@ def test_new_prices_keep_what_the_window_has_seen_of_the_load() -> None:
     # $3 for 5 req/s are 0.6 of a dollar for one; then int4 at $1.2 for one is cheaper than bf16 at $1.4.
     highest = max(load for _, load in loop.memory.peaks)
     assert highest == pytest.approx(2.0 * max(load for _, load in before.peaks))
+
+
+def test_where_no_replica_may_go_nothing_is_said_to_wait_for_the_window() -> None:
+    loop = Loop(spec=spec(replicas_min=2), estimates={"bf16": estimate(5)}, ready={"bf16": 2})
+    loop.run(forecast(9.0), 60)
+    assert loop.tick(forecast(1.0)).reason is Reason.STEADY
+
+
+def test_a_tier_that_never_was_of_use_has_no_part_in_what_the_window_has_seen() -> None:
+    """It carries nothing; a third one is added in a lull, and the peak is the same load."""
+    tiers = (tier("bf16"), tier("int4"))
+    loop = Loop(spec=spec(*tiers), estimates={"bf16": estimate(5), "int4": estimate(0)}, ready={"bf16": 1})
+    loop.run(forecast(HIGH), 60)
+    loop.run(forecast(LOW), 8)
+    loop.estimates = {**loop.estimates, "fp8": estimate(4)}
+    loop.spec = spec(*tiers, tier("fp8"))
+    assert fleet(loop.tick(forecast(LOW))) == {"bf16": 8}
 
 
 def test_a_class_that_is_missing_for_a_moment_changes_no_price() -> None:

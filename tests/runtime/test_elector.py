@@ -36,6 +36,8 @@ class LeaseClient:
             await asyncio.sleep(3600)
         server = self.server
         if call.method == "GET":
+            if self.mode == "unreadable":
+                raise down()
             if server.lease is None:
                 raise not_found(call.path)
             return dict(server.lease)
@@ -170,6 +172,38 @@ async def _stale(a: Elector, b: Elector) -> list[bool]:
     """Both read the empty Lease before either writes."""
     await asyncio.gather(a._attempt(), b._attempt())
     return [a.holds(), b.holds()]
+
+
+async def test_a_lease_that_cannot_be_read_is_not_taken_for_one_that_nobody_holds() -> None:
+    server, clock = LeaseServer(), Clock()
+    a, client = elector(server, "a", clock)
+    client.mode = "unreadable"
+    await try_once(a)
+    assert (a.holds(), server.writes) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        pytest.param(down(), 1, id="a server that is down is told once"),
+        pytest.param(TimeoutError(), 1, id="one that hangs too"),
+        pytest.param(
+            ApiError(status=409, reason="Conflict", detail=""), 0, id="one that was quicker is no trouble"
+        ),
+    ],
+)
+async def test_what_keeps_it_from_the_lease_is_told(
+    fault: Exception, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, client = elector(LeaseServer(), "a", Clock())
+
+    async def send(_: Call) -> dict[str, Any]:
+        raise fault
+
+    client.send = send  # type: ignore[method-assign]
+    for _ in range(3 * module.FAILURES_TOLD):
+        await try_once(a)
+    assert caplog.text.count("cannot reach the Lease") == told
 
 
 async def test_a_lease_that_somebody_deleted_stays_the_leaders() -> None:

@@ -354,6 +354,17 @@ async def test_one_that_is_deleted_before_it_was_told_ends_nothing(rig: Rig) -> 
     assert rig.inventory.deployments[OTHER].status == {"replicas": 2}
 
 
+async def test_nothing_is_kept_of_one_that_is_deleted_before_it_was_told(rig: Rig) -> None:
+    await rig.do(resource())
+    rig.api.answers["PATCH", STATUS] = down()
+    rig.room.status = {"replicas": 3}
+    await rig.do(rig.stored)
+    assert rig.hands._untold.keys() == rig.hands._sent.keys() == {"u1"}
+    rig.inventory.drop_deployment(CHAT, "u1")
+    await rig.do()
+    assert not (rig.hands._untold or rig.hands._sent)
+
+
 async def test_a_rival_is_told_so_and_not_carried_out(rig: Rig) -> None:
     rig.inventory.put_deployment(resource())
     found = Condition(type="Stalled", status=Status.TRUE, reason="DuplicateTarget", message="m")

@@ -198,6 +198,23 @@ async def test_a_standby_plans_and_hands_over_nothing(rig: Rig) -> None:
     rig.fence.held = True
     await rig.tick()
     assert rig.hands.batches[0].decisions[CHAT].reason is Reason.INITIAL
+    page = rig.planner.parts.metrics.page()
+    assert b'tidegate_desired_replicas{name="chat",namespace="prod",tier="bf16"} 2.0' in page
+    rig.fence.held = False
+    await rig.tick()
+    assert b'name="chat"' not in rig.planner.parts.metrics.page(), "who leads by now shows it"
+
+
+async def test_however_often_it_is_woken_the_core_is_not_asked_before_it_can_tell_two_looks_apart(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GAP_S", 0.1)
+    began_s = time.monotonic()
+    async with running(rig):
+        for count in (1, 2, 3):
+            rig.planner.wake()
+            await ticks(rig, count)
+    assert time.monotonic() - began_s >= 0.2
 
 
 AWAKE = DeploymentMemory(plan=PlanMemory(names=("bf16",), ideal=(1,), target=(1,)))
