@@ -73,7 +73,7 @@ class DemandForecast:
         queued: Requests waiting now.
         prompt_tokens, output_tokens: Expected request shape, tokens.
         burstiness: Index of dispersion of arrivals (variance / mean of counts), >= 1; 1 is Poisson.
-        horizons: One per asked horizon, by rising horizon_s, at least one.
+        horizons: One per asked horizon, by rising horizon_s, at least one; all at the same levels.
         idle_s: Seconds without a request or an answer under way that were really seen; 0 while there is traffic.
             Silence of the metrics does not begin it.
         known: False where no load was ever seen: the rates are then 0 because nothing better is known, and nothing

@@ -62,18 +62,9 @@ def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
         forecast: Quantiles at rising horizons.
         lead_s: Time until a replica asked for now serves, s.
     """
-    horizons = forecast.horizons
-    last = horizons[-1]
-    rates = horizons[0].rates_rps
-    for horizon in horizons:
-        if horizon is not horizons[0] and horizon.levels == last.levels:
-            rates = tuple(map(max, rates, horizon.rates_rps))
-        if horizon.horizon_s >= lead_s - 1e-9:
-            last = horizon
-            break
-    levels = last.levels
-    if len(rates) != len(levels):
-        rates = last.rates_rps
+    last = forecast.at(lead_s)
+    until = [horizon.rates_rps for horizon in forecast.horizons if horizon.horizon_s <= last.horizon_s]
+    rates, levels = tuple([max(each) for each in zip(*until, strict=True)]), last.levels
     weights = _weights(levels)
     brought = [w * r for w, r in zip(weights, rates, strict=True)]
     mean = sum(brought)

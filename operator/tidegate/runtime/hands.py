@@ -237,7 +237,7 @@ class Hands:
         status = self._reporting.deployment_status(report)
         if not self._stands(resource.uid, status, resource.status):
             await self._reporting.poster.post(report, status)
-            self._untold[resource.uid] = replace(outcome, actions=()) if outcome is not None else None
+            self._untold[resource.uid] = None
             await self._write_deployment(resource, status)
         del self._untold[resource.uid]
 
