@@ -187,9 +187,7 @@ async def test_a_lease_that_cannot_be_read_is_not_taken_for_one_that_nobody_hold
     [
         pytest.param(down(), 1, id="a server that is down is told once"),
         pytest.param(TimeoutError(), 1, id="one that hangs too"),
-        pytest.param(
-            ApiError(status=409, reason="Conflict", detail=""), 0, id="one that was quicker is no trouble"
-        ),
+        pytest.param(ApiError(status=409, reason="Conflict", detail=""), 0, id="one that was quicker is no trouble"),
     ],
 )
 async def test_what_keeps_it_from_the_lease_is_told(
