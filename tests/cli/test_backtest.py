@@ -207,6 +207,17 @@ def test_a_folder_may_have_an_equals_sign_in_its_name(manifest: str, trace: str,
     assert found["static"]["parts"]["prod/chat"]["requests"] == 600  # type: ignore[index]
 
 
+@pytest.mark.parametrize("traces", [["chat=steady:1:1"], ["prod/chat=steady:1:1"]], ids=["either's", "one's alone"])
+def test_of_two_with_one_name_each_can_be_given_its_trace_as_the_error_says(
+    tmp_path: Path, manifest: str, traces: list[str]
+) -> None:
+    other = tmp_path / "dev.yaml"
+    other.write_text(MANIFEST.split("---")[1].replace("namespace: prod", "namespace: dev"))
+    result = backtest("-f", manifest, "-f", str(other), *(word for text in traces for word in ("--trace", text)))
+    assert result.exit_code != 0
+    assert "dev/chat=FILE" in result.output
+
+
 def test_a_long_name_is_shown_whole(tmp_path: Path, trace: str) -> None:
     path, name = tmp_path / "long.yaml", "chat-" + "x" * 50
     path.write_text(MANIFEST.replace("name: chat, namespace: prod", f"name: {name}, namespace: prod-{name}"))

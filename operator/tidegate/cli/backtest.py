@@ -248,7 +248,7 @@ def _owner(text: str, keys: "list[Key]") -> "tuple[Key, str]":
     if not owners and (not equals or Path(text).exists()):
         owners, source = keys, text
     if len(owners) != 1:
-        allowed = ", ".join(f"{k.name}=FILE" for k in keys) or "a manifest with a deployment"
+        allowed = ", ".join(f"{k}=FILE" for k in keys) or "a manifest with a deployment"
         raise SpecError(field="--trace", value=text, allowed=allowed)
     return owners[0], source
 

@@ -103,7 +103,7 @@ def _check(
         raise SpecError(field="-f", value="no InferenceDeployment", allowed="at least one")
     for key, spec in deployments.items():
         if key not in traffic:
-            raise SpecError(field="--trace", value=None, allowed=f"a trace for {key}: --trace {key.name}=FILE")
+            raise SpecError(field="--trace", value=None, allowed=f"a trace for each deployment: --trace {key}=FILE")
         if len(traffic[key]) == 0:
             raise SpecError(field="--trace", value=traffic[key].name, allowed=f"at least one request for {key}")
         for tier in spec.tiers:
