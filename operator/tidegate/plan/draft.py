@@ -214,7 +214,7 @@ def open_draft(
     model = memo.model
     progress, arrivals = _follow(problem, before, time_s, freed)
     # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
-    room = before is None or (before.given == Given.NOTHING and not before.grant)
+    room = before is None or (before.given is Given.NOTHING and not before.grant)
     if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
         progress, arrivals = _follow(problem, before, time_s, freed, hurried=True)
     base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
@@ -243,8 +243,8 @@ def open_draft(
         current=current,
         ideal=current,
         target=before.target if before is not None else counted,
-        given=GIVEN[before.given] if before is not None else Given.NOTHING,
-        binding=CONSTRAINT[before.binding] if before is not None else Constraint.NONE,
+        given=before.given if before is not None else Given.NOTHING,
+        binding=before.binding if before is not None else Constraint.NONE,
         peaks=before.peaks if before is not None else (),
         load_ref=before.load_ref if before is not None else 0.0,
         capacities=before.capacities if before is not None else model.capacities,
@@ -276,8 +276,8 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         names=draft.model.names,
         ideal=draft.ideal,
         target=draft.target,
-        given=int(draft.given),
-        binding=draft.binding.value,
+        given=draft.given,
+        binding=draft.binding,
         basis=draft.basis,
         capacities=draft.capacities,
         load_ref=draft.load_ref,
@@ -296,10 +296,6 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         asleep=draft.asleep,
         memo=memo,
     )
-
-
-GIVEN = {int(given): given for given in Given}
-CONSTRAINT = {constraint.value: constraint for constraint in Constraint}
 
 
 def _hurried_s(estimate: TierEstimate) -> float:

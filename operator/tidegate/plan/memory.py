@@ -4,9 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from tidegate.domain.decision import Constraint
 from tidegate.domain.remembered import instant, moment, number, optional, whole
 from tidegate.plan.error_budget import FULL, ErrorBudget
 from tidegate.plan.regret import NO_REGRET, Regret
+from tidegate.plan.solve import Given
 
 # Failures that are counted: waits double with each one, and after so many they are months.
 FAILURES_MAX = 16
@@ -56,8 +58,8 @@ class PlanMemory:
         names: Tiers of the spec that the plan was made for.
         ideal: Fleet this deployment would have if the others were not there.
         target: Fleet it heads for: `ideal`, less what shared accelerators do not hold.
-        given: What the ideal plan had to give up, a `solve.Given`.
-        binding: The `Constraint` that keeps the plan from the uncapped one.
+        given: What the ideal plan had to give up.
+        binding: What keeps the plan from the uncapped one.
         basis: Digest of the limits, prices and promises the plan was made under.
         capacities: Capacity of a replica of each tier when the plan was made, requests/s.
         load_ref: Load the plan was made for, fluid $/h (see `window.load`).
@@ -81,8 +83,8 @@ class PlanMemory:
     names: tuple[str, ...] = ()
     ideal: tuple[int, ...] = ()
     target: tuple[int, ...] = ()
-    given: int = 0
-    binding: str = "None"
+    given: Given = Given.NOTHING
+    binding: Constraint = Constraint.NONE
     basis: int = 0
     capacities: tuple[float, ...] = ()
     load_ref: float = 0.0
@@ -107,8 +109,8 @@ class PlanMemory:
             "names": list(self.names),
             "ideal": list(self.ideal),
             "target": list(self.target),
-            "given": self.given,
-            "binding": self.binding,
+            "given": int(self.given),
+            "binding": self.binding.value,
             "basis": self.basis,
             "capacities": list(self.capacities),
             "load": self.load_ref,
@@ -170,15 +172,17 @@ class PlanMemory:
         progress = tuple([TierProgress.from_json(tier) for tier in value["progress"]])
         capacities = tuple([number(c) for c in value["capacities"]])
         prices = tuple([number(p, least=-1.0) for p in value.get("prices", ())])
+        regret = Regret.from_json(value["regret"]) if "regret" in value else NO_REGRET
         first = int(instant(value["peaks"][0])) if value["peaks"] else 0
-        if any(len(part) != len(names) for part in (*fleets, progress, capacities, prices or names)):
+        parts = (*fleets, progress, capacities, prices or names, regret.fleet or names)
+        if any(len(part) != len(names) for part in parts):
             raise ValueError("a fleet does not fit the tiers")
         return cls(
             names=names,
             ideal=fleets[0],
             target=fleets[1],
-            given=whole(value["given"]),
-            binding=str(value["binding"]),
+            given=Given(whole(value["given"])),
+            binding=Constraint(value["binding"]),
             basis=whole(value["basis"]),
             capacities=capacities,
             load_ref=number(value["load"]),
@@ -190,7 +194,7 @@ class PlanMemory:
             watched_since_s=moment(value["watched"]),
             fresh_s=moment(value["fresh"]),
             moved_s=instant(value["moved"]),
-            regret=Regret.from_json(value["regret"]) if "regret" in value else NO_REGRET,
+            regret=regret,
             error_budget=ErrorBudget.from_json(value["misses"]) if "misses" in value else FULL,
             progress=progress,
             grant={str(name): (whole(pair[0]), whole(pair[1])) for name, pair in value["grant"].items()},
