@@ -45,8 +45,7 @@ def choose(
     freed, spare = _freed(problems, accelerators), _spare(problems, accelerators)
     for problem in problems:
         try:
-            draft = open_draft(problem, accelerators, time_s, freed=freed)
-            draft.spare = spare
+            draft = open_draft(problem, accelerators, time_s, freed=freed, spare=spare)
             decide(draft)
         except FAULTS as fault:
             outcome[problem.spec.key] = _failed(problem, fault)

@@ -3,7 +3,7 @@ One deployment while it is being planned: what is known, and the plan as it take
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf
 from zlib import crc32
 
@@ -15,13 +15,13 @@ from tidegate.domain.observation import Missing
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan import error_budget, window
 from tidegate.plan.cuts import Goal
-from tidegate.plan.error_budget import FULL, ErrorBudget
+from tidegate.plan.error_budget import ErrorBudget
 from tidegate.plan.fleet import Fleet, FleetModel, Profile, profile
 from tidegate.plan.limits import Limits, accelerators_used, limits
 from tidegate.plan.memo import Memo, memo_of
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
-from tidegate.plan.regret import NO_REGRET, Regret
+from tidegate.plan.regret import Regret
 from tidegate.plan.scenario import Scenarios, scenarios
 from tidegate.plan.sight import Sight, sight
 from tidegate.plan.solve import Given
@@ -77,28 +77,28 @@ class Draft:
     current: Fleet
     ideal: Fleet
     target: Fleet
-    given: Given = Given.NOTHING
+    given: Given
+    binding: Constraint
+    peaks: tuple[tuple[int, float], ...]
+    load_ref: float
+    capacities: tuple[float, ...]
+    shown_ref: float
+    watched_since_s: float | None
+    asleep: bool
+    fresh_s: float | None
+    moved_s: float
+    regret: Regret
+    error_budget: ErrorBudget
+    grant: Mapping[str, tuple[int, int]]
+    spare: Mapping[str, int]
     reason: Reason = Reason.STEADY
     load: float = 0.0
-    peaks: tuple[tuple[int, float], ...] = ()
-    peak: float = 0.0  # the highest of them
+    peak: float = 0.0  # the highest of the peaks
     rising: bool = False  # whether the load of now is above all that the window has seen
-    load_ref: float = 0.0
-    capacities: tuple[float, ...] = ()
-    shown_ref: float = 0.0
-    watched_since_s: float | None = None
-    asleep: bool = False
-    fresh_s: float | None = None
-    moved_s: float = 0.0
-    regret: Regret = NO_REGRET
-    error_budget: ErrorBudget = FULL
-    grant: Mapping[str, tuple[int, int]]
-    spare: Mapping[str, int] = field(default_factory=dict)
     held: Fleet = ()
     reserved: tuple[Fleet, ...] = ()
     searched: bool = False
     utilization: float | None = None
-    binding: Constraint = Constraint.NONE
     attained: float | None = None  # of `current` at `demand`, where it was asked
 
     @property
@@ -201,13 +201,19 @@ class Draft:
 
 
 def open_draft(
-    problem: Problem, accelerators: Mapping[str, Accelerator], time_s: float, *, freed: Mapping[str, int]
+    problem: Problem,
+    accelerators: Mapping[str, Accelerator],
+    time_s: float,
+    *,
+    freed: Mapping[str, int],
+    spare: Mapping[str, int],
 ) -> Draft:
     """
     Everything about a deployment that has to be known before deciding.
 
     Args:
         freed: Accelerators by class that there will be for waiting replicas once terminating ones are gone.
+        spare: Accelerators of limited classes that no replica has.
     """
     before = problem.remembered
     memo = memo_of(problem, before, accelerators)
@@ -223,9 +229,9 @@ def open_draft(
     basis = memo.basis if known else _basis(problem.spec, model, base, blocked)
     lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
     seen, missing = sight(problem.states)
-    counted = tuple([a.counted for a in arrivals])
-    ideal = before.ideal if before is not None else counted
-    current = tuple([min(n, a.counted) if a.blocked or a.stuck else n for n, a in zip(ideal, arrivals, strict=True)])
+    last = before or _first_memory(model, arrivals, time_s)
+    pairs = zip(last.ideal, arrivals, strict=True)
+    current = tuple([min(n, a.counted) if a.blocked or a.stuck else n for n, a in pairs])
     return Draft(
         problem=problem,
         time_s=time_s,
@@ -242,27 +248,33 @@ def open_draft(
         demand=scenarios(problem.forecast, lead + TICK_S),
         current=current,
         ideal=current,
-        target=before.target if before is not None else counted,
-        given=before.given if before is not None else Given.NOTHING,
-        binding=before.binding if before is not None else Constraint.NONE,
-        peaks=before.peaks if before is not None else (),
-        load_ref=before.load_ref if before is not None else 0.0,
-        capacities=before.capacities if before is not None else model.capacities,
-        shown_ref=before.shown_ref if before is not None else 0.0,
-        watched_since_s=before.watched_since_s if before is not None else None,
-        fresh_s=before.fresh_s if before is not None else None,
-        moved_s=before.moved_s if before is not None else time_s,
-        regret=before.regret if before is not None else NO_REGRET,
-        error_budget=_budget(problem, before, time_s),
-        grant=before.grant if before is not None else {},
-        asleep=before.asleep if before is not None else False,
+        target=last.target,
+        given=last.given,
+        binding=last.binding,
+        peaks=last.peaks,
+        load_ref=last.load_ref,
+        capacities=last.capacities,
+        shown_ref=last.shown_ref,
+        watched_since_s=last.watched_since_s,
+        fresh_s=last.fresh_s,
+        moved_s=last.moved_s,
+        regret=last.regret,
+        error_budget=_budget(problem, last, time_s),
+        grant=last.grant,
+        spare=spare,
+        asleep=last.asleep,
     )
 
 
-def _budget(problem: Problem, before: PlanMemory | None, time_s: float) -> ErrorBudget:
-    budget = before.error_budget if before is not None else FULL
+def _first_memory(model: FleetModel, arrivals: Sequence[Arrivals], time_s: float) -> PlanMemory:
+    """What a deployment without a plan begins with: what runs and starts, as if it had been planned just now."""
+    counted = tuple([a.counted for a in arrivals])
+    return PlanMemory(ideal=counted, target=counted, capacities=model.capacities, moved_s=time_s)
+
+
+def _budget(problem: Problem, last: PlanMemory, time_s: float) -> ErrorBudget:
     return error_budget.counted(
-        budget,
+        last.error_budget,
         problem.states,
         problem.spec.slo,
         late_s=max([e.startup_s_late for e in problem.estimates.values()], default=0.0),
@@ -367,14 +379,7 @@ def _capped(base: Limits, blocked: tuple[int, ...], model: FleetModel) -> Limits
         # A lower bound is a promise: so many stay asked for, of whichever tier, until they come.
         tiers = tuple([b if ok else t for b, t, ok in zip(base.tiers, tiers, model.known, strict=True)])
         low = high = min(low, sum([most for _, most in tiers]))
-    return Limits(
-        total=(low, high),
-        tiers=tiers,
-        budget=base.budget,
-        room=base.room,
-        pinned=base.pinned,
-        idle=base.idle,
-    )
+    return replace(base, total=(low, high), tiers=tiers)
 
 
 def _basis(spec: DeploymentSpec, model: FleetModel, base: Limits, blocked: tuple[int, ...]) -> int:
