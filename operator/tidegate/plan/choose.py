@@ -11,11 +11,12 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import FAULTS
-from tidegate.plan.draft import Draft, blocked_at, classes_used, close_draft, open_draft
+from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.explain import binding, explain, survey, tier_decisions
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.limits import Limits
 from tidegate.plan.memory import PlanMemory
+from tidegate.plan.opening import blocked_at, close_draft, open_draft
 from tidegate.plan.problem import Problem
 from tidegate.plan.pursue import Carries
 from tidegate.plan.rest import decide

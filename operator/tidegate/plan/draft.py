@@ -4,28 +4,25 @@ One deployment while it is being planned: what is known, and the plan as it take
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
-from zlib import crc32
 
 import numpy as np
 
 from tidegate.domain.decision import Constraint, Reason
-from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import Missing
-from tidegate.domain.spec import Accelerator, DeploymentSpec
-from tidegate.plan import error_budget, window
+from tidegate.domain.spec import DeploymentSpec
+from tidegate.plan import error_budget
 from tidegate.plan.cuts import Goal
 from tidegate.plan.error_budget import ErrorBudget
 from tidegate.plan.fleet import Fleet, FleetModel, Profile, profile
-from tidegate.plan.limits import Limits, accelerators_used, limits
-from tidegate.plan.memo import Memo, memo_of
+from tidegate.plan.limits import Limits, accelerators_used
+from tidegate.plan.memo import Memo
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
 from tidegate.plan.regret import Regret
 from tidegate.plan.scenario import Scenarios, scenarios
-from tidegate.plan.sight import Sight, sight
+from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given
-from tidegate.plan.startup import Arrivals, Patience, follow
+from tidegate.plan.startup import Arrivals
 from tidegate.units import SECONDS_PER_HOUR, TICK_S
 
 # A plan is expected to last this long: what a move costs is spread over it.
@@ -34,10 +31,6 @@ PLAN_LIFE_S = SECONDS_PER_HOUR
 CACHE_LOSS_S = 60.0
 # Risk of a removed replica being needed again, as a share of its price: ten runs of the suite's noise.
 REMORSE_SHARE = 0.03
-# While requests miss their targets, a replica is waited for this share of the time between usual and late.
-HURRIED_SHARE = 1 / 3
-# A tier that nothing is known of.
-NEVER_LATE = Patience(late_s=inf, hurried_s=inf)
 # The fleet in force, and one replica less.
 PROFILES_MAX = 2
 
@@ -198,197 +191,6 @@ class Draft:
             grow_usd=costs * starting,
             shrink_usd=costs * (CACHE_LOSS_S / PLAN_LIFE_S + REMORSE_SHARE),
         )
-
-
-def open_draft(
-    problem: Problem,
-    accelerators: Mapping[str, Accelerator],
-    time_s: float,
-    *,
-    freed: Mapping[str, int],
-    spare: Mapping[str, int],
-) -> Draft:
-    """
-    Everything about a deployment that has to be known before deciding.
-
-    Args:
-        freed: Accelerators by class that there will be for waiting replicas once terminating ones are gone.
-        spare: Accelerators of limited classes that no replica has.
-    """
-    before = problem.remembered
-    memo = memo_of(problem, before, accelerators)
-    model = memo.model
-    progress, arrivals = _follow(problem, before, time_s, freed)
-    # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
-    room = before is None or (before.given is Given.NOTHING and not before.grant)
-    if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
-        progress, arrivals = _follow(problem, before, time_s, freed, hurried=True)
-    base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
-    blocked = blocked_at(model, arrivals)
-    known = memo.blocked == blocked and memo.basis and memo.limits is base
-    basis = memo.basis if known else _basis(problem.spec, model, base, blocked)
-    lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
-    seen, missing = sight(problem.states)
-    last = before or _first_memory(model, arrivals, time_s)
-    pairs = zip(last.ideal, arrivals, strict=True)
-    current = tuple([min(n, a.counted) if a.blocked or a.stuck else n for n, a in pairs])
-    return Draft(
-        problem=problem,
-        time_s=time_s,
-        memory=before,
-        memo=memo,
-        model=model,
-        base=base,
-        limits=_capped(base, blocked, model),
-        basis=basis,
-        progress=progress,
-        arrivals=arrivals,
-        sight=seen,
-        missing=missing,
-        demand=scenarios(problem.forecast, lead + TICK_S),
-        current=current,
-        ideal=current,
-        target=last.target,
-        given=last.given,
-        binding=last.binding,
-        peaks=last.peaks,
-        load_ref=last.load_ref,
-        capacities=last.capacities,
-        shown_ref=last.shown_ref,
-        watched_since_s=last.watched_since_s,
-        fresh_s=last.fresh_s,
-        moved_s=last.moved_s,
-        regret=last.regret,
-        error_budget=_budget(problem, last, time_s),
-        grant=last.grant,
-        spare=spare,
-        asleep=last.asleep,
-    )
-
-
-def _first_memory(model: FleetModel, arrivals: Sequence[Arrivals], time_s: float) -> PlanMemory:
-    """What a deployment without a plan begins with: what runs and starts, as if it had been planned just now."""
-    counted = tuple([a.counted for a in arrivals])
-    return PlanMemory(ideal=counted, target=counted, capacities=model.capacities, moved_s=time_s)
-
-
-def _budget(problem: Problem, last: PlanMemory, time_s: float) -> ErrorBudget:
-    return error_budget.counted(
-        last.error_budget,
-        problem.states,
-        problem.spec.slo,
-        late_s=max([e.startup_s_late for e in problem.estimates.values()], default=0.0),
-        time_s=time_s,
-    )
-
-
-def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
-    """What to remember of it."""
-    return PlanMemory(
-        names=draft.model.names,
-        ideal=draft.ideal,
-        target=draft.target,
-        given=draft.given,
-        binding=draft.binding,
-        basis=draft.basis,
-        capacities=draft.capacities,
-        load_ref=draft.load_ref,
-        shown_ref=draft.shown_ref,
-        time_s=draft.time_s,
-        peaks=draft.peaks,
-        window_s=draft.spec.scale_down_window_s,
-        prices=window.prices(draft.model, draft.memory.prices if draft.memory is not None else ()),
-        watched_since_s=draft.watched_since_s,
-        fresh_s=draft.fresh_s,
-        moved_s=draft.moved_s,
-        regret=draft.regret,
-        error_budget=draft.error_budget,
-        progress=draft.progress,
-        grant=draft.grant,
-        asleep=draft.asleep,
-        memo=memo,
-    )
-
-
-def _hurried_s(estimate: TierEstimate) -> float:
-    """When a replica counts as late while requests miss their targets for want of it, s after it was asked for."""
-    return estimate.startup_s + HURRIED_SHARE * (estimate.startup_s_late - estimate.startup_s)
-
-
-def _overdue(problem: Problem, progress: tuple[TierProgress, ...], time_s: float) -> bool:
-    """Whether a replica takes longer than usual, but not so long yet that it is called stuck."""
-    for tier, known in zip(problem.spec.tiers, progress, strict=True):
-        estimate = problem.estimates.get(tier.name)
-        if known.asks and estimate is not None:
-            age = time_s - known.asks[0][0]
-            if _hurried_s(estimate) <= age < estimate.startup_s_late:
-                return True
-    return False
-
-
-def _carries_now(problem: Problem, memo: Memo, arrivals: tuple[Arrivals, ...]) -> bool:
-    """Whether what is ready keeps the promise at the load of now."""
-    ready = profile(memo.model, tuple([a.ready for a in arrivals]))
-    return ready.attainment(scenarios(problem.forecast, 0.0)) >= problem.spec.slo.attainment
-
-
-def _follow(
-    problem: Problem,
-    before: PlanMemory | None,
-    time_s: float,
-    freed: Mapping[str, int],
-    *,
-    hurried: bool = False,
-) -> tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]:
-    progress, arrivals = [], []
-    for i, tier in enumerate(problem.spec.tiers):
-        state, estimate = problem.states.get(tier.name), problem.estimates.get(tier.name)
-        known = before.progress[i] if before is not None else TierProgress(ready=state.ready if state else 0)
-        if state is None:
-            progress.append(TierProgress(failures=known.failures, blocked_until_s=known.blocked_until_s))
-            arrivals.append(Arrivals(0, 0, 0, 0, blocked=time_s < known.blocked_until_s))
-            continue
-        if state.unschedulable and freed:
-            # What waits for a replica that drains finds its room by itself.
-            room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
-            state = replace(state, unschedulable=max(0, state.unschedulable - room))
-        patience = NEVER_LATE if estimate is None else Patience(estimate.startup_s_late, _hurried_s(estimate), hurried)
-        tier_progress, arrival = follow(known, state, patience, time_s=time_s)
-        progress.append(tier_progress)
-        arrivals.append(arrival)
-    return tuple(progress), tuple(arrivals)
-
-
-def blocked_at(model: FleetModel, arrivals: tuple[Arrivals, ...]) -> tuple[int, ...]:
-    """Replicas at which a tier is stopped, because more do not come or it is not known; -1 where it is not."""
-    return tuple([a.counted if a.blocked or not ok else -1 for a, ok in zip(arrivals, model.known, strict=True)])
-
-
-def _capped(base: Limits, blocked: tuple[int, ...], model: FleetModel) -> Limits:
-    """Tiers whose replicas do not come may not grow; tiers that are not known stay as they are."""
-    if max(blocked) < 0:
-        return base
-    tiers = tuple(
-        [
-            bounds if cap < 0 else (min(bounds[0], cap), min(bounds[1], cap)) if known else (cap, cap)
-            for bounds, cap, known in zip(base.tiers, blocked, model.known, strict=True)
-        ]
-    )
-    low, high = base.total
-    if sum([most for _, most in tiers]) < low:
-        # A lower bound is a promise: so many stay asked for, of whichever tier, until they come.
-        tiers = tuple([b if ok else t for b, t, ok in zip(base.tiers, tiers, model.known, strict=True)])
-        low = high = min(low, sum([most for _, most in tiers]))
-    return replace(base, total=(low, high), tiers=tiers)
-
-
-def _basis(spec: DeploymentSpec, model: FleetModel, base: Limits, blocked: tuple[int, ...]) -> int:
-    """Digest of everything but load and performance that a plan rests on; the same in every process."""
-    closed = tuple([cap >= 0 for cap in blocked])
-    parts = (spec.slo, spec.quality, model.prices.tolist(), model.usable, closed)
-    room = sorted(base.room.items())
-    text = repr((parts, base.total, base.tiers, base.budget, room, base.pinned, base.idle))
-    return crc32(text.encode()) or 1
 
 
 def classes_used(draft: Draft, *fleets: Fleet) -> dict[str, int]:
