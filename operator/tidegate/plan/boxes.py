@@ -12,7 +12,7 @@ from math import floor, prod
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.plan.cuts import NEVER, Goal
+from tidegate.plan.cuts import NEVER, Cuts, Goal, no_cuts
 from tidegate.plan.fleet import FleetModel, Floats, Ints
 from tidegate.plan.limits import MONEY_DUST, Limits
 
@@ -26,21 +26,19 @@ FLEETS_MAX = 400_000
 COARSE_MAX = 50_000  # more than two counts each of all the tiers that a spec may have beside one
 
 
-def candidates(
-    model: FleetModel, limits: Limits, goal: Goal, *, cuts: tuple[Floats, Floats], ceiling: float
-) -> tuple[Ints, bool]:
-    """Every fleet inside the limits that passes the lower bounds and costs at most the ceiling; see `_every`."""
-    box = _affordable(model, _box(model, limits, goal, limits.total[1]), ceiling)
+def candidates(model: FleetModel, limits: Limits, goal: Goal, *, cuts: Cuts, ceiling: float) -> tuple[Ints, bool]:
+    """Every fleet inside the limits that passes the cuts and costs at most the ceiling; see `_every`."""
+    box = _affordable(model, _box(model, limits, goal), ceiling)
     return _every(model, limits, goal, box, cuts=cuts, ceiling=ceiling)
 
 
 def for_effort(model: FleetModel, limits: Limits, goal: Goal) -> Ints:
     """Fleets inside the limits to find the one that does most: all where they are few, else the fullest."""
-    box = _box(model, limits, goal, limits.total[1])
+    box = _box(model, limits, goal)
     if _size(box) > FLEETS_MAX:
         fleets = _largest(model, limits, goal, box)
     else:
-        fleets, _ = _every(model, limits, goal, box, cuts=None, ceiling=float("inf"))
+        fleets, _ = _every(model, limits, goal, box, cuts=no_cuts(model), ceiling=float("inf"))
     return np.concatenate([fleets, _full(model, limits)])
 
 
@@ -49,17 +47,17 @@ def all_inside(model: FleetModel, limits: Limits, goal: Goal, *, most: int) -> I
     if len(limits.tiers) > MIXED_TIERS:
         return None
     upper = replace(limits, total=(0, limits.total[1]), tiers=tuple([(0, high) for _, high in limits.tiers]))
-    box = _box(model, upper, goal, upper.total[1])
+    box = _box(model, upper, goal)
     steps = max([high + 1 for _, high in box])
-    return _grid(model, upper, goal, box, steps=steps, most=most, cuts=None, ceiling=float("inf"))
+    return _grid(model, upper, goal, box, steps=steps, most=most, cuts=no_cuts(model), ceiling=float("inf"))
 
 
-def _box(model: FleetModel, limits: Limits, goal: Goal, most: int) -> Box:
+def _box(model: FleetModel, limits: Limits, goal: Goal) -> Box:
     """Counts of each tier worth trying: inside all upper limits, growth only in the few most useful tiers."""
     useful = _useful(model, goal)
     box = []
     for i, (low, high) in enumerate(limits.tiers):
-        top = min(high, most)
+        top = min(high, limits.total[1])
         price, name = float(model.prices[i]), model.classes[i]
         if price > 0 and limits.budget < float("inf"):
             top = min(top, floor(limits.budget / price + MONEY_DUST))
@@ -106,7 +104,7 @@ def _every(
     goal: Goal,
     box: Box,
     *,
-    cuts: tuple[Floats, Floats] | None,
+    cuts: Cuts,
     ceiling: float,
 ) -> tuple[Ints, bool]:
     """
@@ -133,7 +131,7 @@ def _grid(
     *,
     steps: int,
     most: int,
-    cuts: tuple[Floats, Floats] | None,
+    cuts: Cuts,
     ceiling: float,
 ) -> Ints | None:
     """Fleets of a box with so many counts of each tier but the last at most; None: too many."""
@@ -233,32 +231,29 @@ def _pruned(
     rows: Ints,
     *,
     rest: list[int],
-    cuts: tuple[Floats, Floats] | None,
+    cuts: Cuts,
     ceiling: float,
 ) -> Ints:
+    """Rows that a fleet inside the limits, the cuts and the ceiling may begin with; without a `rest` such fleets."""
     rows = inside(model, limits, rows)
-    floor_usd = rows @ model.costs
-    if cuts is not None and len(cuts[1]) and len(rows):
+    if rest:
+        usd = rows @ model.costs + _least_usd_to_come(model, rows, rest, cuts)
+    else:
         lines, needs = cuts
-        missing = np.maximum(needs[None, :] - rows @ lines.T, 0.0)
-        if rest:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = np.where(lines[:, rest] > 0, model.costs[rest] / lines[:, rest], NEVER).min(axis=1)
-            more = (missing * ratio).max(axis=1)
-            floor_usd = floor_usd + more
-        else:
-            rows, floor_usd = _kept(rows, floor_usd, np.asarray((missing <= 0).all(axis=1)))
-    if ceiling < float("inf"):
-        if not rest:
-            floor_usd = goal.objective(model, rows)
-        rows = rows[floor_usd <= ceiling + MONEY_DUST]
-    elif len(rows):
-        rows = rows[floor_usd < NEVER]
-    return rows
+        rows = rows[(rows @ lines.T >= needs).all(axis=1)]
+        usd = goal.objective(model, rows) if ceiling < float("inf") else rows @ model.costs
+    kept: Ints = rows[usd <= ceiling + MONEY_DUST if ceiling < float("inf") else usd < NEVER]
+    return kept
 
 
-def _kept(rows: Ints, values: Floats, keep: Flags) -> tuple[Ints, Floats]:
-    return rows[keep], values[keep]
+def _least_usd_to_come(model: FleetModel, rows: Ints, rest: list[int], cuts: Cuts) -> Floats:
+    """What each row lacks to the cuts costs at least on the tiers that are still to be added, $/h; shape (rows,)."""
+    lines, needs = cuts
+    missing = np.maximum(needs - rows @ lines.T, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(lines[:, rest] > 0, model.costs[rest] / lines[:, rest], NEVER).min(axis=1)
+    usd: Floats = (missing * ratio).max(axis=1, initial=0.0)
+    return usd
 
 
 def used(model: FleetModel, rows: Ints, name: str) -> Ints:

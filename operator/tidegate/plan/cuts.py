@@ -10,11 +10,15 @@ import numpy as np
 from tidegate.plan.fleet import RATE_DUST, Fleet, FleetModel, Floats, Ints
 from tidegate.plan.scenario import Scenarios
 
-DUST = 1e-9
+Cuts = tuple[Floats, Floats]  # weights and needs of linear inequalities; shapes (cuts, tiers), (cuts,)
+
+DUST = 1e-9  # of float arithmetic on shares and dollars
 NEVER = 1e15  # $/h of what no replica can carry
 # Multipliers m of the bound: 0 bounds by raw throughput, large ones by throughput at the target alone.
 MULTIPLIERS = np.array([0.0, 3.0, 10.0, 30.0, 100.0])
-CUTS = 6  # of all bounds the strongest few are enough to prune
+# Targets near the overload floor say nothing: a fleet past its curve reaches them.
+OVERLOAD_MARGIN = 0.05
+CUTS_MAX = 6  # of all bounds the strongest few are enough to prune
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,9 +50,14 @@ class Goal:
         return total
 
 
-def cuts_of(model: FleetModel, goal: Goal) -> tuple[Floats, Floats]:
+def no_cuts(model: FleetModel) -> Cuts:
+    """What every fleet fulfils."""
+    return np.zeros((0, len(model.tiers))), np.zeros(0)
+
+
+def cuts_of(model: FleetModel, goal: Goal) -> Cuts:
     """
-    Inequalities weights @ n >= needs that every fleet that meets the goal fulfils; shapes (cuts, tiers), (cuts,).
+    Inequalities weights @ n >= needs that every fleet that meets the goal fulfils.
 
     Attainment never rises with load, so missing it at one scenario means missing it at all above: what may be
     lost in all, (1 - target), bounds what may be lost at each scenario from its share of requests upward.
@@ -61,22 +70,18 @@ def cuts_of(model: FleetModel, goal: Goal) -> tuple[Floats, Floats]:
             rates.append(rate)
             targets.append(target)
     if not rates:
-        return np.zeros((0, len(model.tiers))), np.zeros(0)
+        return no_cuts(model)
     slack = model.goods[-1] - np.array(targets)[:, None, None, None] * model.rates
     value = model.rates + MULTIPLIERS[:, None, None] * slack  # (scenarios, multipliers, tiers, points)
     lines = np.maximum(value.max(axis=3), 0.0).reshape(-1, len(model.tiers))
     bounds = np.repeat(np.array(rates) * (1 - DUST), len(MULTIPLIERS))
     with np.errstate(divide="ignore", invalid="ignore"):
         strength = (bounds[:, None] / lines * np.where(model.prices > 0, model.prices, 1.0)).min(axis=1)
-    keep = np.argsort(-np.nan_to_num(strength, posinf=NEVER), kind="stable")[:CUTS]
+    keep = np.argsort(-np.nan_to_num(strength, posinf=NEVER), kind="stable")[:CUTS_MAX]
     return lines[keep], bounds[keep]
 
 
-# Targets near the overload floor say nothing: a fleet past its curve reaches them.
-OVERLOAD_MARGIN = 0.05
-
-
-def fewest_alone(tier: int, cuts: tuple[Floats, Floats]) -> int:
+def fewest_alone(tier: int, cuts: Cuts) -> int:
     """Replicas of one tier below which the cuts rule it out alone."""
     lines, needs = cuts
     if not len(needs) or not (lines[:, tier] > 0).all():

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from tidegate.domain.decision import Reason
 from tidegate.plan import regret, window
+from tidegate.plan.cuts import DUST
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.limits import Limits, at_least, carried
@@ -33,7 +34,6 @@ ATTAINMENT_STEP = 0.005
 ATTAINMENT_STEP_SHARE = 0.05
 # Exchanging replicas loses what serves meanwhile, and curves are least sure where nearly every target is missed.
 EXCHANGE_STEP = 0.1
-DUST = 1e-9
 
 
 def pursue(draft: Draft) -> None:
@@ -197,15 +197,7 @@ def _solved(draft: Draft, limits: Limits, demand: Scenarios, *, by_giving_up: bo
     if by_giving_up:
         return solve(draft.model, limits, goal)
     found = cheapest(draft.model, limits, goal)
-    if found is None:
-        return None
-    return Solution(
-        fleet=found.fleet,
-        attainment=found.attainment,
-        quality=found.quality,
-        objective=found.objective,
-        given=Given.NOTHING,
-    )
+    return None if found is None else Solution.of(found, Given.NOTHING)
 
 
 def _lead(draft: Draft, fleet: Fleet) -> float:

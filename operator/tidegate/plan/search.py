@@ -19,14 +19,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tidegate.plan.boxes import Flags, candidates, for_effort, inside
-from tidegate.plan.cuts import Goal, cuts_of, fewest_alone
+from tidegate.plan.cuts import DUST, Cuts, Goal, cuts_of, fewest_alone
 from tidegate.plan.fleet import Fleet, FleetModel, Floats, Ints, expected_attainment, mean_quality
 from tidegate.plan.limits import MONEY_DUST, Limits
 
 # Prices and start-up times are not known better than this: fleets within it cost the same.
 SAME_COST = 0.02
-# Float dust on shares and dollars.
-DUST = 1e-9
 ALONE = 12  # counts of a single tier tried for a first upper bound, from its lower bound on
 CHUNK = 128
 # Attainment this close to the best, as a share of it, counts as the best: the last 0.2 % are not bought with whole
@@ -123,9 +121,9 @@ def cheapest_of(model: FleetModel, among: Iterable[Judged], goal: Goal) -> Found
 
 def best_quality(model: FleetModel, limits: Limits, goal: Goal) -> Found | None:
     """Of the fleets that meet the attainment, the one with the best mean quality, then the cheapest."""
-    relaxed = replace(goal, quality=0.0)
-    fleets, _ = candidates(model, limits, relaxed, cuts=cuts_of(model, relaxed), ceiling=float("inf"))
-    return best_quality_of(judged(model, fleets, relaxed), relaxed)
+    any_quality = replace(goal, quality=0.0)
+    fleets, _ = candidates(model, limits, any_quality, cuts=cuts_of(model, any_quality), ceiling=float("inf"))
+    return best_quality_of(judged(model, fleets, any_quality), any_quality)
 
 
 def best_quality_of(among: Judged, goal: Goal) -> Found | None:
@@ -193,7 +191,7 @@ def _chunks(model: FleetModel, fleets: Ints, goal: Goal) -> Iterator[Judged]:
         start, size = start + size, size * 4
 
 
-def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: tuple[Floats, Floats]) -> Found | None:
+def _incumbent(model: FleetModel, limits: Limits, goal: Goal, cuts: Cuts) -> Found | None:
     """The cheapest of: the current fleet, and each tier alone on top of the lower bounds."""
     lows = np.array([low for low, _ in limits.tiers])
     rows = [np.array(goal.current)]

@@ -44,6 +44,17 @@ class Solution:
     objective: float
     given: Given
 
+    @classmethod
+    def of(cls, found: Found, given: Given) -> "Solution":
+        """A fleet that was found, by giving that up."""
+        return cls(
+            fleet=found.fleet,
+            attainment=found.attainment,
+            quality=found.quality,
+            objective=found.objective,
+            given=given,
+        )
+
 
 class Finder(Protocol):
     """Where fleets are found: a search, or a table of all of them."""
@@ -58,22 +69,22 @@ def solve(model: FleetModel, limits: Limits, goal: Goal, *, finder: Finder | Non
     finder = finder or Search(model)
     found = finder.cheapest(limits, goal)
     if found is not None:
-        return _solution(found, Given.NOTHING)
+        return Solution.of(found, Given.NOTHING)
     if goal.quality > 0 and (found := finder.best_quality(limits, goal)) is not None:
-        return _solution(found, Given.QUALITY)
+        return Solution.of(found, Given.QUALITY)
     any_quality = replace(goal, quality=0.0)
     ceiling = attainment_idle(model, limits)
     if 0 < ceiling < goal.attainment:
         found = finder.cheapest(limits, replace(any_quality, attainment=ceiling * REACHABLE_SHARE))
         if found is not None:
-            return _solution(found, Given.TARGET)
+            return Solution.of(found, Given.TARGET)
     found = finder.best_effort(limits, any_quality)
     if found is None:
         found = finder.best_effort(_loosened(finder, limits, any_quality), any_quality)
     if found is None:
         nothing = tuple([0] * len(model.tiers))
         return Solution(fleet=nothing, attainment=0.0, quality=1.0, objective=0.0, given=Given.ATTAINMENT)
-    return _solution(found, Given.ATTAINMENT)
+    return Solution.of(found, Given.ATTAINMENT)
 
 
 def attainment_idle(model: FleetModel, limits: Limits) -> float:
@@ -95,16 +106,6 @@ def _loosened(finder: Finder, limits: Limits, goal: Goal) -> Limits:
     return replace(limits, total=(low, limits.total[1]))
 
 
-def _solution(found: Found, given: Given) -> Solution:
-    return Solution(
-        fleet=found.fleet,
-        attainment=found.attainment,
-        quality=found.quality,
-        objective=found.objective,
-        given=given,
-    )
-
-
 def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solution:
     """
     The plan without bounds, budget and capacity; tiers below the minimum quality stay out.
@@ -121,7 +122,7 @@ def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solut
         single = alone(model, replace(still, attainment=within_reach), replicas_max=replicas_max)
     if not single:
         most = np.diag([high for _, high in free.tiers])
-        return _solution(best_of(judged(model, most, still)), Given.ATTAINMENT)
+        return Solution.of(best_of(judged(model, most, still)), Given.ATTAINMENT)
     return solve(model, _unlimited(model, max([sum(fleet) for fleet in single.values()])), still)
 
 
