@@ -2,6 +2,8 @@
 How much demand comes, as quantiles at the times a replica asked for now would be ready.
 """
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -52,15 +54,17 @@ class HorizonForecast:
     rates_rps: tuple[float, ...]
 
     def quantile(self, level: float) -> float:
-        """Arrival rate at a level in (0, 1), requests/s: straight line between levels, flat outside."""
-        if level <= self.levels[0]:
-            return self.rates_rps[0]
-        for i in range(1, len(self.levels)):
-            if level <= self.levels[i]:
-                left, right = self.levels[i - 1], self.levels[i]
-                low, high = self.rates_rps[i - 1], self.rates_rps[i]
-                return low + (high - low) * (level - left) / (right - left)
-        return self.rates_rps[-1]
+        """Arrival rate at a level in (0, 1), requests/s."""
+        return at_level(self.levels, self.rates_rps, level)
+
+
+def at_level(levels: Sequence[float], rates_rps: Sequence[float], level: float) -> float:
+    """The rate at a level, out of those at rising levels: straight line between two of them, flat outside."""
+    right = bisect_left(levels, level)
+    if right in (0, len(levels)):
+        return rates_rps[0 if right == 0 else -1]
+    share = (level - levels[right - 1]) / (levels[right] - levels[right - 1])
+    return rates_rps[right - 1] + (rates_rps[right] - rates_rps[right - 1]) * share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +77,9 @@ class DemandForecast:
         queued: Requests waiting now.
         prompt_tokens, output_tokens: Expected request shape, tokens.
         burstiness: Index of dispersion of arrivals (variance / mean of counts), >= 1; 1 is Poisson.
-        horizons: One per asked horizon, by rising horizon_s, at least one; all at the same levels.
+        horizons: One per asked horizon, by rising horizon_s, at least one; all with the same levels.
         idle_s: Seconds without a request or an answer under way that were really seen; 0 while there is traffic.
             Silence of the metrics does not begin it.
-        known: False where no load was ever seen: the rates are then 0 because nothing better is known, and nothing
-            may be shrunk on them.
     """
 
     now_rps: float
@@ -87,11 +89,3 @@ class DemandForecast:
     burstiness: float
     horizons: tuple[HorizonForecast, ...]
     idle_s: float
-    known: bool = True
-
-    def at(self, horizon_s: float) -> HorizonForecast:
-        """The forecast at the first asked horizon that is not before `horizon_s`, else the last one."""
-        for horizon in self.horizons:
-            if horizon.horizon_s >= horizon_s - 1e-9:
-                return horizon
-        return self.horizons[-1]

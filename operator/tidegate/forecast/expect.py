@@ -40,7 +40,6 @@ def expected_demand(memory: ForecastMemory, *, horizons_s: tuple[float, ...], ti
         burstiness=max(shape.dispersion, 1.0),
         horizons=_horizons(memory, horizons_s, time_s),
         idle_s=idle,
-        known=seen_s is not None,
     )
 
 

@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tidegate.domain.forecast import DemandForecast
+from tidegate.domain.forecast import DemandForecast, at_level
 
 # The quantile that people read in messages and that the stabilisation window remembers.
 SHOWN_LEVEL = 0.9
@@ -59,17 +59,20 @@ def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
     its way down, rising demand is met where it will be.
 
     Args:
-        forecast: Quantiles at rising horizons.
+        forecast: Quantiles at rising horizons, all at the same levels.
         lead_s: Time until a replica asked for now serves, s.
     """
-    last = forecast.at(lead_s)
-    until = [horizon.rates_rps for horizon in forecast.horizons if horizon.horizon_s <= last.horizon_s]
-    rates, levels = tuple([max(each) for each in zip(*until, strict=True)]), last.levels
+    last, *later = forecast.horizons
+    rates, levels = last.rates_rps, last.levels
+    for horizon in later:
+        if last.horizon_s >= lead_s - 1e-9:
+            break
+        last, rates = horizon, tuple(map(max, rates, horizon.rates_rps))
     weights = _weights(levels)
     brought = [w * r for w, r in zip(weights, rates, strict=True)]
     mean = sum(brought)
     shares = tuple([b / mean for b in brought]) if mean > 0 else weights
-    return Scenarios(rates, _at(levels, rates, SHOWN_LEVEL), last.horizon_s, mean, shares)
+    return Scenarios(rates, at_level(levels, rates, SHOWN_LEVEL), last.horizon_s, mean, shares)
 
 
 @lru_cache(maxsize=64)
@@ -77,13 +80,3 @@ def _weights(levels: tuple[float, ...]) -> tuple[float, ...]:
     """Probability mass nearest to each level: cells end half-way between neighbours, the outer ones at 0 and 1."""
     edges = [0.0, *[(a + b) / 2 for a, b in itertools.pairwise(levels)], 1.0]
     return tuple([b - a for a, b in itertools.pairwise(edges)])
-
-
-def _at(levels: tuple[float, ...], rates: tuple[float, ...], level: float) -> float:
-    for i, upper in enumerate(levels):
-        if level <= upper:
-            if i == 0:
-                return rates[0]
-            share = (level - levels[i - 1]) / (upper - levels[i - 1])
-            return rates[i - 1] + (rates[i] - rates[i - 1]) * share
-    return rates[-1]
