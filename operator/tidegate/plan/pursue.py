@@ -131,31 +131,29 @@ def _grow_or_explain(draft: Draft) -> None:
 def _grow(draft: Draft, reason: Reason) -> None:
     """More replicas now: at first beside what runs, in another mix only where that is not enough."""
     draft.searched = True
-    before, held = draft.current, draft.given
     solution = _at_lead(draft, _kept(draft)) or _at_lead(draft, _unseen_kept(draft), by_giving_up=True)
-    given_up = held is not Given.NOTHING
+    given_up = draft.given is not Given.NOTHING
     if solution is None or _calls_off(draft, solution.fleet) or (given_up and _no_better(draft, solution)):
         _settle(draft)
         return
     draft.ideal, draft.given = solution.fleet, solution.given
     draft.shown_ref = draft.demand.shown_rps
     draft.capacities = draft.model.capacities
-    if solution.fleet == before and draft.memory is not None:
+    if solution.fleet == draft.current and draft.memory is not None:
         _settle(draft)
         return
     if reason is Reason.DEMAND_RISING:
-        smaller = draft.model.cost(solution.fleet) < draft.model.cost(before)
-        draft.regret = (
-            regret.shrunk(draft.regret, draft.time_s)
-            if smaller
-            else regret.grown(
-                draft.regret,
-                Regret(load=draft.load, needed=draft.demand.shown_rps, fleet=before),
-                draft.time_s,
-            )
-        )
+        draft.regret = _regret_of_a_rise(draft, solution.fleet)
     draft.reason = reason
     draft.moved_s, draft.load_ref = draft.time_s, 0.0  # once the window has passed, see whether another mix is cheaper
+
+
+def _regret_of_a_rise(draft: Draft, fleet: Fleet) -> Regret:
+    """What is regretted once the plan has followed a rise to this fleet; a cheaper one is a shrink."""
+    if draft.model.cost(fleet) < draft.model.cost(draft.current):
+        return regret.shrunk(draft.regret, draft.time_s)
+    seen = Regret(load=draft.load, needed=draft.demand.shown_rps, fleet=draft.current)
+    return regret.grown(draft.regret, seen, draft.time_s)
 
 
 def _kept(draft: Draft) -> Limits:
@@ -265,19 +263,17 @@ def _reconsider(draft: Draft) -> None:
     if not _may_shrink(draft):
         return
     draft.searched = True
+    _settle(draft)
     goal = draft.goal(_demand_held(draft))
     worth_usd = draft.model.cost(draft.current) * (1 - SAVING_SHARE) - DUST
     if draft.given is Given.NOTHING and nothing_cheaper(draft.model, draft.limits, goal, below_usd=worth_usd):
-        _settle(draft)
         return
     solution = solve(draft.model, draft.limits, goal)
-    cheaper = _cheaper(draft, solution)
     better = solution.given < draft.given
-    _settle(draft)
-    useful = (cheaper or better) and not _regretted(draft, solution.fleet)
+    useful = (better or _cheaper(draft, solution)) and not _regretted(draft, solution.fleet)
     if solution.given > draft.given or not useful or not _reachable(draft, solution.fleet, better=better):
-        if solution.given <= draft.given:
-            draft.given = min(draft.given, solution.given) if solution.fleet == draft.current else draft.given
+        if better and solution.fleet == draft.current:
+            draft.given = solution.given
         return
     grows = any(n > now for n, now in zip(solution.fleet, draft.current, strict=True))
     draft.ideal, draft.given = solution.fleet, solution.given
