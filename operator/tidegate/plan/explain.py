@@ -40,7 +40,7 @@ SPOKEN = frozenset(
 
 
 def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
-    """The decision to set `fleet` now, on the way to the draft's target."""
+    """The decision to set `fleet` now, on the way to the draft's target; `memo.tiers` are those of this fleet."""
     model, demand = draft.model, draft.demand
     curve = draft.profile_of(fleet)
     outcome = Outcome(
@@ -53,7 +53,7 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
     reason = _reason(draft, outcome)
     return Decision(
         key=draft.spec.key,
-        tiers=memo.tiers if memo.tiers is not None and memo.profiled == fleet else tier_decisions(draft, fleet),
+        tiers=memo.tiers,
         reason=reason,
         message=sentence(draft, outcome, reason),
         forecast_rps=demand.shown_rps,

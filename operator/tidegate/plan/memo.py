@@ -27,8 +27,11 @@ class Memo:
         marks: Inputs of the tables: the spec, and of each tier curve, capacity and the like.
         pools: Price and capacity of each tier's class; None where there is none.
         estimates: Where the marks come from; the same object again is the quick answer.
+        limits: None where schedules change them with the time.
         profiles: Curves of fleets that were asked for.
         profiled: The fleet that `tiers` is about.
+        blocked: Where each tier was stopped when `basis` was made.
+        basis: As in `PlanMemory`; 0 where there is none yet.
         tiers: What the decision says of each tier.
         uncapped, alternatives: Of the last survey; also of tables a little older than these.
         other: The tables before these. A mean near the edge of a step goes to and fro between two.
@@ -43,7 +46,7 @@ class Memo:
     profiled: Fleet = ()
     blocked: tuple[int, ...] = ()
     basis: int = 0
-    tiers: Mapping[str, TierDecision] | None = None
+    tiers: Mapping[str, TierDecision] = field(default_factory=dict)
     uncapped: Mapping[str, int] | None = None
     alternatives: tuple[Alternative, ...] | None = None
     other: "Memo | None" = None
