@@ -5,12 +5,11 @@ The planner's findings as conditions. Messages carry no number that moves every 
 from functools import lru_cache
 
 from tidegate.domain.decision import Condition, Constraint, Reason, Status
+from tidegate.plan.cuts import DUST
 from tidegate.plan.draft import Draft
 from tidegate.plan.limits import MONEY_DUST
 from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given
-
-QUALITY_DUST = 1e-9
 
 
 def conditions(
@@ -51,7 +50,7 @@ def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
         )
     if draft.given is Given.TARGET:
         return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even idle")
-    if attainment < target - 1e-9 and draft.reason is not Reason.SCALED_TO_ZERO:
+    if attainment < target - DUST and draft.reason is not Reason.SCALED_TO_ZERO:
         reason = "TooFewReplicas" if binding is Constraint.NONE else f"{binding.value}Limited"
         return _made("SLOMet", Status.FALSE, reason, f"expected attainment is below {target:g}")
     if target < promised:
@@ -98,7 +97,7 @@ def _quality(draft: Draft, mean: float) -> Condition:
     least = draft.spec.quality.average_minimum
     if draft.given is Given.QUALITY:
         return _made("QualityReduced", Status.TRUE, "GivenUp", f"mean quality is below {least:g} to meet the targets")
-    if draft.given is not Given.NOTHING and mean < least - QUALITY_DUST:
+    if draft.given is not Given.NOTHING and mean < least - DUST:
         text = f"mean quality is below {least:g} to meet the targets as far as possible"
         return _made("QualityReduced", Status.TRUE, "GivenUp", text)
     return _made("QualityReduced", Status.FALSE, "Kept", "mean quality is kept")

@@ -32,8 +32,8 @@ SURPRISE_SHARE = 0.125
 # With nothing spent, so many times the usual misses may be planned for, but so much more of all requests at most.
 FACTOR_MAX = 4.0
 EXTRA_MAX = 0.05
-# The factor moves in steps, so that plans do not follow every miss.
-STEP = 0.5
+# The factor moves in steps, so that plans do not follow every miss; a step is left from three quarters of one on.
+STEP, HELD = 0.5, 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def counted(
     left = max(0.0, 1.0 - missed / allowed) * seen if allowed > 0 else 0.0
     bearable = (1.0 - slo.attainment) * MEMORY_S / max(SURPRISE_SHARE * late_s, 1.0)
     exact = 1.0 + (FACTOR_MAX - 1.0) * left * min(1.0, bearable)
-    moved = abs(exact - before.factor) >= STEP / 2 + STEP / 4
+    moved = abs(exact - before.factor) >= HELD * STEP
     return ErrorBudget(
         allowed=round(allowed, 4),
         missed=round(missed, 4),

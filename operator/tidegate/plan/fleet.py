@@ -15,7 +15,7 @@ never rises with load, whatever the tiers' shares do.
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import overload
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from tidegate.plan.scenario import Scenarios
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Number = TypeVar("Number", float, Floats)
 Fleet = tuple[int, ...]  # replicas per tier, in the order of the spec
 
 # Past the end of the curve queues grow without bound; what is left falls with the overload. It is also the least inside
@@ -245,11 +246,7 @@ def _attained_at(rates: Floats, shares: Floats, asked: Floats, parts: Floats) ->
     return reached
 
 
-@overload
-def _least(most_rps: float, rate_rps: float) -> float: ...
-@overload
-def _least(most_rps: Floats, rate_rps: Floats) -> Floats: ...
-def _least(most_rps: float | Floats, rate_rps: float | Floats) -> float | Floats:
+def _least(most_rps: Number, rate_rps: Number) -> Number:
     """The attainment in overload, from nothing up to `OVERLOAD_ATTAINMENT`: always more for a larger fleet."""
     return OVERLOAD_ATTAINMENT * most_rps / (most_rps + rate_rps)
 

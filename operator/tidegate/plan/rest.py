@@ -31,7 +31,7 @@ def decide(draft: Draft) -> None:
         _sleep(draft)
     else:
         draft.asleep = False
-        if _dark(draft):
+        if draft.sight is Sight.NONE:
             _hold(draft)
         else:
             pursue(draft)
@@ -51,11 +51,6 @@ def _carry_over(draft: Draft) -> None:
         draft.peaks = tuple([(slot, load * factor) for slot, load in draft.peaks])
         draft.load_ref *= factor
         draft.regret = replace(draft.regret, load=draft.regret.load * factor)
-
-
-def _dark(draft: Draft) -> bool:
-    """Nothing is seen although replicas are ready; or nothing was ready lately, and this is no first plan."""
-    return draft.sight is Sight.NONE
 
 
 def _hold(draft: Draft) -> None:

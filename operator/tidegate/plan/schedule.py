@@ -52,15 +52,11 @@ def _firings(cron: str, time_zone: str, hour: int) -> tuple[float, ...]:
     zone = ZoneInfo(time_zone)
     start_s = hour * SECONDS_PER_HOUR
     start, before = [datetime.fromtimestamp(at, tz=zone) for at in (start_s, start_s - 1)]  # instants, not wall times
-    found = [_timestamp(croniter(cron, start, day_or=True).get_prev(datetime))]
+    found = [croniter(cron, start, day_or=True).get_prev(datetime).timestamp()]
     ahead = croniter(cron, before, day_or=True)
     for _ in range(MINUTES_PER_HOUR):
-        at = _timestamp(ahead.get_next(datetime))
+        at = ahead.get_next(datetime).timestamp()
         if at >= (hour + 1) * SECONDS_PER_HOUR:
             break
         found.append(at)
     return tuple(sorted(set(found)))
-
-
-def _timestamp(at: datetime) -> float:
-    return at.timestamp()
