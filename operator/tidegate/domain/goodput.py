@@ -36,15 +36,14 @@ class Attainment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles:
     """
-    Seconds at the 50th, 95th and 99th percentile, as Prometheus interpolates them.
+    Latencies at the 95th percentile.
 
     Args:
-        p95_between_s: The edges of the bucket that the 95th lies in: the server counts no finer.
+        p95_s: As Prometheus interpolates it.
+        p95_between_s: The edges of the bucket that it lies in: the server counts no finer.
     """
 
-    p50_s: float
     p95_s: float
-    p99_s: float
     p95_between_s: tuple[float, float]
 
 
@@ -212,8 +211,5 @@ def _mean_utilization(readings: Sequence[TierReading], accelerators_each: Sequen
 def _percentiles(histogram: Histogram | None) -> Percentiles | None:
     if histogram is None:
         return None
-    p50, p95, p99 = (histogram.quantile(share) for share in (0.5, 0.95, 0.99))
-    between = histogram.bucket_of(0.95)
-    if p50 is None or p95 is None or p99 is None or between is None:
-        return None
-    return Percentiles(p50_s=p50, p95_s=p95, p99_s=p99, p95_between_s=between)
+    p95, between = histogram.quantile(0.95), histogram.bucket_of(0.95)
+    return None if p95 is None or between is None else Percentiles(p95_s=p95, p95_between_s=between)
