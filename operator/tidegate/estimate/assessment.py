@@ -12,7 +12,7 @@ from functools import lru_cache
 from tidegate.domain.estimate import Relaxed, TierEstimate
 from tidegate.domain.key import Key
 from tidegate.domain.law import Provenance
-from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Slo, TierSpec
 from tidegate.estimate import startup
 from tidegate.estimate.capacity import Carried, carried, side_by_side
 from tidegate.estimate.kin import ALONE, Kin, kin_of
@@ -55,18 +55,15 @@ def assess(
         return _kept(slot).estimates
     older = slot.each if slot is not None and slot.spec is spec else {}
     questions = {
-        tier.name: _Question(
-            memory.tiers.get(tier.name), found, asked, _kin(memory, spec, tier, found), spec.slo.ttft_s, spec.slo.itl_s
-        )
-        for tier, found in zip(spec.tiers, classes, strict=True)
+        tier.name: _Question(memory.tiers.get(tier.name), class_, asked, _kin(memory, spec, tier, class_))
+        for tier, class_ in zip(spec.tiers, classes, strict=True)
     }
     each = {t.name: _answered(older.get(t.name), questions[t.name], spec, t) for t in spec.tiers}
     instead = _instead(spec, questions, each)
     if instead is not None:
-        eased = {n: replace(q, ttft_s=instead.ttft_s, itl_s=instead.itl_s) for n, q in questions.items()}
-        each = {t.name: _answered(each[t.name], eased[t.name], spec, t) for t in spec.tiers}
-    found = {name: answer.estimate for name, answer in each.items()}
-    estimates = found if instead is None else {n: replace(estimate, relaxed=instead) for n, estimate in found.items()}
+        eased = {name: replace(question, instead=instead) for name, question in questions.items()}
+        each = {t.name: _answered(older.get(t.name), eased[t.name], spec, t) for t in spec.tiers}
+    estimates = {name: answer.estimate for name, answer in each.items()}
     return _kept(_Slot(spec=spec, memory=memory, classes=classes, each=each, estimates=estimates)).estimates
 
 
@@ -99,14 +96,18 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """All that the estimate of one tier depends on beside the spec; the targets are not always those of the spec."""
+    """
+    All that the estimate of one tier depends on beside the spec.
+
+    Args:
+        instead: What is planned for instead of the targets of the spec; None: those.
+    """
 
     known: TierMemory | None
-    found: Accelerator | None
+    class_: Accelerator | None
     asked: Requests
     kin: Kin
-    ttft_s: float
-    itl_s: float
+    instead: Relaxed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +117,10 @@ class _Answer:
     question: _Question
     estimate: TierEstimate
 
-    def to(self, question: _Question) -> bool:
-        """True where the question is the same: the memory by identity, the rest by value."""
-        mine = self.question
-        same = mine.known is question.known and mine.asked == question.asked and mine.found == question.found
-        return same and mine.kin == question.kin and (mine.ttft_s, mine.itl_s) == (question.ttft_s, question.itl_s)
-
 
 def _answered(before: _Answer | None, question: _Question, spec: DeploymentSpec, tier: TierSpec) -> _Answer:
     """The answer of before where it is one to this question."""
-    if before is not None and before.to(question):
+    if before is not None and before.question == question:
         return before
     return _Answer(question, _assess_tier(question, spec, tier))
 
@@ -138,7 +133,7 @@ def _instead(spec: DeploymentSpec, questions: Mapping[str, _Question], each: Map
     idle = []
     for tier in may_serve:
         prior, memory = _seen(questions[tier.name], spec, tier)
-        service = _service(prior, memory, questions[tier.name])
+        service = _service(prior, memory, questions[tier.name], spec.slo)
         idle.append((service, _misses(memory), each[tier.name].estimate.curve.points[0].attainment))
     return relaxed(idle, spec.slo)
 
@@ -156,30 +151,27 @@ _last: dict[Key, _Slot] = {}
 SLOTS_MAX = 16384
 
 
-def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, found: Accelerator | None) -> Kin:
+def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, class_: Accelerator | None) -> Kin:
     """What the other tiers on the same accelerators say of one that was never seen; nothing where its law is known."""
-    mine = prior_of(spec.model, tier, found)
+    mine = prior_of(spec.model, tier, class_)
     known = under(mine, memory.tiers.get(tier.name))
     if mine.provenance is Provenance.USER or (known is not None and known.windows):
         return ALONE
-    priors = [(t.name, prior_of(spec.model, t, found)) for t in _beside(spec, tier)]
+    beside = [t for t in spec.tiers if t.accelerator == tier.accelerator and t.name != tier.name]
+    priors = [(t.name, prior_of(spec.model, t, class_)) for t in beside]
     others = [(prior, under(prior, memory.tiers.get(name))) for name, prior in priors]
     return kin_of([(prior, m) for prior, m in others if m is not None])
 
 
-def _beside(spec: DeploymentSpec, tier: TierSpec) -> list[TierSpec]:
-    return [t for t in spec.tiers if t.accelerator == tier.accelerator and t.name != tier.name]
-
-
 def _seen(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> tuple[Prior, TierMemory | None]:
     """Prior of a tier, and what was learned where it still serves as it did then."""
-    prior = prior_of(spec.model, tier, question.found)
+    prior = prior_of(spec.model, tier, question.class_)
     return prior, under(prior, question.known)
 
 
 def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
     known, (prior, memory) = question.known, _seen(question, spec, tier)
-    service = _service(prior, memory, question)
+    service = _service(prior, memory, question, spec.slo)
     engines = prior.serving.data_parallel
     found = _carried(service, spec.slo.attainment, _misses(memory), engines)
     confidence = confidence_of(prior, memory, running=found.running / engines, kin=question.kin.trust)
@@ -195,12 +187,13 @@ def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> T
         startup_s_late=startup.late_s(startups, prior.serving),
         power_w=power_w(prior.serving, found.running),
         pooling=found.pooling,
+        relaxed=question.instead,
     )
 
 
-def _service(prior: Prior, memory: TierMemory | None, question: _Question) -> Service:
+def _service(prior: Prior, memory: TierMemory | None, question: _Question, slo: Slo) -> Service:
     """One engine of the tier, as far as it is known, under requests of this shape."""
-    serving, asked = prior.serving, question.asked
+    serving, asked, targets = prior.serving, question.asked, question.instead or slo
     computed = memory.computed if memory is not None and serving.prefix_caching else None
     return Service(
         law=law_in_force(prior, memory, question.kin.factor),
@@ -208,8 +201,8 @@ def _service(prior: Prior, memory: TierMemory | None, question: _Question) -> Se
         batched_tokens_max=float(serving.batched_tokens_max),
         context_max=serving.context_max,
         burstiness=asked.burstiness,
-        ttft_s=question.ttft_s,
-        itl_s=question.itl_s,
+        ttft_s=targets.ttft_s,
+        itl_s=targets.itl_s,
         evenness=asked.evenness,
     )
 
