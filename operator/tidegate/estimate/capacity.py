@@ -140,9 +140,4 @@ def _points(
 ) -> tuple[OperatingPoint, ...]:
     points = operate(service, rates)
     shares = _falling(np.array([p.attainment for p in points]), misses, least=least).tolist()
-    return tuple(
-        OperatingPoint(
-            rate_rps=p.rate_rps, running=p.running, ttft_s_p95=p.ttft_s_p95, itl_s_p95=p.itl_s_p95, attainment=share
-        )
-        for p, share in zip(points, shares, strict=True)
-    )
+    return tuple(replace(p, attainment=share) for p, share in zip(points, shares, strict=True))

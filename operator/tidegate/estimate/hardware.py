@@ -21,6 +21,8 @@ from tidegate.units import GIB
 # H100 draws 300 and 600 of 700 W.
 DRAW_SHARE_LOW = 0.43
 DRAW_SHARE_HIGH = 0.86
+# A board limit says less than a measurement of the same board.
+MEASURED_DRAW = frozenset({"h100", "a100"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +87,11 @@ def recognise(accelerator: Accelerator | None) -> Hardware:
 @lru_cache(maxsize=1024)
 def _recognise(name: str, product: str, memory_gib: float | None, board_w: float | None) -> Hardware:
     found = _by_label(product) or _by_label(name) or _generic(memory_gib)
-    stated = board_w is not None and found.name not in MEASURED_DRAW
     return replace(
         found,
         memory_bytes=memory_gib * GIB if memory_gib else found.memory_bytes,
-        draw_w=_draw(board_w) if board_w is not None and stated else found.draw_w,
+        draw_w=found.draw_w if board_w is None or found.name in MEASURED_DRAW else _draw(board_w),
     )
-
-
-# A board limit says less than a measurement of the same board.
-MEASURED_DRAW = frozenset({"h100", "a100"})
 
 
 # Parts that a board is cut into where it is shared by hardware (MIG); others than these have seven.

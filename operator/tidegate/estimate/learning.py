@@ -224,28 +224,19 @@ def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
     samples = memory.samples[-SAMPLES_AFTER_CHANGE:] if moved else memory.samples
     # The first window says how wrong the prior was, not how wrong what is made of it will be.
     error = memory.error + ERROR_SHARE * (abs(miss) - memory.error) if memory.windows else ERROR_FIRST
-    return TierMemory(
-        mark=memory.mark,
-        base=memory.base,
-        factors=memory.factors,
-        vector=memory.vector,
+    return replace(
+        memory,
         samples=samples,
-        prompts=memory.prompts,
         windows=len(samples) if moved else min(WINDOWS_MAX, memory.windows + 1),
         error=digits(error, 3),
         bias=0.0 if moved else digits(bias, 3),
         surprises=0,
         sampled_s=window.time_s,
-        compared_s=memory.compared_s,
-        ready=memory.ready,
-        changed_s=memory.changed_s,
         prefix_hit=hit,
         computed=None if hit is None else requests.computed_step(memory.computed, hit),
         kv_cache_tokens=memory.kv_cache_tokens if tokens is None else tokens / window.prior.serving.data_parallel,
-        misses=memory.misses,
         dispersion=_dispersion(memory, dispersion),
         balanced=memory.balanced if dispersion is None else min(BALANCED_MAX, memory.balanced + 1),
-        startup=memory.startup,
     )
 
 

@@ -159,16 +159,16 @@ def _from_size(base: str) -> ModelShape:
     if mixture:
         experts, each = int(mixture[1]), float(mixture[2]) * 1e9
         # The attention is shared between the experts: Mixtral 8x7B has 46.7 B, not 56 B, and passes 12.9 B.
-        return _dense_like("", experts * each * 0.83, 2 * each * 0.92)
+        return _dense_like(experts * each * 0.83, 2 * each * 0.92)
     size = re.search(r"(?<![0-9a-z.])(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])", base)
     if not size:
-        return _dense_like("", UNKNOWN_PARAMS, UNKNOWN_PARAMS, known=False)
+        return _dense_like(UNKNOWN_PARAMS, UNKNOWN_PARAMS, known=False)
     params = float(size[1]) * (1e9 if size[2] == "b" else 1e6)
     active = re.search(r"(?<![0-9a-z])a(\d+(?:\.\d+)?)b(?![a-z0-9])", base)
-    return _dense_like("", params, float(active[1]) * 1e9 if active else params)
+    return _dense_like(params, float(active[1]) * 1e9 if active else params)
 
 
-def _dense_like(name: str, params: float, active: float, *, known: bool = True) -> ModelShape:
+def _dense_like(params: float, active: float, *, known: bool = True) -> ModelShape:
     # Grouped-query models from 8 B (131,072 bytes) to 70 B (327,680) and 32 B (262,144): size to the power 0.42.
     kv_bytes = 131_072 * (params / 8e9) ** 0.42
-    return ModelShape(name=name, params=params, params_active=min(active, params), kv_bytes=kv_bytes, known=known)
+    return ModelShape(name="", params=params, params_active=min(active, params), kv_bytes=kv_bytes, known=known)

@@ -110,7 +110,7 @@ class Service:
     @cached_property
     def slope_s(self) -> float:
         """What one more running request adds to everyone's ITL, its share of prompts included, s."""
-        return self.decode_slope_s + self.prompt_s / self.workload.output_tokens
+        return self.law.itl_slope_s(self.workload)
 
     @cached_property
     def context_variation(self) -> float:
