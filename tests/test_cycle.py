@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tidegate import cycle, plan
+from tidegate import cycle
 from tidegate.domain.decision import FleetDecision, Reason
 from tidegate.domain.key import Key
 from tidegate.domain.observation import (
@@ -183,7 +183,3 @@ def test_a_fault_in_one_deployment_leaves_the_others_planned(
     assert decision.deployments[good.key].error is None
     assert sum(t.replicas for t in decision.deployments[good.key].tiers.values()) == 2
     assert set(memory.deployments) == {good.key, bad.key}
-
-
-def test_the_stages_are_reached_through_their_front_doors() -> None:
-    assert set(plan.__all__) == {"PlanMemory", "Problem", "choose"}

@@ -1,5 +1,6 @@
 """The odd cases, one by one: what is decided, and what is said."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -604,8 +605,6 @@ def test_a_memory_of_which_one_part_fits_other_tiers_is_refused(part: str) -> No
 
 
 def test_a_memory_stays_small() -> None:
-    import json
-
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=8)
     sizes = []
     for rate in (5, 30, 12, 40, 3):

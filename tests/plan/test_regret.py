@@ -7,7 +7,7 @@ import pytest
 from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.decision import Decision
 from tidegate.plan import PlanMemory, regret
-from tidegate.plan.regret import HOLD_MAX_S, HOLD_S, NO_REGRET, REGRET_S, Regret
+from tidegate.plan.regret import COUNT_MAX, HOLD_MAX_S, HOLD_S, NO_REGRET, REGRET_S, Regret
 
 LOW, HIGH = 9.0, 10.6  # two replicas carry the one and not the other
 
@@ -125,3 +125,11 @@ def test_growth_for_a_load_of_five(before: Regret, after: Regret) -> None:
 def test_what_ends_a_regret(highest: float, replicas: int, time_s: float, load: float) -> None:
     held = Regret(load=10.0, until_s=100.0, count=1)
     assert regret.aged(held, highest, time_s, replicas=replicas).load == load
+
+
+def test_regrets_in_a_row_are_counted_so_far_and_no_further() -> None:
+    known, seen = Regret(count=10_000, until_s=0.0), Regret(load=1.0, needed=1.0, fleet=(1,))
+    known = Regret.from_json(known.to_json())
+    for at in range(3):
+        known = regret.grown(regret.shrunk(known, at * 60.0), seen, at * 60.0)
+    assert known.count == COUNT_MAX

@@ -279,7 +279,6 @@ def test_two_hundred_replicas_of_three_tiers_are_still_planned() -> None:
     )
     found = cheapest(model, bounds, goal)
     assert found is not None
-    assert sum(found.fleet) == found.fleet[1] + found.fleet[0] + found.fleet[2]
     assert 160 <= sum(found.fleet) <= 200
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.observation import TierState
-from tidegate.plan import PlanMemory, regret
+from tidegate.plan import PlanMemory
 from tidegate.plan.memory import FAILURES_MAX, TierProgress
-from tidegate.plan.regret import COUNT_MAX, Regret
 from tidegate.plan.startup import Patience, follow
 
 
@@ -31,14 +30,6 @@ def test_a_memory_that_counted_too_far_is_read_and_planned_with(failures: int) -
     loop.memory = PlanMemory.from_json(value)
     assert loop.memory.progress[0].failures == FAILURES_MAX
     assert sum(fleet(loop.tick(forecast(4))).values()) == 1
-
-
-def test_regrets_in_a_row_are_counted_so_far_and_no_further() -> None:
-    known, seen = Regret(count=10_000, until_s=0.0), Regret(load=1.0, needed=1.0, fleet=(1,))
-    known = Regret.from_json(known.to_json())
-    for at in range(3):
-        known = regret.grown(regret.shrunk(known, at * 60.0), seen, at * 60.0)
-    assert known.count == COUNT_MAX
 
 
 def test_one_that_turns_ready_ends_what_was_held_against_its_tier() -> None:
