@@ -73,7 +73,7 @@ def _unstable(last: OperatingPoint, rate_rps: float) -> OperatingPoint:
     )
 
 
-# Numbers of replicas that a load is spread over, for which it is said how much more each of them carries in company.
+# Sizes of a fleet that `TierEstimate.pooling` is given for, replicas.
 POOLS = (1, 2, 3, 4, 6, 8)
 
 
@@ -83,7 +83,7 @@ class Relaxed:
     What is planned for where no tier of a deployment meets its targets even idle.
 
     Args:
-        ttft_s, itl_s: The targets instead, s; the one that can be met as it was asked for.
+        ttft_s, itl_s: The targets planned for instead, s; one that can be met stays as it was asked for.
         idle_ttft_s, idle_itl_s: What an idle replica of the tier that comes closest needs, s.
         attainment: Share of requests inside the targets asked for that an idle replica reaches at best.
     """
@@ -110,9 +110,10 @@ class TierEstimate:
         startup_s: Expected time from scale-up to ready, s (learned; a prior where never seen).
         startup_s_late: When a replica still starting counts as stuck, s after it was asked for.
         power_w: Expected draw of one replica at capacity, W; None where unknown.
-        pooling: What company does: the rate at which a replica reaches an attainment, over that of a replica alone, for
-            each of `POOLS`, not falling, the first 1. All ones where a router does not even out the load.
-        relaxed: The targets that curve and capacity are made for, where no tier meets those asked for; None: those.
+        pooling: How much more a replica carries in a fleet of each size in `POOLS`: its rate at the same attainment
+            over that of a replica alone. Not falling, the first 1; all 1 where a router does not even out the load.
+        relaxed: The targets that curve and capacity are made for, where no tier meets those of the spec; None: the
+            spec's own.
     """
 
     law: PerformanceLaw

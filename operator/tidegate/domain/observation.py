@@ -129,8 +129,8 @@ class TierReading:
         kv_cache_tokens_per_replica: Room for tokens in one replica's KV cache.
         replicas_reporting: Ready replicas with a fresh sample.
         dispersion: Variance over the mean of the requests that ready replicas hold, running or waiting, from one
-            replica to the next: near 0 where a router evens them out, 1 and more where it draws lots. None with
-            fewer than two replicas, or nothing to hold.
+            replica to the next: near 0 where a router evens them out, 1 and more where it picks at random. None with
+            fewer than two replicas, or without requests.
     """
 
     window_s: float
@@ -191,9 +191,9 @@ class TierState:
     Args:
         ready, starting, terminating: Replicas, >= 0. A terminating replica is in neither of the others.
         startup_s: Time from scale-up to ready as last seen; None: never seen.
-        surplus: Pods that start beyond what the workload asks for, while a new template is rolled out: others will go
-            for them. In none of the numbers above.
-        unplaced: Of those on the way, the ones on no node: without a pod, held back, or without room.
+        surplus: Pods that start in place of others while a new template is rolled out, beyond the replicas asked for.
+            Not included in the numbers above.
+        unplaced: Of those on the way, the ones on no node yet: no pod so far, held back, or no room.
         unschedulable: Of `starting`, those the scheduler found no room for; None where nobody can tell.
         failing: Of `starting`, those that crash again and again, cannot be started, or may not be made.
         unasked: Of `starting`, those beyond what the workload asks for: pods of a roll-out that cannot start.
@@ -220,7 +220,7 @@ class TierState:
 
     @property
     def on_the_way(self) -> int:
-        """Pods that start, whether one more is asked for or another will go for it."""
+        """Pods that start, whether they add a replica or replace one."""
         return self.starting + self.surplus
 
 

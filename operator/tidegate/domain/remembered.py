@@ -1,12 +1,12 @@
 """
-Numbers that come back from a memory, which a person or a damaged disk may have written.
+Numbers read back from a stored memory, which a person may have edited or a disk may have damaged.
 
 In:    a value as JSON gave it.
-Out:   the same value, if something that is remembered can be it. TypeError or ValueError otherwise: the part of the
-       memory that it is in is dropped.
+Out:   the same value, if it is one that can have been remembered. TypeError or ValueError otherwise: the part of the
+       memory that holds it is dropped.
 """
 
-# Nothing that is remembered is larger: unix times, requests, tokens.
+# No remembered value is larger: unix times, requests, tokens.
 MOST = 1e12
 
 
@@ -20,7 +20,7 @@ def number(value: object, *, least: float = 0.0, most: float = MOST) -> float:
 
 
 def optional(value: object, *, least: float = 0.0, most: float = MOST) -> float | None:
-    """The same, or nothing."""
+    """A number within bounds, or None."""
     return None if value is None else number(value, least=least, most=most)
 
 
@@ -30,10 +30,10 @@ def instant(value: object) -> float:
 
 
 def moment(value: object) -> float | None:
-    """An instant, or never."""
+    """An instant, or None: never."""
     return None if value is None else instant(value)
 
 
 def whole(value: object, *, least: float = 0.0, most: float = MOST) -> int:
-    """The same without what is behind the point."""
+    """A number within bounds, its fraction cut off."""
     return int(number(value, least=least, most=most))

@@ -100,7 +100,7 @@ class _Question:
     All that the estimate of one tier depends on beside the spec.
 
     Args:
-        instead: What is planned for instead of the targets of the spec; None: those.
+        instead: The targets that are planned for where those of the spec are out of reach; None: the spec's own.
     """
 
     known: TierMemory | None
@@ -119,14 +119,14 @@ class _Answer:
 
 
 def _answered(before: _Answer | None, question: _Question, spec: DeploymentSpec, tier: TierSpec) -> _Answer:
-    """The answer of before where it is one to this question."""
+    """The answer given before, where the question is the same."""
     if before is not None and before.question == question:
         return before
     return _Answer(question, _assess_tier(question, spec, tier))
 
 
 def _instead(spec: DeploymentSpec, questions: Mapping[str, _Question], each: Mapping[str, _Answer]) -> Relaxed | None:
-    """What is planned for instead where all tiers that may serve miss the targets even idle; None: what was asked."""
+    """What is planned for where all tiers that may serve miss the spec's targets even idle; None: those targets."""
     may_serve = [t for t in spec.tiers if spec.quality.allows(t.quality)]
     if not may_serve or any(each[t.name].estimate.capacity_rps > 0 for t in may_serve):
         return None

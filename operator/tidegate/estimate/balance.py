@@ -1,16 +1,16 @@
 """
 How far a router evens out the load over replicas, from how evenly they are seen to be loaded.
 
-A picker of the least loaded replica leaves them within a request or two of each other; one that draws lots leaves each
-with a Poisson number of its own. In between lie round robin and routers that look at caches first. What was never
-seen is taken to draw lots.
+A router that picks the least loaded replica keeps them within a request or two of each other; one that picks at random
+leaves each with a Poisson count of its own. Round robin and routers that look at caches first lie in between. A router
+that was never seen at work is taken to pick at random.
 """
 
 from collections.abc import Iterable
 
 from tidegate.estimate.memory import TierMemory
 
-# Windows of drawing lots that are believed before anything was seen.
+# Windows of picking at random that are assumed before anything was seen.
 PRIOR_WINDOWS = 2
 
 

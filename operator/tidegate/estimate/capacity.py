@@ -32,8 +32,13 @@ RISE = np.array([0.0, 0.05, 0.1, 0.16, 0.23, 0.31, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9,
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
     """
-    Curve of one replica; the rate at which attainment crosses the target (0: it never reaches it), and N there; that
-    rate in company over that alone, for each of `POOLS`.
+    What one replica carries.
+
+    Args:
+        curve: Its operating points.
+        rate_rps: Where attainment crosses the target; 0: an idle replica misses it.
+        running: N there.
+        pooling: As in `TierEstimate`.
     """
 
     curve: ServiceCurve

@@ -46,7 +46,7 @@ WINDOWS_MAX = 50
 WINDOWS_SETTLED = 10
 # How even a router makes the load is a mean over so many windows.
 BALANCED_MAX = 20
-# A few replicas that drew lots are seen to differ so much in a window at times; more is a queue that one of them has.
+# A few replicas that are picked at random differ by this much in some windows; more is a queue on one of them.
 DISPERSION_MAX = 4.0
 ERROR_SHARE = 0.25
 ERROR_FIRST = 0.1

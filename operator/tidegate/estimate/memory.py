@@ -65,7 +65,7 @@ class TierMemory:
 
     Args:
         mark: Checksum of how the tier serves; another one means other hardware or weights: start again.
-        base: Checksum of the prior's coefficients that the factors are on; None: written before it was remembered.
+        base: Checksum of the prior's coefficients that the factors are on; None: not known.
         factors: Learned factors on the prior's coefficients.
         vector: True once the factors were fitted one by one, not all as one.
         samples: Bounded, spread over the operating range; older ones first.
@@ -132,7 +132,7 @@ class TierMemory:
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "TierMemory":
-        """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none or cannot be."""
+        """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none, or damaged."""
         a, b, c, p0, p1 = _factors(value["f"])
         windows, error = _numbers(_list(value["n"])[:2])
         bias, surprises = _numbers(_list(value["n"])[2:], least=-MOST)

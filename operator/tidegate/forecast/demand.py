@@ -133,8 +133,7 @@ def unrest_of(before: float, in_flight: float, *, usual: float) -> float:
 
 
 def _arrivals_rps(readings: list[TierReading], *, growth_rps: float) -> list[float]:
-    """Arrivals and rejections of each tier that tells; those that count only
-    completions share the growth of what is in flight."""
+    """Arrivals and rejections by tier; tiers that count only completions share the growth of what is in flight."""
     counting = [r for r in readings if r.arrival_rps is None and r.completion_rps is not None]
     rates = [r.arrival_rps + (r.rejection_rps or 0.0) for r in readings if r.arrival_rps is not None]
     for reading in counting:

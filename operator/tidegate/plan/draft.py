@@ -47,7 +47,7 @@ class Draft:
         demand: Quantiles at the lead time of the fastest tier.
         current: The ideal fleet so far, less replicas that will not come.
         ideal, target: Set by the steps; see `PlanMemory`.
-        spare: Accelerators that no replica of anybody has, by limited class.
+        spare: Accelerators of limited classes that no replica of any deployment has.
         held: What a silent deployment has or was asked for; empty where something is seen.
         reserved: What its accelerators are kept for: the target, of a silent one with what is stuck, and what serves
             until the target does.

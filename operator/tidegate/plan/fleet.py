@@ -61,7 +61,7 @@ class FleetModel:
         ttft, itl: 95th percentiles at each N, s.
         startup_s: Expected time from ask to ready.
         capacities: `TierEstimate.capacity_rps`.
-        relaxed: The targets that all of it is for, where those asked for are out of reach; None: those.
+        relaxed: The targets that the tables are for, where those of the spec are out of reach; None: the spec's own.
     """
 
     tiers: tuple[TierSpec, ...]

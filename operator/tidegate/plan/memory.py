@@ -66,8 +66,8 @@ class PlanMemory:
         shown_ref: Demand quantile that was shown with the plan, requests/s.
         peaks: (slot, highest load) of the stabilisation window, oldest first.
         window_s: Length of the window that the peaks are of; None: not known.
-        prices: $/h of a replica of each tier that the loads are in; -1 where a tier could not be used yet. Empty: it is
-            not known.
+        prices: $/h of a replica of each tier that the loads are counted in; -1 where a tier could not be used yet.
+            Empty: not known.
         watched_since_s: Since when the load has been seen without a gap; None: it is not being seen.
         fresh_s: Time of the last complete metrics; None: never.
         moved_s: Time the target last changed.
