@@ -13,7 +13,7 @@ never rises with load, whatever the tiers' shares do.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -108,39 +108,26 @@ def build(
     spec: DeploymentSpec, estimates: Mapping[str, TierEstimate], accelerators: Mapping[str, Accelerator]
 ) -> FleetModel:
     """Tables for the tiers of a spec."""
-    planned = [t.name in estimates and t.accelerator in accelerators for t in spec.tiers]
-    good = [spec.quality.allows(t.quality) for t in spec.tiers]
-    known = tuple([p or not g for p, g in zip(planned, good, strict=True)])
-    usable = tuple([p and g for p, g in zip(planned, good, strict=True)])
-    curves = [_columns(estimates[t.name].curve) if t.name in estimates else None for t in spec.tiers]
-    grid = _grid([c for c in curves if c is not None])
-    shape = (len(spec.tiers), len(grid))
-    rates, ttft, itl = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    goods = np.zeros((len(POOLS), *shape))
-    for i, (tier, curve) in enumerate(zip(spec.tiers, curves, strict=True)):
-        if curve is not None:
-            margin = _margin(curve, estimates[tier.name].capacity_rps, spec.slo.attainment)
-            rates[i], goods[:, i], ttft[i], itl[i] = _rows(curve, grid, margin, estimates[tier.name].pooling)
-    prices = [
-        accelerators[t.accelerator].price_usd_per_hour * t.accelerators_per_replica
-        if t.accelerator in accelerators
-        else 0.0
-        for t in spec.tiers
-    ]
-    costs = [price or FREE_USD * t.accelerators_per_replica for price, t in zip(prices, spec.tiers, strict=True)]
     of = [estimates.get(t.name) for t in spec.tiers]
+    classes = [accelerators.get(t.accelerator) for t in spec.tiers]
+    planned = [e is not None and c is not None for e, c in zip(of, classes, strict=True)]
+    good = [spec.quality.allows(t.quality) for t in spec.tiers]
+    gpus = [t.accelerators_per_replica for t in spec.tiers]
+    prices = [c.price_usd_per_hour * n if c is not None else 0.0 for c, n in zip(classes, gpus, strict=True)]
+    costs = [price or FREE_USD * n for price, n in zip(prices, gpus, strict=True)]
+    rates, goods, ttft, itl = _tables(of, spec.slo.attainment)
     return FleetModel(
         tiers=spec.tiers,
         names=tuple([t.name for t in spec.tiers]),
         classes=tuple([t.accelerator for t in spec.tiers]),
-        known=known,
-        usable=usable,
+        known=tuple([p or not g for p, g in zip(planned, good, strict=True)]),
+        usable=tuple([p and g for p, g in zip(planned, good, strict=True)]),
         prices=np.array(prices),
         each_usd=tuple(prices),
         costs=np.array(costs),
         each_cost=tuple(costs),
-        gpus=np.array([t.accelerators_per_replica for t in spec.tiers]),
-        each_gpus=tuple([t.accelerators_per_replica for t in spec.tiers]),
+        gpus=np.array(gpus),
+        each_gpus=tuple(gpus),
         qualities=np.array([t.quality for t in spec.tiers]),
         rates=rates,
         goods=goods,
@@ -151,6 +138,20 @@ def build(
         powers=tuple([e.power_w if e else None for e in of]),
         relaxed=next((e.relaxed for e in of if e is not None), None),
     )
+
+
+def _tables(estimates: Sequence[TierEstimate | None], target: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """`rates`, `goods`, `ttft` and `itl` of a model; zeros for a tier that nothing is known of."""
+    curves = [_columns(e.curve) if e is not None else None for e in estimates]
+    grid = _grid([c for c in curves if c is not None])
+    shape = (len(estimates), len(grid))
+    rates, ttft, itl = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    goods = np.zeros((len(POOLS), *shape))
+    for i, (estimate, curve) in enumerate(zip(estimates, curves, strict=True)):
+        if estimate is not None and curve is not None:
+            margin = _margin(curve, estimate.capacity_rps, target)
+            rates[i], goods[:, i], ttft[i], itl[i] = _rows(curve, grid, margin, estimate.pooling)
+    return rates, goods, ttft, itl
 
 
 def _columns(curve: ServiceCurve) -> Floats:

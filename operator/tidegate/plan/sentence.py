@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import floor
 
 from tidegate.domain.decision import Constraint, Reason
-from tidegate.domain.estimate import Relaxed
 from tidegate.domain.spec import Slo
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet, Profile
@@ -99,35 +98,26 @@ def _blind(draft: Draft) -> str:
 
 def infeasible(draft: Draft) -> str:
     """What the targets would have to be at least: the idle latency of the best tier."""
-    model, slo = draft.model, draft.spec.slo
-    if model.relaxed is not None:
-        return _instead(model.relaxed, slo)
+    model, slo, instead = draft.model, draft.spec.slo, draft.model.relaxed
+    if instead is not None:
+        missed = _out_of_reach(slo, instead.idle_ttft_s, instead.idle_itl_s, instead.attainment)
+        return f"{missed}; planned for TTFT {instead.ttft_s * 1e3:.0f} ms and ITL {instead.itl_s * 1e3:.0f} ms"
     allowed = [i for i, ok in enumerate(model.usable) if ok] or [0]
-    best = max(allowed, key=lambda i: float(model.goods[0, i, 0] / max(model.rates[i, 0], 1e-12)))
-    ttft, itl = float(model.ttft[best, 0]), float(model.itl[best, 0])
-    parts = []
-    if ttft > slo.ttft_s:
-        parts.append(f"TTFT {slo.ttft_s * 1e3:.0f} ms cannot be met, at least {ttft * 1e3:.0f} ms")
-    if itl > slo.itl_s:
-        parts.append(f"ITL {slo.itl_s * 1e3:.0f} ms cannot be met, at least {itl * 1e3:.0f} ms")
-    if not parts:
-        idle = float(model.goods[0, best, 0] / max(model.rates[best, 0], 1e-12))
-        parts.append(f"attainment {slo.attainment:g} cannot be met, at most {idle:.3f}")
-    return " and ".join(parts) + f" (p95 of an idle {model.names[best]} replica)"
+    shares = {i: float(model.goods[0, i, 0] / max(model.rates[i, 0], 1e-12)) for i in allowed}
+    best = max(shares, key=lambda i: shares[i])
+    missed = _out_of_reach(slo, float(model.ttft[best, 0]), float(model.itl[best, 0]), shares[best])
+    return f"{missed} (p95 of an idle {model.names[best]} replica)"
 
 
-def _instead(relaxed: Relaxed, slo: Slo) -> str:
-    """What no tier meets, and what is planned for instead."""
-    each = (("TTFT", slo.ttft_s, relaxed.idle_ttft_s), ("ITL", slo.itl_s, relaxed.idle_itl_s))
-    out_of_reach = [
+def _out_of_reach(slo: Slo, ttft_s: float, itl_s: float, attainment: float) -> str:
+    """Which targets an idle replica of these latencies misses; the share, where it is not the latencies."""
+    each = (("TTFT", slo.ttft_s, ttft_s), ("ITL", slo.itl_s, itl_s))
+    missed = [
         f"{name} {asked * 1e3:.0f} ms cannot be met, at least {idle * 1e3:.0f} ms"
         for name, asked, idle in each
         if idle > asked
     ]
-    missed = (
-        " and ".join(out_of_reach) or f"attainment {slo.attainment:g} cannot be met, at most {relaxed.attainment:.3f}"
-    )
-    return f"{missed}; planned for TTFT {relaxed.ttft_s * 1e3:.0f} ms and ITL {relaxed.itl_s * 1e3:.0f} ms"
+    return " and ".join(missed) or f"attainment {slo.attainment:g} cannot be met, at most {attainment:.3f}"
 
 
 SPECIAL = {
