@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from tidegate.domain.forecast import DemandSample
 from tidegate.forecast import ForecastMemory, experts, sketch
-from tidegate.forecast.expect import expected_demand
+from tidegate.forecast.expect import predict
 from tidegate.forecast.learn import advanced
 from tidegate.forecast.track import HORIZONS_S as RECORDS_S
 from tidegate.forecast.track import LOSS_GAIN, PRIOR_SAMPLES, PRIOR_SPREADS, rooted, squared, unit_rps
@@ -99,7 +99,7 @@ def forecasts(rates: Array, *, tick_s: float, window_s: float) -> dict[str, Arra
     for i, memory in walk(rates, tick_s=tick_s, window_s=window_s):
         unit, now = unit_rps(memory.usual_rps), START_S + i * tick_s
         found["now"][i] = rates[i]
-        demand = expected_demand(memory, horizons_s=HORIZONS_S, time_s=now)
+        demand = predict(memory, horizons_s=HORIZONS_S, time_s=now)
         for j, horizon in enumerate(HORIZONS_S):
             found["tidegate"][i, j] = [demand.horizons[j].quantile(level) for level in LEVELS]
             factor = experts.season_factor(memory.season, time_s=now, horizon_s=horizon)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from tidegate.domain.forecast import DemandForecast, DemandSample
+from tidegate.domain.forecast import DemandSample
 from tidegate.domain.observation import DeploymentObservation
 from tidegate.forecast.demand import WINDOW_S, offered
-from tidegate.forecast.expect import expected_demand, variations
+from tidegate.forecast.expect import predict, variations
 from tidegate.forecast.learn import advanced, set_back
 from tidegate.forecast.memory import ForecastMemory
 
@@ -54,18 +54,6 @@ def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation
     if sample is None or (sample.partial and sample.arrival_rps <= before.levels.mid):
         return known
     return advanced(before, sample, time_s=time_s)
-
-
-def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
-    """
-    Demand at each horizon, as quantiles.
-
-    Args:
-        memory: Result of `observe`.
-        horizons_s: Rising, > 0, at least one.
-        time_s: Unix seconds, not before the last observation.
-    """
-    return expected_demand(memory, horizons_s=horizons_s, time_s=time_s)
 
 
 def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, float]]) -> ForecastMemory:

@@ -41,13 +41,7 @@ def offered(
     Returns:
         The sample; `partial` where a ready tier did not report and no gateway saw the whole. None: nobody reported.
     """
-    readings, silent = [], False
-    for state in observation.tiers.values():
-        reading = state.reading
-        if isinstance(reading, TierReading) and not reading.older_than(AGE_S_MAX):
-            readings.append(reading)
-        elif state.ready > 0:
-            silent = True
+    readings, silent = _heard(observation)
     gateway = observation.gateway
     seen_rps = None if gateway is None else gateway.arrival_rps
     if not readings and (gateway is None or (silent and seen_rps is None)):
@@ -59,23 +53,31 @@ def offered(
     if readings and not rates and seen_rps is None:
         return None
     prompt, output, finished = _shape(readings)
-    queued, window = (0.0, 0.0) if gateway is None else (gateway.queued, 0.0)
-    for reading in readings:
-        queued += reading.waiting or 0.0
-        window = max(window, reading.window_s)
     arrivals = max(sum(rates), _surge_rps(readings, flying, in_flight_before, apart_s, unrest))
     return DemandSample(
         arrival_rps=arrivals if seen_rps is None else max(arrivals, seen_rps),
         prompt_tokens=prompt,
         output_tokens=output,
-        queued=queued,
+        queued=sum([r.waiting or 0.0 for r in readings], 0.0 if gateway is None else gateway.queued),
         in_flight=flying,
         age_s=age_s,
         apart_s=apart_s,
-        window_s=window or WINDOW_S,
+        window_s=max([r.window_s for r in readings], default=0.0) or WINDOW_S,
         finished=finished,
         partial=seen_rps is None and (silent or len(rates) < len(readings)),
     )
+
+
+def _heard(observation: DeploymentObservation) -> tuple[list[TierReading], bool]:
+    """Readings that are new enough, and whether a tier with ready replicas has none."""
+    readings, silent = [], False
+    for state in observation.tiers.values():
+        reading = state.reading
+        if isinstance(reading, TierReading) and not reading.older_than(AGE_S_MAX):
+            readings.append(reading)
+        elif state.ready > 0:
+            silent = True
+    return readings, silent
 
 
 def _in_flight(readings: list[TierReading]) -> float | None:

@@ -28,8 +28,15 @@ ABOVE_RECORD, ABOVE_FIRST = 1.05, 1.25
 _NOTHING = (0.0,) * len(LEVELS)
 
 
-def expected_demand(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
-    """Demand at each horizon; see `forecast.predict`."""
+def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: float) -> DemandForecast:
+    """
+    Demand at each horizon, as quantiles.
+
+    Args:
+        memory: Result of `forecast.observe`.
+        horizons_s: Rising, > 0, at least one.
+        time_s: Unix seconds, not before the last observation.
+    """
     shape, seen_s = memory.shape, memory.time_s
     idle = 0.0 if seen_s is None or memory.idle_since_s is None else seen_s - memory.idle_since_s
     return DemandForecast(
