@@ -175,7 +175,7 @@ def _follow(
         known = before.progress[i] if before is not None else TierProgress(ready=state.ready if state else 0)
         if state is None:
             progress.append(TierProgress(failures=known.failures, blocked_until_s=known.blocked_until_s))
-            arrivals.append(Arrivals(0, 0, 0, 0, blocked=time_s < known.blocked_until_s))
+            arrivals.append(Arrivals(blocked=time_s < known.blocked_until_s))
             continue
         if state.unschedulable and freed:
             # What waits for a replica that drains finds its room by itself.

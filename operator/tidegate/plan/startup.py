@@ -21,7 +21,7 @@ BACKOFF_MAX_S = 3600.0
 ASKS_MAX = 4  # remembered apart; the oldest are merged into the younger of two, so that none is called stuck too early
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
     """
     One tier now.
@@ -31,18 +31,18 @@ class Arrivals:
         healthy: Replicas that start and are expected to come, of those that were asked for.
         stuck: Replicas that start and are not.
         hoped: Of the stuck ones, those that stay asked for.
-        blocked: Whether the tier may not grow now.
         late: Of the stuck ones, those that nothing is known to keep from coming.
         due: Of the stuck ones, those that were asked for; the others are pods of a roll-out.
+        blocked: Whether the tier may not grow now.
     """
 
-    ready: int
-    healthy: int
-    stuck: int
-    hoped: int
-    blocked: bool
+    ready: int = 0
+    healthy: int = 0
+    stuck: int = 0
+    hoped: int = 0
     late: int = 0
     due: int = 0
+    blocked: bool = False
 
     @property
     def counted(self) -> int:
@@ -82,30 +82,30 @@ def follow(
     waited_s = patience.hurried_s if patience.hurried else late_s * 2.0**failures
     # What was overdue when the tier last failed stays so.
     overdue = sum([n for at, n in asks if time_s - at >= waited_s or began - at >= patience.hurried_s])
-    stuck = min(state.starting, max(overdue, min(_hopeless(state), _late(asks, HOPELESS_GRACE_S, time_s))))
+    # Replicas that waiting will not help: no room for them, or they crash, or cannot even be made.
+    hopeless = (state.unschedulable or 0) + state.failing
+    stuck = min(state.starting, max(overdue, min(hopeless, _older(asks, HOPELESS_GRACE_S, time_s))))
     if stuck and time_s >= blocked_until:
         if not failures or any(at >= began for at, _ in asks):  # else it is the same failure, still there
             failures = min(FAILURES_MAX, failures + 1)
         blocked_until = time_s + _backoff_s(late_s, failures)
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
-    hoped = overdue - _late(asks, late_s * 2.0**failures, time_s) - _hopeless(state)
-    hoped = max(0, min(stuck, hoped))
-    late = max(0, stuck - _hopeless(state))
+    given_up = _older(asks, late_s * 2.0**failures, time_s)
     return progress, Arrivals(
-        state.ready,
-        state.starting - max(stuck, state.unasked),
-        stuck,
-        hoped,
-        blocked=time_s < blocked_until,
-        late=late,
+        ready=state.ready,
+        healthy=state.starting - max(stuck, state.unasked),
+        stuck=stuck,
+        hoped=max(0, min(stuck, overdue - given_up - hopeless)),
+        late=max(0, stuck - hopeless),
         due=max(0, stuck - state.unasked),
+        blocked=time_s < blocked_until,
     )
 
 
 @lru_cache(maxsize=4096)
 def _at_rest(ready: int) -> Arrivals:
     """A tier of which nothing is starting: by far the most usual one."""
-    return Arrivals(ready, 0, 0, 0, blocked=False)
+    return Arrivals(ready=ready)
 
 
 def _settled(
@@ -132,15 +132,10 @@ def _settled(
     return tuple(left)
 
 
-def _hopeless(state: TierState) -> int:
-    """Replicas that waiting will not help: no room for them, or they crash, or cannot even be made."""
-    return (state.unschedulable or 0) + state.failing
-
-
 def _backoff_s(late_s: float, failures: int) -> float:
     return min(BACKOFF_MAX_S, late_s * 2.0 ** max(0, failures - 1))
 
 
-def _late(asks: tuple[tuple[float, int], ...], age_s: float, time_s: float) -> int:
+def _older(asks: tuple[tuple[float, int], ...], age_s: float, time_s: float) -> int:
     """Replicas asked for at least so long ago."""
     return sum([n for at, n in asks if time_s - at >= age_s])
