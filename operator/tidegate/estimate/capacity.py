@@ -7,6 +7,7 @@ Out:   `Carried`: the service curve, the rate at which attainment crosses the ta
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from math import sqrt
 
@@ -109,6 +110,7 @@ def _reached(service: Service, rates: Floats, target: float, misses: float) -> f
     return _crossing(rates.tolist(), shares.tolist(), target)
 
 
+@lru_cache(maxsize=4096)
 def targets_at(service: Service, load: float, *, target: float, misses: float) -> tuple[float, float]:
     """
     The tightest TTFT and ITL, s, that a replica meets together with the target attainment.

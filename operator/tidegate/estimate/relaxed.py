@@ -9,7 +9,6 @@ replica still keeps half of the promise there is something to tell them apart by
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import ceil, exp, log
 
 from tidegate.domain.estimate import Relaxed
@@ -38,9 +37,10 @@ def relaxed(idle: Sequence[tuple[Service, float, float]], slo: Slo) -> Relaxed |
     attainment = max(share for _, _, share in idle)
     if attainment >= min(KEPT_SHARE, slo.attainment):
         return None
-    needs = [(_targets_at(service, IDLE, slo.attainment, misses), service, misses) for service, misses, _ in idle]
+    promised = slo.attainment
+    needs = [(targets_at(s, IDLE, target=promised, misses=misses), s, misses) for s, misses, _ in idle]
     (ttft_s, itl_s), service, misses = min(needs, key=lambda n: max(n[0][0] / slo.ttft_s, n[0][1] / slo.itl_s))
-    loaded_ttft_s, loaded_itl_s = _targets_at(service, LOADED, slo.attainment, misses)
+    loaded_ttft_s, loaded_itl_s = targets_at(service, LOADED, target=promised, misses=misses)
     return Relaxed(
         ttft_s=slo.ttft_s if loaded_ttft_s <= slo.ttft_s else _stepped(loaded_ttft_s),
         itl_s=slo.itl_s if loaded_itl_s <= slo.itl_s else _stepped(loaded_itl_s),
@@ -48,11 +48,6 @@ def relaxed(idle: Sequence[tuple[Service, float, float]], slo: Slo) -> Relaxed |
         idle_itl_s=itl_s,
         attainment=attainment,
     )
-
-
-@lru_cache(maxsize=4096)
-def _targets_at(service: Service, load: float, target: float, misses: float) -> tuple[float, float]:
-    return targets_at(service, load, target=target, misses=misses)
 
 
 def _stepped(seconds: float) -> float:
