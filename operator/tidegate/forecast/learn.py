@@ -143,24 +143,13 @@ def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> 
 
 
 def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_s: float) -> Shape:
-    shape, level = memory.shape, memory.levels.mid
-    known_s = _known_s(sample, elapsed_s)
+    shape, known_s = memory.shape, _known_s(sample, elapsed_s)
     seen_s = shape.seen_s + known_s
-    gain = lengths.gain_of(known_s, seen_s)
-    dispersion = shape.dispersion
-    if level * sample.window_s >= EXPECTED_MIN:
-        excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
-        dispersion += gain * (excess - dispersion)
+    dispersion = _dispersion(memory, sample, gain=lengths.gain_of(known_s, seen_s))
     unrest = _unrest(memory, sample)
     if sample.prompt_tokens is None or sample.output_tokens is None:
         return replace(shape, dispersion=dispersion, unrest=unrest)
-    # Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise
-    # along a straight line, and what came too early is soon outweighed.
-    follow = max(1.0 - math.exp(-known_s / SHAPE_S), min(1.0, 2 * known_s / max(1.0, seen_s)))
-    if known_s < elapsed_s:
-        # After a gap the old means are stale, but a few requests make no new ones.
-        crowd = sample.finished / (sample.finished + FEW)
-        follow = max(follow, crowd * (1.0 - math.exp(-elapsed_s / SHAPE_S)))
+    follow = _share(sample, elapsed_s, seen_s)
     prompt = _followed(shape.prompt_tokens, sample.prompt_tokens, follow)
     output = _followed(shape.output_tokens, sample.output_tokens, follow)
     batch, (prompt_variance, output_variance) = _compared(memory, sample, (prompt, output), seen_s, time_s)
@@ -174,6 +163,30 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_
         unrest=unrest,
         batch=batch,
     )
+
+
+def _dispersion(memory: ForecastMemory, sample: DemandSample, *, gain: float) -> float:
+    before, level = memory.shape.dispersion, memory.levels.mid
+    if level * sample.window_s < EXPECTED_MIN:
+        return before
+    excess = sample.window_s * (sample.arrival_rps - level) ** 2 / level
+    return before + gain * (excess - before)
+
+
+def _share(sample: DemandSample, elapsed_s: float, seen_s: float) -> float:
+    """
+    How far mean lengths follow those of a sample, in [0, 1].
+
+    Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise along
+    a straight line, and what came too early is soon outweighed.
+    """
+    known_s = _known_s(sample, elapsed_s)
+    share = max(1.0 - math.exp(-known_s / SHAPE_S), min(1.0, 2 * known_s / max(1.0, seen_s)))
+    if known_s == elapsed_s:
+        return share
+    # After a gap the old means are stale, but a few requests make no new ones.
+    crowd = sample.finished / (sample.finished + FEW)
+    return max(share, crowd * (1.0 - math.exp(-elapsed_s / SHAPE_S)))
 
 
 def _compared(
