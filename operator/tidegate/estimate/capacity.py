@@ -18,7 +18,7 @@ from tidegate.estimate.latency import attainment, itl_quantile, operate, ttft_qu
 from tidegate.estimate.normal import Floats
 from tidegate.estimate.service import Service, state_at
 
-# Where the crossing is looked for, as shares of the rate that can not be sustained.
+# Where the crossing is looked for, as shares of the rate that cannot be sustained.
 SEARCH = np.array([1e-3, 0.02, 0.05, 0.1, 0.18, 0.27, 0.37, 0.47, 0.57, 0.66, 0.74, 0.81, 0.87, 0.92, 0.96, 0.985])
 # Where the curve is sampled: below the two rates that the crossing lies between, between them, and beyond.
 BELOW = np.array([0.02, 0.4, 0.75])

@@ -20,7 +20,7 @@ from operator import mul
 from tidegate.estimate.memory import Prompt, Sample
 from tidegate.estimate.roofline import Coefficients
 
-# A fourfold range of N separates what grows with N from what does not; one point can not.
+# A fourfold range of N separates what grows with N from what does not; one point cannot.
 RANGE_FOR_VECTOR = 4.0
 SAMPLES_FOR_VECTOR = 4
 # Pull of a, b, c and p1 towards the common factor, in squared relative errors: a window errs by about 3 percent, the

@@ -107,7 +107,7 @@ def expect(memory: EstimateMemory, *, workload: Workload, burstiness: float) -> 
 
 
 def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
-    """True where this tick can not teach anything: the quick way out of most ticks."""
+    """True where this tick cannot teach anything: the quick way out of most ticks."""
     if state.ready != known.ready or time_s < known.sampled_s or time_s < known.changed_s:
         return False
     reading = state.reading

@@ -83,15 +83,8 @@ def prior_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Pri
         if accelerator is not None
         else None
     )
-    return _remembered((what, how, where, tier.hint), model, tier, accelerator)
-
-
-def _remembered(key: tuple[Hashable, ...], model: str, tier: TierSpec, accelerator: Accelerator | None) -> Prior:
-    """
-    The prior by everything it depends on.
-
-    A tier holds mappings and can not be hashed; `functools.lru_cache` therefore does not fit.
-    """
+    # All that a prior depends on. A tier holds mappings and cannot be hashed: `functools.lru_cache` does not fit.
+    key = (what, how, where, tier.hint)
     prior = _priors.get(key)
     if prior is None:
         if len(_priors) >= PRIORS_MAX:

@@ -39,6 +39,8 @@ STEP, HELD = 0.5, 0.75
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBudget:
     """
+    What is left of the misses that the promise allows.
+
     Args:
         allowed, missed: Requests that were allowed to miss and those that did, each fading with `MEMORY_S`.
         seen: Share of that memory in which requests were seen, in [0, 1]; at first taken to be all of it.

@@ -22,7 +22,7 @@ UNCAPPED_MAX = 2_000
 ALTERNATIVES_MAX = 3
 # Fewer than one request a day is nobody: the forecast never says quite zero, and a token of nobody has no price.
 SOMEBODY_RPS = 1.0 / SECONDS_PER_DAY
-# Fewer replicas than the lower bounds say are right then: nothing is planned, or nobody asks.
+# With these, fewer replicas than the lower bounds are right: nothing is planned, or nobody asks.
 LEFT_ALONE = frozenset({Reason.PAUSED, Reason.MODE_OFF, Reason.SCALED_TO_ZERO})
 # Reasons that say what happened; a binding limit is the better answer only to the others.
 SPOKEN = frozenset(

@@ -38,7 +38,7 @@ def decide(draft: Draft) -> None:
 
 
 def _carry_over(draft: Draft) -> None:
-    """Loads in the prices and tiers of now; a window that cannot be gone on with starts afresh."""
+    """Loads in the prices and tiers of now; a window that cannot be continued starts afresh."""
     before = draft.problem.memory
     if before is None or draft.memory is None:
         return
