@@ -77,8 +77,7 @@ def limits(
     low = max(low, 1)  # nothing but idleness, or a hand, takes the last replica
     if spec.replicas_pinned is not None:
         low = high = idle = spec.replicas_pinned
-    tiers = tuple([_tier_bounds(t, usable=ok) for t, ok in zip(spec.tiers, model.usable, strict=True)])
-    tiers = tuple([(min(a, high), min(b, high)) for a, b in tiers])
+    tiers = tuple([_tier_bounds(t, high, usable=ok) for t, ok in zip(spec.tiers, model.usable, strict=True)])
     budget = spec.cost.budget_usd_per_hour
     room = {
         name: capacity
@@ -96,10 +95,9 @@ def limits(
     return carried(found, model)
 
 
-def _tier_bounds(tier: TierSpec, *, usable: bool) -> tuple[int, int]:
-    if not usable:
-        return 0, 0
-    return min(tier.replicas_min, tier.replicas_max), tier.replicas_max
+def _tier_bounds(tier: TierSpec, high: int, *, usable: bool) -> tuple[int, int]:
+    most = min(tier.replicas_max, high) if usable else 0
+    return min(tier.replicas_min, most), most
 
 
 def at_least(limits: Limits, fleet: Sequence[int]) -> Limits:
