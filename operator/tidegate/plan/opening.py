@@ -47,15 +47,11 @@ def open_draft(
     before = problem.remembered
     memo = memo_of(problem, before, accelerators)
     model = memo.model
-    progress, arrivals = _follow(problem, before, time_s, freed)
-    # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
-    room = before is None or (before.given is Given.NOTHING and not before.grant)
-    if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
-        progress, arrivals = _follow(problem, before, time_s, freed, hurried=True)
+    progress, arrivals = _coming(problem, before, memo, time_s, freed)
     base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
     blocked = blocked_at(model, arrivals)
-    known = memo.blocked == blocked and memo.basis and memo.limits is base
-    basis = memo.basis if known else _basis(problem.spec, model, base, blocked)
+    same = memo.blocked == blocked and memo.basis and memo.limits is base
+    basis = memo.basis if same else _basis(problem.spec, model, base, blocked)
     lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
     seen, missing = sight(problem.states)
     last = before or _first_memory(model, arrivals, time_s)
@@ -159,6 +155,18 @@ def _carries_now(problem: Problem, memo: Memo, arrivals: tuple[Arrivals, ...]) -
     """Whether what is ready keeps the promise at the load of now."""
     ready = profile(memo.model, tuple([a.ready for a in arrivals]))
     return ready.attainment(scenarios(problem.forecast, 0.0)) >= problem.spec.slo.attainment
+
+
+def _coming(
+    problem: Problem, before: PlanMemory | None, memo: Memo, time_s: float, freed: Mapping[str, int]
+) -> tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]:
+    """What starts and comes; a late replica is not waited for as long while the promise is missed for want of it."""
+    progress, arrivals = _follow(problem, before, time_s, freed)
+    # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
+    room = before is None or (before.given is Given.NOTHING and not before.grant)
+    if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
+        return _follow(problem, before, time_s, freed, hurried=True)
+    return progress, arrivals
 
 
 def _follow(
