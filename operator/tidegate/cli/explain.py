@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate.cli.console import console
-from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
+from tidegate.cli.objects import Object, conditions_of, connection, key_of, output_option, read
 from tidegate.cli.pause import DeploymentName
 from tidegate.domain.key import Key
 from tidegate.report.currency import DOLLARS, amount, sign
@@ -31,6 +31,7 @@ _ABNORMAL = frozenset(
 @click.command("explain")
 @click.argument("deployment", type=DeploymentName())
 @connection
+@output_option
 def command(deployment: Key, kubeconfig: str | None, context: str | None, output: str) -> None:
     """Explain the current decision of DEPLOYMENT (NAMESPACE/NAME)."""
     path = f"namespaces/{deployment.namespace}/inferencedeployments/{deployment.name}"

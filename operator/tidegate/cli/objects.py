@@ -1,25 +1,26 @@
-"""Reading custom resources for the commands that show them: one call, an error in words."""
+"""Custom resources for the commands that show or change them: one call, an error in words."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tidegate.domain.key import Key
 
+if TYPE_CHECKING:
+    from tidegate.ports import Call
+
 Object = dict[str, Any]
 
 
 def connection(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which cluster, and how to print."""
-    for option in (
-        click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
-        click.option("--context", help="Context in the kubeconfig."),
-        click.option("--kubeconfig", help="Path of a kubeconfig [default: the usual file]."),
-    ):
-        command = option(command)
-    return command
+    """The options that say which cluster."""
+    command = click.option("--context", help="Context in the kubeconfig.")(command)
+    return click.option("--kubeconfig", help="Path of a kubeconfig [default: the usual file].")(command)
+
+
+output_option = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 
 
 def read(path: str, *, kubeconfig: str | None, context: str | None) -> Object:
@@ -32,16 +33,27 @@ def read(path: str, *, kubeconfig: str | None, context: str | None) -> Object:
     Raises:
         click.ClickException: The cluster refused or did not answer.
     """
-    from tidegate.errors import TidegateError
     from tidegate.ports import GROUP, VERSION, Call
+
+    return send(Call(method="GET", path=f"/apis/{GROUP}/{VERSION}/{path}"), kubeconfig=kubeconfig, context=context)
+
+
+def send(call: "Call", *, kubeconfig: str | None, context: str | None) -> Object:
+    """
+    One call.
+
+    Raises:
+        click.ClickException: The cluster refused or did not answer.
+    """
+    from tidegate.errors import TidegateError
     from tidegate.runtime.kube import HttpKubeApi, load_configuration
 
-    async def send() -> Object:
+    async def sent() -> Object:
         async with HttpKubeApi(await load_configuration(kubeconfig, context)) as api:
-            return await api.send(Call(method="GET", path=f"/apis/{GROUP}/{VERSION}/{path}"))
+            return await api.send(call)
 
     try:
-        return asyncio.run(send())
+        return asyncio.run(sent())
     except TidegateError as error:
         raise click.ClickException(str(error)) from error
 

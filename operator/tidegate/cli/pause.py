@@ -1,12 +1,9 @@
 """`tidegate pause` and `tidegate resume`: one annotation on one deployment."""
 
-import asyncio
-
 import click
 
+from tidegate.cli.objects import connection, send
 from tidegate.domain.key import Key
-
-PAUSED = "tidegate.io/paused"
 
 
 class DeploymentName(click.ParamType[Key]):
@@ -31,31 +28,22 @@ def annotate(key: Key, *, kubeconfig: str | None, context: str | None, paused: b
     Raises:
         click.ClickException: The cluster refused or did not answer.
     """
-    from tidegate.errors import TidegateError
+    from tidegate.api.convert import PAUSED_ANNOTATION
     from tidegate.ports import DEPLOYMENTS, FIELD_MANAGER, GROUP, MERGE_PATCH, VERSION, Call
-    from tidegate.runtime.kube import HttpKubeApi, load_configuration
 
-    async def send() -> None:
-        call = Call(
-            method="PATCH",
-            path=f"/apis/{GROUP}/{VERSION}/namespaces/{key.namespace}/{DEPLOYMENTS}/{key.name}",
-            params={"fieldManager": f"{FIELD_MANAGER}-cli"},
-            body={"metadata": {"annotations": {PAUSED: "true" if paused else None}}},
-            content_type=MERGE_PATCH,
-        )
-        async with HttpKubeApi(await load_configuration(kubeconfig, context)) as api:
-            await api.send(call)
-
-    try:
-        asyncio.run(send())
-    except TidegateError as error:
-        raise click.ClickException(str(error)) from error
+    call = Call(
+        method="PATCH",
+        path=f"/apis/{GROUP}/{VERSION}/namespaces/{key.namespace}/{DEPLOYMENTS}/{key.name}",
+        params={"fieldManager": f"{FIELD_MANAGER}-cli"},
+        body={"metadata": {"annotations": {PAUSED_ANNOTATION: "true" if paused else None}}},
+        content_type=MERGE_PATCH,
+    )
+    send(call, kubeconfig=kubeconfig, context=context)
 
 
 @click.command("pause")
 @click.argument("deployment", type=DeploymentName())
-@click.option("--kubeconfig", help="Path of a kubeconfig [default: the usual file].")
-@click.option("--context", help="Context in the kubeconfig.")
+@connection
 def command(deployment: Key, kubeconfig: str | None, context: str | None) -> None:
     """Pause DEPLOYMENT (NAMESPACE/NAME): Tidegate keeps planning and reporting, but scales nothing."""
     annotate(deployment, kubeconfig=kubeconfig, context=context, paused=True)

@@ -2,14 +2,14 @@
 
 import click
 
+from tidegate.cli.objects import connection
 from tidegate.cli.pause import DeploymentName, annotate
 from tidegate.domain.key import Key
 
 
 @click.command("resume")
 @click.argument("deployment", type=DeploymentName())
-@click.option("--kubeconfig", help="Path of a kubeconfig [default: the usual file].")
-@click.option("--context", help="Context in the kubeconfig.")
+@connection
 def command(deployment: Key, kubeconfig: str | None, context: str | None) -> None:
     """Resume DEPLOYMENT (NAMESPACE/NAME) after a pause."""
     annotate(deployment, kubeconfig=kubeconfig, context=context, paused=False)

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate.cli.console import console
-from tidegate.cli.objects import Object, conditions_of, connection, key_of, read
+from tidegate.cli.objects import Object, conditions_of, connection, key_of, output_option, read
 from tidegate.report.currency import DOLLARS, amount, sign
 
 _NUMBERS = ("UP", "REQ/S", "MET", "TTFT P95", "ITL P95", "GPU")
@@ -17,6 +17,7 @@ _NUMBERS = ("UP", "REQ/S", "MET", "TTFT P95", "ITL P95", "GPU")
 @click.option("-n", "--namespace", help="Show only this namespace.")
 @click.option("--sort", type=click.Choice(["name", "cost", "attainment"]), default="name", show_default=True)
 @connection
+@output_option
 def command(namespace: str | None, sort: str, kubeconfig: str | None, context: str | None, output: str) -> None:
     """Show load, replicas, attainment and cost of all deployments."""
     scope = f"namespaces/{namespace}/" if namespace else ""

@@ -8,6 +8,7 @@ plans, one per line, or tables for people. May import: every room, each only whe
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ class Misused(click.UsageError):
     exit_code = 1
 
 
-class Question(click.Command):
+class Plan(click.Command):
     """A command whose wrong usage ends with 1."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -58,7 +59,7 @@ def _usage_ends_with_1() -> Iterator[None]:
         raise Misused(fault.format_message(), fault.ctx) from fault
 
 
-@click.command("plan", cls=Question)
+@click.command("plan", cls=Plan)
 @click.option(
     "--stream", is_flag=True, help="Plan protocol: read a tick per line on stdin, write a plan per line on stdout."
 )
@@ -121,7 +122,7 @@ class Options:
     token_file: Path | None
     price_in: float | None
     price_out: float | None
-    at: Any
+    at: datetime | None
     output: str
 
 
@@ -191,11 +192,10 @@ def _price(options: Options) -> "ApiPrice | None":
 
 def _time_s(options: Options) -> float:
     import time
-    from datetime import UTC
 
     if options.at is None:
         return time.time()
-    return float(options.at.replace(tzinfo=UTC).timestamp())
+    return options.at.replace(tzinfo=UTC).timestamp()
 
 
 def _stated(options: Options, manifests: "Manifests", time_s: float) -> "dict[Key, Load]":
