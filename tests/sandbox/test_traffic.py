@@ -110,12 +110,35 @@ def test_a_faster_trace_keeps_its_rate(tmp_path: Path) -> None:
     [
         pytest.param([], "no request", id="no row"),
         pytest.param(["1,x,5"], "line 2", id="a length that is no number"),
+        pytest.param(["1,5"], "line 2", id="a line that ends early"),
+        pytest.param(["1,inf,5"], "line 2", id="a length without end"),
+        pytest.param(["nan,5,5"], "line 2", id="a time that is no number"),
         pytest.param(["5,1,1", "4,1,1"], "line 3", id="times that fall"),
     ],
 )
 def test_a_file_that_is_no_trace_is_refused(tmp_path: Path, rows: list[str], what: str) -> None:
     with pytest.raises(SpecError, match=what):
         read_csv(write(tmp_path / "t.csv", rows), speed=1, duration_s=None, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("t.csv", b"arrival_s,input_tokens,output_tokens\n0,\xff,5\n", id="no UTF-8"),
+        pytest.param("t.csv.gz", b"arrival_s,input_tokens,output_tokens\n0,5,5\n", id="not compressed"),
+        pytest.param("t.csv.gz", gzip.compress(b"arrival_s,input_tokens,output_tokens\n")[:-9], id="cut off"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SpecError, match="a readable CSV file in UTF-8"):
+        read_csv(tmp_path / name, speed=1, duration_s=None, seed=1)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\ufeff" + write(path, ["0,10,5"]).read_text())
+    assert len(read_csv(path, speed=1, duration_s=None, seed=1)) == 1
 
 
 def test_a_real_trace_is_read() -> None:

@@ -9,9 +9,10 @@ Rules: the rate in requests/s stays what it is when a day passes faster: time is
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, isfinite, nan, pi
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +101,7 @@ def read_csv(path: Path, *, speed: float, duration_s: float | None, seed: int) -
     chance = np.random.default_rng(seed)
     arrivals: list[Arrival] = []
     start_s: float | None = None
-    for number, row in enumerate(_rows(path), start=2):
-        try:
-            time_s, prompt, output = float(row[COLUMNS[0]]), int(float(row[COLUMNS[1]])), int(float(row[COLUMNS[2]]))
-        except (KeyError, TypeError, ValueError) as wrong:
-            raise SpecError(field=f"{path} line {number}", value=dict(row), allowed=",".join(COLUMNS)) from wrong
+    for number, (time_s, prompt, output) in enumerate(_rows(path), start=2):
         start_s = time_s if start_s is None else start_s
         at_s = (time_s - start_s) / speed
         if duration_s is not None and at_s >= duration_s:
@@ -112,7 +109,7 @@ def read_csv(path: Path, *, speed: float, duration_s: float | None, seed: int) -
         if arrivals and at_s < arrivals[-1].time_s:
             raise SpecError(field=f"{path} line {number}", value=time_s, allowed="times that do not fall")
         if speed == 1 or chance.random() < 1 / speed:
-            arrivals.append(Arrival(time_s=at_s, prompt_tokens=max(1, prompt), output_tokens=max(1, output)))
+            arrivals.append(Arrival(time_s=at_s, prompt_tokens=max(1, int(prompt)), output_tokens=max(1, int(output))))
     if not arrivals:
         raise SpecError(field=str(path), value="no request", allowed=f"a CSV with {','.join(COLUMNS)}")
     return arrivals
@@ -137,6 +134,21 @@ def _lengths(chance: np.random.Generator, mean: float, variation: float, count: 
     return [max(1, round(float(x))) for x in chance.gamma(shape, mean / shape, count)]
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        yield from csv.DictReader(file)
+def _rows(path: Path) -> Iterator[list[float]]:
+    """Time, prompt and output tokens of each request."""
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
+            for number, row in enumerate(csv.DictReader(lines), start=2):
+                yield _numbers(row, where=f"{path} line {number}")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as fault:
+        raise SpecError(field="--trace", value=str(path), allowed=f"a readable CSV file in UTF-8 ({fault})") from fault
+
+
+def _numbers(row: dict[str, str], *, where: str) -> list[float]:
+    try:
+        values = [float(row[name]) for name in COLUMNS]
+    except (KeyError, TypeError, ValueError):
+        values = [nan]
+    if not all(map(isfinite, values)):
+        raise SpecError(field=where, value=dict(row), allowed=f"numbers in the columns {','.join(COLUMNS)}")
+    return values
