@@ -23,7 +23,7 @@ from tidegate.domain.law import PerformanceLaw
 from tidegate.domain.spec import Slo
 from tidegate.errors import SourceError
 from tidegate.sandbox.control_plane.real import free_ports
-from tidegate.sandbox.emulator.__main__ import LAW_VARIABLE
+from tidegate.sandbox.emulator.server import LAW_VARIABLE
 from tidegate.sandbox.traffic import Arrival, Outcome, Summary, Target, replay, summary
 from tidegate.sandbox.vllm.environment import find_environment
 from tidegate.sandbox.vllm.factory import Factory, Order

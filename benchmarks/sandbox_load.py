@@ -19,7 +19,7 @@ import numpy as np
 from tidegate.domain.law import PerformanceLaw
 from tidegate.domain.spec import Slo
 from tidegate.sandbox.emulator.args import parse
-from tidegate.sandbox.emulator.engine import Lag
+from tidegate.sandbox.emulator.lag import Lag
 from tidegate.sandbox.emulator.server import EmulatedServer, ServerSpec
 from tidegate.sandbox.front import Backends, Front
 from tidegate.sandbox.traffic import Arrival, Outcome, Target, replay, summary

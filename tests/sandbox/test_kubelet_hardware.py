@@ -6,7 +6,7 @@ from tidegate.domain.law import PerformanceLaw
 from tidegate.domain.spec import Accelerator, TierSpec, WorkloadTemplate
 from tidegate.estimate.priors import prior_of
 from tidegate.sandbox.emulator.args import parse
-from tidegate.sandbox.emulator.engine import Lag
+from tidegate.sandbox.emulator.lag import Lag
 from tidegate.sandbox.kube import Object
 from tidegate.sandbox.kubelet.hardware import DEVIATION, Hardware, drawn, hardware_of
 from tidegate.sandbox.kubelet.probes import PERIOD_S_LEAST, probe_of

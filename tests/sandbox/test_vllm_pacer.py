@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from tidegate.domain.law import PerformanceLaw
 from tidegate.sandbox.emulator.blocks import BlockPool
+from tidegate.sandbox.emulator.lag import CATCH_UP_S
 from tidegate.sandbox.emulator.scheduler import Limits, Request, Scheduler, Step
 from tidegate.sandbox.emulator.steps import StepLoad, step_s
-from tidegate.sandbox.vllm.pacer import CATCH_UP_S, Pace
+from tidegate.sandbox.vllm.pacer import Pace
 
 LAW = PerformanceLaw(a_s=0.02, b_s=1e-3, c_s=1e-6, p0_s=0.01, p1_s=1e-4, kv_cache_tokens=64000, running_max=64)
 

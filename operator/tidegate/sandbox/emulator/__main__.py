@@ -13,9 +13,7 @@ import sys
 from tidegate.domain.law import PerformanceLaw
 from tidegate.sandbox.emulator.args import parse
 from tidegate.sandbox.emulator.faults import FAULT_VARIABLE, Fault
-from tidegate.sandbox.emulator.server import EmulatedServer, ServerSpec
-
-LAW_VARIABLE = "TIDEGATE_LAW"
+from tidegate.sandbox.emulator.server import LAW_VARIABLE, EmulatedServer, ServerSpec
 
 
 async def serve(arguments: list[str]) -> int:

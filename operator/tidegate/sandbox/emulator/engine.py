@@ -1,9 +1,5 @@
 """
-The engine of one emulated server: runs the scheduler's steps at the pace of the law.
-
-A step ends at its start plus the law's time. The next one starts where the last one ended, not where the event loop
-woke up, so that timer dust does not add up; how far the loop woke up too late is the engine's lag. A server that lags
-says so: figures from it are figures about this machine, not about the accelerator.
+The engine of one emulated server: runs the scheduler's steps at the pace of the law (`lag`: and says how late it is).
 """
 
 import asyncio
@@ -13,13 +9,10 @@ from dataclasses import dataclass
 from tidegate.domain.law import PerformanceLaw
 from tidegate.sandbox.emulator.blocks import BlockPool
 from tidegate.sandbox.emulator.faults import Fault, FaultKind
+from tidegate.sandbox.emulator.lag import CATCH_UP_S, Lag
 from tidegate.sandbox.emulator.metrics import EngineMetrics
 from tidegate.sandbox.emulator.scheduler import Limits, Request, Scheduler
 from tidegate.sandbox.emulator.steps import step_s
-
-# How much lateness the next steps may make up for. More than a long step would hide a real stall behind a burst.
-CATCH_UP_S = 0.1
-LATE_S, LATE_SHARE = 0.005, 0.1
 
 
 class EngineDead(Exception):
@@ -53,32 +46,6 @@ class Ticket:
         return self.request.emitted
 
 
-@dataclass(slots=True)
-class Lag:
-    """
-    How late steps ended: worst and sum over `steps`, and how many were `late`.
-
-    Late is what a client could see: more than a tenth of the step, and more than a busy event loop's own few
-    milliseconds.
-    """
-
-    steps: int = 0
-    late: int = 0
-    total_s: float = 0.0
-    worst_s: float = 0.0
-
-    def add(self, *, lag_s: float, step_s: float) -> None:
-        """Book one step."""
-        self.steps += 1
-        self.late += lag_s > max(LATE_S, LATE_SHARE * step_s)
-        self.total_s += lag_s
-        self.worst_s = max(self.worst_s, lag_s)
-
-    def figures(self) -> dict[str, float]:
-        """The same as plain values."""
-        return {"steps": self.steps, "steps_late": self.late, "lag_total_s": self.total_s, "lag_worst_s": self.worst_s}
-
-
 class Engine:
     """
     One replica's engine.
@@ -104,7 +71,7 @@ class Engine:
         lag: Lag,
         died: Callable[[int], None],
     ) -> None:
-        self.law, self.metrics, self.lag = law, metrics, lag
+        self._law, self.metrics, self.lag = fault.applied_to(law), metrics, lag
         self.scheduler = Scheduler(limits=limits, pool=pool)
         self._busy_s = 0.0
         self._step_since_s: float | None = None
@@ -112,7 +79,7 @@ class Engine:
         self._tickets: dict[Request, Ticket] = {}
         self._work = asyncio.Event()
         self._left = asyncio.Event()
-        self._paused = False
+        self.paused = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -132,11 +99,6 @@ class Engine:
         """Prompt tokens of the requests whose first token is not out."""
         return sum(r.prompt_tokens for r in self._tickets if r.emitted == 0)
 
-    @property
-    def paused(self) -> bool:
-        """Whether steps are on hold."""
-        return self._paused
-
     def start(self) -> None:
         """Run until `kill`."""
         self._task = asyncio.create_task(self._run())
@@ -148,7 +110,7 @@ class Engine:
         self.scheduler.add(request)
         self._work.set()
         if self._fault.kind is FaultKind.DEAD_AT_FIRST_REQUEST:
-            self._die(132)
+            self._died(132)
         return ticket
 
     def abort(self, request: Request) -> None:
@@ -167,12 +129,12 @@ class Engine:
 
     def pause(self) -> None:
         """Hold every step; requests are taken in and wait."""
-        self._paused = True
+        self.paused = True
         self._book_state()
 
     def resume(self) -> None:
         """Go on."""
-        self._paused = False
+        self.paused = False
         self._work.set()
 
     async def drained(self) -> None:
@@ -200,12 +162,12 @@ class Engine:
         clock = asyncio.get_running_loop().time
         start_s = clock()
         while True:
-            step = None if self._paused else self.scheduler.schedule(start_s)
+            step = None if self.paused else self.scheduler.schedule(start_s)
             if step is None or not step.chunks:
                 await self._idle(preempted=step.preempted if step else 0)
                 start_s = clock()
                 continue
-            length_s = step_s(self.law, step.load) * self._slowness()
+            length_s = step_s(self._law, step.load)
             end_s, self._step_since_s = start_s + length_s, start_s
             await asyncio.sleep(max(0.0, end_s - clock()))
             now_s = clock()
@@ -220,7 +182,7 @@ class Engine:
                 kv_usage=self.scheduler.pool.usage,
             )
             if self._overloaded():
-                self._die(137)
+                self._died(137)
             start_s = max(end_s, now_s - CATCH_UP_S)
 
     async def _idle(self, *, preempted: int) -> None:
@@ -249,21 +211,14 @@ class Engine:
                 self.metrics.finished(request, max_tokens=ticket.max_tokens, reason=ticket.finish_reason, now_s=now_s)
             ticket.bell.set()
 
-    def _slowness(self) -> float:
-        return self._fault.number if self._fault.kind is FaultKind.SLOW else 1.0
-
     def _overloaded(self) -> bool:
         crash = self._fault.kind is FaultKind.CRASH_UNDER_LOAD
         return crash and len(self.scheduler.running) > self._fault.number
 
-    def _die(self, code: int) -> None:
-        self._died(code)
-
     def _book_state(self) -> None:
-        hidden = self._paused
         self.metrics.state(
-            running=0 if hidden else len(self.scheduler.running),
-            waiting=0 if hidden else len(self.scheduler.waiting),
+            running=0 if self.paused else len(self.scheduler.running),
+            waiting=0 if self.paused else len(self.scheduler.waiting),
             kv_usage=self.scheduler.pool.usage,
         )
         self._work.set()

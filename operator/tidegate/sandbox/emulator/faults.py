@@ -7,7 +7,9 @@ Written as NAME or NAME:NUMBER, e.g. `slow:3`, in the container's environment va
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tidegate.domain.law import PerformanceLaw
 from tidegate.errors import SpecError
+from tidegate.sandbox.emulator.steps import slower
 
 FAULT_VARIABLE = "SANDBOX_FAULT"
 
@@ -45,3 +47,7 @@ class Fault:
         except ValueError as wrong:
             allowed = f"one of {', '.join(FaultKind)}, with :NUMBER where it takes one"
             raise SpecError(field=FAULT_VARIABLE, value=text, allowed=allowed) from wrong
+
+    def applied_to(self, law: PerformanceLaw) -> PerformanceLaw:
+        """The law of a server that fails in this way, given that of a sound one."""
+        return slower(law, self.number) if self.kind is FaultKind.SLOW else law

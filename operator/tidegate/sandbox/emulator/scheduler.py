@@ -65,12 +65,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """vLLM's knobs: tokens per step, requests at once, tokens per block, tokens per request."""
+    """vLLM's knobs: tokens per step, requests at once, tokens per block."""
 
     batched_tokens: int = 8192
     seqs: int = 256
     block_tokens: int = 16
-    model_len: int = 32768
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

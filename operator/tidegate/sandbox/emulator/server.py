@@ -17,15 +17,18 @@ from tidegate.errors import SpecError
 from tidegate.sandbox.emulator.args import Options
 from tidegate.sandbox.emulator.blocks import BlockPool
 from tidegate.sandbox.emulator.cache_info import cache_info
-from tidegate.sandbox.emulator.engine import Engine, Lag
+from tidegate.sandbox.emulator.engine import Engine
 from tidegate.sandbox.emulator.faults import Fault, FaultKind
 from tidegate.sandbox.emulator.http_metrics import HttpMetrics
+from tidegate.sandbox.emulator.lag import Lag
 from tidegate.sandbox.emulator.metrics import EngineMetrics
 from tidegate.sandbox.emulator.routes import Routes
 from tidegate.sandbox.emulator.scheduler import Limits
 
 log = logging.getLogger(__name__)
 
+# The law of a server that is started with one of its own: the fields of a `PerformanceLaw` as JSON.
+LAW_VARIABLE = "TIDEGATE_LAW"
 # Longest request where the arguments name none and memory would allow more.
 MODEL_LEN = 32768
 # A vLLM process that has nothing left to do is gone about so long after SIGTERM.
@@ -76,7 +79,6 @@ class EmulatedServer:
                 batched_tokens=options.batched_tokens,
                 seqs=min(options.seqs, int(spec.law.running_max)),
                 block_tokens=options.block_tokens,
-                model_len=self.model_len,
             ),
             pool=BlockPool(blocks=blocks, caching=options.prefix_caching),
             metrics=self.metrics,
@@ -120,7 +122,7 @@ class EmulatedServer:
         await self._leave(137)
 
     def describe(self) -> dict[str, float]:
-        """What it has in hand, and how far it kept up with its own law; see `engine.Lag`."""
+        """What it has in hand, and how far it kept up with its own law; see `Lag`."""
         return {
             "unfinished": self.engine.unfinished,
             "running": len(self.engine.scheduler.running),

@@ -10,7 +10,7 @@ so a mixed step carries N*isl/osl prompt tokens: the fourth term of the law. No 
 read the weights once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidegate.domain.law import PerformanceLaw
 
@@ -29,6 +29,18 @@ class StepLoad:
     decodes: int
     context_tokens: int
     prefill_tokens: int
+
+
+def slower(law: PerformanceLaw, factor: float) -> PerformanceLaw:
+    """The law with every time multiplied, and so every step."""
+    return replace(
+        law,
+        a_s=law.a_s * factor,
+        b_s=law.b_s * factor,
+        c_s=law.c_s * factor,
+        p0_s=law.p0_s * factor,
+        p1_s=law.p1_s * factor,
+    )
 
 
 def step_s(law: PerformanceLaw, load: StepLoad) -> float:

@@ -12,7 +12,7 @@ drawn from the seed and from what the tier is, so that all replicas of a tier ar
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tidegate.domain.law import PerformanceLaw
 from tidegate.domain.spec import Accelerator, TierSpec, WorkloadTemplate
@@ -21,6 +21,8 @@ from tidegate.estimate.priors import prior_of
 from tidegate.estimate.serving import Serving
 from tidegate.estimate.startup import prior_s
 from tidegate.sandbox.emulator.args import Options
+from tidegate.sandbox.emulator.server import LAW_VARIABLE
+from tidegate.sandbox.emulator.steps import slower
 
 # How far from the table the hardware may be, and how much start-ups of one tier differ.
 DEVIATION = 0.1
@@ -29,7 +31,6 @@ STARTUP_SPREAD = 0.12
 PULL_SHARE = 0.3
 # Draw of an accelerator that holds weights and has nothing to do, over that for one request. A guess; nobody says.
 IDLE_SHARE = 0.5
-LAW_VARIABLE = "TIDEGATE_LAW"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,18 +85,6 @@ def hardware_of(
     law = PerformanceLaw(**json.loads(env[LAW_VARIABLE])) if LAW_VARIABLE in env else slower(prior.law, factor)
     whole_s = prior_s(prior.serving)
     return Hardware(law=law, startup_s=whole_s * (1 - PULL_SHARE), pull_s=whole_s * PULL_SHARE, serving=prior.serving)
-
-
-def slower(law: PerformanceLaw, factor: float) -> PerformanceLaw:
-    """The law with every time multiplied."""
-    return replace(
-        law,
-        a_s=law.a_s * factor,
-        b_s=law.b_s * factor,
-        c_s=law.c_s * factor,
-        p0_s=law.p0_s * factor,
-        p1_s=law.p1_s * factor,
-    )
 
 
 def drawn(median_s: float, *, seed: int, name: str) -> float:

@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from tidegate.errors import SourceError
-from tidegate.sandbox.emulator.engine import Lag
+from tidegate.sandbox.emulator.lag import Lag
 from tidegate.sandbox.exporter import exposition
 from tidegate.sandbox.kube import Change, Kube, KubeError, Object
 from tidegate.sandbox.kubelet.addresses import Addresses, listening, node_address

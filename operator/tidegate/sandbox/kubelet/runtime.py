@@ -2,18 +2,16 @@
 Containers as processes: a vLLM server, emulated or (opt-in) real and paced, or one that only waits.
 
 In:    a container of a pod spec and where it runs.
-Out:   a `Process`: it starts, it can be asked or forced to stop, and it ends with an exit code.
+Out:   a process: it starts, it can be asked or forced to stop, and it ends with an exit code.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-from tidegate.sandbox.emulator.args import Options, parse
-from tidegate.sandbox.emulator.engine import Lag
+from tidegate.sandbox.emulator.args import parse
 from tidegate.sandbox.emulator.faults import FAULT_VARIABLE, Fault
+from tidegate.sandbox.emulator.lag import Lag
 from tidegate.sandbox.emulator.server import EmulatedServer, ServerSpec
 from tidegate.sandbox.kube import Object
 from tidegate.sandbox.kubelet.addresses import listening
@@ -50,27 +48,15 @@ class Place:
     factory: Factory | None = None
 
 
-class Process(Protocol):
-    """A running container."""
-
-    exited: "asyncio.Future[int]"
-
-    @property
-    def serving(self) -> bool:
-        """Whether its port answers."""
-
-    async def terminate(self) -> None:
-        """SIGTERM; returns at once."""
-
-    async def kill(self) -> None:
-        """SIGKILL."""
-
-
 def is_vllm(container: Object) -> bool:
     """Whether a container is a vLLM server: by its image, or by how it is started."""
-    words = [*(container.get("command") or []), *(container.get("args") or [])]
     named = "vllm" in str(container.get("image", "")).lower()
-    return named or any("vllm" in word for word in words[:4])
+    return named or any("vllm" in word for word in _words(container)[:4])
+
+
+def _words(container: Object) -> list[str]:
+    """How a container is started: its command and arguments."""
+    return [*(container.get("command") or []), *(container.get("args") or [])]
 
 
 def environment(container: Object) -> dict[str, str]:
@@ -90,11 +76,6 @@ class WaitingProcess:
 
     def __init__(self) -> None:
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    @property
-    def serving(self) -> bool:
-        """It has no port; probes find what they expect."""
-        return True
 
     async def terminate(self) -> None:
         """Ends at once."""
@@ -118,22 +99,23 @@ class VllmProcess:
     """
 
     def __init__(self, container: Object, place: Place) -> None:
-        words = [*(container.get("command") or []), *(container.get("args") or [])]
         env = environment(container)
-        options = parse(words, env)
-        self.hardware = _hardware(options, words, env, container, place)
-        fault = Fault.parse(env.get(FAULT_VARIABLE))
+        self.hardware = _hardware(container, place)
         spec = ServerSpec(
-            options=options, law=self.hardware.law, address=listening(place.address), fault=fault, lag=place.lag
+            options=parse(_words(container), env),
+            law=self.hardware.law,
+            address=listening(place.address),
+            fault=Fault.parse(env.get(FAULT_VARIABLE)),
+            lag=place.lag,
         )
         self.server = EmulatedServer(spec) if place.factory is None else PacedServer(spec, place.factory)
         self.exited = self.server.exited
-        self.serving = False
+        self._serving = False
         self._loading = asyncio.create_task(self._load(place))
 
     async def terminate(self) -> None:
         """SIGTERM: while it loads it ends at once, afterwards it drains."""
-        if self.serving:
+        if self._serving:
             await self.server.terminate()
         else:
             await self.kill()
@@ -151,13 +133,13 @@ class VllmProcess:
             log.exception("%s cannot listen", place.pod)
             await self.server.kill()
         else:
-            self.serving = True
+            self._serving = True
 
 
-def _hardware(options: Options, words: list[str], env: Mapping[str, str], container: Object, place: Place) -> Hardware:
-    return hardware_of(
-        options, arguments=words, env=env, product=place.product, gpus=gpus_of(container), seed=place.seed
-    )
+def _hardware(container: Object, place: Place) -> Hardware:
+    words, env = _words(container), environment(container)
+    gpus = gpus_of(container)
+    return hardware_of(parse(words, env), arguments=words, env=env, product=place.product, gpus=gpus, seed=place.seed)
 
 
 def start(container: Object, place: Place) -> VllmProcess | WaitingProcess:
@@ -169,7 +151,4 @@ def pull_s(container: Object, place: Place) -> float:
     """How long its image takes on a node that does not have it, at the sandbox's pace; 0 for what is not vLLM."""
     if not is_vllm(container):
         return 0.0
-    words = [*(container.get("command") or []), *(container.get("args") or [])]
-    env = environment(container)
-    hardware = _hardware(parse(words, env), words, env, container, place)
-    return drawn(hardware.pull_s, seed=place.seed, name=f"{place.pod}/pull") / place.pace
+    return drawn(_hardware(container, place).pull_s, seed=place.seed, name=f"{place.pod}/pull") / place.pace

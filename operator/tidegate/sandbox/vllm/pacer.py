@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tidegate.domain.law import PerformanceLaw
+from tidegate.sandbox.emulator.lag import CATCH_UP_S, Lag
 from tidegate.sandbox.emulator.steps import StepLoad, step_s
 
-# As in the emulator: how much lateness the next steps may make up for, and what counts as late.
-CATCH_UP_S = 0.1
-LATE_S, LATE_SHARE = 0.005, 0.1
 TOLD_EVERY_S = 0.5
-# What is told: steps so far, how many were late and by how much, seconds of steps, requests inside at the last one.
-NOTHING_KEPT = dict.fromkeys(("steps", "steps_late", "lag_total_s", "lag_worst_s", "busy_s", "running"), 0.0)
+# What is told: how late steps were so far, seconds of steps, requests inside at the last one.
+NOTHING_KEPT = {**Lag().figures(), "busy_s": 0.0, "running": 0.0}
 
 
 class NewRequest(Protocol):
@@ -79,6 +77,7 @@ class Pace:
         self._inside: AbstractSet[str] = frozenset()
         self._end_s = self._length_s = 0.0
         self._told_s = -TOLD_EVERY_S
+        self._lag = Lag()
         self.kept = dict(NOTHING_KEPT)
 
     def begin(self, plan: Plan) -> None:
@@ -99,13 +98,9 @@ class Pace:
         if self._length_s == 0.0:
             return
         self._sleep(max(0.0, self._end_s - self._clock()))
-        self.kept["busy_s"] += self._length_s
-        self.kept["running"] = len(self._inside)
-        late_s = max(0.0, self._clock() - self._end_s)
-        self.kept["steps"] += 1
-        self.kept["steps_late"] += late_s > max(LATE_S, LATE_SHARE * self._length_s)
-        self.kept["lag_total_s"] += late_s
-        self.kept["lag_worst_s"] = max(self.kept["lag_worst_s"], late_s)
+        self._lag.add(lag_s=max(0.0, self._clock() - self._end_s), step_s=self._length_s)
+        busy_s = self.kept["busy_s"] + self._length_s
+        self.kept = {**self._lag.figures(), "busy_s": busy_s, "running": len(self._inside)}
         self._tell()
 
     def _load(self, plan: Plan) -> StepLoad:

@@ -12,12 +12,11 @@ import asyncio
 import contextlib
 import json
 import logging
-from dataclasses import replace
 
 from tidegate.domain.law import PerformanceLaw
 from tidegate.errors import SpecError, TidegateError
 from tidegate.sandbox.emulator.args import Options
-from tidegate.sandbox.emulator.faults import Fault, FaultKind
+from tidegate.sandbox.emulator.faults import FaultKind
 from tidegate.sandbox.emulator.server import MODEL_LEN, ServerSpec
 from tidegate.sandbox.vllm.factory import Factory, Order, RealServer
 
@@ -50,7 +49,7 @@ class PacedServer:
         self._order = Order(
             arguments=arguments_of(spec.options, spec.law),
             env={"VLLM_SERVER_DEV_MODE": "1"} if spec.options.dev_mode else {},
-            law=_slowed(spec.law, spec.fault),
+            law=spec.fault.applied_to(spec.law),
             address=spec.address,
             port=spec.options.port,
         )
@@ -134,10 +133,3 @@ def arguments_of(options: Options, law: PerformanceLaw) -> list[str]:
         *(f"--{'' if on else 'no-'}{name}" for name, on in flags.items()),
         *(("--api-key", *options.api_keys) if options.api_keys else ()),
     ]
-
-
-def _slowed(law: PerformanceLaw, fault: Fault) -> PerformanceLaw:
-    if fault.kind is not FaultKind.SLOW:
-        return law
-    f = fault.number
-    return replace(law, a_s=law.a_s * f, b_s=law.b_s * f, c_s=law.c_s * f, p0_s=law.p0_s * f, p1_s=law.p1_s * f)
