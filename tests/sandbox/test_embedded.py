@@ -1,19 +1,16 @@
 """The parts of the embedded control plane on their own, and what only it can do."""
 
 import asyncio
-from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kubernetes.utils.quantity import parse_quantity
 
 from tests.sandbox.kube import CORE, Kube, config_map
 from tidegate.sandbox.control_plane import Account
 from tidegate.sandbox.embedded import EmbeddedControlPlane
 from tidegate.sandbox.embedded.apply import Shape, apply, from_tree, owned_fields, to_tree
-from tidegate.sandbox.embedded.controllers.scheduling import quantity
 from tidegate.sandbox.embedded.controllers.workloads import limits, template_hash
 from tidegate.sandbox.embedded.events import from_core, to_core
 from tidegate.sandbox.embedded.failures import ApiError
@@ -88,17 +85,6 @@ def test_after_an_apply_an_object_is_what_its_managers_want(
     assert (live.get("data") or {}) == {**other, **second}
     again = applied(live, second, ONE)
     assert again == live
-
-
-@pytest.mark.parametrize("text", ["0", "1", "8", "500m", "1.5", "16Gi", "2Ti", "10k", "3M", "1e3", "128Ki", "4G"])
-def test_quantities_are_read_as_the_client_library_reads_them(text: str) -> None:
-    assert quantity(text) == parse_quantity(text)
-
-
-@pytest.mark.parametrize("text", ["", "lots", "1Qx", "-"])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no quantity"):
-        quantity(text)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +200,3 @@ async def test_many_watchers_of_many_changes_all_see_all_of_them() -> None:
             await kube.create(MAPS, config_map(f"m{number}"))
         expected = [f"m{number}" for number in range(20)]
         assert await asyncio.gather(*watchers) == [expected] * 10
-
-
-def test_requests_are_read_as_decimals() -> None:
-    assert quantity("0.1") + quantity("0.2") == Decimal("0.3")

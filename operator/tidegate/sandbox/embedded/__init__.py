@@ -2,8 +2,10 @@
 A small Kubernetes control plane in this process: what the sandbox starts on where no real one is at hand.
 
 Question: what would the API server say, and what would the controllers do? Enters: HTTP. Leaves: HTTP, and objects.
-May import: `errors`, `sandbox.control_plane.account`, aiohttp. The rules are Kubernetes' own; the conformance tests
-send the same requests to this and to the real one, so that it cannot drift unseen.
+May import: `sandbox.control_plane`, aiohttp, libraries for CEL, patches, schemas and quantities.
+
+The rules are Kubernetes' own; the conformance tests send the same requests to this and to the real one, so that it
+cannot drift unseen.
 
     resources   which kinds there are, built in or by CustomResourceDefinition
     store       objects, resourceVersion, history, watches

@@ -18,8 +18,14 @@ from tidegate.sandbox.embedded.store import copied
 
 Path = tuple[str, ...]
 # Fields of the metadata that the server itself looks after.
-_OURS = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
-_OURS_TOO = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+_OURS = frozenset(
+    {
+        *("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"),
+        *("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"),
+    }
+)
+# What stands for a key that an item of a list does not state.
+_KEY_DEFAULTS = {"protocol": "TCP"}
 
 
 class Shape:
@@ -32,11 +38,7 @@ class Shape:
     """
 
     def __init__(self, kind: str, root: Node | None) -> None:
-        self.kind, self._root = kind, root
-
-    def top(self) -> Node | None:
-        """The schema of the whole object."""
-        return self._root
+        self.kind, self.root = kind, root
 
     def below(self, node: Node | None, name: str) -> Node | None:
         """The schema of a field of what `node` describes."""
@@ -48,7 +50,7 @@ class Shape:
 
     def keys(self, node: Node | None, name: str) -> tuple[str, ...]:
         """The keys of the list in field `name`; empty where it has none."""
-        if node is None or name in ("ownerReferences",):
+        if node is None or name == "ownerReferences":
             return keys_of(self.kind, name)
         return tuple(node.get("x-kubernetes-list-map-keys") or ()) if self._type(node) == "map" else ()
 
@@ -70,10 +72,10 @@ class Shape:
 def owned_fields(item: dict[str, Any], shape: Shape) -> dict[Path, Any]:
     """The fields an object sets, as path -> value; what the server looks after is left out."""
     found = {}
-    for path, value in _walk(item, (), shape.top(), shape, ""):
+    for path, value in _walk(item, (), shape.root, shape, ""):
         if path[0] in ("f:apiVersion", "f:kind") or path == ("f:metadata",):
             continue
-        if path[0] == "f:metadata" and path[1].removeprefix("f:") in (*_OURS, *_OURS_TOO):
+        if path[0] == "f:metadata" and path[1].removeprefix("f:") in _OURS:
             continue
         found[path] = value
     return found
@@ -97,7 +99,7 @@ def _walk(value: Any, path: Path, node: Node | None, shape: Shape, name: str) ->
 
 def item_element(item: dict[str, Any], keys: tuple[str, ...]) -> str:
     """The path element of an item of a list with keys."""
-    identity = {key: item.get(key, "TCP" if key == "protocol" else None) for key in keys}
+    identity = {key: item.get(key, _KEY_DEFAULTS.get(key)) for key in keys}
     present = {key: each for key, each in identity.items() if each is not None}
     return "k:" + json.dumps(present, sort_keys=True, separators=(",", ":"))
 
@@ -210,7 +212,7 @@ def apply(
     if clashes and not force:
         raise apply_conflict([(managers.describe(other), readable(path)) for other, path in clashes])
     managers.take(key, {path for _, path in clashes})
-    merged = _merge(copied(live) if live else {}, wanted, shape.top(), shape, "")
+    merged = _merge(copied(live) if live else {}, wanted, shape.root, shape, "")
     owned_elsewhere = {path for paths in managers.others(key).values() for path in paths}
     given_up = managers.of(key) - fields.keys() - owned_elsewhere
     # Whole items first: an item that has lost its key can no longer be found.
@@ -287,8 +289,7 @@ def _is(item: Any, element: str) -> bool:
     wanted = json.loads(element[2:])
     if element.startswith("v:"):
         return bool(item == wanted)
-    defaults = {"protocol": "TCP"}
-    return all(item.get(name, defaults.get(name)) == each for name, each in wanted.items())
+    return all(item.get(name, _KEY_DEFAULTS.get(name)) == each for name, each in wanted.items())
 
 
 def readable(path: Path) -> str:

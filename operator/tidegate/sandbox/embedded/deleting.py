@@ -29,7 +29,7 @@ class Deleter:
         found = self._store.get(request.resource.key, request.key)
         if found is None:
             raise failures.not_found(request.resource.key, request.name)
-        options = self._options(request)
+        options = _options(request)
         _check_preconditions(found, options, request)
         if request.dry_run:
             return 200, found
@@ -43,7 +43,7 @@ class Deleter:
 
     def delete_all(self, request: Request) -> tuple[int, Object]:
         """DELETE of a collection."""
-        options = self._options(request)
+        options = _options(request)
         namespace = request.namespace or None
         chosen = select(self._store.objects(request.resource.key, namespace), request)
         if not request.dry_run:
@@ -85,14 +85,15 @@ class Deleter:
             return self._store.remove(resource.key, key)
         return self._store.put(resource.key, key, marked) if marked != item else item
 
-    def _options(self, request: Request) -> dict[str, Any]:
-        """Options from the body, else from the URL."""
-        options = request.item()
-        names = ("gracePeriodSeconds", "propagationPolicy", "orphanDependents")
-        options = {name: request.query[name] for name in names if name in request.query} | options
-        if str(options.get("orphanDependents", "")).lower() == "true":
-            options["propagationPolicy"] = "Orphan"
-        return options
+
+def _options(request: Request) -> dict[str, Any]:
+    """Options from the body, else from the URL."""
+    options = request.item()
+    names = ("gracePeriodSeconds", "propagationPolicy", "orphanDependents")
+    options = {name: request.query[name] for name in names if name in request.query} | options
+    if str(options.get("orphanDependents", "")).lower() == "true":
+        options["propagationPolicy"] = "Orphan"
+    return options
 
 
 def _grace(resource: Resource, item: Object, options: dict[str, Any]) -> int:

@@ -16,7 +16,8 @@ from tidegate.sandbox.embedded.events import to_core
 from tidegate.sandbox.embedded.failures import ApiError, bad_request
 from tidegate.sandbox.embedded.resources import Registry, Resource
 
-_SUBRESOURCES = frozenset({"status", "scale", "binding", "eviction", "token", "finalize"})
+# Subresources that a kind has without saying so.
+_ACTIONS = ("binding", "eviction", "token", "finalize")
 
 
 class NowhereError(Exception):
@@ -29,7 +30,6 @@ class Request:
     A request for objects.
 
     Args:
-        user: Who asks.
         verb: What RBAC calls it: get, list, watch, create, update, patch, delete, deletecollection.
         resource: Of which kind.
         namespace: Where; empty for cluster-scoped kinds and for all namespaces.
@@ -44,7 +44,6 @@ class Request:
         warnings: Sentences for the `Warning` header, filled on the way.
     """
 
-    user: str
     verb: str
     resource: Resource
     namespace: str = ""
@@ -122,9 +121,7 @@ def locate(path: str, registry: Registry) -> tuple[Resource, str, str, str]:
     if resource is None or (namespace and not resource.namespaced):
         raise NowhereError
     name, subresource = (rest[1] if len(rest) > 1 else ""), (rest[2] if len(rest) > 2 else "")
-    if subresource and subresource not in _SUBRESOURCES:
-        raise ApiError(404, "NotFound", "the server could not find the requested resource")
-    if subresource in ("status", "scale") and subresource not in resource.subresources():
+    if subresource and subresource not in (*_ACTIONS, *resource.subresources()):
         raise ApiError(404, "NotFound", "the server could not find the requested resource")
     return resource, namespace, name, subresource
 

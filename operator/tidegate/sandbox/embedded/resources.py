@@ -141,10 +141,6 @@ class Registry:
         """The kind behind a URL; None where there is none."""
         return self.resources.get((group, version, plural))
 
-    def by_kind(self, api_version: str, kind: str) -> Resource | None:
-        """The kind behind `apiVersion` and `kind`; None where there is none."""
-        return next((r for r in self if r.api_version == api_version and r.kind == kind), None)
-
     def by_key(self, key: str) -> Resource:
         """The kind behind `plural.group`."""
         return next(resource for resource in self if resource.key == key)

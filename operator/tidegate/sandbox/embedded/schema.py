@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from tidegate.sandbox.embedded.cel_rules import broken_rules
 from tidegate.sandbox.embedded.failures import cause
+from tidegate.sandbox.embedded.store import copied
 
 Node = dict[str, Any]
 ANY: Node = {"x-kubernetes-preserve-unknown-fields": True}
@@ -56,7 +57,7 @@ def _default(value: Any, node: Node) -> None:
         for name, field in (node.get("properties") or {}).items():
             nullable = bool(field.get("nullable"))
             if "default" in field and (name not in value or (value[name] is None and not nullable)):
-                value[name] = _fresh(field["default"])
+                value[name] = copied(field["default"])
             elif value.get(name, "") is None and not nullable:
                 del value[name]  # null means absent where the schema does not allow null
         for name in value:
@@ -64,12 +65,6 @@ def _default(value: Any, node: Node) -> None:
     elif isinstance(value, list):
         for each in value:
             _default(each, node.get("items") or ANY)
-
-
-def _fresh(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _fresh(each) for name, each in value.items()}
-    return [_fresh(each) for each in value] if isinstance(value, list) else value
 
 
 def _prune(value: Any, node: Node, path: str) -> Iterator[str]:

@@ -71,7 +71,7 @@ class EmbeddedControlPlane:
         for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
             body = {"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}}
             namespaces = self.registry.by_key("namespaces")
-            self._writer.create(Request(user="", verb="create", resource=namespaces, body=msgspec.json.encode(body)))
+            self._writer.create(Request(verb="create", resource=namespaces, body=msgspec.json.encode(body)))
         if self._controllers:
             await self._controllers.start()
         return self
@@ -150,7 +150,6 @@ class EmbeddedControlPlane:
             text = "the body of the request was in an unknown format - accepted media types include: application/json"
             raise failures.ApiError(415, "UnsupportedMediaType", text)
         return Request(
-            user=user,
             verb=verb,
             resource=self.registry.by_key("events") if resource.group == events.GROUP else resource,
             renamed=resource.group == events.GROUP,

@@ -28,7 +28,7 @@ _SUBDOMAIN_WORDS = (
 )
 # Metadata that a client cannot change.
 _FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
-# These two keep the status they are created with: a node reports itself, a CRD is made whole below.
+# These keep the status they are created with: a node reports itself.
 _STATUS_FROM_CLIENT = frozenset({"nodes"})
 
 
@@ -59,28 +59,24 @@ class Writer:
 
     def create(self, request: Request) -> tuple[int, Object]:
         """POST to a collection."""
-        return 201, self._create(request, request.item(), self._ownership(request, "Update"))
+        return 201, self._create(request, request.item(), _ownership(request, "Update"))
 
     def update(self, request: Request) -> tuple[int, Object]:
         """PUT."""
-        old, new = self._existing(request), request.item()
-        if request.subresource == "scale":
-            new = _with_version(with_scale(old, new, request.resource), new)
-        saved = self._save(request, old, new, self._ownership(request, "Update"))
-        return 200, self._shown(saved, request)
+        return self._replace(request, self._existing(request), request.item())
 
     def patch(self, request: Request) -> tuple[int, Object]:
         """PATCH, in any of its four ways."""
         if request.content_type == patching.APPLY:
             return self._apply(request)
         old = self._existing(request)
-        before = self._shown(old, request)
-        patched = _patched(request, before)
-        new = patched
+        return self._replace(request, old, _patched(request, _shown(old, request)))
+
+    def _replace(self, request: Request, old: Object, new: Object) -> tuple[int, Object]:
+        """A whole new state of the object, or of its scale."""
         if request.subresource == "scale":
-            new = _with_version(with_scale(old, patched, request.resource), patched)
-        saved = self._save(request, old, new, self._ownership(request, "Update"))
-        return 200, self._shown(saved, request)
+            new = _with_version(with_scale(old, new, request.resource), new)
+        return 200, _shown(self._save(request, old, new, _ownership(request, "Update")), request)
 
     def _apply(self, request: Request) -> tuple[int, Object]:
         """Server-side apply; makes the object where it is not there."""
@@ -97,7 +93,7 @@ class Writer:
             count = (wanted.get("spec") or {}).get("replicas")
             wanted = {"metadata": wanted.get("metadata", {}), **nested(resource.scale.replicas, count)}
         shape = _shape(resource)
-        ownership = self._ownership(request, "Apply")
+        ownership = _ownership(request, "Apply")
         if old is None and request.subresource:
             raise failures.not_found(resource.key, request.name)
         merged, managers, fields = apply(old, wanted, shape, key=ownership.key, force=request.flag("force"))
@@ -106,7 +102,7 @@ class Writer:
             merged = {**merged, "metadata": {**merged.get("metadata", {}), "name": request.name}}
             return 201, self._create(request, merged, ownership)
         merged["metadata"]["resourceVersion"] = wanted.get("metadata", {}).get("resourceVersion", "")
-        return 200, self._shown(self._save(request, old, merged, ownership), request)
+        return 200, _shown(self._save(request, old, merged, ownership), request)
 
     def bind(self, request: Request) -> tuple[int, Object]:
         """POST to `pods/NAME/binding`: the scheduler's word."""
@@ -119,17 +115,11 @@ class Writer:
         self.store.put(request.resource.key, request.key, new)
         return 201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
-    def _ownership(self, request: Request, operation: str) -> Ownership:
-        return Ownership(key=(request.manager, operation, request.subresource))
-
     def _existing(self, request: Request) -> Object:
         found = self.store.get(request.resource.key, request.key)
         if found is None:
             raise failures.not_found(request.resource.key, request.name)
         return found
-
-    def _shown(self, item: Object, request: Request) -> Object:
-        return to_scale(item, request.resource) if request.subresource == "scale" else item
 
     def _create(self, request: Request, wanted: Object, ownership: Ownership) -> Object:
         resource = request.resource
@@ -217,7 +207,7 @@ class Writer:
         elif not _SUBDOMAIN.match(name) and resource.group != "rbac.authorization.k8s.io":
             found.append(failures.cause("metadata.name", f'Invalid value: "{name}": {_SUBDOMAIN_WORDS}'))
         if resource.schema is not None:
-            self._report_unknown(request, resource.schema.prune(new))
+            _report_unknown(request, resource.schema.prune(new))
             resource.schema.default(new)
             found += resource.schema.faults(new, old)
         else:
@@ -226,15 +216,6 @@ class Writer:
             found += _immutable(new, old)
         if found:
             raise failures.invalid(resource.qualified_kind, name, found)
-
-    def _report_unknown(self, request: Request, unknown: list[str]) -> None:
-        """What the schema does not know: refused, warned of or dropped in silence, as the client asks."""
-        how = request.query.get("fieldValidation", "Warn")
-        if unknown and how == "Strict":
-            text = ", ".join(f'unknown field "{field}"' for field in unknown)
-            raise failures.bad_request(f"strict decoding error: {text}")
-        if how == "Warn":
-            request.warnings.extend(f'unknown field "{field}"' for field in unknown)
 
     def _own(self, request: Request, old: Object, new: Object, ownership: Ownership) -> None:
         """Brings `managedFields` up to date."""
@@ -254,6 +235,14 @@ class Writer:
             if changed or gone:
                 managers.give(key, (managers.of(key) - gone) | changed, api_version=api_version, now=now)
         new["metadata"]["managedFields"] = managers.entries()
+
+
+def _ownership(request: Request, operation: str) -> Ownership:
+    return Ownership(key=(request.manager, operation, request.subresource))
+
+
+def _shown(item: Object, request: Request) -> Object:
+    return to_scale(item, request.resource) if request.subresource == "scale" else item
 
 
 def _scaled_fields(old: Object, new: Object, changed: set[Path], resource: Resource) -> tuple[set[Path], set[Path]]:
@@ -340,6 +329,16 @@ def may_go(item: Object) -> bool:
     metadata = item["metadata"]
     waiting = metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds")
     return bool(metadata.get("deletionTimestamp")) and not waiting and item["kind"] != "Namespace"
+
+
+def _report_unknown(request: Request, unknown: list[str]) -> None:
+    """What the schema does not know: refused, warned of or dropped in silence, as the client asks."""
+    how = request.query.get("fieldValidation", "Warn")
+    if unknown and how == "Strict":
+        text = ", ".join(f'unknown field "{field}"' for field in unknown)
+        raise failures.bad_request(f"strict decoding error: {text}")
+    if how == "Warn":
+        request.warnings.extend(f'unknown field "{field}"' for field in unknown)
 
 
 def _guarded(request: Request, fill: Any) -> None:

@@ -63,7 +63,6 @@ class Cluster:
     def create(self, resource: str, item: Object) -> Object | None:
         """Makes an object; None where it is refused, e.g. in a namespace that is going."""
         request = Request(
-            user="system:kube-controller-manager",
             verb="create",
             resource=self.registry.by_key(resource),
             namespace=item["metadata"].get("namespace", ""),

@@ -7,43 +7,29 @@ Rules: node selectors, taints and resource requests count, affinity does not. Th
        keeps whole nodes free for replicas that need many GPUs.
 """
 
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
 
 from tidegate.sandbox.embedded.controllers.cluster import NODES, PODS, Cluster, key_of
 from tidegate.sandbox.embedded.store import Object, copied
 from tidegate.sandbox.embedded.writing import set_condition
 
-_SUFFIXES: dict[str, int | Decimal] = {
-    "": 1,
-    "m": Decimal("0.001"),
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "P": 10**15,
-}
-_SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
-_QUANTITY = re.compile(r"^([0-9.]+(?:[eE][-+]?[0-9]+)?)([a-zA-Z]*)$")
-
-
-def quantity(text: str | int | float) -> Decimal:
-    """A Kubernetes quantity (`500m`, `16Gi`, `8`) as a number."""
-    match = _QUANTITY.match(str(text))
-    if match is None or match[2] not in _SUFFIXES:
-        raise ValueError(f"{text!r} is no quantity")
-    return Decimal(match[1]) * _SUFFIXES[match[2]]
-
 
 def requests(pod: Object) -> dict[str, Decimal]:
     """What a pod asks for in all, by resource."""
-    total: Counter[str] = Counter()
+    total: dict[str, Decimal] = defaultdict(Decimal)
     for container in pod["spec"].get("containers", []):
         for name, value in (container.get("resources", {}).get("requests") or {}).items():
-            total[name] += quantity(value)  # type: ignore[assignment]
-    return {**total, "pods": Decimal(1)}  # type: ignore[dict-item]
+            total[name] += _quantity(value)
+    return {**total, "pods": Decimal(1)}
+
+
+def _quantity(value: object) -> Decimal:
+    """A Kubernetes quantity (`500m`, `16Gi`, `8`) as a number."""
+    return Decimal(parse_quantity(str(value)))  # type: ignore[no-untyped-call]
 
 
 class Scheduler:
@@ -73,7 +59,7 @@ class Scheduler:
     def _free(self, node: Object) -> dict[str, Decimal]:
         """What a node has left."""
         offered = node.get("status", {}).get("allocatable") or {}
-        free = {name: quantity(value) for name, value in offered.items()}
+        free = {name: _quantity(value) for name, value in offered.items()}
         for pod in self._cluster.store.objects(PODS):
             ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
             if pod["spec"].get("nodeName") == node["metadata"]["name"] and not ended:

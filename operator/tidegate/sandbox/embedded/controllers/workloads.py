@@ -22,7 +22,7 @@ from tidegate.sandbox.embedded.controllers.cluster import (
 )
 from tidegate.sandbox.embedded.selectors import object_selector
 from tidegate.sandbox.embedded.store import Object, copied
-from tidegate.sandbox.embedded.writing import random_suffix, set_condition
+from tidegate.sandbox.embedded.writing import random_suffix, set_condition, timestamp
 
 HASH_LABEL = "pod-template-hash"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -67,8 +67,11 @@ class Deployments:
                 "labels": labels,
                 "ownerReferences": [owner_reference(deployment)],
             },
-            "spec": {"replicas": 0 if others else deployment["spec"]["replicas"], "selector": selector}
-            | {"template": template},
+            "spec": {
+                "replicas": 0 if others else deployment["spec"]["replicas"],
+                "selector": selector,
+                "template": template,
+            },
         }
         made = self._cluster.create(REPLICA_SETS, replica_set)
         if made is not None and made["spec"]["replicas"]:
@@ -140,14 +143,16 @@ class Deployments:
         set_condition(status, available)
         done = current.get("replicas", 0) == current.get("availableReplicas", 0) == wanted == totals["replicas"]
         set_condition(status, self._progress(deployment, status, done=done))
-        self._cluster.write_status(DEPLOYMENTS, deployment, _settled(deployment, status))
+        # In a fixed order, so that looking twice writes once.
+        status["conditions"].sort(key=lambda each: str(each["type"]))
+        self._cluster.write_status(DEPLOYMENTS, deployment, status)
 
     def _progress(self, deployment: Object, status: dict[str, Any], *, done: bool) -> dict[str, Any]:
         """The condition Progressing; it fails where nothing moved for the deployment's deadline."""
         old: dict[str, Any] = next((each for each in status["conditions"] if each["type"] == "Progressing"), {})
         counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", *_READY)]
         before = [deployment.get("status", {}).get(key, 0) for key in ("replicas", "updatedReplicas", *_READY)]
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = timestamp()
         moved = (
             counts != before
             or not old
@@ -166,12 +171,6 @@ class Deployments:
 
 
 _READY = ("readyReplicas", "availableReplicas")
-
-
-def _settled(deployment: Object, status: dict[str, Any]) -> dict[str, Any]:
-    """The status with its conditions in a fixed order, so that looking twice writes once."""
-    status["conditions"] = sorted(status["conditions"], key=lambda each: str(each["type"]))
-    return status
 
 
 def limits(rolling: dict[str, Any], replicas: int) -> tuple[int, int]:
