@@ -68,10 +68,6 @@ class Kube:
         """POST to a collection."""
         return await self._ask("POST", path, body=body)
 
-    async def replace(self, path: str, body: Object) -> Object:
-        """PUT an object."""
-        return await self._ask("PUT", path, body=body)
-
     async def patch(self, path: str, body: Object, kind: Kind = Kind.MERGE) -> Object:
         """PATCH an object; APPLY is server-side apply, by force, as `tidegate-sandbox`."""
         parameters = {"fieldManager": "tidegate-sandbox", "force": "true"} if kind is Kind.APPLY else {}

@@ -79,18 +79,14 @@ def command(program: Path, *, config: Path, data: Path, port: int) -> list[str]:
 
 
 def _pods(sources: Sources) -> Object:
-    """vLLM's own metrics, from every running pod that the operator or the user gave a port called `http`."""
+    """vLLM's own metrics, from every running pod that the operator or the user gave a port `http` or `metrics`."""
     rules = [
         _keep("__meta_kubernetes_pod_phase", "Running"),
         _keep("__meta_kubernetes_pod_container_port_name", "http|metrics"),
         _listening(),
         *(_copy(f"__meta_kubernetes_{name}", label) for name, label in _POD_LABELS),
     ]
-    return {
-        "job_name": "pods",
-        **sources.discovery("pod"),
-        "relabel_configs": rules,
-    }
+    return {"job_name": "pods", **sources.discovery("pod"), "relabel_configs": rules}
 
 
 _POD_LABELS = (

@@ -2,12 +2,14 @@
 What a client needs to speak to an API server: the address, whom to trust, who it is.
 
 In:    URL, CA, token.
-Out:   the same as a kubeconfig file and as an aiohttp session.
+Out:   the same as a kubeconfig file, as an aiohttp session, and as plain values for another process.
 """
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import aiohttp
 import yaml
@@ -31,6 +33,17 @@ class Account:
     ca_file: Path | None
     token: str
     namespace: str = "default"
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The account that `to_json` made these of; more of them may stand beside it."""
+        ca_file = Path(fields["ca_file"]) if fields["ca_file"] else None
+        return cls(url=fields["url"], ca_file=ca_file, token=fields["token"])
+
+    def to_json(self) -> dict[str, str | None]:
+        """What a process of its own needs to be this account: `url`, `ca_file` and `token`."""
+        ca_file = str(self.ca_file) if self.ca_file is not None else None
+        return {"url": self.url, "ca_file": ca_file, "token": self.token}
 
     def kubeconfig(self) -> str:
         """The account as a kubeconfig document."""

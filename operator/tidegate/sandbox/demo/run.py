@@ -2,7 +2,7 @@
 The demo from beginning to end.
 
 In:    a scenario.
-Out:   what a person sees; 0, or why it went wrong.
+Out:   what a person sees.
 """
 
 import asyncio

@@ -16,14 +16,13 @@ from typing import Any
 import aiohttp
 
 from tidegate.errors import SourceError
+from tidegate.ports import DEPLOYMENT_LABEL, DEPLOYMENTS, GROUP, TIER_LABEL, VERSION
 from tidegate.sandbox.demo.ledger import Ledger
 from tidegate.sandbox.demo.scenario import Scenario
 from tidegate.sandbox.demo.stage import Stage
 from tidegate.sandbox.kube import Change, Object
 from tidegate.sandbox.traffic.outcomes import Outcome, Summary, summary
 
-GROUP = "/apis/tidegate.io/v1alpha1"
-DEPLOYMENT_LABEL, TIER_LABEL = "tidegate.io/inference-deployment", "tidegate.io/tier"
 POLL_S = 1.0
 # How far back "now" reaches.
 RECENT_S = 20.0
@@ -184,7 +183,7 @@ class Observer:
 
     async def _follow_status(self) -> None:
         key = self._scene.scenario.deployment.key
-        path = f"{GROUP}/namespaces/{key.namespace}/inferencedeployments"
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{key.namespace}/{DEPLOYMENTS}"
         async for change in self._stage.kube.follow(path, fieldSelector=f"metadata.name={key.name}"):
             status = change.object.get("status") or {}
             decision = status.get("decision") or {}

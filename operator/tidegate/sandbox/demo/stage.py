@@ -64,20 +64,10 @@ class Stage:
         plane: A control plane that is not started yet.
         prometheus_program: Where Prometheus lies.
         say: Gets a line per step.
-        operator: Command of the operator before its flags; empty: none is started.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        *,
-        plane: ControlPlane,
-        prometheus_program: Found,
-        say: Say,
-        operator: Sequence[str] = (sys.executable, "-m", "tidegate", "run"),
-    ) -> None:
-        self.scenario, self._plane, self._program = scenario, plane, prometheus_program
-        self._say, self._operator = say, operator
+    def __init__(self, scenario: Scenario, *, plane: ControlPlane, prometheus_program: Found, say: Say) -> None:
+        self.scenario, self._plane, self._program, self._say = scenario, plane, prometheus_program, say
         self.ports = Ports(**dict(zip(Ports.__slots__, free_ports(len(Ports.__slots__)), strict=True)))
         self.machines: list[Machine] = []
         self._exits = AsyncExitStack()
@@ -131,9 +121,8 @@ class Stage:
         self.start_prometheus()
         self._start_nodes(admin)
         self._start_front(admin)
-        if self._operator:
-            self._say("operator")
-            await self.start_operator()
+        self._say("operator")
+        await self.start_operator()
         self._say("manifests")
         await self.apply(self.scenario.documents)
 
@@ -186,7 +175,7 @@ class Stage:
 
     def _start_nodes(self, admin: Account) -> None:
         config = {
-            **_credentials(admin),
+            **admin.to_json(),
             "pace": self.scenario.pace,
             "seed": self.scenario.options.seed,
             "runtime": self.scenario.options.runtime,
@@ -197,7 +186,7 @@ class Stage:
     def _start_front(self, admin: Account) -> None:
         key = self.scenario.deployment.key
         config = {
-            **_credentials(admin),
+            **admin.to_json(),
             "policy": self.scenario.options.policy.value,
             "metrics_port": self.ports.front_metrics,
             "services": [{"namespace": key.namespace, "name": key.name, "port": self.ports.front}],
@@ -208,14 +197,15 @@ class Stage:
         """Start the operator; after it was killed, start it again."""
         account = await self._plane.service_account(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
         kubeconfig = account.write_kubeconfig(self.folder / "operator.kubeconfig")
-        flags = [
+        command = [
+            *(sys.executable, "-m", "tidegate", "run"),
             *OPERATOR_FLAGS,
             f"--kubeconfig={kubeconfig}",
             f"--prometheus-url={self.prometheus_url}",
             f"--operator-namespace={OPERATOR_NAMESPACE}",
             f"--listen={HOST}:{self.ports.operator}",
         ]
-        self.processes.start("operator", [*self._operator, *flags])
+        self.processes.start("operator", command)
 
     def _start_module(self, name: str, config: Mapping[str, Any]) -> None:
         path = self._write(f"{name}.json", json.dumps(config))
@@ -227,11 +217,3 @@ class Stage:
         path.touch(mode=0o600)
         path.write_text(text)
         return path
-
-
-def _credentials(account: Account) -> dict[str, str | None]:
-    return {
-        "url": account.url,
-        "ca_file": str(account.ca_file) if account.ca_file is not None else None,
-        "token": account.token,
-    }

@@ -36,13 +36,10 @@ async def follow(kube: Kube, namespace: str, service: str, backends: Backends) -
 
 async def serve(config: dict[str, Any]) -> None:
     """Run the fronts of a configuration until SIGTERM."""
-    account = Account(
-        url=config["url"], ca_file=Path(config["ca_file"]) if config.get("ca_file") else None, token=config["token"]
-    )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     waiting: dict[str, Backends] = {}
-    async with account.session() as session, asyncio.TaskGroup() as tasks:
+    async with Account.from_json(config).session() as session, asyncio.TaskGroup() as tasks:
         follows = []
         for service in config["services"]:
             backends = waiting[f"{service['namespace']}/{service['name']}"] = Backends(Policy(config["policy"]))

@@ -3,7 +3,7 @@ Nodes with GPUs that are not there: a stand-in kubelet.
 
 Question: what becomes of a pod that the scheduler bound to a node? Enters: pods, through the API server.
 Leaves: Node objects, Leases, pod status and events as a kubelet reports them, and vLLM servers on loopback addresses.
-May import: domain, estimate (what a tier's law and start-up are), sandbox.emulator, sandbox.exporter, sandbox.kube.
+May import: domain, estimate (what a tier's law and start-up are), sandbox.emulator, .exporter, .kube and .vllm.
 
     addresses   the pod address that is reported and the loopback address behind it
     machines    Node and Lease objects

@@ -1,8 +1,8 @@
 """
 `python -m tidegate.sandbox.kubelet FILE`: hollow nodes as a process of their own, until SIGTERM.
 
-FILE is JSON: `url`, `ca_file`, `token` of the API server, `pace`, `seed`, `runtime` (`emulated`
-or `vllm`), and `machines` (fields of `Machine`).
+FILE is JSON: `url`, `ca_file`, `token` of the API server, `pace`, `seed`, `runtime` (`emulated` or `vllm`), and
+`machines` (fields of `Machine`).
 A process of its own, because the servers' steps and the rest of the sandbox should not wait for one interpreter.
 """
 
@@ -13,6 +13,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from tidegate.errors import SourceError
 from tidegate.sandbox.control_plane.account import Account
@@ -23,23 +24,16 @@ from tidegate.sandbox.vllm.environment import find_environment
 from tidegate.sandbox.vllm.factory import Factory
 
 
-async def serve(config: dict[str, object]) -> None:
+async def serve(config: dict[str, Any]) -> None:
     """Run the nodes of a configuration until SIGTERM."""
-    account = Account(
-        url=str(config["url"]),
-        ca_file=Path(str(config["ca_file"])) if config.get("ca_file") else None,
-        token=str(config["token"]),
-    )
-    machines = config["machines"]
-    assert isinstance(machines, list), "a list of machines"
     async with AsyncExitStack() as exits:
-        session = await exits.enter_async_context(account.session())
+        session = await exits.enter_async_context(Account.from_json(config).session())
         factory = await exits.enter_async_context(_factory()) if config["runtime"] == "vllm" else None
         nodes = HollowNodes(
             Kube(session),
-            [Machine(**machine) for machine in machines],
-            pace=float(str(config["pace"])),
-            seed=int(str(config["seed"])),
+            [Machine(**machine) for machine in config["machines"]],
+            pace=config["pace"],
+            seed=config["seed"],
             factory=factory,
         )
         running = asyncio.ensure_future(nodes.run())

@@ -45,7 +45,7 @@ class Run:
 
     process: VllmProcess | WaitingProcess
     started: datetime
-    stopping: str = ""  # why the kubelet ends it, where it does
+    restarting: bool = False  # whether the kubelet itself ends it
 
 
 class Container:
@@ -57,7 +57,7 @@ class Container:
         self.state: Object = {"waiting": {"reason": "ContainerCreating"}}
         self.last_state: Object = {}
         self.restart_count = 0
-        self.ready = self.started = self.finished = False
+        self.ready = self.started = False
         self.run_now: Run | None = None
         address = place.address if is_vllm(spec) else None
         self._startup, self._ready_probe, self._liveness = (
@@ -88,7 +88,6 @@ class Container:
             code, reason = await self._live(began)
             self._ended(code, reason, began)
             if not self._restarting:
-                self.finished = True
                 return
             if (datetime.now(UTC) - began).total_seconds() * self.place.pace > BACKOFF_RESET_S:
                 backoff_s = BACKOFF_S
@@ -138,7 +137,7 @@ class Container:
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
-        return code, "OOMKilled" if code == 137 and not run.stopping else "Error"
+        return code, "OOMKilled" if code == 137 and not run.restarting else "Error"
 
     async def _probe(self, run: Run) -> None:
         """Startup first; then readiness and liveness side by side."""
@@ -175,20 +174,19 @@ class Container:
                     return
 
     async def _restart(self, run: Run, why: str) -> None:
-        run.stopping = why
+        run.restarting = True
         self._host.event("Warning", "Unhealthy", f"{self.name}: {why}, container will be restarted")
         await run.process.kill()
 
     def _ended(self, code: int, reason: str, began: datetime) -> None:
         self.run_now = None
         self.ready = self.started = False
-        finished = timestamp(datetime.now(UTC))
         self.state = {
             "terminated": {
                 "exitCode": code,
                 "reason": "Completed" if code == 0 else reason,
                 "startedAt": timestamp(began),
-                "finishedAt": finished,
+                "finishedAt": timestamp(datetime.now(UTC)),
             }
         }
         self._host.changed()

@@ -11,8 +11,6 @@ from datetime import datetime
 from tidegate.sandbox.kube import Object
 from tidegate.sandbox.kubelet.machines import timestamp
 
-CONDITIONS = ("PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")
-
 
 def phase_of(containers: Sequence[Object]) -> str:
     """
