@@ -29,12 +29,10 @@ class Found:
     A program that can be run.
 
     Args:
-        name: Its name.
         path: Where it lies.
         origin: Where it came from, in words, e.g. `PATH` or `built with go1.26.8`.
     """
 
-    name: str
     path: Path
     origin: str
 
@@ -88,20 +86,20 @@ class Provider:
         for source, path in _places(program.name):
             version = installed_version(path, program)
             if version and version >= program.oldest:
-                return Found(name=program.name, path=path, origin=f"found in {source}")
+                return Found(path=path, origin=f"found in {source}")
             seen = ".".join(map(str, version)) if version else "of unknown version"
             tried.append(f"{path} is {seen}; {'.'.join(map(str, program.oldest))} or newer is needed")
         if not tried:
             tried.append(f"not in {ASSETS_VARIABLE} and not on PATH")
         if stored := self._cache.find(program.name, program.version):
-            return Found(name=program.name, path=stored[0], origin=stored[1])
+            return Found(path=stored[0], origin=stored[1])
         tried.append(f"not in {self._cache.folder}")
         return None
 
     def _fetch(self, program: Program, effort: Effort) -> Found:
         """Gets a program that is not here, by the first way that works."""
         if stored := self._cache.find(program.name, program.version):  # another process, or a shared build
-            return Found(name=program.name, path=stored[0], origin=stored[1])
+            return Found(path=stored[0], origin=stored[1])
         ways: list[Callable[[Program, Path], tuple[Path, str]]] = [self._download, self._unpack]
         if effort >= Effort.BUILD:
             ways.append(self._build)
@@ -114,7 +112,7 @@ class Provider:
                     continue
                 self._say(f"{program.name}: {origin}")
                 stored_at = self._cache.store(program.name, program.version, program=path, origin=origin)
-                return Found(name=program.name, path=stored_at, origin=origin)
+                return Found(path=stored_at, origin=origin)
         raise self._missing(program.name)
 
     def _download(self, program: Program, workspace: Path) -> tuple[Path, str]:

@@ -37,8 +37,6 @@ class Options:
     served_names: tuple[str, ...]
     host: str = "127.0.0.1"
     port: int = 8000
-    tensor_parallel: int = 1
-    pipeline_parallel: int = 1
     quantization: str | None = None
     kv_cache_dtype: str = "auto"
     seqs: int = 256
@@ -78,8 +76,6 @@ def parse(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Opt
         served_names=tuple(found.served_model_name or (model,)),
         host=found.host,
         port=found.port,
-        tensor_parallel=found.tensor_parallel_size,
-        pipeline_parallel=found.pipeline_parallel_size,
         quantization=found.quantization,
         kv_cache_dtype=found.kv_cache_dtype,
         seqs=found.max_num_seqs,
@@ -112,6 +108,7 @@ def _parser() -> _Parser:
     parser.add_argument("--served-model-name", nargs="+")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    # Parallelism has its effect through the law of the hardware, which reads it itself.
     parser.add_argument("--tensor-parallel-size", "-tp", type=_positive, default=1)
     parser.add_argument("--pipeline-parallel-size", "-pp", type=_positive, default=1)
     parser.add_argument("--quantization", "-q")

@@ -5,7 +5,6 @@ The HTTP routes of an emulated server.
 """
 
 import asyncio
-import json
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -105,11 +104,7 @@ class Routes:
     async def sleep(self, request: web.Request) -> web.Response:
         """Sleep at a level: 0 holds steps, 1 offloads weights, 2 discards them. Requests that come in wait."""
         level = int(request.query.get("level", "1"))
-        if request.query.get("mode", "abort") == "abort":
-            self.server.engine.abort_all()
-        elif request.query["mode"] == "wait":
-            await self.server.engine.drained()
-        self.server.engine.pause()
+        await self._hold(request)
         self.server.sleep_level = level
         self.server.metrics.asleep(level or None)
         return web.Response()
@@ -126,14 +121,18 @@ class Routes:
         return web.json_response({"is_sleeping": self.server.sleep_level is not None})
 
     async def pause(self, request: web.Request) -> web.Response:
-        """Hold every step; `mode=wait` returns when the requests in flight are done."""
+        """Hold every step."""
+        await self._hold(request)
+        return web.Response()
+
+    async def _hold(self, request: web.Request) -> None:
+        """Hold every step; what is in flight is ended (`mode=abort`), finished first (`wait`), or stays."""
         mode = request.query.get("mode", "abort")
         if mode == "abort":
             self.server.engine.abort_all()
         elif mode == "wait":
             await self.server.engine.drained()
         self.server.engine.pause()
-        return web.Response()
 
     async def is_paused(self, _: web.Request) -> web.Response:
         """Whether steps are on hold."""
@@ -163,7 +162,7 @@ class Routes:
             answer = Answer(ask, ticket, metrics=server.spec.options.per_request_metrics)
             return await (answer.stream(http) if ask.stream else answer.whole())
         except EngineDead:
-            return self._cut(http)
+            return _cut(http)
         finally:
             self.in_flight -= 1
             server.engine.abort(ticket.request)
@@ -185,12 +184,6 @@ class Routes:
         if options.queued_tokens is not None and engine.queued_tokens >= options.queued_tokens:
             return "max_num_queued_tokens"
         return None
-
-    def _cut(self, http: web.Request) -> web.StreamResponse:
-        """A dead process cuts its connections in the middle of whatever they carried."""
-        if http.transport is not None:
-            http.transport.abort()
-        return web.Response(status=500)
 
     def _counted(self) -> Middleware:
         @web.middleware
@@ -230,6 +223,13 @@ class Routes:
         return keyed
 
 
+def _cut(http: web.Request) -> web.StreamResponse:
+    """A dead process cuts its connections in the middle of whatever they carried."""
+    if http.transport is not None:
+        http.transport.abort()
+    return web.Response(status=500)
+
+
 def _error(message: str, *, kind: str, status: int) -> web.Response:
     body = {"error": {"message": message, "type": kind, "param": None, "code": status}}
     return web.json_response(body, status=status)
@@ -242,5 +242,5 @@ async def _rejection(http: web.Request, ask: Ask, reason: str) -> web.StreamResp
         return refused
     stream = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     await stream.prepare(http)
-    await stream.write(b"data: " + json.dumps(json.loads(refused.text or "{}")).encode() + b"\n\ndata: [DONE]\n\n")
+    await stream.write(f"data: {refused.text}\n\ndata: [DONE]\n\n".encode())
     return stream

@@ -103,7 +103,6 @@ class _Reading:
     def __init__(self) -> None:
         self.first_s: float | None = None
         self.last_s: float | None = None
-        self._before_last_s: float | None = None
         self._tail = b""
 
     def add(self, part: bytes, now_s: float) -> None:
