@@ -15,7 +15,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.errors import SourceError, SpecError
 from tidegate.observe.prometheus import Access, Prometheus
-from tidegate.sim.recorded import check, recorded
+from tidegate.sim.recorded import check, demand_query, dialect_of, recorded
 
 START_S, HOUR = 1_767_225_600.0, 3600.0
 MODEL = "a-model"
@@ -95,6 +95,16 @@ def test_a_server_without_histograms_of_lengths_tells_them_by_its_counters(clien
     assert len(trace) == pytest.approx(4 * HOUR, rel=0.1)
     assert trace.prompt_tokens.mean() == pytest.approx(700, rel=0.05)
     assert trace.output_tokens.mean() == pytest.approx(200, rel=0.05)
+
+
+def test_servers_that_speak_other_names_are_counted_too() -> None:
+    """A name is chosen for each replica, not for the fleet: else the first that anybody speaks hides the rest."""
+    asked = demand_query(dialect_of(MODEL, "test", window_s=120.0))
+    names = ("vllm:time_to_first_token_seconds_count", "sglang:time_to_first_token_seconds_count")
+    each = (
+        f'sum by (namespace,pod,instance) (rate({n}{{model_name="a-model",namespace="test"}}[120s]))' for n in names
+    )
+    assert asked.startswith(f"sum({' or '.join(each)}) + ")
 
 
 @pytest.mark.parametrize("asked", [of("another"), of(MODEL, Key("dev", "chat"))], ids=["another", "namespace='dev'"])

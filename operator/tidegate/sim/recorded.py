@@ -26,10 +26,8 @@ from tidegate.units import SECONDS_PER_DAY
 
 STEP_S = 60
 ANSWER_S = 20.0
+# vLLM and SGLang put the name that clients ask for on each of their series.
 MODEL_LABEL = "model_name"
-# A length is read from its own histogram, else (SGLang) as tokens per request of the counters.
-PROMPT = ("prompt_length", "prompt_tokens", "started")
-OUTPUT = ("output_length", "output_tokens", "finished")
 _METRICS = {signal.name: signal.metrics for signal in FLOW}
 
 
@@ -55,14 +53,13 @@ def recorded(client: Prometheus, spec: DeploymentSpec, *, start_s: float, end_s:
     Raises:
         SourceError: Prometheus does not answer, or remembers no request of its model in that span and namespace.
     """
-    dialect = Dialect()
-    dialect = replace(dialect, matchers={MODEL_LABEL: spec.model, dialect.namespace_label: spec.key.namespace})
-    rates = _curve(client, f"{_rate('started', dialect)} + ({_rate('rejected', dialect)} or vector(0))", start_s, end_s)
+    dialect = dialect_of(spec.model, spec.key.namespace, window_s=RATE_S_MIN)
+    rates = _curve(client, demand_query(dialect), start_s, end_s)
     if not np.nansum(rates) > 0:
         asked = ", ".join(f"{label}={value!r}" for label, value in dialect.matchers.items())
         detail = f"no request of {asked} between {start_s:.0f} and {end_s:.0f}"
         raise SourceError(source="prometheus", reason="NoSeries", detail=detail)
-    prompt, output = (_lengths(client, dialect, signals, start_s, end_s) for signals in (PROMPT, OUTPUT))
+    prompt, output = (_lengths(client, query(dialect), start_s, end_s) for query in (prompt_query, output_query))
     dice = np.random.default_rng(seed)
     at = arrivals(np.repeat(np.nan_to_num(rates), STEP_S), variation=1.2, dice=dice)
     minute = np.minimum((at / STEP_S).astype(np.int64), len(rates) - 1)
@@ -74,26 +71,54 @@ def recorded(client: Prometheus, spec: DeploymentSpec, *, start_s: float, end_s:
     )
 
 
-def _lengths(
-    client: Prometheus, dialect: Dialect, signals: tuple[str, str, str], start_s: float, end_s: float
-) -> Floats:
-    """Mean length per minute; minutes in which nothing finished take that of their neighbours."""
-    name, tokens, requests = signals
-    histogram = f"{_rate(f'{name}_sum', dialect)} / {_rate(f'{name}_count', dialect)}"
-    query = f"{histogram} or {_rate(tokens, dialect)} / {_rate(requests, dialect)}"
-    means = _curve(client, query, start_s, end_s)
-    known = np.flatnonzero(np.isfinite(means))
-    if len(known) == 0:
-        detail = f"no finished request tells the {name.replace('_', ' ')} between {start_s:.0f} and {end_s:.0f}"
-        raise SourceError(source="prometheus", reason="NoSeries", detail=detail)
-    return np.asarray(np.interp(np.arange(len(means)), known, means[known]))
+def dialect_of(model: str, namespace: str | None, *, window_s: float) -> Dialect:
+    """How to ask for what one model does in a namespace, or (None) everywhere, over a window."""
+    dialect = Dialect(window_s=window_s, matchers={MODEL_LABEL: model})
+    if namespace is None:
+        return dialect
+    return replace(dialect, matchers={MODEL_LABEL: model, dialect.namespace_label: namespace})
+
+
+def demand_query(dialect: Dialect) -> str:
+    """Requests/s that came, those that a full queue turned away included."""
+    return f"{_rate('started', dialect)} + ({_rate('rejected', dialect)} or vector(0))"
+
+
+def prompt_query(dialect: Dialect) -> str:
+    """Mean prompt tokens per request."""
+    return _mean("prompt_length", "prompt_tokens", "started", dialect)
+
+
+def output_query(dialect: Dialect) -> str:
+    """Mean output tokens per request."""
+    return _mean("output_length", "output_tokens", "finished", dialect)
+
+
+def _mean(length: str, tokens: str, requests: str, dialect: Dialect) -> str:
+    """From the histogram of lengths, else (SGLang) tokens over requests of the counters."""
+    pairs = ((f"{length}_sum", f"{length}_count"), (tokens, requests))
+    return " or ".join(f"{_rate(above, dialect)} / ({_rate(below, dialect)} > 0)" for above, below in pairs)
 
 
 def _rate(signal: str, dialect: Dialect) -> str:
-    """Per second over all replicas, in the two minutes before the sample; each replica speaks one of the names."""
-    grouping, span = f"{dialect.grouping},instance", f"[{RATE_S_MIN:.0f}s]"
-    parts = [f"sum by ({grouping}) (rate({selector(metric, dialect)}{span}))" for metric in _METRICS[signal]]
+    """
+    Per second over all replicas. A fleet of several servers and versions speaks several names, each replica one.
+
+    A replica is a scraped target: where nothing names its pod, its `instance` still does.
+    """
+    grouping = f"{dialect.grouping},instance"
+    parts = [f"sum by ({grouping}) (rate({selector(metric, dialect)}{dialect.span}))" for metric in _METRICS[signal]]
     return f"sum({' or '.join(parts)})"
+
+
+def _lengths(client: Prometheus, query: str, start_s: float, end_s: float) -> Floats:
+    """Mean length per minute; minutes in which nothing finished take that of their neighbours."""
+    means = _curve(client, query, start_s, end_s)
+    known = np.flatnonzero(np.isfinite(means))
+    if len(known) == 0:
+        detail = f"no request finished between {start_s:.0f} and {end_s:.0f}, so nobody knows how long they are"
+        raise SourceError(source="prometheus", reason="NoSeries", detail=detail)
+    return np.asarray(np.interp(np.arange(len(means)), known, means[known]))
 
 
 def _curve(client: Prometheus, query: str, start_s: float, end_s: float) -> Floats:
