@@ -8,10 +8,11 @@ from tests.sim.builders import KEY, poisson, scenario, tier, traffic
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Cost, Quality
 from tidegate.sim.capacity import knee_rps
-from tidegate.sim.compare import Result, compare
+from tidegate.sim.compare import compare
 from tidegate.sim.hindsight import courses
 from tidegate.sim.policies.bounds import know
 from tidegate.sim.scenario import Fault, Scenario, Service, Startup, TierTruth, Trouble
+from tidegate.sim.score import Result
 from tidegate.sim.traces import Trace
 
 TWO = (tier("bf16", width=2), tier("int4", width=1, quality=0.9))

@@ -13,13 +13,13 @@ import pytest
 
 from tests.sim.builders import KEY, poisson, scenario
 from tidegate.domain.key import Key
-from tidegate.sim.compare import Result, compare
+from tidegate.sim.compare import compare
 from tidegate.sim.policies.base import Choice, View
 from tidegate.sim.report import html
 from tidegate.sim.report.page import summary
 from tidegate.sim.report.series import DECISIONS_MAX, series
 from tidegate.sim.runner import run
-from tidegate.sim.score import Part, Score, score
+from tidegate.sim.score import Part, Result, Score, score
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

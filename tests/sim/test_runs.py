@@ -11,7 +11,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, Quality, Schedule, Slo, WorkloadTemplate
 from tidegate.errors import SpecError
 from tidegate.sim.capacity import fluid_rps, knee_rps, workload_of
-from tidegate.sim.compare import badness, compare
+from tidegate.sim.compare import compare
 from tidegate.sim.offline import Settings, scenario_of
 from tidegate.sim.policies.base import Choice, View
 from tidegate.sim.policies.bounds import cheapest_mix, know
@@ -19,7 +19,7 @@ from tidegate.sim.policies.core import Tidegate
 from tidegate.sim.policies.static import Static
 from tidegate.sim.runner import Run, run
 from tidegate.sim.scenario import Scenario, Startup
-from tidegate.sim.score import score
+from tidegate.sim.score import badness, score
 from tidegate.sim.suite import SUITE, named
 from tidegate.sim.table import rows, table
 from tidegate.sim.traces import Trace

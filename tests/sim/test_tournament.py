@@ -16,12 +16,12 @@ import pytest
 from tests.sim.builders import KEY, poisson, scenario
 from tidegate.errors import SourceError, SpecError
 from tidegate.sim import tournament
-from tidegate.sim.compare import Result, all_names, compare
+from tidegate.sim.compare import all_names, compare
 from tidegate.sim.policies.registry import FLEETS, RIVALS
 from tidegate.sim.policies.static import Static
 from tidegate.sim.runner import run
 from tidegate.sim.scenario import Scenario
-from tidegate.sim.score import Score, hopeless, score
+from tidegate.sim.score import Result, Score, hopeless, score
 from tidegate.sim.standings import standings
 from tidegate.sim.table import markdown, rows, summary, table
 from tidegate.sim.tournament import Plan, play, read, write

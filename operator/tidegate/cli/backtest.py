@@ -19,8 +19,9 @@ from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
 if TYPE_CHECKING:
     from tidegate.domain.key import Key
     from tidegate.domain.spec import DeploymentSpec
-    from tidegate.sim.compare import Progress, Result
+    from tidegate.sim.compare import Progress
     from tidegate.sim.scenario import Scenario
+    from tidegate.sim.score import Result
     from tidegate.sim.standings import Results
     from tidegate.sim.traces import Trace
 

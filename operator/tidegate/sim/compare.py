@@ -6,34 +6,23 @@ Out:   one `Score` per name, the run kept where a report wants its series.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from math import inf
 
 from tidegate.domain.key import Key
 from tidegate.errors import SpecError
-from tidegate.sim.hindsight import Found, Search
+from tidegate.sim.hindsight import Search
 from tidegate.sim.policies import registry
 from tidegate.sim.policies.base import Policy
 from tidegate.sim.policies.bounds import Known, fluid_usd, know
-from tidegate.sim.policies.clairvoyant import Clairvoyant
 from tidegate.sim.policies.static import fixed
-from tidegate.sim.runner import Run, run
+from tidegate.sim.runner import run
 from tidegate.sim.scenario import Scenario
-from tidegate.sim.score import Score, hopeless, score
+from tidegate.sim.score import Result, Score, badness, hopeless, score
 
 Progress = Callable[[str, float], None]
 
 STATIC, EVERYBODY = "static", "rivals"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A score, and the run behind it (None for the fluid bound, which has none, and where only the score is kept)."""
-
-    score: Score
-    run: Run | None
 
 
 def compare(
@@ -97,18 +86,18 @@ class _Bench:
 
     def _run(self, policy: Policy, name: str, best: Score | None = None) -> Result | None:
         """A run and its score; None where it was cut because it could not become better than `best`."""
-        report = None if self.progress is None else (lambda share: self.progress(name, share))  # type: ignore[misc]
+        report = None if self.progress is None else partial(self.progress, name)
         look = None if best is None else partial(hopeless, best)
         done = run(self.scenario, policy, progress=report, hopeless=look)
         return None if done.cut else Result(score=score(done), run=done)
 
     def _clairvoyant(self) -> Result:
-        def judge(policy: Clairvoyant) -> Found[Result]:
+        def whole(policy: Policy) -> Result:
             result = self._run(policy, policy.name)
-            assert result is not None
-            return Found(score=result.score, order=badness(result.score), kept=result)
+            assert result is not None, "nothing cuts it"
+            return result
 
-        return Search(self.scenario, self.known, judge).best().kept
+        return Search(self.scenario, self.known, whole).best()
 
     def _fluid(self) -> Result:
         usd = sum(fluid_usd(self.scenario, s) for s in self.scenario.services)
@@ -124,19 +113,6 @@ class _Bench:
             seed=self.scenario.seed,
         )  # fmt: skip
         return Result(score=bound, run=None)
-
-
-def badness(one: Score) -> tuple[float, ...]:
-    """
-    Order of runs, best first: promises kept before promises broken, then money per good token.
-
-    Among broken ones the least broken: how far the attainment was missed, highest priority first, then the dearest.
-    """
-    usd = inf if one.usd_per_million_good_tokens is None else one.usd_per_million_good_tokens
-    if one.met:
-        return 0.0, usd
-    parts = sorted(one.parts.values(), key=lambda p: -p.priority)
-    return 1.0, *(max(0.0, p.target - p.attainment) for p in parts if p.attainment is not None), usd
 
 
 def all_names(chosen: str) -> list[str]:

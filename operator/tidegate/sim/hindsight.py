@@ -9,25 +9,23 @@ alone. So what a late request costs is turned up or down until the whole run jus
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from math import ceil, prod
-from typing import Generic, TypeVar
 
 import numpy as np
 
 from tidegate.domain.key import Key
 from tidegate.sim.limits import Limits, strictest
 from tidegate.sim.pods import Market
+from tidegate.sim.policies.base import Policy
 from tidegate.sim.policies.bounds import Known
 from tidegate.sim.policies.clairvoyant import Clairvoyant, Leg
 from tidegate.sim.scenario import Scenario, Startup, Trouble
 from tidegate.sim.schedule import Axis, Course, Floats, Grid, Ints, Toll
-from tidegate.sim.score import Score
+from tidegate.sim.score import Result, Score, badness
 from tidegate.sim.world import ACTUATION_S
 from tidegate.units import SECONDS_PER_HOUR
-
-T = TypeVar("T")
 
 # Demand is seen in windows of this length: shorter ones follow chance, longer ones miss bursts.
 WINDOW_S = 30.0
@@ -194,51 +192,41 @@ def _created(scenario: Scenario, known: Known, name: str, starts: Floats) -> Flo
     return np.where(last >= 0, ticks[np.maximum(last, 0)] if len(ticks) else -np.inf, -np.inf)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found(Generic[T]):
-    """A run: its score, its place among others (smaller is better), and what the judge keeps of it."""
-
-    score: Score
-    order: tuple[float, ...]
-    kept: T
-
-
-class Search(Generic[T]):
+class Search:
     """
     The best run over prices of failure, and over how far the law is trusted.
 
     Args:
-        judge: Runs a policy and orders it.
+        run: Runs a policy from beginning to end.
     """
 
-    def __init__(
-        self, scenario: Scenario, known: Mapping[Key, Known], judge: Callable[[Clairvoyant], Found[T]]
-    ) -> None:
-        self._known, self._judge = known, judge
+    def __init__(self, scenario: Scenario, known: Mapping[Key, Known], run: Callable[[Policy], Result]) -> None:
+        self._known, self._run = known, run
         self._grids = [Grid(c) for c in courses(scenario, known)]
         self._late = dict.fromkeys(known, LATE_FIRST)
         self._floors = {k: v.service.spec.quality.average_minimum for k, v in known.items()}
         self._seen: dict[bytes, Score] = {}
-        self._best: Found[T] | None = None
+        self._best: Result | None = None
         self._best_late = dict(self._late)
 
-    def best(self) -> Found[T]:
+    def best(self) -> Result:
         """Try everything; the best run."""
         for care, share, moves in TRIES:
             self._late = dict(self._best_late)
             for move in moves:
-                self._turn(self._run(care, share), move)
+                self._turn(self._planned(care, share), move)
         assert self._best is not None
         return self._best
 
-    def _run(self, care: float, share: float) -> Score:
+    def _planned(self, care: float, share: float) -> Score:
+        """The score of what is cheapest at the prices of now."""
         tolls = {k: Toll(late_usd=_usd(v) * 2 ** self._late[k], care=care, share=share) for k, v in self._known.items()}
         legs = [Leg(course=g.course, replicas=planned(g, tolls, self._floors)) for g in self._grids]
         name = b"".join(leg.replicas.tobytes() for leg in legs)
         if name not in self._seen:
-            found = self._judge(Clairvoyant(legs))
+            found = self._run(Clairvoyant(legs))
             self._seen[name] = found.score
-            if self._best is None or found.order < self._best.order:
+            if self._best is None or badness(found.score) < badness(self._best.score):
                 self._best, self._best_late = found, dict(self._late)
         return self._seen[name]
 

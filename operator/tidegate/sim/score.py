@@ -7,6 +7,7 @@ its targets. Money and GPU hours run from the moment a pod holds accelerators un
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,27 @@ class Score:
     def to_json(self) -> dict[str, object]:
         """Plain values."""
         return asdict(self) | {"met": self.met}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A score, and the run behind it (None for the fluid bound, which has none, and where only the score is kept)."""
+
+    score: Score
+    run: Run | None
+
+
+def badness(one: Score) -> tuple[float, ...]:
+    """
+    Order of runs, best first: promises kept before promises broken, then money per good token.
+
+    Among broken ones the least broken: how far the attainment was missed, highest priority first, then the cheapest.
+    """
+    usd = inf if one.usd_per_million_good_tokens is None else one.usd_per_million_good_tokens
+    if one.met:
+        return 0.0, usd
+    parts = sorted(one.parts.values(), key=lambda p: -p.priority)
+    return 1.0, *(max(0.0, p.target - p.attainment) for p in parts if p.attainment is not None), usd
 
 
 def score(run: Run) -> Score:

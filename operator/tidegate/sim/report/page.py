@@ -11,10 +11,9 @@ from typing import Any
 from tidegate import __version__
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.report.currency import DOLLARS, amount
-from tidegate.sim.compare import Result
 from tidegate.sim.policies.registry import OWN
 from tidegate.sim.report.series import demand, edges_of, names_of, series
-from tidegate.sim.score import Score
+from tidegate.sim.score import Result, Score
 
 MARK = "/*DATA*/"
 # What nobody could have run: it knows the future, or pays for fractions of replicas.
@@ -50,7 +49,6 @@ def _scenario(name: str, group: Mapping[str, Result], code: str) -> dict[str, An
     names = names_of(service.spec.key for service in scenario.services)
     return {
         "name": name,
-        "notes": scenario.notes,
         "summary": summary(scores, code),
         "targets": [_target(names[s.spec.key], s.spec) for s in scenario.services],
         "times": [round(float(t)) for t in edges_of(scenario.duration_s, scenario.tick_s)[1:]],
