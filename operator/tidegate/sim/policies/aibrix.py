@@ -7,7 +7,7 @@ Source: aibrix `pkg/controller/podautoscaler/` (algorithm, aggregation, stabilis
 from collections import deque
 from math import ceil, floor
 
-from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers, mean_of_last
 from tidegate.sim.scenario import Scenario
 
 
@@ -44,11 +44,8 @@ class Apa(OneTier):
         if current == 0 or not pods:
             # It does not scale from zero by itself; a schedule or a person would.
             return max(low, current, 1 if view.queued(tier[0]) > 0 else 0)
-        seen = self._seen[tier]
-        seen.append((view.time_s, sum(p.kv_usage for p in pods) / len(pods)))
-        while seen[0][0] <= view.time_s - self.WINDOW_S:
-            seen.popleft()
-        raw = self._raw(current, sum(value for _, value in seen) / len(seen))
+        use = sum(p.kv_usage for p in pods) / len(pods)
+        raw = self._raw(current, mean_of_last(self._seen[tier], view, use, window_s=self.WINDOW_S))
         asked = self._asked[tier]
         asked.append((view.time_s, raw))
         while asked[0][0] <= view.time_s - self.DOWN_S:

@@ -6,6 +6,7 @@ changes. A rival steers one tier (it knows no others); its name carries it: `slo
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -87,9 +88,6 @@ class Policy(Protocol):
         ...
 
 
-Maker = Callable[[Scenario], Policy]
-
-
 def bounds(view: View, tier: TierKey) -> tuple[int, int]:
     """
     Fewest and most replicas of a rival's only tier, now: the deployment's bounds less the others' minimum, and its own.
@@ -107,6 +105,14 @@ def held(view: View, tier: TierKey, count: int) -> int:
     """A count inside the bounds of a rival's only tier."""
     low, high = bounds(view, tier)
     return max(low, min(high, count))
+
+
+def mean_of_last(seen: deque[tuple[float, float]], view: View, value: float, *, window_s: float) -> float:
+    """Mean of a value over the last seconds, the one of now included; `seen` keeps (time, value)."""
+    seen.append((view.time_s, value))
+    while seen[0][0] <= view.time_s - window_s:
+        seen.popleft()
+    return sum(each for _, each in seen) / len(seen)
 
 
 def chosen_tiers(scenario: Scenario, name: str) -> list[TierKey]:

@@ -7,7 +7,7 @@ Source: knative/serving `pkg/autoscaler/scaling/autoscaler.go`, `config/core/con
 from collections import deque
 from math import ceil, floor
 
-from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers, mean_of_last
 from tidegate.sim.scenario import Scenario
 
 
@@ -42,11 +42,7 @@ class Kpa(OneTier):
         if reading is None and queued == 0:
             return view.wanted[tier]
         now = queued + ((reading.running or 0.0) + (reading.waiting or 0.0) if reading else 0.0)
-        seen = self._seen[tier]
-        seen.append((view.time_s, now))
-        while seen[0][0] <= view.time_s - self.STABLE_S:
-            seen.popleft()
-        stable = sum(value for _, value in seen) / len(seen)
+        stable = mean_of_last(self._seen[tier], view, now, window_s=self.STABLE_S)
         return max(low, min(high, self._scaled(view, tier, stable, now)))
 
     def _scaled(self, view: View, tier: TierKey, stable: float, now: float) -> int:

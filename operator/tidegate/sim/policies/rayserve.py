@@ -7,7 +7,7 @@ Source: ray `python/ray/serve/autoscaling_policy.py`, `config.py`.
 from collections import deque
 from math import ceil
 
-from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers
+from tidegate.sim.policies.base import OneTier, TierKey, View, bounds, chosen_tiers, mean_of_last
 from tidegate.sim.scenario import Scenario
 
 
@@ -41,11 +41,8 @@ class RayServe(OneTier):
             return max(1, low) if queued > 0 else low
         if reading is None:
             return current  # stale reports are dropped
-        seen = self._seen[tier]
-        seen.append((view.time_s, queued + (reading.running or 0.0) + (reading.waiting or 0.0)))
-        while seen[0][0] <= view.time_s - self.LOOK_BACK_S:
-            seen.popleft()
-        ongoing = sum(value for _, value in seen) / len(seen)
+        now = queued + (reading.running or 0.0) + (reading.waiting or 0.0)
+        ongoing = mean_of_last(self._seen[tier], view, now, window_s=self.LOOK_BACK_S)
         wish = max(low, 1 if ongoing > 0 else 0, min(high, ceil(ongoing / self._target - 1e-9)))
         return wish if self._has_lasted(view.time_s, tier, current, wish) else current
 
