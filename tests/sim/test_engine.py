@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.sim.builders import fleet, poisson, server, traffic
 from tidegate.domain.law import PerformanceLaw, Workload
-from tidegate.sim.engine import replica
+from tidegate.sim.engine import replica, route
 from tidegate.sim.engine.fleet import Fleet, Server, StepTable
 from tidegate.sim.engine.state import DROPPED, FINISHED, PREEMPTIONS, Requests, State
 
@@ -117,14 +117,12 @@ def test_served_inter_token_latency_is_the_four_term_law(batch: int, prompt: int
     assert itl == pytest.approx(law.itl_s(running, workload), rel=0.04)
 
 
-def test_jumping_over_decode_steps_gives_the_same_times_as_stepping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jumping_over_decode_steps_gives_the_same_times_as_stepping() -> None:
     trace = poisson(3.0, 20.0)
-    jumped = finished(fleet(trace, replicas=2)).requests
-    stepped = by_single_steps(fleet(trace, replicas=1))
-    alone = finished(fleet(trace, replicas=1)).requests
-    np.testing.assert_allclose(alone.finish_s, stepped.requests.finish_s, rtol=1e-9)
-    np.testing.assert_allclose(alone.first_s, stepped.requests.first_s, rtol=1e-9)
-    assert len(jumped.finish_s) == len(trace)
+    stepped = by_single_steps(fleet(trace)).requests
+    jumped = finished(fleet(trace)).requests
+    np.testing.assert_allclose(jumped.finish_s, stepped.finish_s, rtol=1e-9)
+    np.testing.assert_allclose(jumped.first_s, stepped.first_s, rtol=1e-9)
 
 
 def by_single_steps(made: Fleet) -> State:
@@ -133,16 +131,10 @@ def by_single_steps(made: Fleet) -> State:
     for row, at in enumerate(state.requests.arrival_s):
         while slots.clock_s[0] < at and slots.running_count[0] + slots.waiting_count[0] > 0:
             replica.step(state, 0)
-        replica_enqueue(made, row, float(at))
+        route.enqueue(made.state, row, 0, float(at))
     while slots.running_count[0] + slots.waiting_count[0] > 0:
         replica.step(state, 0)
     return state
-
-
-def replica_enqueue(made: Fleet, row: int, at: float) -> None:
-    from tidegate.sim.engine import route
-
-    route.enqueue(made.state, row, 0, at)
 
 
 def test_with_nobody_ready_requests_wait_at_the_gateway_and_go_to_the_first_replica() -> None:
@@ -165,13 +157,12 @@ def test_a_draining_replica_gets_nothing_new_and_finishes_what_it_has() -> None:
     assert state.slots.counters[0, 0] <= 1
 
 
-@pytest.mark.parametrize(("retry", "life"), [(False, DROPPED), (True, FINISHED)], ids=["lost", "sent again"])
-def test_requests_of_a_replica_that_dies(retry: bool, life: int) -> None:
-    made = fleet(traffic([0.0], output=500), replicas=1)
+def test_requests_of_a_replica_that_dies_are_lost() -> None:
+    made = fleet(traffic([0.0, 0.0], output=500), replicas=1, of=server(running_max=1))
     made.advance(1.0)
-    made.close(0, retry=retry)
+    made.close(0)
     made.open(deployment=0, tier=0)
-    assert finished(made).requests.life[0] == life
+    assert list(finished(made).requests.life) == [DROPPED, DROPPED]
 
 
 def test_least_outstanding_keeps_replicas_level_where_random_does_not() -> None:

@@ -75,11 +75,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         traces.read(tmp_path / "nowhere.csv")
 
 
-def test_a_window_starts_at_zero_and_merging_adds_load() -> None:
+def test_a_window_starts_at_zero() -> None:
     trace = traffic([0.0, 10.0, 20.0, 30.0])
     assert trace.window(start_s=10.0, end_s=30.0).arrival_s.tolist() == [0.0, 10.0]
-    both = traces.merge([trace, traffic([5.0])], name="both")
-    assert both.arrival_s.tolist() == [0.0, 5.0, 10.0, 20.0, 30.0]
 
 
 @pytest.mark.parametrize("shape", sorted(generators.SHAPES))

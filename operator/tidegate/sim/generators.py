@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.errors import SpecError
-from tidegate.sim.traces import LONGEST_S, Trace, merge
+from tidegate.sim.traces import LONGEST_S, Trace
 from tidegate.units import SECONDS_PER_HOUR
 
 Floats = NDArray[np.float64]
@@ -177,8 +177,3 @@ def parse(text: str, *, seed: int) -> Trace:
     if not (0 < rps < np.inf and 0 < hours * SECONDS_PER_HOUR <= LONGEST_S):
         raise SpecError(field="--trace", value=text, allowed="rate and hours, finite, above 0, a year at most, are")
     return generate(SHAPES[name](rps, hours * SECONDS_PER_HOUR, seed), LENGTHS[kind], seed=seed, name=text)
-
-
-def together(*traces: Trace) -> Trace:
-    """Several generated traces on one deployment."""
-    return merge(traces, name="+".join(t.name for t in traces))

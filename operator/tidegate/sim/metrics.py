@@ -72,8 +72,8 @@ class Gauges:
 class Scraper:
     """Prometheus of one run."""
 
-    def __init__(self, world: World, *, window_s: float = WINDOW_S) -> None:
-        self.world, self.window_s = world, window_s
+    def __init__(self, world: World) -> None:
+        self.world = world
         self._series: dict[int, deque[Sample]] = {}
         self._gateway: deque[tuple[float, Floats]] = deque()
 
@@ -84,13 +84,13 @@ class Scraper:
         for pod in live:
             series = self._series.setdefault(pod.number, deque())
             series.append(self._sample(pod, now))
-            while series[0].time_s < now - self.window_s:
+            while series[0].time_s < now - WINDOW_S:
                 series.popleft()
         alive = {p.number for p in live}
         for number in [n for n in self._series if n not in alive]:
             del self._series[number]
         self._gateway.append((now, self.world.fleet.state.front.arrived.astype(float)))
-        while self._gateway[0][0] < now - self.window_s:
+        while self._gateway[0][0] < now - WINDOW_S:
             self._gateway.popleft()
 
     def observe(self) -> FleetObservation:
@@ -154,31 +154,28 @@ class Scraper:
         if not series:
             return Missing(reason="NoSamples")
         rates = [r for r in (self._rates(s) for s in series) if r is not None]
-        last = [s[-1] for s in series]
+        server, last = self.world.truths[pods[0].tier].server, [s[-1] for s in series]
         serving = [self._series[p.number][-1] for p in pods if p.life is Life.READY and p.number in self._series]
         base = {
-            "window_s": self.window_s,
+            "window_s": WINDOW_S,
             "age_s": self.world.time_s - max(s.time_s for s in last),
             "running": float(sum(s.running for s in last)),
             "waiting": float(sum(s.waiting for s in last)),
             "kv_cache_usage": float(np.mean([s.kv_usage for s in last])),
             "replicas_reporting": len(last),
             "dispersion": dispersion_of([s.running + s.waiting for s in serving]),
-            "kv_cache_tokens_per_replica": float(self.world.truths[pods[0].tier].server.law.kv_cache_tokens),
+            "kv_cache_tokens_per_replica": float(server.law.kv_cache_tokens),
         }
         if not rates:
             return TierReading(arrival_rps=None, **base)  # type: ignore[arg-type]
-        return TierReading(**base, **self._flows(series, rates, self._idle_w(pods[0])))  # type: ignore[arg-type]
-
-    def _idle_w(self, pod: Pod) -> float:
-        return self.world.truths[pod.tier].server.watts_idle
+        return TierReading(**base, **self._flows(series, rates, server.watts_idle))  # type: ignore[arg-type]
 
     def _flows(self, series: list[deque[Sample]], rates: list[Sample], idle_w: float) -> dict[str, object]:
         total: Floats = np.sum([r.counters for r in rates], axis=0)
         ttft, gap, request_gap = (
             np.sum([getattr(r, n) for r in rates], axis=0) for n in ("ttft", "gap", "request_gap")
         )
-        growth = sum((s[-1].waiting - s[0].waiting) / self.window_s for s in series)
+        growth = sum((s[-1].waiting - s[0].waiting) / WINDOW_S for s in series)
         done, firsts, gaps = total[COMPLETED], ttft.sum(), gap.sum()
         prompts, busy = total[PROMPT_TOKENS] + total[HIT_TOKENS], total[BUSY_S] / len(rates)
         return {
@@ -206,11 +203,11 @@ class Scraper:
         first, last = series[0], series[-1]
         span = last.time_s - first.time_s
         each = span / (len(series) - 1)
-        start_gap = first.time_s - (self.world.time_s - self.window_s)
+        start_gap = first.time_s - (self.world.time_s - WINDOW_S)
         end_gap = self.world.time_s - last.time_s
         # Prometheus stretches to the window's edge; where that is further than 1.1 intervals away, by half an interval.
         reach = span + sum(g if g < 1.1 * each else each / 2 for g in (start_gap, end_gap))
-        scale = reach / span / self.window_s
+        scale = reach / span / WINDOW_S
         return Sample(
             time_s=last.time_s,
             counters=(last.counters - first.counters) * scale,
@@ -223,7 +220,7 @@ class Scraper:
         )
 
     def _histogram(self, edges: Floats, rates: Floats) -> Histogram:
-        counts = np.cumsum(rates * self.window_s)
+        counts = np.cumsum(rates * WINDOW_S)
         return Histogram((*(float(e) for e in edges), float("inf")), tuple(float(c) for c in counts))
 
     def _gateway_reading(self, index: int) -> GatewayReading | None:

@@ -17,7 +17,7 @@ from tidegate.errors import SpecError
 from tidegate.estimate.priors import prior_of
 from tidegate.sim.capacity import knee_rps
 from tidegate.sim.limits import in_force, inside
-from tidegate.sim.scenario import START_S, Fault, Pool, Scenario, Service, Startup, TierTruth
+from tidegate.sim.scenario import START_S, Pool, Scenario, Service, Startup, TierTruth
 from tidegate.sim.traces import Trace
 from tidegate.sim.truth import Twist, truths_of
 from tidegate.units import SECONDS_PER_HOUR, TICK_S
@@ -36,16 +36,12 @@ class Settings:
         truth: Factor on every step time: 1.2 means the replicas are 20 % slower than the priors say.
         startup_s: Median time from scale-up to ready, s.
         duration_s: Cut the traffic here; None: all of it.
-        faults: What goes wrong.
-        random_router: Route at random instead of by least outstanding.
     """
 
     seed: int = 1
     truth: float = 1.0
     startup_s: float = 120.0
     duration_s: float | None = None
-    faults: tuple[Fault, ...] = ()
-    random_router: bool = False
 
 
 def scenario_of(
@@ -72,9 +68,7 @@ def scenario_of(
         services=services,
         pools={name: Pool(accelerator=a) for name, a in accelerators.items()},
         duration_s=duration_s,
-        faults=settings.faults,
         seed=settings.seed,
-        random_router=settings.random_router,
     )
 
 

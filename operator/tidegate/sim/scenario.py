@@ -151,7 +151,6 @@ class Scenario:
     scrape_age_s: float = 5.0
     tick_s: float = TICK_S
     random_router: bool = False
-    notes: str = field(default="", compare=False)
 
     @property
     def currency(self) -> str:

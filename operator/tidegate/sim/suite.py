@@ -66,14 +66,12 @@ def service(
 
 def scenario(
     name: str, services: tuple[Service, ...], *, hours: float, seed: int, capacity: int | None = 64,
-    faults: tuple[Fault, ...] = (), notes: str = "",
+    faults: tuple[Fault, ...] = (),
 ) -> Scenario:  # fmt: skip
     """A run on pools of the suite's prices."""
     names = sorted({t.accelerator for s in services for t in s.spec.tiers})
     pools = {n: Pool(accelerator=accelerator(n, capacity)) for n in names}
-    return Scenario(
-        name=name, services=services, pools=pools, duration_s=hours * HOUR, faults=faults, seed=seed, notes=notes
-    )
+    return Scenario(name=name, services=services, pools=pools, duration_s=hours * HOUR, faults=faults, seed=seed)
 
 
 CHAT_SLO = Slo(ttft_s=1.0, itl_s=0.040, attainment=0.99)

@@ -8,7 +8,6 @@ Out:   a `Trace`: three arrays on one clock that starts at 0.
 import csv
 import gzip
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,19 +63,6 @@ class Trace:
             arrival_s=self.arrival_s[low:high] - start_s, prompt_tokens=self.prompt_tokens[low:high],
             output_tokens=self.output_tokens[low:high], hit_tokens=self.hit_tokens[low:high], name=self.name,
         )  # fmt: skip
-
-
-def merge(traces: Sequence[Trace], *, name: str) -> Trace:
-    """Several traces as one: load adds up, bursts stay as they are."""
-    arrival = np.concatenate([t.arrival_s for t in traces])
-    order = np.argsort(arrival, kind="stable")
-    return Trace(
-        arrival_s=arrival[order],
-        prompt_tokens=np.concatenate([t.prompt_tokens for t in traces])[order],
-        output_tokens=np.concatenate([t.output_tokens for t in traces])[order],
-        hit_tokens=np.concatenate([t.hit_tokens for t in traces])[order],
-        name=name,
-    )
 
 
 def read(path: Path) -> Trace:

@@ -149,15 +149,12 @@ class Fleet:
         self.state.slots.life[slot] = DRAINING
         self._refresh(int(self.state.slots.deployment[slot]))
 
-    def close(self, slot: int, *, retry: bool = False) -> None:
-        """The replica is gone now: what it still held is lost, or (`retry`) sent again from the gateway."""
+    def close(self, slot: int) -> None:
+        """The replica is gone now, and what it still held is lost."""
         slots = self.state.slots
-        deployment = int(slots.deployment[slot])
         slots.life[slot] = FREE
-        self._refresh(deployment)
-        route.evict(self.state, slot, AT_GATEWAY if retry else DROPPED, self.time_s)
-        if retry and self.state.front.candidate_count[deployment] > 0:
-            route.flush(self.state, deployment, self.time_s)
+        self._refresh(int(slots.deployment[slot]))
+        route.evict(self.state, slot, self.time_s)
 
     def load(self, slot: int) -> int:
         """Requests a replica holds."""

@@ -36,7 +36,6 @@ from tidegate.sim.engine.state import (
     RUNNING,
     SEQUENCES_MAX,
     STAYED_S,
-    STEPS,
     TOKEN_BUDGET,
     TTFT_SUM,
     WAITING,
@@ -148,7 +147,7 @@ def decode(state: State, slot: int, steps: int, total_s: float) -> None:
     """Book `steps` decode steps of every running request, together `total_s` long."""
     slots, requests = state.slots, state.requests
     count = slots.running_count[slot]
-    spend(state, slot, total_s, steps)
+    spend(state, slot, total_s)
     end = slots.clock_s[slot]
     each = total_s / steps
     counters = slots.counters[slot]
@@ -167,13 +166,12 @@ def decode(state: State, slot: int, steps: int, total_s: float) -> None:
 
 
 @compiled
-def spend(state: State, slot: int, seconds: float, steps: int) -> None:
+def spend(state: State, slot: int, seconds: float) -> None:
     """Move the replica's clock and book busy time, energy and presence."""
     slots = state.slots
     counters = slots.counters[slot]
     counters[BUSY_S] += seconds
     counters[BUSY_JOULES] += seconds * steptime.watts(state.tiers, slots.tier[slot], slots.running_count[slot])
-    counters[STEPS] += steps
     counters[PRESENT_S] += seconds * (slots.running_count[slot] + slots.waiting_count[slot])
     slots.clock_s[slot] += seconds
 
@@ -211,7 +209,7 @@ def step(state: State, slot: int) -> None:
         elif chunk > 0:
             prompt_tokens += chunk
             attention += chunk * (requests.computed[row] + 0.5 * chunk)
-    spend(state, slot, steptime.step_s(state.tiers, tier, decodes, float(context), prompt_tokens, attention), 1)
+    spend(state, slot, steptime.step_s(state.tiers, tier, decodes, float(context), prompt_tokens, attention))
     for i in range(slots.running_count[slot]):
         if scratch[i] > 0:
             emit(state, slot, slots.running[slot, i], scratch[i])

@@ -126,28 +126,15 @@ def flush(state: State, deployment: int, now_s: float) -> None:
 
 
 @compiled
-def evict(state: State, slot: int, life: int, now_s: float) -> None:
-    """Take every request out of a replica that dies: dropped, or (AT_GATEWAY) sent again from scratch."""
-    slots = state.slots
-    deployment = slots.deployment[slot]
+def evict(state: State, slot: int, now_s: float) -> None:
+    """Drop every request of a replica that dies."""
+    slots, requests = state.slots, state.requests
     for i in range(slots.running_count[slot]):
-        lose(state, slots.running[slot, i], deployment, life)
+        requests.life[slots.running[slot, i]] = DROPPED
     row = slots.head[slot]
     for _ in range(slots.waiting_count[slot]):
-        after = state.requests.after[row]
-        lose(state, row, deployment, life)
-        row = after
+        requests.life[row] = DROPPED
+        row = requests.after[row]
     slots.running_count[slot] = 0
     slots.waiting_count[slot] = 0
     slots.clock_s[slot] = max(slots.clock_s[slot], now_s)
-
-
-@compiled
-def lose(state: State, row: int, deployment: int, life: int) -> None:
-    """One request loses its replica."""
-    requests = state.requests
-    requests.life[row] = DROPPED
-    requests.computed[row] = 0
-    if life == AT_GATEWAY:
-        requests.done[row] = 0
-        hold(state, row, deployment)

@@ -22,14 +22,13 @@ FREE, READY, DRAINING = range(3)
 
 # Counters of a replica, all cumulative like Prometheus counters.
 ARRIVED, COMPLETED, PROMPT_TOKENS, OUTPUT_TOKENS, PREEMPTIONS, HIT_TOKENS = range(6)
-TTFT_SUM, GAP_SUM, BUSY_S, BUSY_JOULES, STEPS, PROMPT_DONE, OUTPUT_DONE = range(6, 13)
-PRESENT_S, STAYED_S = 13, 14  # two sides of Little's law: requests present x time, and time stayed by those who left
-COUNTERS = 15
+TTFT_SUM, GAP_SUM, BUSY_S, BUSY_JOULES, PROMPT_DONE, OUTPUT_DONE = range(6, 12)
+PRESENT_S, STAYED_S = 12, 13  # two sides of Little's law: requests present x time, and time stayed by those who left
+COUNTERS = 14
 
 # Columns of a tier's row in `Tiers.scalars`.
 KIND, STEP_BASE, PER_DECODE, PER_CONTEXT, PROMPT_BASE, PER_PROMPT_TOKEN, OVERHEAD, ATTENTION = range(8)
 TOKEN_BUDGET, SEQUENCES_MAX, BLOCKS, WATTS_IDLE, WATTS_FULL, WATTS_KNEE, CONTEXT_MAX = range(8, 15)
-TIER_SCALARS = 15
 LAW, TABLE = 0.0, 1.0
 
 
@@ -84,7 +83,7 @@ class Slots(NamedTuple):
 
 class Tiers(NamedTuple):
     """
-    What a step costs per tier: `scalars` (tiers, TIER_SCALARS), and the tables of the tiers of kind TABLE.
+    What a step costs per tier: `scalars` (tiers, columns), and the tables of the tiers of kind TABLE.
 
     `linear_s` (tiers, nodes) over `linear_tokens`; `decode_s` (tiers, batches, contexts) over its two axes.
     """
