@@ -21,7 +21,7 @@ from tidegate.sim.pods import Market
 from tidegate.sim.policies.base import Policy
 from tidegate.sim.policies.bounds import Known
 from tidegate.sim.policies.clairvoyant import Clairvoyant, Leg
-from tidegate.sim.scenario import Scenario, Startup, Trouble
+from tidegate.sim.scenario import Scenario, Startup
 from tidegate.sim.schedule import Axis, Course, Floats, Grid, Ints, Toll
 from tidegate.sim.score import Result, Score, badness
 from tidegate.sim.world import ACTUATION_S
@@ -113,9 +113,9 @@ def axes(scenario: Scenario, known: Known, demand: Floats, starts: Floats, tiers
     """The tiers of a deployment that are worth a look, those that have a minimum, and those the run starts with."""
     service, market = known.service, Market(pools=scenario.pools, faults=scenario.faults)
     spec, picked = service.spec, known.cheapest[:tiers_max]
-    # Nothing is usable: the first tier serves what it can.
     kept = [t.name for t in spec.tiers if any(limits.tiers[t.name][0] > 0 for limits in known.limits)]
     begun = [n for n, c in service.initial.items() if c > 0]
+    # Where nothing is usable the first tier serves what it can.
     names = dict.fromkeys([*(picked or [spec.tiers[0].name]), *kept, *begun])
     found = []
     for name in names:
@@ -177,15 +177,12 @@ def _created(scenario: Scenario, known: Known, name: str, starts: Floats) -> Flo
     """Latest tick to create a replica that serves at each moment, faults foreseen; -inf: none; shape as `starts`."""
     startup = known.service.truths[name].startup
     pool = scenario.pools[known.service.spec.tier(name).accelerator]
-    target = f"{known.service.spec.key.name}/{name}"
     node_s = 0.0 if pool.warm is None else pool.provision_s
     ticks = np.arange(scenario.tick_s, scenario.duration_s, scenario.tick_s)
     ready = np.empty_like(ticks)
     for i, tick in enumerate(ticks):
-        active = [f for f in scenario.faults if f.active(float(tick)) and f.hits(target)]
-        slow = prod(f.amount for f in active if f.trouble is Trouble.SLOW_START)
-        stuck = max((f.end_s for f in active if f.trouble is Trouble.STUCK_TIER), default=float(tick))
-        ready[i] = stuck + node_s + ACTUATION_S + slow * (lead_s(startup) - ACTUATION_S)
+        slow, begins_s = scenario.hindrance(known.service.spec.key, name, float(tick))
+        ready[i] = begins_s + node_s + ACTUATION_S + slow * (lead_s(startup) - ACTUATION_S)
     # Somebody who starts later is never ready sooner in the end: what counts is the soonest of this tick and all later.
     soonest = np.minimum.accumulate(ready[::-1])[::-1]
     last = np.searchsorted(soonest, starts, side="right") - 1

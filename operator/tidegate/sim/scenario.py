@@ -7,6 +7,7 @@ A `Scenario` is a value: the same one with the same seed gives the same run, to 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import prod
 
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec
@@ -156,6 +157,12 @@ class Scenario:
     def currency(self) -> str:
         """ISO 4217 code of all its money."""
         return currency_of(self.services[0].spec, {name: pool.accelerator for name, pool in self.pools.items()})
+
+    def hindrance(self, key: Key, tier: str, time_s: float) -> tuple[float, float]:
+        """What faults do to a pod that gets its node now: a factor on its start-up, and when the start-up begins."""
+        active = [f for f in self.faults if f.active(time_s) and f.hits(f"{key.name}/{tier}")]
+        factor = prod((f.amount for f in active if f.trouble is Trouble.SLOW_START), start=1.0)
+        return factor, max((f.end_s for f in active if f.trouble is Trouble.STUCK_TIER), default=time_s)
 
     def service(self, key: Key) -> Service:
         """The service of that deployment; KeyError where there is none."""

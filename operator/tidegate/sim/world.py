@@ -54,7 +54,7 @@ class World:
             random_router=scenario.random_router,
             seed=scenario.seed,
         )
-        self._edges = sorted({e for f in scenario.faults for e in _edges(f)})
+        self._edges = sorted({e for f in scenario.faults for e in (f.start_s, f.end_s)})
         for service in scenario.services:
             for name, count in service.initial.items():
                 self.wanted[service.spec.key, name] = count
@@ -181,21 +181,11 @@ class World:
             pod.ready_s = self.time_s
             self._open(pod)
             return
-        key = self.tiers[pod.tier]
-        name = f"{key[0].name}/{key[1]}"
         pool = self.scenario.pools[pod.accelerator]
         node_s = pool.provision_s if pool.warm is not None and used + pod.accelerators > pool.warm else 0.0
-        factor = 1.0
-        for fault in self.scenario.faults:
-            if fault.trouble is Trouble.SLOW_START and fault.active(self.time_s) and fault.hits(name):
-                factor *= fault.amount
+        factor, begins_s = self.scenario.hindrance(*self.tiers[pod.tier], self.time_s)
         took = startup_s(self.truths[pod.tier].startup, factor=factor, dice=self._dice)
-        stuck = [
-            f.end_s
-            for f in self.scenario.faults
-            if f.trouble is Trouble.STUCK_TIER and f.active(self.time_s) and f.hits(name)
-        ]
-        pod.ready_s = max([self.time_s, *stuck]) + ACTUATION_S + node_s + took
+        pod.ready_s = begins_s + ACTUATION_S + node_s + took
 
     def _open(self, pod: Pod) -> None:
         pod.life = Life.READY
@@ -218,7 +208,3 @@ class World:
         pod.life = Life.GONE
         pod.gone_s = self.time_s
         self.live.remove(pod)
-
-
-def _edges(fault: Fault) -> tuple[float, ...]:
-    return (fault.start_s, fault.end_s)
