@@ -253,7 +253,7 @@ def test_programs_of_one_module_are_built_once(
     assert len((tmp_path / "builds").read_text().splitlines()) == 2
 
 
-def test_a_build_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: Program) -> None:
+def test_a_build_that_fails_says_why(tmp_path: Path, tool: Program) -> None:
     failing = FAKE_GO.replace('echo "$@"', "echo main.go:1: no such thing >&2; exit 1; echo")
     put_on(tmp_path / "bin", "go", failing.encode())
     module = Module(folder=tmp_path, target=".", output="both")

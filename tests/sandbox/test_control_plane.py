@@ -1,6 +1,7 @@
 """The real control plane starts, knows who may do what, and leaves nothing behind."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -110,6 +111,12 @@ def test_a_kubeconfig_is_for_its_owner_only_and_says_who_it_is(tmp_path: Path) -
     assert path.stat().st_mode & 0o077 == 0
     assert document["users"][0]["user"] == {"token": "secret"}
     assert document["contexts"][0]["context"]["namespace"] == "prod"
+
+
+@pytest.mark.parametrize("ca_file", [Path("/ca"), None], ids=["over TLS", "over plain HTTP"])
+def test_an_account_reaches_another_process_as_it_is(ca_file: Path | None) -> None:
+    account = Account(url="https://127.0.0.1:1", ca_file=ca_file, token="secret")
+    assert Account.from_json(json.loads(json.dumps({**account.to_json(), "more": 1}))) == account
 
 
 @pytest.mark.cluster

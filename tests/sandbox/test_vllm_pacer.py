@@ -119,7 +119,7 @@ def test_no_more_than_a_moment_is_made_up(pace: Pace, clock: Clock) -> None:
     assert took_s(pace, clock, prompt("b", 3000)) == pytest.approx(0.31 - CATCH_UP_S)
 
 
-def test_a_step_that_the_machine_was_too_slow_for_is_counted(pace: Pace, clock: Clock, tmp_path: Path) -> None:
+def test_a_step_that_the_machine_was_too_slow_for_is_counted(pace: Pace, clock: Clock) -> None:
     assert took_s(pace, clock, prompt("a", 300), work_s=0.1) == pytest.approx(0.1)
     assert pace.kept["steps"] == pace.kept["steps_late"] == 1
     assert pace.kept["lag_worst_s"] == pytest.approx(0.06)

@@ -55,7 +55,7 @@ def read(body: bytes, *, chat: bool, names: Sequence[str], model_len: int) -> As
     Check a request body.
 
     Without `ignore_eos` the answer ends by itself at a length that the prompt determines, half of the limit on
-    average; with it, at the limit. So the same request always gets the same answer.
+    average; with it, at the limit. So all servers of one process give the same request the same answer.
 
     Raises:
         BadRequest: As vLLM would answer 400 or 404.
