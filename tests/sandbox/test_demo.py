@@ -87,6 +87,16 @@ def test_the_peak_is_the_dearest_fleet_not_the_largest() -> None:
     assert books.peak == Counter(bf16=1)
 
 
+def test_what_comes_and_goes_after_the_replay_is_not_on_its_bill() -> None:
+    books = ledger()
+    books.open(0.0, until_s=3600.0)
+    books.bound("a", "fp8", 0.0)
+    books.bound("b", "bf16", 4000.0)
+    books.gone("a", 7200.0)
+    assert (books.usd, books.gpu_hours) == (pytest.approx(3.0), pytest.approx(1.0))
+    assert books.peak == Counter(fp8=1)
+
+
 def test_a_pod_that_is_reported_twice_is_paid_once() -> None:
     books = ledger()
     books.open(0.0)

@@ -9,6 +9,7 @@ Rules: starting and terminating replicas cost what ready ones cost; a pod that w
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from tidegate.units import SECONDS_PER_HOUR
 
@@ -30,17 +31,18 @@ class Ledger:
     peak: Counter[str] = field(default_factory=Counter)
     _bound: dict[str, str] = field(default_factory=dict)  # pod uid -> tier
     _since_s: float | None = None
+    _until_s: float = inf
 
-    def open(self, now_s: float) -> None:
-        """Begin to count at that time, on what runs already."""
-        self._since_s = now_s
+    def open(self, now_s: float, *, until_s: float = inf) -> None:
+        """Begin to count at that time, on what runs already, and count up to the other one."""
+        self._since_s, self._until_s = now_s, until_s
         self.peak = self.replicas
 
     def bound(self, uid: str, tier: str, now_s: float) -> None:
         """A pod has its accelerators."""
         self.pass_time(now_s)
         self._bound[uid] = tier
-        if self.usd_per_hour > self._cost(self.peak):
+        if now_s < self._until_s and self.usd_per_hour > self._cost(self.peak):
             self.peak = self.replicas
 
     def gone(self, uid: str, now_s: float) -> None:
@@ -52,6 +54,7 @@ class Ledger:
         """Count up to that time."""
         if self._since_s is None:
             return
+        now_s = min(now_s, self._until_s)
         hours = (now_s - self._since_s) / SECONDS_PER_HOUR
         self.usd += hours * self.usd_per_hour
         self.gpu_hours += hours * sum(self.gpus(tier) for tier in self._bound.values())

@@ -74,15 +74,14 @@ async def _play(stage: Stage, scene: Scene, observer: Observer, console: Console
     await _first_replica(stage, scene, console)
     outcomes = stage.start_traffic()
     scene.started_s = clock()
-    scene.ledger.open(scene.started_s)
     total, end_s = len(scene.scenario.arrivals), scene.started_s + scene.scenario.duration_s
+    scene.ledger.open(scene.started_s, until_s=end_s)
     with _Screen(console, scene) as screen:
         while clock() < end_s or (len(scene.outcomes) < total and clock() < end_s + TAIL_S):
             await asyncio.sleep(FRAME_S)
             stage.check()
             observer.read_outcomes(outcomes)
-            if clock() < end_s:
-                scene.ledger.pass_time(clock())
+            scene.ledger.pass_time(clock())
             screen.draw(clock())
     scene.close(clock())
 
