@@ -394,7 +394,7 @@ def test_an_object_in_two_files_is_told(chat: Path, tmp_path: Path) -> None:
     result = run("-f", chat, "-f", again, "--demand", 3)
     assert result.exit_code == 1
     assert "again.yaml: InferenceDeployment chat: metadata.name" in result.output
-    assert f"{chat} has this object already" in result.output
+    assert f"{chat} already, and each object may be defined only once" in result.output
 
 
 def test_a_file_that_is_named_twice_is_read_once(chat: Path, tmp_path: Path) -> None:
