@@ -17,7 +17,7 @@ from tidegate.forecast.memory import ForecastMemory
 from tidegate.plan.memory import PlanMemory
 
 # Raised whenever a part changes shape. Another version is not read: the stages start afresh.
-MEMORY_VERSION = 3
+MEMORY_VERSION = 4
 
 Part = TypeVar("Part")
 

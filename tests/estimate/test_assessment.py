@@ -212,7 +212,7 @@ def test_an_argument_that_takes_away_room_takes_away_capacity(less: str, more: s
     def carried(argument: str) -> float:
         spec = deployment(tier(args=(argument,)))
         mark = prior_of(spec.model, spec.tiers[0], H100).mark
-        half_cached = TierMemory(mark=mark, computed=computed_step(None, 0.5))
+        half_cached = TierMemory(mark=mark, base=1, computed=computed_step(None, 0.5))
         return assess(EstimateMemory(tiers={"bf16": half_cached}), spec)["bf16"].capacity_rps
 
     assert carried(less) < carried(more)

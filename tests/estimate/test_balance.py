@@ -32,12 +32,18 @@ def test_the_dispersion_of_what_replicas_hold(held: list[float], dispersion: flo
     ("tiers", "evenness"),
     [
         ([], 0.0),
-        ([TierMemory(mark=1)], 0.0),
-        ([TierMemory(mark=1, dispersion=0.05, balanced=2)], 0.475),
-        ([TierMemory(mark=1, dispersion=0.05, balanced=20)], 0.864),
-        ([TierMemory(mark=1, dispersion=0.0, balanced=20)], 0.909),
-        ([TierMemory(mark=1, dispersion=3.0, balanced=20)], 0.0),
-        ([TierMemory(mark=1, dispersion=0.0, balanced=20), TierMemory(mark=1, dispersion=1.0, balanced=20)], 0.476),
+        ([TierMemory(mark=1, base=1)], 0.0),
+        ([TierMemory(mark=1, base=1, dispersion=0.05, balanced=2)], 0.475),
+        ([TierMemory(mark=1, base=1, dispersion=0.05, balanced=20)], 0.864),
+        ([TierMemory(mark=1, base=1, dispersion=0.0, balanced=20)], 0.909),
+        ([TierMemory(mark=1, base=1, dispersion=3.0, balanced=20)], 0.0),
+        (
+            [
+                TierMemory(mark=1, base=1, dispersion=0.0, balanced=20),
+                TierMemory(mark=1, base=1, dispersion=1.0, balanced=20),
+            ],
+            0.476,
+        ),
     ],
     ids=[
         "never seen: lots are drawn",

@@ -15,14 +15,16 @@ SAMPLE = Sample(running=10.0, context=1000.0, interference=4.0, itl_s=0.01)
 def slower(factor: float, *, windows: int = 1000) -> TierMemory:
     """A tier whose steps take so many times what its prior says."""
     factors = Coefficients(a_s=factor, b_s=factor, c_s=factor, p0_s=factor, p1_s=factor)
-    return TierMemory(mark=PRIOR.mark, factors=factors, samples=(SAMPLE,), windows=windows)
+    return TierMemory(mark=PRIOR.mark, base=PRIOR.base, factors=factors, samples=(SAMPLE,), windows=windows)
 
 
 @pytest.mark.parametrize(
     ("memories", "expected"),
     [
         pytest.param([], 1.0, id="nobody was seen"),
-        pytest.param([TierMemory(mark=PRIOR.mark, factors=UNCHANGED)], 1.0, id="one that has no window yet"),
+        pytest.param(
+            [TierMemory(mark=PRIOR.mark, base=PRIOR.base, factors=UNCHANGED)], 1.0, id="one that has no window yet"
+        ),
         pytest.param([slower(1.0)], 1.0, id="one that is as its prior says"),
         pytest.param([slower(1.5)], 1.5**KIN_SHARE, id="two thirds of an error are believed"),
         pytest.param([slower(0.7)], 0.7**KIN_SHARE, id="also of one that is faster"),

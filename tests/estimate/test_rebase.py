@@ -10,7 +10,7 @@ from tidegate.domain.law import PerformanceLaw
 from tidegate.domain.observation import Missing
 from tidegate.domain.spec import DeploymentSpec, PerformanceHint
 from tidegate.estimate.law import law_in_force
-from tidegate.estimate.memory import UNCHANGED, EstimateMemory, TierMemory
+from tidegate.estimate.memory import UNCHANGED, EstimateMemory
 from tidegate.estimate.priors import Prior, prior_of
 from tidegate.estimate.rebase import under
 from tidegate.estimate.roofline import Coefficients
@@ -50,16 +50,9 @@ def coefficients(law: PerformanceLaw | Coefficients) -> tuple[float, ...]:
     return law.a_s, law.b_s, law.c_s, law.p0_s, law.p1_s
 
 
-@pytest.mark.parametrize(
-    "memory",
-    [
-        pytest.param(BF16, id="learned on the table's row"),
-        pytest.param(replace(BF16, base=None), id="by a version that did not remember on what"),
-    ],
-)
 @pytest.mark.parametrize("prior", [TABLE, STATED], ids=["the table's row", "what the user measured"])
-def test_what_was_learned_is_counted_once(prior: Prior, memory: TierMemory) -> None:
-    law = law_in_force(prior, under(prior, memory))
+def test_what_was_learned_is_counted_once(prior: Prior) -> None:
+    law = law_in_force(prior, under(prior, BF16))
     assert coefficients(law) == pytest.approx(coefficients(TRUTH), rel=0.03)
 
 
@@ -99,12 +92,6 @@ def test_kin_that_learned_on_another_prior_say_the_same() -> None:
     )
     assert before > 1.2 * unseen
     assert after == pytest.approx(unseen, rel=0.03), "what the user states was right"
-
-
-def test_a_memory_of_before_is_read() -> None:
-    written = BF16.to_json()
-    assert written.pop("a") == TABLE.base
-    assert TierMemory.from_json(written) == replace(BF16, base=None)
 
 
 def test_a_tier_that_is_silent_is_left_for_the_next_window() -> None:

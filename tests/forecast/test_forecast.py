@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -208,15 +207,6 @@ def test_a_burst_is_as_large_however_often_the_same_scrape_is_read(tick_s: float
         memory = forecast.observe(memory, observation=busy, time_s=now)
         highest = max(highest, memory.levels.last)
     assert highest == pytest.approx(15.0)
-
-
-def test_a_memory_from_before_took_what_is_in_flight_for_as_new_as_itself() -> None:
-    busy = seen(5.0, completion_rps=5.0, running=20.0, waiting=0.0)
-    memory = forecast.observe(None, observation=busy, time_s=NOON)
-    value = memory.to_json()
-    del value["looked"]
-    assert memory.looked_s == NOON - 3.0
-    assert ForecastMemory.from_json(value) == replace(memory, looked_s=NOON)
 
 
 def test_a_lower_bound_counts_only_where_it_is_news() -> None:

@@ -61,7 +61,7 @@ def test_a_regret_is_forgotten_and_the_smaller_fleet_tried_again() -> None:
     assert fleet(swinging.run(forecast(LOW), 80)) == {"bf16": 2}
 
 
-def test_a_regret_survives_a_restart_and_an_older_memory_has_none() -> None:
+def test_a_regret_survives_a_restart() -> None:
     swinging = loop()
     for _ in range(2):
         swinging.run(forecast(LOW), 8)
@@ -69,8 +69,6 @@ def test_a_regret_survives_a_restart_and_an_older_memory_has_none() -> None:
     assert swinging.memory is not None
     written = swinging.memory.to_json()
     assert PlanMemory.from_json(written).regret == swinging.memory.regret != NO_REGRET
-    del written["regret"]
-    assert PlanMemory.from_json(written).regret == NO_REGRET
 
 
 @pytest.mark.parametrize(

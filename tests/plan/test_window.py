@@ -8,7 +8,6 @@ import pytest
 from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.decision import Reason
 from tidegate.domain.spec import Accelerator
-from tidegate.plan import PlanMemory
 
 HIGH, LOW = 40.0, 15.0  # 8 replicas and 3
 
@@ -128,14 +127,3 @@ def test_a_class_that_is_missing_for_a_moment_changes_no_price() -> None:
     loop.tick(forecast(HIGH))
     assert loop.memory is not None
     assert loop.memory.prices == (3.0,)
-
-
-def test_a_memory_from_before_is_read_and_says_nothing_of_window_and_prices() -> None:
-    loop = Loop(spec=spec(), estimates={"bf16": estimate(5)})
-    loop.run(forecast(HIGH), 3)
-    assert loop.memory is not None
-    old = {k: v for k, v in loop.memory.to_json().items() if k not in ("window", "prices", "asleep")}
-    read = PlanMemory.from_json(old)
-    assert (read.window_s, read.prices, read.asleep) == (None, (), False)
-    loop.memory = read
-    assert fleet(loop.tick(forecast(HIGH))) == {"bf16": 8}

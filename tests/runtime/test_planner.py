@@ -259,7 +259,7 @@ async def test_a_tier_whose_pods_are_edited_gets_its_chance_at_once(
     workload = WorkloadTemplate(image="vllm:1")
     rig.inventory.put_deployment(resource(spec=built(workload)))
     await rig.tick()
-    estimate = EstimateMemory(tiers={"bf16": TierMemory(mark=1, windows=50, ready=0)})
+    estimate = EstimateMemory(tiers={"bf16": TierMemory(mark=1, base=1, windows=50, ready=0)})
     rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(estimate=estimate, plan=plan)})
     rig.inventory.put_deployment(resource(spec=built(replace(workload, **edit), priority=5), generation=2))
     await rig.tick()

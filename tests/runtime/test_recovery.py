@@ -263,17 +263,6 @@ async def test_a_namesake_made_while_we_were_down_inherits_nothing(rig: Rig) -> 
     assert rig.planner._offered == {CHAT: FRESH}
 
 
-async def test_memory_that_was_saved_without_a_uid_is_that_of_the_first_one_seen(rig: Rig) -> None:
-    await _reloaded(rig, "")
-    assert rig.planner.memory.deployments == rig.saved
-    await rig.recover()
-    assert rig.asked == [OLD.forecast.time_s if OLD.forecast else None]
-    rig.replace_chat()
-    rig.planner._offered.clear()
-    await rig.recover(turns=2)
-    assert rig.planner._offered == {CHAT: FRESH}
-
-
 async def test_a_past_that_arrives_for_one_that_is_gone_is_no_namesakes(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ class TierMemory:
 
     Args:
         mark: Checksum of how the tier serves; another one means other hardware or weights: start again.
-        base: Checksum of the prior's coefficients that the factors are on; None: not known.
+        base: Checksum of the prior's coefficients that the factors are on.
         factors: Learned factors on the prior's coefficients.
         vector: True once the factors were fitted one by one, not all as one.
         samples: Bounded, spread over the operating range; older ones first.
@@ -87,7 +87,7 @@ class TierMemory:
     """
 
     mark: int
-    base: int | None = None
+    base: int
     factors: Coefficients = UNCHANGED
     vector: bool = False
     samples: tuple[Sample, ...] = ()
@@ -136,12 +136,12 @@ class TierMemory:
         a, b, c, p0, p1 = _factors(value["f"])
         windows, error = _numbers(_list(value["n"])[:2])
         bias, surprises = _numbers(_list(value["n"])[2:], least=-MOST)
-        dispersion, balanced = _numbers(value.get("b", [1.0, 0]))
+        dispersion, balanced = _numbers(value["b"])
         sampled_s, compared_s, changed_s = [instant(at) for at in _list(value["t"])]
         (misses,) = _factors([value["x"]])
         return cls(
             mark=whole(value["m"]),
-            base=None if value.get("a") is None else whole(value["a"]),
+            base=whole(value["a"]),
             factors=Coefficients(a_s=a, b_s=b, c_s=c, p0_s=p0, p1_s=p1),
             vector=bool(value["v"]),
             samples=tuple([_sample(row) for row in _list(value["s"])]),

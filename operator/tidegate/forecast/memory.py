@@ -132,7 +132,7 @@ class ForecastMemory:
         tracks = value["tracks"]
         if not isinstance(tracks, list) or len(tracks) != len(HORIZONS_S):
             raise ValueError("one record per horizon")
-        time_s, age_s = _optionals([value["time"], value.get("looked", 0.0)], 2)
+        time_s, age_s = _optionals([value["time"], value["looked"]], 2)
         return cls(
             time_s=time_s,
             levels=Levels(last, fast, mid, slow),

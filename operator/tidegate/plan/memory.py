@@ -171,8 +171,8 @@ class PlanMemory:
         fleets = [tuple([whole(n) for n in value[which]]) for which in ("ideal", "target")]
         progress = tuple([TierProgress.from_json(tier) for tier in value["progress"]])
         capacities = tuple([number(c) for c in value["capacities"]])
-        prices = tuple([number(p, least=-1.0) for p in value.get("prices", ())])
-        regret = Regret.from_json(value["regret"]) if "regret" in value else NO_REGRET
+        prices = tuple([number(p, least=-1.0) for p in value["prices"]])
+        regret = Regret.from_json(value["regret"])
         first = int(instant(value["peaks"][0])) if value["peaks"] else 0
         parts = (*fleets, progress, capacities, prices or names, regret.fleet or names)
         if any(len(part) != len(names) for part in parts):
@@ -189,14 +189,14 @@ class PlanMemory:
             shown_ref=number(value["shown"]),
             time_s=instant(value["time"]),
             peaks=tuple([(first + whole(slot), number(load)) for slot, load in value["peaks"][1:]]),
-            window_s=optional(value.get("window")),
+            window_s=optional(value["window"]),
             prices=prices,
             watched_since_s=moment(value["watched"]),
             fresh_s=moment(value["fresh"]),
             moved_s=instant(value["moved"]),
             regret=regret,
-            error_budget=ErrorBudget.from_json(value["misses"]) if "misses" in value else FULL,
+            error_budget=ErrorBudget.from_json(value["misses"]),
             progress=progress,
             grant={str(name): (whole(pair[0]), whole(pair[1])) for name, pair in value["grant"].items()},
-            asleep=bool(value.get("asleep", not any(fleets[1]))),
+            asleep=bool(value["asleep"]),
         )

@@ -29,10 +29,10 @@ ENTRY = "memory"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """Memory of one deployment; `uid` says of which object of that name, empty where it was saved without."""
+    """Memory of one deployment; `uid` says of which object of that name."""
 
     memory: DeploymentMemory
-    uid: str = ""
+    uid: str
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ Rules: a Prometheus that does not answer delays nothing: planning goes on and ta
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tidegate import forecast
 from tidegate.domain.key import Key
@@ -62,7 +62,7 @@ class Recovery:
         """Saved memory into the planner, and whose it is; before its first tick."""
         self._saved = await self.keeper.load()
         self.planner.memory = FleetMemory(deployments={key: saved.memory for key, saved in self._saved.items()})
-        self.planner.uids = {key: saved.uid for key, saved in self._saved.items() if saved.uid}
+        self.planner.uids = {key: saved.uid for key, saved in self._saved.items()}
 
     async def run(self) -> None:
         """Read back the demand of deployments whose past is not known, until cancelled."""
@@ -79,15 +79,10 @@ class Recovery:
             await asyncio.sleep(pause_s)
 
     def _fresh(self) -> dict[Key, str]:
-        """
-        Objects that the planner knows and whose past was not looked for yet: uid by key.
-
-        What was saved of others is dropped; where it was saved without uid, it is that of the first one seen.
-        """
+        """Objects that the planner knows and whose past was not looked for yet: uid by key."""
         specs = self.inventory.specs()
         uids = {key: uid for key, uid in self.planner.uids.items() if key in specs}
-        kept = {key: saved for key, saved in self._saved.items() if key in uids and saved.uid in ("", uids[key])}
-        self._saved = {key: replace(saved, uid=uids[key]) for key, saved in kept.items()}
+        self._saved = {key: saved for key, saved in self._saved.items() if uids.get(key) == saved.uid}
         self._done = {key: uid for key, uid in self._done.items() if uids.get(key) == uid}
         return {key: uid for key, uid in uids.items() if key not in self._done}
 
