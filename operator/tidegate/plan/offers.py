@@ -143,7 +143,7 @@ def as_is(draft: Draft, fleet: Fleet) -> Solution:
     """A fleet as a plan."""
     reached = float(expected_attainment(draft.model, np.array([fleet]), draft.demand)[0])
     cost = draft.model.cost(fleet)
-    return Solution(fleet=fleet, attainment=reached, quality=1.0, objective=cost, given=draft.given)
+    return Solution(fleet=fleet, attainment=reached, objective=cost, given=draft.given)
 
 
 def reserved_for(draft: Draft, fleet: Fleet) -> Reserved:

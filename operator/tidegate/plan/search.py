@@ -38,7 +38,6 @@ class Found:
 
     fleet: Fleet
     attainment: float
-    quality: float
     objective: float
 
 
@@ -65,7 +64,6 @@ class Judged:
         return Found(
             fleet=tuple(self.fleets[i].tolist()),
             attainment=float(self.reached[i]),
-            quality=float(self.quality[i]),
             objective=float(self.costs[i]),
         )
 

@@ -40,20 +40,13 @@ class Solution:
 
     fleet: Fleet
     attainment: float
-    quality: float
     objective: float
     given: Given
 
     @classmethod
     def of(cls, found: Found, given: Given) -> "Solution":
         """A fleet that was found, by giving that up."""
-        return cls(
-            fleet=found.fleet,
-            attainment=found.attainment,
-            quality=found.quality,
-            objective=found.objective,
-            given=given,
-        )
+        return cls(fleet=found.fleet, attainment=found.attainment, objective=found.objective, given=given)
 
 
 class Finder(Protocol):
@@ -83,7 +76,7 @@ def solve(model: FleetModel, limits: Limits, goal: Goal, *, finder: Finder | Non
         found = finder.best_effort(_loosened(finder, limits, any_quality), any_quality)
     if found is None:
         nothing = tuple([0] * len(model.tiers))
-        return Solution(fleet=nothing, attainment=0.0, quality=1.0, objective=0.0, given=Given.ATTAINMENT)
+        return Solution(fleet=nothing, attainment=0.0, objective=0.0, given=Given.ATTAINMENT)
     return Solution.of(found, Given.ATTAINMENT)
 
 
