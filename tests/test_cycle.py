@@ -140,7 +140,7 @@ def test_the_same_input_gives_the_same_output() -> None:
     assert repr(drive(rates=rates)[1]) == repr(drive(rates=rates)[1])
 
 
-def test_one_that_was_not_observed_keeps_its_memory_and_gets_no_decision() -> None:
+def test_an_unobserved_deployment_keeps_its_memory_and_gets_no_decision() -> None:
     memory, _ = drive(rates=[20] * 5)
     spec = fleet_of()
     policy = FleetPolicy(deployments={spec.key: spec}, accelerators=POOLS)
@@ -149,7 +149,7 @@ def test_one_that_was_not_observed_keeps_its_memory_and_gets_no_decision() -> No
     assert after.deployments == memory.deployments
 
 
-def test_one_that_is_no_longer_wanted_is_forgotten() -> None:
+def test_a_removed_deployment_is_forgotten() -> None:
     memory, _ = drive(rates=[20] * 5)
     policy = FleetPolicy(deployments={}, accelerators=POOLS)
     after, _ = cycle.step(memory, FleetObservation(time_s=START_S + 1000, deployments={}), policy)

@@ -1,9 +1,9 @@
 """
-One tick of the core: learn, forecast, plan. The one place that orders the stages.
+One tick of the core: learn, forecast, plan. The only place that orders the stages.
 
-In:    what is remembered, what was seen, what is wanted.
+In:    what is remembered, what was observed, what users want.
 Out:   what is remembered next, and what to do.
-Rules: pure and synchronous; time is `observation.time_s`. Operator, plan, backtest and tests all come through here.
+Rules: pure and synchronous; time is `observation.time_s`. Operator, plan, backtest and tests all use it.
 """
 
 from collections.abc import Mapping
@@ -19,27 +19,27 @@ from tidegate.errors import FAULTS
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.units import TICK_S
 
-# Swings of the load from minute to minute are in the forecast's quantiles; a replica's curve is made for what is
-# left inside a minute. Beyond this the same bursts would be paid for twice.
+# The forecast's quantiles cover swings of the load from minute to minute; a replica's curve covers only what is left
+# within a minute. Without this limit the same bursts would be paid for twice.
 BURSTINESS_MAX = 3.0
-# Lengths are seen as means over a window; what swings more than single requests do is drift of the mean.
+# Lengths are observed as means over a window. A variation above that of single requests is drift of the mean.
 VARIATION_MAX = 1.0
 NOTHING = DeploymentMemory()
 
 
 def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy) -> tuple[FleetMemory, FleetDecision]:
     """
-    Decide for every deployment of the policy that was seen.
+    Decide for every deployment of the policy that was observed.
 
     Args:
         memory: Result of the last step, or `FleetMemory()`.
         observation: The fleet at one instant, later than the last one.
-        policy: What users want now. A deployment that is in it but was not observed keeps its memory and gets no
-            decision; one that is no longer in it is forgotten.
+        policy: What users want now. A deployment in it that was not observed keeps its memory and gets no decision; one
+            that is no longer in it is forgotten.
 
     Returns:
-        The next memory and one decision per deployment seen. A deployment the core itself fails on gets a decision
-        with `error` set; the others are planned without it, for what it leaves of the accelerators.
+        The next memory, and one decision per observed deployment. If the core fails on a deployment, its decision has
+        `error` set, and the others are planned with the accelerators it does not hold.
     """
     remembered: dict[Key, DeploymentMemory] = {}
     problems: list[plan.Problem] = []
@@ -69,7 +69,7 @@ def step(memory: FleetMemory, observation: FleetObservation, policy: FleetPolicy
 def _prepare(
     key: Key, before: DeploymentMemory, observation: FleetObservation, policy: FleetPolicy
 ) -> tuple[DeploymentMemory, plan.Problem]:
-    """Learn from what was seen of one deployment and say what `plan` has to solve for it."""
+    """Learn from what was observed of one deployment, and state the problem that `plan` has to solve for it."""
     spec, seen = policy.deployments[key], observation.deployments[key]
     demand = forecast.observe(before.forecast, observation=seen, time_s=observation.time_s)
     prompt_variation, output_variation = [min(v, VARIATION_MAX) for v in forecast.variations(demand)]
@@ -103,5 +103,5 @@ def _prepare(
 
 
 def _horizons(startups_s: Mapping[str, float]) -> tuple[float, ...]:
-    """One tick ahead, and the lead time of each tier: its start-up and the tick that asks for it."""
+    """One tick ahead, and the lead time of each tier: its start-up plus one tick."""
     return tuple(sorted({TICK_S, *(round(s + TICK_S) for s in startups_s.values())}))

@@ -1,18 +1,17 @@
 """
-Everything that can go wrong, drawn as a tree.
+Everything that can go wrong, as a tree.
 
     TidegateError
-    |- SpecError     your YAML is wrong: permanent until the object changes; names field, value and allowed range
-    `- SourceError   the world is down: temporary; the last safe plan is held; names the source
+    |- SpecError     the YAML is wrong: permanent until the object changes; names field, value and allowed range
+    `- SourceError   a source is down: temporary; the last safe plan is held; names the source
 
-"We are wrong" is an AssertionError, or what else `FAULTS` lists: the deployment holds, a metric counts it, the loop
-lives on.
-Expected lack (no GPU, no feasible mix, too little data) is no error at all but a `Decision` with a reason.
+A bug in Tidegate raises AssertionError or another error in `FAULTS`: that deployment holds, a metric counts it, and the
+loop goes on. An expected lack (no GPU, no feasible mix, too little data) is no error but a `Decision` with a reason.
 """
 
 from pathlib import Path
 
-# Of a value that is not allowed so many characters are told.
+# Characters of a rejected value that are shown.
 SHOWN = 60
 
 
@@ -26,8 +25,8 @@ class SpecError(TidegateError):
 
     Args:
         field: Path of the field as the user wrote it, e.g. `spec.tiers[1].quality`.
-        value: What stands there.
-        allowed: What may stand there, in words.
+        value: Its value.
+        allowed: What is allowed, in words.
     """
 
     def __init__(self, *, field: str, value: object, allowed: str) -> None:
@@ -36,7 +35,7 @@ class SpecError(TidegateError):
 
 
 def shown(value: object) -> object:
-    """A value of any size as a SpecError shows it: whole, or the beginning of its text."""
+    """A value as a SpecError shows it: in full if short, else the beginning of its text."""
     text = value if isinstance(value, str) else repr(value)
     return value if len(text) <= SHOWN else text[:SHOWN] + "..."
 
@@ -48,7 +47,7 @@ class SourceError(TidegateError):
     Args:
         source: Who did not answer, e.g. `prometheus`.
         reason: One CamelCase word for metrics and conditions, e.g. `Timeout`.
-        detail: The sentence for people.
+        detail: A sentence for people.
     """
 
     def __init__(self, *, source: str, reason: str, detail: str) -> None:
@@ -57,9 +56,9 @@ class SourceError(TidegateError):
 
     @classmethod
     def not_written(cls, path: Path, fault: OSError) -> "SourceError":
-        """A file that cannot be written: no right to it, a full disk."""
+        """A file that cannot be written: no permission, a full disk."""
         return cls(source=str(path), reason="NotWritten", detail=str(fault.strerror))
 
 
-# "We are wrong", in one deployment, a logarithm of less than nothing (ValueError) among it: the others are planned.
+# Errors that mean a bug met by one deployment (a math domain error is a ValueError): the others are still planned.
 FAULTS = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, TidegateError)

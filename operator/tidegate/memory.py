@@ -1,10 +1,10 @@
 """
-What the core remembers between two ticks: a value, versioned, small enough for a ConfigMap.
+What the core remembers between two ticks: a versioned value, small enough for a ConfigMap.
 
-Each stage owns its part and the part's JSON; this file holds the parts together. Every part can be lost: a stage
-starts again from `None`, slower to be sure but never wrong.
+Each stage owns its part and the JSON of that part; this file combines them. Every part can be lost: a stage then starts
+from `None`, and needs time to become certain again, but does nothing wrong.
 
-Budget: under 4 KiB of JSON per deployment (a test holds it).
+Size: under 4 KiB of JSON per deployment (a test checks it).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -16,7 +16,7 @@ from tidegate.estimate.memory import EstimateMemory
 from tidegate.forecast.memory import ForecastMemory
 from tidegate.plan.memory import PlanMemory
 
-# Raised whenever a part changes shape. Another version is not read: the stages start afresh.
+# Incremented whenever a part changes shape. Memory of another version is not read: the stages start afresh.
 MEMORY_VERSION = 4
 
 Part = TypeVar("Part")
@@ -24,14 +24,16 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentMemory:
-    """One deployment's memory, a part per stage; None: nothing yet."""
+    """One deployment's memory, one part per stage; None: nothing yet."""
 
     estimate: EstimateMemory | None = None
     forecast: ForecastMemory | None = None
     plan: PlanMemory | None = None
 
     def forgiven(self, tiers: Collection[str]) -> "DeploymentMemory":
-        """The memory without what speaks against these tiers: their pods are others now."""
+        """
+        The memory without what counts against these tiers, because their pods have been replaced by different ones.
+        """
         return replace(
             self,
             estimate=None if self.estimate is None else self.estimate.forgiven(tiers),
@@ -39,20 +41,20 @@ class DeploymentMemory:
         )
 
     def slept(self) -> "DeploymentMemory":
-        """The memory as if this plan had put the deployment to sleep; replicas that there are wake it again."""
+        """The memory as if this plan had scaled the deployment to zero; replicas that exist wake it again."""
         return self if self.plan is None else replace(self, plan=replace(self.plan, asleep=True))
 
     def to_json(self) -> dict[str, object]:
-        """Plain JSON values; `from_json` gives back an equal memory."""
+        """Plain JSON values; `from_json` returns an equal memory."""
         parts = {"estimate": self.estimate, "forecast": self.forecast, "plan": self.plan}
         return {"version": MEMORY_VERSION} | {name: part.to_json() for name, part in parts.items() if part is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "DeploymentMemory":
         """
-        The memory that `to_json` wrote; an empty one where the version is another or a part cannot be read.
+        The memory that `to_json` wrote; empty if its version differs.
 
-        A damaged part is dropped alone: what the other stages learned survives.
+        Only a damaged part is dropped: what the other stages learned survives.
         """
         if value.get("version") != MEMORY_VERSION:
             return cls()

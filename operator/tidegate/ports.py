@@ -1,9 +1,9 @@
 """
-The joints of the edge: what the rooms around the core ask of each other, and the values they pass.
+Interfaces between the packages around the core, and the values they pass.
 
 Question: who may be called, with what, and what comes back? Enters: nothing. Leaves: protocols and frozen values.
-May import: the core's values, the standard library. No room implements a port for another one's use by import; the
-runtime makes each part once and hands it over.
+May import: the core's values, the standard library. No package imports another one's implementation of a port: the
+runtime creates each part once and passes it on.
 
     handlers  -> Inventory          what users wrote, parsed
     observe   -> ClusterView        what the cluster has
@@ -25,24 +25,25 @@ from tidegate.errors import SourceError, SpecError
 GROUP, VERSION = "tidegate.io", "v1alpha1"
 DEPLOYMENTS, ACCELERATORS = "inferencedeployments", "acceleratorclasses"
 
-# On the pods, workloads and services of managed tiers.
+# Labels of the pods, workloads and Services of managed tiers.
 DEPLOYMENT_LABEL = "tidegate.io/inference-deployment"
 TIER_LABEL = "tidegate.io/tier"
 
-# The one field manager of everything Tidegate writes.
+# The field manager of everything Tidegate writes.
 FIELD_MANAGER = "tidegate"
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
-# Lists without spec and status: what a sweep for deleted objects needs.
+# Lists without spec and status, which is all that a sweep for deleted objects needs.
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 def leaving_name(tier: str, tiers: Collection[str]) -> str:
     """
-    Name by which a tier goes whose pods leave: the one on their labels, unless the spec has another tier of that name.
+    Name for a tier that was removed from the spec while its pods still serve: the name on their labels, with a suffix
+    if the spec has another tier of that name.
     """
     name = tier
     while name in tiers:
@@ -51,7 +52,7 @@ def leaving_name(tier: str, tiers: Collection[str]) -> str:
 
 
 def by_key(items: object, key: str) -> dict[str, Mapping[str, Any]]:
-    """The items of a list in a status by their key (`name`, `type`); empty where there is no such list."""
+    """Items of a list in a status, by their key (`name`, `type`); empty if there is no such list."""
     there = items if isinstance(items, list) else []
     return {item[key]: item for item in there if isinstance(item, Mapping) and key in item}
 
@@ -61,9 +62,9 @@ class ApiError(SourceError):
     The API server refused a call, or did not answer.
 
     Args:
-        status: HTTP status; 0 where there was no answer (timeout, refused, cut).
-        reason: Kubernetes' own word (`NotFound`, `Conflict`, `Expired`), else `Timeout` or `Unreachable`.
-        retry_after_s: What the server asked for; None where it did not.
+        status: HTTP status; 0 if there was no answer (timeout, refused, cut off).
+        reason: Kubernetes' reason (`NotFound`, `Conflict`, `Expired`), else `Timeout` or `Unreachable`.
+        retry_after_s: Delay that the server asked for; None: it did not.
     """
 
     def __init__(self, *, status: int, reason: str, detail: str, retry_after_s: float | None = None) -> None:
@@ -82,8 +83,8 @@ class Call:
         params: Query parameters, e.g. `{"fieldManager": FIELD_MANAGER, "force": "true"}`.
         body: JSON value; None: no body.
         content_type: For patches: JSON_PATCH, MERGE_PATCH or APPLY_PATCH (the body is JSON, which is YAML).
-        timeout_s: Whole call; for a watch: the longest silence.
-        accept: Media type asked for, e.g. METADATA_ONLY.
+        timeout_s: For the whole call; for a watch, the longest silence.
+        accept: Requested media type, e.g. METADATA_ONLY.
     """
 
     method: str
@@ -102,7 +103,7 @@ class KubeApi(Protocol):
     """A connection to the API server. Raises `ApiError` and nothing else; each call ends within its timeout."""
 
     async def send(self, call: Call) -> dict[str, Any]:
-        """Answer of one request."""
+        """The answer to one request."""
         ...
 
     def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
@@ -112,18 +113,18 @@ class KubeApi(Protocol):
 
 class Fence(Protocol):
     """
-    Who may write. Ask before each write: a leader whose lease cannot be renewed in time stops being one.
+    Who may write. Ask before each write: a leader that cannot renew its lease in time stops being the leader.
 
-    What was decided under one leadership is not carried out under another: somebody else may have acted in between.
+    What was decided under one leadership is not carried out under another: another process may have acted in between.
     """
 
     @property
     def epoch(self) -> int:
-        """Number of this leadership (the Lease's leaseTransitions); rises with each change of leader."""
+        """Number of this leadership (the Lease's leaseTransitions); increases with each change of leader."""
         ...
 
     def holds(self) -> bool:
-        """True while this process is the leader and a write that starts now ends inside the lease."""
+        """True while this process is the leader and a write that starts now would end within the lease."""
         ...
 
 
@@ -135,7 +136,7 @@ class DeploymentResource:
     Args:
         key, uid, generation: Identity; `generation` is metadata.generation.
         spec: Parsed, or what is wrong with it.
-        status: `.status` as the server has it; empty where there is none yet.
+        status: `.status` as the server has it; empty if there is none yet.
         annotations: `metadata.annotations`.
         created: `metadata.creationTimestamp`, as written.
     """
@@ -150,7 +151,7 @@ class DeploymentResource:
 
     @property
     def valid_spec(self) -> DeploymentSpec:
-        """`spec`, for those who are only called where it is valid."""
+        """`spec`, for callers that only handle valid ones."""
         assert isinstance(self.spec, DeploymentSpec), self.key
         return self.spec
 
@@ -168,8 +169,9 @@ class AcceleratorResource:
 
 class Inventory(Protocol):
     """
-    What users asked for, as the handlers see it arrive. Called on the event loop; each call wakes the planner only
-    where spec, generation or annotations differ from what was there (an echo of our own status write wakes nobody).
+    What users asked for, as the handlers receive it. Called on the event loop.
+
+    A call wakes the planner only if spec, generation or annotations changed. The echo of our own status write does not.
     """
 
     def put_deployment(self, resource: DeploymentResource) -> None:
@@ -177,7 +179,7 @@ class Inventory(Protocol):
         ...
 
     def drop_deployment(self, key: Key, uid: str) -> None:
-        """Forget a deleted one; nothing happens where another uid holds the key by now."""
+        """Forget a deleted one. Does nothing if an object with another uid has the key by now."""
         ...
 
     def put_accelerator(self, resource: AcceleratorResource) -> None:
@@ -204,7 +206,7 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """Somebody who set `.spec.replicas`, from managedFields. `time` as written."""
+    """A manager that set `.spec.replicas`, from managedFields. `time` as written."""
 
     manager: str
     operation: str
@@ -212,12 +214,12 @@ class Writer:
 
 
 def own_workload(key: Key, tier: str) -> ObjectRef:
-    """The Deployment that is made for a managed tier."""
+    """The Deployment that Tidegate creates for a managed tier."""
     return ObjectRef(api_version="apps/v1", kind="Deployment", namespace=key.namespace, name=f"{key.name}-{tier}")
 
 
 def workload_ref(key: Key, tier: TierSpec) -> ObjectRef:
-    """The workload that holds a tier's replicas: the Deployment that is made for it, or its target."""
+    """The workload that holds a tier's replicas: the Deployment created for it, or its target."""
     target = tier.target_ref
     if target is None:
         return own_workload(key, tier.name)
@@ -232,17 +234,17 @@ class WorkloadView:
     Args:
         ref: Which one.
         uid: `metadata.uid`.
-        path: Absolute path of the object; `path + "/scale"` moves replicas.
+        path: Absolute path of the object; replicas are changed through `path + "/scale"`.
         replicas: `.spec.replicas` of its scale.
         selector: Label selector of its pods, as text.
         labels, annotations: Of the workload itself.
         owner_uids: uids of its ownerReferences.
         writers: Managers that own `.spec.replicas`.
         ready: `.status.readyReplicas`.
-        outdated: Replicas that a roll-out still has to bring or to replace.
-        applied: Digest of the fields that we applied and still own; it changes when somebody else sets one of them.
+        outdated: Replicas that a rollout still has to create or replace.
+        applied: Digest of the fields that we applied and still own; it changes when another manager sets one of them.
             Empty: none.
-        refused: Why its pods are not made (a quota, an admission webhook); empty: nobody refuses them.
+        refused: Why its pods are not created (a quota, an admission webhook); empty: they are.
     """
 
     ref: ObjectRef
@@ -262,7 +264,7 @@ class WorkloadView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedView:
-    """A Service or PodMonitor that carries DEPLOYMENT_LABEL, trimmed (what a hash in an annotation needs)."""
+    """A Service or PodMonitor with DEPLOYMENT_LABEL, trimmed to what comparing a hash in its annotations needs."""
 
     ref: ObjectRef
     uid: str
@@ -276,7 +278,7 @@ class AcceleratorUse:
     Accelerators of one class: what the matching nodes offer, and who holds how many.
 
     Args:
-        elsewhere: Those of `by_tidegate` that are on nodes which do not match, or not any more.
+        elsewhere: The part of `by_tidegate` that is on nodes which do not match, or no longer do.
     """
 
     allocatable: int
@@ -291,11 +293,11 @@ class ClusterView:
     The cluster at one instant, as the informers have it.
 
     Args:
-        workloads: Every workload a tier points at or owns that exists.
+        workloads: Every existing workload that a tier points at or owns.
         scalers: HorizontalPodAutoscalers and ScaledObjects, by the workload they target.
         owned: Services and PodMonitors of Tidegate.
         accelerators: Use by AcceleratorClass name.
-        mismatches: Sentences by deployment about targets whose pods take other accelerators than their tier says.
+        mismatches: By deployment, sentences about targets whose pods use other accelerators than their tier states.
         has_pod_monitors: The PodMonitor CRD is installed.
     """
 
@@ -310,11 +312,11 @@ class ClusterView:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """
-    One deployment to carry out.
+    One decision to carry out for a deployment.
 
     Args:
         resource: The custom resource; its `spec` is valid.
-        decision: What the core decided; None: only the manifests are kept right (mode Auto without a decision yet).
+        decision: What the core decided; None: only keep the manifests right (mode Auto without a decision yet).
         view: The cluster.
         accelerators: Every class, by name.
     """
@@ -331,11 +333,11 @@ class Outcome:
     What became of an order.
 
     Args:
-        actions: Sentences of what was written, e.g. `Deployment prod/chat-fp8: replicas 2 -> 3`; empty: nothing to do.
+        actions: One sentence per write, e.g. `Deployment prod/chat-fp8: replicas 2 -> 3`; empty: nothing to do.
         conditions: Findings that only the cluster shows (another writer, missing target), one per type.
-        errors: What failed; the order comes again at the next tick.
-        asked: Replicas by tier that its workload was last asked for through /scale, or had already when they were
-            decided. A tier that is not in it was never asked for any; None: nothing was looked at.
+        errors: What failed; it is tried again at the next tick.
+        asked: Replicas by tier last requested through /scale, or that the workload already had when they were decided.
+            A tier that is not listed was never scaled; None: nothing was checked.
     """
 
     actions: tuple[str, ...] = ()
@@ -347,17 +349,17 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """
-    Everything the status of one deployment is made of. `resource.status` is what stands there now.
+    Everything the status of one deployment is made of. `resource.status` is the current one.
 
     Args:
         resource: The custom resource, spec valid or not.
-        decision: None: not planned in this tick (`outcome` then tells why, or the spec is wrong).
-        observation: What was seen; None: nothing.
+        decision: None: not planned in this tick (then `outcome` says why, or the spec is wrong).
+        observation: What was observed; None: nothing.
         outcome: None: not carried out (mode, pause, or not yet).
         view: The cluster.
         time_s: Of the tick, unix seconds.
         accelerators: Every class, by name.
-        leaving: Tiers that the spec no longer has and whose pods still serve.
+        leaving: Tiers removed from the spec whose pods still serve.
     """
 
     resource: DeploymentResource

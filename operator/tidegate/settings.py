@@ -1,9 +1,9 @@
 """
-Everything an operator's installation can set, each once: name, unit, range, default, and why that default.
+Every setting of an installation, each defined once: name, unit, range, default, and the reason for the default.
 
 In:    texts, from flags or from environment variables (`TIDEGATE_` and the name in capitals).
-Out:   `Settings`, valid, or `SpecError` that names flag and variable.
-Rules: users state what they want of a model in the custom resources; here is only what belongs to the installation.
+Out:   valid `Settings`, or a `SpecError` that names flag and variable.
+Rules: users state what they want for a model in the custom resources; only what belongs to the installation is here.
 """
 
 import re
@@ -17,21 +17,21 @@ from tidegate.errors import SpecError
 
 ENV_PREFIX = "TIDEGATE_"
 SHARD_LABEL = "tidegate.io/shard"
-# What Kubernetes takes as a label: a prefix before the name's slash may stand there.
+# A Kubernetes label name, with an optional prefix before a slash.
 LABEL_NAME = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-# A namespace, and a part of the names of Lease and memory.
+# A namespace; also part of the names of the Lease and the memory.
 DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 
 
 def _setting(default: Any, about: str, **limits: Any) -> Any:
-    """A field with what `--help` and the check need: its sentence, and `low`, `high` or `choices`."""
+    """A field with what `--help` and validation need: its description, and `low`, `high` or `choices`."""
     return field(default=default, metadata={"about": about, **limits})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The installation. Lists are comma-separated texts; an empty text is "not set"."""
+    """The installation's settings. Lists are comma-separated texts; an empty text means "not set"."""
 
     prometheus_url: str = _setting(
         "", "Base URL of Prometheus, Thanos, Mimir or VictoriaMetrics, with its prefix if it has one. Required."
@@ -117,7 +117,7 @@ class Settings:
         for name, value in self.monitor_labels.items():
             if not re.fullmatch(LABEL_NAME, name) or not re.fullmatch(LABEL_VALUE, value):
                 raise _wrong("pod_monitor_labels", f"{name}={value}", "names and values of Kubernetes labels")
-        self.address  # noqa: B018 -- raises where its text is wrong
+        self.address  # noqa: B018 -- raises if its text is invalid
 
     def _check_prometheus(self) -> None:
         _check_url(self.prometheus_url)
@@ -133,7 +133,7 @@ class Settings:
             _check_label("prometheus_matchers", label)
             if value.startswith(('"', "'")):
                 raise _wrong("prometheus_matchers", f"{label}={value}", "label=value without quotation marks")
-        self.headers  # noqa: B018 -- raises where its text is wrong
+        self.headers  # noqa: B018 -- raises if its text is invalid
 
     @property
     def headers(self) -> dict[str, str]:
@@ -152,7 +152,7 @@ class Settings:
 
     @property
     def address(self) -> tuple[str, int]:
-        """`listen`, parsed; an empty host: every address."""
+        """`listen`, parsed; an empty host means every address."""
         host, mark, port = self.listen.rpartition(":")
         if not mark or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise _wrong("listen", self.listen, "ADDRESS:PORT or :PORT, e.g. :8080")
@@ -164,7 +164,7 @@ def _wrong(name: str, value: object, allowed: str) -> SpecError:
 
 
 def flag(name: str) -> str:
-    """The command line's word for a setting."""
+    """The command-line flag of a setting."""
     return "--" + name.replace("_", "-")
 
 
@@ -186,7 +186,7 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is none
+    except ValueError:  # unbalanced brackets, or an invalid port
         whole = False
     if not whole or parts.query or parts.fragment:
         raise _wrong("prometheus_url", url, "http://HOST[:PORT][/PREFIX] or the same with https")
@@ -197,7 +197,7 @@ def _check_url(url: str) -> None:
 
 
 def _check_label(name: str, label: str) -> None:
-    """Label names stand bare in a query, so they may hold nothing that means something there."""
+    """Label names appear unquoted in queries, so they must contain no PromQL syntax."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", label):
         raise _wrong(name, label, "a label name: letters, digits and _, not beginning with a digit")
 
@@ -208,7 +208,7 @@ def _check_dns_label(name: str, text: str) -> None:
 
 
 def _pairs(name: str, text: str, mark: str, *, secret: bool = False) -> dict[str, str]:
-    """Names and values. What may be a token is not repeated in an error."""
+    """Names and values. A value that may be a token is not repeated in an error."""
     pairs: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, found, value = part.partition(mark)

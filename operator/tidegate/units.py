@@ -1,8 +1,9 @@
 """
 Units used inside, and the few constants that convert to them.
 
-Inside the product a time is in seconds, a rate per second, money in US dollars (per hour where it is a
-price), a share in [0, 1]. Conversion happens once, at the edge (`api`, `observe`, `cli`).
+Inside the product a time is in seconds, a rate per second, a share in [0, 1]. Money is in the currency of the
+AcceleratorClass prices, per hour if it is a price; `usd` in names stands for that currency. Conversion happens once, at
+the edge (`api`, `observe`, `cli`).
 """
 
 SECONDS_PER_HOUR = 3600.0
@@ -13,7 +14,7 @@ MILLION = 1e6
 KILO = 1e3
 GIB = 2**30
 
-# The planner's own pace. A replica asked for now is seen ready at the earliest one tick after it is.
+# The planner's default interval. A replica is seen to be ready up to one tick after it is.
 TICK_S = 15.0
 
 

@@ -76,7 +76,7 @@ def view_of(*workloads: WorkloadView, owned: tuple[OwnedView, ...] = (), **more:
 
 
 def settled(resource: DeploymentResource, replicas: dict[str, int], *, pod_monitor: bool = False) -> ClusterView:
-    """The cluster once everything that the deployment owns was made and scaled."""
+    """The cluster once everything that the deployment owns was created and scaled."""
     owned: list[OwnedView] = []
     workloads: list[WorkloadView] = []
     for manifest in wanted(resource, {"nvidia-h100": H100}, pod_monitor={} if pod_monitor else None):

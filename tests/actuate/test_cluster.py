@@ -1,4 +1,6 @@
-"""The hands on an API server: a recording one for faults, a real one for what only it can say."""
+"""
+The actuator on an API server: a recording one for failures, a real one for what only it can answer.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +25,7 @@ from tests.actuate.orders import (
     workload,
 )
 from tests.cluster import install_crds
-from tidegate.actuate.cluster import FAILURES_TOLD, REFUSED_S, ClusterActuator
+from tidegate.actuate.cluster import FAILURES_REPORTED, REFUSED_S, ClusterActuator
 from tidegate.actuate.ownership import HOLD_S
 from tidegate.actuate.scene import SETTLE_S
 from tidegate.domain.decision import Condition
@@ -51,7 +53,7 @@ class Leader:
 
 
 class Recorder:
-    """An API server that keeps what it is sent, and refuses some paths."""
+    """An API server that records what it gets, and refuses some paths."""
 
     def __init__(self, refuses: dict[str, ApiError] | None = None) -> None:
         self.calls: list[Call] = []
@@ -73,11 +75,11 @@ def actuator(api: Any, fence: Any = None) -> ClusterActuator:
 
 
 def at_times(api: Any, time: Callable[[], float], fence: Any = None) -> ClusterActuator:
-    """Hands for whom both clocks show the same."""
+    """An actuator for which both clocks show the same time."""
     return ClusterActuator(api, fence or Leader(), wall=time, clock=time)
 
 
-async def test_it_says_what_it_did() -> None:
+async def test_the_outcome_says_what_was_done() -> None:
     outcome = await actuator(Recorder()).carry_out(order_of(TWO, ClusterView(), decided(bf16=0, fp8=1)))
     assert outcome.actions == (
         "Service prod/chat: made",
@@ -100,7 +102,7 @@ async def test_a_refusal_ends_its_own_chain_and_no_other() -> None:
     ]
 
 
-async def test_what_was_refused_is_told_on_and_not_sent_at_each_tick() -> None:
+async def test_a_refused_write_is_reported_but_not_repeated_at_each_tick() -> None:
     now = [NOW_S]
     api = Recorder({"/chat-bf16": ApiError(status=422, reason="Invalid", detail="spec.template: is wrong")})
     hands = at_times(api, lambda: now[0])
@@ -118,8 +120,8 @@ async def test_what_was_refused_is_told_on_and_not_sent_at_each_tick() -> None:
     assert await tick() == 1, "a quota may have been raised"
 
 
-async def test_refusals_that_are_over_are_not_kept() -> None:
-    """Each holds a manifest, and its deployment is gone more often than not."""
+async def test_expired_refusals_are_not_kept() -> None:
+    """Each holds a manifest, and most of their deployments are deleted."""
     now = [NOW_S]
     hands = at_times(Recorder({"-bf16": ApiError(status=422, reason="Invalid", detail="no")}), lambda: now[0])
     for number in range(20):
@@ -140,7 +142,7 @@ async def test_refusals_that_are_over_are_not_kept() -> None:
     ],
     ids=lambda fault: fault.reason,
 )
-async def test_a_write_that_fails_again_and_again_is_told(fault: ApiError) -> None:
+async def test_a_write_that_fails_repeatedly_is_reported(fault: ApiError) -> None:
     api = Recorder({"/chat-old/scale": fault})
     hands, view = actuator(api), view_of(workload("chat-old", 2, writers=(OURS,)))
 
@@ -148,7 +150,7 @@ async def test_a_write_that_fails_again_and_again_is_told(fault: ApiError) -> No
         outcome = await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))
         return [(c.type, c.reason, c.message) for c in outcome.conditions]
 
-    assert [await tick() for _ in range(FAILURES_TOLD - 1)] == [[]] * (FAILURES_TOLD - 1), "it may be chance"
+    assert [await tick() for _ in range(FAILURES_REPORTED - 1)] == [[]] * (FAILURES_REPORTED - 1), "it may be chance"
     told = f"the API server does not take what was decided: {fault.detail}"
     assert await tick() == await tick() == [("ScalingLimited", "WriteFailed", told)]
     api.refuses = {}
@@ -157,7 +159,7 @@ async def test_a_write_that_fails_again_and_again_is_told(fault: ApiError) -> No
     assert await tick() == [], "counted anew"
 
 
-async def test_what_was_changed_after_a_refusal_is_sent_at_once() -> None:
+async def test_a_write_changed_after_a_refusal_is_sent_at_once() -> None:
     api = Recorder({"/chat-bf16": ApiError(status=422, reason="Invalid", detail="spec.template: is wrong")})
     hands = actuator(api)
     await hands.carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=0)))
@@ -168,7 +170,7 @@ async def test_what_was_changed_after_a_refusal_is_sent_at_once() -> None:
     assert "Deployment prod/chat-bf16: replicas 0 -> 2" in outcome.actions
 
 
-async def test_a_server_that_is_busy_is_no_fault_of_the_spec() -> None:
+async def test_a_busy_server_does_not_stall_the_deployment() -> None:
     api = Recorder({"/chat-bf16": ApiError(status=503, reason="ServiceUnavailable", detail="later")})
     outcome = await actuator(api).carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=1)))
     assert outcome.conditions == ()
@@ -184,7 +186,7 @@ async def test_a_process_that_stops_leading_writes_no_more() -> None:
 
 async def test_an_order_ends_with_the_leadership_under_which_it_came() -> None:
     class Regained(Leader):
-        """Holds all the time, but somebody else led in between."""
+        """Holds all the time, but another process led in between."""
 
         @property
         def epoch(self) -> int:  # type: ignore[override]
@@ -196,7 +198,7 @@ async def test_an_order_ends_with_the_leadership_under_which_it_came() -> None:
     assert [e.reason for e in outcome.errors] == ["NotLeader"]
 
 
-async def test_an_old_view_right_after_a_write_leads_to_no_second_one() -> None:
+async def test_an_outdated_view_after_a_write_causes_no_second_write() -> None:
     api, clock = Recorder(), [NOW_S]
     hands = at_times(api, lambda: clock[0])
     order = order_of(TWO, ClusterView(), decided(bf16=0, fp8=1))
@@ -210,7 +212,7 @@ async def test_an_old_view_right_after_a_write_leads_to_no_second_one() -> None:
     assert len(api.calls) == 2 * first
 
 
-async def test_an_old_view_right_after_a_scale_is_not_taken_for_another_writer() -> None:
+async def test_an_outdated_view_after_a_scale_is_not_another_writer() -> None:
     api = Recorder()
     hands = actuator(api)
     before = Writer(manager="kubectl-create", operation="Update", time="2026-11-18T11:06:00Z")
@@ -237,7 +239,7 @@ def argos(replicas: int) -> ClusterView:
     return view_of(workload("chat-old", replicas, writers=(ARGO,)))
 
 
-async def test_a_write_that_failed_was_not_asked_for_and_is_made_again() -> None:
+async def test_a_failed_write_does_not_count_as_asked_and_is_retried() -> None:
     api = Recorder({"/scale": ApiError(status=503, reason="ServiceUnavailable", detail="later")})
     hands = actuator(api)
     first = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
@@ -248,7 +250,7 @@ async def test_a_write_that_failed_was_not_asked_for_and_is_made_again() -> None
 
 
 @pytest.mark.parametrize("life", ["the same", "a restart", "another leadership"])
-async def test_who_sets_back_what_was_asked_for_is_seen_in(life: str) -> None:
+async def test_another_writer_who_reverts_our_replicas_is_detected_in(life: str) -> None:
     api, fence, now = Recorder(), Leader(), [NOW_S]
     hands = at_times(api, lambda: now[0], fence)
     first = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
@@ -263,7 +265,7 @@ async def test_who_sets_back_what_was_asked_for_is_seen_in(life: str) -> None:
     assert second.asked == {"fp8": 3}, "the status must not lose it"
 
 
-async def test_what_another_leader_asked_for_counts_and_not_what_we_did_before_him() -> None:
+async def test_what_another_leader_asked_for_replaces_what_we_asked_for_before() -> None:
     api, fence, now = Recorder(), Leader(), [NOW_S]
     hands = at_times(api, lambda: now[0], fence)
     await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
@@ -273,7 +275,7 @@ async def test_what_another_leader_asked_for_counts_and_not_what_we_did_before_h
     assert [c.reason for c in after.conditions] == ["OtherWriter"]
 
 
-async def test_a_tier_that_points_elsewhere_now_has_asked_nothing_there() -> None:
+async def test_a_tier_with_a_new_target_has_asked_nothing_there() -> None:
     hands = actuator(Recorder())
     first = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
     moved = order_of(spec_of(pointing(target="other")), view_of(workload("other", 1, writers=(ARGO,))), decided(fp8=2))
@@ -282,8 +284,8 @@ async def test_a_tier_that_points_elsewhere_now_has_asked_nothing_there() -> Non
     assert (after.actions, after.asked) == (("Deployment prod/other: replicas 1 -> 2",), {"fp8": 2})
 
 
-async def test_a_workload_that_is_deleted_and_made_again_was_asked_for_nothing() -> None:
-    """`kubectl replace --force`, or a pipeline: the replicas of its manifest are no word against the plan."""
+async def test_a_recreated_workload_was_asked_for_nothing() -> None:
+    """`kubectl replace --force`, or a pipeline: the replicas in its manifest are no objection to the plan."""
     now = [NOW_S]
     hands = at_times(Recorder(), lambda: now[0])
     first = await hands.carry_out(order_of(spec_of(pointing()), argos(1), decided(fp8=3)))
@@ -296,7 +298,7 @@ async def test_a_workload_that_is_deleted_and_made_again_was_asked_for_nothing()
     assert [c.reason for c in back.conditions] == ["OtherWriter"], "who sets it again is a writer"
 
 
-async def test_another_leadership_keeps_the_labels_that_a_prometheus_selects_by() -> None:
+async def test_another_leadership_keeps_the_pod_monitor_labels() -> None:
     api, fence = Recorder(), Leader()
     hands = ClusterActuator(api, fence, wall=lambda: NOW_S, clock=lambda: NOW_S, monitor_labels={"release": "stack"})
     order = order_of(TWO, ClusterView(has_pod_monitors=True), decided(bf16=0, fp8=0))
@@ -306,7 +308,7 @@ async def test_another_leadership_keeps_the_labels_that_a_prometheus_selects_by(
     assert made["metadata"]["labels"]["release"] == "stack"  # type: ignore[call-overload,index]
 
 
-async def test_a_scale_that_met_a_conflict_is_sent_again_at_the_next_tick() -> None:
+async def test_a_scale_that_met_a_conflict_is_retried_at_the_next_tick() -> None:
     api = Recorder({"/scale": ApiError(status=409, reason="Conflict", detail="the object has been modified")})
     hands = actuator(api)
     order = order_of(spec_of(pointing()), argos(1), decided(fp8=3))
@@ -315,7 +317,7 @@ async def test_a_scale_that_met_a_conflict_is_sent_again_at_the_next_tick() -> N
     assert (await hands.carry_out(order)).actions == ("Deployment prod/chat-old: replicas 1 -> 3",)
 
 
-async def test_what_is_asked_for_now_counts_and_not_what_was_asked_for_first() -> None:
+async def test_the_latest_request_for_replicas_counts() -> None:
     now, ours = [NOW_S], Writer(manager="tidegate", operation="Update", time="")
     hands = at_times(Recorder(), lambda: now[0])
     for before, after in ((1, 3), (3, 4)):
@@ -328,7 +330,7 @@ async def test_what_is_asked_for_now_counts_and_not_what_was_asked_for_first() -
 
 
 async def test_a_hold_goes_on_after_a_restart_and_does_not_begin_anew() -> None:
-    """The API server keeps no time for a write to /scale; the status knows since when it was told."""
+    """The API server keeps no time for a write to /scale; the status tells since when it was reported."""
     person = Writer(manager="kubectl", operation="Update", time="")
     view = view_of(workload("chat-old", 5, writers=(person,)))
     since = datetime.fromtimestamp(NOW_S - HOLD_S - 1, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -342,7 +344,7 @@ async def test_a_hold_goes_on_after_a_restart_and_does_not_begin_anew() -> None:
 
 
 async def test_a_wall_clock_that_is_set_back_hides_nothing() -> None:
-    """Neither what the cluster shows by now, nor the end of a hold."""
+    """Neither the current state of the cluster nor the end of a hold."""
     wall, clock = [NOW_S], [0.0]
     hands = ClusterActuator(Recorder(), Leader(), wall=lambda: wall[0], clock=lambda: clock[0])
 
@@ -380,7 +382,7 @@ async def api(real_control_plane: RealControlPlane) -> AsyncIterator[HttpKubeApi
 
 
 class Scene:
-    """One namespace, one deployment in it, and the hands."""
+    """One namespace with one deployment, and the actuator."""
 
     def __init__(self, api: HttpKubeApi, namespace: str, spec: DeploymentSpec) -> None:
         self.api, self.namespace = api, namespace
@@ -412,11 +414,11 @@ class Scene:
         return await self.api.send(Call(method=method, path=path, body=body, **more))
 
     def restart(self) -> None:
-        """An operator that remembers nothing."""
+        """An operator without memory."""
         self.hands = at_times(self.api, lambda: self.clock_s)
 
     async def patch(self, path: str, body: Any) -> None:
-        """As `kubectl set` and `kubectl rollout restart` do it."""
+        """Like `kubectl set` and `kubectl rollout restart`."""
         kind = "application/merge-patch+json" if path.endswith("/scale") else "application/strategic-merge-patch+json"
         await self.send("PATCH", path, body, content_type=kind, params={"fieldManager": "kubectl"})
 
@@ -490,7 +492,7 @@ async def test_a_new_template_keeps_the_replicas(api: HttpKubeApi, namespace_nam
 
 @on_cluster
 @shared_loop
-async def test_what_somebody_changed_is_put_back_and_what_he_added_stays(api: HttpKubeApi, namespace_name: str) -> None:
+async def test_changed_fields_are_restored_and_added_fields_stay(api: HttpKubeApi, namespace_name: str) -> None:
     scene = await Scene(api, namespace_name, TWO).make()
     await scene.carry_out(bf16=0, fp8=2)
     scene.clock_s += 15
@@ -513,7 +515,7 @@ async def test_what_somebody_changed_is_put_back_and_what_he_added_stays(api: Ht
 
 @on_cluster
 @shared_loop
-async def test_an_argument_that_the_user_takes_back_is_gone(api: HttpKubeApi, namespace_name: str) -> None:
+async def test_an_argument_that_the_user_removes_is_gone(api: HttpKubeApi, namespace_name: str) -> None:
     scene = await Scene(api, namespace_name, spec_of(managed("bf16", env=({"name": "A", "value": "1"},)))).make()
     await scene.carry_out(bf16=1)
     scene.clock_s += 15
@@ -526,7 +528,7 @@ async def test_an_argument_that_the_user_takes_back_is_gone(api: HttpKubeApi, na
 
 @on_cluster
 @shared_loop
-async def test_deleting_the_resource_removes_what_was_made_and_leaves_what_was_there(
+async def test_deleting_the_resource_removes_created_objects_and_keeps_targets(
     api: HttpKubeApi, namespace_name: str
 ) -> None:
     scene = await Scene(api, namespace_name, spec_of(managed("bf16"), pointing("fp8", "old"))).make()
@@ -552,7 +554,7 @@ async def test_deleting_the_resource_removes_what_was_made_and_leaves_what_was_t
 
 @on_cluster
 @shared_loop
-async def test_the_servers_own_word_of_who_scaled_is_understood(api: HttpKubeApi, namespace_name: str) -> None:
+async def test_real_managed_fields_of_a_scale_are_understood(api: HttpKubeApi, namespace_name: str) -> None:
     scene = await Scene(api, namespace_name, TWO).make()
     await scene.carry_out(bf16=1, fp8=2)
     ref = ObjectRef(api_version="apps/v1", kind="Deployment", namespace=namespace_name, name="chat-fp8")
@@ -571,7 +573,7 @@ async def test_the_servers_own_word_of_who_scaled_is_understood(api: HttpKubeApi
 @on_cluster
 @shared_loop
 @pytest.mark.parametrize("restarted", [False, True], ids=["in one life", "over a restart of the operator"])
-async def test_who_scales_by_hand_has_his_way_for_ten_minutes(
+async def test_scaling_by_hand_is_respected_for_ten_minutes(
     api: HttpKubeApi, namespace_name: str, restarted: bool
 ) -> None:
     scene = await Scene(api, namespace_name, TWO).make()

@@ -1,4 +1,6 @@
-"""Strategic merge as kubectl does it."""
+"""
+Strategic merge as in kubectl.
+"""
 
 import copy
 
@@ -130,7 +132,7 @@ trees = st.recursive(
 
 
 @given(base=st.dictionaries(st.sampled_from("abcd"), trees), patch=st.dictionaries(st.sampled_from("abcd"), trees))
-def test_a_patch_on_top_twice_is_a_patch_on_top_once(base: dict, patch: dict) -> None:
+def test_applying_a_patch_twice_is_applying_it_once(base: dict, patch: dict) -> None:
     once = strategic(base, patch)
     assert strategic(once, patch) == once
 

@@ -24,8 +24,8 @@ def test_it_holds_as_many_accelerators_as_a_replica_occupies() -> None:
     assert resources["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "4"}
 
 
-def test_a_count_of_accelerators_among_the_users_resources_does_not_count() -> None:
-    """Requests and limits of an extended resource that differ are refused by the API server."""
+def test_accelerators_in_the_users_resources_are_overridden() -> None:
+    """The API server rejects different requests and limits of an extended resource."""
     given = {"requests": {"nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": "8"}}
     resources = container(managed(gpus=4, resources=given))["resources"]
     assert resources == {"requests": {"nvidia.com/gpu": "4"}, "limits": {"nvidia.com/gpu": "4"}}
@@ -37,14 +37,14 @@ def test_it_goes_where_the_accelerators_are() -> None:
     assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 
-def test_a_slow_start_is_not_taken_for_death() -> None:
+def test_a_slow_start_is_not_killed() -> None:
     found = container(managed())
     allowed_s = found["startupProbe"]["periodSeconds"] * found["startupProbe"]["failureThreshold"]
     assert allowed_s >= 3600
     assert {found[p]["httpGet"]["path"] for p in ("startupProbe", "readinessProbe", "livenessProbe")} == {"/health"}
 
 
-def test_it_is_looked_for_where_the_users_arguments_make_it_listen() -> None:
+def test_probes_use_the_port_of_the_users_arguments() -> None:
     found = container(managed(args=("--host", "0.0.0.0", "--port", "8080")))
     assert found["ports"] == [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]
     assert {found[p]["httpGet"]["port"] for p in ("startupProbe", "readinessProbe", "livenessProbe")} == {"http"}
@@ -75,7 +75,7 @@ def test_it_asks_for_no_rights_it_does_not_need() -> None:
     }
 
 
-def test_the_users_template_comes_on_top() -> None:
+def test_the_users_template_is_merged_on_top() -> None:
     tier = managed(
         env=({"name": "A", "value": "1"},),
         pod_template={

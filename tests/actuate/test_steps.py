@@ -1,4 +1,6 @@
-"""What is written for an order, and what is left alone."""
+"""
+What is written for an order, and what is left alone.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -66,7 +68,7 @@ def test_on_an_empty_cluster_everything_is_made_before_it_is_scaled() -> None:
     ]
 
 
-def test_a_new_deployment_starts_with_no_replica_and_gives_the_field_away() -> None:
+def test_a_new_deployment_starts_with_no_replica_and_releases_the_field() -> None:
     found = do(spec_of(managed()), ClusterView(), bf16=2)
     first, hold, last, scale = next(chain for chain in found.chains if len(chain) == 4)
     assert first.call.body["spec"]["replicas"] == 0  # type: ignore[call-overload,index]
@@ -78,7 +80,7 @@ def test_a_new_deployment_starts_with_no_replica_and_gives_the_field_away() -> N
     assert scale.call.body == {"spec": {"replicas": 2}}
 
 
-def test_where_all_is_as_it_should_be_nothing_is_written() -> None:
+def test_nothing_is_written_if_everything_is_right() -> None:
     view = settled(resource_of(TWO), {"bf16": 2, "fp8": 1})
     assert do(TWO, view, bf16=2, fp8=1) == Steps(rests={"bf16": 2, "fp8": 1})
 
@@ -94,7 +96,7 @@ def test_the_same_spec_gives_the_same_bytes() -> None:
     assert len({m.hash for m in first}) == 4
 
 
-def test_more_is_asked_for_before_fewer() -> None:
+def test_scale_ups_come_before_scale_downs() -> None:
     view = settled(resource_of(TWO), {"bf16": 5, "fp8": 1})
     assert sentences(do(TWO, view, bf16=2, fp8=4)) == [
         "Deployment prod/chat-fp8: replicas 1 -> 4",
@@ -110,7 +112,7 @@ def test_a_changed_spec_is_applied_and_its_replicas_stay() -> None:
     assert calls(found) == [("PATCH", "deployments/chat-bf16")]
 
 
-def test_a_making_that_was_cut_short_is_finished_without_starting_a_replica() -> None:
+def test_an_interrupted_creation_is_completed_without_starting_a_replica() -> None:
     half = Writer(manager="tidegate", operation="Apply", time="")
     view = settled(resource_of(TWO), {"bf16": 0, "fp8": 1})
     mended = replace(view.workloads[ref("chat-bf16")], annotations={}, writers=(half,))
@@ -128,7 +130,7 @@ def test_a_pod_monitor_is_made(installed: bool) -> None:
     assert (("PATCH", "podmonitors/chat") in calls(found)) == installed
 
 
-def test_a_tier_that_only_points_gets_nothing_but_its_scale() -> None:
+def test_a_target_gets_nothing_but_its_scale() -> None:
     view = view_of(workload("chat-old", 1, writers=(OURS,)))
     found = do(spec_of(pointing()), view, fp8=3)
     assert calls(found) == [("PATCH", "deployments/chat-old/scale")]
@@ -142,11 +144,11 @@ def test_a_tier_that_only_points_gets_nothing_but_its_scale() -> None:
         pytest.param(replace(TWO, paused=True), id="paused"),
     ],
 )
-def test_nothing_is_touched_in(spec: DeploymentSpec) -> None:
+def test_nothing_is_written_in(spec: DeploymentSpec) -> None:
     assert do(spec, ClusterView(), bf16=1, fp8=1) == Steps()
 
 
-def test_without_a_decision_only_the_objects_are_kept_right() -> None:
+def test_without_a_decision_only_the_objects_are_maintained() -> None:
     found = steps(scene_of(order_of(TWO, ClusterView(), None)))
     assert not [path for _, path in calls(found) if path.endswith("/scale")]
     assert ("PATCH", "services/chat") in calls(found)
@@ -220,7 +222,7 @@ ELSEWHERE = {**ASKED, "observedGeneration": 0}
         pytest.param(replace(at(60), time=""), 5, ASKED, True, id="nobody knows when, so it counts from now"),
     ],
 )
-def test_another_writer_has_its_way_for_a_while(
+def test_another_writer_is_respected_for_a_while(
     writer: Writer, replicas: int, status: dict[str, Any], held: bool
 ) -> None:
     view = view_of(workload("chat-old", replicas, writers=(writer,)))
@@ -229,20 +231,20 @@ def test_another_writer_has_its_way_for_a_while(
     assert (found.chains == ()) == held
 
 
-def test_what_a_held_workload_happens_to_have_was_not_asked_for() -> None:
+def test_replicas_set_by_a_pipeline_do_not_count_as_asked() -> None:
     view = view_of(workload("chat-old", 5, writers=(at(60, "argocd-controller"),)))
     assert do(spec_of(pointing()), view, ASKED, fp8=5).rests == {}
     assert do(spec_of(pointing()), view, fp8=5).rests == {"fp8": 5}
 
 
-def test_a_pin_is_a_later_word_than_a_hand_on_the_workload() -> None:
+def test_a_pin_outranks_scaling_by_hand() -> None:
     view = view_of(workload("chat-old", 5, writers=(at(60),)))
     found = do(spec_of(pointing(), replicas_pinned=3), view, ASKED, fp8=3)
     assert sentences(found) == ["Deployment prod/chat-old: replicas 5 -> 3"]
 
 
-def test_of_several_writers_the_last_one_counts() -> None:
-    """The manifest of long ago owns the field still where somebody scaled to its number since."""
+def test_the_last_of_several_writers_counts() -> None:
+    """An old manifest may still own the field if somebody has since scaled to the same number."""
     writers = (at(86_400, "kubectl-client-side-apply"), at(60))
     view = view_of(workload("chat-old", 5, writers=writers))
     found = do(spec_of(pointing()), view, ASKED, fp8=3)
@@ -257,7 +259,7 @@ def test_the_finding_names_who_what_and_until_when() -> None:
 
 
 @pytest.mark.parametrize("kind", ["HorizontalPodAutoscaler", "ScaledObject"])
-def test_an_autoscaler_on_the_same_target_has_it_for_as_long_as_it_does(kind: str) -> None:
+def test_an_autoscaler_owns_the_replicas_as_long_as_it_exists(kind: str) -> None:
     view = view_of(workload("chat-old", 5, writers=(OURS,)), scalers={ref("chat-old"): (ref("x", kind),)})
     found = do(spec_of(pointing()), view, ASKED, fp8=3)
     assert reasons(found) == [("ScalingLimited", "OtherAutoscaler")]
@@ -271,7 +273,7 @@ def test_one_tier_that_is_held_does_not_hold_the_others() -> None:
     assert sentences(do(spec, view, ASKED, fp8=3, bf16=2)) == ["Deployment prod/b: replicas 1 -> 2"]
 
 
-def test_of_two_deployments_on_one_target_the_first_keeps_it() -> None:
+def test_the_first_of_two_deployments_with_one_target_keeps_it() -> None:
     spec = spec_of(pointing())
     first = resource_of(spec, created="2026-11-01T00:00:00Z")
     second = replace(
@@ -287,7 +289,7 @@ def test_of_two_deployments_on_one_target_the_first_keeps_it() -> None:
     assert str(KEY) in found[Key("prod", "a-later")].message
 
 
-def test_a_spec_that_is_wrong_for_a_while_gives_its_target_to_nobody() -> None:
+def test_an_invalid_spec_keeps_its_target() -> None:
     spec = spec_of(pointing())
     later = Key("prod", "a-later")
     wrong = replace(
@@ -302,47 +304,47 @@ def test_a_spec_that_is_wrong_for_a_while_gives_its_target_to_nobody() -> None:
 
 
 def retired(ready: int, *, replicas: int = 2) -> Steps:
-    """Tier bf16 is gone from the spec, and the plan does not know its pods."""
+    """Tier bf16 was removed from the spec, and the plan does not know its pods."""
     view = settled(resource_of(TWO), {"bf16": replicas, "fp8": 2})
     serving = replace(view.workloads[ref("chat-fp8")], ready=ready)
     view = replace(view, workloads={**view.workloads, serving.ref: serving})
     return do(spec_of(managed("fp8")), view, fp8=2)
 
 
-def test_a_tier_that_is_gone_is_removed_once_the_others_serve() -> None:
+def test_a_removed_tiers_deployment_is_deleted_once_the_others_serve() -> None:
     assert calls(retired(2)) == [("DELETE", "deployments/chat-bf16")]
 
 
-def test_a_tier_that_is_gone_serves_until_the_others_do() -> None:
+def test_a_removed_tier_serves_until_the_others_do() -> None:
     assert calls(retired(1)) == []
 
 
 def leaving(stays: int, *, replicas: int = 2) -> Steps:
-    """Tier bf16 is gone from the spec, and the plan wants so many of its replicas for now."""
+    """Tier bf16 was removed from the spec, and the plan wants that many of its replicas for now."""
     view = settled(resource_of(TWO), {"bf16": replicas, "fp8": 2})
     return do(spec_of(managed("fp8")), view, fp8=2, bf16=stays)
 
 
-def test_a_tier_that_is_gone_serves_as_long_as_the_plan_wants_it() -> None:
+def test_a_removed_tier_serves_as_long_as_the_plan_wants_it() -> None:
     assert calls(leaving(2)) == []
     assert sentences(leaving(2, replicas=5)) == ["Deployment prod/chat-bf16: replicas 5 -> 2"]
     assert calls(leaving(3)) == [], "it never grows"
     assert sentences(leaving(0)) == ["Deployment prod/chat-bf16: replicas 2 -> 0"]
 
 
-def test_a_tier_that_is_gone_is_removed_after_its_last_pod() -> None:
-    """Pods on their way out hold accelerators, and without their Deployment they would be somebody else's."""
+def test_a_removed_tiers_deployment_is_deleted_after_its_last_pod() -> None:
+    """Terminating pods hold accelerators, and without their Deployment they would count as somebody else's."""
     assert calls(leaving(0, replicas=0)) == []
     assert calls(retired(1, replicas=0)) == [("DELETE", "deployments/chat-bf16")], "who has no pod waits for nobody"
 
 
-def test_nothing_is_removed_by_a_plan_that_does_not_know_the_tiers_that_stay() -> None:
-    """It was made for the spec before, whose tier was called otherwise."""
+def test_a_plan_that_does_not_know_the_remaining_tiers_removes_nothing() -> None:
+    """The plan was made for the previous spec, whose tier had another name."""
     view = settled(resource_of(TWO), {"bf16": 2, "fp8": 2})
     assert calls(do(spec_of(managed("fp8")), view, bf16=2)) == []
 
 
-def test_a_tier_that_points_elsewhere_now_leaves_under_another_name() -> None:
+def test_a_tier_that_now_has_a_target_drains_under_another_name() -> None:
     ours = settled(resource_of(spec_of(managed("bf16"))), {"bf16": 2})
     old = workload("chat-old", 1, writers=(OURS,), ready=1)
     view = replace(ours, workloads={**ours.workloads, old.ref: old})
@@ -351,7 +353,7 @@ def test_a_tier_that_points_elsewhere_now_leaves_under_another_name() -> None:
     assert sentences(steps(scene_of(order_of(spec, view, plan)))) == ["Deployment prod/chat-bf16: replicas 2 -> 1"]
 
 
-def test_only_the_object_that_was_seen_is_removed() -> None:
+def test_removal_is_bound_to_the_observed_uid() -> None:
     (chain,) = retired(2).chains
     assert [write.call.body for write in chain] == [
         {"preconditions": {"uid": "uid-of-chat-bf16"}, "propagationPolicy": "Background"}
@@ -363,20 +365,20 @@ def test_without_a_decision_nothing_is_removed() -> None:
     assert steps(scene_of(order_of(spec_of(managed("fp8")), view, None))).chains == ()
 
 
-def test_whoever_moved_the_replicas_of_a_new_deployment_meanwhile_is_right() -> None:
+def test_replicas_that_somebody_set_on_a_new_deployment_are_kept() -> None:
     found = do(spec_of(managed()), ClusterView(), bf16=2)
     _first, hold, last, _scale = next(chain for chain in found.chains if len(chain) == 4)
     assert hold.call.params["force"] == "false"
     assert last.call.params["force"] == "true"
 
 
-def test_a_tier_that_is_handed_over_as_a_target_is_not_removed() -> None:
+def test_a_deployment_that_becomes_a_target_is_not_removed() -> None:
     view = settled(resource_of(spec_of(managed("bf16"))), {"bf16": 2})
     assert calls(do(spec_of(pointing("bf16", "chat-bf16")), view, bf16=2)) == []
 
 
 def only_targets(*, left: bool = False, owner: str = UID) -> Steps:
-    """Both tiers were ours; now the only tier points at a workload of somebody else."""
+    """Both tiers were managed; now the only tier points at somebody else's workload."""
     before = settled(resource_of(TWO), {"bf16": 2, "fp8": 2}, pod_monitor=True)
     old = workload("chat-old", 1, writers=(OURS,), ready=1)
     owned = {each: replace(there, owner_uids=(owner,)) for each, there in before.owned.items()}
@@ -384,7 +386,7 @@ def only_targets(*, left: bool = False, owner: str = UID) -> Steps:
     return do(spec_of(pointing()), replace(before, workloads={**ours, old.ref: old}, owned=owned), fp8=1)
 
 
-def test_service_and_pod_monitor_go_after_the_last_pod_of_ours() -> None:
+def test_service_and_pod_monitor_are_removed_after_our_last_pod() -> None:
     assert sorted(calls(only_targets(left=True))) == [
         ("DELETE", "deployments/chat-bf16"),
         ("DELETE", "deployments/chat-fp8"),
@@ -400,7 +402,7 @@ def test_a_service_that_somebody_else_made_stays() -> None:
     assert calls(only_targets(owner="somebody")) == []
 
 
-def test_a_pod_monitor_carries_the_labels_that_a_prometheus_selects_by() -> None:
+def test_a_pod_monitor_carries_the_extra_labels() -> None:
     labels = {"release": "stack", "app.kubernetes.io/managed-by": "nobody"}
     made = wanted(resource_of(TWO), {"nvidia-h100": H100}, pod_monitor=labels)
     (monitor,) = [m for m in made if m.ref.kind == "PodMonitor"]
@@ -417,7 +419,7 @@ def test_what_others_own_is_never_removed() -> None:
     assert calls(do(spec_of(pointing()), view, fp8=1)) == []
 
 
-def test_an_owned_service_that_somebody_changed_is_ours_to_mend() -> None:
+def test_a_changed_service_of_ours_is_restored() -> None:
     service = OwnedView(
         ref=ref("chat", "Service", "v1"), uid="u", annotations={HASH_ANNOTATION: "old"}, owner_uids=(UID,)
     )

@@ -21,7 +21,7 @@ def test_manifests_are_made_once_per_generation() -> None:
 
 
 def test_manifests_of_deployments_that_are_gone_are_not_kept() -> None:
-    """Thousands come and go in a year of preview environments, and each one's are 20 KiB."""
+    """Preview environments create and delete thousands in a year, each with 20 KiB of manifests."""
     stock, here = Stock(), ORDER.resource
     for tick in range(20):
         view = ClusterView()
@@ -31,13 +31,13 @@ def test_manifests_of_deployments_that_are_gone_are_not_kept() -> None:
     assert kept.keys() == {here.uid, "preview-18", "preview-19"}
 
 
-def test_manifests_outlast_the_view_that_they_were_made_under() -> None:
+def test_manifests_survive_a_new_view() -> None:
     stock = Stock()
     scenes = [stock.scene(replace(ORDER, view=ClusterView()), now_s=NOW_S, clock_s=0.0) for _ in range(3)]
     assert scenes[0].manifests is scenes[1].manifests is scenes[2].manifests
 
 
-def test_another_price_or_capacity_makes_nothing_anew_but_another_node_does() -> None:
+def test_manifests_depend_on_node_selectors_but_not_on_price_or_capacity() -> None:
     stock = Stock()
     first = stock.manifests(ORDER)
     cheaper = {"nvidia-h100": replace(H100, price_usd_per_hour=2.0, capacity=5)}
@@ -46,7 +46,7 @@ def test_another_price_or_capacity_makes_nothing_anew_but_another_node_does() ->
     assert stock.manifests(replace(ORDER, accelerators=moved)) != first
 
 
-def test_a_pod_monitor_comes_with_its_kind() -> None:
+def test_a_pod_monitor_is_created_once_its_kind_exists() -> None:
     stock = Stock()
     kinds = [
         [m.ref.kind for m in stock.manifests(replace(ORDER, view=ClusterView(has_pod_monitors=there)))]
@@ -65,7 +65,7 @@ def test_what_a_deployment_owns_is_found_by_its_uid() -> None:
     assert ORDER.resource.uid == UID
 
 
-def test_who_changes_our_object_again_and_again_is_answered_every_ten_minutes() -> None:
+def test_a_field_changed_repeatedly_is_restored_every_ten_minutes() -> None:
     resource = resource_of(TWO)
     view = settled(resource, {"bf16": 1, "fp8": 1})
     ours = {each: replace(there, applied="ours") for each, there in view.workloads.items()}

@@ -34,7 +34,7 @@ def test_the_release_is_read_from_the_tag(image: str, version: tuple[int, int] |
     assert version_of(image) == version
 
 
-def test_an_image_whose_release_is_not_told_gets_no_flag_that_it_may_not_know() -> None:
+def test_an_image_of_unknown_release_gets_no_flag_that_it_may_not_know() -> None:
     tier = managed(image="nvcr.io/nvidia/vllm:25.10-py3")
     how = server(spec_of(tier), tier)
     assert flags(how.args).keys() & {"--shutdown-timeout", "--custom-histogram-buckets"} == set()
@@ -94,14 +94,14 @@ def test_the_grace_period_follows_the_users_own_drain() -> None:
     assert how.grace_s > 600 + how.pre_stop_s
 
 
-def test_a_drain_that_the_user_asks_of_an_unknown_release_is_waited_for() -> None:
+def test_a_drain_timeout_that_the_user_sets_counts_for_an_unknown_release() -> None:
     tier = managed(image="registry.example/vllm:latest", args=("--shutdown-timeout", "900"))
     how = server(spec_of(tier), tier)
     assert how.grace_s > 900 + how.pre_stop_s
 
 
 @pytest.mark.parametrize("text", ["²", "soon", "9" * 40, ""], ids=["a superscript", "a word", "an age", "nothing"])
-def test_a_drain_that_is_no_number_of_seconds_is_waited_for_as_usual(text: str) -> None:
+def test_an_invalid_drain_timeout_is_replaced_by_the_default(text: str) -> None:
     odd, usual = managed(args=("--shutdown-timeout", text)), managed()
     assert server(spec_of(odd), odd).grace_s == server(spec_of(usual), usual).grace_s
 

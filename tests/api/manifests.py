@@ -1,4 +1,6 @@
-"""A good manifest, and many ways to spoil it: one table for the API server and for the models."""
+"""
+A valid manifest, and many ways to break it: one table for the API server and for the models.
+"""
 
 import copy
 from dataclasses import dataclass, field
@@ -78,21 +80,21 @@ spec:
 
 
 class Absent:
-    """Stands for a field that is taken away."""
+    """Stands for a removed field."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bad:
     """
-    One way to spoil a manifest.
+    One way to break a manifest.
 
     Args:
         name: The sentence that is the test's id.
         changes: Path (`spec.tiers.0.quality`) -> value.
-        field: What the error names.
+        field: Field named by the error.
         words: What the API server says is allowed.
-        offline: The models refuse it even where there is no cluster.
-        base: The manifest that is spoiled.
+        offline: The models reject it even without a cluster.
+        base: The manifest that is broken.
     """
 
     name: str
@@ -103,12 +105,12 @@ class Bad:
     base: str = field(default=GOOD, repr=False)
 
     def manifest(self) -> dict[str, Any]:
-        """The spoiled manifest."""
+        """The broken manifest."""
         return changed(self.base, self.changes)
 
 
 def changed(base: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """A manifest with some fields set or taken away."""
+    """A manifest with some fields set or removed."""
     manifest: dict[str, Any] = copy.deepcopy(yaml.safe_load(base))
     for path, value in changes.items():
         *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]

@@ -1,4 +1,6 @@
-"""Models and API server give the same verdict on manifests that nobody thought of."""
+"""
+Models and API server reach the same verdict on random manifests.
+"""
 
 import random
 from typing import Any
@@ -82,7 +84,7 @@ BEYOND_SCHEMA = ("timeZone", "cron")
 
 
 def draw(chance: random.Random, text: str, pool: dict[str, list[Any]]) -> dict[str, Any] | None:
-    """A manifest with a few fields changed; None where the changes exclude each other."""
+    """A manifest with a few fields changed; None if the changes exclude each other."""
     picked = chance.sample(sorted(pool), chance.choice([1, 1, 2, 3]))
     try:
         return changed(text, {path: chance.choice(pool[path]) for path in picked})

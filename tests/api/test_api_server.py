@@ -1,4 +1,6 @@
-"""The CRDs on a real API server: accepted, and refusing what they must with the right words."""
+"""
+The CRDs on a real API server: accepted, and rejecting invalid objects with the right message.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -88,10 +90,8 @@ async def test_what_belongs_to_kubernetes_passes_unchanged(server: aiohttp.Clien
 
 
 @pytest.mark.parametrize("text", [MINIMAL, ACCELERATOR], ids=["a deployment", "an accelerator class"])
-async def test_an_object_that_nobody_has_looked_at_is_not_taken_for_one_that_is_ready(
-    server: aiohttp.ClientSession, text: str
-) -> None:
-    """To kstatus an object without a status is ready; a generation that is not the one observed is not."""
+async def test_a_new_object_does_not_count_as_ready(server: aiohttp.ClientSession, text: str) -> None:
+    """To kstatus an object without a status is ready; one whose observed generation is outdated is not."""
     manifest = changed(text, {"metadata.name": "fresh"})
     await create(server, manifest)
     path = f"{collection(manifest)}/fresh"
@@ -102,7 +102,7 @@ async def test_an_object_that_nobody_has_looked_at_is_not_taken_for_one_that_is_
         assert answer.status == 200
 
 
-async def test_the_status_that_we_write_is_kept_whole(server: aiohttp.ClientSession) -> None:
+async def test_the_whole_status_is_stored(server: aiohttp.ClientSession) -> None:
     manifest = changed(GOOD, {"metadata.name": "kept"})
     await create(server, manifest)
     path = f"{collection(manifest)}/kept"
@@ -154,7 +154,7 @@ async def check_scale(server: aiohttp.ClientSession, path: str) -> None:
         assert "replicas must lie between minReplicas and maxReplicas" in (await answer.json())["message"]
 
 
-async def test_an_accelerator_class_keeps_its_status(server: aiohttp.ClientSession) -> None:
+async def test_the_status_of_an_accelerator_class_is_stored(server: aiohttp.ClientSession) -> None:
     manifest = changed(ACCELERATOR, {"metadata.name": "kept"})
     await create(server, manifest)
     resource = AcceleratorResource(name="kept", uid="u", generation=1, accelerator=H100)

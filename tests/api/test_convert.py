@@ -66,7 +66,7 @@ def test_a_tier_without_a_maximum_has_the_deployments() -> None:
     ("scheduled", "most"),
     [pytest.param(30, 30, id="a schedule raises it"), pytest.param(8, 24, id="a schedule lowers it for a while")],
 )
-def test_a_tier_without_a_maximum_may_have_what_a_schedule_gives_the_deployment(scheduled: int, most: int) -> None:
+def test_a_tier_without_a_maximum_may_use_the_highest_bound_of_a_schedule(scheduled: int, most: int) -> None:
     found = parsed(**{"spec.schedules.0.maxReplicas": scheduled})
     assert (found.tier("fp8").replicas_max, found.tier("bf16").replicas_max) == (most, 20)
 
@@ -99,13 +99,13 @@ def test_an_accelerator_is_known_by_its_product() -> None:
         pytest.param({"spec.schedules.0.cron": "0 7 31 2 *"}, "spec.schedules[0].cron", "0 7 31 2 *", id="a date"),
     ],
 )
-def test_what_no_schema_can_tell_is_told(changes: dict[str, object], field: str, value: str) -> None:
+def test_errors_that_no_schema_can_express_are_reported(changes: dict[str, object], field: str, value: str) -> None:
     with pytest.raises(SpecError) as caught:
         parsed(**changes)
     assert (caught.value.field, caught.value.value) == (field, value)
 
 
-def test_of_a_long_value_the_beginning_is_told_in_one_pair_of_quotation_marks() -> None:
+def test_a_long_value_is_cut_within_one_pair_of_quotes() -> None:
     with pytest.raises(SpecError) as caught:
         parsed(**{"spec.mode": "x" * 100})
     assert str(caught.value).startswith(f"spec.mode: '{'x' * 60}...' is not allowed")
@@ -114,7 +114,7 @@ def test_of_a_long_value_the_beginning_is_told_in_one_pair_of_quotation_marks() 
 # Without a cluster
 
 
-def test_numbers_may_stand_for_decimal_strings() -> None:
+def test_numbers_may_replace_decimal_strings() -> None:
     spec = parsed(
         offline=True, **{"spec.slo.attainment": 0.95, "spec.cost.budgetPerHour": 12, "spec.slo.ttftMilliseconds": 250.0}
     )
@@ -131,7 +131,7 @@ def test_tiers_need_no_pods() -> None:
     assert (tier.workload, tier.target_ref) == (None, None)
 
 
-def test_nothing_at_all_needs_scale_to_zero() -> None:
+def test_without_scale_to_zero_a_minimum_of_zero_is_read_as_one() -> None:
     spec = parsed(offline=True, **{"spec.minReplicas": 0, "spec.scaleToZero": Absent})
     assert spec.replicas_min == 1
 
@@ -256,12 +256,12 @@ def test_an_error_in_a_file_says_where(text: str, words: str) -> None:
     assert str(caught.value).startswith(words)
 
 
-def test_a_key_that_is_there_twice_is_told_with_its_line() -> None:
+def test_a_duplicate_key_is_reported_with_its_line() -> None:
     with pytest.raises(SpecError, match=r"(?s)the key 'maxReplicas' appears twice.*line 3, column 1"):
         manifests.loads("maxReplicas: 1\na: 2\nmaxReplicas: 3\n", source="fleet.yaml")
 
 
-def test_what_merge_keys_bring_is_not_there_twice() -> None:
+def test_merge_keys_cause_no_duplicates() -> None:
     text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n"
     assert documents(text, "x") == [{"a": {"x": 1, "y": 2}, "b": {"x": 3, "y": 2}, "c": {"x": 3, "y": 4}}]
 
@@ -284,7 +284,7 @@ def test_an_object_as_kubectl_gets_it_is_accepted() -> None:
     assert list(manifests.loads(yaml.safe_dump(got)).deployments) == [KEY]
 
 
-def test_a_date_without_quotes_is_text_as_for_kubectl() -> None:
+def test_an_unquoted_date_is_text_as_in_kubectl() -> None:
     text = GOOD.replace("name: chat}", "name: chat, creationTimestamp: 2026-01-02T03:04:05Z}")
     assert len(manifests.loads(text).deployments) == 1
 
@@ -301,7 +301,7 @@ def test_a_date_without_quotes_is_text_as_for_kubectl() -> None:
     ],
     ids=["the kind of another group", "another kind", "no object", "a list of numbers", "a bare =", "nothing"],
 )
-def test_what_is_not_of_our_group_is_passed_over(text: str) -> None:
+def test_objects_of_other_groups_are_skipped(text: str) -> None:
     found = manifests.loads(text)
     assert not found.deployments
     assert not found.accelerators
@@ -313,25 +313,25 @@ def test_the_items_of_a_list_of_ours_need_not_repeat_its_kind() -> None:
     assert len(manifests.loads(yaml.safe_dump(listed)).deployments) == 1
 
 
-def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SpecError, match=r"latin\.yaml: .* UTF-8"):
         manifests.load(path)
 
 
-def test_a_folder_named_like_a_file_is_passed_over(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_file_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").mkdir()
     (tmp_path / "a.yaml").write_text(GOOD)
     assert len(manifests.load(tmp_path).deployments) == 1
 
 
 @pytest.mark.parametrize("value", [24, 24.0])
-def test_without_a_cluster_a_whole_number_may_have_a_point(value: float) -> None:
+def test_without_a_cluster_a_whole_number_may_have_a_decimal_point(value: float) -> None:
     assert parsed(offline=True, **{"spec.maxReplicas": value}).replicas_max == 24
 
 
-def test_what_a_user_states_arrives() -> None:
+def test_everything_a_user_states_is_converted() -> None:
     assert parsed(**{"spec.priority": 7}).priority == 7
     assert convert.accelerator("h100", changed(ACCELERATOR, {"spec.currency": "EUR"})["spec"]).currency == "EUR"
     assert convert.is_paused({convert.PAUSED_ANNOTATION: "True"})

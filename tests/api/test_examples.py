@@ -1,4 +1,6 @@
-"""What people copy from is accepted."""
+"""
+The examples that people copy are valid.
+"""
 
 from pathlib import Path
 

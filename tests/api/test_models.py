@@ -1,4 +1,6 @@
-"""What the models refuse without an API server, and what they say."""
+"""
+What the models reject without an API server, and their messages.
+"""
 
 import re
 
@@ -26,7 +28,7 @@ def test_the_models_refuse_what_the_api_server_refuses(case: Bad) -> None:
 
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
-def test_without_a_cluster_only_what_needs_one_is_forgiven(case: Bad) -> None:
+def test_without_a_cluster_only_rules_that_need_one_are_skipped(case: Bad) -> None:
     if case.offline:
         with pytest.raises(SpecError):
             parse(case.manifest(), offline=True)
@@ -39,7 +41,7 @@ def test_a_good_manifest_is_accepted(text: str) -> None:
     parse(yaml.safe_load(text), offline=False)
 
 
-def test_the_table_has_no_row_twice() -> None:
+def test_the_table_has_no_duplicate_rows() -> None:
     assert len({case.name for case in TABLE}) == len(TABLE) >= 30
 
 

@@ -1,4 +1,6 @@
-"""A pod template of the wrong shape is told when the spec is read: the API server takes anything there."""
+"""
+A pod template of the wrong shape is rejected when the spec is read; the API server accepts anything there.
+"""
 
 from typing import Any
 
@@ -54,7 +56,7 @@ def test_the_error_names_field_and_value(template: dict[str, Any], field: str, v
 
 
 @pytest.mark.parametrize("levels", [33, 300, 3000])
-def test_what_is_deeper_than_any_pod_is_refused(levels: int) -> None:
+def test_json_nested_too_deeply_is_rejected(levels: int) -> None:
     with pytest.raises(SpecError) as caught:
         parsed(**{f"{WORKLOAD}.podTemplate": nested(levels)})
     assert caught.value.field == "spec.tiers[0].workload.podTemplate"
@@ -79,7 +81,7 @@ def test_a_value_that_is_long_is_cut() -> None:
         pytest.param({"spec": nested(31)}, id="as deep as is allowed"),
     ],
 )
-def test_what_can_be_merged_is_taken(template: dict[str, Any]) -> None:
+def test_a_template_that_can_be_merged_is_accepted(template: dict[str, Any]) -> None:
     workload = parsed(**{f"{WORKLOAD}.podTemplate": template}).tier("bf16").workload
     assert workload is not None
     assert workload.pod_template == template

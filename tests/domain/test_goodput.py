@@ -1,4 +1,6 @@
-"""What users got, out of histograms: bounds hold, misses count, unknown stays unknown."""
+"""
+What users got, from histograms: bounds hold, misses count, unknown stays unknown.
+"""
 
 import math
 
@@ -30,7 +32,7 @@ def histogram(share: float, edge_s: float, *, total: float = 100.0) -> Histogram
     return Histogram((edge_s, edge_s * 10, math.inf), (share * total, total, total))
 
 
-def test_nothing_read_is_nothing_known() -> None:
+def test_without_readings_everything_is_unknown() -> None:
     got = goodput([], SLO)
     assert (got.attainment, got.good_rps, got.ttft, got.power_w) == (None, None, None, None)
 
@@ -51,8 +53,8 @@ def test_a_target_between_two_edges_widens_the_bounds() -> None:
     assert got.attainment.upper == pytest.approx(1.0)
 
 
-def test_answers_of_one_token_have_no_gap_that_could_be_late() -> None:
-    """A classifier: the server counts no gap at all. Of longer answers without a gap counted nothing is known."""
+def test_answers_of_one_token_always_meet_the_itl_target() -> None:
+    """A classifier: the server counts no gaps at all. If answers are longer and no gap is counted, nothing is known."""
     empty = Histogram((0.04, math.inf), (0.0, 0.0))
     one = reading(ttft=histogram(0.9, 0.5), itl=empty, output_tokens_mean=1.0)
     got = goodput([one], SLO).attainment
@@ -62,7 +64,7 @@ def test_answers_of_one_token_have_no_gap_that_could_be_late() -> None:
     assert goodput([one, longer], SLO).attainment is None
 
 
-def test_requests_that_left_or_were_sent_away_are_misses() -> None:
+def test_aborted_and_rejected_requests_are_misses() -> None:
     got = goodput(
         [
             reading(
@@ -81,21 +83,21 @@ def test_requests_that_left_or_were_sent_away_are_misses() -> None:
     assert got.good_rps == pytest.approx(6.0)
 
 
-def test_aborts_that_nobody_counted_never_lower_what_is_beyond_doubt() -> None:
+def test_inferred_aborts_never_lower_the_upper_bound() -> None:
     good = {"ttft": histogram(1.0, 0.5), "request_itl": histogram(1.0, 0.04)}
     got = goodput([reading(**good, completion_rps=8.0, abort_rps=2.0)], SLO).attainment
     assert got is not None
     assert (got.lower, got.likely, got.upper) == pytest.approx((0.8, 0.8, 1.0))
 
 
-def test_who_was_sent_away_has_no_tokens_that_could_be_bad() -> None:
-    """5 of 10 requests/s are rejected, 1 leaves half way; the other 4 are good, and have 4 of 5 parts of the tokens."""
+def test_rejected_requests_have_no_output_tokens() -> None:
+    """5 of 10 requests/s are rejected, 1 is aborted halfway; the other 4 are good and have 4/5 of the tokens."""
     good = {"ttft": histogram(1.0, 0.5), "request_itl": histogram(1.0, 0.04), "output_tokens_per_s": 1000.0}
     got = goodput([reading(**good, completion_rps=4.0, abort_rps=1.0, rejection_rps=5.0)], SLO)
     assert (got.good_rps, got.good_tokens_per_s) == pytest.approx((4.0, 800.0))
 
 
-def test_while_a_tier_that_serves_is_silent_the_other_is_no_sum() -> None:
+def test_sums_are_unknown_while_a_ready_tier_is_silent() -> None:
     told = {"completion_rps": 4.0, "output_tokens_per_s": 1000.0, "power_w": 600.0}
     one = TierState(ready=2, reading=reading(ttft=histogram(0.9, 0.5), request_itl=histogram(1.0, 0.04), **told))
     silent, unused = TierState(ready=2, reading=Missing(reason="Stale")), TierState(starting=1)
@@ -107,17 +109,17 @@ def test_while_a_tier_that_serves_is_silent_the_other_is_no_sum() -> None:
     assert (alone.output_tokens_per_s, alone.power_w) == (1000.0, 600.0)
 
 
-def test_the_power_of_one_tier_is_not_that_of_both() -> None:
+def test_power_is_unknown_if_it_is_unknown_for_one_tier() -> None:
     assert goodput([reading(power_w=600.0), reading()], SLO).power_w is None
     assert goodput([reading(power_w=600.0), reading(power_w=300.0)], SLO).power_w == pytest.approx(900.0)
 
 
-def test_demand_includes_what_was_refused() -> None:
+def test_arrivals_include_rejected_requests() -> None:
     seen = TierReading(window_s=60.0, age_s=1.0, arrival_rps=4.0, rejection_rps=1.5)
     assert goodput([seen], SLO).arrival_rps == pytest.approx(5.5)
 
 
-def test_tiers_are_joined_by_their_requests() -> None:
+def test_tiers_are_weighted_by_their_requests() -> None:
     big = reading(ttft=histogram(1.0, 0.5, total=900), request_itl=histogram(1.0, 0.04, total=900))
     small = reading(ttft=histogram(0.0, 0.5, total=100), request_itl=histogram(1.0, 0.04, total=100))
     got = goodput([big, small], SLO)
@@ -126,7 +128,7 @@ def test_tiers_are_joined_by_their_requests() -> None:
 
 
 def test_a_tier_that_counts_gaps_weighs_as_much_as_its_requests() -> None:
-    """vLLM serves nine of ten requests, and late; SGLang counts a hundred gaps for each of the others."""
+    """vLLM serves nine of ten requests, late; for each of the others SGLang counts a hundred gaps."""
     late = reading(ttft=histogram(1.0, 0.5, total=900), request_itl=histogram(0.0, 0.04, total=900))
     gaps = reading(ttft=histogram(1.0, 0.5), itl=histogram(1.0, 0.04, total=10_000), completion_rps=100 / 60)
     got = goodput([late, gaps], SLO)
@@ -140,7 +142,7 @@ def test_utilization_is_that_of_a_replica_and_not_of_a_tier() -> None:
 
 
 def test_utilization_is_that_of_an_accelerator_and_not_of_a_replica() -> None:
-    """8 busy GPUs of one replica, 8 idle ones of eight."""
+    """One replica with 8 busy GPUs, and eight replicas with 8 idle ones in total."""
     busy = TierState(ready=1, reading=reading(gpu_utilization=0.9, replicas_reporting=1))
     idle = TierState(ready=8, reading=reading(gpu_utilization=0.1, replicas_reporting=8))
     spec = spec_of(managed("bf16", gpus=8), managed("int4", gpus=1))
@@ -148,14 +150,14 @@ def test_utilization_is_that_of_an_accelerator_and_not_of_a_replica() -> None:
     assert got.gpu_utilization == pytest.approx(0.5)
 
 
-def test_the_latency_per_token_stands_in_where_requests_are_not_counted() -> None:
+def test_itl_per_gap_is_used_if_requests_are_not_timed() -> None:
     got = goodput([reading(ttft=histogram(1.0, 0.5), itl=histogram(0.5, 0.04))], SLO)
     assert got.attainment is not None
     assert got.attainment.likely == pytest.approx(0.5)
 
 
-def test_late_gaps_prove_no_late_request() -> None:
-    """SGLang and older vLLM count gaps: 15 of 100 have another prompt in them, and no request is slow in the mean."""
+def test_late_gaps_do_not_prove_a_late_request() -> None:
+    """SGLang and older vLLM count gaps: 15 of 100 contain another prompt's prefill, and no request has a slow mean."""
     gaps = reading(ttft=histogram(0.9, 0.5), itl=histogram(0.85, 0.04))
     got = goodput([gaps], SLO).attainment
     assert got is not None
@@ -166,11 +168,11 @@ def test_late_gaps_prove_no_late_request() -> None:
     assert both.upper == pytest.approx(0.9)
 
 
-def test_one_marginal_alone_says_nothing_of_both() -> None:
+def test_attainment_is_unknown_with_one_histogram_alone() -> None:
     assert goodput([reading(ttft=histogram(1.0, 0.5))], SLO).attainment is None
 
 
-def test_no_request_in_the_window_is_not_an_attainment_of_zero() -> None:
+def test_attainment_without_requests_is_unknown_and_not_zero() -> None:
     empty = Histogram((0.5, math.inf), (0.0, 0.0))
     assert goodput([reading(ttft=empty, request_itl=empty)], SLO).attainment is None
 
@@ -181,7 +183,7 @@ def test_the_percentile_is_that_of_prometheus_and_lies_in_its_bucket() -> None:
     assert (got.ttft.p95_s, got.ttft.p95_between_s) == (pytest.approx(0.19), (0.1, 0.2))
 
 
-def test_merging_takes_common_edges_only() -> None:
+def test_merging_keeps_only_common_edges() -> None:
     merged = merge_histograms([Histogram((0.1, 0.5, math.inf), (1, 2, 3)), Histogram((0.5, 1.0, math.inf), (4, 5, 6))])
     assert merged == Histogram((0.5, math.inf), (6, 9))
     assert merge_histograms([]) is None

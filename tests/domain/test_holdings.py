@@ -1,4 +1,6 @@
-"""What deployments hold that are not planned is not there for the others."""
+"""
+Accelerators held by deployments that are not planned are not available to the others.
+"""
 
 from dataclasses import replace
 
@@ -37,15 +39,15 @@ def left(**states: TierState) -> dict[str, int | None]:
         pytest.param({"gone": TierState(ready=9)}, 16, id="a tier that the spec does not have"),
     ],
 )
-def test_what_is_left(states: dict[str, TierState], capacity: int) -> None:
+def test_capacity_is_reduced_by_what_unplanned_deployments_hold(states: dict[str, TierState], capacity: int) -> None:
     assert left(**states)["h100"] == capacity
 
 
-def test_a_class_without_a_limit_has_none_afterwards() -> None:
+def test_a_class_without_a_limit_keeps_none() -> None:
     assert left(other=TierState(ready=5))["l40s"] is None
 
 
-def test_what_two_point_at_is_counted_once() -> None:
+def test_a_workload_that_two_deployments_claim_is_counted_once() -> None:
     seen = DeploymentObservation(tiers={"big": TierState(ready=1), "other": TierState(ready=1)})
     shared = shared_by([(spec(tier("big", gpus=4)), seen)], POOLS)
     assert shared["h100"].capacity == 20
@@ -53,6 +55,6 @@ def test_what_two_point_at_is_counted_once() -> None:
     assert left_by([(SPEC, seen), (SPEC, seen)], shared)["h100"].capacity == 12
 
 
-def test_several_are_taken_off_together() -> None:
+def test_several_unplanned_deployments_are_subtracted_together() -> None:
     seen = DeploymentObservation(tiers={"big": TierState(ready=1)})
     assert left_by([(SPEC, seen), (SPEC, seen)], POOLS)["h100"].capacity == 8

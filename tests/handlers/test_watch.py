@@ -17,7 +17,7 @@ from tidegate.ports import AcceleratorResource, DeploymentResource, Inventory
 
 
 class Recorder:
-    """An inventory that keeps what it is told."""
+    """An inventory that records what it gets."""
 
     def __init__(self) -> None:
         self.deployments: dict[Key, DeploymentResource] = {}
@@ -60,7 +60,7 @@ async def send(registry: kopf.OperatorRegistry, kind: str, raw: dict[str, Any], 
     await handlers[0].fn(event={"type": type_, "object": raw})
 
 
-async def test_a_deployment_comes_in_parsed() -> None:
+async def test_a_deployment_arrives_parsed() -> None:
     inventory = Recorder()
     await send(registry_of(inventory), "inferencedeployments", served(), None)
     resource = inventory.deployments[Key("prod", "chat")]
@@ -69,7 +69,7 @@ async def test_a_deployment_comes_in_parsed() -> None:
     assert resource.created == "2026-11-20T10:00:00Z", "who was there first keeps a target that two point at"
 
 
-async def test_an_accelerator_comes_in_parsed_and_goes() -> None:
+async def test_an_accelerator_arrives_parsed_and_is_dropped() -> None:
     inventory = Recorder()
     registry = registry_of(inventory)
     raw = served(ACCELERATOR)
@@ -79,7 +79,7 @@ async def test_an_accelerator_comes_in_parsed_and_goes() -> None:
     assert inventory.accelerators == {}
 
 
-async def test_a_wrong_spec_is_a_value_and_not_the_end_of_the_watch() -> None:
+async def test_an_invalid_spec_is_a_value_and_does_not_end_the_watch() -> None:
     inventory = Recorder()
     await send(registry_of(inventory), "inferencedeployments", served(**{"spec.schedules.0.timeZone": "Mars/Base"}))
     spec = inventory.deployments[Key("prod", "chat")].spec
@@ -94,7 +94,7 @@ async def test_a_wrong_spec_is_a_value_and_not_the_end_of_the_watch() -> None:
         pytest.param("acceleratorclasses", ACCELERATOR, "accelerator", id="a class"),
     ],
 )
-async def test_an_object_that_we_fail_on_arrives_all_the_same(
+async def test_an_object_that_hits_a_bug_still_arrives(
     kind: str, text: str, parse: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
@@ -145,7 +145,7 @@ def test_a_new_generation_is_parsed_again() -> None:
     assert spec.replicas_max == 30
 
 
-def test_a_deployment_made_again_under_its_name_is_parsed_again() -> None:
+def test_a_recreated_deployment_is_parsed_again() -> None:
     parser = Parser()
     parser.deployment(served())
     again = parser.deployment(served(**{"metadata.uid": "u2", "spec.maxReplicas": 30})).spec
@@ -153,7 +153,7 @@ def test_a_deployment_made_again_under_its_name_is_parsed_again() -> None:
     assert again.replicas_max == 30
 
 
-def test_the_pause_annotation_counts_although_it_changes_no_generation() -> None:
+def test_the_pause_annotation_counts_without_a_new_generation() -> None:
     parser = Parser()
     states = []
     for value in ("true", "false", "true"):
@@ -163,7 +163,7 @@ def test_the_pause_annotation_counts_although_it_changes_no_generation() -> None
     assert states == [True, False, True]
 
 
-def test_kopf_leaves_nothing_on_an_object() -> None:
+def test_kopf_adds_nothing_to_an_object() -> None:
     registry = registry_of(Recorder())
     assert registry._indexing.get_all_handlers() == []
     assert registry._spawning.get_all_handlers() == []
@@ -173,7 +173,7 @@ def test_kopf_leaves_nothing_on_an_object() -> None:
     assert settings.queueing.worker_limit is None
 
 
-def test_kopf_takes_nothing_off_an_object_either() -> None:
+def test_kopf_removes_nothing_from_an_object() -> None:
     somebodys = kopf.OperatorSettings().persistence.finalizer
     body = bodies.Body({"metadata": {"finalizers": [somebodys]}})
     assert finalizers.is_deletion_blocked(body, somebodys), "kopf would write, which it may not, and then wait for long"

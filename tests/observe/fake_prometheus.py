@@ -22,7 +22,7 @@ def one(value: object, **labels: str) -> dict[str, Any]:
 
 @dataclass
 class FakePrometheus:
-    """`handler` answers; `asked` holds every form that came, `headers` the headers of the last request."""
+    """`handler` answers; `asked` holds every received form, `headers` those of the last request."""
 
     handler: Handler
     url: str = ""
@@ -66,7 +66,7 @@ async def hang(_: web.Request, __: dict[str, str]) -> web.StreamResponse:
 
 
 async def drip(request: web.Request, _: dict[str, str]) -> web.StreamResponse:
-    """A byte every tenth of a second: no read of it ever times out."""
+    """One byte every tenth of a second, so that no single read times out."""
     response = web.StreamResponse()
     await response.prepare(request)
     for _i in range(600):

@@ -71,7 +71,7 @@ def look(subject: Cluster, **harvest: Any) -> Sight:
     return subject.look([SPEC], {"h100": H100}, Harvest(**(base | harvest)))
 
 
-def test_a_tier_it_made_is_known_by_labels_and_one_it_points_at_by_the_selector() -> None:
+def test_pods_of_managed_tiers_are_found_by_labels_and_those_of_targets_by_selector() -> None:
     pods = (pod("new", labels=OURS), pod("old", labels={"app": "old"}), pod("stranger", labels={"app": "else"}))
     workloads = (view("chat-fp8", replicas=3, labels=OURS), view("old", replicas=1, selector="app=old"))
     seen = look(cluster(*pods, workloads=workloads)).deployments[CHAT].tiers
@@ -79,13 +79,13 @@ def test_a_tier_it_made_is_known_by_labels_and_one_it_points_at_by_the_selector(
     assert (seen["fp8"].ready, seen["fp8"].starting) == (1, 2)
 
 
-def test_what_the_pods_of_a_target_hold_is_held_against_its_tier() -> None:
+def test_accelerators_of_a_targets_pods_are_compared_with_its_tier() -> None:
     holds_two = pod("old", labels={"app": "old"}, requests={"nvidia.com/gpu": 2})
     sight = look(cluster(holds_two, workloads=(view("old", replicas=1, selector="app=old"),)))
     assert [key for key, said in sight.view.mismatches.items() if "holds 2 nvidia.com/gpu" in said[0]] == [CHAT]
 
 
-def test_a_pod_that_two_workloads_select_is_of_the_tier_whose_workload_made_it() -> None:
+def test_a_pod_that_two_workloads_select_belongs_to_the_one_that_created_it() -> None:
     both = {"app": "chat"}
     pods = (
         pod("old-5f7c9-a", labels=both, maker="Deployment/old"),
@@ -134,7 +134,7 @@ FP8 = view("chat-fp8", replicas=3, labels=OURS)
         pytest.param((), 3600.0, set(), id="where none is there the plan is what is wanted"),
     ],
 )
-def test_tiers_that_cannot_have_a_replica(
+def test_tiers_without_a_workload_are_absent(
     workloads: tuple[WorkloadView, ...], after_s: float, absent: set[str]
 ) -> None:
     subject = cluster(workloads=workloads)
@@ -142,13 +142,13 @@ def test_tiers_that_cannot_have_a_replica(
     assert look(subject, time_s=NOW + after_s).absent.get(CHAT, frozenset()) == absent
 
 
-def test_a_deployment_that_has_the_name_of_ours_is_seen() -> None:
+def test_a_foreign_deployment_with_a_managed_tiers_name_is_in_the_view() -> None:
     theirs = view("chat-fp8", replicas=3)
     seen = look(cluster(workloads=(OLD, theirs))).view.workloads
     assert seen[theirs.ref] == theirs
 
 
-def test_a_copy_of_a_deployment_of_ours_takes_nothing_from_it() -> None:
+def test_a_copy_of_a_managed_deployment_under_another_name_is_ignored() -> None:
     copy = view("chat-fp8-copy", replicas=0, labels=OURS)
     seen = look(cluster(workloads=(OLD, FP8, copy)))
     assert seen.view.workloads[FP8.ref] == FP8
@@ -158,14 +158,14 @@ def test_a_copy_of_a_deployment_of_ours_takes_nothing_from_it() -> None:
 @pytest.mark.parametrize(
     "change", [pytest.param({"mode": Mode.RECOMMEND}, id="Recommend"), pytest.param({"paused": True}, id="paused")]
 )
-def test_where_nothing_is_made_nothing_is_missed(change: dict[str, Any]) -> None:
+def test_no_tier_is_absent_if_the_deployment_does_not_act(change: dict[str, Any]) -> None:
     subject, quiet = cluster(workloads=(OLD,)), replace(SPEC, **change)
     for time_s in (NOW, NOW + 3600):
         seen = subject.look([quiet], {"h100": H100}, Harvest(time_s=time_s, samples=Missing(reason="Timeout")))
         assert seen.absent == {}
 
 
-def test_accelerators_of_other_tenants_are_not_for_us() -> None:
+def test_accelerators_held_by_others_reduce_the_capacity() -> None:
     mine = pod("new", labels=OURS, requests={"nvidia.com/gpu": 1})
     other = pod("else", labels={}, requests={"nvidia.com/gpu": 3})
     sight = look(cluster(mine, other))
@@ -181,7 +181,7 @@ def test_nodes_that_may_not_be_listed_leave_capacity_unknown() -> None:
 
 
 def test_with_one_namespace_nodes_and_pods_are_still_watched_everywhere() -> None:
-    """The pods of other namespaces hold accelerators of the same nodes."""
+    """Pods of other namespaces hold accelerators of the same nodes."""
     made = Cluster(ScriptedApi(), Roster(window_s=60.0, stale_s=60.0), clock=Clock(), namespace="prod")
     everywhere = {i.path for i in made.informers if "/namespaces/prod/" not in i.path}
     assert everywhere == {"/api/v1/nodes", "/api/v1/pods"}
@@ -204,7 +204,7 @@ def test_scalers_are_listed_by_what_they_scale() -> None:
         pytest.param(Missing(reason="Timeout"), None, id="not known is not nobody"),
     ],
 )
-def test_who_waits_at_zero_comes_as_the_gateways_queue(activation: float | Missing, queued: float | None) -> None:
+def test_an_activation_value_becomes_the_gateways_queue(activation: float | Missing, queued: float | None) -> None:
     seen = look(cluster(), activations={CHAT: activation}).deployments[CHAT]
     gateway = seen.gateway
     assert seen.unheard == (activation if isinstance(activation, Missing) else None)
@@ -212,7 +212,7 @@ def test_who_waits_at_zero_comes_as_the_gateways_queue(activation: float | Missi
     assert gateway is None or gateway.arrival_rps is None, "who waits says nothing of who came"
 
 
-def test_it_knows_which_deployments_have_no_replica() -> None:
+def test_deployments_without_a_replica_are_known() -> None:
     subject = cluster()
     look(subject)
     assert not subject.serves(CHAT)
@@ -224,7 +224,7 @@ def test_it_knows_which_deployments_have_no_replica() -> None:
 GONE = {"tidegate.io/inference-deployment": "chat", "tidegate.io/tier": "int4"}
 
 
-def test_a_tier_that_left_the_spec_counts_while_its_pods_serve() -> None:
+def test_a_removed_tier_counts_while_its_pods_serve() -> None:
     pods = [pod(f"gone-{i}", labels=GONE, requests={"nvidia.com/gpu": 2}) for i in range(3)]
     sample = PodSample(values={"running": 3.0}, age_s=1.0)
     workloads = (OLD, view("chat-int4", replicas=3, labels=GONE))
@@ -238,11 +238,11 @@ def test_a_tier_that_left_the_spec_counts_while_its_pods_serve() -> None:
     assert (use.by_tidegate, use.by_others, sight.accelerators["h100"].capacity) == (6, 0, 8)
 
 
-def test_a_tier_that_left_is_over_with_its_last_pod() -> None:
+def test_a_removed_tier_ends_with_its_last_pod() -> None:
     assert look(cluster(workloads=(OLD, view("chat-int4", replicas=0, labels=GONE)))).leaving == {}
 
 
-def test_a_tier_that_points_elsewhere_now_leaves_under_another_name() -> None:
+def test_a_tier_that_now_has_a_target_drains_its_old_pods_under_another_name() -> None:
     labels = GONE | {"tidegate.io/tier": "bf16"}
     ours = view("chat-bf16", replicas=1, labels=labels)
     before = pod("before", labels=labels, requests={"nvidia.com/gpu": 1})
@@ -266,7 +266,7 @@ def test_a_tier_that_points_elsewhere_now_leaves_under_another_name() -> None:
 
 
 def test_the_pods_of_a_group_hold_accelerators_for_their_leader() -> None:
-    """A LeaderWorkerSet's /scale selects the leaders alone."""
+    """A LeaderWorkerSet's /scale selects only the leaders."""
     index = "leaderworkerset.sigs.k8s.io/worker-index"
     group = [pod(f"old-{i}", labels={"app": "old", index: str(i)}, requests={"nvidia.com/gpu": 2}) for i in range(2)]
     subject = cluster(*group, workloads=(view("old", replicas=1, selector=f"app=old,{index}=0"),))
@@ -317,7 +317,7 @@ async def watching(api: ScriptedApi) -> AsyncIterator[KindWatch]:
         await asyncio.wait({task})
 
 
-async def test_any_kind_with_scale_can_be_pointed_at() -> None:
+async def test_any_kind_with_a_scale_subresource_can_be_a_target() -> None:
     async with watching(api_with_lws()) as watch:
         await until(lambda: watch.get(REF) is not None)
         found = watch.get(REF)
@@ -325,7 +325,7 @@ async def test_any_kind_with_scale_can_be_pointed_at() -> None:
         assert (found.replicas, found.selector, found.path) == (2, "leader=big", SCALE.removesuffix("/scale"))
 
 
-async def test_an_object_of_any_shape_can_be_pointed_at_by_its_scale() -> None:
+async def test_a_target_may_have_any_shape_if_it_has_a_scale_subresource() -> None:
     api = api_with_lws()
     odd = {"metadata": lws("1")["metadata"], "spec": {"selector": "app=x"}, "status": {"conditions": {"Ready": "yes"}}}
     api.answers["GET", PATH] = {"items": [odd], "metadata": {"resourceVersion": "1"}}
@@ -335,7 +335,7 @@ async def test_an_object_of_any_shape_can_be_pointed_at_by_its_scale() -> None:
         assert watch.informer.unreadable == set()
 
 
-async def test_an_object_that_cannot_be_read_is_not_taken_for_gone() -> None:
+async def test_an_unreadable_object_does_not_count_as_deleted() -> None:
     api = api_with_lws()
     odd = {"metadata": {**lws("1")["metadata"], "ownerReferences": ["x"]}}
     other = {"metadata": {**lws("1")["metadata"], "name": "other"}}
@@ -348,7 +348,7 @@ async def test_an_object_that_cannot_be_read_is_not_taken_for_gone() -> None:
 
 
 @pytest.mark.parametrize("kind", kinds.BUILT_IN)
-async def test_workloads_that_serve_are_not_gone_because_a_list_is_refused(kind: kinds.Kind) -> None:
+async def test_a_refused_list_does_not_remove_serving_workloads(kind: kinds.Kind) -> None:
     api, path = ScriptedApi(), kinds.collection_path(kind[0], kinds.BUILT_IN[kind], None)
     refusal = ApiError(status=403, reason="Forbidden", detail="clusterrole not found")
     api.answers["GET", path] = {"items": [lws("1")], "metadata": {"resourceVersion": "1"}}
@@ -375,8 +375,8 @@ async def test_scale_is_read_once_per_change_of_the_object() -> None:
 
 
 @pytest.mark.parametrize("away", ["nobody points at it", "it is deleted"])
-async def test_what_a_scale_said_is_not_believed_once_its_object_was_away(away: str) -> None:
-    """A week ago it had two replicas; now it has five, and until its /scale says so nobody knows how many."""
+async def test_a_scale_read_before_its_object_was_away_is_dropped(away: str) -> None:
+    """A week ago it had two replicas; now it has five, which is unknown until its /scale is read again."""
     api = api_with_lws()
     async with watching(api) as watch:
         await until(lambda: watch.get(REF) is not None)
@@ -414,7 +414,7 @@ async def test_a_scale_that_does_not_answer_is_asked_again(monkeypatch: pytest.M
                 await asyncio.sleep(0.001)
 
 
-async def test_a_kind_that_is_not_installed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_kind_does_not_block_planning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "RETRY_S", 0.001)
     api = api_with_lws()
     installed = api.answers.pop(("GET", GROUP))
@@ -472,7 +472,7 @@ async def test_replicas_that_have_not_been_seen_yet_are_not_zero() -> None:
         assert subject.look([spec], {}, Harvest(time_s=NOW, samples={})).deployments[CHAT].tiers["bf16"].starting == 5
 
 
-async def test_a_scale_that_was_refused_in_passing_is_read_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_scale_that_was_refused_temporarily_is_read_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "RETRY_S", 0.001)
     api = api_with_lws()
     refusal = ApiError(status=403, reason="Forbidden", detail="no")
@@ -482,7 +482,7 @@ async def test_a_scale_that_was_refused_in_passing_is_read_in_the_end(monkeypatc
             await asyncio.sleep(0.001)
 
 
-async def test_a_scale_that_may_not_be_read_is_told_and_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_forbidden_scale_is_logged_and_does_not_block_planning(caplog: pytest.LogCaptureFixture) -> None:
     api = api_with_lws()
     api.answers["GET", SCALE] = ApiError(status=403, reason="Forbidden", detail="no")
     async with watching(api) as watch:
@@ -491,13 +491,13 @@ async def test_a_scale_that_may_not_be_read_is_told_and_holds_nobody_up(caplog: 
     assert "cannot be scaled" in caplog.text
 
 
-async def test_a_kind_without_scale_cannot_be_pointed_at() -> None:
+async def test_a_kind_without_a_scale_subresource_cannot_be_a_target() -> None:
     api = api_with_lws()
     api.answers["GET", GROUP] = {"resources": [{"name": "leaderworkersets", "kind": "LeaderWorkerSet"}]}
     assert await kinds.find_plural(api, LWS) is None
 
 
-def test_kinds_of_no_group_are_under_api() -> None:
+def test_kinds_of_the_core_group_are_under_api() -> None:
     assert kinds.collection_path("v1", "pods", "prod") == "/api/v1/namespaces/prod/pods"
     assert kinds.collection_path("apps/v1", "deployments", None) == "/apis/apps/v1/deployments"
 

@@ -1,4 +1,6 @@
-"""All metrics of a tick, or one reason, within five seconds, whatever the server does."""
+"""
+All metrics of a tick, or one reason why not, within five seconds, whatever the server does.
+"""
 
 import asyncio
 import re
@@ -57,7 +59,7 @@ async def test_all_queries_of_the_first_tick_see_one_instant() -> None:
     ],
 )
 async def test_windows_end_where_samples_do(ages_s: list[float], late_s: float) -> None:
-    """Else a part of each window is empty, and demand looks as much smaller."""
+    """Otherwise a part of each window is empty, and demand looks smaller by that part."""
     ages = iter([*ages_s, 0.0])
 
     async def handler(_: web.Request, form: dict[str, str]) -> web.StreamResponse:
@@ -95,7 +97,7 @@ async def test_the_real_limits_end_a_tick_within_five_seconds(name: str) -> None
     assert isinstance(harvest.samples, Missing)
 
 
-async def test_gpu_numbers_are_left_out_where_only_they_fail() -> None:
+async def test_gpu_metrics_are_left_out_if_only_their_query_fails() -> None:
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         broken = "DCGM" in form["query"]
         return await (failure(500, "no")(request, form) if broken else healthy(request, form))
@@ -106,7 +108,7 @@ async def test_gpu_numbers_are_left_out_where_only_they_fail() -> None:
     assert harvest.failures == {"gpu": "ServerError"}
 
 
-async def test_one_failed_histogram_is_not_taken_for_an_empty_one() -> None:
+async def test_a_failed_histogram_query_is_not_an_empty_histogram() -> None:
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         broken = form["query"].startswith("sum by (namespace,pod,le) (increase(vllm:time_to")
         return await (failure(500, "no")(request, form) if broken else healthy(request, form))
@@ -117,7 +119,7 @@ async def test_one_failed_histogram_is_not_taken_for_an_empty_one() -> None:
     assert harvest.failures == {"ttft": "ServerError"}, "it is counted under its own name"
 
 
-async def test_who_waits_at_zero_is_known_although_the_histograms_are_too_much_for_the_server() -> None:
+async def test_activations_are_known_even_if_the_histograms_overload_the_server() -> None:
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         if "tidegate_owner" in form["query"]:
             return vector(one(3, tidegate_owner="prod/chat"))
@@ -131,7 +133,7 @@ async def test_who_waits_at_zero_is_known_although_the_histograms_are_too_much_f
             assert harvest.activations == {CHAT: 3.0}
 
 
-async def test_a_server_that_is_down_is_only_knocked_at_until_it_answers() -> None:
+async def test_a_server_that_is_down_gets_one_small_query_per_tick() -> None:
     down = True
 
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
@@ -149,7 +151,7 @@ async def test_a_server_that_is_down_is_only_knocked_at_until_it_answers() -> No
         assert not isinstance((await collector.collect(NOW, {})).samples, Missing)
 
 
-async def test_who_waits_at_zero_replicas_is_told_apart() -> None:
+async def test_activation_values_are_assigned_to_their_deployments() -> None:
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         if "tidegate_owner" in form["query"]:
             return vector(one(3, tidegate_owner="prod/chat"))
@@ -194,7 +196,7 @@ FAILS_WHEN_RUN = failure(422, {"status": "error", "errorType": "execution", "err
         pytest.param(FAILURES["a warning: part of the data is missing"][0], "PartialData", id="it is answered in part"),
     ],
 )
-async def test_one_users_query_lets_the_others_wake(broken: Handler, reason: str) -> None:
+async def test_one_users_failing_query_does_not_keep_others_asleep(broken: Handler, reason: str) -> None:
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         if "evil" in form["query"]:
             return await broken(request, form)
@@ -213,7 +215,7 @@ async def test_one_users_query_lets_the_others_wake(broken: Handler, reason: str
     assert len(joint) == 1, "what failed alone is not asked with the others again"
 
 
-async def test_many_that_wait_all_have_their_turn_and_few_are_asked_at_once() -> None:
+async def test_suspect_queries_take_turns_and_few_are_sent_at_once() -> None:
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         if "evil" in form["query"]:
             return await FAILS_WHEN_RUN(request, form)
@@ -235,7 +237,7 @@ async def test_many_that_wait_all_have_their_turn_and_few_are_asked_at_once() ->
 
 
 @pytest.mark.parametrize(("waiting", "length"), [(8, 4096), (60, 200), (200, 10)])
-async def test_a_server_that_takes_short_queries_answers_for_all_that_wait(waiting: int, length: int) -> None:
+async def test_a_server_with_a_short_query_limit_answers_for_all_waiting_deployments(waiting: int, length: int) -> None:
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         if len(form["query"]) > 16 * 2**10:
             return await failure(422, {"errorType": "422", "error": "too long query"})(request, form)
@@ -248,14 +250,14 @@ async def test_a_server_that_takes_short_queries_answers_for_all_that_wait(waiti
     assert len(server.asked) <= 1 + JOINTS_MAX
 
 
-def test_however_many_wait_there_are_few_joint_queries() -> None:
+def test_the_number_of_joint_queries_is_bounded() -> None:
     asked = {Key("prod", f"m{i}"): "q" * 4096 for i in range(1000)}
     found = parts(asked)
     assert len(found) <= JOINTS_MAX
     assert {key: text for part in found for key, text in part.items()} == asked
 
 
-async def test_a_server_that_is_down_puts_no_query_under_suspicion() -> None:
+async def test_a_server_failure_makes_no_query_suspect() -> None:
     down = True
 
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
@@ -282,7 +284,7 @@ async def test_an_activation_query_that_gives_a_native_histogram_is_not_zero() -
     assert found == Missing(reason="NotANumber", detail="activationQuery gave no number")
 
 
-def test_a_query_that_was_mended_or_runs_again_is_asked_with_the_others() -> None:
+def test_a_corrected_or_recovered_query_rejoins_the_others() -> None:
     turns, failed = Turns(), SourceError(source="prometheus", reason="Refused", detail="")
     turns.part({CHAT: "a", CODE: "b"})
     turns.settle({CHAT: failed, CODE: failed})

@@ -1,4 +1,6 @@
-"""Vectors to readings: what is silent is missing, and never zero."""
+"""
+From vectors to readings: what is silent is missing, never zero.
+"""
 
 import math
 from typing import Any
@@ -44,7 +46,7 @@ def reading(pods: dict[str, PodSample], *, ready: str = "a", leaving: str = "") 
 
 
 @pytest.mark.parametrize("text", ["NaN", "+Inf", "-Inf", "nonsense", "1e200", "-1e16"])
-def test_what_is_no_number_is_left_out(text: str) -> None:
+def test_values_that_are_no_numbers_are_left_out(text: str) -> None:
     found = pod_samples({"now": [series(text, signal="waiting"), series(3, signal="running")]}, Dialect(), time_s=NOW)
     assert found["prod", "a"].values == {"running": 3.0}
 
@@ -131,7 +133,7 @@ def test_gpu_series_find_their_pod(dialect: Dialect, labels: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("exporters", [("gpu", "evil"), ("evil", "gpu")])
-def test_no_other_pod_can_say_that_a_pods_gpus_idle(exporters: tuple[str, str]) -> None:
+def test_series_of_another_exporter_cannot_make_a_pods_gpus_look_idle(exporters: tuple[str, str]) -> None:
     busy = {"gpu": 95, "evil": 1}
     claim = {"exported_namespace": "prod", "exported_pod": "a", "signal": "gpu_busy"}
     vector = [series(busy[name], **claim | {"namespace": name, "pod": name}) for name in exporters]
@@ -154,7 +156,7 @@ def test_silence_has_a_reason(pods: dict[str, PodSample], ready: str, reason: st
     assert found.reason == reason
 
 
-def test_one_silent_replica_of_three_is_taken_to_be_like_the_others() -> None:
+def test_a_silent_replica_is_assumed_to_be_like_the_others() -> None:
     pods = {"a": sample(started=2.0, running=10.0), "b": sample(started=4.0, running=20.0)}
     found = reading(pods, ready="abc")
     assert found.arrival_rps == pytest.approx(9.0)
@@ -162,7 +164,7 @@ def test_one_silent_replica_of_three_is_taken_to_be_like_the_others() -> None:
     assert found.replicas_reporting == 2
 
 
-def test_a_counter_that_was_never_there_is_unknown() -> None:
+def test_a_counter_that_never_existed_is_unknown() -> None:
     found = reading({"a": sample()})
     assert found.arrival_rps is None
     assert found.rejection_rps is None
@@ -183,7 +185,7 @@ def test_a_counter_that_was_never_there_is_unknown() -> None:
         pytest.param({"running_growth": 0, "prompt_tokens": 5}, 0, None, id="it reads prompts that nobody counted"),
     ],
 )
-def test_a_server_that_makes_its_counters_as_it_counts_is_idle_before_its_first_request(
+def test_a_server_that_creates_counters_on_first_use_is_idle_until_then(
     flow: dict[str, float], running: float, rate: float | None
 ) -> None:
     now = {"running": running, "waiting": 0, "seen": NOW - 5}
@@ -195,7 +197,7 @@ def test_a_server_that_makes_its_counters_as_it_counts_is_idle_before_its_first_
     assert (found.arrival_rps, found.completion_rps) == (rate, rate)
 
 
-def test_a_server_whose_first_tokens_have_another_name_is_not_taken_for_idle() -> None:
+def test_an_unknown_name_for_first_tokens_does_not_make_a_server_idle() -> None:
     flow = [series(0, signal=signal) for signal in ("running_growth", "finished")]
     now = [series(0, signal="running"), series(0, signal="waiting"), series(NOW, signal="seen")]
     assert "started" not in pod_samples({"now": now, "flow": flow}, Dialect(), time_s=NOW)["prod", "a"].values
@@ -207,7 +209,7 @@ def test_arrivals_are_first_tokens_and_growth_of_the_queue() -> None:
     assert reading({"a": sample(started=2.0, waiting_growth=-600.0)}).arrival_rps == 0.0
 
 
-def test_a_queue_that_a_crash_lost_is_not_taken_off_what_came_to_the_others() -> None:
+def test_a_queue_lost_in_a_crash_does_not_reduce_the_others_arrivals() -> None:
     crashed = sample(started=1.0, waiting_growth=-300.0)
     found = reading({"a": sample(started=4.0), "b": sample(started=4.0), "c": crashed}, ready="ab", leaving="c")
     assert found.arrival_rps == pytest.approx(8.0)
@@ -227,7 +229,7 @@ def test_the_mean_itl_is_that_of_a_token_and_not_of_a_step(more: dict[str, float
     assert found.itl_mean_s == pytest.approx(itl_s)
 
 
-def test_what_began_and_neither_ended_nor_runs_was_aborted() -> None:
+def test_requests_that_neither_finished_nor_run_were_aborted() -> None:
     found = reading({"a": sample(started=5.0, finished=3.0, running_growth=60.0)})
     assert found.abort_rps == pytest.approx(1.0, rel=0.05)
     assert found.abort_rps_counted is None
@@ -254,7 +256,7 @@ def test_what_began_and_neither_ended_nor_runs_was_aborted() -> None:
         ),
     ],
 )
-def test_a_request_in_prefill_is_not_taken_for_an_abort(values: dict[str, float], seen: bool) -> None:
+def test_a_request_in_prefill_is_not_an_abort(values: dict[str, float], seen: bool) -> None:
     vanished = values.pop("vanished") / WINDOW
     found = reading({"a": sample(started=4.0 + vanished, finished=4.0, running_growth=0.0, **values)}).abort_rps
     assert found is not None
@@ -262,14 +264,16 @@ def test_a_request_in_prefill_is_not_taken_for_an_abort(values: dict[str, float]
     assert found <= vanished
 
 
-def test_replicas_whose_gpus_nobody_measures_draw_as_much_as_the_others() -> None:
-    """The exporter runs on half of the nodes: 800 W for the tokens of both replicas would be half of the energy."""
+def test_replicas_without_gpu_metrics_draw_as_much_power_as_the_others() -> None:
+    """
+    The exporter runs on half of the nodes: 800 W for the tokens of both replicas would be half of the true energy.
+    """
     pods = {"a": sample(gpu_power_w=800.0, output_tokens=1000.0), "b": sample(output_tokens=1000.0)}
     found = reading(pods, ready="ab")
     assert (found.power_w, found.output_tokens_per_s) == (1600.0, 2000.0)
 
 
-def test_arrivals_at_replicas_on_their_way_out_count_and_their_gauges_do_not() -> None:
+def test_terminating_replicas_count_for_arrivals_but_not_for_gauges() -> None:
     pods = {"a": sample(started=2.0, running=4.0), "b": sample(started=1.0, running=9.0)}
     found = reading(pods, ready="a", leaving="b")
     assert found.arrival_rps == pytest.approx(3.0)
@@ -296,7 +300,7 @@ def test_a_server_without_length_histograms_gives_means_from_its_token_counters(
     ),
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["-Inf", "0.5", "1e300", "+Inf"]), st.floats())),
 )
-def test_whatever_an_exporter_says_the_others_are_read(
+def test_a_broken_exporter_does_not_affect_the_others(
     values: list[tuple[str, str, float]], buckets: list[tuple[str, str, float]]
 ) -> None:
     seen = [series(NOW, pod=pod, signal="seen") for pod in "ab"]
@@ -319,7 +323,7 @@ def test_histograms_join_on_the_edges_that_all_replicas_have() -> None:
 
 
 @pytest.mark.parametrize(("new", "requests"), [("ab", 7.0), ("a", None)])
-def test_replicas_that_time_requests_do_not_speak_for_those_that_time_gaps(new: str, requests: float | None) -> None:
+def test_request_itl_is_unknown_if_some_replicas_only_time_gaps(new: str, requests: float | None) -> None:
     pods = {name: sample(buckets={"itl": {0.05: 90.0, math.inf: 100.0}}) for name in "ab"}
     for name, total in zip(new, (3.0, 4.0), strict=False):
         pods[name].buckets["request_itl"] = {0.05: 0.0, math.inf: total}
@@ -344,7 +348,7 @@ def test_histograms_without_a_common_edge_are_not_guessed() -> None:
         max_size=8,
     )
 )
-def test_silence_never_makes_demand_look_smaller_than_the_replicas_that_speak(pods: list[dict[str, Any]]) -> None:
+def test_silent_replicas_never_make_demand_look_smaller(pods: list[dict[str, Any]]) -> None:
     names = "abcdefgh"[: len(pods)]
     found = read(
         {n: sample(age_s=p["age"], started=p["started"]) for n, p in zip(names, pods, strict=True)}, ready=names

@@ -1,4 +1,6 @@
-"""What the containers of a pod say: trouble in steady words, crashes counted, and when they count."""
+"""
+What container statuses tell: problems in stable words, and when crashes count.
+"""
 
 from typing import Any
 
@@ -58,7 +60,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
         ),
     ],
 )
-def test_trouble_in_words(status: dict[str, Any], trouble: str) -> None:
+def test_problems_are_described(status: dict[str, Any], trouble: str) -> None:
     assert health([status]).trouble == trouble
 
 
@@ -120,7 +122,7 @@ TWICE = Health(crashes=2, crashed_s=CRASHED_S, trouble="CrashLoopBackOff")
         pytest.param(TWICE, None, 601, False, id="ten minutes without a crash"),
     ],
 )
-def test_a_pod_that_is_no_capacity(
+def test_failing_pods_are_recognized(
     seen: Health, ready_after_s: float | None, now_after_s: float, expected: bool
 ) -> None:
     assert CRASHED_S is not None

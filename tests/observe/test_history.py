@@ -1,4 +1,6 @@
-"""Yesterday's demand, read back by the names of workloads."""
+"""
+Past demand, read back by workload names.
+"""
 
 import re
 from itertools import pairwise
@@ -76,7 +78,7 @@ def test_one_query_serves_a_group_of_workloads_and_no_other() -> None:
         pytest.param(300.0, 60.0, "[300s]", id="scrapes are further apart, and the window is longer"),
     ],
 )
-def test_a_rate_of_the_past_sees_two_scrapes(window_s: float, step_s: float, span: str) -> None:
+def test_a_rate_in_the_history_covers_two_scrapes(window_s: float, step_s: float, span: str) -> None:
     query = history_query(Dialect(window_s=window_s), [("prod", "chat")], step_s)
     assert query.count(span) == query.count("rate(")
 
@@ -104,7 +106,7 @@ def test_groups_of_workloads(workloads: dict[str, int], sizes: list[int]) -> Non
     assert {name: key for group in found for name, key in group.items()} == owners
 
 
-def test_deployments_of_the_same_gap_are_read_together() -> None:
+def test_deployments_with_the_same_gap_are_read_together() -> None:
     keys = [Key("prod", f"m{n}") for n in range(4)]
     since_s = dict(zip(keys, (9.0, 1.0, 9.0, 1.0), strict=True))
     owners = {("prod", f"{key.name}-{n}"): key for key in keys for n in range(25)}
@@ -138,7 +140,7 @@ async def read(
         return curves, len(server.asked)
 
 
-async def test_tiers_add_up_and_what_cannot_be_is_a_gap() -> None:
+async def test_tiers_add_up_and_impossible_values_are_gaps() -> None:
     curves, asked = await read(2.0)
     assert asked == 2, "one question a day"
     assert curves == {CHAT: [(0.0, 2.75), (SECONDS_PER_DAY, 2.75)]}
@@ -162,7 +164,7 @@ async def test_the_last_day_is_read_minute_by_minute_and_the_days_before_in_coar
     assert all(before[1] < after[0] for before, after in pairwise(steps)), "no point is read twice"
 
 
-async def test_half_a_past_is_none() -> None:
+async def test_an_incomplete_history_is_an_error() -> None:
     good = web.json_response({"status": "success", "data": {"resultType": "matrix", "result": []}})
     with pytest.raises(SourceError):
         await read(2.0, answer_to=[good, web.Response(status=503)])

@@ -1,4 +1,6 @@
-"""One kind in memory: complete after a list, right after a watch, and never with ghosts."""
+"""
+One kind in memory: complete after a list, up to date after a watch, and never with deleted objects.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -107,7 +109,7 @@ async def test_a_bookmark_moves_the_version_and_confirms_the_cache() -> None:
         pytest.param(event("ERROR", {"code": 410, "reason": "Expired"}), id="the watch says so in the stream"),
     ],
 )
-async def test_what_was_deleted_while_history_was_lost_is_gone_after_the_relist(expiry: Any) -> None:
+async def test_objects_deleted_while_the_watch_was_expired_are_gone_after_the_relist(expiry: Any) -> None:
     api = ScriptedApi()
     api.answers["GET", PATH] = [page(pod("p", 1), pod("q", 1)), page(pod("q", 1), version=50)]
     async with informing(api) as (informer, _, _changes):
@@ -118,7 +120,7 @@ async def test_what_was_deleted_while_history_was_lost_is_gone_after_the_relist(
     assert api.watches[1].params["resourceVersion"] == "50"
 
 
-async def test_a_silent_watch_is_taken_up_where_it_was() -> None:
+async def test_a_silent_watch_is_resumed_where_it_was() -> None:
     api = ScriptedApi()
     api.answers["GET", PATH] = page(pod("p", 1), version=5)
     async with informing(api) as (informer, _, _changes):
@@ -136,7 +138,7 @@ async def test_a_silent_watch_is_taken_up_where_it_was() -> None:
         pytest.param(290.0, [], id="at its time, without a pause"),
     ],
 )
-async def test_a_watch_that_ends_without_a_word_is_taken_up_again(
+async def test_a_watch_that_ends_at_once_is_resumed(
     lasts_s: float, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, paused = ScriptedApi(), list[float]()
@@ -179,7 +181,7 @@ async def test_the_cache_stays_while_the_server_is_away() -> None:
         assert informer.age_s() == 33, "nothing has confirmed it"
 
 
-async def test_a_list_that_expires_between_two_pages_begins_anew() -> None:
+async def test_a_list_that_expires_between_two_pages_starts_over() -> None:
     api = ScriptedApi()
     api.answers["GET", PATH] = [page(pod("p", 1), more="next"), gone(), page(pod("q", 9), version=9)]
     async with informing(api) as (informer, _, _changes):
@@ -189,7 +191,7 @@ async def test_a_list_that_expires_between_two_pages_begins_anew() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 403])
-async def test_a_kind_that_is_not_there_is_an_empty_one_until_it_is_installed(status: int) -> None:
+async def test_a_missing_kind_is_empty_until_it_is_installed(status: int) -> None:
     api = ScriptedApi()
     absent = ApiError(status=status, reason="NotFound", detail=PATH)
     api.answers["GET", PATH] = [absent, absent, page(pod("p", 1))]
@@ -201,8 +203,8 @@ async def test_a_kind_that_is_not_there_is_an_empty_one_until_it_is_installed(st
 
 
 @pytest.mark.parametrize("status", [404, 403])
-async def test_a_refusal_in_passing_takes_nothing_away(status: int) -> None:
-    """An API server that has just started refuses what is permitted, until its own caches are filled."""
+async def test_a_temporary_refusal_keeps_the_cache(status: int) -> None:
+    """An API server that has just started refuses permitted requests until its own caches are filled."""
     api = ScriptedApi()
     api.answers["GET", PATH] = page(pod("p", 1), version=5)
     api.answers["GET", "/api/v1"] = {"resources": [{"name": "pods"}]}
@@ -231,7 +233,7 @@ async def test_a_kind_that_was_removed_is_gone(discovery: Any) -> None:
         assert names(informer) == set()
 
 
-async def test_an_object_of_another_shape_is_told_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_object_of_unexpected_shape_is_logged_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     broken = {"metadata": {"namespace": "a", "name": "odd", "resourceVersion": "2"}, "spec": "text"}
     source = Source(path=PATH, trim=lambda raw: str(raw.get("spec", {}).get("x")))
     api = ScriptedApi()
@@ -251,7 +253,7 @@ async def test_an_object_of_another_shape_is_told_and_left_out(caplog: pytest.Lo
     await asyncio.wait({task})
 
 
-async def test_a_kind_that_has_to_be_there_is_not_taken_for_empty() -> None:
+async def test_a_required_kind_that_is_missing_is_not_empty() -> None:
     api = ScriptedApi()
     api.answers["GET", PATH] = [not_found(PATH), not_found(PATH), page(pod("p", 1))]
     async with informing(api) as (informer, _, _changes):
@@ -260,7 +262,7 @@ async def test_a_kind_that_has_to_be_there_is_not_taken_for_empty() -> None:
         await until(lambda: informer.synced)
 
 
-async def test_who_is_told_when_to_come_back_comes_no_earlier() -> None:
+async def test_retry_after_is_respected() -> None:
     informer = Informer(ScriptedApi(), Source(path=PATH, trim=str), clock=Clock())
     busy = ApiError(status=429, reason="TooManyRequests", detail="", retry_after_s=60.0)
     assert await informer._after(busy) >= 60.0

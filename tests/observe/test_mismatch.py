@@ -1,4 +1,6 @@
-"""Targets whose pods take other accelerators than their tier says."""
+"""
+Target workloads whose pods use other accelerators than their tier states.
+"""
 
 from dataclasses import replace
 
@@ -23,7 +25,7 @@ def one(name: str, gpus: int, *, node: str = "right", ready: bool = True) -> Pod
 
 
 def said(*pods: PodView, workers: tuple[PodView, ...] = (), each: int = 1) -> tuple[str, ...]:
-    """About the tier that has a target; the other one is made as it says."""
+    """Sentences about the tier that has a target; the other tier is managed."""
     target, managed = SPEC.tiers
     spec = replace(SPEC, tiers=(replace(target, accelerators_per_replica=each), managed))
     views = {
@@ -33,12 +35,12 @@ def said(*pods: PodView, workers: tuple[PodView, ...] = (), each: int = 1) -> tu
     return mismatches([spec], views, {"h100": CLASS}, NODES).get(CHAT, ())
 
 
-def test_more_accelerators_than_the_tier_says_are_told() -> None:
+def test_a_wrong_number_of_accelerators_is_reported() -> None:
     assert said(one("a", 4), one("b", 4)) == (f"tier bf16: a replica holds 4 {GPU}, and acceleratorsPerReplica is 1",)
     assert said(one("a", 4), one("b", 4), each=4) == ()
 
 
-def test_pods_on_other_nodes_than_the_class_selects_are_told() -> None:
+def test_pods_on_nodes_that_the_class_does_not_select_are_reported() -> None:
     assert said(one("a", 1), one("b", 1, node="wrong")) == (
         "tier bf16: 1 of 2 pods are on nodes that AcceleratorClass h100 does not select",
     )
@@ -71,5 +73,5 @@ def test_a_group_of_pods_is_one_replica(workers: tuple[PodView, ...], each: int,
         pytest.param((one("a", 1, node="unknown"),), id="its node may not be read"),
     ],
 )
-def test_what_cannot_be_told_is_not_judged(pods: tuple[PodView, ...]) -> None:
+def test_what_cannot_be_seen_is_not_judged(pods: tuple[PodView, ...]) -> None:
     assert said(*pods) == ()

@@ -1,4 +1,6 @@
-"""What is kept of Kubernetes' objects, and who holds the accelerators."""
+"""
+What is kept of Kubernetes objects, and who holds the accelerators.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -39,7 +41,7 @@ def condition(kind: str, status: str, time: str = "2026-01-01T00:02:00Z", **more
     return {"type": kind, "status": status, "lastTransitionTime": time, **more}
 
 
-def test_a_pod_is_trimmed_to_what_somebody_reads() -> None:
+def test_a_pod_is_trimmed_to_what_is_used() -> None:
     found = pod_view(raw_pod(phase="Running", conditions=[condition("Ready", "True")]))
     assert found.ready
     assert found.ready_s == found.created_s + 120
@@ -86,14 +88,14 @@ def test_states_of_a_pod(status: dict[str, Any], field: str, expected: bool) -> 
         pytest.param({"kind": "Node", "name": "n1", "controller": False}, "", id="nobody controls it"),
     ],
 )
-def test_a_pod_tells_what_made_it(owner: dict[str, Any], maker: str) -> None:
+def test_the_workload_that_created_a_pod_is_known(owner: dict[str, Any], maker: str) -> None:
     raw = raw_pod()
     raw["metadata"]["labels"]["pod-template-hash"] = "6d4c"
     raw["metadata"]["ownerReferences"] = [{"controller": True} | owner]
     assert (pod_view(raw).maker, pod_view(raw_pod()).maker) == (maker, "")
 
 
-def test_a_pod_on_its_way_out_is_not_ready() -> None:
+def test_a_terminating_pod_is_not_ready() -> None:
     raw = raw_pod(conditions=[condition("Ready", "True")])
     raw["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
     found = pod_view(raw)
@@ -126,7 +128,7 @@ def test_nodes_that_take_new_pods(spec: dict[str, Any], status: dict[str, Any], 
     assert (found.usable, found.allocatable) == (usable, {GPU: 8})
 
 
-def test_a_deployment_says_its_replicas_its_selector_and_who_set_them() -> None:
+def test_a_deployment_is_trimmed_to_replicas_selector_and_writers() -> None:
     raw = {
         "metadata": {
             "namespace": "prod",
@@ -154,7 +156,7 @@ def test_a_deployment_says_its_replicas_its_selector_and_who_set_them() -> None:
     assert [(w.manager, w.operation) for w in found.writers] == [("hpa", "Update")]
 
 
-def test_a_pod_that_was_started_anew_lives_another_life() -> None:
+def test_a_restarted_pod_has_another_life() -> None:
     first = pod_view(raw_pod(containerStatuses=[{"restartCount": 0}, {"restartCount": 0}]))
     again = pod_view(raw_pod(containerStatuses=[{"restartCount": 0}, {"restartCount": 1}]))
     assert (first.life, again.life) == ("u/0", "u/1")
@@ -171,13 +173,13 @@ def test_a_pod_that_was_started_anew_lives_another_life() -> None:
         pytest.param(1, {}, 3, id="none is there"),
     ],
 )
-def test_how_far_a_roll_out_is(generation: int, counts: dict[str, int], outdated: int) -> None:
+def test_outdated_replicas_of_a_rollout_are_counted(generation: int, counts: dict[str, int], outdated: int) -> None:
     status = {"observedGeneration": 1, **counts}
     raw = {"metadata": {"name": "x", "generation": generation}, "spec": {"replicas": 3}, "status": status}
     assert workload_view(raw, api_version="apps/v1", kind="Deployment", path="/p").outdated == outdated
 
 
-def test_a_deployment_whose_pods_are_refused_says_why_in_steady_words() -> None:
+def test_refused_pods_are_explained_in_stable_words() -> None:
     failure = {
         "type": "ReplicaFailure",
         "status": "True",
@@ -191,13 +193,13 @@ def test_a_deployment_whose_pods_are_refused_says_why_in_steady_words() -> None:
     assert workload_view(cured, api_version="apps/v1", kind="Deployment", path="/p").refused == ""
 
 
-def test_of_any_other_kind_only_the_metadata_is_read() -> None:
+def test_only_the_metadata_of_other_kinds_is_read() -> None:
     odd = {"spec": {"replicas": "many", "selector": "app=x"}, "status": {"conditions": {"Ready": True}}}
     found = scaled_view({"metadata": {"name": "x", "uid": "u"}, **odd}, api_version="g/v1", kind="K", path="/p")
     assert (found.uid, found.path, found.replicas, found.selector) == ("u", "/p/x", 0, "")
 
 
-def test_replicas_that_are_left_out_are_one() -> None:
+def test_absent_replicas_default_to_one() -> None:
     assert workload_view({"metadata": {"name": "x"}}, api_version="apps/v1", kind="Deployment", path="/p").replicas == 1
 
 
@@ -303,7 +305,7 @@ def test_accelerators_are_counted_by_holder(
     assert (use.allocatable, use.by_tidegate, use.by_others) == expected
 
 
-def test_of_a_node_of_two_classes_each_accelerator_is_there_once() -> None:
+def test_accelerators_of_a_node_in_two_classes_are_counted_once() -> None:
     whole = Accelerator(name="h100", price_usd_per_hour=3.0, node_selector={"kind": "h100"})
     part = Accelerator(name="pool", price_usd_per_hour=3.0, node_selector={"kind": "h100", "pool": "a"})
     nodes, pods = [node("a", 8, kind="h100", pool="a")], [holder("ours", "a", 6)]

@@ -1,4 +1,6 @@
-"""The client: whatever the server does, one kind of error with one word, in time; and what it sends."""
+"""
+The client: every failure of the server is one kind of error with one reason, in time; and what the client sends.
+"""
 
 import asyncio
 import base64
@@ -49,7 +51,7 @@ async def test_a_refused_connection_is_an_error_too() -> None:
     )
 
 
-async def test_https_with_a_plain_server_names_tls() -> None:
+async def test_https_to_a_plain_server_is_reported_as_tls() -> None:
     async with serving(always(vector)) as server:
         with pytest.raises(SourceError) as caught:
             await ask(server.url.replace("http:", "https:"))
@@ -81,7 +83,7 @@ async def test_a_token_is_read_again_for_each_query(tmp_path: Path) -> None:
     assert server.headers["X-Scope-OrgID"] == "team"
 
 
-async def test_a_token_that_cannot_be_read_is_an_error_of_its_own(tmp_path: Path) -> None:
+async def test_an_unreadable_token_has_its_own_reason(tmp_path: Path) -> None:
     async with serving(always(vector)) as server:
         with pytest.raises(SourceError) as caught:
             await ask(server.url, token_file=tmp_path / "absent")
@@ -98,7 +100,7 @@ async def test_a_token_that_cannot_be_read_is_an_error_of_its_own(tmp_path: Path
         pytest.param(b"\n", id="nothing"),
     ],
 )
-async def test_a_file_that_holds_no_token_is_named_and_not_shown(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_without_a_token_is_named_but_its_content_is_not_shown(tmp_path: Path, content: bytes) -> None:
     token = tmp_path / "token"
     token.write_bytes(content)
     async with serving(always(vector)) as server:
@@ -152,7 +154,7 @@ async def test_netrc_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.param("PromQL warning: encountered a mix of histograms and floats for aggregation", id="odd series"),
     ],
 )
-async def test_a_note_on_single_series_is_no_warning_of_missing_data(note: str) -> None:
+async def test_an_annotation_on_single_series_does_not_mean_partial_data(note: str) -> None:
     async with serving(always(lambda: vector(one(1), warnings=[note], infos=[note]))) as server:
         assert await ask(server.url) == [one(1)]
 
@@ -170,7 +172,7 @@ async def test_a_range_is_asked_to_the_millisecond() -> None:
     }
 
 
-async def test_a_thread_nobody_waits_for_any_more_holds_nothing_back() -> None:
+async def test_an_abandoned_thread_does_not_delay_the_exit() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await in_thread(lambda: time.sleep(0.3))

@@ -1,4 +1,6 @@
-"""The PromQL of a tick: few queries, nothing escapes its quotes, every version's names are asked for."""
+"""
+The PromQL of a tick: few queries, no injection, and the metric names of every version.
+"""
 
 import re
 
@@ -16,7 +18,7 @@ CHAT, CODE = Key("prod", "chat"), Key("prod", "code")
 
 
 def unquoted(text: str) -> str:
-    """What PromQL reads in a double-quoted literal; fails where the literal ends early."""
+    """The value of a double-quoted PromQL literal; fails if the literal ends early."""
     assert text[0] == text[-1] == '"'
     body, out, i = text[1:-1], [], 0
     while i < len(body):
@@ -36,7 +38,7 @@ def test_a_quoted_value_means_exactly_itself(value: str) -> None:
     assert unquoted(quoted(value)) == value
 
 
-def test_a_tick_asks_at_most_twelve_questions_however_many_deployments_there_are() -> None:
+def test_a_tick_sends_at_most_twelve_queries_for_any_number_of_deployments() -> None:
     assert len(tick_queries(Dialect())) + JOINTS_MAX <= 12
 
 
@@ -107,11 +109,11 @@ def test_the_labels_of_pods_can_be_named_otherwise() -> None:
         pytest.param('a{b="\\""} ) or (c', False, id="an escaped quote does not end the string"),
     ],
 )
-def test_an_activation_query_has_to_stand_alone(expression: str, closed: bool) -> None:
+def test_an_activation_query_must_be_complete_in_itself(expression: str, closed: bool) -> None:
     assert is_closed(expression) is closed
 
 
-def test_one_query_asks_for_everybody_at_zero_and_names_the_owner() -> None:
+def test_one_query_covers_all_deployments_at_zero_and_labels_the_owner() -> None:
     query = activation_query({CODE: "b", CHAT: "a"})
     assert query == (
         'label_replace(sum((a)), "tidegate_owner", "prod/chat", "", "")'

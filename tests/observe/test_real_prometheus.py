@@ -1,7 +1,6 @@
 """
-Our PromQL against a real Prometheus: a page as vLLM 0.32 writes it, one as 0.6 did, and a GPU exporter's.
-
-The pages are written here, with counters that grow; their names are held against the page of a running 0.32.
+Our PromQL against a real Prometheus: pages in the format of vLLM 0.32, of vLLM 0.6, and of a GPU exporter. The pages
+are written here, with counters that grow; their names are compared with the page of a running 0.32.
 """
 
 import asyncio
@@ -52,7 +51,7 @@ def histogram(name: str, grown: float, *edges: float) -> str:
 
 
 def vllm(grown: float) -> str:
-    """What matters of vLLM's page after `grown` requests: 100 prompt and 20 output tokens each."""
+    """The relevant part of vLLM's page after `grown` requests of 100 prompt and 20 output tokens each."""
     return "\n".join(
         [
             'vllm:num_requests_running{engine="0"} 3',
@@ -203,7 +202,7 @@ async def read(client: Prometheus) -> Samples:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("pod", PODS)
-async def test_a_server_of_any_name_and_age_reads_the_same(prometheus: Prometheus, pod: str) -> None:
+async def test_every_server_and_version_reads_the_same(prometheus: Prometheus, pod: str) -> None:
     samples = await read(prometheus)
     found = tier_reading(TierPods(ready=(("prod", pod),)), samples, window_s=10.0, stale_s=60.0)
     assert isinstance(found, TierReading), found
@@ -232,7 +231,7 @@ async def test_a_server_of_any_name_and_age_reads_the_same(prometheus: Prometheu
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_server_that_nobody_has_asked_anything_has_no_arrivals(prometheus: Prometheus) -> None:
+async def test_a_server_without_requests_has_zero_arrivals(prometheus: Prometheus) -> None:
     found = tier_reading(TierPods(ready=(("prod", "unused"),)), await read(prometheus), window_s=10.0, stale_s=60.0)
     assert isinstance(found, TierReading)
     assert (found.arrival_rps, found.completion_rps, found.running) == (0.0, 0.0, 0.0)
@@ -248,7 +247,7 @@ async def test_gpus_are_those_of_the_pod_not_of_the_exporter(prometheus: Prometh
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_part_of_a_board_is_not_idle_and_does_not_draw_the_power_of_the_whole(prometheus: Prometheus) -> None:
+async def test_utilization_and_power_of_a_mig_partition_are_unknown(prometheus: Prometheus) -> None:
     samples = await read(prometheus)
     found = tier_reading(TierPods(ready=(("prod", "old"), ("prod", "sglang"))), samples, window_s=10.0, stale_s=60.0)
     assert isinstance(found, TierReading)
@@ -297,13 +296,13 @@ async def test_history_and_activation_are_promql_too(prometheus: Prometheus) -> 
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_bad_promql_is_told_as_such(prometheus: Prometheus) -> None:
+async def test_invalid_promql_is_reported_as_such(prometheus: Prometheus) -> None:
     with pytest.raises(SourceError) as caught:
         await in_thread(lambda: prometheus.custom_query("sum("))
     assert caught.value.reason == "BadQuery"
 
 
-def test_the_page_written_here_holds_no_name_that_a_running_0_32_lacks() -> None:
+def test_the_page_written_here_has_only_names_of_a_running_0_32() -> None:
     text = data_path("vllm_0.32_metrics.txt").read_text()
     real = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines()}
     ours = {line.partition("{")[0].partition(" ")[0] for line in vllm(1.0).splitlines()}

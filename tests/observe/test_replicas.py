@@ -1,4 +1,6 @@
-"""Pods to replicas: what counts as capacity, what is on its way, how long it takes."""
+"""
+From pods to replicas: what counts as capacity, what is on its way, and how long it takes.
+"""
 
 from dataclasses import replace
 
@@ -73,12 +75,12 @@ def test_replicas_are_counted(pods: list[PodView], wanted: int, expected: tuple[
     assert counts(state(*pods, wanted=wanted)) == expected
 
 
-def test_a_roll_out_has_pods_beside_those_asked_for() -> None:
+def test_a_rollout_has_surplus_pods() -> None:
     found = state(pod("a"), pod("b", ready_s=None), wanted=1)
     assert (found.surplus, found.on_the_way) == (1, 1)
 
 
-def test_a_pod_of_somebody_elses_beside_those_asked_for_is_no_replica_and_its_requests_are() -> None:
+def test_a_pod_beyond_those_requested_is_no_replica_but_its_requests_count() -> None:
     samples = {("prod", "old"): FRESH, ("prod", "canary"): FRESH}
     found = state(pod("canary", ready_s=NOW - 100), pod("old"), samples=samples, wanted=1)
     assert (found.ready, found.wanted) == (1, 1), "what is held is what was asked for"
@@ -99,8 +101,10 @@ SCRAPED_ONCE = PodSample(values={"running": 1.0}, age_s=3.0)
         pytest.param("acd", "b", 3.0, id="a new replica has served next to nobody"),
     ],
 )
-def test_a_replica_of_whose_two_scrapes_one_was_lost(before: str, lost: str, arrival_rps: float | None) -> None:
-    """Scrapes come every 30 s, and the window is a minute: the gauges are fresh, and there are no rates."""
+def test_a_replica_with_a_lost_scrape_counts_for_gauges_but_not_for_rates(
+    before: str, lost: str, arrival_rps: float | None
+) -> None:
+    """Scrapes come every 30 s and the window is one minute: the gauges are fresh, but there are no rates."""
     roster = Roster(window_s=60.0, stale_s=60.0)
     state(*map(pod, before), samples=answering(*before), roster=roster)
     samples = answering(*"abcd") | {("prod", name): SCRAPED_ONCE for name in lost}
@@ -109,7 +113,7 @@ def test_a_replica_of_whose_two_scrapes_one_was_lost(before: str, lost: str, arr
     assert (found.running, found.arrival_rps, found.replicas_reporting) == (4.0, arrival_rps, 4)
 
 
-def test_a_group_draws_with_all_of_its_pods() -> None:
+def test_the_power_of_a_group_is_that_of_all_its_pods() -> None:
     watts = {("prod", name): PodSample(values={"gpu_power_w": 4000.0}) for name in ("a-1", "a-2", "b-1")}
     leader = {("prod", "a"): PodSample(values={"running": 1.0, "gpu_power_w": 4500.0}, age_s=3.0)}
     workers = (pod("a-1"), pod("a-2"), pod("b-1", ready_s=None))
@@ -133,7 +137,7 @@ def test_a_pod_without_room_is_starting_and_unschedulable() -> None:
         pytest.param([pod("a"), pod("b", ready_s=None, node="")], 1, 1, id="a roll-out finds no room"),
     ],
 )
-def test_what_is_on_no_node_holds_nothing(pods: list[PodView], wanted: int, expected: int) -> None:
+def test_replicas_on_no_node_are_unplaced(pods: list[PodView], wanted: int, expected: int) -> None:
     found = state(*pods, wanted=wanted)
     assert found.unplaced == expected
     assert found.ready + found.on_the_way - found.unplaced == sum(bool(pod.node) for pod in pods)
@@ -163,8 +167,8 @@ def test_a_replica_that_cannot_be_started_is_failing_and_says_why() -> None:
     assert found.trouble == NO_IMAGE.trouble
 
 
-def test_a_server_that_dies_at_its_requests_is_no_capacity_between_two_deaths() -> None:
-    """Ready again each time, and its metrics answer: what it does is die."""
+def test_a_crash_looping_server_is_no_capacity_between_two_crashes() -> None:
+    """It becomes ready each time and its metrics arrive, but it crashes at each request."""
     between = pod("b", ready_s=NOW - 5, health=CRASHING, life="uid-b/3")
     found = state(pod("a"), between, samples=answering("a", "b"))
     assert (found.ready, found.starting, found.failing) == (1, 1, 1)
@@ -172,7 +176,7 @@ def test_a_server_that_dies_at_its_requests_is_no_capacity_between_two_deaths() 
     assert (sound.ready, sound.failing, sound.trouble) == (2, 0, "")
 
 
-def test_a_restarted_server_has_to_answer_anew() -> None:
+def test_a_restarted_server_must_answer_again() -> None:
     roster, first = Roster(window_s=60.0, stale_s=60.0), pod("b", ready_s=NOW - 500)
     assert counts(state(first, samples=answering("b"), roster=roster)) == (1, 0, 0)
     again = replace(first, ready_s=NOW + 15, life="uid-b/1")
@@ -198,13 +202,13 @@ def test_a_pod_of_a_roll_out_that_a_quota_forbids_is_a_finding() -> None:
     assert counts(roster.states({TIER: asleep}, DOWN, time_s=NOW)[TIER]) == (0, 0, 0)
 
 
-def test_one_that_has_answered_stays_ready_while_a_scrape_fails() -> None:
+def test_a_replica_that_has_answered_stays_ready_while_a_scrape_fails() -> None:
     roster, young = Roster(window_s=60.0, stale_s=60.0), pod("b", ready_s=NOW - 5)
     state(young, samples=answering("b"), roster=roster)
     assert counts(state(young, samples={}, roster=roster)) == (1, 0, 0)
 
 
-def test_a_replica_prometheus_never_finds_counts_in_the_end_and_its_metrics_are_missing() -> None:
+def test_a_replica_that_is_never_scraped_counts_after_a_while_with_missing_metrics() -> None:
     found = state(pod("b", ready_s=NOW - 91), samples=answering("other"))
     assert counts(found) == (1, 0, 0)
     assert isinstance(found.reading, Missing)
@@ -238,7 +242,7 @@ def test_start_up_is_the_median_of_the_newest_three() -> None:
     assert state(*pods).startup_s == pytest.approx(70.0)
 
 
-def test_a_flapping_probe_is_not_taken_for_a_start() -> None:
+def test_a_flapping_probe_is_not_a_start() -> None:
     roster = Roster(window_s=60.0, stale_s=60.0)
     assert state(pod("a", created_s=NOW - 600, ready_s=NOW - 500), roster=roster).startup_s == 100.0
     assert state(pod("a", created_s=NOW - 600, ready_s=NOW - 10), roster=roster).startup_s == 100.0
@@ -263,7 +267,7 @@ def test_after_a_restart_of_the_operator_only_a_start_is_learned_as_one(seen: Po
     assert state(seen).startup_s == expected
 
 
-def test_a_flap_that_the_operator_comes_into_is_not_taken_for_a_start() -> None:
+def test_a_flap_during_a_restart_of_the_operator_is_not_a_start() -> None:
     roster, old = Roster(window_s=60.0, stale_s=60.0), pod("a", created_s=NOW - 3 * DAY, ready_s=None)
     state(old, roster=roster)
     again = replace(old, ready=True, ready_s=NOW + 10)
@@ -277,20 +281,20 @@ def test_a_flap_that_the_operator_comes_into_is_not_taken_for_a_start() -> None:
         pytest.param(3 * DAY, 3600.0, id="three days of waiting for room are no start-up"),
     ],
 )
-def test_a_start_that_was_witnessed_is_learned(took_s: float, expected: float) -> None:
+def test_an_observed_start_is_learned(took_s: float, expected: float) -> None:
     roster, young = Roster(window_s=60.0, stale_s=60.0), pod("a", created_s=NOW - 5, ready_s=None)
     state(young, roster=roster)
     ready_s = young.created_s + took_s
     assert state(replace(young, ready=True, ready_s=ready_s), roster=roster, at=ready_s + 5).startup_s == expected
 
 
-def test_what_was_learned_of_starts_outlives_the_pods() -> None:
+def test_learned_start_up_times_outlive_the_pods() -> None:
     roster = Roster(window_s=60.0, stale_s=60.0)
     state(pod("a"), roster=roster)
     assert state(wanted=0, roster=roster).startup_s == 100.0
 
 
-def test_arrivals_of_a_replica_just_removed_are_not_lost() -> None:
+def test_arrivals_at_a_removed_replica_are_not_lost() -> None:
     roster, both = Roster(window_s=60.0, stale_s=60.0), answering("a", "b")
     first = state(pod("a"), pod("b"), samples=both, roster=roster).reading
     second = state(pod("a"), samples=both, roster=roster, at=NOW + 15, wanted=1).reading

@@ -29,11 +29,11 @@ LABELS = {"app": "chat", "tier": "fp8", "leaderworkerset.sigs.k8s.io/worker-inde
         ("app in", False),
     ],
 )
-def test_a_selector_matches_what_kubernetes_says(text: str, matches: bool) -> None:
+def test_selectors_match_as_in_kubernetes(text: str, matches: bool) -> None:
     assert parse_selector(text).matches(LABELS) is matches
 
 
-def test_a_spec_reads_as_the_text_that_scale_gives() -> None:
+def test_a_spec_selector_reads_like_the_text_of_scale() -> None:
     spec = {
         "matchLabels": {"b": "2", "a": "1"},
         "matchExpressions": [

@@ -1,4 +1,6 @@
-"""Reports to make a status of."""
+"""
+Reports to build a status from.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -70,7 +72,7 @@ def observation(ready: int = 2, starting: int = 0, seen: TierReading | None = No
 
 
 def report(**more: Any) -> Report:
-    """A deployment that serves, unless told otherwise; `status` and `spec` go into its resource."""
+    """A deployment that serves, unless stated otherwise; `status` and `spec` go into its resource."""
     spec = more.pop("spec", SPEC)
     resource = replace(
         resource_of(SPEC), spec=spec, status=more.pop("status", {}), generation=more.pop("generation", 1)
@@ -88,7 +90,7 @@ def report(**more: Any) -> Report:
 
 
 def condition(status: dict[str, Any], kind: str) -> tuple[str, str] | None:
-    """Status and reason of a condition; None where it is not there."""
+    """Status and reason of a condition; None if it is absent."""
     for item in status["conditions"]:
         if item["type"] == kind:
             return item["status"], item["reason"]

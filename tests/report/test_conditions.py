@@ -1,4 +1,6 @@
-"""Conditions as kstatus and people read them."""
+"""
+Conditions, for kstatus and for people.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -199,7 +201,7 @@ def status_of(**more: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_condition_is(more: dict[str, Any], kind: str, expected: tuple[str, str] | None) -> None:
+def test_each_situation_gives_its_condition(more: dict[str, Any], kind: str, expected: tuple[str, str] | None) -> None:
     assert condition(status_of(**more), kind) == expected
 
 
@@ -208,7 +210,7 @@ def test_an_infeasible_target_names_the_smallest_feasible_value() -> None:
     assert "620 ms" in next(c["message"] for c in status["conditions"] if c["type"] == "SLOMet")
 
 
-def test_a_gap_in_metrics_does_not_make_it_unready() -> None:
+def test_missing_metrics_do_not_make_it_unready() -> None:
     gone = decision(
         Reason.METRICS_MISSING, "held", conditions=(finding("MetricsAvailable", "Timeout", status=Status.FALSE),)
     )
@@ -251,7 +253,7 @@ def test_a_message_that_differs_only_in_its_numbers_stays() -> None:
     assert status_of(status=first, **with_age(30)) == first
 
 
-def test_the_numbers_of_another_spec_are_told() -> None:
+def test_a_message_is_renewed_when_the_spec_changes() -> None:
     def inside(money: str) -> dict[str, Any]:
         return {"decision": decision(conditions=(finding("WithinBudget", "Planned", f"planned inside ${money}/h"),))}
 
@@ -297,14 +299,14 @@ def test_a_new_generation_reconciles_until_its_pods_have_replaced_the_old_ones()
     assert condition(status_of(status=serves, view=view), "Reconciling") is None, "the same generation served already"
 
 
-def test_where_what_was_asked_for_does_not_come_there_is_no_progress() -> None:
+def test_stuck_replicas_are_no_progress() -> None:
     stuck = finding("CapacityAvailable", "ReplicasStuck", "replicas do not start in time: fp8", Status.FALSE)
     status = status_of(decision=decision(conditions=(stuck,)), observation=observation(ready=0, starting=2))
     assert condition(status, "Reconciling") is None
     assert condition(status, "Ready") == ("False", "NoReplicaReady")
 
 
-def test_more_than_was_asked_for_of_one_tier_does_not_stand_for_what_another_lacks() -> None:
+def test_surplus_in_one_tier_does_not_replace_missing_replicas_of_another() -> None:
     tiers = {"bf16": TierDecision(replicas=1), "fp8": TierDecision(replicas=2)}
     seen = DeploymentObservation(tiers={"bf16": TierState(ready=3), "fp8": TierState(starting=2)})
     status = status_of(decision=decision(tiers=tiers), observation=seen)
@@ -318,7 +320,7 @@ def test_what_is_not_carried_out_does_not_reconcile(mode: Mode) -> None:
     assert condition(status, "Ready") != ("False", "NoReplicaReady")
 
 
-def test_why_replicas_do_not_start_stands_in_the_condition_and_stays_when_the_pods_are_gone() -> None:
+def test_the_reason_why_replicas_do_not_start_stays_after_their_pods_are_gone() -> None:
     stuck = finding("CapacityAvailable", "ReplicasStuck", "replicas do not start in time: fp8", Status.FALSE)
     failing = DeploymentObservation(tiers={"fp8": TierState(starting=2, failing=2, trouble="ImagePullBackOff: x:v9")})
     first = status_of(decision=decision(conditions=(stuck,)), observation=failing)
@@ -328,7 +330,7 @@ def test_why_replicas_do_not_start_stands_in_the_condition_and_stays_when_the_po
     assert message in [c["message"] for c in later["conditions"]]
 
 
-def test_what_keeps_the_first_replica_from_running_stands_in_ready() -> None:
+def test_ready_says_what_keeps_the_first_replica_from_running() -> None:
     failing = DeploymentObservation(tiers={"fp8": TierState(starting=1, failing=1, trouble="ImagePullBackOff: x:v9")})
     ready = next(c for c in status_of(observation=failing)["conditions"] if c["type"] == "Ready")
     assert ready["message"] == "no replica answers yet (fp8: ImagePullBackOff: x:v9)"
@@ -342,7 +344,9 @@ def test_what_keeps_the_first_replica_from_running_stands_in_ready() -> None:
         pytest.param(None, ("True", "Planned"), id="nothing is aimed at"),
     ],
 )
-def test_the_soft_target_is_told_and_breaks_no_promise(target: float | None, expected: tuple[str, str]) -> None:
+def test_the_soft_target_is_reported_without_breaking_a_promise(
+    target: float | None, expected: tuple[str, str]
+) -> None:
     planned = finding("WithinBudget", "Planned", "planned inside $40.00/h")
     spec = replace(SPEC, cost=Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=target))
     status = status_of(spec=spec, decision=decision(conditions=(planned,)))
@@ -351,7 +355,7 @@ def test_the_soft_target_is_told_and_breaks_no_promise(target: float | None, exp
     assert message.endswith("more than the $0.5 aimed at") is (expected[1] == "AboveTarget")
 
 
-def test_a_message_that_stays_names_no_figure_that_has_moved_in_the_status() -> None:
+def test_a_kept_message_contains_no_number_that_changes_in_the_status() -> None:
     planned = decision(conditions=(finding("WithinBudget", "Planned", "planned inside $40.00/h"),))
     spec = replace(SPEC, cost=Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=0.5))
     status: dict[str, Any] = {}

@@ -1,4 +1,6 @@
-"""Money is named as the accelerator classes name it."""
+"""
+Amounts have the currency of the accelerator classes.
+"""
 
 from dataclasses import replace
 
@@ -37,14 +39,14 @@ def test_an_amount_is_written_as_people_write_it() -> None:
     assert (amount("12.50", "USD"), amount("12.50", "EUR")) == ("$12.50", "12.50 EUR")
 
 
-def test_every_sentence_of_a_decision_names_it() -> None:
+def test_every_sentence_of_a_decision_names_the_currency() -> None:
     assert in_currency(SAID, "USD") is SAID
     said = in_currency(SAID, "EUR")
     texts = [said.message, *(c.message for c in said.conditions), *(a.why_not for a in said.alternatives)]
     assert all("EUR" in text and "$" not in text for text in texts)
 
 
-def test_it_is_that_of_the_first_class_that_is_known() -> None:
+def test_the_currency_is_that_of_the_first_known_class() -> None:
     assert currency_of(SPEC, EUROS) == "EUR"
     assert currency_of(SPEC, {}) == "USD"
 
@@ -52,5 +54,5 @@ def test_it_is_that_of_the_first_class_that_is_known() -> None:
 @pytest.mark.parametrize(
     ("classes", "code"), [({"nvidia-h100": H100}, "USD"), (EUROS, "EUR")], ids=["dollars", "euros"]
 )
-def test_the_status_says_what_its_amounts_are_in(classes: dict[str, object], code: str) -> None:
+def test_the_status_names_the_currency(classes: dict[str, object], code: str) -> None:
     assert deployment_status(report(accelerators=classes))["cost"]["currency"] == code

@@ -98,7 +98,9 @@ MISSED = deployment_status(report(decision=RISING, status=SERVING, observation=o
         ),
     ],
 )
-def test_an_event_tells_what_turned(before: dict[str, Any], more: dict[str, Any], expected: list[Any]) -> None:
+def test_an_event_reports_a_changed_condition(
+    before: dict[str, Any], more: dict[str, Any], expected: list[Any]
+) -> None:
     assert told(before, **more) == expected
 
 
@@ -208,7 +210,7 @@ async def test_a_standby_posts_nothing() -> None:
     assert server.calls == []
 
 
-async def test_an_event_that_is_lost_stops_nothing() -> None:
+async def test_a_lost_event_stops_nothing() -> None:
     server = Server(ApiError(status=500, reason="InternalError", detail="no"))
     await poster(server).post(*turn())
     assert len(server.calls) == 1

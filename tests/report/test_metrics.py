@@ -1,4 +1,6 @@
-"""Our own metrics: base units, no stale series, and a page in the documentation that lists every one."""
+"""
+Our own metrics: base units, no stale series, and a documentation page that lists every one.
+"""
 
 import math
 import re
@@ -105,7 +107,7 @@ def page(metrics: Metrics) -> dict[str, dict[tuple[str, ...], float]]:
         ("accelerators_others", 1.0),
     ],
 )
-def test_a_tick_is_shown(name: str, value: float) -> None:
+def test_the_last_tick_is_exposed(name: str, value: float) -> None:
     metrics = Metrics("1")
     metrics.show(tick())
     (shown,) = page(metrics)[f"tidegate_{name}"].values()
@@ -113,7 +115,7 @@ def test_a_tick_is_shown(name: str, value: float) -> None:
 
 
 def errors_of(reading: TierReading = FULL, *, ready: int = 3) -> dict[str, float]:
-    """Prediction errors by quantity; 3 replicas were decided, for which 30 ms per token were predicted."""
+    """Prediction errors by quantity; 3 replicas were decided, with a prediction of 30 ms per token."""
     metrics, shown = Metrics("1"), tick()
     state = replace(shown.observations[CHAT].tiers["bf16"], ready=ready, reading=reading)
     metrics.show(replace(shown, observations={CHAT: DeploymentObservation(tiers={"bf16": state})}))
@@ -121,7 +123,7 @@ def errors_of(reading: TierReading = FULL, *, ready: int = 3) -> dict[str, float
     return {quantity: value for (_, _, quantity), value in found.items()}
 
 
-def test_prediction_is_held_against_what_came() -> None:
+def test_predictions_are_compared_with_observations() -> None:
     assert errors_of()["attainment"] == pytest.approx(0.9 / 0.99 - 1)
 
 
@@ -133,7 +135,7 @@ def test_prediction_is_held_against_what_came() -> None:
         pytest.param((0.01, 0.025), 0.025 / 0.03 - 1, id="below"),
     ],
 )
-def test_a_prediction_is_not_wrong_by_the_width_of_a_bucket(edges: tuple[float, float], error: float) -> None:
+def test_a_prediction_within_the_bucket_is_no_error(edges: tuple[float, float], error: float) -> None:
     seen = Histogram((*edges, math.inf), (0.0, 100.0, 100.0))
     assert errors_of(replace(FULL, request_itl=seen))["itl_p95"] == pytest.approx(error)
 
@@ -143,7 +145,7 @@ def test_nothing_was_predicted_for_a_fleet_that_was_not_decided() -> None:
     assert errors_of(ready=8) == {}
 
 
-def test_what_is_not_known_has_no_series_and_its_lack_is_counted() -> None:
+def test_unknown_numbers_have_no_series_and_missing_metrics_are_flagged() -> None:
     metrics = Metrics("1")
     metrics.show(tick(reading=Missing(reason="Stale")))
     shown = page(metrics)
@@ -152,7 +154,7 @@ def test_what_is_not_known_has_no_series_and_its_lack_is_counted() -> None:
     assert shown["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 1.0
 
 
-def test_the_bounds_lie_around_the_share() -> None:
+def test_the_bounds_enclose_the_share() -> None:
     metrics = Metrics("1")
     metrics.show(tick(reading=replace(FULL, ttft=histogram(0.95, 0.5))))
     shown = page(metrics)
@@ -162,7 +164,7 @@ def test_the_bounds_lie_around_the_share() -> None:
     assert lower < likely < upper
 
 
-def test_where_nobody_is_served_a_token_has_no_price() -> None:
+def test_without_tokens_there_is_no_price_per_token() -> None:
     metrics = Metrics("1")
     metrics.show(tick(reading=replace(FULL, arrival_rps=0.0, completion_rps=0.0, output_tokens_per_s=0.0)))
     shown = page(metrics)
@@ -181,7 +183,7 @@ def test_a_fault_of_the_planner_is_shown_for_as_long_as_it_lasts() -> None:
 
 
 @pytest.mark.parametrize(("reason", "shown"), [("ReplicasStuck", 1.0), ("AcceleratorsShort", 0.0)])
-def test_replicas_that_the_plan_goes_around_are_shown_when_they_are_taken_away_too(reason: str, shown: float) -> None:
+def test_replicas_stuck_follows_the_condition(reason: str, shown: float) -> None:
     metrics, seen = Metrics("1"), tick()
     finding = Condition(type="CapacityAvailable", status=Status.FALSE, reason=reason, message="m")
     metrics.show(replace(seen, decisions={CHAT: replace(seen.decisions[CHAT], conditions=(finding,))}))

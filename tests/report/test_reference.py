@@ -1,4 +1,6 @@
-"""The page of conditions names every word that the code can say."""
+"""
+The page of conditions lists every word that the code can use.
+"""
 
 import ast
 import re
@@ -17,7 +19,7 @@ MAKERS = {"Condition", "_made", "_condition", "_true", "stalled", "limited", "wa
 
 
 def reasons() -> set[str]:
-    """CamelCase literals in the calls that make a condition; types and states are not reasons."""
+    """CamelCase literals in calls that make a condition; types and statuses are not reasons."""
     found: set[str] = set()
     for file in (file for room in ROOMS for file in room.glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -41,12 +43,14 @@ def test_every_reason_is_explained(reason: str) -> None:
     assert f"`{reason}`" in PAGE
 
 
-def test_the_code_was_read() -> None:
+def test_the_reasons_in_the_code_were_found() -> None:
     assert {"TargetNotFound", "OtherWriter", "SlowQuantization", "AboveBudget", "Missed"} <= reasons()
 
 
 def gaps() -> set[str]:
-    """Why metrics are missing: CamelCase literals in the calls that say so, and those that a status code leads to."""
+    """
+    Reasons for missing metrics: CamelCase literals in the calls that state them, and those derived from a status code.
+    """
     rooms = [ROOT / "operator" / "tidegate" / "observe" / f"{name}.py" for name in ("activation", "collect", "decode")]
     found: set[str] = set()
     for file in [*rooms, rooms[0].with_name("prometheus.py"), ROOT / "operator" / "tidegate" / "plan" / "sight.py"]:
@@ -70,5 +74,5 @@ def test_every_reason_for_missing_metrics_is_explained(reason: str) -> None:
     assert re.search(rf"^\| .*`{reason}`.* \|", OPERATIONS, re.MULTILINE)
 
 
-def test_the_code_of_missing_metrics_was_read() -> None:
+def test_the_reasons_for_missing_metrics_were_found() -> None:
     assert {"Unreachable", "Throttled", "ServerError", "NotANumber", "NoArrivalRate", "NoSeries"} <= gaps()

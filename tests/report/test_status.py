@@ -1,4 +1,6 @@
-"""The status: what it says, and that it is calm."""
+"""
+The status: what it says, and that it is stable.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +29,7 @@ RISING = decision(
 )
 
 
-def test_it_says_everything_that_is_known() -> None:
+def test_it_contains_everything_that_is_known() -> None:
     status = deployment_status(report(decision=RISING))
     assert {name: value for name, value in status.items() if name != "conditions"} == {
         "observedGeneration": 1,
@@ -87,7 +89,7 @@ def test_it_says_everything_that_is_known() -> None:
     }
 
 
-def test_it_is_what_the_schema_holds() -> None:
+def test_it_matches_the_schema() -> None:
     status = deployment_status(report(decision=RISING))
     InferenceDeploymentStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
 
@@ -103,7 +105,7 @@ def test_what_is_not_known_is_left_out_and_not_zero() -> None:
     assert status["cost"] == {"currency": "USD", "perHour": "6.00"}
 
 
-def test_where_nothing_was_seen_what_was_seen_before_stays() -> None:
+def test_without_an_observation_the_previous_one_stays() -> None:
     before = deployment_status(report(decision=RISING))
     after = deployment_status(report(status=before, observation=None, decision=None, time_s=NOW_S + 60))
     assert {n: v for n, v in after.items() if n != "conditions"} == {
@@ -124,7 +126,7 @@ def test_the_same_again_is_the_same_status(ticks: int) -> None:
     scales=st.lists(st.floats(min_value=0.93, max_value=1.07), min_size=1, max_size=20),
     power_w=st.floats(min_value=570, max_value=630),
 )
-def test_noise_is_no_news(scales: list[float], power_w: float) -> None:
+def test_noise_changes_nothing(scales: list[float], power_w: float) -> None:
     first = deployment_status(report(decision=RISING))
     status = first
     for tick, scale in enumerate(scales):
@@ -137,23 +139,23 @@ def test_noise_is_no_news(scales: list[float], power_w: float) -> None:
 @pytest.mark.parametrize(
     ("now", "before", "shown"), [(0.995, "1", "0.995"), (1.0, "0.995", "1"), (0.99, "0.995", "0.995")]
 )
-def test_all_and_nearly_all_are_never_taken_for_each_other(now: float, before: str, shown: str) -> None:
+def test_a_share_of_one_and_a_share_just_below_are_distinguished(now: float, before: str, shown: str) -> None:
     assert calm_share(now, before) == shown
 
 
 @pytest.mark.parametrize(("scale", "shown"), [(2.0, "20"), (0.5, "5")], ids=["more", "less"])
-def test_news_is_news(scale: float, shown: str) -> None:
+def test_real_changes_are_written(scale: float, shown: str) -> None:
     first = deployment_status(report(decision=RISING))
     after = deployment_status(report(decision=RISING, status=first, observation=observation(seen=reading(scale=scale))))
     assert after["goodput"]["requestsPerSecond"] == shown
 
 
 @pytest.mark.parametrize(("now", "shown"), [(560, 500), (440, 500), (600, 600), (300, 300)])
-def test_a_count_stays_while_the_new_one_is_near_on_either_side(now: float, shown: int) -> None:
+def test_a_count_stays_while_the_new_one_is_close(now: float, shown: int) -> None:
     assert calm_count(now, 500) == shown
 
 
-def test_what_is_not_measured_is_what_the_plan_expects() -> None:
+def test_what_is_not_measured_comes_from_the_plan() -> None:
     assert RISING.prediction is not None
     expected = replace(RISING.prediction, joules_per_output_token=0.4)
     untold = observation(seen=reading(power_w=None, output_tokens_per_s=None))
@@ -169,9 +171,7 @@ def test_what_is_not_measured_is_what_the_plan_expects() -> None:
         pytest.param(reading(output_tokens_per_s=0.0), ("0.8", "0.82"), id="nothing was served"),
     ],
 )
-def test_good_tokens_that_are_expected_are_not_set_beside_tokens_that_were_seen(
-    seen: TierReading, shown: tuple[str, str | None]
-) -> None:
+def test_expected_and_observed_token_prices_are_not_mixed(seen: TierReading, shown: tuple[str, str | None]) -> None:
     assert RISING.prediction is not None
     expected = replace(RISING, prediction=replace(RISING.prediction, usd_per_million_good_tokens=0.82))
     cost = deployment_status(report(decision=expected, observation=observation(seen=seen)))["cost"]
@@ -193,14 +193,14 @@ def test_good_tokens_that_are_expected_are_not_set_beside_tokens_that_were_seen(
         ),
     ],
 )
-def test_the_last_decision_that_differed_stays(later: Any, stays: bool) -> None:
+def test_the_last_different_decision_stays(later: Any, stays: bool) -> None:
     first = deployment_status(report(decision=RISING))
     after = deployment_status(report(decision=later, status=first, time_s=NOW_S + 60))
     assert (after["decision"] == first["decision"]) == stays
     assert (after["decision"]["time"] == first["decision"]["time"]) == stays
 
 
-def test_rest_after_silence_is_told() -> None:
+def test_steady_after_missing_metrics_is_reported() -> None:
     silent = deployment_status(report(decision=decision(Reason.METRICS_MISSING, "held")))
     after = deployment_status(report(decision=decision(Reason.STEADY, "all is well"), status=silent))
     assert after["decision"]["reason"] == "Steady"
@@ -216,26 +216,26 @@ def test_rest_after_silence_is_told() -> None:
         pytest.param(None, 2, None, id="nobody looked, and the spec is another one"),
     ],
 )
-def test_what_was_asked_for_is_what_was_really_taken(outcome: Outcome | None, generation: int, asked: int) -> None:
+def test_asked_is_what_the_outcome_says(outcome: Outcome | None, generation: int, asked: int) -> None:
     old = {"observedGeneration": 1, "tiers": [{"name": "fp8", "desired": 9, "asked": 2}]}
     status = deployment_status(report(outcome=outcome, status=old, generation=generation))
     assert status["tiers"][1].get("asked") == asked
 
 
-def test_replicas_on_their_way_out_cost_until_they_are_gone() -> None:
+def test_terminating_replicas_cost_until_they_are_gone() -> None:
     seen = DeploymentObservation(tiers={"bf16": TierState(terminating=1), "fp8": TierState(ready=1, starting=1)})
     status = deployment_status(report(observation=seen))
     assert status["cost"]["perHour"] == "9.00"
     assert status["replicas"] == 2
 
 
-def test_a_roll_out_costs_and_starts() -> None:
+def test_surplus_pods_of_a_rollout_cost_and_count_as_starting() -> None:
     seen = DeploymentObservation(tiers={"bf16": TierState(ready=1, surplus=1)})
     status = deployment_status(report(observation=seen))
     assert (status["cost"]["perHour"], status["replicas"], status["tiers"][0]["starting"]) == ("6.00", 2, 1)
 
 
-def test_a_tier_that_left_the_spec_is_told_while_it_serves() -> None:
+def test_a_removed_tier_is_reported_while_it_serves() -> None:
     left = replace(SPEC.tiers[0], name="int4", replicas_max=0, leaving=True)
     seen = DeploymentObservation(tiers={"bf16": TierState(ready=1), "int4": TierState(ready=2)})
     status = deployment_status(report(observation=seen, leaving=(left,)))
@@ -243,7 +243,7 @@ def test_a_tier_that_left_the_spec_is_told_while_it_serves() -> None:
     assert [row["name"] for row in status["tiers"]] == ["bf16", "fp8", "int4"]
 
 
-def test_the_schema_holds_the_longest_spec_and_a_tier_that_left_it() -> None:
+def test_the_schema_has_room_for_the_longest_spec_and_a_removed_tier() -> None:
     names = [f"{'t' * 38}{i:02d}" for i in range(16)]
     spec = spec_of(*map(managed, names))
     left = replace(spec.tiers[0], name=leaving_name(names[0], names), replicas_max=0, leaving=True)
@@ -257,7 +257,7 @@ def test_without_a_price_there_is_no_cost() -> None:
     assert "cost" not in deployment_status(report(accelerators={}))
 
 
-def test_the_price_of_what_does_not_run_is_not_asked_for() -> None:
+def test_the_price_of_a_tier_without_replicas_is_not_needed() -> None:
     spec = spec_of(replace(managed("bf16"), accelerator="unheard-of"), managed("fp8"))
     assert deployment_status(report(spec=spec))["cost"]["perHour"] == "6.00"
 
@@ -268,7 +268,7 @@ def test_at_zero_replicas_the_mix_is_none() -> None:
     assert (status["mix"], status["replicas"], status["cost"]["perHour"]) == ("none", 0, "0.00")
 
 
-def test_a_wrong_spec_keeps_what_was_known_and_says_what_is_wrong() -> None:
+def test_an_invalid_spec_keeps_the_status_and_says_what_is_wrong() -> None:
     before = deployment_status(report(decision=RISING))
     fault = SpecError(field="spec.schedules[0].timeZone", value="Mars/Base", allowed="a time zone is")
     after = deployment_status(report(status=before, spec=fault, decision=None, observation=None, generation=2))
@@ -278,12 +278,12 @@ def test_a_wrong_spec_keeps_what_was_known_and_says_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_every_mode_gives_a_status_that_the_schema_holds(mode: Mode) -> None:
+def test_the_status_of_every_mode_matches_the_schema(mode: Mode) -> None:
     status = deployment_status(report(spec=replace(SPEC, mode=mode), outcome=None))
     InferenceDeploymentStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
 
 
-def test_a_deployment_that_points_at_one_workload_has_its_selector() -> None:
+def test_a_deployment_with_a_single_target_has_its_selector() -> None:
     old = replace(workload("chat-old", 2), selector="app=chat")
     pointed = spec_of(pointing("fp8", "chat-old"))
     assert deployment_status(report(spec=pointed, view=view_of(old)))["selector"] == "app=chat"
@@ -320,7 +320,7 @@ def test_a_deployment_that_points_at_one_workload_has_its_selector() -> None:
         ),
     ],
 )
-def test_a_class_says_what_there_is(
+def test_a_class_reports_what_exists(
     accelerator: Accelerator | SpecError, use: AcceleratorUse | None, expected: tuple[str, str]
 ) -> None:
     resource = AcceleratorResource(name="nvidia-h100", uid="u", generation=3, accelerator=accelerator)
@@ -332,7 +332,7 @@ def test_a_class_says_what_there_is(
     assert again == status
 
 
-def test_replicas_that_fail_are_told_while_there_are_any() -> None:
+def test_failing_replicas_are_reported_while_there_are_any() -> None:
     failing = DeploymentObservation(tiers={"fp8": TierState(starting=2, failing=1, trouble="ImagePullBackOff: x")})
     rows = {tier["name"]: tier for tier in deployment_status(report(observation=failing))["tiers"]}
     assert rows["fp8"]["failing"] == 1
@@ -344,8 +344,8 @@ def test_a_replica_on_no_node_costs_nothing() -> None:
     assert deployment_status(report(observation=waiting))["cost"]["perHour"] == "6.00"
 
 
-def test_an_installation_of_a_part_leaves_who_holds_what_as_it_stands() -> None:
-    """To each part the others' replicas are somebody else's: they would write it against each other for ever."""
+def test_an_installation_of_one_shard_does_not_change_who_holds_what() -> None:
+    """Each of them counts the others' replicas as foreign; they would overwrite each other's numbers forever."""
     resource = AcceleratorResource(name="nvidia-h100", uid="u", generation=3, accelerator=H100)
     whole = accelerator_status(resource, AcceleratorUse(allocatable=8, by_tidegate=5, by_others=1), NOW_S)
     seen = AcceleratorUse(allocatable=7, by_tidegate=2, by_others=4)

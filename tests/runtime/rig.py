@@ -1,6 +1,6 @@
 """
-The whole operator in one process: an embedded control plane, pods that turn ready, a Prometheus that says what the test
-says, and time that runs fast.
+The whole operator in one process: an embedded control plane, pods that become ready, a Prometheus with the test's
+answers, and time that runs fast.
 """
 
 import asyncio
@@ -132,7 +132,7 @@ class Rig:
         return int((await self.get(f"{DEPLOYMENTS}/{name}"))["spec"]["replicas"])
 
     def writes(self) -> list[str]:
-        """The operator's requests that were not reads; renewals of the Lease apart."""
+        """The operator's write requests, without renewals of the Lease."""
         reads = {"GET", "HEAD"}
         return [f"{r.method} {r.path}" for r in self.proxy.seen if r.method not in reads and "/leases" not in r.path]
 
@@ -183,7 +183,7 @@ class Rig:
 
     @asynccontextmanager
     async def operator(self, **changes: Any) -> AsyncIterator[asyncio.Event]:
-        """The operator; it stops cleanly at the end, or when the event is set."""
+        """The operator; it is stopped cleanly at the end, or when the event is set."""
         stop = asyncio.Event()
         task = asyncio.create_task(process.run(self.settings(**changes), stop))
         try:
@@ -195,7 +195,7 @@ class Rig:
 
 
 async def _kubelet(rig: Rig) -> None:
-    """Pods turn ready as soon as they are seen."""
+    """Make pods ready as soon as they appear."""
     while True:
         with suppress(aiohttp.ClientError, KeyError, AssertionError):
             for pod in (await rig.get("/api/v1/pods"))["items"]:
@@ -205,7 +205,7 @@ async def _kubelet(rig: Rig) -> None:
 
 
 def as_ready(pod: Json) -> Json:
-    """Ready, and as if it had taken a minute and a half."""
+    """Ready, as if starting had taken a minute and a half."""
     created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
     ready = (created + timedelta(seconds=90)).isoformat()
     conditions = [{"type": kind, "status": "True", "lastTransitionTime": ready} for kind in ("PodScheduled", "Ready")]

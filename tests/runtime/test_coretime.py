@@ -1,4 +1,6 @@
-"""The core's time: never back, never still, never far from the wall clock for longer than it takes to catch up."""
+"""
+The core's time never goes back, never stands still, and after a clock change returns to the wall clock.
+"""
 
 from itertools import pairwise
 
@@ -23,13 +25,13 @@ class Clocks:
         self.core = CoreTime(self.wall, self.clock)
 
     def next_s(self, *, after_s: float = 15.0, step_s: float = 0.0, memory: FleetMemory = NOTHING) -> float:
-        """Time of a tick so much later; the wall clock is set by `step_s` as well."""
+        """Time of a tick that much later; the wall clock is also set by `step_s`."""
         self.wall.now_s += after_s + step_s
         self.clock.now_s += after_s
         return self.core.next_s(memory)
 
 
-def test_it_is_the_wall_clock_while_that_goes_on() -> None:
+def test_it_equals_the_wall_clock_while_that_advances() -> None:
     clocks = Clocks()
     assert [clocks.next_s(), clocks.next_s(), clocks.next_s(step_s=3600.0)] == [
         START_S + 15.0,
@@ -38,7 +40,7 @@ def test_it_is_the_wall_clock_while_that_goes_on() -> None:
     ]
 
 
-def test_after_a_step_back_it_goes_on_a_little_slower_until_the_wall_clock_has_caught_up() -> None:
+def test_after_a_step_back_it_runs_slower_until_the_wall_clock_has_caught_up() -> None:
     clocks = Clocks()
     first = clocks.next_s()
     assert clocks.next_s(step_s=-3600.0) == pytest.approx(first + 13.5)
@@ -53,7 +55,7 @@ def test_after_a_step_back_it_goes_on_a_little_slower_until_the_wall_clock_has_c
         pytest.param(DeploymentMemory(forecast=ForecastMemory(time_s=START_S + 3600.0)), id="demand"),
     ],
 )
-def test_a_memory_of_later_than_now_is_gone_on_from(part: DeploymentMemory) -> None:
+def test_it_continues_from_a_memory_that_is_ahead_of_the_clock(part: DeploymentMemory) -> None:
     clocks = Clocks()
     memory = FleetMemory(deployments={CHAT: part})
     first = clocks.next_s(memory=memory)

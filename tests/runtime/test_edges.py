@@ -94,7 +94,7 @@ async def test_nothing_is_written_without_leadership(method: str) -> None:
     assert api.calls == []
 
 
-async def test_a_write_that_waited_through_a_change_of_leaders_is_not_made() -> None:
+async def test_a_write_that_waited_through_a_change_of_leadership_is_dropped() -> None:
     fence, api = Fence(), ScriptedApi()
 
     class Slow(Bucket):
@@ -153,7 +153,7 @@ def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
     assert bucket.wait_s() == 0.0
 
 
-def test_a_bucket_that_was_left_alone_holds_one_burst_and_no_more() -> None:
+def test_a_full_bucket_holds_one_burst() -> None:
     clock = Clock()
     bucket = Bucket(10, clock=clock)
     clock.now_s += 3600
@@ -178,7 +178,7 @@ def test_an_echo_of_our_own_status_wakes_nobody() -> None:
 
 
 @pytest.mark.parametrize("change", [{"generation": 2}, {"annotations": {"tidegate.io/paused": "true"}}, {"uid": "u2"}])
-def test_what_a_user_changed_wakes_the_planner(change: dict[str, Any]) -> None:
+def test_a_change_by_a_user_wakes_the_planner(change: dict[str, Any]) -> None:
     stock, woken = inventory()
     stock.put_deployment(resource())
     stock.put_deployment(replace(resource(), **change))
@@ -215,7 +215,7 @@ def test_the_late_deletion_of_a_namesake_does_not_drop_the_new_one() -> None:
     assert CHAT in stock.deployments
 
 
-def test_a_sweep_drops_ghosts_and_leaves_what_came_meanwhile() -> None:
+def test_a_sweep_drops_deleted_objects_and_keeps_new_ones() -> None:
     stock, _ = inventory()
     stock.put_deployment(resource())
     stock.put_accelerator(accelerator())
@@ -227,7 +227,7 @@ def test_a_sweep_drops_ghosts_and_leaves_what_came_meanwhile() -> None:
     assert set(stock.accelerators) == {"h100"}
 
 
-def test_a_class_that_came_while_the_list_was_on_its_way_is_no_ghost() -> None:
+def test_a_class_that_arrives_during_the_list_is_kept() -> None:
     stock, _ = inventory()
     before = stock.uids()
     stock.put_accelerator(accelerator())
@@ -235,7 +235,7 @@ def test_a_class_that_came_while_the_list_was_on_its_way_is_no_ghost() -> None:
     assert set(stock.accelerators) == {"h100"}
 
 
-def test_the_inventory_is_complete_when_everything_listed_has_come() -> None:
+def test_the_inventory_is_complete_when_everything_listed_has_arrived() -> None:
     stock, _ = inventory()
     other = Key("prod", "other-shard")
     stock.sweep(
@@ -262,7 +262,7 @@ def uids(*keys: Key) -> dict[Key, str]:
 
 
 class ConfigMaps(ScriptedApi):
-    """Keeps what is applied."""
+    """Stores what is applied."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -286,7 +286,7 @@ async def test_a_restart_loses_nothing() -> None:
     }
 
 
-async def test_what_did_not_change_is_not_written_again() -> None:
+async def test_unchanged_memory_is_not_written_again() -> None:
     api, keys = ConfigMaps(), [Key("prod", f"d{i}") for i in range(5)]
     first = keeper.Keeper(api, "ns")
     await first.save(memory(*keys), uids(*keys))
@@ -312,7 +312,7 @@ async def test_deployments_that_are_gone_are_forgotten() -> None:
     assert await keeper.Keeper(api, "ns").load() == {}
 
 
-async def test_a_server_that_does_not_answer_is_not_taken_for_an_empty_memory() -> None:
+async def test_a_server_that_does_not_answer_is_not_an_empty_memory() -> None:
     api = ConfigMaps()
     await keeper.Keeper(api, "ns").save(memory(CHAT), uids(CHAT))
 
@@ -325,7 +325,7 @@ async def test_a_server_that_does_not_answer_is_not_taken_for_an_empty_memory() 
 
 
 @pytest.mark.parametrize("damage", ["", "bm90IHpsaWI=", "!!!"])
-async def test_damaged_memory_is_lost_alone(damage: str) -> None:
+async def test_only_damaged_memory_is_lost(damage: str) -> None:
     api = ConfigMaps()
     other = next(k for i in range(99) if keeper.shard_of(k := Key("prod", f"d{i}")) != keeper.shard_of(CHAT))
     await keeper.Keeper(api, "ns").save(memory(CHAT, other), uids(CHAT, other))
@@ -334,7 +334,7 @@ async def test_damaged_memory_is_lost_alone(damage: str) -> None:
     assert set(await keeper.Keeper(api, "ns").load()) == {other}
 
 
-async def test_a_part_that_cannot_be_stored_does_not_keep_the_others_from_it() -> None:
+async def test_a_shard_that_cannot_be_stored_does_not_block_the_others() -> None:
     api = ScriptedApi()
     keys = [Key("prod", f"d{i}") for i in range(200)]
     for shard in range(keeper.SHARDS):
@@ -412,7 +412,7 @@ def test_no_two_installations_share_lease_and_memory() -> None:
 
 @pytest.mark.parametrize("value", ["blue", "team-7", "7", "", "Team_A", "a.b", "-a", "a-", "é"])
 @pytest.mark.parametrize(("field", "setting"), [("shard", "shard"), ("watchNamespace", "namespace")])
-def test_the_chart_allows_what_the_operator_does(field: str, setting: str, value: str) -> None:
+def test_the_chart_grants_what_the_operator_does(field: str, setting: str, value: str) -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"][field]
     try:
         Settings(prometheus_url=URL, **{setting: value})
@@ -458,7 +458,7 @@ def test_help_names_every_setting_and_its_variable() -> None:
         assert f"--{name.replace('_', '-')}" in text
 
 
-def test_a_variable_is_as_good_as_a_flag() -> None:
+def test_environment_variables_and_flags_are_equivalent() -> None:
     result = click.testing.CliRunner().invoke(command, [], env={"TIDEGATE_PROMETHEUS_URL": URL, "TIDEGATE_TICK": "2"})
     assert result.exit_code == 2
     assert "--tick (TIDEGATE_TICK): 2.0 is not allowed; from 5 to 60" in " ".join(result.output.split())
@@ -488,7 +488,7 @@ def test_a_line_is_one_line_and_carries_its_fields(style: str, monkeypatch: pyte
         assert line.endswith(r"INFO    refused:\n- no image deployment=prod/chat")
 
 
-async def test_what_is_set_reaches_the_part_that_it_is_for() -> None:
+async def test_each_setting_reaches_its_part() -> None:
     settings = Settings(
         prometheus_url=URL,
         prometheus_headers="X-Scope-OrgID: team",

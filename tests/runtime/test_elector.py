@@ -1,4 +1,6 @@
-"""One leader at a time: taken, kept, lost and handed back, by a clock that the test turns."""
+"""
+One leader at a time: acquired, kept, lost and released, by a clock that the test advances.
+"""
 
 import asyncio
 from typing import Any
@@ -14,7 +16,7 @@ from tidegate.runtime.elector import Elector, LeaseName
 
 
 class LeaseServer:
-    """One Lease behind optimistic locking; refuses or hangs on demand, per client."""
+    """One Lease with optimistic locking; refuses or hangs on demand, per client."""
 
     def __init__(self) -> None:
         self.lease: dict[str, Any] | None = None
@@ -81,7 +83,7 @@ async def test_the_first_one_creates_the_lease_and_leads() -> None:
     assert server.lease["spec"]["holderIdentity"] == "a"
 
 
-async def test_the_second_one_waits_as_long_as_the_first_renews() -> None:
+async def test_a_standby_waits_while_the_leader_renews() -> None:
     server, clock = LeaseServer(), Clock()
     (a, _), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
     await try_once(a)
@@ -132,7 +134,7 @@ async def test_a_hung_api_server_ends_the_leadership_before_another_can_begin(mo
     await asyncio.wait({attempt})
 
 
-async def test_a_refusing_api_server_does_the_same() -> None:
+async def test_a_refusing_api_server_ends_the_leadership_too() -> None:
     server, clock = LeaseServer(), Clock()
     a, client = elector(server, "a", clock)
     await try_once(a)
@@ -161,7 +163,7 @@ async def test_a_renewal_that_arrived_but_was_not_confirmed_is_read_back() -> No
     assert (a.holds(), a.epoch) == (True, 1)
 
 
-async def test_of_two_that_reach_for_it_at_once_one_gets_it() -> None:
+async def test_only_one_of_two_simultaneous_candidates_wins() -> None:
     server, clock = LeaseServer(), Clock()
     (a, _), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
     stale = await _stale(a, b)
@@ -174,7 +176,7 @@ async def _stale(a: Elector, b: Elector) -> list[bool]:
     return [a.holds(), b.holds()]
 
 
-async def test_a_lease_that_cannot_be_read_is_not_taken_for_one_that_nobody_holds() -> None:
+async def test_an_unreadable_lease_does_not_count_as_free() -> None:
     server, clock = LeaseServer(), Clock()
     a, client = elector(server, "a", clock)
     client.mode = "unreadable"
@@ -190,7 +192,7 @@ async def test_a_lease_that_cannot_be_read_is_not_taken_for_one_that_nobody_hold
         pytest.param(ApiError(status=409, reason="Conflict", detail=""), 0, id="one that was quicker is no trouble"),
     ],
 )
-async def test_what_keeps_it_from_the_lease_is_told(
+async def test_failures_to_reach_the_lease_are_logged(
     fault: Exception, told: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     a, client = elector(LeaseServer(), "a", Clock())
@@ -199,12 +201,12 @@ async def test_what_keeps_it_from_the_lease_is_told(
         raise fault
 
     client.send = send  # type: ignore[method-assign]
-    for _ in range(3 * module.FAILURES_TOLD):
+    for _ in range(3 * module.FAILURES_LOGGED):
         await try_once(a)
     assert caplog.text.count("cannot reach the Lease") == told
 
 
-async def test_a_lease_that_somebody_deleted_stays_the_leaders() -> None:
+async def test_a_deleted_lease_still_belongs_to_the_leader() -> None:
     server, clock = LeaseServer(), Clock()
     (a, _), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
     for each in (a, b):
@@ -223,7 +225,7 @@ async def test_a_lease_that_somebody_deleted_stays_the_leaders() -> None:
     assert (b.holds(), b.epoch) == (True, 2), "and who led before is gone"
 
 
-async def test_who_lost_the_lease_knows_it_with_its_next_renewal() -> None:
+async def test_a_lost_lease_is_noticed_at_the_next_renewal() -> None:
     server, clock = LeaseServer(), Clock()
     a, _ = elector(server, "a", clock)
     await try_once(a)
@@ -235,7 +237,7 @@ async def test_who_lost_the_lease_knows_it_with_its_next_renewal() -> None:
     assert (a.holds(), b.holds()) == (False, True)
 
 
-async def test_a_clean_stop_hands_the_lease_back_at_once() -> None:
+async def test_a_clean_stop_releases_the_lease_at_once() -> None:
     server, clock = LeaseServer(), Clock()
     (a, _), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
     task = asyncio.create_task(a.run())
@@ -249,7 +251,7 @@ async def test_a_clean_stop_hands_the_lease_back_at_once() -> None:
     assert (b.holds(), b.epoch) == (True, 2)
 
 
-async def test_a_stop_while_a_renewal_is_on_its_way_hands_the_lease_back_all_the_same() -> None:
+async def test_a_stop_during_a_renewal_still_releases_the_lease() -> None:
     server, clock = LeaseServer(), Clock()
     (a, client), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
     await try_once(a)
@@ -264,7 +266,7 @@ async def test_a_stop_while_a_renewal_is_on_its_way_hands_the_lease_back_all_the
     assert (b.holds(), b.epoch) == (True, 2)
 
 
-async def test_a_stop_takes_nothing_from_who_leads_by_now() -> None:
+async def test_a_stop_does_not_release_another_leaders_lease() -> None:
     server, clock = LeaseServer(), Clock()
     a, _ = elector(server, "a", clock)
     await try_once(a)
@@ -285,7 +287,7 @@ async def test_wall_clocks_are_not_compared() -> None:
     assert not b.holds(), "a holder with a wrong clock is still a holder"
 
 
-async def test_gain_and_loss_are_told_once() -> None:
+async def test_gain_and_loss_of_leadership_are_announced_once() -> None:
     server, clock, told = LeaseServer(), Clock(), list[bool]()
     client = server.client()
     a = Elector(
@@ -306,7 +308,7 @@ async def test_gain_and_loss_are_told_once() -> None:
         st.tuples(st.sampled_from("abc"), st.sampled_from(["up", "down"]), st.floats(0.1, 6.0)), min_size=5, max_size=60
     )
 )
-def test_never_do_two_hold_the_fence(steps: list[tuple[str, str, float]]) -> None:
+def test_two_processes_never_hold_the_fence_at_once(steps: list[tuple[str, str, float]]) -> None:
     async def play() -> None:
         server, clock = LeaseServer(), Clock()
         all_of_them = {name: elector(server, name, clock) for name in "abc"}
@@ -321,7 +323,7 @@ def test_never_do_two_hold_the_fence(steps: list[tuple[str, str, float]]) -> Non
     asyncio.run(play())
 
 
-async def test_who_sees_another_holder_stops_at_once_and_not_at_his_own_deadline() -> None:
+async def test_leadership_ends_as_soon_as_another_holder_is_seen() -> None:
     server, clock = LeaseServer(), Clock()
     a, _ = elector(server, "a", clock)
     await try_once(a)
@@ -336,7 +338,7 @@ async def test_who_sees_another_holder_stops_at_once_and_not_at_his_own_deadline
 
 
 async def test_a_leadership_is_counted_from_when_the_renewal_was_sent() -> None:
-    """The others may count from then on: the answer can be late by seconds."""
+    """The other processes may count from then on, while the answer can be seconds late."""
     server, clock = LeaseServer(), Clock()
     a, client = elector(server, "a", clock)
     send = client.send
@@ -352,8 +354,8 @@ async def test_a_leadership_is_counted_from_when_the_renewal_was_sent() -> None:
     assert not a.holds()
 
 
-async def test_a_holder_is_given_the_time_that_he_asked_for() -> None:
-    """Another version of the operator may hold its Lease for longer."""
+async def test_the_lease_duration_of_the_holder_is_respected() -> None:
+    """Another version of the operator may use a longer lease."""
     server, clock = LeaseServer(), Clock()
     (a, _), (b, _) = elector(server, "a", clock), elector(server, "b", clock)
     await try_once(a)

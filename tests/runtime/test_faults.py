@@ -1,4 +1,6 @@
-"""The operator while the API server misbehaves: nothing is lost, nothing is done twice, nothing hangs."""
+"""
+The operator while the API server misbehaves: nothing is lost, nothing is done twice, nothing hangs.
+"""
 
 import asyncio
 import logging
@@ -43,7 +45,7 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 async def settled(rig: Rig) -> None:
-    """Two ready replicas and nothing left to write."""
+    """Wait for two ready replicas and no more writes."""
 
     async def calm() -> bool:
         before = len(rig.writes())
@@ -54,7 +56,7 @@ async def settled(rig: Rig) -> None:
 
 
 async def follows(rig: Rig, count: int) -> None:
-    """A change of the resource still arrives and is still carried out."""
+    """A change of the resource still arrives and is carried out."""
     await rig.patch(CHAT, {"spec": {"minReplicas": count}})
 
     async def done() -> bool:
@@ -63,14 +65,14 @@ async def follows(rig: Rig, count: int) -> None:
     await rig.until(done, limit_s=30.0)
 
 
-async def test_watches_that_are_cut_are_taken_up_again(rig: Rig) -> None:
+async def test_interrupted_watches_are_resumed(rig: Rig) -> None:
     async with rig.operator():
         await settled(rig)
         assert rig.proxy.cut_watches() > 0
         await follows(rig, 3)
 
 
-async def test_watches_whose_history_is_lost_are_listed_anew(rig: Rig) -> None:
+async def test_expired_watches_are_relisted(rig: Rig) -> None:
     async with rig.operator():
         await settled(rig)
         rig.proxy.add(Fault(kind=Kind.GONE, path="watch=true", count=8))
@@ -85,7 +87,7 @@ async def test_watches_whose_history_is_lost_are_listed_anew(rig: Rig) -> None:
         pytest.param(Fault(kind=Kind.GARBAGE, path="tidegate.io.*watch=true", count=1), id="not JSON"),
     ],
 )
-async def test_a_watch_of_resources_that_kopf_gives_up_is_taken_up_again(rig: Rig, fault: Fault) -> None:
+async def test_a_watch_that_kopf_gives_up_is_restarted(rig: Rig, fault: Fault) -> None:
     async with rig.operator():
         await settled(rig)
         rig.proxy.add(fault)
@@ -93,7 +95,7 @@ async def test_a_watch_of_resources_that_kopf_gives_up_is_taken_up_again(rig: Ri
         await follows(rig, 3)
 
 
-async def test_a_resource_deleted_while_nobody_watched_leaves_the_plan(
+async def test_a_resource_deleted_while_the_watch_was_down_leaves_the_plan(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "PERIOD_S", 0.5)
@@ -122,7 +124,7 @@ async def test_a_resource_deleted_while_nobody_watched_leaves_the_plan(
         pytest.param(Fault(kind=Kind.HALF, path="^(PATCH|PUT).*/(scale|status)", count=2), id="half an answer"),
     ],
 )
-async def test_a_write_that_fails_is_made_again_and_the_end_is_the_same(rig: Rig, fault: Fault) -> None:
+async def test_a_failed_write_is_retried_with_the_same_result(rig: Rig, fault: Fault) -> None:
     async with rig.operator():
         await settled(rig)
         rig.proxy.add(fault)
@@ -155,7 +157,7 @@ async def test_a_hung_api_server_stops_the_leader_before_its_lease_expires(rig: 
         await follows(rig, 5)
 
 
-async def test_a_killed_leader_is_followed_and_nothing_is_written_twice(rig: Rig, tmp_path: Path) -> None:
+async def test_a_standby_takes_over_from_a_killed_leader_and_nothing_is_written_twice(rig: Rig, tmp_path: Path) -> None:
     children = {name: _start(rig, name) for name in ("first", "second")}
     try:
 
@@ -191,7 +193,7 @@ async def test_a_killed_leader_is_followed_and_nothing_is_written_twice(rig: Rig
 
 
 def _start(rig: Rig, name: str) -> "subprocess.Popen[bytes]":
-    """A real operator process; its wall clock runs as ours."""
+    """Start a real operator process; it uses our wall clock."""
     options = {
         "TIDEGATE_PROMETHEUS_URL": rig.prometheus.url,
         "TIDEGATE_KUBECONFIG": str(rig.kubeconfig),
@@ -217,7 +219,7 @@ async def _status(rig: Rig) -> None:
 FLEET = 1000
 
 
-async def test_a_thousand_resources_at_rest_cost_no_write_and_no_log_line(
+async def test_a_thousand_resources_at_rest_cause_no_write_and_no_log_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with rigged(tmp_path, monkeypatch, kubelet=False, speed=4.0) as rig:
@@ -247,7 +249,7 @@ async def test_a_thousand_resources_at_rest_cost_no_write_and_no_log_line(
 
 
 async def _fleet(rig: Rig) -> None:
-    """A thousand deployments of one replica each, ready; made by hand, since no controller runs here."""
+    """A thousand deployments with one ready replica each; created directly, since no controller runs here."""
     await rig.create(f"{OURS}/acceleratorclasses", accelerator(capacity=4 * FLEET))
     limit = asyncio.Semaphore(8)
 

@@ -1,4 +1,6 @@
-"""From a batch to writes: only what differs, only what may be touched, the newest batch first."""
+"""
+From a batch to writes: only what differs, only what may be touched, the newest batch first.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -23,7 +25,7 @@ DECISION = Decision(key=CHAT, tiers={"bf16": TierDecision(replicas=2)}, reason=R
 
 
 class Room:
-    """An actuator and a report room that say what the test says."""
+    """An actuator and a report package with the test's answers."""
 
     def __init__(self) -> None:
         self.orders: list[Order] = []
@@ -89,7 +91,7 @@ def rig() -> Rig:
     return Rig()
 
 
-async def test_a_decision_is_carried_out_and_told(rig: Rig) -> None:
+async def test_a_decision_is_carried_out_and_reported(rig: Rig) -> None:
     await rig.do(resource())
     assert [order.decision for order in rig.room.orders] == [DECISION]
     assert rig.room.posted == [{"replicas": 2}]
@@ -102,14 +104,14 @@ async def test_a_decision_is_carried_out_and_told(rig: Rig) -> None:
     assert rig.stored.status == {"replicas": 2}
 
 
-async def test_what_stands_there_already_is_not_written(rig: Rig) -> None:
+async def test_a_status_that_is_already_there_is_not_written(rig: Rig) -> None:
     await rig.do(resource())
     await rig.do(rig.stored)
     assert len(rig.api.written()) == 1
     assert len(rig.room.posted) == 1
 
 
-async def test_a_field_that_an_older_crd_drops_is_not_written_for_ever(rig: Rig) -> None:
+async def test_a_field_that_an_older_crd_drops_is_not_written_repeatedly(rig: Rig) -> None:
     rig.room.status = {"replicas": 2, "new": 1}
     rig.api.answers["PATCH", STATUS] = {"status": {"replicas": 2}}
     await rig.do(resource())
@@ -120,7 +122,7 @@ async def test_a_field_that_an_older_crd_drops_is_not_written_for_ever(rig: Rig)
     assert len(rig.api.written()) == 2
 
 
-async def test_a_status_that_somebody_took_away_is_written_again(rig: Rig) -> None:
+async def test_a_removed_status_is_written_again(rig: Rig) -> None:
     await rig.do(resource())
     await rig.do(resource(status={}))
     assert len(rig.api.written()) == 2
@@ -135,7 +137,7 @@ async def test_a_status_that_somebody_took_away_is_written_again(rig: Rig) -> No
         pytest.param({"spec": SpecError(field="spec", value=0, allowed="more")}, id="an invalid spec"),
     ],
 )
-async def test_nothing_is_touched_but_the_status_is_told(rig: Rig, changes: dict[str, Any]) -> None:
+async def test_workloads_are_untouched_but_the_status_is_written(rig: Rig, changes: dict[str, Any]) -> None:
     await rig.do(replace(resource(), **changes))
     assert rig.room.orders == []
     assert len(rig.api.written()) == 1
@@ -146,7 +148,7 @@ async def test_a_deployment_the_planner_failed_on_keeps_its_replicas(rig: Rig) -
     assert [order.decision for order in rig.room.orders] == [None]
 
 
-async def test_the_trouble_of_one_is_not_that_of_the_others(rig: Rig) -> None:
+async def test_a_failure_of_one_deployment_does_not_affect_the_others(rig: Rig) -> None:
     rig.api.answers["PATCH", STATUS] = down()
     good = STATUS.replace("chat", "code")
     rig.api.answers["PATCH", good] = {"status": {"replicas": 2}}
@@ -155,14 +157,14 @@ async def test_the_trouble_of_one_is_not_that_of_the_others(rig: Rig) -> None:
     assert rig.stored.status == {}
 
 
-async def test_a_write_into_a_namesake_is_refused_by_the_server_and_forgotten_here(rig: Rig) -> None:
+async def test_a_status_for_a_recreated_deployment_is_refused_and_dropped(rig: Rig) -> None:
     rig.api.answers["PATCH", STATUS] = ApiError(status=422, reason="Invalid", detail="test failed")
     await rig.do(resource())
     assert rig.stored.status == {}
 
 
 @pytest.mark.parametrize("where", ["in carrying out", "in telling"])
-async def test_a_fault_of_ours_is_told_once_and_the_others_go_on(
+async def test_a_bug_is_logged_once_and_the_others_go_on(
     rig: Rig, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.room.broken = {CHAT: where}
@@ -176,7 +178,7 @@ async def test_a_fault_of_ours_is_told_once_and_the_others_go_on(
     ]
 
 
-async def test_a_deployment_that_we_fail_on_says_so(rig: Rig) -> None:
+async def test_a_bug_is_reported_in_the_deployments_status(rig: Rig) -> None:
     rig.room.broken = {CHAT: "in carrying out"}
     await rig.do(resource())
     (report,) = rig.room.reports
@@ -186,7 +188,7 @@ async def test_a_deployment_that_we_fail_on_says_so(rig: Rig) -> None:
     assert report.outcome.asked is None, "what was asked for before stays known"
 
 
-async def test_a_fault_that_comes_back_is_told_again(rig: Rig) -> None:
+async def test_a_recurring_bug_is_logged_again(rig: Rig) -> None:
     for broken in ({CHAT: "in carrying out"}, {}, {CHAT: "in carrying out"}):
         rig.room.broken = broken
         await rig.do(resource())
@@ -202,7 +204,7 @@ async def test_classes_have_a_status_too(rig: Rig) -> None:
     assert [call.path for call in rig.api.written()] == [path]
 
 
-async def test_of_the_batches_that_wait_only_the_newest_is_carried_out(rig: Rig) -> None:
+async def test_only_the_newest_waiting_batch_is_carried_out(rig: Rig) -> None:
     rig.room.gate = asyncio.Event()
     rig.inventory.put_deployment(resource())
     task = asyncio.create_task(rig.hands.run())
@@ -233,7 +235,7 @@ async def test_a_standby_carries_nothing_out(rig: Rig) -> None:
 
 
 async def test_what_was_planned_under_another_leadership_is_not_carried_out(rig: Rig) -> None:
-    """The lease went to somebody else and came back: what he did is not in this batch's view."""
+    """The lease went to another process and came back: this batch's view does not contain what that process did."""
     rig.fence.epoch = 3
     task = asyncio.create_task(rig.hands.run())
     rig.hands.give(Batch(time_s=1.0, epoch=1, resources={CHAT: resource()}, decisions={CHAT: DECISION}))
@@ -247,7 +249,7 @@ async def test_what_was_planned_under_another_leadership_is_not_carried_out(rig:
 
 
 async def in_the_middle(rig: Rig) -> asyncio.Task[None]:
-    """The hands at work on a batch of a hundred, held up at a gate."""
+    """The hands while they carry out a batch of a hundred, blocked at a gate."""
     rig.room.gate = asyncio.Event()
     many = {Key("prod", f"d{i}"): resource(Key("prod", f"d{i}"), uid=f"u{i}") for i in range(100)}
     task = asyncio.create_task(rig.hands.run())
@@ -278,7 +280,7 @@ async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_behind(rig: Rig) -
 
 
 def fleet(rig: Rig, count: int) -> dict[Key, DeploymentResource]:
-    """So many deployments, each with a status to write."""
+    """That many deployments, each with a status to write."""
     made = {key: resource(key, uid=key.name) for key in (Key("prod", f"d{i:02d}") for i in range(count))}
     for key, each in made.items():
         rig.inventory.put_deployment(each)
@@ -308,7 +310,7 @@ async def test_no_workload_waits_for_a_status(rig: Rig, monkeypatch: pytest.Monk
     assert order == ["workload"] * 20 + ["status"] * 20
 
 
-async def test_telling_is_broken_off_for_a_newer_batch_which_tells_the_rest_first(
+async def test_reporting_stops_for_a_newer_batch_which_reports_the_rest_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 1)
@@ -338,7 +340,7 @@ async def test_telling_is_broken_off_for_a_newer_batch_which_tells_the_rest_firs
     )
 
 
-async def test_an_event_is_not_posted_again_where_only_the_status_was_not_taken(rig: Rig) -> None:
+async def test_an_event_is_not_posted_again_if_only_the_status_write_failed(rig: Rig) -> None:
     rig.api.answers["PATCH", STATUS] = [down(), {"status": {"replicas": 2}}]
     await rig.do(resource(), decision=None)
     rig.room.broken = {CHAT: "in carrying out"}
@@ -346,7 +348,7 @@ async def test_an_event_is_not_posted_again_where_only_the_status_was_not_taken(
     assert [report.outcome.actions for report in rig.room.reports if report.outcome] == [("moved",), ()]
 
 
-async def test_one_that_is_deleted_before_it_was_told_ends_nothing(rig: Rig) -> None:
+async def test_a_deployment_deleted_before_it_was_reported_stops_nothing(rig: Rig) -> None:
     rig.api.answers["PATCH", STATUS] = down()
     await rig.do(resource())
     rig.api.answers["PATCH", STATUS.replace("chat", "code")] = {"status": {"replicas": 2}}
@@ -354,15 +356,15 @@ async def test_one_that_is_deleted_before_it_was_told_ends_nothing(rig: Rig) -> 
     assert rig.inventory.deployments[OTHER].status == {"replicas": 2}
 
 
-async def test_nothing_is_kept_of_one_that_is_deleted_before_it_was_told(rig: Rig) -> None:
+async def test_nothing_is_kept_of_a_deployment_deleted_before_it_was_reported(rig: Rig) -> None:
     await rig.do(resource())
     rig.api.answers["PATCH", STATUS] = down()
     rig.room.status = {"replicas": 3}
     await rig.do(rig.stored)
-    assert rig.hands._untold.keys() == rig.hands._sent.keys() == {"u1"}
+    assert rig.hands._unreported.keys() == rig.hands._sent.keys() == {"u1"}
     rig.inventory.drop_deployment(CHAT, "u1")
     await rig.do()
-    assert not rig.hands._untold
+    assert not rig.hands._unreported
     assert not rig.hands._sent
 
 

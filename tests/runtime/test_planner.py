@@ -1,4 +1,6 @@
-"""The loop itself: when it wakes, what it remembers, what it says."""
+"""
+The loop itself: when it wakes, what it remembers, what it logs.
+"""
 
 import asyncio
 import logging
@@ -44,7 +46,7 @@ DARK = Harvest(time_s=0.0, samples=DOWN)
 
 
 class Collector:
-    """Says what the test says."""
+    """Returns what the test sets."""
 
     def __init__(self) -> None:
         self.samples: Any = {}
@@ -70,7 +72,7 @@ class Hands:
 
 
 class Rig:
-    """A planner among fakes; the core is a fake too where a test sets `decide`."""
+    """A planner among fakes; the core is faked too if a test sets `decide`."""
 
     def __init__(self, *, leads: bool = True) -> None:
         self.inventory, self.collector, self.hands, self.fence = FleetInventory(), Collector(), Hands(), Fence(leads)
@@ -298,7 +300,7 @@ async def test_a_namesake_starts_with_an_empty_memory(rig: Rig) -> None:
     assert rig.seen[-1][0].deployments == {}
 
 
-async def test_a_class_that_is_gone_for_a_moment_costs_no_memory(rig: Rig) -> None:
+async def test_a_class_that_is_missing_for_a_moment_does_not_lose_memory(rig: Rig) -> None:
     learned = DeploymentMemory(forecast=ForecastMemory())
     rig.inventory.put_deployment(resource())
     await rig.tick()
@@ -320,15 +322,15 @@ async def test_an_invalid_spec_is_remembered_and_not_planned(rig: Rig) -> None:
     assert rig.hands.batches[-1].decisions == {}
 
 
-async def test_what_was_learned_outlives_a_restart_while_the_spec_is_wrong(rig: Rig) -> None:
+async def test_memory_survives_a_restart_while_the_spec_is_invalid(rig: Rig) -> None:
     rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(plan=PlanMemory())})
     rig.inventory.put_deployment(resource(spec=SpecError(field="tiers", value="", allowed="at least one")))
     await rig.tick()
     assert CHAT in rig.planner.memory.deployments
 
 
-async def test_what_is_edited_in_mid_tick_waits_for_the_next_one(rig: Rig) -> None:
-    """The decision was made for another spec: carried out under the new one, it would remove what serves."""
+async def test_an_edit_during_a_tick_waits_for_the_next_one(rig: Rig) -> None:
+    """The decision was made for another spec; carried out under the new one, it would remove serving replicas."""
     other = Key("prod", "code")
     for each in (resource(), resource(other, uid="u2")):
         rig.inventory.put_deployment(each)
@@ -347,7 +349,7 @@ async def test_what_is_edited_in_mid_tick_waits_for_the_next_one(rig: Rig) -> No
     assert set(rig.hands.batches[-1].resources) == {CHAT, other, Key("prod", "new")}
 
 
-async def test_demand_that_was_read_back_is_taken_in_at_the_next_tick(rig: Rig) -> None:
+async def test_demand_read_back_is_used_at_the_next_tick(rig: Rig) -> None:
     rig.inventory.put_deployment(resource())
     await rig.tick()
     known = ForecastMemory()
@@ -374,7 +376,7 @@ async def test_one_line_per_decision_that_changed(rig: Rig, caplog: pytest.LogCa
     assert caplog.records[-1].__dict__["replicas"] == {"bf16": 3}
 
 
-async def test_a_new_leader_says_nothing_of_what_is_at_rest(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_new_leader_logs_nothing_about_steady_deployments(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.inventory.put_deployment(resource())
     rig.reason = Reason.STEADY
     with caplog.at_level(logging.INFO, logger="tidegate"):
@@ -386,7 +388,7 @@ async def test_a_new_leader_says_nothing_of_what_is_at_rest(rig: Rig, caplog: py
     assert caplog.records == []
 
 
-async def test_silence_of_prometheus_is_told_once_and_its_end_too(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_start_and_end_of_missing_metrics_are_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="tidegate"):
         said: list[Any] = [{}, DOWN, DOWN, Missing(reason="ServerError"), {}, {}]
         for samples in said:
@@ -411,7 +413,7 @@ async def test_a_fault_of_the_planner_leaves_the_others_alone(rig: Rig, monkeypa
     assert b"tidegate_planner_faults_total 1.0" in rig.planner.parts.metrics.page()
 
 
-async def test_what_a_deployment_holds_whose_spec_is_wrong_now_is_not_planned_for_others(
+async def test_accelerators_of_a_deployment_with_an_invalid_spec_are_not_given_to_others(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, cluster = Key("prod", "code"), rig.planner.parts.cluster
@@ -433,7 +435,7 @@ async def test_what_a_deployment_holds_whose_spec_is_wrong_now_is_not_planned_fo
     assert rig.hands.batches[-1].accelerators["h100"].capacity == 8, "what is reported of the class stays as it is"
 
 
-async def test_what_is_told_names_the_currency_of_the_prices(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_use_the_currency_of_the_prices(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     step = rig.step
 
     def priced(*args: Any) -> tuple[FleetMemory, FleetDecision]:
@@ -451,7 +453,7 @@ async def test_what_is_told_names_the_currency_of_the_prices(rig: Rig, monkeypat
 
 
 @pytest.mark.parametrize("mode", [Mode.AUTO, Mode.RECOMMEND])
-async def test_of_two_on_one_target_the_later_one_takes_nothing_from_the_first(
+async def test_a_later_deployment_with_the_same_target_takes_nothing_from_the_first(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, mode: Mode
 ) -> None:
     first, later, cluster = CHAT, Key("prod", "a-trial"), rig.planner.parts.cluster

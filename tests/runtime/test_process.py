@@ -51,8 +51,8 @@ async def test_a_resource_becomes_replicas_and_a_status(rig: Rig) -> None:
         assert lease["spec"]["holderIdentity"]
 
 
-async def test_a_user_without_a_name_will_do(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The image's user is a number that no /etc/passwd knows, and so is the one that OpenShift gives."""
+async def test_the_process_runs_as_a_user_without_a_name(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image's user is a number without an entry in /etc/passwd, and so is the one that OpenShift assigns."""
 
     def nobody(uid: int) -> None:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
@@ -65,7 +65,7 @@ async def test_a_user_without_a_name_will_do(rig: Rig, monkeypatch: pytest.Monke
         await rig.until(lambda: _replicas(rig, 2))
 
 
-async def test_a_tier_whose_target_is_missing_is_served_by_the_others_until_it_is_there(rig: Rig) -> None:
+async def test_other_tiers_serve_while_a_target_is_missing(rig: Rig) -> None:
     (bf16,) = inference_deployment()["spec"]["tiers"]
     target = {**bf16["targetRef"], "name": "chat-fp8"}
     fp8 = {**bf16, "name": "fp8", "quality": "0.99", "minReplicas": 2, "targetRef": target}
@@ -86,7 +86,7 @@ async def test_a_tier_whose_target_is_missing_is_served_by_the_others_until_it_i
         await rig.until(handed_over, limit_s=30.0)
 
 
-async def test_a_tier_that_cannot_be_made_is_served_by_the_others(rig: Rig) -> None:
+async def test_other_tiers_serve_if_a_tier_cannot_be_created(rig: Rig) -> None:
     """Somebody else has a Deployment of that name: it is not touched, and the plan does not count on the tier."""
     (base,) = inference_deployment()["spec"]["tiers"]
     built = {k: v for k, v in base.items() if k != "targetRef"} | {"workload": {"image": "vllm/vllm-openai:v0.32.0"}}
@@ -106,7 +106,7 @@ async def test_a_tier_that_cannot_be_made_is_served_by_the_others(rig: Rig) -> N
         assert await rig.replicas("chat-fp8") == 1
 
 
-async def test_nothing_is_left_on_a_users_object(rig: Rig) -> None:
+async def test_nothing_is_added_to_a_users_object(rig: Rig) -> None:
     await rig.chat()
     async with rig.operator():
         await rig.until(lambda: _has_status(rig))
@@ -129,7 +129,7 @@ async def test_more_load_means_more_replicas(rig: Rig) -> None:
         await rig.until(lambda: _more_than(rig, 2))
 
 
-async def test_an_idle_deployment_goes_to_zero_and_comes_back_when_somebody_waits(rig: Rig) -> None:
+async def test_an_idle_deployment_scales_to_zero_and_wakes_for_a_waiting_request(rig: Rig) -> None:
     await rig.chat(minReplicas=0, scaleToZero={"idleSeconds": 60, "activationQuery": "gateway_queue"})
     rig.reports = dict.fromkeys(IDLE, 0.0)
     async with rig.operator():
@@ -156,7 +156,7 @@ async def test_nothing_shrinks_while_prometheus_is_silent(rig: Rig, name: str) -
             assert conditions["MetricsAvailable"]["status"] == "False"
 
 
-async def test_of_two_processes_one_acts_and_the_other_follows_within_three_seconds(rig: Rig) -> None:
+async def test_one_of_two_processes_acts_and_the_other_takes_over_within_three_seconds(rig: Rig) -> None:
     await rig.chat()
     async with rig.operator(identity="first") as stop:
         await rig.until(lambda: _holder(rig, "first"))
@@ -171,7 +171,7 @@ async def test_of_two_processes_one_acts_and_the_other_follows_within_three_seco
             await rig.until(lambda: _replicas(rig, 4))
 
 
-async def test_a_restart_in_the_middle_changes_nothing(rig: Rig) -> None:
+async def test_a_restart_of_the_operator_changes_nothing(rig: Rig) -> None:
     await rig.chat()
     rig.reports = IDLE
     async with rig.operator():
@@ -187,7 +187,7 @@ async def test_a_restart_in_the_middle_changes_nothing(rig: Rig) -> None:
         assert _without_time((await rig.get(CHAT))["status"]) == _without_time(status)
 
 
-async def test_a_stop_takes_less_than_three_seconds_and_hands_the_lease_back(rig: Rig) -> None:
+async def test_a_stop_takes_less_than_three_seconds_and_releases_the_lease(rig: Rig) -> None:
     await rig.chat()
     async with rig.operator() as stop:
         await rig.until(lambda: _has_status(rig))
@@ -208,13 +208,13 @@ async def test_a_stop_is_quick_while_prometheus_hangs(rig: Rig) -> None:
     assert time.monotonic() - began_s < 3.0
 
 
-async def test_a_stop_before_it_has_begun_is_a_stop(rig: Rig) -> None:
+async def test_a_stop_before_the_start_is_complete_works(rig: Rig) -> None:
     stop = asyncio.Event()
     stop.set()
     await process.run(rig.settings(), stop)
 
 
-async def test_a_stop_while_it_waits_for_the_api_server_is_quick(rig: Rig) -> None:
+async def test_a_stop_while_waiting_for_the_api_server_is_quick(rig: Rig) -> None:
     stop = asyncio.Event()
     with rig.proxy.having(Fault(kind=Kind.STATUS, code=503)):
         task = asyncio.create_task(process.run(rig.settings(), stop))
@@ -226,7 +226,7 @@ async def test_a_stop_while_it_waits_for_the_api_server_is_quick(rig: Rig) -> No
     assert time.monotonic() - began_s < 3.0
 
 
-async def test_an_account_without_rights_is_told_at_once(rig: Rig) -> None:
+async def test_missing_permissions_are_reported_at_once(rig: Rig) -> None:
     with rig.proxy.having(Fault(kind=Kind.STATUS, code=403)), pytest.raises(ApiError):
         await process.run(rig.settings(), asyncio.Event())
 
@@ -245,10 +245,10 @@ async def test_a_part_that_dies_ends_the_process(rig: Rig, monkeypatch: pytest.M
     monkeypatch.setattr(process, "_pulse", dies)
     with pytest.raises(ExceptionGroup) as caught:
         await process.run(rig.settings(), asyncio.Event())
-    assert process._epitaph(caught.value) == 1
+    assert process._log_end(caught.value) == 1
 
 
-async def test_a_part_that_ends_is_as_bad(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_part_that_ends_by_itself_ends_the_process_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ends(_: Any) -> None:
         return
 
@@ -257,7 +257,7 @@ async def test_a_part_that_ends_is_as_bad(rig: Rig, monkeypatch: pytest.MonkeyPa
         await process.run(rig.settings(), asyncio.Event())
 
 
-async def test_one_shard_leaves_the_others_deployments_alone(rig: Rig) -> None:
+async def test_a_shard_leaves_deployments_of_others_alone(rig: Rig) -> None:
     await rig.chat()
     async with rig.operator(shard="blue"):
         await asyncio.sleep(1.5)
@@ -267,7 +267,7 @@ async def test_one_shard_leaves_the_others_deployments_alone(rig: Rig) -> None:
 
 
 async def _has_status(rig: Rig) -> bool:
-    """The operator told: a status that nobody has written yet has its default only."""
+    """Whether the operator has written a status; before that it has only its default."""
     return "conditions" in (await rig.get(CHAT)).get("status", {})
 
 
@@ -289,7 +289,7 @@ async def _holder(rig: Rig, name: str) -> bool:
 
 
 def _without_time(status: dict[str, Any]) -> dict[str, Any]:
-    """What was decided and found, without times and numbers that move by themselves."""
+    """What was decided and found, without times and changing numbers."""
     kept = {name: status[name] for name in ("observedGeneration", "replicas", "readyReplicas", "mix")}
     desired = [(tier["name"], tier["desired"]) for tier in status["tiers"]]
     return kept | {"desired": desired, "conditions": [(c["type"], c["status"]) for c in status["conditions"]]}

@@ -1,4 +1,6 @@
-"""What a restart finds again: saved memory, and the demand since, or of a week."""
+"""
+What a restart restores: saved memory, and the demand since then, or of a week.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -61,7 +63,7 @@ class Rig(PlannerRig):
         self.planner._forget_namesakes()  # as the first tick does
 
     def replace_chat(self) -> None:
-        """Another object under the name, and the tick that finds it."""
+        """Another object under the same name, and the tick that finds it."""
         self.inventory.drop_deployment(CHAT, "u1")
         self.inventory.put_deployment(resource(uid="u2"))
         self.planner._forget_namesakes()
@@ -107,7 +109,7 @@ async def test_with_saved_memory_only_the_gap_is_read(rig: Rig) -> None:
 
 
 def fleet(rig: Rig, monkeypatch: pytest.MonkeyPatch, count: int) -> list[Key]:
-    """Deployments of one workload each."""
+    """Deployments with one workload each."""
     keys = [Key("prod", f"m{n:03d}") for n in range(count)]
     rig.inventory.drop_deployment(CHAT, "u1")
     for key in keys:
@@ -118,9 +120,7 @@ def fleet(rig: Rig, monkeypatch: pytest.MonkeyPatch, count: int) -> list[Key]:
     return keys
 
 
-async def test_a_large_fleet_is_read_in_groups_and_what_one_brought_is_built_before_the_next(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_large_fleet_is_read_group_by_group(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = fleet(rig, monkeypatch, 120)
     built: list[int] = []
     read = rig.read_history
@@ -137,7 +137,7 @@ async def test_a_large_fleet_is_read_in_groups_and_what_one_brought_is_built_bef
     assert rig.planner._offered.keys() == set(keys)
 
 
-async def test_one_deployment_without_memory_does_not_make_the_past_of_all_be_read(
+async def test_one_deployment_without_memory_does_not_cause_all_history_to_be_read(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = fleet(rig, monkeypatch, 101)
@@ -165,7 +165,7 @@ async def test_after_a_failure_only_what_is_missing_is_read(rig: Rig, monkeypatc
     assert rig.planner._offered.keys() == set(keys)
 
 
-async def test_a_short_gap_is_not_worth_a_question(rig: Rig) -> None:
+async def test_a_short_gap_is_not_read(rig: Rig) -> None:
     rig.saved = {CHAT: DeploymentMemory(forecast=backfill(None, history=CURVE))}
     await rig.restart()
     task = asyncio.create_task(rig.recovery.run())
@@ -175,7 +175,7 @@ async def test_a_short_gap_is_not_worth_a_question(rig: Rig) -> None:
     assert rig.asked == []
 
 
-async def test_a_past_that_could_not_be_read_is_asked_for_again(rig: Rig) -> None:
+async def test_a_failed_read_of_history_is_retried(rig: Rig) -> None:
     rig.fails = True
     await rig.restart()
     await rig.recover(turns=2)
@@ -210,14 +210,14 @@ def saver(rig: Rig) -> Saver:
         pytest.param(True, 0, False, id="nor does one that has not planned: it would forget what it could not load"),
     ],
 )
-async def test_who_saves(rig: Rig, leads: bool, ticks: int, saves: bool) -> None:
+async def test_only_a_leader_that_has_planned_saves(rig: Rig, leads: bool, ticks: int, saves: bool) -> None:
     rig.fence.held, rig.planner.ticks, rig.planner.uids = leads, ticks, {CHAT: "u1"}
     rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(forecast=ForecastMemory())})
     await saver(rig).save()
     assert bool(rig.api.written()) is saves
 
 
-async def test_a_save_that_fails_is_made_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_save_is_retried(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.planner.ticks, rig.planner.uids = 1, {CHAT: "u1"}
     rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(forecast=ForecastMemory())})
 
@@ -237,7 +237,7 @@ OLD = DeploymentMemory(forecast=backfill(None, history=[(t - 7200, 500.0) for t,
 FRESH = backfill(None, history=CURVE)
 
 
-async def test_a_namesake_made_in_our_life_has_a_past_of_its_own(rig: Rig) -> None:
+async def test_a_deployment_recreated_while_we_run_gets_its_own_history(rig: Rig) -> None:
     rig.saved = {CHAT: OLD}
     await rig.restart()
     await rig.recover()
@@ -249,21 +249,21 @@ async def test_a_namesake_made_in_our_life_has_a_past_of_its_own(rig: Rig) -> No
 
 
 async def _reloaded(rig: Rig, uid: str) -> None:
-    """Started with the old memory, saved as that of the object with this uid."""
+    """A planner started with old memory that was saved for the object with this uid."""
     rig.saved = {CHAT: OLD}
     await Keeper(rig.api, "ns").save(FleetMemory(deployments=rig.saved), {CHAT: uid})
     await rig.recovery.load()
     rig.planner._forget_namesakes()
 
 
-async def test_a_namesake_made_while_we_were_down_inherits_nothing(rig: Rig) -> None:
+async def test_a_deployment_recreated_while_we_were_down_inherits_nothing(rig: Rig) -> None:
     await _reloaded(rig, "u0")
     assert rig.planner.memory.deployments == {}
     await rig.recover()
     assert rig.planner._offered == {CHAT: FRESH}
 
 
-async def test_a_past_that_arrives_for_one_that_is_gone_is_no_namesakes(
+async def test_history_of_a_deleted_deployment_is_not_given_to_its_successor(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.saved = {CHAT: OLD}
@@ -281,7 +281,7 @@ async def test_a_past_that_arrives_for_one_that_is_gone_is_no_namesakes(
     assert rig.planner._offered == {CHAT: FRESH}
 
 
-async def test_what_was_offered_for_one_that_is_gone_is_no_namesakes(rig: Rig) -> None:
+async def test_an_offer_for_a_deleted_deployment_is_not_given_to_its_successor(rig: Rig) -> None:
     rig.saved = {CHAT: OLD}
     await rig.restart()
     await rig.recover()
@@ -289,7 +289,7 @@ async def test_what_was_offered_for_one_that_is_gone_is_no_namesakes(rig: Rig) -
     assert rig.planner._offered == {}
 
 
-async def test_a_save_just_after_a_namesake_came_saves_nothing_under_its_uid(rig: Rig) -> None:
+async def test_a_save_right_after_recreation_saves_nothing_under_the_new_uid(rig: Rig) -> None:
     rig.planner.ticks, rig.planner.uids = 1, {CHAT: "u1"}
     rig.planner.memory = FleetMemory(deployments={CHAT: OLD})
     rig.inventory.put_deployment(resource(uid="u2"))

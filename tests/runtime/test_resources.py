@@ -1,4 +1,6 @@
-"""kopf in its thread: it gives up, and is started anew."""
+"""
+kopf in its thread: it gives up, and is restarted.
+"""
 
 import asyncio
 import logging
@@ -19,8 +21,8 @@ REFUSED = kopf.PermanentError("Ran out of valid credentials.", {"status": 401})
 
 class FakeKopf:
     """
-    Each run ends with the next fault, or watches. As of the real one, a thread of it waits for the flag, and a watch
-    goes on that did not fail.
+    Each run ends with the next fault, or watches. Like the real one, it has a thread that waits for the flag, and a
+    watch that has not failed goes on.
     """
 
     def __init__(self, *faults: Exception | None) -> None:
@@ -50,9 +52,7 @@ class FakeKopf:
             await orchestrator
 
 
-async def test_a_watch_that_fails_begins_anew(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_failed_watch_is_restarted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     fake, resumed = FakeKopf(REFUSED, REFUSED, None), list[int]()
     monkeypatch.setattr(kopf, "spawn_tasks", fake.spawn_tasks)
     monkeypatch.setattr(kopf, "run_tasks", fake.run_tasks)

@@ -1,4 +1,6 @@
-"""The pages: what a probe says, and when a restart would help."""
+"""
+The pages: what a probe says, and when a restart would help.
+"""
 
 import asyncio
 import time
@@ -44,7 +46,7 @@ SPEAKS_IPV6 = Path("/proc/net/if_inet6").exists() and Path("/proc/net/if_inet6")
     "host",
     ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not SPEAKS_IPV6, reason="this machine has no IPv6"))],
 )
-async def test_the_pages_are_where_a_kubelet_looks_for_them_in_clusters_of_either_family(host: str) -> None:
+async def test_the_pages_are_served_on_ipv4_and_ipv6(host: str) -> None:
     (port,) = free_ports(1)
     address, _ = Settings(prometheus_url="http://prometheus").address
     server = Server((address, port), Metrics("9.9"), Probes(alive=lambda: "", ready=lambda: ""))
@@ -93,13 +95,13 @@ def assembly(
         pytest.param({"behind": 3, "behind_s": 200.0, "answered": False}, "", id="nothing can arrive just now"),
     ],
 )
-def test_liveness_fails_for_what_a_restart_cures(state: dict[str, Any], wrong: str) -> None:
+def test_liveness_fails_for_what_a_restart_solves(state: dict[str, Any], wrong: str) -> None:
     found = _not_alive(assembly(**state))
     assert found.startswith(wrong)
     assert bool(found) == bool(wrong)
 
 
-def test_readiness_stays_once_the_caches_were_complete() -> None:
+def test_readiness_stays_after_the_caches_were_complete() -> None:
     subject = assembly(behind=2)
     probes = _probes(subject)
     assert probes.ready() == _not_ready(subject) != ""

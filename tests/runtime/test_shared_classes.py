@@ -1,4 +1,6 @@
-"""Installations side by side: what each counts of the nodes they share; and none rewrites what another wrote."""
+"""
+Installations side by side: what each one counts on shared nodes, and that none overwrites another's numbers.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +32,7 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 def managed(name: str, *, replicas: int, shard: str = "") -> Json:
-    """A deployment of one managed tier, pinned to so many replicas."""
+    """A deployment of one managed tier, pinned to that many replicas."""
     made = inference_deployment(name, minReplicas=replicas, maxReplicas=4)
     (tier,) = made["spec"]["tiers"]
     made["spec"]["tiers"] = [{k: v for k, v in tier.items() if k != "targetRef"} | {"workload": IMAGE}]
@@ -59,7 +61,7 @@ async def held(rig: Rig) -> dict[str, Any]:
         pytest.param({"shard": "red"}, {"shard": "blue"}, {"allocatable": 8}, id="two shards"),
     ],
 )
-async def test_two_installations_do_not_rewrite_a_class_against_each_other(
+async def test_two_installations_do_not_overwrite_each_others_class_status(
     rig: Rig, first: Json, second: Json, shown: Json
 ) -> None:
     await rig.create(f"{OURS}/acceleratorclasses", accelerator(capacity=4, nodeSelector={"gpu": "h100"}))
@@ -79,7 +81,7 @@ async def test_two_installations_do_not_rewrite_a_class_against_each_other(
     assert await held(rig) == shown
 
 
-async def test_one_namespace_sees_what_pods_of_others_hold(rig: Rig) -> None:
+async def test_an_installation_for_one_namespace_counts_accelerators_of_all_pods(rig: Rig) -> None:
     spec = {k: v for k, v in accelerator(nodeSelector={"gpu": "h100"})["spec"].items() if k != "capacity"}
     await rig.create("/api/v1/namespaces", {"metadata": {"name": "training"}})
     limits = {"nvidia.com/gpu": "6"}

@@ -1,4 +1,6 @@
-"""What exists against what arrived: looked at again soon while something is missing."""
+"""
+What exists against what arrived: checked again soon while something is missing.
+"""
 
 from typing import Any
 
@@ -27,7 +29,7 @@ class Rig:
         self.api.answers["GET", DEPLOYMENTS] = {"items": items}
 
     async def look(self, *, after_s: float = 3.0) -> int:
-        """Lists asked for by one look."""
+        """Lists requested by one look."""
         before = len(self.api.calls)
         self.clock.now_s += after_s
         await self.sweeper.look()
@@ -39,7 +41,7 @@ def rig() -> Rig:
     return Rig()
 
 
-async def test_what_is_deleted_before_it_arrives_is_no_longer_waited_for(rig: Rig) -> None:
+async def test_an_object_deleted_before_it_arrives_is_no_longer_missing(rig: Rig) -> None:
     await rig.sweeper.sweep()
     rig.inventory.put_deployment(resource(uid="chat-uid"))
     assert rig.inventory.behind() == 1, "the other one was deleted before kopf first listed"
@@ -48,14 +50,14 @@ async def test_what_is_deleted_before_it_arrives_is_no_longer_waited_for(rig: Ri
     assert rig.inventory.behind() == 0
 
 
-async def test_where_nothing_is_missing_nothing_is_listed_for_ten_minutes(rig: Rig) -> None:
+async def test_nothing_is_listed_for_ten_minutes_if_nothing_is_missing(rig: Rig) -> None:
     rig.exists()
     await rig.sweeper.sweep()
     assert [await rig.look() for _ in range(3)] == [0, 0, 0]
     assert await rig.look(after_s=PERIOD_S) == 2
 
 
-async def test_how_long_something_is_missing_is_counted_over_the_sweeps(rig: Rig) -> None:
+async def test_the_time_something_is_missing_is_counted_across_sweeps(rig: Rig) -> None:
     await rig.sweeper.sweep()
     await rig.look()
     since_s = rig.sweeper.behind_s
@@ -67,7 +69,7 @@ async def test_how_long_something_is_missing_is_counted_over_the_sweeps(rig: Rig
     assert rig.sweeper.behind_s is None
 
 
-async def test_a_server_that_is_away_is_asked_again(rig: Rig) -> None:
+async def test_an_unreachable_server_is_retried(rig: Rig) -> None:
     await rig.sweeper.sweep()
     rig.api.answers["GET", DEPLOYMENTS] = down()
     await rig.look()
@@ -76,7 +78,7 @@ async def test_a_server_that_is_away_is_asked_again(rig: Rig) -> None:
     assert rig.inventory.behind() == 0
 
 
-async def test_what_stands_on_a_later_page_is_no_ghost(rig: Rig) -> None:
+async def test_an_object_on_a_later_page_is_kept(rig: Rig) -> None:
     def page(call: Call) -> dict[str, Any]:
         name, after = ("code", "") if call.params.get("continue") else ("chat", "more")
         meta = {"namespace": "prod", "name": name, "uid": f"{name}-uid", "generation": 1}
@@ -89,8 +91,8 @@ async def test_what_stands_on_a_later_page_is_no_ghost(rig: Rig) -> None:
     assert {key.name for key in rig.inventory.deployments} == {"chat", "code"}
 
 
-async def test_who_serves_one_namespace_lists_no_other(rig: Rig) -> None:
-    """Its account has no right to."""
+async def test_an_installation_for_one_namespace_lists_no_other(rig: Rig) -> None:
+    """Its service account may not list others."""
     rig.sweeper.namespace = "prod"
     path = "/apis/tidegate.io/v1alpha1/namespaces/prod/inferencedeployments"
     rig.api.answers["GET", path] = {"items": []}
@@ -98,7 +100,7 @@ async def test_who_serves_one_namespace_lists_no_other(rig: Rig) -> None:
     assert [call.path for call in rig.api.calls] == [path, ACCELERATORS]
 
 
-async def test_who_asks_for_a_sweep_need_not_wait_for_ten_minutes(rig: Rig) -> None:
+async def test_a_requested_sweep_does_not_wait_for_ten_minutes(rig: Rig) -> None:
     rig.exists()
     await rig.sweeper.sweep()
     rig.sweeper.soon()

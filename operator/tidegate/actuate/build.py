@@ -1,12 +1,12 @@
 """
-The objects of a deployment: made, changed, and removed when nobody wants them.
+The objects of a deployment: created, changed, and removed when they are no longer needed.
 
 In:    a `Scene`.
 Out:   chains of writes by object, and findings.
-Rules: pure. An object that carries the hash of what it should be is right.
+Rules: pure. An object that carries the hash of its manifest is right.
 
-A new Deployment starts with no replica, although a body without `replicas` would start one: it is applied with 0,
-another manager takes hold of that 0, and it is applied again without the field. From then on /scale alone moves it.
+A new Deployment starts with 0 replicas, although Kubernetes starts one if `replicas` is left out: it is applied with 0,
+another field manager takes over that 0, and it is applied again without the field. From then on only /scale changes it.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from tidegate.ports import APPLY_PATCH, FIELD_MANAGER, Call, ObjectRef, workload
 
 
 def builds(scene: Scene) -> tuple[dict[ObjectRef, Chain], list[Condition]]:
-    """What makes each object as it should be, and the names that are taken."""
+    """What makes each object as it should be, and findings about names that are taken."""
     chains: dict[ObjectRef, Chain] = {}
     taken: list[Condition] = []
     for manifest in scene.manifests:
@@ -36,10 +36,10 @@ def builds(scene: Scene) -> tuple[dict[ObjectRef, Chain], list[Condition]]:
 
 def retired(scene: Scene) -> Iterator[Chain]:
     """
-    Removes the Deployment of a tier that is gone or points at a target now, and in the end Service and PodMonitor.
+    Remove Deployments of tiers that are gone or now point at a target, and in the end Service and PodMonitor.
 
-    It stays as long as the plan knows the tier: pods that end still hold accelerators. Where the plan does not know
-    pods that are wanted, they serve until the tiers that stay have as many ready replicas as were decided.
+    A Deployment stays as long as the plan knows its tier, because terminating pods still hold accelerators. If the plan
+    does not know the tier, its pods serve until the remaining tiers have as many ready replicas as were decided.
     """
     if not scene.owned and not scene.manifests:
         yield from _unshared(scene)
@@ -52,7 +52,7 @@ def retired(scene: Scene) -> Iterator[Chain]:
 
 
 def _unshared(scene: Scene) -> Iterator[Chain]:
-    """Removes what only pods of ours needed, and there are none any more."""
+    """Remove Service and PodMonitor once the deployment has no pods of ours."""
     for ref in shared_refs(scene.spec):
         there = scene.order.view.owned.get(ref)
         if there is not None and not scene.is_foreign(ref) and not scene.settles(path_of(ref)):
@@ -80,14 +80,14 @@ def _build(manifest: Manifest, scene: Scene) -> Iterator[Write]:
         yield Write(call=_apply(manifest))
     elif workload.annotations.get(HASH_ANNOTATION) != manifest.hash:
         if any(writer.manager == FIELD_MANAGER and writer.operation == "Apply" for writer in workload.writers):
-            yield Write(call=_hold_replicas(manifest, workload.replicas))  # the making was cut short
+            yield Write(call=_hold_replicas(manifest, workload.replicas))  # its creation was interrupted
         yield Write(call=_apply(manifest), sentence=f"{ref}: pods changed")
     elif scene.is_changed(workload):
         yield Write(call=_apply(manifest), sentence=f"{ref}: put back what somebody had changed")
 
 
 def _apply(manifest: Manifest, *, force: bool = True) -> Call:
-    """Server-side apply; without `force` an object of that name that somebody else made is a conflict."""
+    """Server-side apply. Without `force`, an object of that name that somebody else created is a conflict."""
     return Call(
         method="PATCH",
         path=manifest.path,
@@ -98,7 +98,7 @@ def _apply(manifest: Manifest, *, force: bool = True) -> Call:
 
 
 def _first_apply(manifest: Manifest) -> Call:
-    """The Deployment without a replica, and without the hash: it is not finished yet."""
+    """The Deployment with 0 replicas, and without the hash, because it is not complete yet."""
     body: dict[str, Any] = dict(manifest.body)
     body["spec"] = body["spec"] | {"replicas": 0}
     body["metadata"] = {name: value for name, value in body["metadata"].items() if name != "annotations"}
@@ -106,13 +106,13 @@ def _first_apply(manifest: Manifest) -> Call:
 
 
 def _hold_replicas(manifest: Manifest, replicas: int) -> Call:
-    """Another manager takes hold of the replicas, so that a body without them leaves them as they are."""
+    """Make another field manager own the replicas, so that applying a body without them does not change them."""
     ref = manifest.ref
     metadata = {"name": ref.name, "namespace": ref.namespace}
     return Call(
         method="PATCH",
         path=manifest.path,
-        params={"fieldManager": INITIAL_MANAGER, "force": "false"},  # whoever moved them meanwhile is right
+        params={"fieldManager": INITIAL_MANAGER, "force": "false"},  # somebody who scaled it meanwhile is right
         body={"apiVersion": ref.api_version, "kind": ref.kind, "metadata": metadata, "spec": {"replicas": replicas}},
         content_type=APPLY_PATCH,
     )

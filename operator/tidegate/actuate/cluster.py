@@ -1,10 +1,10 @@
 """
-The hands on the API server: sends what `steps` wrote down.
+Sends what `steps` computed to the API server.
 
 In:    an `Order`.
 Out:   an `Outcome`; an error ends its own chain of writes and is reported, never raised.
-Rules: the fence is asked before each write, and an order ends with the leadership under which it came. Another
-       leadership begins with nothing in mind, as after a restart: somebody else may have acted in between.
+Rules: the fence is checked before each write, and an order ends with the leadership under which it came. A new
+       leadership starts without memory, as after a restart: another process may have acted in between.
 """
 
 import logging
@@ -23,17 +23,17 @@ from tidegate.ports import APPLY_PATCH, ApiError, Call, Fence, KubeApi, Order, O
 log = logging.getLogger(__name__)
 
 NOT_LEADER = SourceError(source="lease", reason="NotLeader", detail="another replica of the operator leads now")
-# The server understood and says no: sending the same again will not help.
+# The server understood the write and refused it: sending the same again will not help.
 _REJECTIONS = frozenset({400, 403, 409, 422})
-# The same is sent again so seldom: somebody may have granted a right, or raised a quota.
+# A refused write is retried after this: a permission may have been granted, or a quota raised.
 REFUSED_S = 60.0
-# Orders in a row that met an error before it is told: a conflict or a server that restarts is over by then.
-FAILURES_TOLD = 3
+# Failed orders in a row before it is reported: a conflict or a restart of the server is over by then.
+FAILURES_REPORTED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Refusal:
-    """A write that the server refused, why, and until when it is not tried again; monotonic seconds."""
+    """A write that the server refused, why, and until when it is not retried, in monotonic seconds."""
 
     call: Call
     fault: ApiError
@@ -42,7 +42,7 @@ class _Refusal:
 
 @dataclass(slots=True)
 class _Sent:
-    """What became of an order's writes: those the server took, the errors, and which of them are lasting."""
+    """Results of an order's writes: the accepted ones, the errors, and those of them that are lasting."""
 
     writes: list[Write] = field(default_factory=list)
     errors: list[SourceError] = field(default_factory=list)
@@ -50,7 +50,7 @@ class _Sent:
 
     @property
     def failure(self) -> SourceError | None:
-        """The first error that another try may not meet; None: there was none, or only a lost leadership."""
+        """The first error that a retry may not meet; None: there was none, or leadership was lost."""
         return next((e for e in self.errors if e is not NOT_LEADER and e not in self.refusals), None)
 
 
@@ -63,7 +63,7 @@ class ClusterActuator:
         fence: Who may write.
         wall: Unix seconds.
         clock: Monotonic seconds.
-        monitor_labels: More labels of the PodMonitors that are made.
+        monitor_labels: Extra labels of the PodMonitors that are created.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class ClusterActuator:
         )
 
     async def _send(self, chain: Chain, epoch: int, sent: _Sent) -> bool:
-        """Sends one chain; False where nothing may be written any more."""
+        """Send one chain; False if nothing may be written any more."""
         for write in chain:
             if not self._fence.holds() or self._fence.epoch != epoch:
                 sent.errors.append(NOT_LEADER)
                 return False
-            # A refusal is told on, and the same is not asked again at each tick.
+            # A known refusal is reported again, without repeating the write at each tick.
             fault = self._refusal(write.call) or await self._try(write.call)
             if fault is not None:
                 sent.errors.append(fault)
@@ -118,7 +118,7 @@ class ClusterActuator:
         return True
 
     async def _try(self, call: Call) -> ApiError | None:
-        """Sends one write; why the server did not take it, None where it did."""
+        """Send one write; returns why the server refused it, or None."""
         try:
             await self._api.send(call)
         except ApiError as fault:
@@ -128,7 +128,7 @@ class ClusterActuator:
         return None
 
     def _failing(self, order: Order, failure: SourceError | None) -> tuple[Condition, ...]:
-        """The finding that writes fail order after order; nothing while that may be chance."""
+        """The condition that writes fail repeatedly; none while it may be chance."""
         uid = order.resource.uid
         if failure is None:
             self._failures.pop(uid, None)
@@ -136,25 +136,28 @@ class ClusterActuator:
         if len(self._failures) >= REMEMBERED:
             self._failures.clear()
         met = self._failures[uid] = self._failures.get(uid, 0) + 1
-        if met < FAILURES_TOLD:
+        if met < FAILURES_REPORTED:
             return ()
-        if met == FAILURES_TOLD:
+        if met == FAILURES_REPORTED:
             log.warning("a write fails again and again: %s", failure, extra={"deployment": str(order.resource.key)})
         message = f"the API server does not take what was decided: {failure.detail or failure.reason}"
         return (limited("WriteFailed", message),)
 
     def _refusal(self, call: Call) -> ApiError | None:
-        """Why the server refused exactly this not long ago; None where it may be sent."""
+        """Why the server recently refused exactly this write; None if it may be sent."""
         known = self._refused.get(call.path)
         return known.fault if known is not None and known.call == call and self._clock() < known.until_s else None
 
     def _remember(self, call: Call, fault: ApiError) -> None:
         now_s = self._clock()
-        # Each holds a whole manifest, and most that are over are of objects that are gone.
+        # Each holds a whole manifest, and most expired ones are of deleted objects.
         self._refused = {path: known for path, known in self._refused.items() if now_s < known.until_s}
         self._refused[call.path] = _Refusal(call=call, fault=fault, until_s=now_s + REFUSED_S)
 
 
 def _is_lasting(fault: ApiError, call: Call) -> bool:
-    """A refusal that the same write meets again; a conflict is one where fields belong to somebody else."""
+    """
+    Whether the same write would be refused again. A conflict is lasting only for an apply: fields belong to somebody
+    else.
+    """
     return fault.status in _REJECTIONS and (fault.status != 409 or call.content_type == APPLY_PATCH)

@@ -1,5 +1,5 @@
 """
-What is found while an order is carried out, as conditions that hold.
+Findings from carrying out an order, as conditions that are true.
 
 Rules: pure.
 """
@@ -8,15 +8,15 @@ from tidegate.domain.decision import Condition, Status
 
 
 def stalled(reason: str, message: str) -> Condition:
-    """Nothing moves until somebody changes something."""
+    """Nothing happens until somebody changes something."""
     return Condition(type="Stalled", status=Status.TRUE, reason=reason, message=message)
 
 
 def limited(reason: str, message: str) -> Condition:
-    """Replicas are not what was decided."""
+    """The replicas are not what was decided."""
     return Condition(type="ScalingLimited", status=Status.TRUE, reason=reason, message=message)
 
 
 def warning(reason: str, message: str) -> Condition:
-    """What the user wrote works, and hurts."""
+    """What the user wrote works, but has a drawback."""
     return Condition(type="ConfigurationWarning", status=Status.TRUE, reason=reason, message=message)

@@ -2,8 +2,8 @@
 The objects that a deployment with managed tiers owns: a Deployment per tier, one Service, one PodMonitor.
 
 In:    the custom resource and the accelerator classes.
-Out:   plain manifests, each with a hash of itself, so that what is right already is not written again.
-Rules: pure. `replicas` is never among the fields: they are moved through /scale alone.
+Out:   plain manifests, each with a hash of itself, so that an object that is right is not written again.
+Rules: pure. `replicas` is never among the fields: it is changed only through /scale.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from tidegate.ports import GROUP, VERSION, DeploymentResource, ObjectRef, own_wo
 Json = dict[str, Any]
 
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
-# Longer than any start-up that is still worth waiting for; past it Kubernetes calls a roll-out failed.
+# Longer than any start-up worth waiting for; after it Kubernetes declares a rollout failed.
 PROGRESS_DEADLINE_S = 3900
 SCRAPE_INTERVAL = "15s"
 
@@ -33,7 +33,7 @@ _COLLECTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One object as it should be; `hash` stands in its annotations too."""
+    """One object as it should be; its annotations contain `hash` too."""
 
     ref: ObjectRef
     body: Json
@@ -51,7 +51,7 @@ def path_of(ref: ObjectRef) -> str:
 
 
 def shared_refs(spec: DeploymentSpec) -> tuple[ObjectRef, ...]:
-    """What all managed tiers of a deployment share: its Service and its PodMonitor."""
+    """What all managed tiers of a deployment share: the Service and the PodMonitor."""
     namespace, name = spec.key.namespace, spec.key.name
     return (
         ObjectRef(api_version="v1", kind="Service", namespace=namespace, name=name),
@@ -63,12 +63,13 @@ def wanted(
     resource: DeploymentResource, accelerators: Mapping[str, Accelerator], *, pod_monitor: Mapping[str, str] | None
 ) -> tuple[Manifest, ...]:
     """
-    Every object that the deployment should own; none where all its tiers only point at workloads.
+    Every object that the deployment should own; none if all its tiers only point at workloads.
 
     Args:
         resource: The custom resource, its spec valid.
-        accelerators: Every class; a managed tier whose class is not among them has no Deployment yet.
-        pod_monitor: More labels of the PodMonitor, which a Prometheus may select by; None: the cluster knows none.
+        accelerators: Every class; a managed tier whose class is missing has no Deployment yet.
+        pod_monitor: Extra labels of the PodMonitor, by which a Prometheus may select it; None: the cluster has no
+            PodMonitors.
     """
     spec = resource.valid_spec
     managed = [tier for tier in spec.tiers if tier.workload is not None]
@@ -95,7 +96,7 @@ def _deployment(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) 
     return _object(own_workload(spec.key, tier.name), labels(spec.key, tier.name)) | {
         "spec": {
             "selector": {"matchLabels": selector(spec.key, tier.name)},
-            # A new version of a pod must serve before an old one goes: nothing is unavailable on purpose.
+            # A new pod must serve before an old one stops: a rollout makes nothing unavailable.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "progressDeadlineSeconds": PROGRESS_DEADLINE_S,
             "revisionHistoryLimit": 3,
@@ -124,7 +125,7 @@ def _object(ref: ObjectRef, own_labels: dict[str, str]) -> Json:
 
 
 def _sealed(body: Json, resource: DeploymentResource) -> Manifest:
-    """The object with its owner and the hash of all of that."""
+    """The object with its owner reference and the hash of all of it."""
     metadata = body["metadata"] | {"ownerReferences": [_owner(resource)]}
     text = json.dumps(body | {"metadata": metadata}, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -136,7 +137,7 @@ def _sealed(body: Json, resource: DeploymentResource) -> Manifest:
 
 
 def _owner(resource: DeploymentResource) -> Json:
-    """Kubernetes removes what we made when the custom resource is deleted, with or without the operator."""
+    """Kubernetes deletes what we created when the custom resource is deleted, with or without the operator."""
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "InferenceDeployment",

@@ -1,9 +1,9 @@
 """
 Strategic merge of a user's pod template onto ours, as `kubectl patch` does it.
 
-Rules: a value replaces, a mapping merges, null removes. A list of named things merges by its key; `$patch: delete`
-       removes an item, `$patch: replace` takes the whole list or mapping as it is. Any other list replaces. An item
-       that cannot be found by its key is a SpecError: it would be lost, or be taken for another one.
+Rules: a value replaces, a mapping merges, null removes. A list of named items merges by its key; `$patch: delete`
+       removes an item, `$patch: replace` replaces the whole list or mapping. Any other list replaces. An item without
+       its key is a SpecError: it would be lost, or be mistaken for another one.
 
 Source: patch strategies of Kubernetes' PodTemplateSpec (k8s.io/api/core/v1, patchMergeKey).
 """
@@ -15,7 +15,7 @@ from tidegate.errors import SpecError, shown
 
 Json = Any
 
-# Field -> key of its items.
+# Field -> merge key of its items.
 MERGE_KEYS = {
     "containers": "name",
     "initContainers": "name",
@@ -40,12 +40,12 @@ def strategic(base: Json, patch: Json, *, path: str = "") -> Json:
     The base with the patch on top; neither is changed.
 
     Args:
-        base: What stands there; None: nothing.
+        base: The current value; None: none.
         patch: What the user wrote.
         path: The field that holds both, as the user wrote it.
 
     Raises:
-        SpecError: a list of named things is none, or holds what has no name.
+        SpecError: something else in place of a list of named items, or an item without its key.
     """
     key = MERGE_KEYS.get(path.rpartition(".")[2])
     if key is not None and isinstance(base, list) and not isinstance(patch, list):
@@ -58,7 +58,7 @@ def strategic(base: Json, patch: Json, *, path: str = "") -> Json:
 
 
 def wrong_shape(path: str, value: Json, allowed: str) -> SpecError:
-    """The error that a value has not the shape that it needs; `allowed` says which one."""
+    """The error for a value of the wrong shape; `allowed` says which shape is needed."""
     return SpecError(field=path, value=shown(value), allowed=allowed)
 
 
@@ -93,7 +93,7 @@ def _list(base: list[Json], patch: list[Json], key: str, path: str) -> list[Json
 
 
 def _check_item(item: Json, key: str, path: str) -> None:
-    """Each item is a mapping and has the key that it is found by; only the word that replaces the list needs none."""
+    """Each item must be a mapping with its merge key; only the item that replaces the list needs none."""
     if not isinstance(item, Mapping):
         raise wrong_shape(path, item, f"a mapping with {key!r} is")
     if item.get(DIRECTIVE) != "replace" and not isinstance(item.get(key), str | int):

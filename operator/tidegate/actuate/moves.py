@@ -1,9 +1,9 @@
 """
-The replicas of a deployment's tiers: which are to be moved, and which are not ours to move.
+The replicas of a deployment's tiers: which ones to change, and which are not ours to change.
 
 In:    a `Scene`.
-Out:   moves, more replicas before fewer; tiers that have theirs already; findings.
-Rules: pure. Replicas are moved through /scale alone, under one field manager.
+Out:   moves, scale-ups before scale-downs; tiers that already have their replicas; findings.
+Rules: pure. Replicas are changed only through /scale, under one field manager.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, O
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """Replicas of one tier's workload, from what they are to what they should be."""
+    """A change of the replicas of one tier's workload."""
 
     tier: str
     ref: ObjectRef
@@ -47,11 +47,11 @@ class Move:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moves:
     """
-    What is to be done about the replicas of a deployment.
+    What to do about the replicas of a deployment.
 
     Args:
-        moves: What to move, what brings more capacity first.
-        rests: Replicas by tier whose workload has what was decided.
+        moves: Changes, the largest increase first.
+        rests: By tier, replicas of workloads that already have what was decided.
         conditions: Why a tier is left alone.
     """
 
@@ -61,7 +61,7 @@ class Moves:
 
 
 def moves(scene: Scene) -> Moves:
-    """What to move, what rests, and what is left alone."""
+    """What to change, what is right already, and what is left alone."""
     found: list[Move] = []
     rests: dict[str, int] = {}
     conditions: list[Condition] = []
@@ -87,12 +87,12 @@ def _move(scene: Scene, tier: TierSpec) -> Move | None:
             return None
         return Move(tier=tier.name, ref=ref, path=made.path, before=0, after=after)
     if after is None or workload.replicas == after or (tier.workload is not None and scene.is_foreign(ref)):
-        return None  # a name that is taken is reported where the object would be made
+        return None  # a name that is taken is reported by `builds`
     return Move(tier=tier.name, ref=ref, path=workload.path, before=workload.replicas, after=after)
 
 
 def _drained(scene: Scene) -> Iterator[Move]:
-    """Workloads of tiers that have left the spec: they go to zero, in steps where the plan says so."""
+    """Workloads of tiers removed from the spec: they go to zero, in steps if the plan says so."""
     for unwanted in scene.unwanted:
         tier, workload = scene.left_tier(unwanted), scene.workload(unwanted.ref)
         after = scene.decided(tier)
@@ -101,7 +101,7 @@ def _drained(scene: Scene) -> Iterator[Move]:
 
 
 def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
-    """Why the replicas of a tier are not ours to move."""
+    """Why the replicas of a tier are not ours to change."""
     ref = workload_ref(scene.spec.key, tier)
     workload = scene.workload(ref)
     if workload is None:
@@ -121,9 +121,9 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
 
 
 def _missing(scene: Scene, tier: TierSpec) -> Condition:
-    """A target that is not there stops its own tier; the deployment, where it is the only one."""
-    told = f"tier {tier.name}: {workload_ref(scene.spec.key, tier)} does not exist or has no scale subresource"
+    """A missing target stops its own tier, and the deployment if it has no other."""
+    message = f"tier {tier.name}: {workload_ref(scene.spec.key, tier)} does not exist or has no scale subresource"
     others = [t for t in scene.spec.tiers if t.target_ref is None or scene.workload(workload_ref(scene.spec.key, t))]
     if not others:
-        return stalled("TargetNotFound", told)
-    return warning("TargetNotFound", f"{told}; the other tiers serve without it")
+        return stalled("TargetNotFound", message)
+    return warning("TargetNotFound", f"{message}; the other tiers serve without it")

@@ -1,13 +1,13 @@
 """
-Who else moves the replicas of a workload, and what we do about it: report it, and stand back.
+Who else changes the replicas of a workload, and how to react: report it and stand back.
 
-In:    a workload as the cluster has it, what we asked for last, the time.
-Out:   a finding, or none.
-Rules: pure. An autoscaler that points at the workload has it for as long as it does, and so has a pipeline that would
-       set its own number again at once. Anybody else has his way for a while; then the operator, which was told to
-       scale this workload, goes on.
+In:    a workload as the cluster has it, what we last requested, the time.
+Out:   a condition, or none.
+Rules: pure. An autoscaler that targets the workload owns its replicas for as long as it exists. So does a GitOps
+       pipeline, which would restore its own number at once. Any other change by hand is left for a while; then the
+       operator, which was told to scale this workload, goes on.
 
-Source: managedFields of Kubernetes say who set `.spec.replicas` last, and when.
+Source: Kubernetes' managedFields tell who last set `.spec.replicas`, and when.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,13 +29,13 @@ from tidegate.ports import (
     workload_ref,
 )
 
-# Holds the replicas of a new Deployment until they are first moved (see `steps`); ours as well.
+# Our second field manager: it owns the replicas of a new Deployment until they are first scaled (see `build`).
 INITIAL_MANAGER = f"{FIELD_MANAGER}-initial"
 
-# Long enough to finish what somebody scales by hand for, short enough not to be forgotten.
+# A change by hand is left for this long: enough to finish what it was made for, and short enough not to be forgotten.
 HOLD_S = 600.0
 
-# Managers as they name themselves, for the sentence.
+# Field managers, and how messages name them.
 _KNOWN = {
     "kube-controller-manager": "a HorizontalPodAutoscaler",
     "keda": "KEDA",
@@ -52,24 +52,25 @@ _KNOWN = {
     "Helm": "Helm",
 }
 
-# These apply their manifest again and again: whoever writes against them writes for ever.
+# These reapply their manifest continuously: writing against them would never end.
 _PIPELINES = frozenset(
     {"argocd-controller", "argocd-application-controller", "kustomize-controller", "helm-controller"}
 )
 
-# Somebody set a workload to so many replicas: path, manager, replicas.
+# A change of a workload's replicas by somebody else: path, manager, replicas.
 Sighting = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """
-    What is known of one workload when its replicas are to be moved.
+    What is known about one workload when its replicas are to be changed.
 
     Args:
         workload: As the cluster has it.
-        asked: Replicas that we last asked it for, or that it had when we decided so; None: we never did.
-        seen_s: When we first saw these replicas of this writer: the API server keeps no time for a write to /scale.
+        asked: Replicas that we last requested, or that it already had when we decided them; None: never.
+        seen_s: When we first saw these replicas by this writer, unix seconds. The API server keeps no time for a write
+            to /scale.
         now_s: Unix seconds.
         pinned: The user fixed the total in the custom resource, which outranks a change by hand on the workload.
     """
@@ -82,43 +83,43 @@ class Claim:
 
 
 def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
-    """The finding that somebody else moves the replicas; None where they are ours to move."""
+    """The condition that somebody else changes the replicas; None if they are ours to change."""
     workload = claim.workload
     if scalers := view.scalers.get(workload.ref):
         names = ", ".join(sorted(str(scaler) for scaler in scalers))
-        told = f"{workload.ref} is scaled by {names} too: replicas are left to it until it is removed"
-        return limited("OtherAutoscaler", told)
+        message = f"{workload.ref} is scaled by {names} too: replicas are left to it until it is removed"
+        return limited("OtherAutoscaler", message)
     writer = _stranger(workload)
-    # Where the replicas are what we asked for, nobody interfered: we simply have not had to move them yet.
+    # If the replicas are what we requested, nobody interfered: we have just not had to change them yet.
     if writer is None or claim.asked is None or workload.replicas == claim.asked:
         return None
     who = _KNOWN.get(writer.manager, writer.manager)
-    told = f"{who} set {workload.ref} to {workload.replicas} replicas where {claim.asked} were asked for: "
+    message = f"{who} set {workload.ref} to {workload.replicas} replicas where {claim.asked} were asked for: "
     if writer.manager in _PIPELINES:
-        return limited("OtherWriter", told + "left so until its manifest leaves replicas out or ignores them")
+        return limited("OtherWriter", message + "left so until its manifest leaves replicas out or ignores them")
     until_s = (_seconds(writer.time) or claim.seen_s) + HOLD_S
     if claim.pinned or claim.now_s >= until_s:
         return None
     until = datetime.fromtimestamp(until_s, tz=UTC).strftime("%H:%M:%S UTC")
-    return limited("OtherWriter", told + f"left so until {until}; set spec.replicas to pin the total")
+    return limited("OtherWriter", message + f"left so until {until}; set spec.replicas to pin the total")
 
 
 def sighting_of(workload: WorkloadView | None) -> Sighting | None:
-    """That somebody else set a workload to the replicas it has; None where nobody did."""
+    """The change by somebody else that gave a workload its replicas; None if there is none."""
     if workload is None or (writer := _stranger(workload)) is None:
         return None
     return workload.path, writer.manager, workload.replicas
 
 
 def _stranger(workload: WorkloadView) -> Writer | None:
-    """The last foreign writer where we own nothing; None where the replicas are ours or nobody's."""
+    """The last foreign writer, if we own none of the replicas; else None."""
     if any(writer.manager in (FIELD_MANAGER, INITIAL_MANAGER) for writer in workload.writers):
         return None
     return max(workload.writers, key=lambda writer: writer.time, default=None)
 
 
 def _seconds(text: str) -> float:
-    """Unix seconds of a Kubernetes time; 0 where there is none."""
+    """Unix seconds of a Kubernetes time; 0 if there is none."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
@@ -126,22 +127,22 @@ def _seconds(text: str) -> float:
 
 
 def held_since(status: Mapping[str, object]) -> float | None:
-    """Since when the status tells of another writer, unix seconds; None where it does not."""
-    told = by_key(status.get("conditions"), "type").get("ScalingLimited", {})
-    if told.get("reason") != "OtherWriter":
+    """Since when the status reports another writer, unix seconds; None if it does not."""
+    condition = by_key(status.get("conditions"), "type").get("ScalingLimited", {})
+    if condition.get("reason") != "OtherWriter":
         return None
-    return _seconds(str(told.get("lastTransitionTime"))) or None
+    return _seconds(str(condition.get("lastTransitionTime"))) or None
 
 
 def rivals(resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec]) -> dict[Key, Condition]:
     """
-    Deployments that point at a workload which another one points at too; the one that was there first keeps it.
+    Deployments that point at a workload which another deployment already points at; the older deployment keeps it.
 
     Args:
-        specs: The last valid spec of each: one that cannot be read for a while gives nothing away.
+        specs: The last valid spec of each deployment, so that an invalid change does not give the workload away.
 
     Returns:
-        The finding of each later deployment, which must not scale anything.
+        The condition of each later deployment, which must not scale anything.
     """
     found: dict[Key, Condition] = {}
     for ref, ((first, _), *others) in _claims(resources, specs).items():
@@ -154,7 +155,7 @@ def rivals(resources: Iterable[DeploymentResource], specs: Mapping[Key, Deployme
 def taken(
     resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec]
 ) -> dict[Key, tuple[TierSpec, ...]]:
-    """Tiers of `rivals`, whatever their mode, whose workload another deployment has; arguments as there."""
+    """Tiers whose workload belongs to another deployment, by deployment. Arguments as in `rivals`."""
     found: dict[Key, tuple[TierSpec, ...]] = {}
     for _, *others in _claims(resources, specs).values():
         for other, tier in others:
@@ -165,7 +166,7 @@ def taken(
 def _claims(
     resources: Iterable[DeploymentResource], specs: Mapping[Key, DeploymentSpec]
 ) -> dict[ObjectRef, list[tuple[DeploymentResource, TierSpec]]]:
-    """Who points at each workload, by which tier; who was there first comes first."""
+    """By workload, the deployments and tiers that point at it, oldest deployment first."""
     claims: dict[ObjectRef, list[tuple[DeploymentResource, TierSpec]]] = {}
     for resource in sorted(resources, key=lambda r: (r.created, str(r.key))):
         spec = specs.get(resource.key, resource.spec)
@@ -178,9 +179,9 @@ def _claims(
 
 def asked_before(resource: DeploymentResource, tier: str) -> int | None:
     """
-    Replicas that a tier's workload was asked for, as the status says; None: none were, or nobody can tell.
+    Replicas that a tier's workload was last asked for, by the status; None: none, or unknown.
 
-    The status of another generation says nothing: the tier may point at another workload by now.
+    The status of another generation does not count: the tier may point at another workload now.
     """
     if resource.status.get("observedGeneration") != resource.generation:
         return None

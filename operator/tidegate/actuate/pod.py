@@ -17,20 +17,20 @@ from tidegate.ports import DEPLOYMENT_LABEL, TIER_LABEL
 Json = dict[str, Any]
 
 CONTAINER = "vllm"
-# Loading hundreds of gigabytes of weights from a slow store takes most of an hour; a server that dies restarts at once,
-# so a long startup probe costs nothing.
+# Loading hundreds of gigabytes of weights from slow storage takes most of an hour. A server that crashes is restarted
+# at once, so a long startup probe costs nothing.
 STARTUP_PERIOD_S, STARTUP_FAILURES = 5, 720
 SHM_GIB_PER_ACCELERATOR = 2
 
 
 def labels(key: Key, tier: str | None = None) -> dict[str, str]:
-    """Labels of what belongs to a deployment, or to one of its tiers."""
+    """Labels of the objects of a deployment, or of one of its tiers."""
     own = {"app.kubernetes.io/managed-by": "tidegate", DEPLOYMENT_LABEL: key.name}
     return own | ({TIER_LABEL: tier} if tier else {})
 
 
 def selector(key: Key, tier: str | None = None) -> dict[str, str]:
-    """The labels that find its pods."""
+    """The labels that select its pods."""
     return {DEPLOYMENT_LABEL: key.name} | ({TIER_LABEL: tier} if tier else {})
 
 
@@ -39,7 +39,7 @@ def template(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) -> 
     The pod template of a tier.
 
     Raises:
-        SpecError: the user's own template has not the shape of one. `api` finds that when it reads the spec.
+        SpecError: the user's template has the wrong shape. `api` checks this when it reads the spec.
     """
     assert tier.workload is not None, tier.name
     how = server(spec, tier)
@@ -59,13 +59,13 @@ def template(spec: DeploymentSpec, tier: TierSpec, accelerator: Accelerator) -> 
     path = f"spec.tiers[{spec.tiers.index(tier)}].workload.podTemplate"
     merged: Json = strategic(pod, tier.workload.pod_template, path=path)
     metadata, _ = _part(merged, "metadata", path), _part(merged, "spec", path)
-    # The selector is ours: a template that moves its own pods out of it is refused by the API server.
+    # Our selector's labels cannot be overridden: the API server rejects a template that its selector does not match.
     given = _part({"labels": {}} | metadata, "labels", f"{path}.metadata")
     return merged | {"metadata": metadata | {"labels": given | selector(spec.key, tier.name)}}
 
 
 def _part(whole: Json, name: str, path: str) -> Json:
-    """A mapping that has to stand in a pod template; a user's null, text or list in its place is an error."""
+    """A mapping that must be in a pod template; a user's null, text or list in its place is an error."""
     part = whole.get(name)
     if not isinstance(part, dict):
         raise wrong_shape(f"{path}.{name}", part, "a mapping is")
@@ -101,7 +101,7 @@ def _probe(*, period: int, failures: int) -> Json:
 
 
 def _resources(tier: TierSpec, accelerator: Accelerator) -> Json:
-    """The user's resources, and as many accelerators as a replica occupies: a limit, which is a request too."""
+    """The user's resources, plus as many accelerators as a replica occupies, as request and limit."""
     assert tier.workload is not None
     given = tier.workload.resources
     count = {accelerator.resource_name: str(tier.accelerators_per_replica)}
@@ -112,5 +112,7 @@ def _resources(tier: TierSpec, accelerator: Accelerator) -> Json:
 
 
 def _shm(tier: TierSpec) -> str:
-    """Tensor-parallel workers talk through shared memory; a container's own 64 MiB end in a bus error."""
+    """
+    Tensor-parallel workers communicate through shared memory; a container's default of 64 MiB ends in a bus error.
+    """
     return f"{SHM_GIB_PER_ACCELERATOR * tier.accelerators_per_replica}Gi"

@@ -1,7 +1,7 @@
 """
-What one order is carried out in: the order, the objects it should own, those it does own, and our own last writes.
+The context in which an order is carried out: the order, the objects it should own, those it owns, our last writes.
 
-Rules: a value; reading it costs nothing that grows with the fleet.
+Rules: a value; the cost of reading it does not grow with the fleet.
 """
 
 import math
@@ -13,11 +13,11 @@ from tidegate.actuate.ownership import Sighting
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.ports import TIER_LABEL, Call, ObjectRef, Order, WorkloadView, leaving_name, workload_ref
 
-# An informer shows our own write within a second or two; until then the old state is not taken for the new one.
+# The informers show our own write within a second or two. Until then their state counts as outdated.
 SETTLE_S = 10.0
-# How often a field that somebody else sets is put back at most.
+# Minimum time between two corrections of a field that somebody else sets.
 PATIENCE_S = 600.0
-# Path of what was written -> when (monotonic seconds), and the replicas where it was a scale.
+# Path of what was written -> when (monotonic seconds), and the replicas if it was a /scale.
 Written = Mapping[str, tuple[float, int | None]]
 NEVER = (-math.inf, None)
 
@@ -29,9 +29,9 @@ class Write:
 
     Args:
         call: What to send.
-        sentence: What is reported of it; empty: nothing.
-        replicas: What it sets, where it is a scale.
-        tier: Whose replicas; empty where it is none.
+        sentence: How it is reported; empty: it is not.
+        replicas: What it sets, if it is a /scale.
+        tier: Whose replicas; empty if it is none.
     """
 
     call: Call
@@ -40,7 +40,7 @@ class Write:
     tier: str = ""
 
 
-# Each write needs the one before it.
+# Writes that each require the one before.
 Chain = tuple[Write, ...]
 
 
@@ -51,14 +51,14 @@ class Scene:
 
     Args:
         order: What is wanted and what is there.
-        now_s: Unix seconds, for how long another writer has its way: his time is the API server's.
-        clock_s: Monotonic seconds, for how long ago we wrote ourselves: nobody may set that clock.
+        now_s: Unix seconds; compared with times of other writers, which the API server records.
+        clock_s: Monotonic seconds; for the time since our own writes, because nobody can set that clock.
         manifests: What the deployment should own.
         owned: Workloads that carry its uid.
         written: Our own last writes.
-        seen: (path of a workload, manager, replicas) -> when we first saw them so, unix seconds.
+        marks: Path of an owned workload -> its `applied` when it was last right.
+        seen: (path of a workload, manager, replicas) -> when we first saw them, unix seconds.
         asked: Replicas by tier that its workload was last asked for, as known before this order.
-        marks: Path of an owned workload -> its `applied` when it was last as it should be.
     """
 
     order: Order
@@ -73,11 +73,11 @@ class Scene:
 
     @property
     def spec(self) -> DeploymentSpec:
-        """What the user asked for; an order is only made of a valid spec."""
+        """What the user asked for; orders exist for valid specs only."""
         return self.order.resource.valid_spec
 
     def workload(self, ref: ObjectRef) -> WorkloadView | None:
-        """A workload as the cluster has it, our own last scale taken in; None where there is none."""
+        """A workload as the cluster has it, with our own recent scaling applied; None if there is none."""
         there = self.order.view.workloads.get(ref)
         if there is None:
             return None
@@ -88,9 +88,10 @@ class Scene:
 
     def is_changed(self, workload: WorkloadView) -> bool:
         """
-        Somebody set a field that we had applied, and we did not put it back just now.
+        Somebody changed a field that we had applied, and we did not correct it recently.
 
-        Who sets it again and again is not answered each time: that would be two controllers in a fight.
+        A field that is changed again and again is not corrected each time: that would be a fight between two
+        controllers.
         """
         at_s, _ = self.written.get(workload.path, NEVER)
         mark = self.marks.get(workload.path, workload.applied)
@@ -101,21 +102,21 @@ class Scene:
         return path in self.written and self.clock_s - self.written[path][0] < SETTLE_S
 
     def is_foreign(self, ref: ObjectRef) -> bool:
-        """An object of that name exists that somebody else made; it is never taken over."""
+        """An object of that name exists that somebody else created; it is never taken over."""
         there = self.order.view.workloads.get(ref) or self.order.view.owned.get(ref)
         return there is not None and self.order.resource.uid not in there.owner_uids
 
     def decided(self, tier: str) -> int | None:
-        """Replicas that were decided for a tier; None where nothing was."""
+        """Replicas that were decided for a tier; None: nothing was."""
         decision = self.order.decision
         return decision.tiers[tier].replicas if decision is not None and tier in decision.tiers else None
 
     @property
     def unwanted(self) -> tuple[WorkloadView, ...]:
-        """Workloads of ours that no tier of the spec has any more."""
+        """Our workloads that no tier of the spec has any more."""
         wanted = {workload_ref(self.spec.key, tier) for tier in self.spec.tiers}
         return tuple([workload for workload in self.owned if workload.ref not in wanted])
 
     def left_tier(self, workload: WorkloadView) -> str:
-        """Name by which the plan knows the tier of an unwanted workload."""
+        """The name that the plan uses for the tier of an unwanted workload."""
         return leaving_name(workload.labels.get(TIER_LABEL, ""), [tier.name for tier in self.spec.tiers])

@@ -2,8 +2,8 @@
 From an order to API calls: what differs from what is wanted, and nothing else.
 
 In:    a `Scene`.
-Out:   chains of writes and findings. Chains do not need each other.
-Rules: pure. Where everything is right there is no write.
+Out:   chains of writes, and findings. Chains are independent of each other.
+Rules: pure. If everything is right, there is no write.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from tidegate.domain.decision import Condition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """What to write, in this order, what was found on the way, and replicas by tier that are as decided already."""
+    """What to write, in this order; findings; and by tier the replicas that are already as decided."""
 
     chains: tuple[Chain, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -26,13 +26,13 @@ class Steps:
 
 
 def steps(scene: Scene) -> Steps:
-    """What to do for one deployment; nothing where its mode or a pause says so."""
+    """What to do for one deployment; nothing if its mode or a pause forbids it."""
     spec = scene.spec
     if not spec.acts:
         return Steps()
     made, taken = builds(scene)
     replicas = moves(scene)
-    # An object is made before its replicas are moved; the others are made first of all.
+    # A workload is created before it is scaled. Objects that are not scaled come first.
     scaled = [(*made.pop(move.ref, ()), move.write) for move in replicas.moves]
     warnings = [finding for tier in spec.tiers for finding in findings(tier)]
     return Steps(
@@ -43,7 +43,7 @@ def steps(scene: Scene) -> Steps:
 
 
 def _merged(conditions: list[Condition]) -> tuple[Condition, ...]:
-    """One finding per type: the first one's reason, everybody's sentence."""
+    """One finding per type: the reason of the first, the messages of all."""
     merged: dict[str, Condition] = {}
     for finding in conditions:
         first = merged.get(finding.type)

@@ -1,11 +1,11 @@
 """
-What is kept between two orders, so that a thousand deployments at rest cost little and a lagging view misleads nobody.
+What is kept between two orders, so that a thousand deployments at rest cost little and outdated caches do no harm.
 
 In:    orders, and our own writes.
-Out:   the `Scene` of an order: manifests made anew only where the spec or the accelerators changed, owned workloads
-       through one index per view, our last writes, what each workload was last asked for, and who was seen to set
-       which replicas when.
-Rules: everything in it can be lost: a new operator writes nothing that the old one would not have written.
+Out:   the `Scene` of an order: manifests, rebuilt only if the spec or the accelerators changed; owned workloads, from
+       one index per view; our last writes; what each workload was last asked for; and when other writers were first
+       seen.
+Rules: all of it can be lost: a new operator writes nothing that the old one would not have written.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from tidegate.actuate.scene import PATIENCE_S, Scene, Write
 from tidegate.domain.spec import Accelerator
 from tidegate.ports import ClusterView, DeploymentResource, ObjectRef, Order, WorkloadView, workload_ref
 
-# Entries of each kind that are kept; past it most of them are of objects that are gone.
+# Entries of each kind that are kept; beyond this most belong to deleted objects.
 REMEMBERED = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """Manifests, and what they were made of."""
+    """Manifests, and what they were made from."""
 
     key: tuple[object, ...]
     manifests: tuple[Manifest, ...]
@@ -37,13 +37,13 @@ class _Asked:
     replicas: int
 
     def of(self, workload: WorkloadView | None) -> int | None:
-        """What this workload was asked for; None: another one of its name was."""
+        """What this workload was asked for; None: it was another one of the same name."""
         return self.replicas if workload is None or self.uid in ("", workload.uid) else None
 
 
 @dataclass(slots=True)
 class Stock:
-    """The memory of the hands; `monitor_labels` are more labels of the PodMonitors that are made."""
+    """The actuator's memory; `monitor_labels` are extra labels of the PodMonitors that are created."""
 
     monitor_labels: Mapping[str, str] = field(default_factory=dict)
     _made: dict[str, _Made] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Stock:
     def scene(self, order: Order, *, now_s: float, clock_s: float) -> Scene:
         """Everything that is known when an order is carried out; unix and monotonic seconds."""
         self._prune(clock_s)
-        self._take_up(order.view)
+        self._index(order.view)
         scene = Scene(
             order=order,
             now_s=now_s,
@@ -70,16 +70,16 @@ class Stock:
             seen=self._seen,
             asked=self._last_asked(order),
         )
-        self._look(scene)
+        self._observe(scene)
         return scene
 
     def wrote(self, write: Write, *, clock_s: float) -> None:
-        """A write that the server took."""
+        """Remember a write that the server accepted."""
         self._written[write.call.path] = clock_s, write.replicas
-        self._marks.pop(write.call.path, None)  # taken anew once the cluster shows the write
+        self._marks.pop(write.call.path, None)  # recorded again once the cluster shows the write
 
     def ask(self, order: Order, replicas: Mapping[str, int]) -> dict[str, int]:
-        """Remember what tiers' workloads were asked for now; of all its tiers, what they were last asked for."""
+        """Remember what workloads were asked for now; returns what all tiers' workloads were last asked for."""
         resource = order.resource
         for tier in resource.valid_spec.tiers:
             if tier.name in replicas:
@@ -90,7 +90,7 @@ class Stock:
         return self._last_asked(order)
 
     def _last_asked(self, order: Order) -> dict[str, int]:
-        """By tier; by the status where we have not asked since we lead."""
+        """By tier; from the status if we have not scaled it since we lead."""
         resource = order.resource
         asked: dict[str, int] = {}
         for tier in resource.valid_spec.tiers:
@@ -114,21 +114,22 @@ class Stock:
 
     def owned(self, order: Order) -> tuple[WorkloadView, ...]:
         """Workloads that carry the deployment's uid."""
-        self._take_up(order.view)
+        self._index(order.view)
         return self._owned.get(order.resource.uid, ())
 
-    def _take_up(self, view: ClusterView) -> None:
+    def _index(self, view: ClusterView) -> None:
         """
-        Index a view that is new, and drop the manifests of whom nothing was ordered under the one before.
+        Index a new view, and drop the manifests of deployments without an order under the previous view.
 
-        Those of a deployment of two tiers are 20 KiB: ten thousand that came and went in weeks would be 200 MiB.
+        The manifests of a deployment with two tiers take 20 KiB: ten thousand deployments that came and went over weeks
+        would take 200 MiB.
         """
         if self._view is not view:
             self._view, self._owned = view, _by_owner(view)
             self._made_before, self._made = self._made, {}
 
-    def _look(self, scene: Scene) -> None:
-        """Remembers who set which replicas when, and how our objects look while they are right."""
+    def _observe(self, scene: Scene) -> None:
+        """Remember who set which replicas when, and `applied` of our objects while they are right."""
         for workload in scene.owned:
             if not scene.settles(workload.path):
                 self._marks.setdefault(workload.path, workload.applied)
@@ -137,13 +138,13 @@ class Stock:
             if sighting is None:
                 continue
             if sighting not in self._seen:
-                # After a restart the status still knows since when.
+                # After a restart the status still tells since when.
                 self._seen[sighting] = held_since(scene.order.resource.status) or scene.now_s
-            # What was seen later than now was seen before somebody set the clock back.
+            # A time in the future was recorded before the wall clock was set back.
             self._seen[sighting] = min(self._seen[sighting], scene.now_s)
 
     def _prune(self, clock_s: float) -> None:
-        """Keeps the memory small; what is lost here is made or taken anew."""
+        """Keep the memory small; what is lost here is rebuilt or recorded again."""
         for memory in (self._marks, self._seen, self._asked):
             if len(memory) > REMEMBERED:
                 memory.clear()
@@ -152,7 +153,7 @@ class Stock:
 
 
 def _needs(resource: DeploymentResource, accelerators: Mapping[str, Accelerator]) -> tuple[object, ...]:
-    """What a manifest is made of; capacity and price move without changing it."""
+    """What manifests depend on; capacity and price change without changing them."""
     used = [accelerators.get(tier.accelerator) for tier in resource.valid_spec.tiers]
     places = tuple(a and (a.resource_name, tuple(sorted(a.node_selector.items()))) for a in used)
     return resource.generation, places

@@ -1,10 +1,10 @@
 """
-The command line of a vLLM replica: what the operator adds to the arguments that the user gave.
+The command line of a vLLM replica: what the operator adds to the user's arguments.
 
 In:    a managed tier of a deployment.
-Out:   command, arguments, how it drains; findings where the user's own arguments are known to hurt.
-Rules: pure. A flag that the user gives is the user's; the operator leaves it out. A flag that the image's version does
-       not know is left out too: vLLM refuses to start on an unknown one.
+Out:   command, arguments, how it drains; findings about user arguments that are known to hurt.
+Rules: pure. A flag that the user gives is not overridden. Flags that the image's version does not know are left out:
+       vLLM refuses to start with an unknown one.
 """
 
 import json
@@ -19,19 +19,19 @@ from tidegate.estimate.arguments import flags, parse, tensor_parallel
 PORT = 8000
 Version = tuple[int, int]
 
-# First releases that know a flag. Graceful shutdown: vllm-project/vllm#34730, in v0.18.0. Buckets: seen in 0.32.0.
+# First releases that know a flag. Graceful shutdown: vllm-project/vllm#34730, in v0.18.0. Buckets: found in 0.32.0.
 SHUTDOWN_SINCE: Version = (0, 18)
 BUCKETS_SINCE: Version = (0, 32)
 
-# The endpoints and the proxies that watch them need this long to stop sending requests to a pod on its way out.
+# Endpoints and the proxies that watch them need this long to stop sending requests to a terminating pod.
 PRE_STOP_S = 15
-# Without --shutdown-timeout SIGTERM cuts what is running, so the pod is held back long enough for most answers.
+# Without --shutdown-timeout, SIGTERM cuts off running requests, so it is delayed long enough for most answers.
 PRE_STOP_WITHOUT_DRAIN_S = 60
-# A replica ends as soon as its last request has: this is only the longest answer that is waited for.
+# A replica exits as soon as its last request has ended; this only limits how long it waits.
 DRAIN_S = 300
 EXIT_S = 15
 
-# Edges per decade. Round targets lie on one of them, so that changing a target seldom restarts the replicas.
+# Bucket edges per decade. Round targets are among them, so changing a target seldom restarts the replicas.
 _MANTISSAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _TTFT_DECADES, _TTFT_TAIL = (-2, -1, 0, 1), (100.0, 200.0, 400.0, 800.0)
 _ITL_DECADES, _ITL_TAIL = (-3, -2, -1), (1.0, 2.5, 5.0, 10.0, 40.0)
@@ -40,14 +40,14 @@ _ITL_DECADES, _ITL_TAIL = (-3, -2, -1), (1.0, 2.5, 5.0, 10.0, 40.0)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """
-    How one replica is started and ended.
+    How one replica is started and stopped.
 
     Args:
         command: The program; not the image's entry point, which differs between images.
         args: Its arguments.
-        port: Where it listens, by them.
-        pre_stop_s: How long a pod on its way out still serves before it is told to end.
-        grace_s: When it is ended by force, counted from the start of `pre_stop_s`.
+        port: Where it listens, according to them.
+        pre_stop_s: How long a terminating pod still serves before SIGTERM.
+        grace_s: When it is killed, counted from the start of `pre_stop_s`.
     """
 
     command: tuple[str, ...]
@@ -86,9 +86,10 @@ def server(spec: DeploymentSpec, tier: TierSpec) -> Server:
 
 def version_of(image: str) -> Version | None:
     """
-    Release of vLLM by the image's tag; None where the tag does not tell (`latest`, a digest, an own scheme).
+    Release of vLLM by the image's tag; None if the tag does not tell (`latest`, a digest, another scheme).
 
-    Every release so far is a 0.x. NVIDIA's 25.10 holds vLLM 0.10, Red Hat's 3.0 holds 0.8, a company's 1.4 holds any.
+    Every release so far is a 0.x. Other numbers are not vLLM's: NVIDIA's 25.10 contains vLLM 0.10, Red Hat's 3.0
+    contains 0.8, and a company's own 1.4 any version.
     """
     name, _, _digest = image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]
@@ -97,13 +98,13 @@ def version_of(image: str) -> Version | None:
 
 
 def knows(version: Version | None, since: Version) -> bool:
-    """Whether a release surely has what came with another one."""
+    """Whether a release certainly has what came with release `since`."""
     return version is not None and version >= since
 
 
 def buckets(slo: Slo) -> str:
     """
-    Edges of the latency histograms in seconds, the targets among them: attainment is then read, not interpolated.
+    Edges of the latency histograms in seconds, including the targets, so that attainment is counted, not interpolated.
 
     Returns:
         JSON, the same text for the same targets.
@@ -118,15 +119,15 @@ def buckets(slo: Slo) -> str:
 
 
 def findings(tier: TierSpec) -> tuple[Condition, ...]:
-    """What in the user's own arguments is known to hurt."""
+    """User arguments that are known to hurt."""
     name = flags(tier.workload.args).get("--quantization") if tier.workload is not None else None
     if name not in ("gptq", "awq"):
         return ()
-    told = (
+    message = (
         f"tier {tier.name}: --quantization {name} forces a slow kernel; without the flag vLLM reads the format from "
         f"the checkpoint and takes the fast one ({name}_marlin)"
     )
-    return (warning("SlowQuantization", told),)
+    return (warning("SlowQuantization", message),)
 
 
 def _edges(decades: tuple[int, ...], tail: tuple[float, ...], target_s: float) -> list[float]:
@@ -135,5 +136,5 @@ def _edges(decades: tuple[int, ...], tail: tuple[float, ...], target_s: float) -
 
 
 def _whole(text: str | None, otherwise: int) -> int:
-    """The whole number of a text; `otherwise` where it is none, or none that a port or a count of seconds can be."""
+    """The whole number in a text; `otherwise` if it is not one, or too long for a port or seconds."""
     return int(text) if text and text.isdecimal() and len(text) <= 9 else otherwise

@@ -1,5 +1,5 @@
 """
-The plan on the wire: decisions as the protocol writes them, finite and rounded, the same bytes for the same input.
+The plan on the wire: decisions in the protocol's form, finite and rounded, the same bytes for the same input.
 """
 
 import math
@@ -10,7 +10,7 @@ import msgspec
 from tidegate.domain.decision import Decision, Prediction, Reason, Status
 from tidegate.domain.key import Key
 
-# Digits that mean something: a tenth of a millisecond, a hundredth of a cent.
+# Decimals that matter: a tenth of a millisecond, a hundredth of a cent.
 RATE_DIGITS, SECONDS_DIGITS, SHARE_DIGITS, MONEY_DIGITS = 4, 4, 4, 4
 
 _ENCODER = msgspec.json.Encoder()
@@ -23,7 +23,7 @@ class Tier(msgspec.Struct, frozen=True):
 
 
 class Forecast(msgspec.Struct, frozen=True):
-    """Demand that the plan was sized for, requests/s, and how far ahead."""
+    """Demand that the plan was sized for, in requests/s, and how far ahead."""
 
     arrival_rate: float | None
     horizon_s: float | None
@@ -61,7 +61,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of output; `error` is set where the whole line could not be planned."""
+    """One line of output; `error` is set if the whole line could not be planned."""
 
     time: float | None
     deployments: list[Plan | Refusal]
@@ -69,7 +69,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def plan_of(decision: Decision) -> Plan | Refusal:
-    """One decision as the protocol writes it."""
+    """One decision in the protocol's form."""
     if decision.error is not None:
         return refusal(decision.key, decision.error)
     return Plan(
@@ -90,12 +90,12 @@ def refusal(key: Key, error: str) -> Refusal:
 
 
 def write(time_s: float | None, entries: Iterable[Plan | Refusal], *, error: str | None = None) -> bytes:
-    """One line, its end included."""
+    """One line, with its line break."""
     return _ENCODER.encode(Answer(time=time_s, deployments=list(entries), error=error)) + b"\n"
 
 
 def rounded(value: float | None, digits: int) -> float | None:
-    """The number to so many digits; None for what is not finite."""
+    """The number rounded to `digits` decimals; None if it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return round(float(value), digits)

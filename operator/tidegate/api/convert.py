@@ -1,8 +1,8 @@
 """
 From a custom resource to what the core works with: every default filled in, every unit converted, once.
 
-In:    plain JSON as the API server, a file or a script has it.
-Out:   `DeploymentSpec` and `Accelerator`; or a SpecError with field, value and what is allowed.
+In:    plain JSON, as from the API server, a file or a script.
+Out:   `DeploymentSpec` and `Accelerator`, or a SpecError with field, value and what is allowed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,14 @@ Json = Mapping[str, Any]
 Model = TypeVar("Model", bound=ApiModel)
 
 PAUSED_ANNOTATION = "tidegate.io/paused"
-# Labels that tell the product of a node's accelerators, so that the shipped table is found for any class name.
+# Node labels that name the product, so that the shipped table applies whatever the class is called.
 PRODUCT_LABELS = (
     "nvidia.com/gpu.product",
     "cloud.google.com/gke-accelerator",
     "karpenter.k8s.aws/instance-gpu-name",
     "amd.com/gpu.product-name",
 )
-# Where the search for a firing starts: the answer must not depend on today.
+# Start of the search for the next match of a cron expression: the result must not depend on today.
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -48,29 +48,29 @@ def deployment_spec(key: Key, spec: object, *, offline: bool = False) -> domain.
     Args:
         key: Namespace and name of the deployment.
         spec: Plain JSON of the spec.
-        offline: No cluster stands behind it (plan, backtest): tiers need neither workload nor targetRef, numbers may
-            stand for decimal strings, 2.0 for 2, and minReplicas 0 without scaleToZero is read as 1.
+        offline: Used without a cluster (plan, backtest): tiers need neither workload nor targetRef, numbers may replace
+            decimal strings, 2.0 may replace 2, and minReplicas 0 without scaleToZero is read as 1.
 
     Raises:
-        SpecError: Names the first field that is wrong, its value and what is allowed.
+        SpecError: names the first invalid field, its value and what is allowed.
     """
     model = parse(InferenceDeploymentSpec, spec, path="spec", offline=offline)
     return _deployment(key, model)
 
 
 def accelerator(name: str, spec: object, *, offline: bool = False) -> domain.Accelerator:
-    """What an AcceleratorClass' `spec` says; arguments and errors as in `deployment_spec`."""
+    """What an AcceleratorClass' `spec` states; arguments and errors as in `deployment_spec`."""
     model = parse(AcceleratorClassSpec, spec, path="spec", offline=offline)
     return _accelerator(name, model)
 
 
 def is_paused(annotations: Mapping[str, str]) -> bool:
-    """Whether the annotation asks to leave the deployment alone."""
+    """Whether the annotation pauses the deployment."""
     return annotations.get(PAUSED_ANNOTATION, "").lower() == "true"
 
 
 def deployment_of(manifest: Json, *, offline: bool = False) -> domain.DeploymentSpec:
-    """A whole InferenceDeployment: its name is checked too."""
+    """A whole InferenceDeployment; its name is checked too."""
     model = parse(InferenceDeployment, manifest, offline=offline)
     key = Key(model.metadata.namespace, model.metadata.name)
     return _deployment(key, model.spec, paused=is_paused(model.metadata.annotations))
@@ -83,7 +83,7 @@ def accelerator_of(manifest: Json, *, offline: bool = False) -> domain.Accelerat
 
 
 def parse(kind: type[Model], value: object, *, path: str = "", offline: bool = False) -> Model:
-    """The model of a piece of JSON; a SpecError whose field starts with `path` where it is not allowed."""
+    """The model of a piece of JSON; if invalid, a SpecError whose field starts with `path`."""
     try:
         return kind.model_validate(value, context={OFFLINE: offline}, by_alias=True, by_name=False)
     except ValidationError as fault:
@@ -91,7 +91,7 @@ def parse(kind: type[Model], value: object, *, path: str = "", offline: bool = F
 
 
 def _spec_error(path: str, errors: Sequence[ErrorDetails]) -> SpecError:
-    """The first error of one object, how many more there are, and where the next three are."""
+    """The first error of an object, with the number of further errors and the fields of the next three."""
     first = errors[0]
     field = path_of(first, path)
     allowed = _allowed(first)
@@ -101,7 +101,7 @@ def _spec_error(path: str, errors: Sequence[ErrorDetails]) -> SpecError:
 
 
 def path_of(error: ErrorDetails, path: str = "") -> str:
-    """Where a validation error is, below `path`: `spec.tiers[1].quality`."""
+    """The field of a validation error, below `path`: `spec.tiers[1].quality`."""
     pinned = error.get("ctx", {}).get("field")
     for part in (*error["loc"], *([pinned] if pinned else [])):
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
@@ -178,7 +178,7 @@ def _tier(tier: Tier, model: InferenceDeploymentSpec) -> domain.TierSpec:
 
 
 def _replicas_max(model: InferenceDeploymentSpec) -> int:
-    """The highest bound that ever holds for the total, which the bound in force cuts to size at each instant."""
+    """The highest bound on the total that is ever in force. The current bound limits it at each instant."""
     return max([model.max_replicas, *(s.max_replicas for s in model.schedules if s.max_replicas is not None)])
 
 
@@ -215,7 +215,7 @@ def _scale_to_zero(model: InferenceDeploymentSpec) -> domain.ScaleToZero | None:
 
 
 def _schedule(index: int, model: ScheduleModel) -> domain.Schedule:
-    """A schedule whose time zone exists and whose cron expression fires at all: no schema can tell."""
+    """A schedule; checks that its time zone exists and its cron expression ever matches, which no schema can."""
     path = f"spec.schedules[{index}]"
     try:
         ZoneInfo(model.time_zone)
@@ -242,7 +242,7 @@ def _schedule(index: int, model: ScheduleModel) -> domain.Schedule:
 
 
 def _fires(cron: str) -> bool:
-    """Whether an expression is one and has a next time; the 29th of February comes within eight years."""
+    """Whether the text is a cron expression that ever matches; a 29th of February comes within eight years."""
     try:
         croniter(cron, _SOME_DAY, max_years_between_matches=8).get_next()
     except (CroniterError, ValueError):

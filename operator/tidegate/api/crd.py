@@ -120,7 +120,7 @@ def _yaml(manifest: Manifest) -> str:
 
 
 class _NoAliases(yaml.SafeDumper):
-    """Writes a value that stands in two places twice: Kubernetes' tools do not all read anchors."""
+    """Writes a value that occurs twice in full each time: not all Kubernetes tools read YAML anchors."""
 
     def ignore_aliases(self, data: object) -> bool:
         """Always."""

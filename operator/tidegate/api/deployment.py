@@ -1,4 +1,6 @@
-"""`InferenceDeployment`: one model, its promises, its money, and the ways to serve it."""
+"""
+`InferenceDeployment`: one model, its latency promise, its budget, and the ways to serve it.
+"""
 
 from decimal import Decimal
 from typing import Annotated, ClassVar
@@ -10,7 +12,8 @@ from tidegate.api.rules import SPEC_RULES
 from tidegate.api.tier import REPLICAS_MOST, Tier
 from tidegate.domain.spec import Mode
 
-# Five fields of digits, names, lists, ranges and steps. What it cannot see (a 31st of February) becomes a condition.
+# Five fields of digits, names, lists, ranges and steps. What a pattern cannot detect (a 31st of February) becomes a
+# condition.
 CRON_PATTERN = r"^([0-9A-Za-z*/,-]+ ){4}[0-9A-Za-z*/,-]+$"
 SECONDS_PER_WEEK = 604_800
 

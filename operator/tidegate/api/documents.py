@@ -1,9 +1,9 @@
 """
-YAML as Kubernetes takes it.
+YAML as Kubernetes reads it.
 
 In:    text with any number of documents.
 Out:   plain JSON values, or a SpecError that names the source and the line.
-Rules: a key that stands in one mapping twice is an error; a date and a bare `=` are text, because JSON has neither.
+Rules: a duplicate key in a mapping is an error; a date and a bare `=` are text, because JSON has neither.
 """
 
 from typing import Any
@@ -12,14 +12,14 @@ import yaml
 
 from tidegate.errors import SpecError
 
-# Values that YAML has and JSON does not: a date, and the bare `=` that stands in CRDs of Prometheus' operator.
+# Values that YAML has and JSON does not: a date, and the bare `=` that occurs in CRDs of Prometheus' operator.
 _NOT_JSON = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> Any:
-        """Looked at here: once merge keys are resolved, what they bring is not told from what stands there."""
+        """Checked here, because after merge keys are resolved, merged keys cannot be told from literal ones."""
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
@@ -38,7 +38,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def documents(text: str, source: str) -> list[Any]:
-    """All documents of a text; `source` is what an error calls it."""
+    """All documents of a text; `source` is its name in errors."""
     try:
         return list(yaml.load_all(text, _Loader))
     except (yaml.YAMLError, ValueError, RecursionError) as fault:

@@ -1,8 +1,8 @@
 """
-The building blocks of the models: decimal strings, names, rules that hold both in CEL and in Python.
+The building blocks of the models: decimal strings, names, and rules that hold in both CEL and Python.
 
-A bound is stated once and leaves twice: into the CRD's schema (checked by the API server) and into the pydantic
-validator (checked by `tidegate plan`, the backtest and the tests, where there is no API server).
+A bound is stated once and used twice: in the CRD's schema (checked by the API server) and in the pydantic validator
+(checked by `tidegate plan`, the backtest and the tests, where there is no API server).
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-# Validation context key: no cluster behind this manifest, so numbers may stand for decimal strings, 2.0 for 2, and a
-# tier needs no pods.
+# Validation context key: the manifest is used without a cluster, so numbers may replace decimal strings, 2.0 may
+# replace 2, and a tier needs neither workload nor targetRef.
 OFFLINE = "offline"
 
 DECIMAL_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
@@ -27,14 +27,14 @@ SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """
-    What must hold across the fields of one object.
+    A rule across the fields of one object.
 
     Args:
         cel: The expression for the API server; `self` is the object.
         message: Names the fields and what is allowed.
         holds: The same in Python, given the validated model.
-        field: Name of the field that the error is pinned to (as in YAML); empty: the object itself.
-        cluster_only: Does not apply where no cluster stands behind the manifest.
+        field: Name of the field that the error refers to (as in YAML); empty: the object itself.
+        cluster_only: Does not apply to manifests that are used without a cluster.
     """
 
     cel: str
@@ -58,7 +58,9 @@ class ApiModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def as_json(cls, value: Any, info: ValidationInfo) -> Any:
-        """A null is a field that is not there, as the API server has it; without a cluster 2.0 is 2, as JSON has it."""
+        """
+        Drop nulls, which the API server treats as absent fields. Without a cluster also read 2.0 as 2, as JSON does.
+        """
         if not isinstance(value, dict):
             return value
         there = {key: item for key, item in value.items() if item is not None}
@@ -82,20 +84,20 @@ class ApiModel(BaseModel):
 
 
 def is_offline(info: ValidationInfo) -> bool:
-    """Whether the caller said that no cluster stands behind the manifest."""
+    """Whether the manifest is used without a cluster."""
     return bool((info.context or {}).get(OFFLINE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecimalString:
     """
-    Annotation of a number written as text: no floats in the API, so that a value survives every client unchanged.
+    Annotation of a number written as text: no floats in the API, so that every client preserves the value.
 
     Args:
         what: The field in words for the message, e.g. `attainment`.
-        at_least, at_most: Bounds that are allowed themselves.
-        above, below: Bounds that are not.
-        example: A value that is allowed.
+        at_least, at_most: Inclusive bounds.
+        above, below: Exclusive bounds.
+        example: A valid value.
     """
 
     what: str
@@ -114,13 +116,15 @@ class DecimalString:
 
     @property
     def cel(self) -> str:
-        """The bounds for the API server; true where the pattern already refuses, so that only one error is shown."""
+        """
+        The bounds for the API server; true if the pattern already rejects the text, so that only one error is shown.
+        """
         parts = {">=": self.at_least, ">": self.above, "<=": self.at_most, "<": self.below}
         bounds = " && ".join(f"double(self) {op} {float(bound)}" for op, bound in parts.items() if bound is not None)
         return f"!self.matches('{DECIMAL_PATTERN}') || ({bounds})".replace("\\", "\\\\")
 
     def holds(self, number: Decimal) -> bool:
-        """Whether a number lies inside the bounds."""
+        """Whether a number is within the bounds."""
         return (
             (self.at_least is None or number >= Decimal(self.at_least))
             and (self.above is None or number > Decimal(self.above))
@@ -129,7 +133,7 @@ class DecimalString:
         )
 
     def check(self, text: str) -> str:
-        """The text itself; an error where it lies outside the bounds."""
+        """The text itself; an error if it is out of bounds."""
         if not self.holds(Decimal(text)):
             raise allowed_only(self.message)
         return text
@@ -152,12 +156,12 @@ class DecimalString:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListMap:
-    """Annotation of a list that is a map by one field: server-side apply merges by item, and the key is unique."""
+    """Annotation of a list that is a map by one field: server-side apply merges by item, and keys are unique."""
 
     key: str
 
     def check(self, items: list[Any]) -> list[Any]:
-        """The items themselves; an error where a key appears twice."""
+        """The items themselves; an error if a key appears twice."""
         keys = [getattr(item, self.key) for item in items]
         twice = [key for i, key in enumerate(keys) if key in keys[:i]]
         if twice:
@@ -175,7 +179,7 @@ class ListMap:
 
 
 def allowed_only(message: str, field: str = "") -> PydanticCustomError:
-    """The error of our own rules: says what is allowed, and which field of the object is meant."""
+    """The error of our own rules: what is allowed, and for which field of the object."""
     return PydanticCustomError("rule", "{allowed}", {"allowed": message, "field": field})
 
 
@@ -184,7 +188,7 @@ def _whole(value: object) -> object:
 
 
 def _text_of_number(value: object, info: ValidationInfo) -> object:
-    """A number as decimal string where there is no cluster (JSON from a script); anything else as it is."""
+    """Without a cluster, a number as a decimal string (JSON from a script); anything else unchanged."""
     if is_offline(info) and isinstance(value, int | float) and not isinstance(value, bool):
         return f"{Decimal(repr(value)).normalize():f}"
     return value

@@ -1,9 +1,9 @@
 """
-Manifests in files: what a person keeps in Git, for the commands that need no cluster.
+Manifests in files, for the commands that need no cluster.
 
-In:    YAML with any number of documents, lists of objects among them.
-Out:   accelerators and deployments, parsed as strictly as the API server does: an unknown field, a field or an object
-       that is there twice, and a kind or version of our group that does not exist are errors.
+In:    YAML with any number of documents, including lists of objects.
+Out:   accelerators and deployments, parsed as strictly as the API server does it. Errors are: an unknown field, a field
+       or an object that appears twice, and a kind or version that our group does not have.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,14 +36,14 @@ METADATA_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifests:
-    """What files hold of ours; other groups' kinds are passed over."""
+    """Our objects in the files; kinds of other groups are skipped."""
 
     accelerators: Mapping[str, Accelerator]
     deployments: Mapping[Key, DeploymentSpec]
 
 
 def files(path: Path) -> list[Path]:
-    """A file itself; of a folder every file `*.yaml` and `*.yml` that is directly in it, by name."""
+    """The file itself; for a folder, every file `*.yaml` and `*.yml` directly in it, by name."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml") and file.is_file())
@@ -58,14 +58,14 @@ def load(*paths: Path, offline: bool = True) -> Manifests:
         offline: As in `convert.deployment_spec`.
 
     Raises:
-        SpecError: Names file, object, field, value and what is allowed.
+        SpecError: names file, object, field, value and what is allowed.
     """
     found = {file.resolve(): file for path in paths for file in files(path)}
     return _collect({str(file): _text(file) for file in found.values()}, offline=offline)
 
 
 def loads(text: str, *, source: str = "input", offline: bool = True) -> Manifests:
-    """The custom resources in a text; `source` is what errors call it."""
+    """The custom resources in a text; `source` is its name in errors."""
     return _collect({source: text}, offline=offline)
 
 
@@ -99,7 +99,7 @@ class _Collection:
     sources: dict[str | Key, str] = field(default_factory=dict)
 
     def add(self, document: Json, source: str) -> None:
-        """Take in one object of ours; SpecError where it is wrong, or there already."""
+        """Add one of our objects; SpecError if it is invalid or already there."""
         _check_kind(document)
         _reject_unknown(document, offline=self.offline)
         if document["kind"] == "AcceleratorClass":
@@ -119,7 +119,7 @@ class _Collection:
 
 
 def _ours(document: object) -> Iterator[Json]:
-    """The objects of our group in a document: itself, or the items of a list."""
+    """The objects of our group in a document: the document itself, or the items of a list."""
     if not isinstance(document, Mapping):
         return
     version, kind = document.get("apiVersion"), document.get("kind")
@@ -133,21 +133,21 @@ def _ours(document: object) -> Iterator[Json]:
 
 
 def _called(document: Json, number: int) -> str:
-    """What an error calls an object: `InferenceDeployment chat`, or the number of its document."""
+    """Name of an object in errors: `InferenceDeployment chat`, or the number of its document."""
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
     return f"{document.get('kind')} {name}" if isinstance(name, str) else f"document {number}"
 
 
 def _check_kind(document: Json) -> None:
-    """A SpecError for a version or a kind that our group does not have."""
+    """SpecError for a version or kind that our group does not have."""
     for name, known in (("apiVersion", [API_VERSION]), ("kind", [*KINDS])):
         if document.get(name) not in known:
             raise SpecError(field=name, value=document.get(name), allowed=f"{' or '.join(known)} is")
 
 
 def _reject_unknown(document: Json, *, offline: bool) -> None:
-    """A SpecError for a field that the API does not have: most often a typing error that would cost a promise."""
+    """SpecError for a field that the API does not have, usually a typing error that would silently change the plan."""
     metadata = document.get("metadata")
     for path, there, known in (("", document, OBJECT_FIELDS), ("metadata.", metadata, METADATA_FIELDS)):
         for name, value in there.items() if isinstance(there, Mapping) else ():

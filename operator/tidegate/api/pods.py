@@ -1,9 +1,10 @@
 """
-What no schema tells of a tier's pods: Kubernetes JSON that we pass on has the shape that merging and sending need.
+Checks of a tier's pods that no schema can express: Kubernetes JSON that we pass on must have the shape that merging and
+sending require.
 
 In:    a validated spec, and what it was converted to.
 Out:   nothing, or a SpecError that names field, value and what is allowed.
-Rules: pure. What has the right shape and is wrong all the same is for the API server to say.
+Rules: pure. Invalid content of the right shape is left to the API server.
 """
 
 from tidegate.actuate import pod
@@ -11,12 +12,12 @@ from tidegate.api.deployment import InferenceDeploymentSpec
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import SpecError
 
-# A pod is about ten levels deep where it is deepest (the terms of an affinity, the sources of a projected volume).
+# A pod is at most about ten levels deep (the terms of an affinity, the sources of a projected volume).
 LEVELS_MOST = 32
 
 
 def check_depth(model: InferenceDeploymentSpec) -> None:
-    """Refuse JSON that is nested deeper than any pod: what walks through it would run out of stack."""
+    """Reject JSON that is nested deeper than any pod: recursive code would run out of stack."""
     for i, tier in enumerate(model.tiers):
         path = f"spec.tiers[{i}].workload"
         if tier.workload is None:
@@ -27,7 +28,9 @@ def check_depth(model: InferenceDeploymentSpec) -> None:
 
 
 def try_on(spec: DeploymentSpec) -> None:
-    """Merge each pod template once as it will be merged: the accelerator class changes no shape, so any one will do."""
+    """
+    Merge each pod template once to find errors. Any accelerator class will do, since it does not affect the shape.
+    """
     for tier in spec.tiers:
         if tier.workload is not None:
             pod.template(spec, tier, Accelerator(name=tier.accelerator, price_usd_per_hour=0.0))

@@ -1,12 +1,13 @@
 """
 The plan protocol on the wire: one JSON object per line in (a tick), one per line out (a plan).
 
-In:    bytes of a line. Out: domain observations, or a SpecError that names field, value and what is allowed.
-Rules: unknown fields are ignored; whole numbers may be written as 2 or 2.0; a reading below zero is unknown; a wrong
-       count, a wrong type, or a number beyond all measure is an error of its deployment alone.
+In:    bytes of a line.
+Out:   domain observations, or a SpecError that names field, value and what is allowed.
+Rules: unknown fields are ignored. Whole numbers may be written as 2 or 2.0. A reading below zero counts as unknown. A
+       wrong count, a wrong type, or an impossibly large number is an error of its deployment alone.
 
-The line is decoded in two steps, so that one wrong deployment does not spoil the rest: the tick with each deployment
-left as bytes, then each deployment.
+A line is decoded in two steps, so that an invalid deployment does not affect the others: first the tick, with each
+deployment left as bytes, then each deployment.
 """
 
 import math
@@ -30,11 +31,11 @@ from tidegate.domain.spec import Accelerator
 from tidegate.errors import SHOWN, SpecError, shown
 
 Number = int | float | None
-Amount = float | None  # read from 2 as from 2.0
+Amount = float | None  # reads 2 like 2.0
 
 NO_REPLICAS = Missing(reason="NoReplicas")
 NO_METRICS = Missing(reason="NoMetrics", detail="the tick carries no observation of a tier with ready replicas")
-# Beyond this nothing was measured: a float holds whole numbers up to here exactly, and sums of them stay finite.
+# No measured value is larger. Floats represent whole numbers up to here exactly, and sums of them stay finite.
 MOST = 1e15
 AMOUNT_ALLOWED = f"a number up to {MOST:g}, or null, is"
 COUNT_ALLOWED = f"a whole number from 0 to {MOST:g} is"
@@ -73,7 +74,7 @@ class Tier(msgspec.Struct, frozen=True):
 
 
 class Gateway(msgspec.Struct, frozen=True):
-    """What a gateway in front of all tiers saw."""
+    """What a gateway in front of all tiers reports."""
 
     arrival_rate: Number = None
     queued: Number = None
@@ -83,7 +84,7 @@ class Deployment(msgspec.Struct, frozen=True):
     """
     One deployment of a tick.
 
-    `spec` stays bytes, so that an unchanged one is not read again; tiers do, so that an error can name its tier.
+    `spec` stays bytes, so that an unchanged one is not parsed again. So do tiers, so that an error can name its tier.
     """
 
     name: str
@@ -99,7 +100,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 class Name(msgspec.Struct, frozen=True):
-    """What can be told of a deployment that cannot be read."""
+    """What can be read of an invalid deployment."""
 
     name: object = None
     namespace: object = "default"
@@ -114,7 +115,7 @@ class Class(msgspec.Struct, frozen=True):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """One line of input, deployments still bytes."""
+    """One line of input, with deployments still as bytes."""
 
     time: int | float
     deployments: list[msgspec.Raw] = []
@@ -134,7 +135,7 @@ def read_tick(line: bytes) -> Tick:
     The tick of one line.
 
     Raises:
-        SpecError: The line is no JSON, or not an object with `time` and a list of deployments.
+        SpecError: the line is not JSON, or not an object with `time` and a list of deployments.
     """
     try:
         tick = _TICK.decode(line)
@@ -146,7 +147,7 @@ def read_tick(line: bytes) -> Tick:
 
 
 def read_deployment(raw: msgspec.Raw) -> Deployment:
-    """One deployment of a tick; SpecError where a field has the wrong type."""
+    """One deployment of a tick; SpecError if a field has the wrong type."""
     try:
         return _DEPLOYMENT.decode(raw)
     except _UNREADABLE as fault:
@@ -154,7 +155,7 @@ def read_deployment(raw: msgspec.Raw) -> Deployment:
 
 
 def read_name(raw: msgspec.Raw) -> Key:
-    """The name of a deployment that could not be read, as far as it can be told."""
+    """The name of a deployment that could not be read, as far as it is readable."""
     try:
         found = _NAME.decode(raw)
     except _UNREADABLE:
@@ -163,7 +164,7 @@ def read_name(raw: msgspec.Raw) -> Key:
 
 
 def read_accelerator(raw: msgspec.Raw) -> Accelerator:
-    """One accelerator class; SpecError where it is wrong."""
+    """One accelerator class; SpecError if it is invalid."""
     try:
         found = _CLASS.decode(raw)
     except _UNREADABLE as fault:
@@ -183,7 +184,7 @@ def read_accelerator(raw: msgspec.Raw) -> Accelerator:
 
 
 def observation_of(deployment: Deployment) -> DeploymentObservation:
-    """What was seen of one deployment; SpecError for a count, a window or a reading that cannot be."""
+    """What was observed of one deployment; SpecError for an impossible count, window or reading."""
     tiers = {name: _state(raw, name) for name, raw in (deployment.tiers or {}).items()}
     gateway = None if deployment.gateway is None else _gateway(deployment.gateway)
     return DeploymentObservation(tiers=tiers, gateway=gateway)
@@ -210,7 +211,7 @@ def _state(raw: msgspec.Raw, name: str) -> TierState:
 
 @lru_cache(maxsize=4096)
 def _silent(ready: int, starting: int, terminating: int, startup_s: float | None) -> TierState:
-    """A tier without metrics; most tiers of most deployments run nothing."""
+    """A tier without metrics. Cached, because most tiers of most deployments run nothing."""
     silence = NO_METRICS if ready else NO_REPLICAS
     return TierState(ready=ready, starting=starting, terminating=terminating, startup_s=startup_s, reading=silence)
 
@@ -221,7 +222,7 @@ def _reading(seen: Reading, field: str) -> TierReading:
         raise SpecError(field=f"{field}.window_s", value=seen.window_s, allowed="seconds above 0 are")
     return TierReading(
         window_s=window,
-        age_s=_amount(seen.age_s, field, "age_s") or 0.0,  # null stands for what is stale: what is here is fresh
+        age_s=_amount(seen.age_s, field, "age_s") or 0.0,  # no age: fresh, since a stale reading is null
         arrival_rps=_amount(seen.arrival_rate, field, "arrival_rate"),
         completion_rps=_amount(seen.completion_rate, field, "completion_rate"),
         prompt_tokens_mean=_amount(seen.prompt_tokens_mean, field, "prompt_tokens_mean"),
@@ -248,7 +249,7 @@ def _gateway(seen: Gateway) -> GatewayReading | None:
 
 
 def _amount(value: Number, field: str, name: str) -> float | None:
-    """A number of something; None where it is not known or below zero, SpecError where nobody can have measured it."""
+    """A measured number; None if it is unknown or below zero, SpecError if it is impossibly large."""
     if value is None or value < 0.0:
         return None
     if value > MOST:
@@ -269,9 +270,9 @@ def _count(value: Number, field: str, name: str) -> int:
 
 def _histogram(buckets: Mapping[str, Amount] | None, field: str, name: str) -> Histogram | None:
     """
-    Cumulative counts by upper bound; None where a bound or a count is no number, SpecError where one is too large.
+    Cumulative counts by upper bound; None if a bound or a count is not a number, SpecError if a count is too large.
 
-    Counts that fall with the bound (one scrape between two buckets) are lifted to the one before.
+    A count below that of a lower bound (a scrape in the middle of an update) is raised to it.
     """
     if not buckets:
         return None
@@ -296,7 +297,7 @@ def _histogram(buckets: Mapping[str, Amount] | None, field: str, name: str) -> H
 
 @lru_cache(maxsize=1024)
 def _layout(names: tuple[str, ...]) -> tuple[tuple[int, ...] | None, tuple[float, ...]] | None:
-    """Order of the bounds (None: as they stand), and the bounds, infinity last; None where one is no number."""
+    """Order of the bounds (None: as they are) and the bounds, with infinity last; None if one is not a number."""
     try:
         bounds = [float(name) for name in names]
     except ValueError:
@@ -310,14 +311,14 @@ def _layout(names: tuple[str, ...]) -> tuple[tuple[int, ...] | None, tuple[float
 
 
 def _unreadable(raw: bytes, fault: Exception, *, path: str, allowed: str) -> SpecError:
-    """The decoder's own words, with the field they are about and what stands there."""
+    """The decoder's message, with the field it refers to and its value."""
     reason, _, inside = str(fault).partition(" - at `$")
     inside = inside.rstrip("`")
     return SpecError(field=f"{path}{inside}", value=_value_at(raw, inside), allowed=f"{allowed}: {reason}")
 
 
 def _value_at(raw: bytes, inside: str) -> str:
-    """What stands at a decoder's path such as `.observation.running`, shortened; the bytes where they are no JSON."""
+    """The value at a decoder's path such as `.observation.running`, shortened; the bytes if they are not JSON."""
     try:
         value = msgspec.json.decode(raw)
     except _UNREADABLE:

@@ -12,13 +12,13 @@ from tidegate.api.status import AcceleratorClassStatus, InferenceDeploymentStatu
 from tidegate.ports import GROUP, VERSION
 
 API_VERSION = f"{GROUP}/{VERSION}"
-# What the API server shows until the operator has written: no generation is 0, so tools that wait do not take an object
-# that nobody has looked at for one that is ready.
+# The status until the operator has written one. No generation is 0, so tools that wait for readiness do not mistake a
+# new object for a ready one.
 UNSEEN: dict[str, Any] = {"default": {"observedGeneration": 0}}
 
 
 class Metadata(ApiModel):
-    """What we read of an object's metadata; its schema is Kubernetes' own."""
+    """The part of an object's metadata that we read; its schema is Kubernetes' own."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     namespace: str = "default"

@@ -1,4 +1,6 @@
-"""What must hold across the fields of an InferenceDeployment's spec, in CEL and in Python side by side."""
+"""
+Rules across the fields of an InferenceDeployment, each in CEL and in Python side by side.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-From a pydantic model to a structural schema, as a CRD wants it.
+From a pydantic model to a structural schema, as a CRD requires it.
 
 In:    a model built from `fields`.
 Out:   OpenAPI v3 without references, unions or titles; bounds, defaults, descriptions and CEL rules in place.
@@ -11,12 +11,12 @@ from tidegate.api.fields import ApiModel
 
 Schema = dict[str, Any]
 
-# In this order, so that a person reads what it is before its bounds.
+# These keys come first, so that a reader sees what a field is before its bounds.
 _ORDER = ("type", "format", "description", "default", "enum")
 
 
 def structural(model: type[ApiModel]) -> Schema:
-    """The schema of a whole custom resource, `metadata` left to Kubernetes."""
+    """The schema of a whole custom resource; `metadata` is left to Kubernetes."""
     tree = model.model_json_schema(by_alias=True)
     plain = _structural(tree, tree.get("$defs", {}))
     plain["required"] = ["spec"]
@@ -46,7 +46,10 @@ def _structural(node: Schema, definitions: Schema) -> Schema:
 
 
 def _resolved(node: Schema, definitions: Schema) -> Schema:
-    """The node with its reference followed and `X or null` read as an optional X; its own words win."""
+    """
+    The node with its reference resolved, and `X or null` turned into an optional X; the node's own keys take
+    precedence.
+    """
     options = [option for option in node.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
         node = options[0] | {key: value for key, value in node.items() if key != "anyOf"}
@@ -63,7 +66,7 @@ def _without_nulls(value: object) -> object:
 
 
 def _kubernetes_words(node: Schema) -> None:
-    """Says a few things the way a structural schema does."""
+    """Adapt what a structural schema expresses differently."""
     if node.get("x-kubernetes-preserve-unknown-fields") or "properties" in node:
         node.pop("additionalProperties", None)
     if node.get("type") == "integer":

@@ -1,8 +1,8 @@
 """
-The status of an InferenceDeployment: what was seen, what was decided, and why.
+The status of an InferenceDeployment: what was observed, what was decided, and why.
 
 Only the operator writes it. Times are whole seconds or milliseconds, money and shares decimal strings, rounded so that
-noise does not become a write.
+noise does not cause writes.
 """
 
 from typing import Annotated
@@ -14,7 +14,7 @@ from tidegate.domain.decision import Constraint, Status
 
 Number = Annotated[str, Field(max_length=24, pattern=DECIMAL_PATTERN)]
 Count = Annotated[int, Field(ge=0)]
-# Those of the spec, and as many that have left it and still serve; a label holds the names that these go by.
+# The tiers of the spec, and as many removed ones that still serve. The names of those come from a label.
 TIERS_MOST = 32
 TierName = Annotated[str, Field(max_length=63, description="Name of the tier.")]
 

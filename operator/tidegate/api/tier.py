@@ -1,4 +1,6 @@
-"""One way to serve the model: a tier, the pods it runs in, and what is known of its speed."""
+"""
+One way to serve the model: a tier, the pods it runs in, and what is known about its speed.
+"""
 
 from typing import Annotated, Any, ClassVar
 
@@ -7,10 +9,10 @@ from pydantic import Field, WithJsonSchema
 from tidegate.api.fields import LABEL_PATTERN, SUBDOMAIN_PATTERN, ApiModel, DecimalString, ListMap, Rule
 
 REPLICAS_MOST = 10_000
-# A coefficient of the law in ms: a step of 100 s is no step.
+# Limits of a coefficient of the law, in ms: no step takes 100 s.
 _MS = {"at_least": "0", "at_most": "100000", "example": "6.37"}
 
-# Plain Kubernetes JSON that we pass on: the API server checks it when the Deployment is made.
+# Plain Kubernetes JSON that we pass on: the API server checks it when the Deployment is created.
 _ANYTHING = {"x-kubernetes-preserve-unknown-fields": True}
 _QUANTITY_PATTERN = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
 _INT_OR_STRING = {

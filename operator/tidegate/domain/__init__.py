@@ -1,5 +1,5 @@
 """
-The nouns: values that the rooms hand to each other.
+Values that the packages pass to each other.
 
 Question: what are the things this product talks about?
 Enters:   nothing. Leaves: frozen dataclasses, validated when made.

@@ -12,32 +12,32 @@ from tidegate.domain.key import Key
 class Reason(StrEnum):
     """Why the decision is what it is."""
 
-    STEADY = "Steady"  # what runs is right
+    STEADY = "Steady"  # the running fleet is right
     DEMAND_RISING = "DemandRising"
     DEMAND_FALLING = "DemandFalling"
-    TIER_SWITCH = "TierSwitch"  # another mix is cheaper and pays for its own disruption
-    STABILIZING = "Stabilizing"  # fewer would do, but the window has not passed
-    INITIAL = "Initial"  # first plan of this deployment
-    BOUNDS_CHANGED = "BoundsChanged"  # spec, schedule or pin asks for it
+    TIER_SWITCH = "TierSwitch"  # another mix is cheaper, even with the cost of switching
+    STABILIZING = "Stabilizing"  # fewer replicas would do, but the stabilization window has not passed
+    INITIAL = "Initial"  # the first plan of this deployment
+    BOUNDS_CHANGED = "BoundsChanged"  # required by the spec's bounds, a schedule or a pin
     PINNED = "Pinned"
     BUDGET_LIMITED = "BudgetLimited"
     CAPACITY_LIMITED = "CapacityLimited"
     REPLICAS_LIMITED = "ReplicasLimited"
     QUALITY_REDUCED = "QualityReduced"
-    TARGET_INFEASIBLE = "TargetInfeasible"  # no tier meets the targets even idle
-    REPLICAS_STUCK = "ReplicasStuck"  # starting ones stopped counting; the plan goes around them
-    METRICS_MISSING = "MetricsMissing"  # held: silence never shrinks
-    FALLBACK = "Fallback"  # metrics gone for long: last good plan, at least what serves now
-    NOT_GPU_BOUND = "NotGpuBound"  # latency is bad while GPUs idle: replicas will not cure it
+    TARGET_INFEASIBLE = "TargetInfeasible"  # no tier meets the targets even without load
+    REPLICAS_STUCK = "ReplicasStuck"  # replicas that start too slowly no longer count; the plan works around them
+    METRICS_MISSING = "MetricsMissing"  # held: missing metrics never shrink a fleet
+    FALLBACK = "Fallback"  # metrics missing for long: the last good plan, and at least what serves now
+    NOT_GPU_BOUND = "NotGpuBound"  # latency is bad while GPUs are idle: more replicas would not help
     SCALED_TO_ZERO = "ScaledToZero"
-    ACTIVATED = "Activated"  # back from zero
-    PLANNER_FAULT = "PlannerFault"  # we are wrong: left alone
+    ACTIVATED = "Activated"  # woken from zero replicas
+    PLANNER_FAULT = "PlannerFault"  # a bug in Tidegate: the deployment is left alone
     PAUSED = "Paused"
     MODE_OFF = "ModeOff"
 
 
 class Constraint(StrEnum):
-    """What keeps the plan from the one without limits."""
+    """The limit that separates the plan from the one without limits."""
 
     NONE = "None"
     BUDGET = "Budget"
@@ -47,7 +47,7 @@ class Constraint(StrEnum):
 
 
 class Status(StrEnum):
-    """State of a condition, as Kubernetes writes it."""
+    """Status of a condition, as Kubernetes spells it."""
 
     TRUE = "True"
     FALSE = "False"
@@ -56,7 +56,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One finding of the planner: type is a condition type of the CRD, reason one CamelCase word."""
+    """One finding of the planner: `type` is a condition type of the CRD, `reason` one CamelCase word."""
 
     type: str
     status: Status
@@ -67,10 +67,10 @@ class Condition:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """
-    What the decided fleet will do at the forecast demand. None: nothing runs, or it is not known. Where more comes than
-    is served the time to the first token has no percentile: it grows with the queue.
+    What the decided fleet will do at the forecast demand. None: nothing runs, or it is not known.
 
-    Money in $/h and $ per million output tokens (all tokens, and those of requests inside both targets).
+    Money is in $/h and in $ per million output tokens (all tokens, and those of requests that met both targets). If the
+    demand exceeds what the fleet can serve, the TTFT has no percentile: it grows with the queue.
     """
 
     attainment: float | None
@@ -85,7 +85,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """A plan that was not taken, and the sentence why not."""
+    """A plan that was not chosen, and a sentence that says why."""
 
     replicas: Mapping[str, int]
     usd_per_hour: float
@@ -95,7 +95,7 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierDecision:
-    """Replicas to set now, and what one of them is thought to carry (requests/s; None: not known)."""
+    """Replicas to set now, and the estimated capacity of one of them (requests/s; None: not known)."""
 
     replicas: int
     capacity_rps: float | None = None
@@ -109,15 +109,15 @@ class Decision:
     What to do with one deployment now.
 
     Args:
-        tiers: By tier name; every tier of the spec is in it.
+        tiers: By name, every tier of the spec.
         reason: Code; `message` is the sentence with the numbers.
-        forecast_rps, horizon_s: Demand quantile the plan was sized for, and how far ahead.
+        forecast_rps, horizon_s: Demand quantile the plan was sized for, and how far ahead it is.
         prediction: What the decided fleet will do.
         conditions: Findings, one per type.
         uncapped: Replicas by tier without bounds, budget and capacity.
-        binding: The constraint that separates the two.
+        binding: The constraint that separates `tiers` from `uncapped`.
         alternatives: Next best plans, best first.
-        error: Set where this deployment could not be planned: leave it alone. `tiers` is then empty.
+        error: Set if this deployment could not be planned: leave it alone. `tiers` is then empty.
     """
 
     key: Key
@@ -135,7 +135,7 @@ class Decision:
 
     @classmethod
     def fault(cls, key: Key, fault: Exception) -> "Decision":
-        """The decision about a deployment that the core failed on."""
+        """The decision for a deployment on which the core failed."""
         return cls(
             key=key,
             tiers={},
@@ -147,7 +147,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetDecision:
-    """Decisions of one tick, by deployment."""
+    """The decisions of one tick, by deployment."""
 
     time_s: float
     deployments: Mapping[Key, Decision]

@@ -1,8 +1,8 @@
 """
-What one replica of a tier does, and how sure that is.
+What one replica of a tier does, and how certain that is.
 
-`TierEstimate` is what `estimate` hands to `plan`: the law in force, the load one replica carries inside the
-SLO, and the curve from load to latency and attainment.
+`TierEstimate` is what `estimate` passes to `plan`: the performance law in force, the capacity of one replica, and the
+curve from load to latency and attainment.
 """
 
 from bisect import bisect_left
@@ -18,10 +18,10 @@ class OperatingPoint:
 
     Args:
         rate_rps: Requests/s that arrive at the replica.
-        running: Mean running requests that this leads to.
-        ttft_s_p95: 95th percentile of the time to first token, queue included.
+        running: Mean number of running requests at this rate.
+        ttft_s_p95: 95th percentile of the time to first token, queueing included.
         itl_s_p95: 95th percentile of a request's mean inter-token latency.
-        attainment: Expected share of requests inside both targets, in [0, 1].
+        attainment: Expected share of requests that meet both targets, in [0, 1].
     """
 
     rate_rps: float
@@ -34,15 +34,15 @@ class OperatingPoint:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceCurve:
     """
-    Operating points of one replica by rising rate; shape (points,), at least two, the first at almost no load.
+    Operating points of one replica in order of rate; shape (points,), at least two, the first at almost no load.
 
-    Attainment does not rise along the curve. Past the last point the replica is unstable: attainment is 0.
+    Attainment never rises along the curve. Beyond the last point the replica is unstable: attainment is 0.
     """
 
     points: tuple[OperatingPoint, ...]
 
     def at_rate(self, rate_rps: float) -> OperatingPoint:
-        """The point at a rate, by straight line between its neighbours; past the end: the last with attainment 0."""
+        """The point at a rate, interpolated linearly; beyond the end, the last point with attainment 0."""
         rates = [p.rate_rps for p in self.points]
         index = bisect_left(rates, rate_rps)
         if index >= len(rates):
@@ -73,19 +73,19 @@ def _unstable(last: OperatingPoint, rate_rps: float) -> OperatingPoint:
     )
 
 
-# Sizes of a fleet that `TierEstimate.pooling` is given for, replicas.
+# Fleet sizes for which `TierEstimate.pooling` is given.
 POOLS = (1, 2, 3, 4, 6, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxed:
     """
-    What is planned for where no tier of a deployment meets its targets even idle.
+    What is planned for if no tier of a deployment meets its targets even without load.
 
     Args:
-        ttft_s, itl_s: The targets planned for instead, s; one that can be met stays as it was asked for.
+        ttft_s, itl_s: The targets used instead, s. A target that can be met stays as the user set it.
         idle_ttft_s, idle_itl_s: What an idle replica of the tier that comes closest needs, s.
-        attainment: Share of requests inside the targets asked for that an idle replica reaches at best.
+        attainment: The highest share of requests for which an idle replica meets the user's targets.
     """
 
     ttft_s: float
@@ -98,22 +98,22 @@ class Relaxed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierEstimate:
     """
-    What `plan` needs to know of one tier.
+    What `plan` needs to know about one tier.
 
     Args:
-        law: Performance law in force; `provenance` says how it came to be.
-        confidence: 0 (a guess) to 1 (fitted over the range in question); already priced into `capacity_rps`.
+        law: Performance law in force; `provenance` says where it comes from.
+        confidence: 0 (a guess) to 1 (fitted over the range in question); `capacity_rps` already allows for it.
         workload: Request shape the curve was made for.
         curve: One replica under rising load, without safety margin.
-        capacity_rps: Highest arrival rate one replica holds with the target attainment, margin for confidence
-            taken off; 0 where even an idle replica misses a target.
-        startup_s: Expected time from scale-up to ready, s (learned; a prior where never seen).
-        startup_s_late: When a replica still starting counts as stuck, s after it was asked for.
-        power_w: Expected draw of one replica at capacity, W; None where unknown.
-        pooling: How much more a replica carries in a fleet of each size in `POOLS`: its rate at the same attainment
-            over that of a replica alone. Not falling, the first 1; all 1 where a router does not even out the load.
-        relaxed: The targets that curve and capacity are made for, where no tier meets those of the spec; None: the
-            spec's own.
+        capacity_rps: Highest arrival rate at which one replica keeps the promised attainment, less the margin for
+            confidence; 0 if even an idle replica misses a target.
+        startup_s: Expected time from scale-up to ready, s (learned; a prior until one was seen).
+        startup_s_late: Seconds after the request at which a replica that is still starting counts as stuck.
+        power_w: Expected power draw of one replica at capacity, W; None: unknown.
+        pooling: Gain per replica from balancing load over several: the rate at which a replica in a fleet of each size
+            in `POOLS` reaches an attainment, divided by the rate of a single replica. Never falls, the first is 1. All
+            ones if no router evens out the load.
+        relaxed: The targets that curve and capacity are made for if no tier meets the user's; None: the user's.
     """
 
     law: PerformanceLaw

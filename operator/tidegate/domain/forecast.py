@@ -1,5 +1,5 @@
 """
-How much demand comes, as quantiles at the times a replica asked for now would be ready.
+How much demand comes: quantiles at the times when a replica requested now would be ready.
 """
 
 from bisect import bisect_left
@@ -14,15 +14,15 @@ class DemandSample:
 
     Args:
         arrival_rps: Requests/s that wanted to be served: arrivals, rejections and growth of the queue.
-        prompt_tokens: Mean prompt tokens per request; None: none finished in the window.
+        prompt_tokens: Mean prompt tokens per request; None: no request finished in the window.
         output_tokens: Mean output tokens per request; None likewise.
-        queued: Requests that wait now, over all tiers and the gateway.
+        queued: Requests waiting now, in all tiers and the gateway.
         in_flight: Requests running or waiting on the replicas; None: not known.
-        age_s: Age of the newest look at what is in flight, s.
-        apart_s: Time between the look before and that one, s; None: it is the same look, or there was none before.
-        window_s: Length of the window the rate was taken over, s, > 0.
-        finished: Requests that finished in the window, which the token means are over; 0: none, or not known.
-        partial: Some ready tier did not report: `arrival_rps` and `queued` are only lower bounds.
+        age_s: Age of the newest reading of `in_flight`, s.
+        apart_s: Time between that reading and the one before it, s; None: it is the same reading, or the first.
+        window_s: Length of the window of the rate, s, > 0.
+        finished: Requests that finished in the window, over which the token means are taken; 0: none, or not known.
+        partial: A ready tier did not report: `arrival_rps` and `queued` are only lower bounds.
     """
 
     arrival_rps: float
@@ -45,8 +45,8 @@ class HorizonForecast:
     Args:
         horizon_s: Seconds ahead.
         levels: Quantile levels, rising, in (0, 1); shape (levels,).
-        rates_rps: Arrival rate at each level, not falling, >= 0; shape (levels,). Already floored by what is
-            queued or bursting now.
+        rates_rps: Arrival rate at each level, never falling, >= 0; shape (levels,). Never below what the current
+            queue or burst requires.
     """
 
     horizon_s: float
@@ -59,7 +59,7 @@ class HorizonForecast:
 
 
 def at_level(levels: Sequence[float], rates_rps: Sequence[float], level: float) -> float:
-    """The rate at a level, out of those at rising levels: straight line between two of them, flat outside."""
+    """The rate at a level, given rates at rising levels: interpolated linearly between levels, constant beyond them."""
     right = bisect_left(levels, level)
     if right in (0, len(levels)):
         return rates_rps[0 if right == 0 else -1]
@@ -70,16 +70,16 @@ def at_level(levels: Sequence[float], rates_rps: Sequence[float], level: float) 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemandForecast:
     """
-    What is known of the demand of one deployment.
+    What is known about the demand of one deployment.
 
     Args:
-        now_rps: Offered load of now, smoothed over the window only.
+        now_rps: Current offered load, smoothed over the window only.
         queued: Requests waiting now.
         prompt_tokens, output_tokens: Expected request shape, tokens.
         burstiness: Index of dispersion of arrivals (variance / mean of counts), >= 1; 1 is Poisson.
-        horizons: One per asked horizon, by rising horizon_s, at least one; all with the same levels.
-        idle_s: Seconds without a request or an answer under way that were really seen; 0 while there is traffic.
-            Silence of the metrics does not begin it.
+        horizons: One per requested horizon, by rising `horizon_s`, at least one; all with the same levels.
+        idle_s: Seconds that were observed to be without arrivals and without answers in progress; 0 while there is
+            traffic. A gap in the metrics does not start it.
     """
 
     now_rps: float

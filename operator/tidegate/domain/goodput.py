@@ -1,11 +1,11 @@
 """
-What users got: attainment, goodput and percentiles of one deployment, out of the histograms of its tiers.
+What users got: attainment, goodput and percentiles of one deployment, from the histograms of its tiers.
 
 In:    readings, and the targets.
 Out:   `Goodput`.
-Rules: pure. vLLM counts TTFT and ITL apart, so the share of requests inside *both* is not in the data: only bounds are,
-       and they are handed on. Aborted and rejected requests are misses: someone left, or was sent away. Aborts that
-       nobody counted and that are only inferred never lower the upper bound: it is what is beyond doubt.
+Rules: pure. vLLM counts TTFT and ITL separately, so the share of requests that meet *both* is not in the data. Only
+       bounds are, and they are passed on. Aborted and rejected requests are misses: a user left, or was sent away.
+       Aborts that the server did not count and that are only inferred never lower the upper bound.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from tidegate.domain.spec import DeploymentSpec, Slo
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attainment:
     """
-    Share of requests inside both targets, each in [0, 1].
+    Share of requests that meet both targets, each in [0, 1].
 
     Args:
-        lower, upper: What the marginal shares a and b allow: max(0, a + b - 1) and min(a, b), each at the side of the
-            target's bucket that makes it extreme. Inferred aborts count in `lower` and `likely` only, as do late gaps
-            of servers that time no requests.
-        likely: a * b, interpolated inside the bucket: between the bounds, and a little low, since both targets are
-            missed by the same overload.
+        lower, upper: Bounds from the marginal shares a and b: max(0, a + b - 1) and min(a, b), each evaluated at the
+            edge of the target's bucket that makes it extreme. Inferred aborts count in `lower` and `likely` only, and
+            so do late gaps on servers that do not time whole requests.
+        likely: a * b, interpolated within the buckets. It lies between the bounds and is slightly low, because the same
+            overload causes both kinds of misses.
     """
 
     lower: float
@@ -40,7 +40,7 @@ class Percentiles:
 
     Args:
         p95_s: As Prometheus interpolates it.
-        p95_between_s: The edges of the bucket that it lies in: the server counts no finer.
+        p95_between_s: The edges of the bucket that contains the 95th percentile: the data is no finer than that.
     """
 
     p95_s: float
@@ -53,14 +53,14 @@ class Goodput:
     What one deployment gave its users over the window. None: not known, or no request.
 
     Args:
-        attainment: Share of requests inside both targets.
-        good_rps: Requests/s inside both targets.
-        good_tokens_per_s: Output tokens/s of those requests, at the mean length of all that were let in.
+        attainment: Share of requests that met both targets.
+        good_rps: Requests/s that met both targets.
+        good_tokens_per_s: Output tokens/s of those requests, at the mean length of all admitted requests.
         output_tokens_per_s: All output tokens/s.
-        arrival_rps: Requests/s that came, rejected ones included.
+        arrival_rps: Requests/s that arrived, including rejected ones.
         ttft, itl: Latency over all tiers.
         gpu_utilization: Mean over accelerators.
-        power_w: Sum; None where one tier does not know.
+        power_w: Sum; None if any tier's power is unknown.
     """
 
     attainment: Attainment | None
@@ -75,10 +75,10 @@ class Goodput:
 
 
 def goodput_of(seen: DeploymentObservation, spec: DeploymentSpec) -> Goodput:
-    """What one deployment gave. Its sums are not known while a tier that serves is silent: a part is no sum."""
+    """Goodput of one deployment. Sums are unknown while a tier with ready replicas does not report."""
     states = [(seen.tiers[t.name], t.accelerators_per_replica) for t in spec.tiers if t.name in seen.tiers]
-    told = [(s.reading, each) for s, each in states if isinstance(s.reading, TierReading)]
-    got = goodput([reading for reading, _ in told], spec.slo, accelerators_each=[each for _, each in told])
+    reporting = [(s.reading, each) for s, each in states if isinstance(s.reading, TierReading)]
+    got = goodput([reading for reading, _ in reporting], spec.slo, accelerators_each=[each for _, each in reporting])
     if not any(s.ready and not isinstance(s.reading, TierReading) for s, _ in states):
         return got
     return replace(got, good_rps=None, good_tokens_per_s=None, output_tokens_per_s=None, arrival_rps=None, power_w=None)
@@ -86,12 +86,12 @@ def goodput_of(seen: DeploymentObservation, spec: DeploymentSpec) -> Goodput:
 
 def goodput(readings: Sequence[TierReading], slo: Slo, *, accelerators_each: Sequence[int] = ()) -> Goodput:
     """
-    What the tiers of one deployment gave together.
+    Goodput of the tiers of one deployment together.
 
     Args:
-        readings: Of the tiers that report; an empty sequence gives a Goodput that knows nothing.
+        readings: One per tier that reports. If empty, everything in the result is None.
         slo: The targets.
-        accelerators_each: Accelerators of one replica of each; empty: one.
+        accelerators_each: Accelerators per replica, one number per reading; empty: one each.
     """
     ttft, itl = _latencies(readings)
     attainment = _attainment(ttft, itl, slo, readings)
@@ -100,8 +100,8 @@ def goodput(readings: Sequence[TierReading], slo: Slo, *, accelerators_each: Seq
     good_share = _times(tokens, attainment)
     return Goodput(
         attainment=attainment,
-        good_rps=_times(_offered(readings, completed), attainment),
-        good_tokens_per_s=good_share / _let_in(readings) if good_share is not None else None,
+        good_rps=_times(_ended_rps(readings, completed), attainment),
+        good_tokens_per_s=good_share / _admitted_share(readings) if good_share is not None else None,
         output_tokens_per_s=tokens,
         arrival_rps=_sum(
             readings, lambda r: None if r.arrival_rps is None else r.arrival_rps + (r.rejection_rps or 0.0)
@@ -119,26 +119,30 @@ def attainment_of(readings: Sequence[TierReading], slo: Slo) -> Attainment | Non
 
 
 def _latencies(readings: Sequence[TierReading]) -> tuple[Histogram | None, Histogram | None]:
-    """TTFT and ITL of all tiers together."""
+    """TTFT and ITL of all tiers, merged."""
     ttft = merge_histograms([r.ttft for r in readings if r.ttft is not None])
     itl_of = _itl if all(r.request_itl is None for r in readings) else _request_itl
     return ttft, merge_histograms([h for r in readings if (h := itl_of(r)) is not None])
 
 
-def _counts_gaps(reading: TierReading) -> bool:
-    """Gaps and no requests: a prompt that lengthens one gap in twenty spoils few means, so late gaps prove no miss."""
+def _times_only_gaps(reading: TierReading) -> bool:
+    """Whether ITL is known per gap only. Late gaps then prove no miss: one in twenty hardly moves a request's mean."""
     return reading.request_itl is None and reading.itl is not None and reading.itl.total > 0
 
 
 def _itl(reading: TierReading) -> Histogram | None:
-    """Per request where the server counts that (the promise is per request), else per token."""
+    """ITL per request if the server counts it (the promise is per request), else per gap."""
     return reading.request_itl if reading.request_itl is not None else reading.itl
 
 
 def _request_itl(reading: TierReading) -> Histogram | None:
-    """The same, where another tier counts requests: gaps of as many weigh as much, not a hundred times."""
+    """
+    The same, with gap counts scaled to the number of requests.
+
+    Used when another tier counts requests, so that gaps do not outweigh them a hundred times.
+    """
     gaps, completed = _itl(reading), reading.completion_rps
-    if gaps is None or completed is None or not _counts_gaps(reading):
+    if gaps is None or completed is None or not _times_only_gaps(reading):
         return gaps
     share = completed * reading.window_s / gaps.total
     return Histogram(gaps.bounds_s, tuple(count * share for count in gaps.counts))
@@ -154,14 +158,17 @@ def _attainment(
     if ttft is None or first is None or between is None:
         return None
     likely = _share(ttft, slo.ttft_s, first) * (_share(itl, slo.itl_s, between) if itl is not None else 1.0)
-    upper = first[1] if any(_counts_gaps(r) for r in readings) else min(first[1], between[1])
-    lower = min(upper, max(0.0, first[0] + between[0] - 1.0))  # the sum has dust
-    kept, kept_most = _kept(readings, lambda r: r.abort_rps), _kept(readings, lambda r: r.abort_rps_counted)
+    upper = first[1] if any(_times_only_gaps(r) for r in readings) else min(first[1], between[1])
+    lower = min(upper, max(0.0, first[0] + between[0] - 1.0))  # rounding error in the sum
+    kept, kept_most = (
+        _served_share(readings, lambda r: r.abort_rps),
+        _served_share(readings, lambda r: r.abort_rps_counted),
+    )
     return Attainment(lower=lower * kept, likely=min(max(likely, lower), upper) * kept, upper=upper * kept_most)
 
 
 def _share(histogram: Histogram, bound_s: float, ends: tuple[float, float]) -> float:
-    """Share at or below a bound by straight line inside its bucket; the lower end in the open last bucket."""
+    """Share at or below a bound, interpolated linearly within its bucket; the lower end in the last, open bucket."""
     below_s = max((edge for edge in histogram.bounds_s if edge <= bound_s), default=0.0)
     above_s = min((edge for edge in histogram.bounds_s if edge >= bound_s), default=float("inf"))
     if above_s == float("inf") or above_s <= below_s:
@@ -169,22 +176,22 @@ def _share(histogram: Histogram, bound_s: float, ends: tuple[float, float]) -> f
     return ends[0] + (ends[1] - ends[0]) * (bound_s - below_s) / (above_s - below_s)
 
 
-def _kept(readings: Sequence[TierReading], aborts: Callable[[TierReading], float | None]) -> float:
-    """Share of requests that were neither sent away nor left before the end; 1 where nothing is known."""
+def _served_share(readings: Sequence[TierReading], aborts: Callable[[TierReading], float | None]) -> float:
+    """Share of requests that were neither rejected nor aborted; 1 if nothing is known."""
     lost = sum((aborts(r) or 0.0) + (r.rejection_rps or 0.0) for r in readings)
     completed = sum(r.completion_rps or 0.0 for r in readings)
     return completed / (completed + lost) if completed > 0 else 1.0
 
 
-def _let_in(readings: Sequence[TierReading]) -> float:
-    """Share of requests that were not rejected, and so have tokens; 1 where none is known to have been let in."""
+def _admitted_share(readings: Sequence[TierReading]) -> float:
+    """Share of requests that were not rejected and so have tokens; 1 if no admitted request is known."""
     begun = sum((r.completion_rps or 0.0) + (r.abort_rps or 0.0) for r in readings)
     rejected = sum(r.rejection_rps or 0.0 for r in readings)
     return begun / (begun + rejected) if begun > 0 else 1.0
 
 
-def _offered(readings: Sequence[TierReading], completed: float | None) -> float | None:
-    """Requests/s that came to an end, good or bad."""
+def _ended_rps(readings: Sequence[TierReading], completed: float | None) -> float | None:
+    """Requests/s that ended, well or badly."""
     if completed is None:
         return None
     return completed + sum((r.abort_rps or 0.0) + (r.rejection_rps or 0.0) for r in readings)

@@ -1,10 +1,12 @@
 """
-Accelerators that a plan cannot have, because deployments hold them that are not planned: their spec
-is not valid, or the core fails on them. And those that it would count twice.
+Corrections to accelerator capacity before planning.
 
-In:    the classes, and of each such deployment its last valid spec and what was last seen of it.
-Out:   the classes with what there is for the plan.
-Rules: pure. Of a deployment that never had a valid spec nobody knows what it holds: nothing is taken off for it.
+Some deployments hold accelerators but are not planned, because their spec is invalid or the core fails on them: the
+plan cannot have what they hold. And replicas that two deployments claim would be counted twice.
+
+In:    the classes, and of each such deployment its last valid spec and last observation.
+Out:   the classes with the capacity that is left for the plan.
+Rules: pure. If a deployment never had a valid spec, what it holds is unknown and nothing is subtracted.
 """
 
 from collections import Counter
@@ -24,8 +26,8 @@ def left_by(
     capacity = max(0, capacity - sum of (ready + on the way) * accelerators per replica)
 
     Args:
-        unplanned: Spec and observation of each.
-        accelerators: Classes by name; one without a capacity has no limit, and stays so.
+        unplanned: Spec and observation of each such deployment.
+        accelerators: Classes by name; one without a capacity has no limit and keeps none.
     """
     held = _held(unplanned)
     return {
@@ -40,10 +42,12 @@ def shared_by(
     rivals: Iterable[tuple[DeploymentSpec, DeploymentObservation]], accelerators: Mapping[str, Accelerator]
 ) -> dict[str, Accelerator]:
     """
-    The classes with what rivals hold once more: the plan takes it off for them and for those whose workloads they are.
+    The classes with the accelerators of doubly claimed workloads added once.
+
+    The plan subtracts them twice: for the deployment that has the workload and for the rival that also points at it.
 
     Args:
-        rivals: The tiers that point at a workload which another deployment has, as a spec, and what was seen of them.
+        rivals: Spec and observation of the tiers that point at a workload of another deployment.
         accelerators: As in `left_by`.
     """
     held = _held(rivals)
@@ -54,7 +58,7 @@ def shared_by(
 
 
 def _held(deployments: Iterable[tuple[DeploymentSpec, DeploymentObservation]]) -> Counter[str]:
-    """Accelerators by class that deployments hold."""
+    """Accelerators that deployments hold, by class."""
     held: Counter[str] = Counter()
     for spec, seen in deployments:
         for tier in spec.tiers:

@@ -7,7 +7,7 @@ class Key(NamedTuple):
     """
     Namespace and name of one InferenceDeployment; unique in a fleet.
 
-    A tuple, because it is hashed some twenty times per deployment and tick, and a tuple's hash is not Python code.
+    A tuple, because it is hashed some twenty times per deployment and tick, and hashing a tuple runs no Python code.
     """
 
     namespace: str

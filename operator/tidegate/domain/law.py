@@ -1,14 +1,14 @@
 """
-The performance law of one replica: how long a token takes, how long a prompt takes.
+The performance law of one replica: how long a token takes and how long a prompt takes.
 
     ITL(N)  = a + b*N + c*N*ctx + p1*N*isl*(1 - hit)/osl                seconds per output token
     prefill = p0 + p1*isl*(1 - hit)                                     seconds per prompt
 
-N = running requests, ctx = their mean context (isl + osl/2 for answers of one length), isl = prompt tokens, osl =
-output tokens, hit = share of prompt tokens found in the prefix cache. The last term of ITL is prefill that shares the
-steps with decode: each decode step also carries N*isl/osl prompt tokens.
+N = running requests, ctx = their mean context (isl + osl/2 if all answers are equally long), isl = prompt tokens, osl =
+output tokens, hit = share of prompt tokens found in the prefix cache. The last term of ITL is prefill that shares steps
+with decode: on average each decode step also processes N*isl/osl prompt tokens.
 
-Source: fit to 306 points of real vLLM runs, 2.3 % mean error (11.9 % without the last term).
+Source: fitted to 306 points of real vLLM runs, 2.3 % mean error (11.9 % without the last term).
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Provenance(StrEnum):
     TABLE = "Table"  # the shipped priors for this model, accelerator, precision and parallelism
     USER = "User"  # spec.tiers[].performance
     SCALED = "Scaled"  # a prior times one learned factor
-    LEARNED = "Learned"  # all coefficients fitted to what was observed
+    LEARNED = "Learned"  # all coefficients fitted to observations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,30 +55,30 @@ class Workload:
     @property
     def context_tokens(self) -> float:
         """
-        Mean context of a running request: its prompt and what is there of its answer.
+        Mean context of a running request: its prompt and the part of its answer that exists.
 
-        That is half of the answer where all are equally long. A long answer runs for longer and is met more often: the
-        mean over running requests is osl/2 * (1 + variation^2).
+        That part is half the answer if all answers are equally long. Long answers run longer and so are
+        over-represented: the mean over running requests is osl/2 * (1 + variation^2).
         """
         return self.prompt_tokens + self.output_tokens / 2 * (1.0 + self.output_variation**2)
 
     @property
     def prefill_tokens(self) -> float:
-        """Prompt tokens that have to be computed, cache hits taken off."""
+        """Prompt tokens that must be computed: those not found in the prefix cache."""
         return self.prompt_tokens * (1.0 - self.prefix_hit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerformanceLaw:
     """
-    Coefficients of the law, and the two limits on N that memory and the scheduler set.
+    Coefficients of the law, and the two limits that memory and the scheduler set on N.
 
     Args:
         a_s: Time of an empty decode step, s.
-        b_s: More per running request, s.
-        c_s: More per running request and token of its context, s.
-        p0_s: Fixed time of a prompt, s.
-        p1_s: More per prompt token, s.
+        b_s: Added per running request, s.
+        c_s: Added per running request and token of its context, s.
+        p0_s: Fixed time per prompt, s.
+        p1_s: Added per prompt token, s.
         kv_cache_tokens: Tokens of context that fit into one replica, > 0.
         running_max: vLLM's max-num-seqs, >= 1.
     """
@@ -92,11 +92,11 @@ class PerformanceLaw:
     running_max: float
 
     def itl_s(self, running: float, workload: Workload) -> float:
-        """Mean seconds per output token with `running` requests in the batch, >= 1."""
+        """Mean seconds per output token with `running` (>= 1) requests in the batch."""
         return self.a_s + running * self.itl_slope_s(workload)
 
     def itl_slope_s(self, workload: Workload) -> float:
-        """How much one more running request slows every token, s."""
+        """Seconds by which one more running request slows each token."""
         interference = self.p1_s * workload.prefill_tokens / workload.output_tokens
         return self.b_s + self.c_s * workload.context_tokens + interference
 
@@ -105,8 +105,8 @@ class PerformanceLaw:
         return self.p0_s + self.p1_s * workload.prefill_tokens
 
     def running_limit(self, workload: Workload) -> float:
-        """Most requests that can run at once: scheduler's limit or KV memory, whichever is less; at least 1."""
-        # Memory has to last until the end of the answer, or requests are thrown out and computed again.
+        """Most requests that can run at once: the scheduler's limit or KV memory, whichever is lower; at least 1."""
+        # Memory must last until the end of the answer, otherwise requests are preempted and recomputed.
         held = max(workload.context_tokens, workload.prompt_tokens + workload.output_tokens)
         by_memory = self.kv_cache_tokens / held
         return max(1.0, min(self.running_max, by_memory))

@@ -1,8 +1,8 @@
 """
-What was seen, at one instant, for the whole fleet.
+What was observed of the whole fleet at one instant.
 
-Unknown is not zero: a reading that is not there is `None` in a table of readings and `Missing(reason)` where a
-whole source is silent. Nothing here is ever filled in with 0.
+Unknown is not zero: an unknown value within a reading is `None`, and a source that is silent is `Missing(reason)`.
+Nothing here is ever filled in with 0.
 """
 
 import math
@@ -15,7 +15,7 @@ from tidegate.domain.key import Key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """A source that did not speak: `reason` is one CamelCase word, `detail` the sentence for people."""
+    """A source that gave no data: `reason` is one CamelCase word, `detail` a sentence for people."""
 
     reason: str
     detail: str = ""
@@ -41,9 +41,9 @@ class Histogram:
 
     def share_at_most(self, bound_s: float) -> tuple[float, float] | None:
         """
-        Lower and upper bound of the share of observations <= `bound_s`; equal where it is a bucket edge.
+        Lower and upper bound of the share of observations <= `bound_s`; equal if it is a bucket edge.
 
-        None where nothing was observed.
+        None if nothing was observed.
         """
         if self.total <= 0:
             return None
@@ -57,7 +57,7 @@ class Histogram:
         return below / self.total, above / self.total
 
     def quantile(self, share: float) -> float | None:
-        """Quantile by linear interpolation inside the bucket, as Prometheus does; None where nothing was observed."""
+        """Quantile by linear interpolation within the bucket, as Prometheus does; None if nothing was observed."""
         if self.total <= 0:
             return None
         rank, lower, before = share * self.total, 0.0, 0.0
@@ -70,7 +70,7 @@ class Histogram:
         return lower
 
     def bucket_of(self, share: float) -> tuple[float, float] | None:
-        """The edges between which a quantile lies, which is all that was counted; None where nothing was observed."""
+        """The edges of the bucket that contains a quantile; None if nothing was observed."""
         if self.total <= 0:
             return None
         at = next(i for i, count in enumerate(self.counts) if count >= share * self.total)
@@ -79,10 +79,10 @@ class Histogram:
 
 def merge_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
     """
-    One histogram of many, on the edges that all of them have: there the counts are exact.
+    The sum of several histograms, on the edges that all of them have: there the counts are exact.
 
-    Replicas of two versions, or with and without custom buckets, differ in edges; a count guessed between edges would
-    look as sure as a counted one. None for no histogram at all, or none that share more than the edge infinity.
+    Replicas of different versions, or with custom buckets, have different edges. A count interpolated between edges
+    would look as certain as a real one. None if there is no histogram, or if they share no edge but infinity.
     """
     if not histograms:
         return None
@@ -95,42 +95,42 @@ def merge_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
         columns = [tuple(c[edge] for c in counted) for edge in edges]
     if len(edges) < 2 or edges[-1] != math.inf:
         return None
-    # Prometheus extrapolates each series alone, which can bend a cumulative count by a hair.
+    # Prometheus extrapolates each series separately, so a cumulative count can fall by a rounding error.
     return Histogram(edges, tuple(accumulate(map(math.fsum, columns), max, initial=0.0))[1:])
 
 
-# A mean of counters over a window has dust.
+# One token per answer, with slack for rounding in a mean of counters.
 ONE_TOKEN = 1.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierReading:
     """
-    Metrics of one tier over a window, summed over its replicas unless it says mean.
+    Metrics of one tier over a window, summed over its replicas unless stated otherwise.
 
     Rates are per second, times in seconds, shares in [0, 1]. None: not known (never zero by default).
-    The fields up to `power_w` are those of the plan protocol; the rest is what only a cluster knows.
+    The fields up to `power_w` are those of the plan protocol; the others are known only in a cluster.
 
-    Sums stand for all ready replicas: where `replicas_reporting` is less, the silent ones are already taken to be like
-    the mean of the others, so that a lost scrape does not look like lost demand. Scale nothing again.
+    Sums stand for all ready replicas: if `replicas_reporting` is lower, the silent replicas are already assumed to be
+    like the mean of the others, so that a lost scrape does not look like lost demand. Do not scale again.
 
     Args:
         window_s: Length of the window of rates, s.
         age_s: Age of the newest sample, s.
-        arrival_rps: Requests that reached the tier: begun ones and growth of the queue. Rejected ones are not in it.
+        arrival_rps: Requests that reached the tier: those begun, and growth of the queue. Without rejected ones.
         running, waiting: Requests now.
-        ttft, itl: Histograms of the window; `ttft` counts requests, `itl` gaps between outputs: a token each, several
-            with speculative decoding.
-        itl_mean_s: Time per output token after the first, however many a step brings.
+        ttft, itl: Histograms of the window. `ttft` counts requests; `itl` counts gaps between outputs, each of one
+            token, or of several with speculative decoding.
+        itl_mean_s: Time per output token after the first, however many tokens a step produces.
         request_itl: Mean ITL per request (vLLM's request_time_per_output_token_seconds).
-        rejection_rps: Requests refused at admission: demand that no other number shows.
-        abort_rps: Requests that began and never finished: somebody left. A miss, whatever their latency was.
-        abort_rps_counted: Those of them that the server counted; the others are inferred from its other numbers.
-        kv_cache_tokens_per_replica: Room for tokens in one replica's KV cache.
+        rejection_rps: Requests refused at admission: demand that no other metric shows.
+        abort_rps: Requests that began and never finished, because the client left. Misses, whatever their latency.
+        abort_rps_counted: The part of `abort_rps` that the server counted; the rest is inferred from its other metrics.
+        kv_cache_tokens_per_replica: Tokens that fit into one replica's KV cache.
         replicas_reporting: Ready replicas with a fresh sample.
-        dispersion: Variance over the mean of the requests that ready replicas hold, running or waiting, from one
-            replica to the next: near 0 where a router evens them out, 1 and more where it picks at random. None with
-            fewer than two replicas, or without requests.
+        dispersion: Variance over mean, across ready replicas, of the requests each one holds (running or waiting): near
+            0 if a router evens them out, 1 or more if it picks at random. None with fewer than two replicas, or if no
+            replica holds any.
     """
 
     window_s: float
@@ -150,7 +150,7 @@ class TierReading:
     itl_mean_s: float | None = None
     gpu_utilization: float | None = None
     power_w: float | None = None
-    # From here on: beyond the protocol.
+    # Not in the plan protocol:
     request_itl: Histogram | None = None
     rejection_rps: float | None = None
     abort_rps: float | None = None
@@ -163,20 +163,20 @@ class TierReading:
 
     def older_than(self, limit_s: float) -> bool:
         """
-        Whether the newest sample says nothing about now: it is older than this, and than the window.
+        Whether the newest sample is too old to describe the present: older than the limit and than the window.
 
-        A window holds two scrapes at least: where they are minutes apart, the newest sample may be as old.
+        The window covers at least two scrapes. If scrapes are minutes apart, the newest sample may be just as old.
         """
         return self.age_s > max(limit_s, self.window_s)
 
     @property
     def gapless(self) -> bool:
-        """Whether every answer had one token: such requests have no gap between tokens that could be too long."""
+        """Whether every answer had a single token: such requests have no gap between tokens that could be too long."""
         return self.output_tokens_mean is not None and self.output_tokens_mean <= ONE_TOKEN
 
 
 def dispersion_of(held: Sequence[float]) -> float | None:
-    """Variance over mean of what replicas hold; see `TierReading.dispersion`."""
+    """Variance over mean of the requests that replicas hold; see `TierReading.dispersion`."""
     mean = sum(held) / len(held) if held else 0.0
     if len(held) < 2 or mean <= 0:
         return None
@@ -189,15 +189,15 @@ class TierState:
     Replicas of one tier as the cluster has them, and what they report.
 
     Args:
-        ready, starting, terminating: Replicas, >= 0. A terminating replica is in neither of the others.
-        startup_s: Time from scale-up to ready as last seen; None: never seen.
-        surplus: Pods that start in place of others while a new template is rolled out, beyond the replicas asked for.
-            Not included in the numbers above.
-        unplaced: Of those on the way, the ones on no node yet: no pod so far, held back, or no room.
-        unschedulable: Of `starting`, those the scheduler found no room for; None where nobody can tell.
-        failing: Of `starting`, those that crash again and again, cannot be started, or may not be made.
-        unasked: Of `starting`, those beyond what the workload asks for: pods of a roll-out that cannot start.
-        trouble: What is wrong with those that fail, in words; empty: nothing.
+        ready, starting, terminating: Replicas, >= 0. Each is counted in one of them only.
+        startup_s: Time from scale-up to ready, as last seen; None: never seen.
+        surplus: Starting pods beyond what the workload asks for while a new template rolls out; they replace others.
+            Not counted in any other number.
+        unplaced: Replicas on the way that are on no node: without a pod, gated, or unschedulable.
+        unschedulable: The part of `starting` that the scheduler found no room for; None: unknown.
+        failing: The part of `starting` that crashes repeatedly, cannot be started, or may not be created.
+        unasked: The part of `starting` beyond what the workload asks for: pods of a rollout that cannot start.
+        trouble: What is wrong with the failing replicas, in words; empty: nothing.
         reading: Metrics, or why there are none. A tier without a ready replica has `Missing("NoReplicas")`.
     """
 
@@ -215,22 +215,22 @@ class TierState:
 
     @property
     def wanted(self) -> int:
-        """Replicas that exist and are not on their way out."""
+        """Replicas that exist and are not terminating."""
         return self.ready + self.starting
 
     @property
     def on_the_way(self) -> int:
-        """Pods that start, whether they add a replica or replace one."""
+        """Starting pods, whether they add a replica or replace one."""
         return self.starting + self.surplus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayReading:
     """
-    What a gateway in front of all tiers saw; the only signal at zero replicas.
+    What a gateway in front of all tiers sees; the only signal at zero replicas.
 
     Args:
-        arrival_rps: Requests/s that came to it; None: it tells only who waits.
+        arrival_rps: Requests/s that arrived at it; None: it reports only how many wait.
         queued: Requests that wait in it.
     """
 
@@ -244,9 +244,9 @@ class DeploymentObservation:
     One deployment.
 
     Args:
-        tiers: State of each tier by name.
-        gateway: None: there is none, or nothing is known of it.
-        unheard: Why a gateway that was asked gave no answer; None: it did, or was not asked.
+        tiers: State of each tier, by name.
+        gateway: None: there is no gateway, or nothing is known about it.
+        unheard: Why a gateway that was queried gave no answer; None: it answered, or was not queried.
     """
 
     tiers: Mapping[str, TierState]
@@ -256,7 +256,7 @@ class DeploymentObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetObservation:
-    """The whole fleet at `time_s` (unix seconds). A deployment that is not listed was not seen."""
+    """The whole fleet at `time_s` (unix seconds). A deployment that is not listed was not observed."""
 
     time_s: float
     deployments: Mapping[Key, DeploymentObservation]

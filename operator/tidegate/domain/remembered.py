@@ -1,9 +1,9 @@
 """
-Numbers read back from a stored memory, which a person may have edited or a disk may have damaged.
+Checks for values read back from saved memory, which a person or a damaged disk may have changed.
 
-In:    a value as JSON gave it.
-Out:   the same value, if it is one that can have been remembered. TypeError or ValueError otherwise: the part of the
-       memory that holds it is dropped.
+In:    a value as parsed from JSON.
+Out:   the same value if it is plausible. Otherwise TypeError or ValueError: the part of the memory that contains it
+       is dropped.
 """
 
 # No remembered value is larger: unix times, requests, tokens.
@@ -11,7 +11,7 @@ MOST = 1e12
 
 
 def number(value: object, *, least: float = 0.0, most: float = MOST) -> float:
-    """A number within bounds; neither NaN nor infinite nor a truth value."""
+    """A number within bounds; not NaN, infinite or a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"not a number: {value!r}")
     if not least <= value <= most:
@@ -20,20 +20,20 @@ def number(value: object, *, least: float = 0.0, most: float = MOST) -> float:
 
 
 def optional(value: object, *, least: float = 0.0, most: float = MOST) -> float | None:
-    """A number within bounds, or None."""
+    """The same, or None."""
     return None if value is None else number(value, least=least, most=most)
 
 
 def instant(value: object) -> float:
-    """Seconds on some clock. A backtest begins at 0, and what was there before it is earlier."""
+    """Seconds on some clock. May be negative: a backtest starts at 0 and has a past."""
     return number(value, least=-MOST)
 
 
 def moment(value: object) -> float | None:
-    """An instant, or None: never."""
+    """An instant, or None for never."""
     return None if value is None else instant(value)
 
 
 def whole(value: object, *, least: float = 0.0, most: float = MOST) -> int:
-    """A number within bounds, its fraction cut off."""
+    """The same, truncated to an integer."""
     return int(number(value, least=least, most=most))

@@ -1,8 +1,8 @@
 """
 What a user asked for, with every default filled in and every unit converted.
 
-In the CRD money and shares are decimal strings; here they are floats in the units of `units.py`.
-Built by `api` (from a custom resource) and nowhere else, so that it is validated once.
+In the CRD, money and shares are decimal strings; here they are floats in the units of `units.py`.
+Only `api` builds these values from custom resources, so they are validated once.
 """
 
 from collections.abc import Mapping
@@ -44,13 +44,13 @@ class Cost:
     target_usd_per_million_output_tokens: float | None = None
 
 
-# Slack for qualities that were written as decimals.
+# Tolerance for qualities that were written as decimals.
 QUALITY_DUST = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """No tier below `minimum` is used; the traffic-weighted mean stays at or above `average_minimum` if it can."""
+    """No tier below `minimum` is used; the traffic-weighted mean stays at or above `average_minimum` if possible."""
 
     minimum: float = 0.0
     average_minimum: float = 0.0
@@ -62,7 +62,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleToZero:
-    """Zero replicas after `idle_s` without a request; back when `activation_query` gives more than 0."""
+    """Zero replicas after `idle_s` without a request; woken when `activation_query` returns more than 0."""
 
     idle_s: float
     activation_query: str | None = None
@@ -70,7 +70,7 @@ class ScaleToZero:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Bounds on the total from each firing of a five-field cron expression for `duration_s`; None: unchanged."""
+    """Bounds on the total for `duration_s` from each firing of a five-field cron expression; None: unchanged."""
 
     name: str
     cron: str
@@ -82,7 +82,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerformanceHint:
-    """Coefficients the user knows better than our table (units as in `PerformanceLaw`); None: not stated."""
+    """Coefficients that the user knows better than our table (units as in `PerformanceLaw`); None: not stated."""
 
     a_s: float | None = None
     b_s: float | None = None
@@ -125,10 +125,10 @@ class TierSpec:
         accelerator: Name of an AcceleratorClass.
         accelerators_per_replica: Accelerators one replica occupies, >= 1.
         replicas_min, replicas_max: Bounds of this tier alone.
-        workload, target_ref: Exactly one is set in a cluster; both None where there is no cluster (plan, backtest).
+        workload, target_ref: Exactly one is set in a cluster; both may be None without one (plan, backtest).
         hint: The user's own coefficients.
-        leaving: The user took it out of the spec: it is planned for no replica, and those that run stay until others
-            carry the load.
+        leaving: The user removed the tier from the spec: the plan gives it no replicas, but those that run stay until
+            others carry the load.
     """
 
     name: str
@@ -165,24 +165,24 @@ class DeploymentSpec:
 
     @property
     def acts(self) -> bool:
-        """Whether what is decided is carried out."""
+        """Whether decisions are carried out."""
         return self.mode is Mode.AUTO and not self.paused
 
     @property
     def left_alone(self) -> bool:
-        """Whether nothing is decided: mode Off, or paused."""
+        """Whether nothing is planned: mode Off, or paused."""
         return self.mode is Mode.OFF or self.paused
 
     def acting(self) -> "DeploymentSpec":
-        """The same as if it acted: what a question without a cluster is about."""
+        """The same spec in mode Auto and not paused: what questions without a cluster are about."""
         return self if self.acts else replace(self, mode=Mode.AUTO, paused=False)
 
     def joined(self, tiers: tuple[TierSpec, ...]) -> "DeploymentSpec":
-        """The same with more tiers; itself where there are none."""
+        """The same spec with more tiers; unchanged if there are none."""
         return replace(self, tiers=(*self.tiers, *tiers)) if tiers else self
 
     def tier(self, name: str) -> TierSpec:
-        """The tier of that name; KeyError where there is none."""
+        """The tier of that name; KeyError if there is none."""
         for tier in self.tiers:
             if tier.name == name:
                 return tier
@@ -195,12 +195,12 @@ class Accelerator:
     One AcceleratorClass.
 
     Args:
-        name: Object name, e.g. `nvidia-h100`; the performance table is found by it and by `product`.
+        name: Object name, e.g. `nvidia-h100`; `name` and `product` are the keys into the performance table.
         price_usd_per_hour: Per accelerator.
-        capacity: Accelerators Tidegate may use in all, others' share taken off; None: unknown, unlimited.
-        memory_gib: Memory of one accelerator; None: from the shipped table where the class is known.
+        capacity: Accelerators Tidegate may use in total, without those that others hold; None: unknown, unlimited.
+        memory_gib: Memory of one accelerator; None: from the shipped table if the class is known.
         board_power_w: Board power limit of one accelerator; None likewise.
-        product: Value of the node label that names the product; empty where there is none.
+        product: Value of the node label that names the product; empty: none.
         resource_name: Kubernetes resource, e.g. `nvidia.com/gpu`.
         node_selector: Labels of the nodes that have it.
         currency: ISO 4217 code of the price. Prices are never converted; `usd` in a name stands for this currency.

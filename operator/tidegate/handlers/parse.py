@@ -1,10 +1,10 @@
 """
-From a custom resource as the API server sends it to the value the rest works with.
+From a custom resource as the API server sends it to the value that the rest works with.
 
 In:    raw JSON of one object.
-Out:   `DeploymentResource` or `AcceleratorResource`; a wrong spec is a value too, not an exception.
-Rules: a spec is parsed once per generation; an echo of a status write costs a look-up. A spec that we fail on is the
-       trouble of its own object: one that never arrived would keep the whole fleet from being planned.
+Out:   `DeploymentResource` or `AcceleratorResource`; an invalid spec is a value too, not an exception.
+Rules: a spec is parsed once per generation; the echo of a status write costs one look-up. If parsing fails because of a
+       bug, only that object is affected: an object that never arrives would keep the whole fleet from being planned.
 """
 
 import logging
@@ -32,7 +32,7 @@ class Parser:
         self._accelerators: dict[str, tuple[int, Accelerator | SpecError]] = {}
 
     def deployment(self, raw: Raw) -> DeploymentResource:
-        """An InferenceDeployment; the pause annotation, which changes no generation, is read each time."""
+        """An InferenceDeployment. The pause annotation does not change the generation, so it is read each time."""
         meta = raw["metadata"]
         key = Key(meta["namespace"], meta["name"])
         annotations = meta.get("annotations") or {}
@@ -63,7 +63,7 @@ class Parser:
         )
 
     def forget(self, uid: str) -> None:
-        """Drop what is remembered of an object that is gone."""
+        """Drop what is remembered of a deleted object."""
         self._deployments.pop(uid, None)
         self._accelerators.pop(uid, None)
 

@@ -1,8 +1,8 @@
 """
 The kopf handlers and settings.
 
-Only `on.event` is used: it writes nothing to an object. An index is quadratic at start, timers and deletion handlers
-put a finalizer on every object, and change handlers an annotation (measured with kopf 1.45).
+Only `on.event` is used, because it writes nothing to an object. Indices take quadratic time at start, timers and
+deletion handlers put a finalizer on every object, and change handlers an annotation (measured with kopf 1.45).
 """
 
 import logging
@@ -23,7 +23,7 @@ def make_registry(
     inventory: Inventory, *, login: Login, wants: Callable[[Mapping[str, str]], bool]
 ) -> kopf.OperatorRegistry:
     """
-    Handlers that keep an inventory right.
+    Handlers that keep an inventory up to date.
 
     Args:
         inventory: Where the resources go.
@@ -58,7 +58,7 @@ def make_registry(
 
 
 def make_settings() -> kopf.OperatorSettings:
-    """kopf as a quiet watcher: no events, no peering, no annotation, and connections that are never half dead."""
+    """kopf as a quiet watcher: no events, no peering, no annotations, and timeouts that detect dead connections."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
@@ -71,13 +71,13 @@ def make_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = (1, 2, 4)
     settings.process.ultimate_exiting_timeout = 20
     settings.persistence.diffbase_storage = _NoDiffBase()
-    settings.persistence.finalizer = ""  # no object can carry it, and so kopf takes none off
+    settings.persistence.finalizer = ""  # no object can have it, so kopf removes none
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else one line per object and relist
     return settings
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """Keeps no copy of the last spec: kopf would compute a difference for each event that nobody reads."""
+    """Keeps no copy of the last spec: else kopf would compute a difference for each event, which is not used."""
 
     def build(self, **_: Any) -> Any:
         """An empty essence."""
@@ -92,12 +92,12 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 
 def _is_gone(event: Raw) -> bool:
-    """Deleted, or on its way: what it owns must not be made again while it is collected."""
+    """Deleted or terminating: what it owns must not be recreated while it is being garbage-collected."""
     return event["type"] == "DELETED" or bool(event["object"]["metadata"].get("deletionTimestamp"))
 
 
 def _on_loop(handler: Callable[..., None]) -> Callable[..., Any]:
-    """The handler as a coroutine: a plain function would run in a thread."""
+    """The handler as a coroutine; kopf would run a plain function in a thread."""
 
     async def run(**arguments: Any) -> None:
         handler(**arguments)

@@ -1,10 +1,10 @@
 """
-Whose activation query may be asked together with the others, and whose is asked alone.
+Which activation queries are combined, and which are evaluated alone.
 
-In:    the activation queries of deployments at zero replicas, and what became of those that were asked.
-Out:   those for the joint queries, and the few whose turn it is to be asked alone.
-Rules: no I/O. One user's query must not keep another one's deployment asleep: what may have spoilt a joint query
-       stays out of them until it has given an answer alone. Turns go round, so everybody has one.
+In:    the activation queries of deployments at zero replicas, and the results of those that were evaluated.
+Out:   those for the joint queries, and the few whose turn it is to be evaluated alone.
+Rules: no I/O. One user's query must not keep another user's deployment asleep: a query that may have broken a joint
+       query stays out of them until it has succeeded alone. Turns go round-robin.
 """
 
 import math
@@ -19,28 +19,28 @@ from tidegate.errors import SourceError
 from tidegate.observe.decode import Vector, is_possible, number
 from tidegate.observe.queries import OWNER, is_closed
 
-# VictoriaMetrics takes queries of up to 16 KiB. A joint query begins no expression past 11 KiB, so the longest (4 KiB)
-# still fits. Where four of them do not hold all, each grows instead: servers that take more are not asked more often.
+# VictoriaMetrics accepts queries of up to 16 KiB. No expression starts beyond 11 KiB of a joint query, so the longest
+# one (4 KiB) still fits. If four joint queries cannot hold all, each grows instead of sending more of them.
 JOINT_BYTES, JOINTS_MAX = 11 * 2**10, 4
-# What marks and joins one of them, with the longest namespace and name.
+# What labelling and joining adds to an expression, with the longest namespace and name.
 _MARK_BYTES = 200
 
-# Prometheus runs 20 queries at once: the seven of a tick, the joint ones and these leave room for other people's.
+# Prometheus runs 20 queries at once: the seven of a tick, the joint ones and these leave one for other users.
 ALONE_MAX = 8
 
-# These say something of the server or of the way to it. Any other failure may belong to one query.
+# Failures of the server or the connection. Any other may be caused by a single query.
 _OF_THE_SERVER = frozenset(
     {"Unreachable", "Tls", "Unauthorized", "CredentialUnreadable", "BadHeader", "NotFound", "NotJson", "Throttled"}
 )
 
 
 def may_be_its_own(error: SourceError) -> bool:
-    """True for a failure that a query may have brought about by itself: wrong, failing when run, slow, too much."""
+    """True for a failure that the query itself may have caused: invalid, failing when run, slow, too large."""
     return error.reason not in _OF_THE_SERVER
 
 
 def parts(queries: Mapping[Key, str]) -> list[dict[Key, str]]:
-    """Queries by joint query: as many in one as every server takes, until there would be too many joint ones."""
+    """Queries by joint query: as many in one as every server accepts, until there would be too many joint queries."""
     ends = list(accumulate(len(text) + _MARK_BYTES for text in queries.values()))
     room = max(JOINT_BYTES, math.ceil(ends[-1] / JOINTS_MAX)) if ends else JOINT_BYTES
     found: dict[int, dict[Key, str]] = defaultdict(dict)
@@ -51,12 +51,12 @@ def parts(queries: Mapping[Key, str]) -> list[dict[Key, str]]:
 
 @dataclass(slots=True)
 class Turns:
-    """Queries that are asked alone, by deployment: the next one's turn comes first."""
+    """Queries that are evaluated alone, by deployment, in order of their turn."""
 
     _apart: dict[Key, str] = field(default_factory=dict)
 
     def together(self, asked: Mapping[Key, str]) -> dict[Key, str]:
-        """Queries for the joint ones. Deployments that are not asked for any more, and edited queries, start afresh."""
+        """Queries for the joint ones. Edited queries, and deployments that had stopped waiting, start afresh."""
         self._apart = {key: text for key, text in self._apart.items() if asked.get(key) == text}
         return {key: text for key, text in sorted(asked.items()) if key not in self._apart and is_closed(text)}
 
@@ -65,11 +65,13 @@ class Turns:
         return dict(islice(self._apart.items(), ALONE_MAX))
 
     def part(self, queries: Mapping[Key, str]) -> None:
-        """A joint query of these failed, and it may be one of them: each is asked alone before it joins again."""
+        """
+        A joint query of these failed, and any of them may be the cause: each is evaluated alone before it joins again.
+        """
         self._apart.update(queries)
 
     def settle(self, answers: Mapping[Key, Vector | SourceError]) -> None:
-        """These were asked alone: each joins the others again, or has its next turn after all others."""
+        """Results of queries evaluated alone: each either rejoins the others or goes to the end of the line."""
         for key, answer in answers.items():
             text = self._apart.pop(key)
             if isinstance(answer, SourceError):
@@ -77,7 +79,7 @@ class Turns:
 
 
 def activation_value(key: Key, answer: Vector | SourceError) -> float | Missing:
-    """The value for one deployment; 0 where the expression gave no series."""
+    """The value for one deployment; 0 if the expression returned no series."""
     if isinstance(answer, SourceError):
         return Missing(reason=answer.reason, detail=answer.detail)
     for series in answer:

@@ -1,10 +1,10 @@
 """
 The cluster as the informers have it, joined to deployments and tiers.
 
-In:    the API server; per tick the specs, the classes and what Prometheus said of each pod.
+In:    the API server; per tick the specs, the classes and what Prometheus reports of each pod.
 Out:   a `Sight`: observations by deployment, the `ClusterView`, accelerators with their capacity filled in.
 Rules: reads only. A pod belongs to the tier that its labels name (managed tiers) or whose workload selects it
-       (targetRef). Nothing is looked at before every cache is complete.
+       (targetRef). Nothing is evaluated before every cache is complete.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ from tidegate.ports import (
     workload_ref,
 )
 
-# We make a workload within a tick or two. One that is not there by now was refused, or its name is taken: the plan
-# must not count on it, and learns of it when it is there after all.
+# Tidegate creates a workload within a tick or two. If it is still missing after this, it was refused or its name is
+# taken: the plan must not count on it until it exists.
 UNMADE_S = 60.0
 
 _OWN = {"labelSelector": DEPLOYMENT_LABEL}
@@ -50,12 +50,12 @@ _DEPLOYMENT: Kind = ("apps/v1", "Deployment")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """
-    What one look shows.
+    What one look at the cluster shows.
 
     Args:
         accelerators: With `capacity` filled in.
-        absent: Tiers by deployment that cannot have a replica, because their workload does not exist and is not about
-            to, where other tiers of it can.
+        absent: By deployment, tiers that cannot have a replica because their workload is missing and is not about to be
+            created. Empty if that holds for all tiers.
         leaving: Tiers that the spec no longer has and whose pods still serve; their states are in `deployments`.
     """
 
@@ -74,8 +74,8 @@ class Cluster:
         api: Connection.
         roster: What is remembered of pods between ticks.
         clock: Monotonic seconds.
-        namespace: The only one watched; None: all. Nodes and pods are watched everywhere: whoever's pod it is, the
-            accelerators that it holds are not free.
+        namespace: The only one watched; None: all. Nodes and pods are watched everywhere, because a pod of any
+            namespace may hold accelerators.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Cluster:
         return max((i.age_s() for i in self.informers if not i.absent), default=0.0)
 
     async def run(self) -> None:
-        """Keep every cache right until cancelled."""
+        """Keep every cache up to date until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for informer in self._fixed:
@@ -156,7 +156,7 @@ class Cluster:
                 group.create_task(watch.run(), name=f"watch {kind[1]}")
 
     def follow(self, specs: Iterable[DeploymentSpec]) -> None:
-        """Watch the kinds that these deployments' tiers point at, from now on, and no others."""
+        """From now on, watch the kinds that these deployments' tiers point at, and no others."""
         wanted: dict[Kind, set[ObjectRef]] = defaultdict(set)
         for spec in specs:
             for tier in spec.tiers:
@@ -174,11 +174,11 @@ class Cluster:
                 self.kinds[kind].want(frozenset(refs))
 
     def serves(self, key: Key) -> bool:
-        """True where the deployment had a replica, ready or not, at the last look."""
+        """True if the deployment had a replica, ready or not, at the last look."""
         return key in self._serving
 
     def owners(self, specs: Iterable[DeploymentSpec]) -> dict[tuple[str, str], Key]:
-        """Whose workload is whose: deployment by (namespace, workload name)."""
+        """The deployment of each workload, by (namespace, workload name)."""
         specs = list(specs)
         found = self._workloads(specs, self._managed(specs))
         return {(view.ref.namespace, view.ref.name): key for (key, _), view in found.items()}
@@ -190,7 +190,7 @@ class Cluster:
         harvest: Harvest,
     ) -> Sight:
         """
-        Everything as it is now.
+        The current state of everything.
 
         Args:
             specs: Deployments to look at.
@@ -202,21 +202,21 @@ class Cluster:
         workloads = self._workloads(specs, managed)
         known = (*managed.values(), *workloads.values())
         index = PodIndex(self.pods.items.values(), [view.ref for view in known])
-        left = self._leaving(specs, managed, index, accelerators.values())
-        tiers = self._tiers(specs, workloads, index) | {name: view for name, (_, view) in left.items()}
+        removed_views = self._leaving(specs, managed, index, accelerators.values())
+        tiers = self._tiers(specs, workloads, index) | {name: view for name, (_, view) in removed_views.items()}
         states = self._roster.states(tiers, harvest.samples, time_s=harvest.time_s)
         self._serving = {key for (key, _), state in states.items() if state.wanted > 0}
         self._unmade = {name: since_s for name, since_s in self._unmade.items() if name in tiers}
-        more: dict[Key, tuple[TierSpec, ...]] = {}
-        for (key, _), (tier, _) in left.items():
-            more[key] = (*more.get(key, ()), tier)
-        whole = {spec.key: spec.joined(more.get(spec.key, ())) for spec in specs}
+        removed: dict[Key, tuple[TierSpec, ...]] = {}
+        for (key, _), (tier, _) in removed_views.items():
+            removed[key] = (*removed.get(key, ()), tier)
+        joined = {spec.key: spec.joined(removed.get(spec.key, ())) for spec in specs}
         seen = [spec for spec in specs if self._knows(spec)]
-        use = self._use(whole.values(), tiers, accelerators.values(), time_s=harvest.time_s)
+        use = self._use(joined.values(), tiers, accelerators.values(), time_s=harvest.time_s)
         return Sight(
             deployments={
                 spec.key: _observation(
-                    {tier.name: states[spec.key, tier.name] for tier in whole[spec.key].tiers},
+                    {tier.name: states[spec.key, tier.name] for tier in joined[spec.key].tiers},
                     harvest.activations.get(spec.key),
                 )
                 for spec in seen
@@ -234,30 +234,33 @@ class Cluster:
                 for name, accelerator in accelerators.items()
             },
             absent={spec.key: gone for spec in seen if (gone := self._absent(spec, workloads, harvest.time_s))},
-            leaving=more,
+            leaving=removed,
         )
 
     def _use(
         self,
-        whole: Iterable[DeploymentSpec],
+        joined: Iterable[DeploymentSpec],
         views: Mapping[TierKey, TierView],
         classes: Collection[Accelerator],
         *,
         time_s: float,
     ) -> dict[str, AcceleratorUse]:
-        """Who holds how many accelerators; nothing where nodes may not be listed."""
+        """Who holds how many accelerators; empty if nodes may not be listed."""
         if self.nodes.absent:
             return {}
         own = {
-            pod.uid: tier.accelerator for spec in whole for tier in spec.tiers for pod in views[spec.key, tier.name].all
+            pod.uid: tier.accelerator
+            for spec in joined
+            for tier in spec.tiers
+            for pod in views[spec.key, tier.name].all
         }
         return accelerator_use(classes, self.nodes.items.values(), self.pods.items.values(), own, time_s=time_s)
 
     def _managed(self, specs: list[DeploymentSpec]) -> dict[TierKey, WorkloadView]:
         """
-        The Deployments made for these deployments, those of tiers that are gone from the spec too.
+        The Deployments made for these deployments, including those of tiers that were removed from the spec.
 
-        Somebody's copy of one carries its labels under another name.
+        The name is checked, because a copy that somebody made of one has the same labels.
         """
         keys = {spec.key for spec in specs}
         managed: dict[TierKey, WorkloadView] = {}
@@ -271,7 +274,9 @@ class Cluster:
     def _namesakes(
         self, specs: list[DeploymentSpec], managed: Mapping[TierKey, WorkloadView]
     ) -> Iterator[WorkloadView]:
-        """Deployments of a name that a managed tier's would have, and without our labels: they are somebody else's."""
+        """
+        Deployments with the name that a managed tier's would have but without our labels: they are somebody else's.
+        """
         for spec in specs:
             for tier in spec.tiers:
                 unmade = tier.target_ref is None and (spec.key, tier.name) not in managed
@@ -286,27 +291,29 @@ class Cluster:
         for spec in specs:
             for tier in spec.tiers:
                 name = spec.key, tier.name
-                points = tier.target_ref is not None
-                view = self._view(workload_ref(spec.key, tier)) if points else managed.get(name)
+                is_target = tier.target_ref is not None
+                view = self._view(workload_ref(spec.key, tier)) if is_target else managed.get(name)
                 if view is not None:
                     found[name] = view
         return found
 
     def _knows(self, spec: DeploymentSpec) -> bool:
-        """Every workload that the deployment points at has been looked for."""
+        """Every workload that the deployment points at has been looked up."""
         refs = [workload_ref(spec.key, tier) for tier in spec.tiers if tier.target_ref is not None]
         return all((watch := self.kinds.get((r.api_version, r.kind))) is not None and watch.knows(r) for r in refs)
 
     def _absent(self, spec: DeploymentSpec, workloads: Mapping[TierKey, WorkloadView], time_s: float) -> frozenset[str]:
-        """Tiers without a workload: a missing target at once, one that we should have made after a while."""
-        gone: set[str] = set()
+        """
+        Tiers without a workload: a missing target at once, one that Tidegate should have created after `UNMADE_S`.
+        """
+        absent: set[str] = set()
         for tier in spec.tiers:
             name = (spec.key, tier.name)
             if name in workloads or not spec.acts:
                 self._unmade.pop(name, None)
             elif tier.target_ref is not None or time_s - self._unmade.setdefault(name, time_s) >= UNMADE_S:
-                gone.add(tier.name)
-        return frozenset(gone) if len(gone) < len(spec.tiers) else frozenset()
+                absent.add(tier.name)
+        return frozenset(absent) if len(absent) < len(spec.tiers) else frozenset()
 
     def _view(self, ref: ObjectRef) -> WorkloadView | None:
         watch = self.kinds.get((ref.api_version, ref.kind))
@@ -319,7 +326,7 @@ class Cluster:
         index: PodIndex,
         classes: Collection[Accelerator],
     ) -> dict[TierKey, tuple[TierSpec, TierView]]:
-        """Tiers that the spec no longer has, while there are pods of theirs."""
+        """Tiers that the spec no longer has, as long as they have pods."""
         found: dict[TierKey, tuple[TierSpec, TierView]] = {}
         for (key, name), label, workload in leaving(specs, managed):
             pods = index.select(key.namespace, parse_selector(_own_pods(key, label)))
@@ -331,7 +338,7 @@ class Cluster:
     def _tiers(
         self, specs: list[DeploymentSpec], workloads: Mapping[TierKey, WorkloadView], index: PodIndex
     ) -> dict[TierKey, TierView]:
-        """Pods of each tier: by label where the tier is managed, by its workload's selector where it is not."""
+        """Pods of each tier: by label if the tier is managed, else by its workload's selector."""
         tiers: dict[TierKey, TierView] = {}
         for spec in specs:
             for tier in spec.tiers:
@@ -355,7 +362,7 @@ class Cluster:
 
 
 def _selector_text(spec: DeploymentSpec, tier: TierSpec, workload: WorkloadView | None) -> str:
-    """Which pods are a tier's; nothing for a target that does not exist."""
+    """Selector of a tier's pods; empty for a target that does not exist."""
     if tier.target_ref is None:
         return _own_pods(spec.key, tier.name)
     return workload.selector if workload is not None else ""
@@ -367,7 +374,8 @@ def _own_pods(key: Key, tier: str) -> str:
 
 def _observation(tiers: Mapping[str, TierState], activation: float | Missing | None) -> DeploymentObservation:
     """
-    An activation query's answer as the core knows it: so many requests wait. Nothing asked, or no answer: no gateway.
+    The answer of an activation query becomes the number of requests that wait at a gateway. Not queried, or no answer:
+    no gateway.
     """
     if isinstance(activation, Missing):
         return DeploymentObservation(tiers=tiers, unheard=activation)

@@ -2,8 +2,8 @@
 All metrics of one tick, or one reason why there are none, within five seconds.
 
 In:    a client, the dialect, the instant.
-Out:   a `Harvest`: samples by pod, and what the activation queries of deployments at zero replicas say.
-Rules: never raises for what the server does. After three bad ticks only one small query per tick knocks, until it
+Out:   a `Harvest`: samples by pod, and the values of the activation queries of deployments at zero replicas.
+Rules: never raises for what the server does. After three failed ticks only one small query per tick is sent, until it
        is answered.
 """
 
@@ -22,20 +22,21 @@ from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect, activation_query, is_closed, tick_queries
 from tidegate.observe.threads import in_thread
 
-# A tick's metrics are there after this or not at all.
+# Time for all queries of a tick; what is not answered by then is missing.
 LIMIT_S = 4.8
 BAD_TICKS_TOLERATED = 3
 
-# Without these there is no reading. GPU and KV numbers are left out where their query fails.
+# Without these there is no reading. GPU and KV-cache metrics are left out if their query fails.
 ESSENTIAL = frozenset({"now", "flow", "ttft", "itl", "request_itl"})
 
-# What grows over a window. Where the newest scrape lies further back than scrapes lie apart, a window that ends now has
-# an empty end, and counts too little: half of four scrapes of 15 s that are 30 s late.
+# Queries over a window. If samples arrive late by more than a scrape interval, a window that ends now has an empty end
+# and counts too little: only half with four scrapes of 15 s that are 30 s late.
 OVER_WINDOW = frozenset({"flow", *HISTOGRAMS})
-# So many looks, a minute of them, do not all come long after a scrape, unless scrapes come late.
+# Number of ticks (about a minute) whose youngest sample measures how late samples arrive: a single tick may just fall
+# late between two scrapes.
 LOOKS = 4
 
-# What any server that is up answers.
+# A query that any working server answers.
 KNOCK = {"knock": "vector(1)"}
 
 _Answers = Mapping[str, Vector | SourceError]
@@ -46,14 +47,14 @@ _LATER = Missing(reason="NotAsked", detail="an activationQuery fails; this one w
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harvest:
     """
-    Metrics of one instant; windows end where samples do.
+    Metrics of one instant; windows end at the newest samples.
 
     Args:
         time_s: The instant, unix seconds.
         samples: By pod, or why there are none.
-        activations: Value of each asked activation query, or why there is none. No series at all reads as 0:
-            the user's expression says that nobody waits.
-        failures: Reasons by name of each query that failed, also of those that were left out without harm.
+        activations: Value of each evaluated activation query, or why there is none. A result without series reads as 0:
+            by the user's expression, nobody waits.
+        failures: Reasons by name of each failed query, including those that were left out without harm.
     """
 
     time_s: float
@@ -64,7 +65,7 @@ class Harvest:
 
 class Collector:
     """
-    Asks one server once per tick.
+    Queries one server once per tick.
 
     Args:
         client: The blocking client.
@@ -80,7 +81,7 @@ class Collector:
         self._turns = Turns()
 
     async def collect(self, time_s: float, activations: Mapping[Key, str]) -> Harvest:
-        """Everything of the instant `time_s` (unix seconds); `activations` holds the queries of waiting deployments."""
+        """All metrics of the instant `time_s` (unix seconds); `activations` are the queries of deployments at zero."""
         began_s = self._clock()
         if self._bad_ticks >= BAD_TICKS_TOLERATED and (refusal := await self._knock(time_s)):
             return _nothing(time_s, refusal, activations, {"knock": refusal.reason})
@@ -90,7 +91,7 @@ class Collector:
         failures = _failures(answers)
         wrong = [a for name, a in answers.items() if name in ESSENTIAL and isinstance(a, SourceError)]
         self._bad_ticks = self._bad_ticks + 1 if wrong else 0
-        # What is too much for the server in a large fleet says nothing of those who wait.
+        # Queries that overload the server in a large fleet must not keep deployments at zero from being woken.
         if wrong and all(isinstance(answers[name], SourceError) for name in asked):
             return _nothing(time_s, wrong[0], activations, failures)
         samples = _missing(wrong[0]) if wrong else await self._samples(answers, time_s)
@@ -115,7 +116,7 @@ class Collector:
         return samples
 
     async def _knock(self, time_s: float) -> SourceError | None:
-        """One small question while the server is down; None: it is back."""
+        """One small query while the server is down; None: it is back."""
         answer = (await self._ask(KNOCK, time_s))["knock"]
         return answer if isinstance(answer, SourceError) else None
 
@@ -126,7 +127,7 @@ class Collector:
         Answers by query name, all for one instant, all within the limit.
 
         Args:
-            late_s: How late samples come: windows end so much before the instant.
+            late_s: How late samples arrive: windows end this much before the instant.
         """
         ends_s = {name: time_s - late_s if name in OVER_WINDOW else time_s for name in queries}
         tasks = {name: asyncio.create_task(self._one(query, ends_s[name])) for name, query in queries.items()}
@@ -145,7 +146,7 @@ class Collector:
             return error
 
     def _activation_queries(self, joint: Sequence[Mapping[Key, str]]) -> dict[str, str]:
-        """The joint queries, and those whose turn it is to be asked alone (named by their deployment)."""
+        """The joint queries, and those whose turn it is to be evaluated alone (named after their deployment)."""
         together = {_joint(i): activation_query(part) for i, part in enumerate(joint)}
         return together | _named(self._turns.alone())
 
@@ -160,21 +161,21 @@ class Collector:
         """
         Values by deployment, from a server that is up.
 
-        Where a joint query failed, those that were in it are asked alone: the first few in what is left of the time.
+        If a joint query failed, its members are evaluated alone, the first few of them in the time that is left.
         """
         single = {key: answers[str(key)] for key in asked if str(key) in answers}
         of_joint: dict[Key, float | Missing] = {}
-        spoilt = False
+        broken = False
         for i, part in enumerate(joint):
             answer = answers[_joint(i)]
             if isinstance(answer, SourceError) and may_be_its_own(answer):
-                spoilt = True
+                broken = True
                 self._turns.part(part)
             else:
                 of_joint |= {key: activation_value(key, answer) for key in part}
         self._turns.settle(single)
         left_s = LIMIT_S - (self._clock() - began_s)
-        if spoilt and left_s > 0:
+        if broken and left_s > 0:
             more = {key: text for key, text in self._turns.alone().items() if key not in single}
             found = await self._ask(_named(more), time_s, limit_s=left_s)
             self._turns.settle({key: found[str(key)] for key in more})
@@ -198,11 +199,13 @@ def _joint(number: int) -> str:
 
 
 def _failures(answers: _Answers) -> dict[str, str]:
-    """Reasons by query, the joint ones under one name. One user's own, named by its deployment, does not count."""
+    """
+    Reasons by query, the joint ones under one name. A single user's query, named after its deployment, does not count.
+    """
     failed = {name: answer.reason for name, answer in answers.items() if isinstance(answer, SourceError)}
     return {name.partition(" ")[0]: reason for name, reason in failed.items() if "/" not in name}
 
 
 def _named(alone: Mapping[Key, str]) -> dict[str, str]:
-    """A query of its own for each deployment, by its name."""
+    """A separate query for each deployment, by its name."""
     return {str(key): activation_query({key: text}) for key, text in alone.items()}

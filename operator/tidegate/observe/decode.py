@@ -1,9 +1,9 @@
 """
-Vectors in, readings out: per pod first, then per tier.
+From vectors to readings: per pod first, then per tier.
 
-In:    the answers to `tick_queries`, the instant they were asked for, and which pods each tier has.
+In:    the answers to `tick_queries`, the instant they were evaluated at, and which pods each tier has.
 Out:   `TierReading` per tier, or `Missing(reason)`.
-Rules: pure. What is NaN, infinite or beyond all measure, stale or absent is left out and never becomes zero.
+Rules: pure. Values that are NaN, infinite, impossibly large, stale or absent are left out and never become zero.
 """
 
 import math
@@ -21,16 +21,17 @@ PodName = tuple[str, str]
 Series = Mapping[str, object]
 Vector = Sequence[Series]
 
-# No pod counts so far, in any unit. What lies beyond is a broken exporter, whose sums and squares may be no numbers any
-# more: 1e308 twice is infinite, and 1e200 has no square.
+# No metric of a pod is larger, in any unit. Larger values come from a broken exporter, and sums and squares of them
+# overflow.
 LARGEST = 1e15
 
-# How far the number of requests in prefill at one instant is from its mean, at most, while they come singly.
+# Standard deviations by which the number of requests in prefill at one instant may differ from its mean, for Poisson
+# arrivals.
 PREFILL_DEVIATIONS = 3.0
-# Requests at the edges of the window. Four scrapes of 15 s are 45 s, stretched to 60: one weighs as much as 1.33.
+# Requests at the edges of the window. Four scrapes of 15 s span 45 s, extrapolated to 60: each counts as 1.33.
 EDGE_REQUESTS = 2.0
 
-# What a server counts, and what it would say of the first two if it said it before its first request.
+# Signals that are counters, all signals over the window, and the values of a server that has had no request yet.
 _COUNTED = frozenset(signal.name for signal in FLOW if signal.shape is Shape.RATE)
 _FLOWS = frozenset(signal.name for signal in FLOW)
 _UNUSED = {"started": 0.0, "finished": 0.0}
@@ -46,7 +47,7 @@ class PodSample:
     Args:
         values: By signal, finite numbers in our units.
         buckets: By histogram and upper bound in seconds, increase over the window.
-        kv_tokens: Room for tokens in its KV cache; None: not stated.
+        kv_tokens: Tokens that fit into its KV cache; None: not stated.
         age_s: Age of its newest gauge; None: no gauge.
     """
 
@@ -61,21 +62,21 @@ class PodSample:
 
     @property
     def flows(self) -> bool:
-        """Two scrapes at least lie in the window: one alone shows no rate."""
+        """The window has at least two scrapes: a single one shows no rate."""
         return not _FLOWS.isdisjoint(self.values)
 
     @property
     def asleep(self) -> bool:
-        """The engine is in sleep mode: /health is fine, requests wait, and no gauge shows them."""
+        """The engine is in sleep mode: /health succeeds, and requests wait without showing in any gauge."""
         return self.values.get("asleep", 0.0) > 0
 
     @property
     def unused(self) -> bool:
         """
-        No request has come yet: nothing is in flight, no request was ever counted, and whatever else is counted rests.
+        No request has come yet: nothing is in flight, no request was ever counted, and no other counter moves.
 
-        SGLang and the V0 engine of vLLM export a counter only once they have counted. One scrape alone shows no rates:
-        the growth of a gauge proves that there were two.
+        SGLang and vLLM's V0 engine export a counter only after the first count. That its rates are missing is therefore
+        taken for zero only if a gauge shows a change over the window, which proves that there were two scrapes.
         """
         in_flight = [self.values.get(signal) for signal in ("running", "waiting")]
         never = _UNUSED.keys().isdisjoint(self.values) and "running_growth" in self.values
@@ -87,12 +88,12 @@ Samples = Mapping[PodName, PodSample]
 
 def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: float) -> dict[PodName, PodSample]:
     """
-    Everything the vectors say, by pod.
+    Everything the vectors contain, by pod.
 
     Args:
         vectors: Answers by query name.
         dialect: The one the queries were made with.
-        time_s: Instant that was asked for, unix seconds.
+        time_s: Instant of the queries, unix seconds.
     """
     reader = _Reader(dialect)
     for query, sample_of in (("now", reader.sample), ("flow", reader.sample), ("gpu", reader.gpu_sample)):
@@ -101,10 +102,10 @@ def pod_samples(vectors: Mapping[str, Vector], dialect: Dialect, *, time_s: floa
             if signal == "seen":
                 sample.age_s = max(0.0, time_s - value)
             else:
-                # Any target can export series that name another pod, as a GPU's exporter does. A pod's GPUs idle only
-                # where all of these say so.
-                said = value * _SCALES.get(signal, 1.0)
-                sample.values[signal] = max(said, sample.values.get(signal, said))
+                # Any scrape target can export series that name another pod, as a GPU exporter does. The highest value
+                # counts: a pod's GPUs are idle only if all of them say so.
+                amount = value * _SCALES.get(signal, 1.0)
+                sample.values[signal] = max(amount, sample.values.get(signal, amount))
     for name in HISTOGRAMS:
         for labels, value in _measured(vectors.get(name, ())):
             bound = _bound(labels.get("le", ""))
@@ -130,11 +131,11 @@ class _Reader:
         return self._of((labels.get(self._namespace, ""), labels.get(self._pod, "")))
 
     def gpu_sample(self, labels: Mapping[str, str]) -> PodSample:
-        """The sample of the pod that computes on a GPU; the pod that was scraped is the exporter."""
+        """The sample of the pod that uses the GPU; the scraped pod is the exporter."""
         return self._of((_first(labels, self._dialect.namespace_labels), _first(labels, self._dialect.pod_labels)))
 
     def done(self) -> dict[PodName, PodSample]:
-        """Every sample, once all vectors are read."""
+        """Every sample, after all vectors have been read."""
         for sample in self.samples.values():
             if sample.unused:
                 sample.values |= _UNUSED
@@ -148,12 +149,14 @@ class _Reader:
 
 
 def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
-    """The first of these labels that a series has; Prometheus leaves empty ones out."""
+    """The first of these labels that a series has; empty ones count as missing, as in Prometheus."""
     return next((labels[name] for name in names if labels.get(name)), "")
 
 
 def _measured(vector: Vector) -> Iterable[tuple[Mapping[str, str], float]]:
-    """Labels and value of each series that has a possible one. Fleets send a hundred thousand: one plain loop."""
+    """
+    Labels and value of each series with a possible value. A plain loop, because fleets send a hundred thousand series.
+    """
     for series in vector:
         labels, point = series.get("metric"), series.get("value")
         if type(labels) is not dict or type(point) is not list or len(point) != 2:
@@ -167,12 +170,12 @@ def _measured(vector: Vector) -> Iterable[tuple[Mapping[str, str], float]]:
 
 
 def is_possible(value: float) -> bool:
-    """Whether something can have been measured so: neither NaN, nor infinite, nor beyond all measure."""
+    """Whether a value can have been measured: not NaN, infinite or impossibly large."""
     return -LARGEST <= value <= LARGEST
 
 
 def number(text: str) -> float | None:
-    """The number, infinity included; None for one that cannot be, and for what is none."""
+    """The number, possibly infinite; None if it is no number or an impossible one."""
     try:
         value = float(text)
     except ValueError:
@@ -180,12 +183,12 @@ def number(text: str) -> float | None:
     return value if is_possible(value) or value == math.inf else None
 
 
-# Edges of histograms: a fleet has a few dozen of them, in every series again.
+# Cached, because a fleet has only a few dozen bucket edges, repeated in every series.
 _bound = lru_cache(maxsize=4096)(number)
 
 
 def _kv_tokens(labels: Mapping[str, str], value: float) -> float | None:
-    """Tokens of KV cache. vLLM's info metric is 1 per engine; SGLang's value is the number itself."""
+    """Tokens of KV cache. vLLM's info metric is 1 per engine; the value of SGLang's metric is the number itself."""
     stated, blocks, size = (number(labels.get(name, "")) for name in KV_INFO_LABELS)
     if stated:
         return stated * value
@@ -201,10 +204,10 @@ class TierPods:
 
     Args:
         ready: Replicas that take requests now, at least one; what they report stands for the tier.
-        leaving: Terminating ones and those gone within the window: their arrivals were real, their gauges are not
-            capacity's business any more.
-        workers: The other pods of ready replicas that are groups: their GPUs draw, and they serve nobody themselves.
-        fresh: Those of `ready` that never showed a rate: they have been scraped once, and have served next to nobody.
+        leaving: Terminating pods and those deleted within the window: their arrivals count, their gauges do not.
+        workers: The other pods of replicas that are groups: their GPUs draw power, but they serve no requests
+            themselves.
+        fresh: Those of `ready` that never showed a rate: they were scraped only once and have served almost nothing.
     """
 
     ready: tuple[PodName, ...]
@@ -217,34 +220,34 @@ def tier_reading(pods: TierPods, samples: Samples, *, window_s: float, stale_s: 
     """
     What one tier reports.
 
-    A ready replica that is silent is taken to be like the mean of those that speak, as long as at least half of
-    them do: a lost scrape must not look like lost demand. So is, in what flows, one that speaks and shows no rate: of
-    two scrapes in the window one was lost.
+    A ready replica that is silent is assumed to be like the mean of those that report, as long as at least half of them
+    do: a lost scrape must not look like lost demand. The same holds, for rates, for a replica that reports but shows no
+    rate, because one of the two scrapes in its window was lost.
 
     Returns:
         The reading; `Missing` with reason `NoSeries` (never scraped), `Stale` (scraped too long ago), `PartialScrape`
         (most are silent) or `Asleep` (in sleep mode).
     """
     known = {pod: samples[pod] for pod in pods.ready if pod in samples}
-    speaking = [sample for sample in known.values() if sample.answers(stale_s)]
+    reporting = [sample for sample in known.values() if sample.answers(stale_s)]
     ready = len(pods.ready)
-    if 2 * len(speaking) < ready:
-        return _silence(pods, list(known.values()), speaking)
+    if 2 * len(reporting) < ready:
+        return _silence(pods, list(known.values()), reporting)
     leaving = [samples[pod] for pod in pods.leaving if pod in samples]
     flowing = sum(s.answers(stale_s) and (s.flows or pod in pods.fresh) for pod, s in known.items())
     flow_factor = ready / flowing if 2 * flowing >= ready else None
-    reading = _Sum(speaking, leaving, ready / len(speaking), flow_factor, window_s).reading()
+    reading = _TierSums(reporting, leaving, ready / len(reporting), flow_factor, window_s).reading()
     drawn = [samples[pod].values.get("gpu_power_w", 0.0) for pod in pods.workers if pod in samples]
     return reading if reading.power_w is None else replace(reading, power_w=reading.power_w + sum(drawn))
 
 
-def _silence(pods: TierPods, known: list[PodSample], speaking: list[PodSample]) -> Missing:
+def _silence(pods: TierPods, known: list[PodSample], reporting: list[PodSample]) -> Missing:
     ages = [sample.age_s for sample in known if sample.age_s is not None]
     ready = len(pods.ready)
     if known and all(sample.asleep for sample in known):
         return Missing(reason="Asleep", detail=f"the engines of {ready} ready replicas are in sleep mode")
-    if speaking:
-        return Missing(reason="PartialScrape", detail=f"only {len(speaking)} of {ready} ready replicas report")
+    if reporting:
+        return Missing(reason="PartialScrape", detail=f"only {len(reporting)} of {ready} ready replicas report")
     if ages:
         return Missing(reason="Stale", detail=f"the newest sample of {ready} ready replicas is {min(ages):.0f} s old")
     return Missing(
@@ -252,37 +255,37 @@ def _silence(pods: TierPods, known: list[PodSample], speaking: list[PodSample]) 
     )
 
 
-class _Sum:
+class _TierSums:
     """
     The arithmetic of one tier.
 
     Args:
-        speaking: Samples of ready replicas, at least one.
-        leaving: Samples of replicas on their way out.
-        factor: Ready replicas per speaking one, >= 1.
-        flow_factor: Ready replicas per one whose rates are known, >= 1; None: those of most are not.
+        reporting: Samples of ready replicas, at least one.
+        leaving: Samples of replicas that are terminating or gone.
+        factor: Ready replicas per reporting one, >= 1.
+        flow_factor: Ready replicas per one whose rates are known, >= 1; None: the rates of most are not.
         window_s: Window of rates, s.
     """
 
     def __init__(
         self,
-        speaking: list[PodSample],
+        reporting: list[PodSample],
         leaving: list[PodSample],
         factor: float,
         flow_factor: float | None,
         window_s: float,
     ) -> None:
-        self._speaking, self._leaving = speaking, leaving
+        self._reporting, self._leaving = reporting, leaving
         self._factor, self._flow_factor, self._window_s = factor, flow_factor, window_s
 
     def reading(self) -> TierReading:
         started, finished = self._flow("started"), self._flow("finished")
-        # In a roll-out from a version that times no requests, the new replicas do not speak for all.
-        timed = all("request_itl" in s.buckets for s in (*self._speaking, *self._leaving) if "itl" in s.buckets)
+        # During a rollout from a version that does not time requests, the new replicas do not stand for all.
+        timed = all("request_itl" in s.buckets for s in (*self._reporting, *self._leaving) if "itl" in s.buckets)
         return TierReading(
             window_s=self._window_s,
-            age_s=min(s.age_s for s in self._speaking if s.age_s is not None),
-            arrival_rps=self._total(self._came),
+            age_s=min(s.age_s for s in self._reporting if s.age_s is not None),
+            arrival_rps=self._total(self._arrivals),
             completion_rps=finished,
             prompt_tokens_mean=self._per_request("prompt_length", self._flow("prompt_tokens"), started),
             output_tokens_mean=self._per_request("output_length", self._flow("output_tokens"), finished),
@@ -303,38 +306,38 @@ class _Sum:
             abort_rps_counted=self._flow("aborted"),
             prompt_tokens_per_s=self._flow("prompt_tokens"),
             output_tokens_per_s=self._flow("output_tokens"),
-            kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._speaking if s.kv_tokens is not None]),
-            replicas_reporting=len(self._speaking),
-            dispersion=dispersion_of([self._held(sample) for sample in self._speaking]),
+            kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._reporting if s.kv_tokens is not None]),
+            replicas_reporting=len(self._reporting),
+            dispersion=dispersion_of([self._held(sample) for sample in self._reporting]),
         )
 
     def _now(self, signal: str) -> float | None:
-        """A gauge summed over ready replicas; those that do not show it are taken to be like the mean of the others."""
+        """A gauge summed over ready replicas; those without it are assumed to be like the mean of the others."""
         mean = self._mean(signal)
-        return mean * len(self._speaking) * self._factor if mean is not None else None
+        return mean * len(self._reporting) * self._factor if mean is not None else None
 
     def _held(self, sample: PodSample) -> float:
         return sample.values["running"] + sample.values.get("waiting", 0.0)
 
     def _mean(self, signal: str) -> float | None:
-        return _mean([s.values[signal] for s in self._speaking if signal in s.values])
+        return _mean([s.values[signal] for s in self._reporting if signal in s.values])
 
     def _flow(self, signal: str) -> float | None:
-        """A rate summed over ready and leaving replicas; a counter that was never there stays unknown."""
+        """A rate summed over ready and leaving replicas; unknown if no replica has the counter."""
         return self._total(lambda sample: sample.values.get(signal))
 
     def _total(self, flow_of: Callable[[PodSample], float | None]) -> float | None:
-        ready = [flow for s in self._speaking if (flow := flow_of(s)) is not None]
+        ready = [flow for s in self._reporting if (flow := flow_of(s)) is not None]
         leaving = [flow for s in self._leaving if (flow := flow_of(s)) is not None]
         if self._flow_factor is None or not (ready or leaving):
             return None
         return sum(ready) * self._flow_factor + sum(leaving)
 
-    def _came(self, sample: PodSample) -> float | None:
+    def _arrivals(self, sample: PodSample) -> float | None:
         """
-        Arrivals at one replica: first tokens and growth of the queue, as vLLM has no counter of them.
+        Arrivals at one replica: first tokens plus growth of the queue, since vLLM has no counter of them.
 
-        A queue that is lost with its server takes nothing away from what came to the others.
+        Never negative: a queue that is lost with its server does not reduce the arrivals at the others.
         """
         started = sample.values.get("started")
         if started is None:
@@ -343,18 +346,19 @@ class _Sum:
 
     def _later_tokens(self, started: float | None) -> float | None:
         """
-        Output tokens per second after the first ones, which the counted gaps are spread over.
+        Output tokens per second after the first, over which the counted gaps are spread.
 
-        vLLM times steps, and with speculative decoding a step brings several tokens; without it both are the same.
+        vLLM times steps. With speculative decoding a step produces several tokens; without it gaps and tokens are
+        equal.
         """
         gaps, tokens = self._flow("itl_count"), self._flow("output_tokens")
         return gaps if gaps is None or tokens is None or started is None else max(gaps, tokens - started)
 
     def _aborts(self, started: float | None, finished: float | None) -> float | None:
         """
-        Requests that began and never finished: disconnects leave no other trace.
+        Requests per second that began and never finished: disconnects leave no other trace.
 
-        What started and neither finished nor still runs was aborted, as far as nothing else explains it. Older
+        Requests that started and neither finished nor still run were aborted, unless something else explains it. Older
         versions counted some of them.
         """
         counted = self._flow("aborted")
@@ -367,26 +371,27 @@ class _Sum:
         """
         Requests of one window that seem to vanish although nobody left: they were in prefill when it began.
 
-        Such a request runs already and has no first token yet, so it starts and does not grow what runs. The mean
-        number of requests without a first token is the sum of their waits per second (Little's law), those in prefill
-        are the ones that are not queued, and what is there at one instant varies around its mean as chance has it.
+        Such a request already runs and has no first token yet, so it later counts as started without increasing the
+        number that run. The mean number of requests without a first token is the sum of their waits per second
+        (Little's law). Those in prefill are the ones that are not queued. Their number at one instant varies around the
+        mean by chance.
         """
         queued = (self._now("waiting") or 0.0) - (self._flow("waiting_growth") or 0.0) / 2
         mean = max(0.0, (self._flow("ttft_sum") or 0.0) - max(0.0, queued))
         return mean + PREFILL_DEVIATIONS * math.sqrt(mean) + EDGE_REQUESTS
 
     def _per_request(self, length: str, tokens: float | None, requests: float | None) -> float | None:
-        """Mean tokens per request: from the length histogram, else tokens per request of the counters."""
+        """Mean tokens per request, from the length histogram, else from the counters of tokens and requests."""
         mean = ratio(self._flow(f"{length}_sum"), self._flow(f"{length}_count"))
         return mean if mean is not None else ratio(tokens, requests)
 
     def _histogram(self, name: str) -> Histogram | None:
-        buckets = [sorted(s.buckets[name].items()) for s in (*self._speaking, *self._leaving) if name in s.buckets]
+        buckets = [sorted(s.buckets[name].items()) for s in (*self._reporting, *self._leaving) if name in s.buckets]
         return merge_histograms([Histogram(*map(tuple, zip(*pairs, strict=True))) for pairs in buckets])
 
 
 def ratio(part: float | None, whole: float | None) -> float | None:
-    """part / whole; None where either is unknown or the whole is zero."""
+    """part / whole; None if either is unknown or the whole is zero."""
     return part / whole if part is not None and whole is not None and whole > 0 else None
 
 

@@ -1,8 +1,8 @@
 """
-One table of metric names: what we call a signal, and what each server and version calls it.
+One table of metric names: our name for a signal, and what each server and version calls it.
 
 In:    nothing.
-Out:   for each signal the names to try, newest first; a pod speaks one of them.
+Out:   for each signal the names to try, newest first; a pod exports one of them.
 Rules: a new server or version is a new name in a row, never a new branch elsewhere.
 
 Source:
@@ -30,10 +30,10 @@ class Signal:
     One number per pod.
 
     Args:
-        name: Our word.
+        name: Our name.
         shape: How it is read.
         metrics: Selectors to try, newest name first. Braces may hold fixed matchers.
-        scale: Factor that turns the metric into our unit.
+        scale: Factor that converts the metric to our unit.
     """
 
     name: str
@@ -42,11 +42,11 @@ class Signal:
     scale: float = 1.0
 
 
-# With priority scheduling SGLang says each number as a whole, and once more for each priority.
+# With priority scheduling SGLang exports each number in total, and again for each priority.
 WAITING = ("vllm:num_requests_waiting", 'sglang:num_queue_reqs{priority=""}')
 RUNNING = ("vllm:num_requests_running", 'sglang:num_running_reqs{priority=""}')
 
-# Names that only mixed-version fleets still need: `gpu_*` until 0.10, `time_per_output_token` until 0.11.
+# Older names: `gpu_*` until vLLM 0.10, `time_per_output_token` until 0.11.
 NOW = (
     Signal(name="running", shape=Shape.SUM, metrics=RUNNING),
     Signal(name="waiting", shape=Shape.SUM, metrics=WAITING),
@@ -55,12 +55,12 @@ NOW = (
         shape=Shape.MEAN,
         metrics=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"),
     ),
-    # A sleeping engine answers /health, accepts requests and reports nothing waiting.
+    # A sleeping engine answers /health, accepts requests and reports none waiting.
     Signal(name="asleep", shape=Shape.MAX, metrics=('vllm:engine_sleep_state{sleep_state!="awake"}',)),
 )
 
 FLOW = (
-    # First tokens: a request that reached the engine. Requests still queued come on top as `waiting_growth`.
+    # First tokens: requests that reached the engine. `waiting_growth` adds those still queued.
     Signal(
         name="started",
         shape=Shape.RATE,
@@ -80,7 +80,7 @@ FLOW = (
             "sglang:e2e_request_latency_seconds_count",
         ),
     ),
-    # 0.32 never counts an abort here (disconnects leave no trace); older versions did.
+    # vLLM 0.32 never counts an abort here (disconnects leave no trace); older versions do.
     Signal(name="aborted", shape=Shape.RATE, metrics=('vllm:request_success_total{finished_reason=~"abort|error"}',)),
     Signal(name="rejected", shape=Shape.RATE, metrics=("vllm:admission_rejections_total",)),
     Signal(
@@ -126,8 +126,8 @@ FLOW = (
     Signal(name="running_growth", shape=Shape.DELTA, metrics=RUNNING),
 )
 
-# Histograms by what they time. `itl` has a sample per output (a token; with speculative
-# decoding several), `request_itl` one per request.
+# Histograms by what they time. `itl` has a sample per output (one token, or several with speculative decoding),
+# `request_itl` one per request.
 HISTOGRAMS = {
     "ttft": ("vllm:time_to_first_token_seconds_bucket", "sglang:time_to_first_token_seconds_bucket"),
     "itl": (
@@ -138,12 +138,12 @@ HISTOGRAMS = {
     "request_itl": ("vllm:request_time_per_output_token_seconds_bucket",),
 }
 
-# Labels that hold the size of the KV cache; blocks times block size where the product is not stated.
+# Labels that hold the size of the KV cache in tokens, or blocks and block size.
 KV_INFO = "vllm:cache_config_info"
 KV_INFO_LABELS = ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
 KV_TOKENS = "sglang:max_total_num_tokens"
 
-# Of a part of a board (MIG) the exporter says that it is 0 % busy and draws what the whole board does: neither is known
+# For a MIG partition the exporter reports 0 % utilization and the power of the whole board, so partitions are left out
 # (NVIDIA/dcgm-exporter#216).
 GPU = (
     Signal(name="gpu_busy", shape=Shape.MEAN, metrics=('DCGM_FI_DEV_GPU_UTIL{GPU_I_ID=""}',), scale=0.01),

@@ -1,10 +1,10 @@
 """
-Whether the containers of a pod run, and why not.
+Whether the containers of a pod run, and if not, why.
 
-In:    container statuses as a kubelet writes them.
-Out:   `Health`: how often they crashed, when last, and what keeps one from running, in words that do not change while
-       the trouble is the same.
-Rules: pure. A container that is still being pulled or made is no trouble.
+In:    container statuses as written by the kubelet.
+Out:   `Health`: how often they crashed, when last, and what keeps one from running, in words that stay the same while
+       the problem does.
+Rules: pure. A container that is still being pulled or created has no problem.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,33 +14,34 @@ from typing import Any
 
 Raw = Mapping[str, Any]
 
-# One crash may be anything. Two in a row are a habit, until the server has been ready for as long as most requests
-# that could kill it need to come by; a kubelet forgets the crashes of a container after ten minutes too.
+# One crash may have any cause. Two in a row count as a crash loop, until the server has been ready for two minutes, in
+# which most requests that could kill it arrive. The kubelet resets its crash back-off after ten minutes too.
 CRASHES = 2
 SOUND_S = 120.0
 CRASH_MEMORY_S = 600.0
-# A server that ran for longer has loaded and served: no load takes more than the hour that a startup probe gives it.
-# What it died of then is no habit, however often it was started anew in the weeks before.
+# A server that ran for longer has loaded and served: loading takes less than the hour that the startup probe allows.
+# Its crash then counts as the first, however often it restarted in the weeks before.
 SERVED_S = 3600.0
 
-# Reasons of a waiting container that are no trouble yet.
+# Reasons of a waiting container that are no problem yet.
 _UNDER_WAY = frozenset({"", "ContainerCreating", "PodInitializing"})
-# A kubelet alternates between two words for one thing.
+# The kubelet alternates between two words for the same problem.
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff"})
-# The kubelet's message of a crash loop counts the back-off and names the pod: how the container ended says more.
+# The kubelet's message for a crash loop contains the changing back-off and the pod's name. How the container ended says
+# more.
 _CRASH_LOOP = "CrashLoopBackOff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """
-    What the containers of one pod say.
+    What the container statuses of one pod say.
 
     Args:
-        crashes: Most times in a row that one of them ended although it should run.
-        crashed_s: When that last happened, unix seconds; None: never.
+        crashes: Highest number of crashes in a row of any container.
+        crashed_s: When the last one happened, unix seconds; None: never.
         trouble: Why one does not run now, or how it last ended; empty: nothing is wrong.
-        waits: One of them cannot run now: no image, no secret, or it is held back after a crash.
+        waits: One of them cannot run now: no image, no secret, or in back-off after a crash.
     """
 
     crashes: int = 0
@@ -53,7 +54,7 @@ HEALTHY = Health()
 
 
 def health(containers: Iterable[Raw]) -> Health:
-    """The health of a pod; the worst of its containers counts."""
+    """The health of a pod: that of its worst container."""
     found = [_container(status) for status in containers]
     found = [each for each in found if each != HEALTHY]
     return max(found, key=lambda each: (each.waits, each.crashes), default=HEALTHY)
@@ -61,7 +62,7 @@ def health(containers: Iterable[Raw]) -> Health:
 
 def is_failing(seen: Health, *, ready_s: float | None, time_s: float) -> bool:
     """
-    Whether a pod is no capacity and will not be: it cannot run, or crashes again and again.
+    Whether a pod is no capacity and will not become any: it cannot run, or crashes repeatedly.
 
     Args:
         ready_s: Since when it is ready, unix seconds; None: it is not.
@@ -85,7 +86,7 @@ def _container(status: Raw) -> Health:
     reason = str(waiting.get("reason", ""))
     ended = state.get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
     crashed = bool(ended) and (ended.get("exitCode", 0) != 0 or "waiting" in state)
-    # The restart that a crash leads to is counted when it happens.
+    # `restartCount` rises at the restart, not at the crash.
     in_a_row = status.get("restartCount", 0) + ("running" not in state) if _lived_s(ended) < SERVED_S else 1
     crashes = in_a_row if crashed else 0
     if reason not in _UNDER_WAY and not (reason == _CRASH_LOOP and crashed):
@@ -103,7 +104,9 @@ def _container(status: Raw) -> Health:
 
 
 def _lived_s(ended: Raw) -> float:
-    """How long a container ran that has ended; 0 where nobody knows. One that could not begin did so in 1970."""
+    """
+    How long an ended container ran, seconds; 0 if unknown. A container that could not start has a start time in 1970.
+    """
     began_s, ended_s = unix_seconds(ended.get("startedAt")), unix_seconds(ended.get("finishedAt"))
     return ended_s - began_s if began_s and ended_s else 0.0
 

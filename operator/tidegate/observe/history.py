@@ -1,11 +1,11 @@
 """
-Yesterday's demand, read back: what the forecast would remember if it had been running.
+Past demand, read back from Prometheus: what the forecast would remember had it been running.
 
-In:    a client, how far back, and which workload serves which deployment.
+In:    a client, how far back to read, and which workload belongs to which deployment.
 Out:   arrivals per second over time, by deployment.
-Rules: one query per day of history for a group of workloads: what a group's points take is bounded, whatever the size
-       of the fleet. Pods that are long gone are found again by their workload's name, which their own name begins with
-       (all of it, or as much as the API server leaves of a long one).
+Rules: one query per day of history and group of workloads, so that the size of an answer is bounded whatever the size
+       of the fleet. Pods that no longer exist are attributed by the start of their name, which is their workload's name
+       (or as much of a long one as the API server keeps).
 """
 
 from collections import defaultdict
@@ -19,21 +19,22 @@ from tidegate.observe.queries import Dialect, quoted, selector
 from tidegate.observe.threads import in_thread
 from tidegate.units import SECONDS_PER_DAY
 
-# The last day is read by the minute: it teaches how wrong a forecast of minutes is. The days before teach the season.
+# The last day is read by the minute, to learn the error of forecasts minutes ahead. The days before show the season.
 STEP_S, FINE_STEP_S = 300.0, 60.0
-# A rate over less, or over less than the window, may not see two scrapes.
+# A rate over less than this, or less than the window, may not cover two scrapes.
 RATE_S_MIN = 120.0
 ANSWER_S = 20.0
-# Workloads read at once. Fifty series of a day by the minute are 15 MiB while they are decoded, and their names keep a
-# query below the 16 KiB that VictoriaMetrics takes.
+# Workloads per query. Fifty series of one day at one-minute steps take 15 MiB while they are decoded, and their names
+# keep a query below VictoriaMetrics' limit of 16 KiB.
 GROUP = 50
 
-# A pod of a Deployment ends in its ReplicaSet's hash and five letters, one of a StatefulSet in a number (of a
-# LeaderWorkerSet in two). Kubernetes draws both from an alphabet without vowels.
+# The name of a Deployment's pod ends in its ReplicaSet's hash and five characters, that of a StatefulSet's in a number
+# (a LeaderWorkerSet's in two). Hash and characters come from an alphabet without vowels.
 _LETTERS = "[bcdfghjklmnpqrstvwxz2456789]"
 _END = f"-{_LETTERS}{{6,10}}-{_LETTERS}{{5}}|(?:-[0-9]+){{1,2}}"
-# The API server cuts `<workload>-<hash>-` to 58 characters before it adds the five letters. From a name of 47 on a hash
-# of ten loses the dash behind it, then itself letter by letter; a name of 59 loses letters of its own.
+# The API server cuts `<workload>-<hash>-` to 58 characters before it appends five. With a hash of ten characters, a
+# workload name of 47 loses the dash behind the hash, longer ones lose characters of the hash, and one of 59 loses
+# characters of its own.
 CUT = 58
 LONG = CUT - len("-") - 10
 _END_CUT = f"-?{_LETTERS}{{5,15}}"
@@ -46,12 +47,12 @@ Curve = list[tuple[float, float]]
 
 def groups(owners: Mapping[Workload, Key], since_s: Mapping[Key, float]) -> Iterator[dict[Workload, Key]]:
     """
-    Workloads to read together, at most `GROUP` where a deployment has no more of its own.
+    Workloads to read together: at most `GROUP`, unless one deployment alone has more.
 
     Args:
-        owners: Whose workload is whose.
-        since_s: From when on each deployment's demand is wanted; those alike share a group, so that one without any
-            memory does not make the others' whole past be read.
+        owners: The deployment of each workload.
+        since_s: Start of the history each deployment needs. Deployments with similar starts share a group, so that one
+            without any memory does not cause the whole past of the others to be read.
     """
     of: dict[Key, dict[Workload, Key]] = defaultdict(dict)
     for workload, key in owners.items():
@@ -67,12 +68,12 @@ def groups(owners: Mapping[Workload, Key], since_s: Mapping[Key, float]) -> Iter
 
 
 def history_query(dialect: Dialect, workloads: Collection[Workload], step_s: float = STEP_S) -> str:
-    """Requests begun and rejected per second, by namespace and workload, for one point every `step_s`."""
+    """Requests started and rejected per second, by namespace and workload, one point every `step_s`."""
     span_s = max(step_s, RATE_S_MIN, dialect.window_s)
     names = [metric for s in FLOW if s.name in {"started", "rejected"} for metric in s.metrics]
     only = _matchers(dialect, workloads)
     rates = (f"rate({selector(f'{name}{{{only}}}', dialect)}[{span_s:.0f}s])" for name in names)
-    # `+` would lose pods that never reject; without a mark `or` would drop what a pod has under several names.
+    # `+` would lose pods that never reject; without the label `part`, `or` would drop all but one series of a pod.
     pod = dialect.grouping
     sums = [f'label_replace(sum by ({pod}) ({rate}), "part", "{i}", "", "")' for i, rate in enumerate(rates)]
     pattern, pod_label = quoted(pod_pattern(name for _, name in workloads)), quoted(dialect.pod_label)
@@ -82,10 +83,10 @@ def history_query(dialect: Dialect, workloads: Collection[Workload], step_s: flo
 
 def pod_pattern(workloads: Iterable[str]) -> str:
     """
-    A pattern that every pod of these workloads matches, in RE2's syntax.
+    A pattern, in RE2's syntax, that matches every pod of these workloads.
 
-    Its first or its second group, the other being empty, is the name of the workload, cut to `CUT` characters. Where a
-    pod may be one of two workloads' (`phi-4-0` of `phi` or of `phi-4`) it is that of the longer name.
+    Either its first or its second group is the name of the workload, cut to `CUT` characters; the other is empty. If a
+    pod may belong to two workloads (`phi-4-0` to `phi` or to `phi-4`), it is the longer name.
     """
     names = {name[:CUT] for name in workloads}
     short, long = ({name for name in names if (len(name) >= LONG) is cut} for cut in (False, True))
@@ -94,14 +95,16 @@ def pod_pattern(workloads: Iterable[str]) -> str:
 
 
 def _matchers(dialect: Dialect, workloads: Collection[Workload]) -> str:
-    """The pods that may be these workloads', as label matchers; what they match too much is dropped by its name."""
+    """
+    Label matchers for pods that may belong to these workloads. What they match in excess is dropped later, by name.
+    """
     namespaces = _any_of(namespace for namespace, _ in workloads)
     pods = f"({_any_of(f'{name}-'[:LONG] for _, name in workloads)}).+"
     return f"{dialect.namespace_label}=~{quoted(namespaces)},{dialect.pod_label}=~{quoted(pods)}"
 
 
 def _any_of(names: Iterable[str]) -> str:
-    """A pattern of these names, longer ones tried first; of all they may hold only a dot means something to it."""
+    """A pattern of these names, longer ones tried first. The only special character they can contain is a dot."""
     return "|".join(name.replace(".", r"\.") for name in sorted(set(names), key=lambda name: (-len(name), name)))
 
 
@@ -114,20 +117,20 @@ async def read_history(
     end_s: float,
 ) -> dict[Key, Curve]:
     """
-    Demand of each deployment from `start_s` to `end_s` (unix seconds), by rising time; `owners` is one group.
+    Demand of each deployment from `start_s` to `end_s` (unix seconds), in order of time; `owners` is one group.
 
     Raises:
-        SourceError: a part of it could not be read; half a past is worse than none.
+        SourceError: a part of it could not be read; an incomplete history is worse than none.
     """
     found: dict[Key, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-    told = {(namespace, name[:CUT]): key for (namespace, name), key in owners.items()}
+    owner_of = {(namespace, name[:CUT]): key for (namespace, name), key in owners.items()}
     fine_s = max(start_s, end_s - SECONDS_PER_DAY)
     for since_s, till_s, step_s in ((start_s, fine_s - FINE_STEP_S, STEP_S), (fine_s, end_s, FINE_STEP_S)):
         query, begin_s = history_query(dialect, owners, step_s), since_s
         while begin_s < till_s:
             until_s = min(begin_s + SECONDS_PER_DAY, till_s)
             matrix = await _part(client, query, begin_s, until_s, step_s)
-            _add(found, matrix, dialect, told)
+            _add(found, matrix, dialect, owner_of)
             begin_s = until_s + step_s
     return {key: sorted(points.items()) for key, points in found.items()}
 
@@ -139,13 +142,13 @@ async def _part(client: Prometheus, query: str, begin_s: float, until_s: float, 
 
 
 def _add(
-    found: dict[Key, dict[float, float]], matrix: Iterable[Series], dialect: Dialect, told: Mapping[Workload, Key]
+    found: dict[Key, dict[float, float]], matrix: Iterable[Series], dialect: Dialect, owner_of: Mapping[Workload, Key]
 ) -> None:
     for series in matrix:
         labels, points = series.get("metric"), series.get("values")
         if not isinstance(labels, Mapping) or not isinstance(points, list):
             continue
-        key = told.get((labels.get(dialect.namespace_label, ""), labels.get(_WORKLOAD, "")))
+        key = owner_of.get((labels.get(dialect.namespace_label, ""), labels.get(_WORKLOAD, "")))
         if key is None:
             continue
         for time_s, text in points:

@@ -3,10 +3,10 @@ One kind of object, kept in memory: list once, then watch.
 
 In:    a collection of the API server, and a function that trims its objects.
 Out:   `Informer.items`, always the last known state, and whether and when it was last confirmed.
-Rules: list in pages; a relist replaces everything, so what was deleted while nobody watched is gone afterwards; a
-       watch that says nothing for longer than bookmarks take is cut and taken up again; a server that fails or
-       refuses is asked again ever more slowly, and the cache stays and grows older. An object that cannot be read
-       keeps the state it was last known in. Raises nothing but cancellation.
+Rules: lists in pages. A relist replaces everything, so objects deleted while the watch was down disappear. A watch that
+       is silent for longer than the interval of bookmarks is reopened. A server that fails or refuses is asked again
+       with a back-off; meanwhile the cache stays and ages. An object that cannot be read keeps its last known state.
+       Raises nothing but cancellation.
 
 Source:
     Behaviour of client-go's Reflector (`tools/cache/reflector.go`): Replace after a relist, 410 handling, bookmarks.
@@ -29,11 +29,12 @@ PAGE = 500
 # The server closes a watch after this, and sends a bookmark about every minute: 70 s of silence is a dead connection.
 WATCH_S, SILENCE_S = 290, 70.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 30.0
-# One that ends sooner and without a word is a failure: a server or a proxy on its way down may end each at once.
+# A watch that ends sooner than this without an event is a failure: a server or proxy that shuts down may end each at
+# once.
 SHORT_S = 1.0
-# How often a kind that is not installed is looked for.
+# Interval of checks for a kind that is not installed.
 ABSENT_RETRY_S = 60.0
-# What a trim raises where an object has another shape than it should.
+# What a trim function raises for an object of an unexpected shape.
 _UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 
 
@@ -44,9 +45,9 @@ class Source(Generic[Item]):
 
     Args:
         path: Collection, e.g. `/api/v1/pods`.
-        trim: What is kept of an object.
+        trim: Reduces an object to what is kept of it.
         params: More query parameters, e.g. `{"labelSelector": ...}`.
-        optional: The kind may not be installed, or not be permitted from the start: then there simply is none.
+        optional: The kind may be missing or forbidden from the start; the cache is then empty.
     """
 
     path: str
@@ -65,7 +66,7 @@ class Informer(Generic[Item]):
         clock: Monotonic seconds.
         changed: Called after each change, on the event loop.
 
-    `unreadable` names the objects that exist and could not be read as they are now.
+    `unreadable` holds the names of existing objects whose current state cannot be read.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class Informer(Generic[Item]):
         return self._source.path
 
     def age_s(self) -> float:
-        """Seconds since the server last confirmed the state: by a list, an event or a bookmark."""
+        """Seconds since the server last confirmed the state, by a list, an event or a bookmark."""
         return self._clock() - self.seen_s
 
     async def run(self) -> None:
-        """Keep the cache right until cancelled."""
+        """Keep the cache up to date until cancelled."""
         while True:
             try:
                 if not self._version:
@@ -106,7 +107,7 @@ class Informer(Generic[Item]):
                 await asyncio.sleep(await self._after(error))
 
     async def _after(self, error: ApiError) -> float:
-        """Seconds to wait before the next try, and what the error means for the cache."""
+        """Apply what the error means for the cache; return the seconds to wait before the next try."""
         if error.status == 410:
             self._version = ""
             return random.uniform(0.0, BACKOFF_MIN_S)
@@ -125,10 +126,10 @@ class Informer(Generic[Item]):
 
     async def _is_absent(self, status: int) -> bool:
         """
-        Whether a refusal means that there is no such kind.
+        Whether a refusal means that the kind does not exist.
 
-        One that has been listed is gone only where discovery says so: servers that have just started refuse what is
-        permitted, for as long as their own caches are empty.
+        A kind that was listed before is gone only if discovery says so: a server that has just started refuses
+        permitted requests until its own caches are filled.
         """
         if self.absent or not self.synced:
             return True
@@ -169,7 +170,7 @@ class Informer(Generic[Item]):
             self._changed()
 
     async def _watch(self) -> None:
-        """Follow events from the known version until the server ends the watch; `ApiError` where it fails."""
+        """Follow events from the known version until the server ends the watch; `ApiError` if it fails."""
         params = {
             **self._source.params,
             "watch": "true",
@@ -208,7 +209,7 @@ class Informer(Generic[Item]):
             self._changed()
 
     def _read(self, raw: Mapping[str, Any]) -> Item | None:
-        """What is kept of an object: its last known state where it cannot be read, None where there is none."""
+        """The trimmed object; its last known state if it cannot be read, None if there is none."""
         key = _key(raw)
         try:
             item = self._source.trim(raw)

@@ -3,9 +3,8 @@ Workloads of any kind that has /scale, kept in memory.
 
 In:    the kinds that tiers point at.
 Out:   a `WorkloadView` per object.
-Rules: Deployment and StatefulSet say everything themselves and are always there; of other kinds only /scale knows
-       replicas and selector, so it is read again whenever the object changed, for the objects that a tier points at
-       and no others.
+Rules: Deployments and StatefulSets contain everything and are always watched. For other kinds only /scale tells
+       replicas and selector, so it is read again whenever the object changes, only for objects that a tier points at.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ Kind = tuple[str, str]
 
 BUILT_IN: Mapping[Kind, str] = {("apps/v1", "Deployment"): "deployments", ("apps/v1", "StatefulSet"): "statefulsets"}
 
-# A kind that is not installed, and a /scale that did not answer, are asked for again after this.
+# A kind that is not installed, or a /scale that did not answer, is retried after this.
 RETRY_S = 30.0
 
 
@@ -36,13 +35,13 @@ def group_path(api_version: str) -> str:
 
 
 def collection_path(api_version: str, plural: str, namespace: str | None) -> str:
-    """Path of a collection, in one namespace or (None) in all."""
+    """Path of a collection, in one namespace, or in all (None)."""
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"{group_path(api_version)}{scope}/{plural}"
 
 
 async def find_plural(api: KubeApi, kind: Kind) -> str | None:
-    """The plural of a kind that has /scale; None where it is not installed or cannot be scaled."""
+    """The plural of a kind that has /scale; None if it is not installed or cannot be scaled."""
     api_version, name = kind
     listed = await api.send(Call(method="GET", path=group_path(api_version)))
     resources = {str(r["name"]): r for r in listed.get("resources") or ()}
@@ -65,7 +64,7 @@ class KindWatch:
 
     def __init__(self, api: KubeApi, kind: Kind, *, namespace: str | None, clock: Callable[[], float]) -> None:
         self._api, self._kind, self._namespace, self._clock = api, kind, namespace, clock
-        self._stirred = asyncio.Event()
+        self._changed = asyncio.Event()
         self._scales: dict[ObjectRef, WorkloadView] = {}
         self._read: dict[ObjectRef, str] = {}
         self._absent = False
@@ -76,14 +75,14 @@ class KindWatch:
 
     @property
     def synced(self) -> bool:
-        """The cache is complete. A kind that is not installed holds nobody up."""
+        """The cache is complete. Kinds that are not built in do not block the start."""
         return self._kind not in BUILT_IN or (self.informer is not None and self.informer.synced)
 
     def knows(self, ref: ObjectRef) -> bool:
         """
-        True once it is certain what `ref` is, or that it is not there.
+        True once it is certain what `ref` is, or that it does not exist.
 
-        Until then its deployment is not planned: five replicas that have not been seen are not zero.
+        Until then its deployment is not planned: five replicas that have not been seen yet are not zero.
         """
         if self.informer is None:
             return self._absent
@@ -95,7 +94,7 @@ class KindWatch:
         return self._kind in BUILT_IN or ref in self._read
 
     def get(self, ref: ObjectRef) -> WorkloadView | None:
-        """The workload as last seen; None where it does not exist (or its /scale has not answered yet)."""
+        """The workload as last seen; None if it does not exist, or its /scale has not answered yet."""
         if self.informer is None:
             return None
         item = self.informer.items.get((ref.namespace, ref.name))
@@ -107,11 +106,11 @@ class KindWatch:
         return replace(item[1], replicas=scaled.replicas, selector=scaled.selector) if scaled else None
 
     def items(self) -> list[WorkloadView]:
-        """All of a built-in kind."""
+        """All workloads, with replicas and selector only for a built-in kind."""
         return [view for _, view in self.informer.items.values()] if self.informer is not None else []
 
     async def run(self) -> None:
-        """Keep the cache right until cancelled."""
+        """Keep the cache up to date until cancelled."""
         while self.informer is None:
             plural = await self._discover()
             if plural is None:
@@ -133,15 +132,15 @@ class KindWatch:
         return plural
 
     def want(self, refs: frozenset[ObjectRef]) -> None:
-        """The objects whose /scale is read; anew where an object was not wanted until now."""
+        """Set the objects whose /scale is read. It is read again for newly wanted objects."""
         if refs != self._wanted:
             for ref in self._read.keys() - (refs & self._wanted):
                 self._forget(ref)
             self._wanted = refs
-            self._stirred.set()
+            self._changed.set()
 
     def _forget(self, ref: ObjectRef) -> None:
-        """What its /scale said is of another time, or of another object of its name."""
+        """Drop what its /scale said: it is outdated, or belongs to an earlier object of the same name."""
         self._read.pop(ref, None)
         self._scales.pop(ref, None)
 
@@ -155,21 +154,21 @@ class KindWatch:
 
         path, optional = collection_path(api_version, plural, self._namespace), self._kind not in BUILT_IN
         source = Source(path=path, trim=trim, optional=optional)
-        self.informer = Informer(self._api, source, clock=self._clock, changed=self._stirred.set)
+        self.informer = Informer(self._api, source, clock=self._clock, changed=self._changed.set)
 
     async def _read_scales(self) -> None:
         """Read /scale of each wanted object once per change of the object."""
         while True:
-            self._stirred.clear()
+            self._changed.clear()
             failed = False
             for ref in sorted(self._wanted, key=str):
                 failed |= not await self._read_scale(ref)
             with suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_S if failed else None):
-                    await self._stirred.wait()
+                    await self._changed.wait()
 
     async def _read_scale(self, ref: ObjectRef) -> bool:
-        """False where the object exists and its /scale did not answer."""
+        """False if the object exists and its /scale did not answer."""
         assert self.informer is not None
         version, view = self.informer.items.get((ref.namespace, ref.name), ("", None))
         if view is None:
@@ -182,7 +181,7 @@ class KindWatch:
         except ApiError as error:
             if error.status in {403, 404} and ref not in self._read:
                 log.warning("%s cannot be scaled: %s", ref, error)
-                self._read[ref] = ""  # it is known, and asked for again: the refusal may pass
+                self._read[ref] = ""  # known, but retried: the refusal may be temporary
             return False
         spec, status = scale.get("spec") or {}, scale.get("status") or {}
         self._scales[ref] = replace(view, replicas=spec.get("replicas", 0), selector=status.get("selector", ""))

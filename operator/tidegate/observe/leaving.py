@@ -1,9 +1,10 @@
 """
-Tiers that a spec no longer has, or that point elsewhere by now, while pods that were made for them still serve.
+Tiers that a spec no longer has, or that now point elsewhere, while pods made for them still serve.
 
-In:    the specs, the workloads that were made for them, their pods, nodes and classes.
-Out:   a tier for each that may have no replica: what its pods carry, hold and cost counts until others have taken over.
-Rules: pure. A tier whose accelerator class nobody can tell is left out: its pods are then somebody else's to the plan.
+In:    the specs, the workloads made for them, their pods, nodes and classes.
+Out:   for each such tier a spec that allows no replica. What its pods carry, hold and cost counts until others have
+       taken over.
+Rules: pure. A tier whose accelerator class cannot be determined is left out; the plan then treats its pods as foreign.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ def leaving(
     specs: Iterable[DeploymentSpec], managed: Mapping[TierKey, WorkloadView]
 ) -> Iterator[tuple[TierKey, str, WorkloadView]]:
     """
-    Deployment and the name its tier goes by, the name on its labels, and its workload.
+    For each such tier: deployment and the name the plan uses for it, the name on its labels, and its workload.
 
     Args:
         managed: The workloads made for these deployments, by the tier on their labels.
@@ -35,7 +36,10 @@ def leaving(
 def tier_of(
     name: str, pods: Iterable[PodView], nodes: Mapping[tuple[str, str], NodeView], classes: Iterable[Accelerator]
 ) -> TierSpec | None:
-    """The tier that these pods are of; None where no pod tells its class of accelerators. A node has no namespace."""
+    """
+    The tier these pods belong to; None if no pod reveals its accelerator class. `nodes` is keyed like all objects; a
+    node's namespace is empty.
+    """
     for pod in pods:
         node = nodes.get(("", pod.node))
         if node is None or pod.ended:

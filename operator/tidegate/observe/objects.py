@@ -1,9 +1,9 @@
 """
-What is kept of a Kubernetes object: the few fields that somebody reads, out of five kilobytes.
+Trims Kubernetes objects to the few fields that are used, out of five kilobytes.
 
 In:    raw JSON as the API server sends it.
 Out:   trimmed values.
-Rules: pure; absent fields have Kubernetes' own defaults.
+Rules: pure; absent fields get Kubernetes' own defaults.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from tidegate.ports import FIELD_MANAGER, ObjectRef, OwnedView, WorkloadView, Wr
 
 Raw = Mapping[str, Any]
 
-# Whoever drains a node or finds something wrong with it keeps new pods away by one of these taints. An autoscaler does
-# not cordon the node, and only a cordon is in its spec. Nobody's servers tolerate them.
+# Taints that keep new pods off a node which is being drained or has a problem. Autoscalers use them instead of
+# cordoning the node (`spec.unschedulable`). Model servers do not tolerate them.
 _CLOSED = frozenset(
     {
         "ToBeDeletedByClusterAutoscaler",
@@ -42,18 +42,18 @@ class PodView:
     One pod.
 
     Args:
-        created_s, ready_s: When it was made, and when it turned ready (None: it is not); unix seconds.
-        ready: Condition Ready holds and it is not on its way out.
+        created_s, ready_s: When it was created, and when it became ready (None: it is not); unix seconds.
+        ready: Condition Ready holds and it is not terminating.
         terminating: It has a deletion timestamp.
-        unschedulable: The scheduler found no room, and makes none: it preempts nobody for it.
-        ended: Succeeded or Failed: it holds nothing any more.
-        node: Where it runs; empty: nowhere yet.
+        unschedulable: The scheduler found no room, and preempts no other pod for it.
+        ended: Succeeded or Failed: it no longer holds anything.
+        node: Where it runs; empty: not bound yet.
         requests: Extended resources it holds, e.g. `{"nvidia.com/gpu": 2}`.
-        restarts: How often its containers were started anew.
-        life: Its uid and its restarts: another life is another server.
-        maker: Kind and name of the workload that made it, e.g. `Deployment/chat`; empty: nobody is known.
-        health: What its containers say of themselves.
-        gone_s: When it is ended by force, unix seconds; None: it is not on its way out.
+        restarts: How often its containers were restarted.
+        life: Its uid and restart count: after a restart it is another server.
+        maker: Kind and name of the workload that created it, e.g. `Deployment/chat`; empty: unknown.
+        health: What its container statuses say.
+        gone_s: When it is killed at the latest, unix seconds; None: it is not terminating.
     """
 
     namespace: str
@@ -77,7 +77,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """One node: labels, extended resources it offers, and whether new pods may go there."""
+    """One node: labels, the extended resources it offers, and whether new pods may go there."""
 
     name: str
     labels: Mapping[str, str]
@@ -126,7 +126,10 @@ def pod_view(raw: Raw) -> PodView:
 
 
 def _maker(meta: Raw) -> str:
-    """What controls a pod; a Deployment does so by a ReplicaSet that is named after it and the pods' template."""
+    """
+    The controller of a pod. For a Deployment it is a ReplicaSet named after the Deployment and the hash of the
+    template.
+    """
     for owner in meta.get("ownerReferences") or ():
         if owner.get("controller"):
             kind, name = owner.get("kind", ""), owner.get("name", "")
@@ -137,7 +140,7 @@ def _maker(meta: Raw) -> str:
 
 
 def _requests(spec: Raw) -> dict[str, int]:
-    """Extended resources of a pod: the sum over its containers, or the most an init container asks for."""
+    """Extended resources of a pod: the sum over its containers, or the maximum of an init container if that is more."""
     total: dict[str, int] = {}
     for container in spec.get("containers") or ():
         for name, amount in _extended((container.get("resources") or {}).get("limits")):
@@ -149,7 +152,7 @@ def _requests(spec: Raw) -> dict[str, int]:
 
 
 def _extended(amounts: Mapping[str, Any] | None) -> Iterable[tuple[str, int]]:
-    """Extended resources have a domain in their name, are whole, and have equal requests and limits."""
+    """Extended resources: they have a domain in their name, are whole numbers, and requests equal limits."""
     for name, amount in (amounts or {}).items():
         if "/" in name and str(amount).isdigit():
             yield name, int(amount)
@@ -178,7 +181,7 @@ def workload_view(raw: Raw, *, api_version: str, kind: str, path: str) -> Worklo
     A Deployment or StatefulSet, trimmed.
 
     Args:
-        raw: The object. Items of a list carry neither apiVersion nor kind, so these come along.
+        raw: The object. Items of a list have neither apiVersion nor kind, so these are passed separately.
         path: Absolute path of its collection in its namespace, e.g. `/apis/apps/v1/namespaces/a/deployments`.
     """
     spec, status = raw.get("spec", {}), raw.get("status") or {}
@@ -194,9 +197,9 @@ def workload_view(raw: Raw, *, api_version: str, kind: str, path: str) -> Worklo
 
 def scaled_view(raw: Raw, *, api_version: str, kind: str, path: str) -> WorkloadView:
     """
-    An object of a kind that only its `/scale` makes known, trimmed: replicas and selector are still to come from there.
+    An object of a kind that is known only through `/scale`, trimmed; replicas and selector are added from there.
 
-    Its spec and status are left alone, whatever shape they have. Arguments as in `workload_view`.
+    Its spec and status are not read, whatever shape they have. Arguments as in `workload_view`.
     """
     meta = raw["metadata"]
     return WorkloadView(
@@ -214,7 +217,10 @@ def scaled_view(raw: Raw, *, api_version: str, kind: str, path: str) -> Workload
 
 
 def _outdated(raw: Raw) -> int:
-    """Replicas that are not of the newest template, or not there yet; all of them where it has not been looked at."""
+    """
+    Replicas that are not of the newest template or do not exist yet; all of them if the controller has not seen the
+    newest generation.
+    """
     status = raw.get("status") or {}
     looked = status.get("observedGeneration", 0) >= raw["metadata"].get("generation", 0)
     there: int = max(raw.get("spec", {}).get("replicas", 1), status.get("replicas") or 0)
@@ -222,10 +228,10 @@ def _outdated(raw: Raw) -> int:
 
 
 def _refused(conditions: Iterable[Raw]) -> str:
-    """Why a Deployment's pods are not made (a quota, an admission webhook); empty where they are."""
+    """Why a Deployment's pods are not created (a quota, an admission webhook); empty if they are."""
     for condition in conditions:
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            # `pods "chat-fp8-6d4c-x7k2p" is forbidden: exceeded quota: ...`: the name is another one each time.
+            # `pods "chat-fp8-6d4c-x7k2p" is forbidden: exceeded quota: ...`: the name differs each time.
             message = str(condition.get("message", ""))
             return f"{condition.get('reason', 'FailedCreate')}: {message.partition(' is forbidden: ')[2] or message}"
     return ""
@@ -256,7 +262,7 @@ def _writers(managed: Iterable[Raw]) -> Iterable[Writer]:
 
 
 def _applied(managed: Iterable[Raw]) -> str:
-    """Digest of the fields that server-side apply keeps under our name; empty where it keeps none."""
+    """Digest of the fields that server-side apply records for our field manager; empty if there is no such entry."""
     for entry in managed:
         if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply":
             fields = json.dumps(entry.get("fieldsV1") or {}, sort_keys=True)
@@ -269,7 +275,7 @@ def scaler_view(raw: Raw, *, api_version: str, kind: str, default_target: tuple[
     An HPA or a ScaledObject, trimmed.
 
     Args:
-        default_target: (apiVersion, kind) where `spec.scaleTargetRef` leaves them out, as KEDA allows.
+        default_target: (apiVersion, kind) used if `spec.scaleTargetRef` omits them, as KEDA allows.
     """
     meta, target = raw["metadata"], raw.get("spec", {}).get("scaleTargetRef") or {}
     namespace = meta.get("namespace", "")

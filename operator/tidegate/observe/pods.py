@@ -1,11 +1,11 @@
 """
-Pods by label, for one look.
+Pods by label, for one look at the cluster.
 
 In:    all pods, selectors, and the workloads of tiers.
-Out:   the pods that match. Where the selectors of two tiers' workloads do (both say `app: chat`), a pod is of the one
-       that made it.
-Rules: pure. A selector names at least one label exactly nearly always; an index by that label keeps a look at a
-       thousand workloads in one namespace from being a thousand walks over its pods.
+Out:   the pods that match. If a pod matches the selectors of two tiers' workloads (both say `app: chat`), it belongs to
+       the one that created it.
+Rules: pure. Nearly every selector requires an exact value of some label; an index by that label keeps a look at a
+       thousand workloads in one namespace from walking over its pods a thousand times.
 """
 
 from collections import defaultdict
@@ -18,11 +18,11 @@ from tidegate.ports import ObjectRef
 
 class PodIndex:
     """
-    An index that is built label by label, as selectors ask for them.
+    An index that is built label by label, as selectors need them.
 
     Args:
         pods: Every pod.
-        workloads: Those that tiers have.
+        workloads: The workloads of all tiers.
     """
 
     def __init__(self, pods: Iterable[PodView], workloads: Iterable[ObjectRef] = ()) -> None:
@@ -31,7 +31,9 @@ class PodIndex:
         self._by_label: dict[str, dict[tuple[str, str | None], list[PodView]]] = {}
 
     def select(self, namespace: str, selector: Selector, *, of: ObjectRef | None = None) -> tuple[PodView, ...]:
-        """Pods of a namespace that a selector matches; `of` a workload: without those that another tier's made."""
+        """
+        Pods of a namespace that a selector matches; with `of`, without those that another tier's workload created.
+        """
         if not selector.requirements:
             return ()
         if (exact := selector.exact) is None:
@@ -43,7 +45,7 @@ class PodIndex:
         return tuple(found) if of is None else tuple(pod for pod in found if not self._is_anothers(pod, of))
 
     def _is_anothers(self, pod: PodView, workload: ObjectRef) -> bool:
-        """Whether a workload of another tier made it."""
+        """Whether the workload of another tier created it."""
         return pod.maker != _maker(workload) and (pod.namespace, pod.maker) in self._makers
 
     def _labelled(self, key: str) -> dict[tuple[str, str | None], list[PodView]]:
@@ -57,5 +59,5 @@ class PodIndex:
 
 
 def _maker(workload: ObjectRef) -> str:
-    """As `PodView.maker` has it."""
+    """In the form of `PodView.maker`."""
     return f"{workload.kind}/{workload.name}"

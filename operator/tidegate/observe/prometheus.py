@@ -1,9 +1,9 @@
 """
-One Prometheus-compatible server, asked politely: one instant, no retries, one kind of error.
+Client of one Prometheus-compatible server: one instant, no retries, one kind of error.
 
-In:    where it is and how to get in.
+In:    address and credentials.
 Out:   vectors and matrices; `SourceError` with a reason for everything else.
-Rules: blocking (see `threads`); each call ends within its timeout, however slowly the bytes drip.
+Rules: blocking (see `threads`); each call ends within its timeout, however slowly the bytes arrive.
 
 A subclass of `prometheus_api_client.PrometheusConnect`, which has no time limit, retries a dead server for 14 s,
 sends a POSTed query in the URL, hides the warnings of a partial answer and fails in four unrelated ways.
@@ -31,7 +31,8 @@ SOURCE = "prometheus"
 CONNECT_S, READ_S = 1.0, 4.0
 ANSWER_BYTES_MAX = 256 * 2**20
 _TOKEN = re.compile(rb"[!-~]+")
-# How Prometheus' notes on single series begin. One team's odd series must not silence all others.
+# Prefixes of Prometheus' annotations on single series. One team's odd series must not make all answers count as
+# partial.
 _NOTES = ("PromQL info", "PromQL warning")
 _REASONS = {401: "Unauthorized", 403: "Unauthorized", 404: "NotFound", 429: "Throttled"}
 
@@ -45,9 +46,9 @@ class Access:
         url: Base URL with the server's prefix if it has one (`/prometheus`, `/select/0/prometheus`).
         token_file: File with a bearer token, read again for each query (tokens rotate); None: none.
         user, password_file: Basic authentication; user empty: none.
-        headers: Sent with each query, e.g. `{"X-Scope-OrgID": "team"}`. One may be a secret: none is ever shown.
+        headers: Sent with each query, e.g. `{"X-Scope-OrgID": "team"}`. Never shown, since a value may be a secret.
         ca_file: Certificates to trust in place of the system's; None: the system's.
-        verify: False takes any certificate.
+        verify: False accepts any certificate.
     """
 
     url: str
@@ -60,7 +61,7 @@ class Access:
 
 
 class _Credentials(AuthBase):
-    """Puts the credential of now on a request; also keeps `requests` from looking into ~/.netrc."""
+    """Adds the current credentials to a request; also keeps `requests` from reading ~/.netrc."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -79,7 +80,7 @@ class _Credentials(AuthBase):
 
 
 def _secret(path: Path) -> bytes:
-    """What a file holds, without the blanks around it. As bytes: an error of decoding would hold the secret."""
+    """Content of a file without surrounding whitespace. As bytes, because a decoding error would contain the secret."""
     try:
         return path.read_bytes().strip()
     except OSError as error:
@@ -95,7 +96,7 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
     The client.
 
     Args:
-        access: Where and how.
+        access: Address and credentials.
         timeout_s: Seconds for a whole answer; connecting takes at most `CONNECT_S` of them.
     """
 
@@ -126,7 +127,7 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
             timeout: Seconds, instead of the client's own.
 
         Raises:
-            SourceError: whatever went wrong; `reason` is one word.
+            SourceError: for any failure; `reason` is one word.
         """
         data = self._ask("query", {**(params or {}), "query": query}, timeout)
         if data.get("resultType") != "vector":
@@ -142,7 +143,7 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> list[Series]:
-        """The matrix of a query from start to end (unix seconds), a point each `step` (`300s`). Raises as above."""
+        """The matrix of a query from start to end (unix seconds), one point per `step` (`300s`). Raises as above."""
         window = {"start": f"{start_time:.3f}", "end": f"{end_time:.3f}", "step": step}
         data = self._ask("query_range", {**(params or {}), **window, "query": query}, timeout)
         if data.get("resultType") != "matrix":
@@ -172,7 +173,7 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
 
 
 def _read(response: requests.Response, deadline_s: float, limit_s: float) -> bytes:
-    """The whole body, unless it takes or weighs too much."""
+    """The whole body, unless it takes too long or is too large."""
     chunks, size = list[bytes](), 0
     for chunk in response.iter_content(64 * 1024):
         chunks.append(chunk)
@@ -194,14 +195,14 @@ def _transport_failure(error: requests.RequestException, url: str) -> SourceErro
 
 
 def _cause(error: requests.RequestException) -> str:
-    """What went wrong at the bottom, without the names of the layers above it."""
+    """The root cause, without the names of the layers above it."""
     first = error.args[0] if error.args else error
     text = str(getattr(first, "reason", None) or first)
     return re.sub(r"^(<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)): ", "", text)
 
 
 def _complete(response: requests.Response, body: bytes) -> dict[str, Any]:
-    """`data` of an answer that is JSON, successful and whole."""
+    """`data` of an answer that is JSON, successful and complete."""
     status = response.status_code
     try:
         answer = msgspec.json.decode(body)

@@ -1,13 +1,13 @@
 """
-The PromQL of one tick: as many queries for one deployment as for ten thousand.
+The PromQL of one tick: the same number of queries for one deployment as for ten thousand.
 
 In:    the window, and how this Prometheus names pods.
-Out:   named queries. Each gives one number per pod (histograms: per pod and bucket); which tier a pod belongs to is
-       known from the watched pods, so nobody has to relabel anything.
+Out:   named queries. Each returns one number per pod (histograms: per pod and bucket). Which tier a pod belongs to is
+       known from the watched pods, so no relabelling is needed.
 Rules: pure. Every value that ends up between quotes goes through `quoted`.
 
-Many signals share one query: each is marked with the label `signal`, and `or` strings them together. A pod speaks
-one name of each signal (`new or old`), so a fleet of mixed versions reads as one.
+Several signals share one query: each gets the label `signal`, and `or` combines them. A pod exports one of the names of
+each signal (`new or old`), so a fleet of mixed versions reads as one.
 """
 
 import re
@@ -28,24 +28,24 @@ from tidegate.observe.dialects import (
     Signal,
 )
 
-# The label that says which signal a series of a shared query is, and the one that names an activation query's owner.
+# Labels that name the signal of a series in a shared query, and the deployment that an activation query belongs to.
 SIGNAL = "signal"
 OWNER = "tidegate_owner"
 
-# dcgm-exporter says with `namespace` and `pod` which pod computes. Where the scrape names the exporter itself by these,
-# they are found behind this.
+# dcgm-exporter names the pod that uses a GPU in the labels `namespace` and `pod`. If the scrape sets these labels to
+# the exporter's own pod, Prometheus renames the exporter's labels with this prefix.
 EXPORTED = "exported_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """
-    How this Prometheus is asked.
+    How to query this Prometheus.
 
     Args:
-        window_s: Window of rates and histogram increases, s; at least two scrapes long.
+        window_s: Window of rates and histogram increases, s; at least two scrape intervals.
         namespace_label, pod_label: Labels that name the scraped pod.
-        matchers: Label values that every series must have, e.g. `{"cluster": "eu-1"}` where many clusters share it.
+        matchers: Label values that every series must have, e.g. `{"cluster": "eu-1"}` on a server of several clusters.
     """
 
     window_s: float = 60.0
@@ -60,41 +60,41 @@ class Dialect:
 
     @property
     def namespace_labels(self) -> tuple[str, ...]:
-        """The labels that may name the namespace of a pod that computes on a GPU, the one that surely does first."""
+        """Labels that may hold the namespace of a pod that uses a GPU, most reliable first."""
         return _used(self.namespace_label, "namespace")
 
     @property
     def pod_labels(self) -> tuple[str, ...]:
-        """The same for its name."""
+        """Labels that may hold its name, likewise."""
         return _used(self.pod_label, "pod")
 
     @property
     def span(self) -> str:
-        """The window as PromQL writes it, in whole seconds."""
+        """The window as a PromQL range, in whole seconds."""
         return f"[{round(self.window_s)}s]"
 
 
 def _used(label: str, own: str) -> tuple[str, ...]:
     """
-    Where the exporter's own label may be found, given the one that the scrape sets.
+    Labels in which the exporter's own label may be found, given the one that the scrape sets.
 
-    A scrape that sets another label leaves the exporter's as it is; one that sets none has only that.
+    A scrape that sets another label leaves the exporter's unchanged; a scrape that sets none leaves only that one.
     """
     return tuple(dict.fromkeys((EXPORTED + label, EXPORTED + own, own, label)))
 
 
 def quoted(value: str) -> str:
     """
-    A PromQL string literal that means exactly `value`.
+    A PromQL string literal with exactly this value.
 
-    Backslash, quote and line ends are escaped; nothing in `value` can end the string.
+    Backslash, quote and line breaks are escaped, so nothing in `value` can end the string.
     """
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
 
 
 def selector(metric: str, dialect: Dialect) -> str:
-    """A metric with its fixed matchers and those of the dialect: `name{a="b",cluster="eu-1"}`."""
+    """A metric with its fixed matchers and the dialect's: `name{a="b",cluster="eu-1"}`."""
     name, _, fixed = metric.partition("{")
     pairs = [fixed.removesuffix("}")] if fixed else []
     pairs += [f"{label}={quoted(value)}" for label, value in sorted(dialect.matchers.items())]
@@ -102,7 +102,7 @@ def selector(metric: str, dialect: Dialect) -> str:
 
 
 def tick_queries(dialect: Dialect) -> dict[str, str]:
-    """The fixed queries of one tick by name: `now`, `flow`, one per histogram, `kv` and `gpu`."""
+    """The fixed queries of one tick, by name: `now`, `flow`, one per histogram, `kv` and `gpu`."""
     queries = {
         "now": " or ".join([*(_signal(s, dialect) for s in NOW), _seen(dialect)]),
         "flow": " or ".join(_signal(s, dialect) for s in FLOW),
@@ -119,7 +119,7 @@ def _marked(expression: str, signal: str) -> str:
 
 
 def _signal(signal: Signal, dialect: Dialect) -> str:
-    """One signal per pod, whichever of its names the pod speaks."""
+    """One signal per pod, under whichever of its names the pod exports."""
     return _marked(" or ".join(_per_pod(signal, metric, dialect) for metric in signal.metrics), signal.name)
 
 
@@ -131,7 +131,7 @@ def _per_pod(signal: Signal, metric: str, dialect: Dialect) -> str:
 
 
 def _seen(dialect: Dialect) -> str:
-    """When each pod's gauges were scraped last: an instant query fills gaps of up to five minutes silently."""
+    """When each pod's gauges were last scraped: an instant query silently fills gaps of up to five minutes."""
     times = " or ".join(f"max by ({dialect.grouping}) (timestamp({selector(m, dialect)}))" for m in RUNNING)
     return _marked(times, "seen")
 
@@ -155,10 +155,11 @@ def _gpu(dialect: Dialect) -> str:
 
 def activation_query(queries: Mapping[Key, str]) -> str:
     """
-    One query for deployments that wait at zero replicas: the sum of each user's expression, marked with its owner.
+    One query for all deployments that wait at zero replicas: the sum of each user's expression, labelled with its
+    owner.
 
     Args:
-        queries: At least one. An expression that does not stand on its own (`is_closed`) must not be among them.
+        queries: At least one. Every expression must be complete in itself (`is_closed`).
     """
     return " or ".join(
         f'label_replace(sum(({text})), "{OWNER}", {quoted(str(key))}, "", "")' for key, text in sorted(queries.items())
@@ -171,9 +172,9 @@ _PAIRS = {")": "(", "]": "[", "}": "{"}
 
 def is_closed(expression: str) -> bool:
     """
-    True for an expression that stays one when it is put in brackets: strings end, brackets match, no comment.
+    True for an expression that can be put in parentheses: strings end, brackets match, no comment.
 
-    A namespace's user cannot reach out of their own brackets and answer for somebody else's deployment.
+    So no user can break out of the parentheses and answer for another deployment.
     """
     bare, open_brackets = _STRINGS.sub("", expression), list[str]()
     if not bare.strip() or any(mark in bare for mark in "\"'`#"):

@@ -1,10 +1,10 @@
 """
-Pods of a tier in, replicas of a tier out.
+From pods of a tier to replicas of a tier.
 
-In:    the pods as the cluster has them, the replicas its workload asks for, and what Prometheus says of each pod.
-Out:   `TierState` and the pods whose series belong to the tier.
-Rules: no I/O, time is an argument. `Roster` remembers four small things between ticks: which pods have answered,
-       which have shown rates, which left lately, how long starts took. A restart rebuilds them from the pods and the
+In:    the pods as the cluster has them, the replicas its workload asks for, and what Prometheus reports of each pod.
+Out:   `TierState`.
+Rules: no I/O, time is an argument. `Roster` remembers four things between ticks: which pods have answered, which have
+       shown rates, which left recently, how long starts took. After a restart it rebuilds them from the pods and the
        first scrapes.
 """
 
@@ -18,19 +18,18 @@ from tidegate.observe.decode import PodName, Samples, TierPods, tier_reading
 from tidegate.observe.health import is_failing
 from tidegate.observe.objects import PodView
 
-# A replica that is ready counts once its metrics answer. One that Prometheus has not found after this long counts
-# all the same: then it is the scraping that is broken, and MetricsAvailable says so. Four scrapes of 15 s and the
-# time Prometheus takes to discover a pod.
+# A ready replica counts once Prometheus has a sample of it. After this long it counts anyway: then scraping is broken,
+# and MetricsAvailable says so. Four scrapes of 15 s plus the time Prometheus takes to discover a pod.
 ANSWER_GRACE_S = 90.0
 
-# Start-up time is the median of the newest starts: one cold image must not stand for all.
+# Start-up time is the median of the newest starts, so that a single image pull does not stand for all.
 STARTS_REMEMBERED = 3
 
-# Kubernetes keeps the last time that a pod turned ready, not the first. A pod that was not ready for the first half
-# hour, as far as it can be told, was starting; of one seen only later (the operator was away) nobody knows. Loads take
-# 35 to 226 s, a new node and a large image some ten minutes each.
+# Kubernetes keeps the last time a pod became ready, not the first. If that is within half an hour of its creation, it
+# is taken for the start; later it may be a flap of the probe that happened unobserved. Loads take 35 to 226 s, a new
+# node and a large image some ten minutes each.
 WITNESSED_S = 1800.0
-# What takes longer was a wait for room, and the next replica need not wait as long.
+# A start that took longer waited for room, and the next replica need not wait as long.
 STARTUP_S_MAX = 3600.0
 
 TierKey = tuple[Key, str]
@@ -39,13 +38,13 @@ TierKey = tuple[Key, str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierView:
     """
-    What the cluster says of one tier.
+    What the cluster has of one tier.
 
     Args:
-        pods: Its pods, ended ones included.
+        pods: Its pods, including ended ones.
         wanted: Replicas its workload asks for; None: there is no workload.
-        refused: Why more pods are not made; empty: nobody refuses them.
-        workers: Pods that serve as part of another one of `pods`, where a replica is a group of pods.
+        refused: Why no more pods are created; empty: they are.
+        workers: If a replica is a group of pods, the pods that serve as part of another one in `pods`.
     """
 
     pods: tuple[PodView, ...]
@@ -61,12 +60,12 @@ class TierView:
 
 @dataclass(slots=True)
 class Roster:
-    """Pods known by name, across ticks."""
+    """What is remembered of pods, by name, between ticks."""
 
     window_s: float
     stale_s: float
     _answered: set[str] = field(default_factory=set)
-    _flowed: set[str] = field(default_factory=set)
+    _had_rates: set[str] = field(default_factory=set)
     _known: dict[TierKey, dict[PodName, float]] = field(default_factory=dict)
     _starts: dict[TierKey, dict[str, tuple[float, float]]] = field(default_factory=dict)
     _witnessed: dict[TierKey, dict[str, bool]] = field(default_factory=dict)
@@ -80,7 +79,7 @@ class Roster:
                 del memory[gone]
         alive = {pod.life for view in tiers.values() for pod in view.pods}
         self._answered &= alive
-        self._flowed &= alive
+        self._had_rates &= alive
         return {tier: self._state(tier, view, samples, time_s) for tier, view in tiers.items()}
 
     def _state(self, tier: TierKey, view: TierView, samples: Samples | Missing, time_s: float) -> TierState:
@@ -90,26 +89,26 @@ class Roster:
         ready = _asked_for(answering, view.wanted)
         starting = [pod for pod in pods if not pod.terminating and pod.uid not in serving]
         self._learn_starts(tier, pods, time_s)
-        # Replicas that are asked for and have no pod yet (quota, or the controller has not come to it) are starting.
-        promised = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
+        # Requested replicas without a pod (a quota, or the controller has not got to them yet) count as starting.
+        not_ready = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
         failing = [pod for pod in starting if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s)]
-        unmade = max(0, promised - len(starting))
-        # Where none is missing, what is refused is a pod of a roll-out.
-        beside = int(bool(view.refused and view.wanted) and not unmade)
-        refused = unmade + beside if view.refused else 0
-        surplus = _surplus(starting, failing, promised) if view.wanted is not None else 0
-        unasked = max(0, len(starting) - surplus - promised) if view.wanted is not None else 0
+        podless = max(0, not_ready - len(starting))
+        # If no replica is missing, the refused pod is one of a rollout.
+        refused_rollout = int(bool(view.refused and view.wanted) and not podless)
+        refused = podless + refused_rollout if view.refused else 0
+        surplus = _surplus(starting, failing, not_ready) if view.wanted is not None else 0
+        unasked = max(0, len(starting) - surplus - not_ready) if view.wanted is not None else 0
         troubles = {pod.health.trouble for pod in failing} | ({view.refused} if refused else set())
         state = TierState(
             ready=len(ready),
-            starting=max(len(starting) - surplus, promised) + beside,
+            starting=max(len(starting) - surplus, not_ready) + refused_rollout,
             surplus=surplus,
             terminating=sum(pod.terminating for pod in pods) + len(answering) - len(ready),
             startup_s=self._startup_s(tier),
-            unplaced=unmade + beside + sum(not pod.node for pod in starting),
+            unplaced=podless + refused_rollout + sum(not pod.node for pod in starting),
             unschedulable=sum(pod.unschedulable for pod in starting),
             failing=len(failing) + refused,
-            unasked=unasked + beside,
+            unasked=unasked + refused_rollout,
             trouble=", ".join(sorted(troubles)),
         )
         leaving = self._leaving(tier, ready, pods, time_s)
@@ -127,14 +126,14 @@ class Roster:
             ready=tuple(map(_name, ready)),
             leaving=tuple(leaving),
             workers=tuple(_name(pod) for pod in view.workers if pod.ready),
-            fresh=frozenset(_name(pod) for pod in ready if pod.life not in self._flowed),
+            fresh=frozenset(_name(pod) for pod in ready if pod.life not in self._had_rates),
         )
         return tier_reading(pods, samples, window_s=self.window_s, stale_s=self.stale_s)
 
     def _leaving(self, tier: TierKey, ready: list[PodView], pods: list[PodView], time_s: float) -> tuple[PodName, ...]:
         """
-        Pods that are not capacity any more but whose arrivals lie within the window: terminating ones, and those that
-        are gone from the API. Without them each scale-down would look like a drop in demand and call for the next.
+        Pods that are no longer capacity but received requests within the window: terminating ones, and those already
+        deleted. Without them each scale-down would look like a drop in demand and cause the next.
         """
         known = self._known.setdefault(tier, {})
         known.update({_name(pod): time_s for pod in pods})
@@ -144,7 +143,7 @@ class Roster:
         return tuple(name for name in known if name not in staying)
 
     def _learn_starts(self, tier: TierKey, pods: list[PodView], time_s: float) -> None:
-        """Remember how long each pod took when its start was witnessed; later flaps of the probe change nothing."""
+        """Remember how long each observed start took; later flaps of the readiness probe change nothing."""
         starts, before = self._starts.setdefault(tier, {}), self._witnessed.get(tier, {})
         witnessed = {pod.uid: before.get(pod.uid, _is_start(pod, time_s)) for pod in pods}
         self._witnessed[tier] = witnessed
@@ -153,7 +152,7 @@ class Roster:
                 took_s = max(0.0, pod.ready_s - pod.created_s)
                 starts[pod.uid] = (pod.created_s, min(took_s, STARTUP_S_MAX))
         for uid in sorted(starts, key=lambda uid: starts[uid][0])[:-STARTS_REMEMBERED]:
-            # Pods that still exist stay listed, so that their flaps are not taken for starts.
+            # Pods that still exist stay listed, so that a flap is not taken for a start.
             if uid not in witnessed:
                 del starts[uid]
 
@@ -162,7 +161,7 @@ class Roster:
         return median(took_s for _, took_s in newest) if newest else None
 
     def _serves(self, pod: PodView, samples: Samples | Missing, time_s: float) -> bool:
-        """Ready, does not crash all the time, and either seen answering in this life of it, or nobody can tell."""
+        """Ready, not crash-looping, and either seen answering since its last restart, or it cannot be known."""
         if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s):
             return False
         if isinstance(samples, Missing):
@@ -173,33 +172,33 @@ class Roster:
         if sample is not None and sample.answers(self.stale_s):
             self._answered.add(pod.life)
             if sample.flows:
-                self._flowed.add(pod.life)
+                self._had_rates.add(pod.life)
         waited_s = time_s - (pod.ready_s if pod.ready_s is not None else time_s)
         return pod.life in self._answered or waited_s > ANSWER_GRACE_S
 
 
 def _asked_for(answering: list[PodView], wanted: int | None) -> list[PodView]:
     """
-    Of the pods that answer, as many as the workload asks for, those that have for longest.
+    As many of the answering pods as the workload asks for, those first that have been ready longest.
 
-    Others are on their way out, or somebody else's (a canary with the same labels, the new half of a blue-green
-    roll-out): a fleet that is held at what is ready would grow by them, tick by tick.
+    The others are about to leave, or belong to somebody else (a canary with the same labels, the new half of a
+    blue-green rollout). If they counted, a fleet that is held at its ready replicas would grow by them at each tick.
     """
     return sorted(answering, key=lambda pod: pod.ready_s or 0.0)[:wanted]
 
 
-def _surplus(starting: list[PodView], failing: list[PodView], promised: int) -> int:
+def _surplus(starting: list[PodView], failing: list[PodView], not_ready: int) -> int:
     """
-    Pods of a roll-out: they start beside what they will replace, and nobody asked for more replicas.
+    Pods of a rollout: they start next to the pods they replace, and nobody asked for more replicas.
 
-    One that cannot start is no such pod, it is a finding.
+    A pod that cannot start does not count here; it is reported as a finding.
     """
     hopeless = {pod.uid for pod in failing} | {pod.uid for pod in starting if pod.unschedulable}
-    return min(len(starting) - len(hopeless), max(0, len(starting) - promised))
+    return min(len(starting) - len(hopeless), max(0, len(starting) - not_ready))
 
 
 def _is_start(pod: PodView, time_s: float) -> bool:
-    """Whether a pod that is seen for the first time starts, or has just done so, for the first time."""
+    """Whether a pod seen for the first time is starting for the first time, or has just done so."""
     starting_s = pod.ready_s if pod.ready_s is not None else time_s
     return not pod.restarts and starting_s - pod.created_s <= WITNESSED_S
 

@@ -1,5 +1,5 @@
 """
-Label selectors: does a pod belong?
+Label selectors: does a pod match?
 
 In:    a selector as `/scale` writes it (`app=chat,tier in (a,b),!old`) or as a workload's spec holds it.
 Out:   a predicate over labels.
@@ -31,25 +31,25 @@ class Requirement:
     negated: bool = False
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """As Kubernetes: `!=` and `notin` also match where the label is absent."""
+        """As in Kubernetes, `!=` and `notin` also match if the label is absent."""
         value = labels.get(self.key)
         found = value is not None and (not self.values or value in self.values)
         return found != self.negated
 
 
-# Pods that lead their group, in a selector that a LeaderWorkerSet writes (`hpaPodSelector`).
+# Selects the leader pods of groups, in the selector that a LeaderWorkerSet writes (`hpaPodSelector`).
 LEADERS = Requirement(key="leaderworkerset.sigs.k8s.io/worker-index", values=frozenset({"0"}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """All requirements hold. One without any matches nothing: a workload that selects everything is a mistake."""
+    """All requirements must hold. Without any, nothing matches: a workload that selects everything is a mistake."""
 
     requirements: tuple[Requirement, ...]
 
     @property
     def exact(self) -> tuple[str, str] | None:
-        """A (key, value) that every match has; None where no term is so plain. Good for an index."""
+        """A (key, value) that every match has, for use as an index; None if no term is an equality."""
         for term in self.requirements:
             if len(term.values) == 1 and not term.negated:
                 return term.key, next(iter(term.values))
@@ -58,8 +58,8 @@ class Selector:
     @property
     def of_workers(self) -> "Selector":
         """
-        The other pods of the groups whose leaders this one selects, as `/scale` of a LeaderWorkerSet does; nothing
-        where it selects no leaders.
+        The other pods of the groups whose leaders this selects, as `/scale` of a LeaderWorkerSet does; nothing if it
+        selects no leaders.
         """
         group = [term for term in self.requirements if term != LEADERS]
         if len(group) in (0, len(self.requirements)):
@@ -67,13 +67,13 @@ class Selector:
         return Selector(requirements=(*group, replace(LEADERS, negated=True)))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """True where every term holds."""
+        """True if every term holds."""
         return bool(self.requirements) and all(term.matches(labels) for term in self.requirements)
 
 
 @lru_cache(maxsize=16384)
 def parse_selector(text: str) -> Selector:
-    """The selector that a text says; one that matches nothing where the text cannot be read."""
+    """The selector that a text stands for; one that matches nothing if the text cannot be read."""
     terms: list[Requirement] = []
     position = 0
     while position < len(text):
@@ -98,7 +98,7 @@ def _requirement(match: re.Match[str]) -> Requirement:
 
 
 def selector_text(selector: Mapping[str, Any]) -> str:
-    """A `spec.selector` with matchLabels and matchExpressions as text."""
+    """A `spec.selector` with matchLabels and matchExpressions, as text."""
     terms = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
     for expression in selector.get("matchExpressions") or ():
         key, values = expression["key"], ",".join(sorted(expression.get("values") or ()))

@@ -13,8 +13,8 @@ from tidegate.domain.spec import Accelerator
 from tidegate.observe.objects import NodeView, PodView
 from tidegate.ports import AcceleratorUse
 
-# When its grace is over a kubelet ends a pod by force and unmounts its volumes, in seconds. One that is there for so
-# much longer hangs, mostly in the driver of its accelerators.
+# After the grace period the kubelet kills a pod and unmounts its volumes within seconds. A pod that still exists this
+# much later hangs, usually in the driver of its accelerators.
 HUNG_S = 120.0
 
 
@@ -29,15 +29,18 @@ def accelerator_use(
     """
     Use of each class.
 
-    A cordoned or broken node, and one whose device plugin is away, offers nothing new, but what runs there stays: its
-    accelerators count as far as they are held. So does what our pods hold on nodes that their class does not select,
-    or under another name than its `resourceName`, or not any more. A pod holds accelerators from the moment it is bound
-    to a node until it is gone. What a pod of ours on its way out holds is soon there for the next; not where the node
-    takes none, so it does not count there, and not where the pod hangs: it counts as somebody else's. Of a node that
-    two classes claim, what our pods of one class hold is not there for the other.
+    - A pod holds accelerators from the moment it is bound to a node until it is gone.
+    - A node that is cordoned, broken or without its device plugin offers nothing new, but what runs there keeps its
+      accelerators, and they count.
+    - So do accelerators of our pods on nodes that their class does not (or no longer) select, or under another resource
+      name than the class's `resourceName`.
+    - Accelerators of our terminating pods will soon be free for others, so they count. They do not if the node takes no
+    new
+      pods. If the pod hangs, they count as somebody else's.
+    - If two classes select a node, what our pods of one class hold there is not available to the other.
 
     Args:
-        own: Class of each pod of ours, by uid.
+        own: Class of each of our pods, by uid.
         time_s: Now, unix seconds.
     """
     classes, all_nodes = list(classes), list(nodes)
@@ -49,7 +52,7 @@ def accelerator_use(
     return {accelerator.name: _use(accelerator, all_nodes, held) for accelerator in classes}
 
 
-# Accelerators by node and resource, and of those by class; under no name what others hold.
+# Accelerators by node and resource, then by class; under the empty name those of other people's pods.
 _Held = Mapping[tuple[str, str], Mapping[str, int]]
 
 
@@ -89,10 +92,10 @@ def selects(accelerator: Accelerator, node: NodeView) -> bool:
 
 def usable_capacity(accelerator: Accelerator, use: AcceleratorUse | None) -> int | None:
     """
-    Accelerators Tidegate may use in all: the stated ceiling, else what the nodes offer without others' share, and what
-    it has on other nodes.
+    Accelerators Tidegate may use in total: the stated capacity, else what the nodes offer less what others hold, plus
+    what our pods hold on other nodes.
 
-    None: unknown, because no node has been seen yet that could tell.
+    None: unknown, because nodes cannot be read.
     """
     if accelerator.capacity is not None:
         return accelerator.capacity

@@ -1,8 +1,8 @@
 """
-Blocking work beside the event loop, in threads that never hold the process back.
+Blocking work off the event loop, in threads that never keep the process alive.
 
-The standard executors join their threads when the interpreter ends, so one hung connection would delay a SIGTERM by
-its timeout. These threads are daemons: a call that nobody waits for any more dies with the process.
+The standard executors join their threads when the interpreter exits, so one hung connection would delay a SIGTERM by
+its timeout. These threads are daemons: a call that nobody awaits any more dies with the process.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:
-    """What `work()` returns or raises; cancelling the wait leaves the thread to its own timeout."""
+    """What `work()` returns or raises. Cancelling the await leaves the thread to run into its own timeout."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 

@@ -1,11 +1,11 @@
 """
-The conditions of a deployment, as kstatus and people read them.
+The conditions of a deployment, for kstatus and for people.
 
-In:    a `Report` and what stands in the status.
+In:    a `Report` with the current status.
 Out:   the whole list, in a fixed order.
-Rules: pure. `lastTransitionTime` moves when the status of a condition does. A condition whose message differs only in
-       its numbers is the same condition until the spec changes; so what moves and stands elsewhere in the status is not
-       in it. Abnormal ones (Stalled, Reconciling, Paused, ...) are there only while true.
+Rules: pure. `lastTransitionTime` changes when the status of a condition does. A message that differs only in its
+       numbers is kept until the spec changes, so it contains no number that moves and is elsewhere in the status.
+       Abnormal conditions (Stalled, Reconciling, Paused, ...) are present only while true.
 """
 
 import re
@@ -23,7 +23,7 @@ from tidegate.report.numbers import instant
 
 Json = dict[str, Any]
 
-# The order in which people read them.
+# Order of the list.
 ORDER = (
     "Ready",
     "Stalled",
@@ -40,7 +40,7 @@ ORDER = (
 )
 # Present only while true.
 ABNORMAL = frozenset({"Stalled", "Reconciling", "Paused", "FallbackActive", "ConfigurationWarning"})
-# Present from the first status on, Unknown until there is something to tell.
+# Present from the first status on, Unknown until something is known.
 ALWAYS = (
     "Ready",
     "SLOMet",
@@ -60,8 +60,8 @@ def conditions(report: Report, seen: Goodput | None, per_million: str | None = N
 
     Args:
         report: Of this tick.
-        seen: What users got; None: not known.
-        per_million: Price of a million output tokens as the status states it; None: not known.
+        seen: What users got; None: unknown.
+        per_million: Price of a million output tokens as the status states it; None: unknown.
     """
     previous = by_key(report.resource.status.get("conditions"), "type")
     found = {kind: _unknown(kind) for kind in ALWAYS}
@@ -78,12 +78,12 @@ def conditions(report: Report, seen: Goodput | None, per_million: str | None = N
 
 
 def as_json(finding: Condition, previous: Mapping[str, Any], generation: int, time_s: float) -> Json:
-    """The condition as the API has it, on top of the one that stands there (empty: none)."""
+    """The condition as the API has it, compared with its previous state in the status (empty: none)."""
     same_status = previous.get("status") == finding.status.value
     message = finding.message[:MESSAGE_LENGTH]
-    # The numbers of another generation are those of another spec: the budget, the promise.
+    # A new generation may have other numbers in its spec: the budget, the promise.
     same_spec = previous.get("observedGeneration") == generation
-    if same_status and same_spec and _same_words(finding, previous):
+    if same_status and same_spec and _same_text(finding, previous):
         message = str(previous.get("message"))
     since = previous.get("lastTransitionTime") if same_status else None
     return {
@@ -96,7 +96,7 @@ def as_json(finding: Condition, previous: Mapping[str, Any], generation: int, ti
     }
 
 
-def _same_words(finding: Condition, previous: Mapping[str, Any]) -> bool:
+def _same_text(finding: Condition, previous: Mapping[str, Any]) -> bool:
     if previous.get("reason") != finding.reason:
         return False
     before, after = str(previous.get("message")), finding.message[:MESSAGE_LENGTH]
@@ -104,23 +104,26 @@ def _same_words(finding: Condition, previous: Mapping[str, Any]) -> bool:
 
 
 def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
-    """Planner's findings first, then what the cluster showed, then what users saw: the later one of a type counts."""
+    """
+    Findings of the planner, then of the cluster, then from what users got. A later one replaces an earlier one of its
+    type.
+    """
     spec, decision = report.resource.spec, report.decision
     if isinstance(spec, SpecError):
         return (_true("Stalled", "InvalidSpec", str(spec)),)
     found: list[Condition] = list(decision.conditions) if decision is not None else []
     found += [*_unknown_accelerators(spec, report), *_mixed_currencies(spec, report), *_mismatches(spec, report)]
-    found += _unheard(report)
+    found += _activation_unknown(report)
     found += [c for c in (report.outcome.conditions if report.outcome else ()) if c.status is Status.TRUE]
     if spec.paused:
         found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused says so"))
     if decision is not None and decision.reason is Reason.FALLBACK:
         found.append(_true("FallbackActive", "MetricsMissing", decision.message))
-    return [*found, *_promise(report, seen)]
+    return [*found, *_slo_missed(report, seen)]
 
 
 def _unknown_accelerators(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
-    """A tier that names a class that does not exist: nothing is planned until it does."""
+    """A tier names a class that does not exist: nothing is planned until it does."""
     missing = [tier for tier in spec.tiers if tier.accelerator not in report.accelerators]
     if not missing:
         return ()
@@ -130,7 +133,7 @@ def _unknown_accelerators(spec: DeploymentSpec, report: Report) -> Sequence[Cond
 
 
 def _mixed_currencies(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
-    """Prices that cannot be compared; the plan takes them as they stand."""
+    """Prices that cannot be compared; the plan uses the plain numbers."""
     classes = [report.accelerators[t.accelerator] for t in spec.tiers if t.accelerator in report.accelerators]
     currencies = sorted({accelerator.currency for accelerator in classes})
     if len(currencies) < 2:
@@ -140,25 +143,25 @@ def _mixed_currencies(spec: DeploymentSpec, report: Report) -> Sequence[Conditio
 
 
 def _mismatches(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
-    """Targets that take other accelerators than their tiers say: what they cost is not what is counted."""
+    """Targets that use other accelerators than their tiers state: their cost is not what is counted."""
     found = report.view.mismatches.get(spec.key)
     return (_true("ConfigurationWarning", "OtherAccelerators", "; ".join(found)),) if found else ()
 
 
-def _unheard(report: Report) -> Sequence[Condition]:
-    """Nothing runs, and whether somebody waits cannot be told: nobody can end the sleep."""
+def _activation_unknown(report: Report) -> Sequence[Condition]:
+    """Nothing runs and it cannot be known whether requests wait, so nothing wakes the deployment."""
     seen = report.observation
     if seen is None or seen.unheard is None or any(state.ready for state in seen.tiers.values()):
         return ()
     why = seen.unheard
     if why.reason == "NotAsked":
-        return ()  # its turn comes
+        return ()  # it only waits for its turn
     message = f"activationQuery gives no answer, and nobody is woken: {why.detail or why.reason}"
     return (_condition("MetricsAvailable", Status.FALSE, why.reason, message),)
 
 
-def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
-    """SLOMet by what users got, where that is beyond doubt: the plan is only an expectation."""
+def _slo_missed(report: Report, seen: Goodput | None) -> Sequence[Condition]:
+    """SLOMet, from what users got if that is beyond doubt: the plan is only an expectation."""
     target = report.resource.valid_spec.slo.attainment
     if report.decision is not None and report.decision.reason is Reason.TARGET_INFEASIBLE:
         return (_condition("SLOMet", Status.FALSE, "TargetInfeasible", report.decision.message),)
@@ -171,7 +174,9 @@ def _promise(report: Report, seen: Goodput | None) -> Sequence[Condition]:
 
 
 def _with_trouble(finding: Condition, report: Report, previous: Mapping[str, Mapping[str, Any]]) -> Condition:
-    """The finding with why the replicas do not start; it stays when the plan has removed the pods that showed why."""
+    """
+    The finding plus why replicas do not start. The reason is kept after the plan has removed the pods that showed it.
+    """
     if why := _trouble(report):
         return replace(finding, message=f"{finding.message} ({why})")
     before = str(previous.get(finding.type, {}).get("message", ""))
@@ -179,7 +184,7 @@ def _with_trouble(finding: Condition, report: Report, previous: Mapping[str, Map
 
 
 def _with_target(finding: Condition, report: Report, per_million: str | None) -> Condition:
-    """The soft target is told where the budget is kept: it stops nothing, the cheapest fleet runs anyway."""
+    """Report the soft target while the budget is kept. It has no other effect: the cheapest fleet runs anyway."""
     if per_million is None or finding.status is not Status.TRUE:
         return finding
     spec = report.resource.valid_spec
@@ -192,20 +197,20 @@ def _with_target(finding: Condition, report: Report, per_million: str | None) ->
 
 
 def _trouble(report: Report) -> str:
-    """What keeps replicas from running, by tier; empty: nothing that can be seen."""
+    """What keeps replicas from running, by tier; empty: nothing known."""
     states = report.observation.tiers if report.observation is not None else {}
     return "; ".join(f"{name}: {state.trouble}" for name, state in states.items() if state.trouble)
 
 
 def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping[str, Mapping[str, Any]]) -> None:
-    """Ready, and Reconciling while a new generation has not been brought to serve for the first time."""
+    """Add Ready, and Reconciling until a new generation serves for the first time."""
     ready, missing = _replicas(report)
     found["Ready"] = _ready(found, report, ready)
     if missing and not ready and found["SLOMet"].status is Status.TRUE and _acts(report):
         found["SLOMet"] = _condition("SLOMet", Status.UNKNOWN, "NoReplicaReady", "no replica answers yet")
     new = report.resource.status.get("observedGeneration") != report.resource.generation
     under_way = previous.get("Reconciling", {}).get("status") == "True"
-    # Nothing serves, and what was asked for does not come: that is no progress, and Ready says why.
+    # Nothing serves and the requested replicas are stuck: that is no progress, and Ready says why.
     dead = not ready and found["CapacityAvailable"].reason == "ReplicasStuck"
     if "Stalled" in found or report.decision is None or not _acts(report) or dead:
         return
@@ -238,19 +243,21 @@ def _serving(report: Report, decision: Decision, ready: int) -> Condition:
         return _true("Ready", "Idle", "no replica is wanted now")
     if not ready and _acts(report):
         why = _trouble(report)
-        told = f"no replica answers yet ({why})" if why else "no replica answers yet"
-        return _condition("Ready", Status.FALSE, "NoReplicaReady", told)
+        message = f"no replica answers yet ({why})" if why else "no replica answers yet"
+        return _condition("Ready", Status.FALSE, "NoReplicaReady", message)
     return _true("Ready", "Serving", "the plan is carried out")
 
 
 def _kept_at_zero(report: Report, decision: Decision) -> bool:
-    """Whether a limit forces what nobody wants; an upper bound or `replicas` of zero is somebody's word."""
+    """
+    Whether a limit forces zero replicas. An upper bound or `replicas` of zero does not count: the user asked for it.
+    """
     pinned = report.resource.valid_spec.replicas_pinned == 0
     return _acts(report) and not pinned and decision.binding not in (Constraint.NONE, Constraint.MAX_REPLICAS)
 
 
 def _replicas(report: Report) -> tuple[int, int]:
-    """Replicas that answer, and how many of the decided ones do not yet."""
+    """Ready replicas, and how many of the decided ones are missing."""
     states = report.observation.tiers if report.observation is not None else {}
     ready = {name: state.ready for name, state in states.items()}
     decided = report.decision.tiers if report.decision is not None else {}
@@ -258,7 +265,7 @@ def _replicas(report: Report) -> tuple[int, int]:
 
 
 def _outdated(report: Report) -> int:
-    """Replicas of managed tiers that do not have the pods of this generation yet."""
+    """Replicas of managed tiers that do not run the pods of this generation yet."""
     spec = report.resource.valid_spec
     managed = [own_workload(spec.key, tier.name) for tier in spec.tiers if tier.target_ref is None]
     return sum(report.view.workloads[ref].outdated for ref in managed if ref in report.view.workloads)

@@ -1,8 +1,8 @@
 """
 Money in the currency of the accelerator classes.
 
-The core counts in one unit of money and writes it as dollars; prices are never converted. Here that unit gets the name
-that the classes give it, in every sentence that leaves the core.
+The core uses one unit of money and writes it as dollars; prices are never converted. Here, sentences from the core get
+the currency that the classes state.
 """
 
 import re
@@ -17,7 +17,7 @@ _AMOUNT = re.compile(r"\$(\d+(?:\.\d+)?)")
 
 
 def currency_of(spec: DeploymentSpec, accelerators: Mapping[str, Accelerator]) -> str:
-    """ISO 4217 code of a deployment's money: that of its first tier whose class is known."""
+    """ISO 4217 code of a deployment's prices: that of its first tier whose class is known."""
     return next((accelerators[t.accelerator].currency for t in spec.tiers if t.accelerator in accelerators), DOLLARS)
 
 
@@ -27,17 +27,17 @@ def amount(number: str, code: str) -> str:
 
 
 def sign(code: str) -> str:
-    """What heads a column of amounts."""
+    """The heading of a column of amounts."""
     return "$" if code == DOLLARS else code
 
 
 def priced(text: str, code: str) -> str:
-    """A sentence of the core, its amounts in this currency."""
+    """A sentence from the core, with its amounts in this currency."""
     return text if code == DOLLARS else _AMOUNT.sub(rf"\1 {code}", text)
 
 
 def in_currency(decision: Decision, code: str) -> Decision:
-    """A decision whose sentences name this currency."""
+    """The decision with its sentences in this currency."""
     if code == DOLLARS:
         return decision
     return replace(

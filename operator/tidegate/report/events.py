@@ -1,10 +1,10 @@
 """
-Kubernetes events: what happened to a deployment, once.
+Kubernetes events: what happened to a deployment, reported once.
 
 In:    a `Report` and the new status.
-Out:   events on transitions: a decision that moves replicas, a condition that turns, a write that was refused.
-Rules: never per tick; each object has a small allowance and the whole operator another one, so that a flapping
-       deployment cannot flood the API server. An event that is lost is lost: status holds the truth.
+Out:   events on transitions: a decision that changes replicas, a condition that changes, a refused write.
+Rules: never per tick. Each object has a small allowance, and so has the whole operator, so that a flapping deployment
+       cannot flood the API server. A lost event is not repeated: the status holds the truth.
 """
 
 import logging
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 COMPONENT = "tidegate"
-# As client-go's own limits in spirit: a burst that tells one story, then one event in five minutes.
+# Like client-go's limits: a burst for one incident, then one event every five minutes.
 OBJECT_BURST, OBJECT_PERIOD_S = 8, 300.0
 FLEET_BURST, FLEET_PERIOD_S = 50, 0.1
-# Objects whose allowance is kept before the full ones are dropped.
+# Number of remembered objects from which full allowances are dropped.
 REMEMBERED = 1000
-# The API server takes 1024 bytes.
+# The API server accepts 1024 bytes.
 NOTE_BYTES = 1000
 
-# Condition -> the status that is a warning.
+# Condition -> the status that calls for a warning.
 _WARNS = {
     "Ready": "False",
     "Stalled": "True",
@@ -45,7 +45,7 @@ _WARNS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event: `reason` is the code that status and metrics use too."""
+    """One event; `reason` is the code that status and metrics use too."""
 
     reason: str
     message: str
@@ -61,7 +61,7 @@ class Allowance:
         self._tokens, self._at = float(burst), clock()
 
     def is_full(self) -> bool:
-        """Nothing was taken for long enough."""
+        """Whether nothing was taken for long enough."""
         self._fill()
         return self._tokens >= self._burst
 
@@ -71,7 +71,7 @@ class Allowance:
         self._at = now
 
     def take(self) -> bool:
-        """True where there was one left."""
+        """True if one was left."""
         self._fill()
         if self._tokens < 1.0:
             return False
@@ -96,7 +96,7 @@ class EventPoster:
         self._count = 0
 
     async def post(self, report: Report, status: Mapping[str, Any]) -> None:
-        """Posts what differs between the status that stands there and the new one; never raises `ApiError`."""
+        """Post what differs between the current status and the new one; never raises `ApiError`."""
         for event in events(report, status):
             if not (self._fence.holds() and self._allowance(report.resource.uid).take() and self._fleet.take()):
                 return
@@ -107,7 +107,7 @@ class EventPoster:
                 return
 
     def _allowance(self, uid: str) -> Allowance:
-        """What is left of an object's allowance; those that are full again need not be remembered."""
+        """The allowance of an object; full ones need not be remembered."""
         if uid not in self._objects:
             if len(self._objects) >= REMEMBERED:
                 self._objects = {key: left for key, left in self._objects.items() if not left.is_full()}
@@ -116,7 +116,7 @@ class EventPoster:
 
     def _call(self, resource: DeploymentResource, event: Event, time_s: float) -> Call:
         self._count += 1
-        # Unique over restarts and leaders: the time in nanoseconds, as client-go does it, and a count.
+        # Unique across restarts and leaders: the time in nanoseconds, as in client-go, plus a counter.
         name = f"{resource.key.name}.{int(time_s * 1e9) + self._count:x}"
         body = event_body(resource, event, name=name, time_s=time_s)
         path = f"/apis/events.k8s.io/v1/namespaces/{resource.key.namespace}/events"
@@ -124,7 +124,7 @@ class EventPoster:
 
 
 def events(report: Report, status: Mapping[str, Any]) -> Iterator[Event]:
-    """What happened between the status that stands there and the new one, most important first."""
+    """What happened between the current status and the new one, most important first."""
     old = report.resource.status
     actions = report.outcome.actions if report.outcome is not None else ()
     if actions:
@@ -159,13 +159,13 @@ def event_body(resource: DeploymentResource, event: Event, *, name: str, time_s:
 
 
 def _turned(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
-    """Conditions that turned to what warns, changed their reason while warning, or turned back."""
+    """Conditions that started to warn, changed their reason while warning, or recovered."""
     before, after = by_key(old.get("conditions"), "type"), by_key(new.get("conditions"), "type")
     for kind, bad in _WARNS.items():
         was, now = before.get(kind, {}), after.get(kind, {})
         was_bad, is_bad = was.get("status") == bad, now.get("status") == bad
         if is_bad and (not was_bad or was.get("reason") != now.get("reason")):
-            # Stalled tells the same story, and a deployment that has just been made cannot be ready.
+            # Stalled says the same, and a deployment that was just created cannot be ready.
             if kind != "Ready" or not after.keys() & {"Stalled", "Reconciling"}:
                 yield Event(reason=now["reason"], message=f"{kind}: {now['message']}", action=kind, warning=True)
         elif was_bad and not is_bad and now.get("status") != "Unknown":

@@ -1,11 +1,10 @@
 """
-Tidegate's own metrics: what the last tick saw and decided, for Prometheus.
+Tidegate's own metrics: what the last tick observed and decided, for Prometheus.
 
 In:    a `Tick` after each plan, and counts of what happened.
 Out:   `tidegate_*` in base units.
-Rules: gauges are made from the last tick at the moment of the scrape, so the series of a deleted object is gone with
-       it; a number that is not known has no series; no gauge carries a reason as a label. Counters of a deleted
-       deployment are removed.
+Rules: gauges are made from the last tick at scrape time, so the series of a deleted object disappear with it. An
+       unknown number has no series. No gauge has a reason as a label. Counters of a deleted deployment are removed.
 """
 
 from collections import Counter as Tally
@@ -30,7 +29,7 @@ _TIER = ("namespace", "name", "tier")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Everything one tick showed."""
+    """Everything that one tick showed."""
 
     specs: Mapping[Key, DeploymentSpec] = field(default_factory=dict)
     observations: Mapping[Key, DeploymentObservation] = field(default_factory=dict)
@@ -39,7 +38,7 @@ class Tick:
     use: Mapping[str, AcceleratorUse] = field(default_factory=dict)
 
 
-# name -> (help, labels); the order is that of the page.
+# name -> (help, labels), in the order of the page.
 FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "desired_replicas": ("Replicas decided.", _TIER),
     "uncapped_replicas": ("Replicas that would run without bounds, budget and capacity.", _TIER),
@@ -84,7 +83,7 @@ Sample = tuple[str, tuple[str, ...], float | None]
 
 
 def samples(tick: Tick) -> Iterator[Sample]:
-    """(family, label values, number) of a tick; None where the number is not known."""
+    """(family, label values, number) of a tick; None if the number is unknown."""
     for key, spec in tick.specs.items():
         seen, decision = tick.observations.get(key), tick.decisions.get(key)
         owner = (key.namespace, key.name)
@@ -97,9 +96,9 @@ def samples(tick: Tick) -> Iterator[Sample]:
         if seen is not None:
             got = goodput_of(seen, spec)
             yield from _states(owner, seen)
-            yield from _got(owner, got)
+            yield from _goodput_samples(owner, got)
             yield from _cost(owner, got, price_per_hour(spec, seen, tick.accelerators))
-            if decision is not None and decision.prediction is not None and _runs(decision, seen):
+            if decision is not None and decision.prediction is not None and _is_in_place(decision, seen):
                 yield from _errors(owner, decision.prediction, got)
     for name, use in tick.use.items():
         yield "accelerators_allocatable", (name,), use.allocatable
@@ -132,7 +131,7 @@ def _states(owner: tuple[str, str], seen: DeploymentObservation) -> Iterator[Sam
         yield "metrics_missing", tier, float(state.ready > 0 and reading is None)
 
 
-def _got(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
+def _goodput_samples(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
     if got.attainment is not None:
         yield "attainment_ratio", owner, got.attainment.likely
         yield "attainment_lower_ratio", owner, got.attainment.lower
@@ -153,13 +152,13 @@ def _cost(owner: tuple[str, str], got: Goodput, usd_per_hour: float | None) -> I
     yield "energy_joules_per_output_token", owner, energy_j
 
 
-def _runs(decision: Decision, seen: DeploymentObservation) -> bool:
-    """Whether what serves is what was decided: of another fleet nothing was predicted."""
+def _is_in_place(decision: Decision, seen: DeploymentObservation) -> bool:
+    """Whether the decided fleet is the one that serves; for any other nothing was predicted."""
     return {name: tier.replicas for name, tier in decision.tiers.items()} == {n: s.ready for n, s in seen.tiers.items()}
 
 
 def _errors(owner: tuple[str, str], predicted: Prediction, got: Goodput) -> Iterator[Sample]:
-    """Only what lies outside of the bucket is an error: between the edges 10 and 25 ms, 12 ms are read as 24 ms."""
+    """Prediction errors, as far as the buckets prove them: with edges at 10 and 25 ms, a true 12 ms reads as 24 ms."""
     pairs = {
         "attainment": (predicted.attainment, (got.attainment.lower, got.attainment.upper) if got.attainment else None),
         "ttft_p95": (predicted.ttft_s_p95, got.ttft.p95_between_s if got.ttft else None),
@@ -230,7 +229,7 @@ class Metrics:
         self._counted: dict[Key, Tally[str]] = {}
 
     def show(self, tick: Tick) -> None:
-        """Replace what the gauges show; counters of deployments that are gone go too."""
+        """Replace what the gauges show, and remove counters of deleted deployments."""
         self._gauges.tick = tick
         for key in self._counted.keys() - tick.specs.keys():
             for reason in self._counted.pop(key):
@@ -245,7 +244,7 @@ class Metrics:
             self._faults.inc()
 
     def faulted(self) -> None:
-        """Count a fault of ours in carrying out or telling a plan."""
+        """Count a bug met while carrying out or reporting a plan."""
         self._faults.inc()
 
     def called(self, method: str, status: int) -> None:
@@ -253,7 +252,7 @@ class Metrics:
         self._calls.labels(method, str(status)).inc()
 
     def failed(self, failures: Mapping[str, str]) -> None:
-        """Count failed queries: reasons by query name."""
+        """Count failed queries; `failures` are reasons by query name."""
         for query, reason in failures.items():
             self._failures.labels(query, reason).inc()
 

@@ -1,13 +1,13 @@
 """
-Numbers for a status: rounded, and as calm as their meaning.
+Numbers for a status: rounded, and stable.
 
-A measured number moves at each tick. Written each time it would be a write per deployment and tick, and every watcher
-would wake; so the number that stands there stays until the new one differs by more than its band.
+A measured number changes at each tick. Writing each change would cost a write per deployment and tick and wake every
+watcher. So the number in the status stays until the new one differs by more than a band.
 """
 
 from datetime import UTC, datetime
 
-# Shares of the value (rates, latencies, money), and steps of a share itself.
+# Relative band for rates, latencies and money; absolute band for shares.
 BAND = 0.15
 SHARE_BAND = 0.01
 DIGITS = 3
@@ -16,11 +16,11 @@ _LARGEST = 1e11
 
 def calm(value: float | None, previous: object) -> str | None:
     """
-    A quantity as decimal string with three digits; the previous one while the new one is near.
+    A quantity as a decimal string with three digits; the previous one if the new one is close.
 
     Args:
-        value: >= 0; None: not known, which is None again.
-        previous: What the status holds now (a decimal string), or anything else for nothing.
+        value: >= 0; None: unknown, and so is the result.
+        previous: What the status holds now: a decimal string, or anything else for nothing.
     """
     if value is None:
         return None
@@ -31,7 +31,7 @@ def calm(value: float | None, previous: object) -> str | None:
 
 
 def calm_share(value: float | None, previous: object, *, band: float = SHARE_BAND) -> str | None:
-    """A share as decimal string with three decimals; the previous one while the new one is within `band` of it."""
+    """A share as a decimal string with three decimals; the previous one if the new one is within `band` of it."""
     if value is None:
         return None
     before = _number(previous)
@@ -41,7 +41,7 @@ def calm_share(value: float | None, previous: object, *, band: float = SHARE_BAN
 
 
 def calm_count(value: float | None, previous: object) -> int | None:
-    """A whole number, e.g. of milliseconds; the previous one while the new one is near."""
+    """A whole number, e.g. of milliseconds; the previous one if the new one is close."""
     if value is None:
         return None
     if isinstance(previous, int) and abs(value - previous) <= BAND * previous:
@@ -50,7 +50,7 @@ def calm_count(value: float | None, previous: object) -> int | None:
 
 
 def text(value: float) -> str:
-    """A number >= 0 as decimal string with three digits: `11.8`, `0.000412`, `15`."""
+    """A number >= 0 as a decimal string with three digits: `11.8`, `0.000412`, `15`."""
     return plain(f"{min(max(value, 0.0), _LARGEST):.{DIGITS}g}")
 
 
@@ -60,13 +60,13 @@ def money(value: float) -> str:
 
 
 def plain(number: str) -> str:
-    """Without exponent and without more than nine decimals, as the API's pattern wants it."""
+    """Without exponent and with at most nine decimals, as the API's pattern requires."""
     written = f"{float(number):.9f}"
     return written.rstrip("0").rstrip(".")
 
 
 def instant(time_s: float) -> str:
-    """Unix seconds as Kubernetes writes a time."""
+    """Unix seconds in Kubernetes' time format."""
     return datetime.fromtimestamp(int(time_s), tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,4 +1,6 @@
-"""What runs costs, as the status and the metrics both state it."""
+"""
+The price of what runs, for both status and metrics.
+"""
 
 from collections.abc import Mapping
 
@@ -11,12 +13,13 @@ def price_per_hour(
     spec: DeploymentSpec, seen: DeploymentObservation | None, accelerators: Mapping[str, Accelerator]
 ) -> float | None:
     """
-    Price per hour of the replicas that exist, those on their way in or out among them.
+    Price per hour of the existing replicas, including starting and terminating ones.
 
-    An accelerator is paid for from the moment it is taken until its pod is gone; what is on no node holds none.
+    An accelerator is paid for from the moment it is taken until its pod is gone. Replicas that are on no node hold
+    none.
 
     Returns:
-        In the currency of the classes; None where nothing was seen, or the price of what exists is not known.
+        In the currency of the classes; None if nothing was observed, or a price is unknown.
     """
     if seen is None:
         return None
@@ -32,7 +35,7 @@ def price_per_hour(
 
 
 def price_per_million(usd_per_hour: float | None, tokens_per_s: float | None) -> float | None:
-    """Price of a million tokens; None where the price or the tokens are not known, or there are none."""
+    """Price of a million tokens; None if the price or the tokens are unknown, or there are none."""
     if usd_per_hour is None or not tokens_per_s:
         return None
     return usd_per_hour / SECONDS_PER_HOUR / tokens_per_s * MILLION

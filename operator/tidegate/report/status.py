@@ -1,9 +1,9 @@
 """
 The status of a deployment and of an accelerator class.
 
-In:    a `Report`; `report.resource.status` is what stands there now.
-Out:   the whole `.status`. It equals the old one where nothing that matters has changed.
-Rules: pure. What is not known is left out, never zero. Where nothing was seen, what was seen before stays.
+In:    a `Report`; `report.resource.status` is the current status.
+Out:   the whole `.status`. It equals the old one if nothing that matters has changed.
+Rules: pure. Unknown values are left out, never zero. If nothing was observed, the previous observation stays.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from tidegate.units import milliseconds
 Json = dict[str, Any]
 Old = Mapping[str, Any]
 
-# Decisions that move replicas: they stay in the status while the fleet is what they made it.
+# Decisions that change replicas: they stay in the status while the fleet is what they made it.
 MOVES = frozenset(
     reason.value
     for reason in (
@@ -72,8 +72,9 @@ def accelerator_status(
 
     Args:
         use: None: the nodes have not been seen yet.
-        serves_all: False for an installation of one shard or namespace. It takes what the others hold for somebody
-            else's; two such would rewrite who holds what against each other for ever, so that stays as it stands.
+        serves_all: False for an installation of one shard or namespace. It would count what the other installations
+            hold as foreign, and two of them would overwrite each other's numbers forever. So it leaves them as they
+            are.
     """
     status: Json = {"observedGeneration": resource.generation}
     if use is not None:
@@ -99,7 +100,7 @@ def _class_ready(resource: AcceleratorResource, use: AcceleratorUse | None) -> C
 
 
 def _seen(report: Report) -> Goodput | None:
-    """What users got; None where nothing is known of this tick."""
+    """What users got; None if nothing was observed in this tick."""
     spec = report.resource.spec
     if isinstance(spec, SpecError) or report.observation is None:
         return None
@@ -130,7 +131,9 @@ def _tier(tier: TierSpec, report: Report, old: Old) -> Json:
 
 
 def _asked(tier: str, report: Report, old: Old) -> object:
-    """What the workload was last asked for; where nobody looked at it, what stands there of the same spec."""
+    """
+    What the workload was last asked for; if that was not checked, the value in the status, for the same generation.
+    """
     if report.outcome is not None and report.outcome.asked is not None:
         return report.outcome.asked.get(tier)
     same = report.resource.status.get("observedGeneration") == report.resource.generation
@@ -141,8 +144,8 @@ def _selector(report: Report) -> str:
     """
     Label selector of the pods, for the scale subresource.
 
-    Pods of managed tiers carry our label. Where the only tier points at a workload, it is that one's selector; several
-    workloads have no common one, and our label then finds nothing rather than too much.
+    Pods of managed tiers carry our label. If the only tier points at a workload, it is that workload's selector.
+    Several workloads have no common selector; our label then selects nothing rather than too much.
     """
     spec = report.resource.valid_spec
     if len(spec.tiers) == 1 and spec.tiers[0].target_ref is not None:
@@ -153,7 +156,7 @@ def _selector(report: Report) -> str:
 
 
 def _startup(startup_s: float | None, old: object) -> object:
-    """A start-up time once seen stays until another one is."""
+    """The start-up time; the previous one until a new one is known."""
     return old if startup_s is None else calm_count(startup_s, old)
 
 
@@ -196,7 +199,7 @@ def _goodput(seen: Goodput | None, old: Old) -> Json:
 
 
 def _cost(report: Report, seen: Goodput | None, old: Old) -> Json:
-    """What exists costs; per token by what was served, else by what the plan expects."""
+    """Cost of what exists; per token from what was served, else from what the plan expects."""
     spec = report.resource.valid_spec
     usd_per_hour = price_per_hour(spec.joined(report.leaving), report.observation, report.accelerators)
     if usd_per_hour is None:
@@ -220,7 +223,10 @@ def _cost(report: Report, seen: Goodput | None, old: Old) -> Json:
 def _token_prices(
     usd_per_hour: float, seen: Goodput | None, expected: Prediction | None
 ) -> tuple[float | None, float | None]:
-    """Per million output tokens and good ones: both seen or both expected, since one of each would contradict."""
+    """
+    Price per million output tokens and per million good ones: both observed or both expected, so that they are
+    consistent.
+    """
     if seen is not None and seen.output_tokens_per_s:
         of_all, of_good = seen.output_tokens_per_s, seen.good_tokens_per_s
         return price_per_million(usd_per_hour, of_all), price_per_million(usd_per_hour, of_good)
@@ -230,7 +236,7 @@ def _token_prices(
 
 
 def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s: float) -> Json:
-    """The last decision that differs from the one before; its time is when it was taken."""
+    """The last decision that differs from the one before, with the time it was made."""
     old: Old = status.get("decision") or {}
     if decision is None:
         return dict(old)
@@ -239,7 +245,7 @@ def _decision(decision: Decision | None, status: Old, tiers: list[Json], time_s:
     same = old.get("reason") == decision.reason.value
     rests = decision.reason is Reason.STEADY and old.get("reason") in MOVES
     bound = old.get("bindingConstraint", Constraint.NONE.value) == decision.binding.value
-    # Where a limit binds, this is what to raise it to.
+    # If a limit binds, this is what to raise it to.
     free = _mix(decision.uncapped) if decision.uncapped and decision.binding is not Constraint.NONE else None
     if old and (same or rests) and bound and free in (None, old.get("uncapped")) and desired == before:
         return dict(old)

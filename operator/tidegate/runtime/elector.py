@@ -1,18 +1,18 @@
 """
-Who leads: one holder of a Lease at a time, judged by this process's own monotonic clock.
+Leader election: one holder of a Lease at a time, judged by this process's own monotonic clock.
 
 In:    a Lease in the operator's namespace.
 Out:   `Fence`: whether a write may start now, and the number of this leadership.
-Rules: a leadership is trusted only until `RENEW_DEADLINE_S` after the last renewal was *sent*, so a hung API server, a
-       hung event loop or a paused process ends it by itself, before another process may take the Lease. Wall clocks
-       are written for people and never compared.
+Rules: a leadership is trusted only until `RENEW_DEADLINE_S` after the last renewal was *sent*. So if the API server or
+       the event loop hangs, or the process is paused, leadership ends by itself before another process may take the
+       Lease. Wall-clock times in the Lease are for people and never compared.
 
     renewal sent      0 s
-    writes end        8 s   none starts any more; the last ones end by 13 s (see `fenced`)
+    writes end        8 s   no new ones start; the last ones have ended by 13 s (see `fenced`)
     leadership ends  10 s
-    lease expires    15 s   as seen by the others, from when they saw the last renewal: someone takes over by 17 s
+    lease expires    15 s   as seen by the others, from when they saw the last renewal: one takes over by 17 s
 
-`kubernetes.aio` has an elector too; it cannot create a Lease, and goes on leading while the API server hangs.
+`kubernetes.aio` also has an elector, but it cannot create a Lease, and it goes on leading while the API server hangs.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 LEASE_S = 15.0
 RENEW_DEADLINE_S = 10.0
 RETRY_S = 2.0
-# Failed tries in a row before a person is told.
-FAILURES_TOLD = 3
-# A stop waits so long for the Lease to be handed back.
+# Failed tries in a row before a warning is logged.
+FAILURES_LOGGED = 3
+# Time limit for releasing the Lease at a stop.
 RELEASE_S = 1.0
 # No write starts in the last two seconds of a leadership.
 WRITE_S = 2.0
@@ -41,7 +41,7 @@ WRITE_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseName:
-    """Where the Lease is, and who we are in it (unique per process)."""
+    """Where the Lease is, and our identity in it (unique per process)."""
 
     namespace: str
     name: str
@@ -58,7 +58,7 @@ class Elector:
     Implements `Fence`.
 
     Args:
-        api: Connection that is not fenced itself.
+        api: Connection that is not itself fenced.
         lease: Which Lease.
         clock: Monotonic seconds.
         changed: Called on the event loop when leadership is gained or lost.
@@ -93,7 +93,7 @@ class Elector:
         return self._renewed_s is not None and self._clock() < self._renewed_s + RENEW_DEADLINE_S - WRITE_S
 
     async def run(self) -> None:
-        """Try to lead, and to stay leader, until cancelled; then hand the Lease back."""
+        """Try to become and stay leader until cancelled; then release the Lease."""
         try:
             while True:
                 await self._attempt()
@@ -103,7 +103,7 @@ class Elector:
             await self._release()
 
     async def _attempt(self) -> None:
-        """One try, ended by the deadline of the leadership it is to prolong."""
+        """One try, which ends by the deadline of the current leadership."""
         left_s = RENEW_DEADLINE_S
         if self.leads and self._renewed_s is not None:
             left_s = max(0.5, self._renewed_s + RENEW_DEADLINE_S - self._clock())
@@ -111,10 +111,10 @@ class Elector:
             async with asyncio.timeout(left_s):
                 await self._take_or_renew()
         except TimeoutError:
-            # The write may have arrived all the same: what we hold of the Lease is out of date.
+            # The write may have arrived nevertheless: our copy of the Lease is out of date.
             self._failed("no answer in time")
         except ApiError as error:
-            # Another process was quicker (409), or the server is down: the next try sees what is there.
+            # Another process was faster (409), or the server is down: the next try reads the Lease again.
             self._failed(str(error), harmless=error.status == 409)
         else:
             self._failures = 0
@@ -122,11 +122,11 @@ class Elector:
     def _failed(self, why: str, *, harmless: bool = False) -> None:
         self._last = {}
         self._failures += not harmless
-        if self._failures == FAILURES_TOLD:
+        if self._failures == FAILURES_LOGGED:
             log.warning("cannot reach the Lease: %s", why, extra={"lease": self._lease.name})
 
     async def _take_or_renew(self) -> None:
-        """Renew the Lease as it was left; where it is not so any more, see at once whose it is."""
+        """Renew the Lease from our last copy. If it has changed since, read it at once and see whose it is."""
         if self.leads and self._last:
             try:
                 await self._take(self._last)
@@ -138,8 +138,8 @@ class Elector:
         await self._take(await self._read())
 
     async def _take(self, lease: dict[str, Any]) -> None:
-        """Write ourselves into the Lease, unless it is somebody else's."""
-        # One that somebody deleted still binds whoever it bound: its holder may not have noticed yet.
+        """Write ourselves into the Lease, unless another process holds it."""
+        # A deleted Lease still counts as held: its holder may not have noticed yet.
         spec = self._known = lease.get("spec") or self._known
         self.holder = spec.get("holderIdentity") or ""
         mine = self.holder == self._lease.identity
@@ -152,7 +152,7 @@ class Elector:
         self._renewed_s, self._epoch, self.holder = sent_s, transitions, self._lease.identity
 
     def _expired(self, spec: dict[str, Any]) -> bool:
-        """No renewal has been seen for as long as the holder said it would hold."""
+        """No renewal has been seen for the duration that the holder stated."""
         seen = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
         if seen != self._seen:
             self._seen, self._seen_s = seen, self._clock()
@@ -169,7 +169,7 @@ class Elector:
     async def _write(
         self, lease: dict[str, Any], *, holder: str, transitions: int, duration_s: float
     ) -> dict[str, Any]:
-        """Create or replace the Lease; the resourceVersion it was read with makes a race end in 409."""
+        """Create or replace the Lease. The resourceVersion of the copy makes a race end in 409."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         before = lease.get("spec") or {}
         acquired = before.get("acquireTime") if before.get("holderIdentity") == holder else now
@@ -191,7 +191,7 @@ class Elector:
         return await self._api.send(Call(method="PUT", path=path, body=body))
 
     async def _release(self) -> None:
-        """Hand the Lease back, so that the next leader need not wait for it to expire."""
+        """Release the Lease, so that the next leader need not wait until it expires."""
         if not self.leads:
             return
         self._renewed_s = None
@@ -202,14 +202,14 @@ class Elector:
                 except ApiError as error:
                     if error.status != 409:
                         raise
-                    # A renewal was on its way when we were told to stop, and has arrived.
+                    # A renewal was in flight when we were stopped, and has arrived.
                     await self._hand_back(await self._read())
         self._announce()
 
     async def _hand_back(self, lease: dict[str, Any]) -> None:
-        """Give up the Lease as it was read, if it is ours."""
+        """Release the Lease as it was read, if it is ours."""
         if (lease.get("spec") or {}).get("holderIdentity") == self._lease.identity:
-            # A duration of 0 is refused by the API server.
+            # The API server rejects a duration of 0.
             await self._write(lease, holder="", transitions=self._epoch, duration_s=1)
 
     def _announce(self) -> None:

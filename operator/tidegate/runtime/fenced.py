@@ -1,10 +1,10 @@
 """
-The only way to write: slowly enough, and only as leader.
+The only way to write: rate-limited, and as leader only.
 
 In:    a connection, a fence, a rate.
-Out:   `KubeApi` that lets reads through, and writes while the fence holds and the bucket has tokens.
-Rules: the fence is asked last, just before the write, after any waiting; a write that has waited through a change of
-       leaders is not made.
+Out:   `KubeApi` that passes reads, and writes while the fence holds and the bucket has tokens.
+Rules: the fence is checked last, right before the write, after any waiting. A write that waited through a change of
+       leadership is not made.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from typing import Any
 
 from tidegate.ports import ApiError, Call, Fence, KubeApi
 
-# A write starts at the latest 8 s after the last renewal. So it has ended, one way or the other, at 13 s, and nobody
-# else takes the Lease before 15 s.
+# A write starts at most 8 s after the last renewal, so it has ended, either way, after 13 s. Nobody else takes the
+# Lease before 15 s.
 WRITE_S_MAX = 5.0
 
 
@@ -33,7 +33,7 @@ class Bucket:
         self._tokens, self._filled_s = 2.0 * rate_per_s, clock()
 
     def wait_s(self) -> float:
-        """Take a token; how long to wait until it is really there."""
+        """Take a token; returns the seconds to wait until it is available."""
         now_s = self._clock()
         self._tokens = min(2.0 * self._rate, self._tokens + (now_s - self._filled_s) * self._rate)
         self._filled_s = now_s
@@ -48,8 +48,8 @@ class FencedApi:
     Args:
         api: The connection.
         fence: Who may write.
-        bucket: How fast.
-        in_flight_max: Writes at once.
+        bucket: Limits the rate.
+        in_flight_max: Concurrent writes.
     """
 
     def __init__(self, api: KubeApi, fence: Fence, bucket: Bucket, *, in_flight_max: int = 8) -> None:
@@ -57,7 +57,7 @@ class FencedApi:
         self._slots = asyncio.Semaphore(in_flight_max)
 
     async def send(self, call: Call) -> dict[str, Any]:
-        """The answer; reason `NotLeader` for a write that may not start any more."""
+        """The answer; reason `NotLeader` for a write that may no longer start."""
         if call.method == "GET":
             return await self._api.send(call)
         epoch = self._fence.epoch
@@ -68,5 +68,5 @@ class FencedApi:
             return await self._api.send(replace(call, timeout_s=min(call.timeout_s, WRITE_S_MAX)))
 
     def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
-        """Watches only read."""
+        """Watches only read, so they pass."""
         return self._api.watch(call)

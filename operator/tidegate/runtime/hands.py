@@ -2,11 +2,11 @@
 From decisions to the cluster: the newest batch is carried out and reported, by the leader only.
 
 In:    a `Batch` per tick.
-Out:   writes of workloads, statuses and events; nothing at all where nothing differs.
-Rules: one batch at a time. A batch that comes while another is being carried out replaces the one that waits, so a slow
-       API server never makes a queue of old decisions. First every workload, then every status and event: the telling
-       of a whole fleet takes a minute, and no replica waits for it. It is broken off for a newer batch, which tells
-       first what was left untold longest. A fault of ours is the trouble of one object and ends nothing.
+Out:   writes of workloads, statuses and events; none if nothing differs.
+Rules: one batch at a time. A batch that arrives while another is being carried out replaces the one that waits, so a
+       slow API server never builds up a queue of old decisions. All workloads come first, then statuses and events:
+       reporting a whole fleet can take a minute, and no replica waits for it. Reporting stops for a newer batch, which
+       starts with what has been unreported longest. A bug met by one object affects only that object.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ Status = dict[str, Any]
 Resource = DeploymentResource | AcceleratorResource
 Work = Callable[[], Awaitable[None]]
 
-# Deployments in work at once. Writes have a tighter limit of their own; this one bounds tasks.
+# Deployments handled at once. Writes have their own, tighter limit; this one bounds tasks.
 AT_ONCE = 32
 
 
@@ -56,21 +56,21 @@ class Poster(Protocol):
     """Posts events on transitions (`report.events.EventPoster`)."""
 
     async def post(self, report: Report, status: Status) -> None:
-        """Events for what differs between the status that stands there and the new one."""
+        """Post events for what differs between the current status and the new one."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """
-    One tick's work.
+    The work of one tick.
 
     Args:
         time_s: When, unix seconds.
-        epoch: The leadership it was planned under.
-        resources: Deployments that ask for what was planned; another one is left as it is.
-        leaving: Tiers that their specs no longer have and whose pods still serve.
-        rivals: Those that must not scale anything, and why.
+        epoch: The leadership under which it was planned.
+        resources: Deployments unchanged since they were planned; others are left alone.
+        leaving: Tiers removed from the specs whose pods still serve.
+        rivals: Deployments that must not scale anything, and why.
     """
 
     time_s: float
@@ -87,7 +87,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reporting:
-    """The pure and the posting half of the report room."""
+    """The report package: status functions and the poster of events."""
 
     deployment_status: Callable[[Report], Status]
     accelerator_status: Callable[[AcceleratorResource, AcceleratorUse | None, float], Status]
@@ -101,9 +101,9 @@ class Hands:
     Args:
         api: Fenced connection.
         fence: Who may act.
-        inventory: Takes the status that was written, so that the next tick compares with it.
-        actuator, reporting: The rooms.
-        faulted: Called once for each fault of ours.
+        inventory: Gets each written status, so that the next tick compares with it.
+        actuator, reporting: What carries out orders, and what builds statuses and events.
+        faulted: Called once for each bug that is met.
     """
 
     def __init__(
@@ -119,28 +119,28 @@ class Hands:
         self._api, self._fence, self._inventory = api, fence, inventory
         self._actuator, self._reporting, self._faulted = actuator, reporting, faulted
         self._next: Batch | None = None
-        self._stirred = asyncio.Event()
+        self._submitted = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._sent: dict[str, tuple[Status, Status]] = {}
-        # What became of each deployment and is not told yet, by uid; what has waited longest comes first.
-        self._untold: dict[str, Outcome | None] = {}
-        # Faults of ours that the last batch met, and those that this one has met: (uid, fault).
+        # Outcomes that are not reported yet, by uid; those that have waited longest come first.
+        self._unreported: dict[str, Outcome | None] = {}
+        # Bugs met by the last batch and by this one: (uid, exception).
         self._faults_before: set[tuple[str, str]] = set()
         self._faults: set[tuple[str, str]] = set()
         self.idle = asyncio.Event()
         self.idle.set()
 
     def give(self, batch: Batch) -> None:
-        """Hand over a tick's work; it replaces what has not been begun."""
+        """Submit a tick's work; it replaces a batch that has not been started."""
         self._next = batch
         self.idle.clear()
-        self._stirred.set()
+        self._submitted.set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Carry out batches until cancelled."""
         while True:
-            await self._stirred.wait()
-            self._stirred.clear()
+            await self._submitted.wait()
+            self._submitted.clear()
             batch, self._next = self._next, None
             if batch is not None and self._leads(batch):
                 await self._carry_out(batch)
@@ -148,34 +148,34 @@ class Hands:
                 self.idle.set()
 
     def _leads(self, batch: Batch) -> bool:
-        """The batch's own leadership lasts: after another one its view of the cluster is somebody else's past."""
+        """Whether the batch's own leadership lasts. After another one, its view of the cluster is outdated."""
         return self._fence.holds() and self._fence.epoch == batch.epoch
 
     async def _carry_out(self, batch: Batch) -> None:
         deployments = {resource.uid: resource for resource in batch.resources.values()}
         alive = self._inventory.uids()
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
-        self._untold = {uid: outcome for uid, outcome in self._untold.items() if uid in alive}
+        self._unreported = {uid: outcome for uid, outcome in self._unreported.items() if uid in alive}
         self._faults_before, self._faults = self._faults, set()
         acts = [(resource, partial(self._act, resource, batch)) for resource in deployments.values()]
         await self._each(acts, lambda: self._leads(batch))
-        tells: list[tuple[Resource, Work]] = [
+        reports: list[tuple[Resource, Work]] = [
             (class_, partial(self._accelerator, class_, batch)) for class_ in batch.classes
         ]
-        untold = [deployments[uid] for uid in self._untold if uid in deployments]
-        tells += [(resource, partial(self._tell, resource, batch)) for resource in untold]
-        await self._each(tells, lambda: self._leads(batch) and self._next is None)
+        unreported = [deployments[uid] for uid in self._unreported if uid in deployments]
+        reports += [(resource, partial(self._report, resource, batch)) for resource in unreported]
+        await self._each(reports, lambda: self._leads(batch) and self._next is None)
 
     async def _each(self, works: Iterable[tuple[Resource, Work]], goes_on: Callable[[], bool]) -> None:
-        """Some at once; none is begun any more where `goes_on` says no."""
+        """Run the work concurrently; none is started once `goes_on` returns False."""
         async with asyncio.TaskGroup() as group:
             for about, work in works:
                 group.create_task(self._guarded(about, work, goes_on))
 
     async def _guarded(self, about: Resource, work: Work, goes_on: Callable[[], bool]) -> None:
-        """One object's trouble is its own: the API's is told and tried again next tick, ours is told too."""
+        """Contain an object's failure: log it; the next tick tries again."""
         async with self._slots:
-            await asyncio.sleep(0)  # a thousand deployments at rest must not hold the event loop in one piece
+            await asyncio.sleep(0)  # a thousand deployments at rest must not block the event loop
             if not goes_on():
                 return
             try:
@@ -184,10 +184,10 @@ class Hands:
                 level = logging.DEBUG if error.reason in {"NotLeader", "NotFound", "Conflict"} else logging.WARNING
                 log.log(level, "%s: %s", _name(about), error)
             except Exception as fault:
-                self._confess(about, fault)
+                self._record_bug(about, fault)
 
-    def _confess(self, about: Resource, fault: Exception) -> None:
-        """A fault of ours: logged and counted when it is met, not at each tick that meets it again."""
+    def _record_bug(self, about: Resource, fault: Exception) -> None:
+        """Log and count a bug when it is first met, not at each tick that meets it again."""
         met = (about.uid, repr(fault))
         self._faults.add(met)
         if met not in self._faults_before:
@@ -195,16 +195,16 @@ class Hands:
             self._faulted()
 
     async def _act(self, resource: DeploymentResource, batch: Batch) -> None:
-        """The workloads of one deployment; what becomes of it waits to be told."""
+        """Carry out the decision on one deployment; the outcome waits to be reported."""
         try:
             outcome = await self._outcome(resource, batch)
         except Exception as fault:
-            self._confess(resource, fault)
+            self._record_bug(resource, fault)
             outcome = _failed(fault)
-        self._untold[resource.uid] = _joined(self._untold.get(resource.uid), outcome)
+        self._unreported[resource.uid] = _joined(self._unreported.get(resource.uid), outcome)
 
     async def _outcome(self, resource: DeploymentResource, batch: Batch) -> Outcome | None:
-        """Carry out what may be carried out: a valid spec in mode Auto that is not paused and did not fail."""
+        """Carry out what may be carried out: a valid spec in mode Auto, not paused, and planned without an error."""
         spec, decision = resource.spec, batch.decisions.get(resource.key)
         if not isinstance(spec, DeploymentSpec) or not spec.acts:
             return None
@@ -218,12 +218,12 @@ class Hands:
             log.info(action, extra={"deployment": str(resource.key)})
         return outcome
 
-    async def _tell(self, resource: DeploymentResource, batch: Batch) -> None:
-        """Events and status of one deployment, on top of the status that is there by now."""
+    async def _report(self, resource: DeploymentResource, batch: Batch) -> None:
+        """Report one deployment: events and status, based on its latest status."""
         now = self._inventory.deployments.get(resource.key)
         if now is not None and now.uid == resource.uid:
             resource = replace(resource, status=now.status)
-        outcome = self._untold[resource.uid]
+        outcome = self._unreported[resource.uid]
         report = Report(
             resource=resource,
             decision=batch.decisions.get(resource.key),
@@ -235,11 +235,11 @@ class Hands:
             accelerators=batch.accelerators,
         )
         status = self._reporting.deployment_status(report)
-        if not self._stands(resource.uid, status, resource.status):
+        if not self._is_current(resource.uid, status, resource.status):
             await self._reporting.poster.post(report, status)
-            self._untold[resource.uid] = None
+            self._unreported[resource.uid] = None
             await self._write_deployment(resource, status)
-        del self._untold[resource.uid]
+        del self._unreported[resource.uid]
 
     async def _write_deployment(self, resource: DeploymentResource, status: Status) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{resource.key.namespace}/{DEPLOYMENTS}/{resource.key.name}"
@@ -250,19 +250,21 @@ class Hands:
 
     async def _accelerator(self, class_: AcceleratorResource, batch: Batch) -> None:
         status = self._reporting.accelerator_status(class_, batch.view.accelerators.get(class_.name), batch.time_s)
-        if self._stands(class_.uid, status, class_.status):
+        if self._is_current(class_.uid, status, class_.status):
             return
         written = await self._write_status(f"/apis/{GROUP}/{VERSION}/{ACCELERATORS}/{class_.name}", class_.uid, status)
         now = self._inventory.accelerators.get(class_.name)
         if now is not None and now.uid == class_.uid:
             self._inventory.put_accelerator(replace(now, status=written))
 
-    def _stands(self, uid: str, status: Status, there: Mapping[str, Any]) -> bool:
-        """The status is there already, or was sent and is there as the server keeps it (an old CRD may drop fields)."""
+    def _is_current(self, uid: str, status: Status, there: Mapping[str, Any]) -> bool:
+        """
+        Whether the status is already there, or was sent and is as the server stored it (an old CRD may drop fields).
+        """
         return status == there or self._sent.get(uid) == (status, there)
 
     async def _write_status(self, path: str, uid: str, status: Status) -> Status:
-        """Replace the whole status of exactly this object; what the server made of it."""
+        """Replace the whole status of exactly this object; returns what the server stored."""
         body = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/status", "value": status},
@@ -278,7 +280,7 @@ def _name(about: Resource) -> str:
 
 
 def _joined(before: Outcome | None, now: Outcome | None) -> Outcome | None:
-    """What became of a deployment now, and what was done before that nobody was told of."""
+    """The new outcome, with earlier actions that were not reported yet."""
     if before is None or not before.actions:
         return now
     if now is None:

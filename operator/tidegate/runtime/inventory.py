@@ -1,10 +1,10 @@
 """
 What users wrote, as it arrives.
 
-In:    parsed resources from the handlers, and now and then the list of what really exists.
+In:    parsed resources from the handlers, and from time to time the list of what exists.
 Out:   the policy: every deployment's last valid spec, every valid AcceleratorClass.
-Rules: an invalid change keeps the last valid spec in the policy (its memory lives on) but not among those that are
-       planned. kopf never tells of a deletion it missed, so a sweep drops what a list does not hold any more.
+Rules: after an invalid change the last valid spec stays in the policy (its memory is kept), but the deployment is not
+       planned. kopf never reports a deletion that it missed, so a sweep drops what a list does not contain.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -14,7 +14,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.ports import AcceleratorResource, DeploymentResource
 
-# (namespace, name) to (uid, generation), as listed.
+# (namespace, name) -> (uid, generation), as listed.
 Listed = Mapping[tuple[str, str], tuple[str, int]]
 
 
@@ -35,18 +35,18 @@ class FleetInventory:
     _dropped: set[str] = field(default_factory=set)
 
     def put_deployment(self, resource: DeploymentResource) -> None:
-        """Remember a deployment; wakes the planner unless it is an echo of our own status."""
+        """Remember a deployment; wakes the planner unless it is the echo of our own status write."""
         before = self.deployments.get(resource.key)
         self.deployments[resource.key] = resource
         if before is not None and before.uid != resource.uid:
             self._valid.pop(resource.key, None)
         if isinstance(resource.spec, DeploymentSpec):
             self._valid[resource.key] = resource.spec
-        if before is None or _asks(before) != _asks(resource):
+        if before is None or _user_input(before) != _user_input(resource):
             self.changed()
 
     def drop_deployment(self, key: Key, uid: str) -> None:
-        """Forget a deployment, unless another one has its name by now."""
+        """Forget a deployment, unless another object has its name by now."""
         self._dropped.add(uid)
         known = self.deployments.get(key)
         if known is not None and known.uid == uid:
@@ -82,7 +82,7 @@ class FleetInventory:
         return dict(self._valid)
 
     def planned(self, classes: Collection[str]) -> dict[Key, DeploymentSpec]:
-        """Those that can be planned now: the spec is valid as it stands and every class it names exists."""
+        """Deployments that can be planned now: the current spec is valid and every class it names exists."""
         return {
             key: spec
             for key, spec in self._valid.items()
@@ -92,14 +92,14 @@ class FleetInventory:
 
     def sweep(self, deployments: Listed, accelerators: Listed, *, before: Collection[str]) -> int:
         """
-        Drop what a complete list does not hold.
+        Drop what a complete list does not contain.
 
         Args:
             deployments, accelerators: As listed.
-            before: uids that were known before the list was asked for; what came later is left alone.
+            before: uids that were known before the list was requested; newer objects are left alone.
 
         Returns:
-            Number of ghosts dropped.
+            Number of objects dropped.
         """
         ghosts = 0
         for key, resource in list(self.deployments.items()):
@@ -119,7 +119,7 @@ class FleetInventory:
         return set(self._generations())
 
     def behind(self) -> int:
-        """Objects of the last sweep that the handlers have not brought, or brought older; 0: nothing is missing."""
+        """Number of objects of the last sweep that the handlers have not delivered, or only in an older generation."""
         known = self._generations()
         return sum(
             known.get(uid, -1) < generation for uid, generation in self._swept.items() if uid not in self._dropped
@@ -133,5 +133,5 @@ class FleetInventory:
         return {resource.uid: resource.generation for resource in known}
 
 
-def _asks(resource: DeploymentResource) -> tuple[object, ...]:
+def _user_input(resource: DeploymentResource) -> tuple[object, ...]:
     return resource.uid, resource.generation, dict(resource.annotations)

@@ -1,11 +1,11 @@
 """
-What was learned survives a restart: memory in ConfigMaps.
+Learned memory survives restarts, in ConfigMaps.
 
 In:    the fleet's memory.
-Out:   ConfigMaps `tidegate-memory-NN` in the operator's namespace; on start the memory that they hold.
-Rules: written by the leader only, at most once per interval and shard, and only where something differs; a part that
-       cannot be read is lost alone. Deployments are spread over a fixed number of shards by a hash of their name, so
-       16 MiB of room hold about ten thousand of them.
+Out:   ConfigMaps `tidegate-memory-NN` in the operator's namespace; at start, the memory they hold.
+Rules: written by the leader only, at most once per interval and shard, and only if something changed. An unreadable
+       part is dropped alone. Deployments are spread over a fixed number of shards by a hash of their name: 16 MiB hold
+       about ten thousand of them.
 """
 
 import base64
@@ -29,7 +29,7 @@ ENTRY = "memory"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """Memory of one deployment; `uid` says of which object of that name."""
+    """Memory of one deployment; `uid` is that of the object it belongs to."""
 
     memory: DeploymentMemory
     uid: str
@@ -43,7 +43,7 @@ class Keeper:
     Args:
         api: Fenced connection (reads pass on every replica).
         namespace: Of the ConfigMaps.
-        name: Their common name; differs between shards of the operator.
+        name: Common prefix of their names; differs between shards of the operator.
     """
 
     api: KubeApi
@@ -80,13 +80,14 @@ class Keeper:
 
         Args:
             memory: Of the fleet.
-            uids: Deployments that exist, and which object's memory it is; others are left out, and so forgotten.
+            uids: Existing deployments, and the uid of the object each memory belongs to. Others are left out and so
+                forgotten.
 
         Returns:
-            Bytes stored in all.
+            Total bytes stored.
 
         Raises:
-            ApiError: the first refusal; the other parts are stored all the same.
+            ApiError: the first refusal; the other shards are stored nevertheless.
         """
         total, refusal = 0, None
         for shard, parts in enumerate(_spread(memory, uids)):
@@ -118,7 +119,7 @@ class Keeper:
 
 
 def shard_of(key: Key) -> int:
-    """Shard of a deployment: the same in every process."""
+    """Shard of a deployment; the same in every process."""
     return zlib.crc32(str(key).encode()) % SHARDS
 
 
@@ -132,12 +133,12 @@ def _spread(memory: FleetMemory, uids: Mapping[Key, str]) -> list[dict[str, obje
 
 
 def pack(parts: dict[str, object]) -> bytes:
-    """Parts by key, as stored: the same parts give the same bytes."""
+    """Parts by key, as stored; equal parts give equal bytes."""
     return zlib.compress(msgspec.json.encode(parts), 6)
 
 
 def unpack(packed: bytes) -> dict[Key, Saved]:
-    """The inverse of `pack`; empty for what cannot be read."""
+    """The inverse of `pack`; empty if it cannot be read."""
     try:
         parts = msgspec.json.decode(zlib.decompress(packed), type=dict[str, dict[str, Any]])
     except (zlib.error, msgspec.DecodeError):

@@ -3,7 +3,7 @@ The connection to the API server: raw JSON over one aiohttp session, with the cr
 
 In:    a kubeconfig or the pod's service account.
 Out:   `KubeApi`: answers and watch events as plain JSON; `ApiError` for everything else.
-Rules: each call ends within its timeout; nothing is retried here (the callers know what a repetition means).
+Rules: each call ends within its timeout; nothing is retried here (only callers know whether repeating is safe).
 
 Typed models cost ten times the time and memory of plain JSON, so the client's own methods are not used.
 """
@@ -26,13 +26,14 @@ from tidegate.errors import SpecError
 from tidegate.ports import ApiError, Call
 
 CONNECT_S = 5.0
-# A line of a watch may be twice as long. The largest object etcd takes is 1.5 MiB; JSON makes six bytes of a `<`.
+# A line of a watch may be twice as long as this. etcd's largest object has 1.5 MiB, and JSON encodes `<` in six bytes.
 READ_BYTES = 5 * 2**20
 
 
 async def load_configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
     """
-    Where the API server is and how to get in: the given kubeconfig, else the pod's own account, else the default file.
+    Address and credentials of the API server: from the given kubeconfig, else the pod's service account, else the
+    default kubeconfig.
 
     Raises:
         SpecError: none of them can be used.
@@ -77,7 +78,7 @@ class HttpKubeApi:
     Implements `KubeApi`. Use as an async context manager.
 
     Args:
-        configuration: As `load_configuration` gives it.
+        configuration: From `load_configuration`.
         counted: Called with (method, status) after each request; status 0: no answer.
     """
 
@@ -90,7 +91,7 @@ class HttpKubeApi:
         self._answered_s = -math.inf
 
     def answered_within(self, seconds: float) -> bool:
-        """True where the server answered something in the last seconds."""
+        """True if the server answered anything in the last `seconds`."""
         return time.monotonic() - self._answered_s <= seconds
 
     async def __aenter__(self) -> "HttpKubeApi":
@@ -105,7 +106,7 @@ class HttpKubeApi:
             await self._session.close()
 
     async def send(self, call: Call) -> dict[str, Any]:
-        """Answer of one request, within `call.timeout_s`."""
+        """The answer to one request, within `call.timeout_s`."""
         try:
             async with asyncio.timeout(call.timeout_s), await self._open(call, sock_read_s=call.timeout_s) as response:
                 body = await response.read()
@@ -116,7 +117,7 @@ class HttpKubeApi:
         return _decoded(call, response, body)
 
     async def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:
-        """Events until the server ends the stream; reason `Silence` where it says nothing for `call.timeout_s`."""
+        """Events until the server ends the stream; reason `Silence` if nothing arrives for `call.timeout_s`."""
         try:
             async with asyncio.timeout(2 * CONNECT_S):
                 opened = await self._open(call, sock_read_s=call.timeout_s)

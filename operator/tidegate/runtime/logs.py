@@ -1,9 +1,9 @@
 """
-Log lines: for people or for machines, to standard error.
+Log lines, for people or for machines, to standard error.
 
 In:    a format and a level.
-Out:   the root logger, set up; `extra=` fields of a call come along in both formats.
-Rules: kopf's own lines are about its handlers, which is not what a user asks: only its warnings are shown.
+Out:   the root logger, set up; both formats include the `extra=` fields of a call.
+Rules: kopf's own lines are about its handlers, which do not concern users: only its warnings are shown.
 """
 
 import json
@@ -41,10 +41,10 @@ class TextFormatter(logging.Formatter):
     """Time, level, message, then `name=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line, with a traceback below where there is one."""
+        """The record as one line, followed by a traceback if there is one."""
         fields = "".join(f" {name}={value}" for name, value in _extras(record).items() if not name.startswith("k8s_"))
         line = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{fields}"
-        line = line.replace("\r", "\\r").replace("\n", "\\n")  # what a webhook says has lines of its own
+        line = line.replace("\r", "\\r").replace("\n", "\\n")  # messages of webhooks may contain line breaks
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -57,7 +57,7 @@ def set_up(*, style: str, level: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("kopf", "aiohttp", "urllib3", "asyncio", "prometheus_api_client"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # They warn at each start that signals do not reach kopf's thread, which are ours to catch, and tell of kopf's end
-    # in two tracebacks, where we have a line.
+    # They warn at each start that kopf's thread receives no signals (the main thread handles them), and report kopf's
+    # end in two tracebacks, for which we log one line.
     for part in ("running", "orchestration"):
         logging.getLogger(f"kopf._core.reactor.{part}").setLevel(logging.CRITICAL)

@@ -1,5 +1,5 @@
 """
-Making the parts, once, from settings.
+Creates the parts, once, from settings.
 
 In:    settings, a connection.
 Out:   `Assembly`: every long-lived object of the process, wired.
@@ -37,7 +37,7 @@ from tidegate.settings import Settings
 
 
 class Always:
-    """A `Fence` for a process that is alone."""
+    """A `Fence` without leader election."""
 
     epoch = 0
 
@@ -48,7 +48,7 @@ class Always:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
-    """Everything that lives as long as the process. `elector` is None where there is no election."""
+    """Everything that lives as long as the process. `elector` is None without leader election."""
 
     settings: Settings
     api: HttpKubeApi
@@ -66,7 +66,7 @@ class Assembly:
 
 
 def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly:
-    """Wire the parts."""
+    """Create and connect the parts."""
     clock = time.monotonic
     inventory = FleetInventory()
     elector = _elector(settings, api) if settings.leader_election else None
@@ -91,7 +91,7 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
     )
     inventory.changed = planner.wake
     if elector is not None:
-        # Who has just become leader acts now, not at the end of the tick.
+        # A new leader acts at once, not at its next regular tick.
         elector.changed = planner.wake
     keeper = Keeper(fenced, settings.operator_namespace, named("tidegate-memory", settings))
     return Assembly(
@@ -112,7 +112,7 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
 
 
 def _cluster(settings: Settings, api: HttpKubeApi) -> Cluster:
-    """Caches. A pod that comes or goes does not wake the planner: the next tick sees it."""
+    """Caches. A pod that is created or deleted does not wake the planner; the next tick sees it."""
     roster = Roster(window_s=settings.window, stale_s=settings.stale)
     return Cluster(api, roster, clock=time.monotonic, namespace=settings.namespace or None)
 
@@ -151,7 +151,7 @@ def _saver(settings: Settings, keeper: Keeper, planner: Planner) -> Saver:
 
 
 def named(name: str, settings: Settings) -> str:
-    """A name of its own for each shard and each namespace served: neither holds a dot, so no two come to the same."""
+    """A name that is unique per shard and per served namespace: neither contains a dot, so no two names collide."""
     name += f"-{settings.shard}" if settings.shard else ""
     return name + (f".{settings.namespace}" if settings.namespace else "")
 

@@ -3,9 +3,9 @@ The control loop: observe, step, hand over.
 
 In:    caches, metrics, what users want.
 Out:   a `Batch` for the hands, numbers for /metrics, one log line per decision that changed.
-Rules: one tick at a time, every `period_s`, earlier when something a user wrote changed or somebody waits at zero
-       replicas, never closer than the core allows. `cycle.step` runs beside the event loop. Every replica of the
-       operator plans, so that its memory is warm; only the leader's batch is carried out.
+Rules: one tick at a time, every `period_s`; earlier if a user changed something or requests wait at zero replicas, but
+       never closer than `GAP_S`. `cycle.step` runs in a thread. Every replica of the operator plans, so that
+       its memory is warm; only the leader's batch is carried out.
 """
 
 import asyncio
@@ -36,17 +36,17 @@ from tidegate.runtime.inventory import FleetInventory
 
 log = logging.getLogger(__name__)
 
-# The core's own limit on how close two observations may be.
+# Minimum time between the starts of two ticks.
 GAP_S = 5.0
-# Changes come in flocks (kubectl apply -f folder/): wait for the end of one.
+# Changes come in batches (kubectl apply -f folder/): wait for the end of one.
 DEBOUNCE_S = 0.5
-# How often deployments at zero replicas are looked at: somebody waits for the first of these.
+# Interval of the activation queries between two ticks, for deployments at zero replicas.
 ACTIVATION_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the planner is made of."""
+    """The planner's collaborators."""
 
     inventory: FleetInventory
     cluster: Cluster
@@ -62,11 +62,12 @@ class Planner:
     The loop.
 
     Args:
-        parts: The rooms.
+        parts: Its collaborators.
         period_s: Seconds between two ticks.
-        wall: Unix seconds. clock: Monotonic seconds.
+        wall: Unix seconds.
+        clock: Monotonic seconds.
         memory: What the core remembers.
-        uids: The objects that it is the memory of: those of the last tick.
+        uids: By key, the objects that the memory belongs to: those of the last tick.
     """
 
     parts: Parts
@@ -80,9 +81,9 @@ class Planner:
     ticked: asyncio.Event = field(default_factory=asyncio.Event)
     uids: Mapping[Key, str] = field(default_factory=dict)
     _specs: Mapping[Key, DeploymentSpec] = field(default_factory=dict)
-    _said: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
+    _logged: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
     _silent: bool = False
-    _in_vain: set[Key] = field(default_factory=set)
+    _not_woken: set[Key] = field(default_factory=set)
     _offered: dict[Key, ForecastMemory] = field(default_factory=dict)
     _time: CoreTime = field(init=False)
 
@@ -94,7 +95,7 @@ class Planner:
         self.woken.set()
 
     def offer(self, rebuilt: Mapping[Key, ForecastMemory]) -> None:
-        """Memories of the forecast that know demand which was found elsewhere; taken in at the next tick."""
+        """Forecast memories with demand that was read back from Prometheus; taken over at the next tick."""
         self._offered.update(rebuilt)
 
     async def run(self) -> None:
@@ -103,10 +104,10 @@ class Planner:
             self.woken.clear()
             began_s = self.clock()
             await self.tick()
-            await self._rest(began_s)
+            await self._wait(began_s)
 
-    async def _rest(self, began_s: float) -> None:
-        """Until the next tick is due, or something calls for an earlier one."""
+    async def _wait(self, began_s: float) -> None:
+        """Wait until the next tick is due, or something requires an earlier one."""
         await asyncio.sleep(max(0.0, began_s + GAP_S - self.clock()))
         while (left_s := began_s + self.period_s - self.clock()) > 0:
             with suppress(TimeoutError):
@@ -115,42 +116,45 @@ class Planner:
             if self.woken.is_set():
                 await asyncio.sleep(DEBOUNCE_S)
                 return
-            if await self._somebody_waits():
+            if await self._has_waiting_requests():
                 return
 
-    async def _somebody_waits(self) -> bool:
+    async def _has_waiting_requests(self) -> bool:
         """
-        True where an activation query of a deployment at zero replicas gives more than 0.
+        True if an activation query of a deployment at zero replicas returns more than 0.
 
-        Not where the last tick knew that and left it at zero (a budget, a pause): planning more often helps nobody.
+        Not if the last tick knew that already and left it at zero (a budget, a pause): planning more often would not
+        help.
         """
         asked = self._waiting(self.parts.inventory.planned(self.parts.inventory.classes()))
         if not asked:
             return False
-        return bool(_asking(await self.parts.collector.activations(self.wall(), asked)) - self._in_vain)
+        return bool(_with_requests(await self.parts.collector.activations(self.wall(), asked)) - self._not_woken)
 
     async def tick(self) -> None:
-        """Once round."""
+        """One tick."""
         parts, began_s, epoch = self.parts, self.clock(), self.parts.fence.epoch
         now_s = self.wall()
         self._forget_namesakes()
-        asked = dict(parts.inventory.deployments)
+        at_start = dict(parts.inventory.deployments)
         classes = parts.inventory.classes()
         planned, specs = parts.inventory.planned(classes), parts.inventory.specs()
-        self._forgive(specs)
-        self._heed_leader()
+        self._forgive_edited(specs)
+        self._mark_sleeping()
         parts.cluster.follow(specs.values())
         harvest = await parts.collector.collect(now_s, self._waiting(planned))
         parts.metrics.failed(harvest.failures)
-        self._tell_of_source(harvest.samples)
+        self._log_source(harvest.samples)
         sight = parts.cluster.look(specs.values(), classes, harvest)
         specs = {key: spec.joined(sight.leaving.get(key, ())) for key, spec in specs.items()}
-        decisions = await self._decide(specs, planned, sight, taken(asked.values(), specs))
-        self._in_vain = {key for key in _asking(harvest.activations) if not _wakes(specs[key], decisions.get(key))}
-        self._say(decisions)
+        decisions = await self._decide(specs, planned, sight, taken(at_start.values(), specs))
+        self._not_woken = {
+            key for key in _with_requests(harvest.activations) if not _wakes(specs[key], decisions.get(key))
+        }
+        self._log_decisions(decisions)
         if parts.fence.holds():
-            parts.metrics.show(self._shown(specs, sight, decisions))
-            parts.hands.give(self._batch(now_s, epoch, asked, sight, decisions))
+            parts.metrics.show(self._tick_metrics(specs, sight, decisions))
+            parts.hands.give(self._batch(now_s, epoch, at_start, sight, decisions))
         else:
             parts.metrics.show(Tick())
         self.ticks += 1
@@ -166,10 +170,10 @@ class Planner:
         others: Mapping[Key, tuple[TierSpec, ...]],
     ) -> Mapping[Key, Decision]:
         """
-        The core's decisions for what can be planned; the others keep their memory and are left alone.
+        The core's decisions for what can be planned; the other deployments keep their memory and are left alone.
 
         Args:
-            others: Tiers by deployment whose workload another deployment has.
+            others: By deployment, the tiers whose workload belongs to another deployment.
         """
         seen = {key: sight.deployments[key] for key in planned if key in sight.deployments}
         policy = _policy(specs, seen, sight, others)
@@ -181,7 +185,7 @@ class Planner:
             return cycle.step(_with_demand(before, offered), observation, policy)
 
         after, decision = await in_thread(work)
-        # A class that is gone for a moment, or a spec that is wrong for a while, must not cost what was learned.
+        # What was learned is kept while a class is missing or a spec is invalid.
         there = self.parts.inventory.deployments
         kept = {k: m for k, m in before.deployments.items() if k in there and k not in policy.deployments}
         self.memory = FleetMemory(deployments={**after.deployments, **kept})
@@ -189,19 +193,19 @@ class Planner:
         return {key: in_currency(each, money[key]) for key, each in decision.deployments.items()}
 
     def _forget_namesakes(self) -> None:
-        """Another object under the same name starts with an empty memory."""
+        """Drop the memory of a deployment that was recreated under the same name."""
         uids = {key: resource.uid for key, resource in self.parts.inventory.deployments.items()}
-        strangers = {key for key, uid in uids.items() if self.uids.get(key, uid) != uid}
-        if strangers:
-            kept = {key: part for key, part in self.memory.deployments.items() if key not in strangers}
+        recreated = {key for key, uid in uids.items() if self.uids.get(key, uid) != uid}
+        if recreated:
+            kept = {key: part for key, part in self.memory.deployments.items() if key not in recreated}
             self.memory = FleetMemory(deployments=kept)
-            self._offered = {key: known for key, known in self._offered.items() if key not in strangers}
+            self._offered = {key: known for key, known in self._offered.items() if key not in recreated}
         self.uids = uids
-        for gone in self._said.keys() - uids.keys():
-            del self._said[gone]
+        for gone in self._logged.keys() - uids.keys():
+            del self._logged[gone]
 
-    def _forgive(self, specs: Mapping[Key, DeploymentSpec]) -> None:
-        """A tier whose pods were edited gets its chance at once: what was wrong with the old ones may be cured."""
+    def _forgive_edited(self, specs: Mapping[Key, DeploymentSpec]) -> None:
+        """Let tiers whose `workload` was edited be tried again at once: the edit may have fixed what was wrong."""
         parts = dict(self.memory.deployments)
         for key, spec in specs.items():
             before, memory = self._specs.get(key), parts.get(key)
@@ -214,12 +218,12 @@ class Planner:
         self._specs = specs
         self.memory = FleetMemory(deployments=parts)
 
-    def _heed_leader(self) -> None:
+    def _mark_sleeping(self) -> None:
         """
-        A standby, or a process that starts, knows by the status which deployments were put to sleep.
+        On a standby, or before the first tick, learn from the status which deployments were scaled to zero.
 
-        The proof that nobody asks goes with the last replica: who plans a moment later than the leader never sees it,
-        and would wake them all when it leads.
+        The proof of idleness disappears with the last replica. A process that plans a moment later than the leader
+        never sees it, and would wake all these deployments when it becomes the leader.
         """
         if self.parts.fence.holds() and self.ticks:
             return
@@ -227,8 +231,8 @@ class Planner:
         parts = {key: part.slept() if key in asleep else part for key, part in self.memory.deployments.items()}
         self.memory = FleetMemory(deployments=parts)
 
-    def _tell_of_source(self, samples: Samples | Missing) -> None:
-        """One line when Prometheus falls silent, one when it is back."""
+    def _log_source(self, samples: Samples | Missing) -> None:
+        """Log one line when Prometheus falls silent, and one when it is back."""
         was_silent, self._silent = self._silent, isinstance(samples, Missing)
         if isinstance(samples, Missing) and not was_silent:
             log.warning("no metrics: nothing shrinks until they are back: %s: %s", samples.reason, samples.detail)
@@ -251,22 +255,22 @@ class Planner:
         self,
         time_s: float,
         epoch: int,
-        asked: Mapping[Key, DeploymentResource],
+        at_start: Mapping[Key, DeploymentResource],
         sight: Sight,
         decisions: Mapping[Key, Decision],
     ) -> Batch:
         """
-        What the hands are to do; a deployment that was made or edited since the tick began waits for the next one.
+        The work for the hands. A deployment that was created or edited since the tick began waits for the next one.
 
         Args:
-            time_s, epoch, asked: Unix seconds, leadership and deployments as they were then.
+            time_s, epoch, at_start: Unix seconds, leadership and deployments at the start of the tick.
         """
         inventory = self.parts.inventory
         there = inventory.deployments
         return Batch(
             time_s=time_s,
             epoch=epoch,
-            resources={key: now for key, now in there.items() if _asks_as_before(asked.get(key), now)},
+            resources={key: now for key, now in there.items() if _is_unchanged(at_start.get(key), now)},
             decisions=decisions,
             observations=sight.deployments,
             view=sight.view,
@@ -276,7 +280,9 @@ class Planner:
             rivals=rivals(there.values(), inventory.specs()),
         )
 
-    def _shown(self, specs: Mapping[Key, DeploymentSpec], sight: Sight, decisions: Mapping[Key, Decision]) -> Tick:
+    def _tick_metrics(
+        self, specs: Mapping[Key, DeploymentSpec], sight: Sight, decisions: Mapping[Key, Decision]
+    ) -> Tick:
         return Tick(
             specs=specs,
             observations=sight.deployments,
@@ -285,42 +291,42 @@ class Planner:
             use=sight.view.accelerators,
         )
 
-    def _say(self, decisions: Mapping[Key, Decision]) -> None:
-        """One line per decision that differs from the last one of its deployment, on the leader."""
+    def _log_decisions(self, decisions: Mapping[Key, Decision]) -> None:
+        """On the leader, log one line per decision that differs from the deployment's last one."""
         if not self.parts.fence.holds():
-            self._said.clear()
+            self._logged.clear()
             return
         for key, decision in decisions.items():
             replicas = {name: tier.replicas for name, tier in decision.tiers.items()}
-            before, said = self._said.get(key), (replicas, decision.reason, decision.error)
-            if before == said:
+            before, summary = self._logged.get(key), (replicas, decision.reason, decision.error)
+            if before == summary:
                 continue
-            self._said[key] = said
+            self._logged[key] = summary
             self.parts.metrics.decided(decision)
-            # Rest is no news: neither coming to it at the same replicas, nor finding it after a start.
+            # `Steady` is logged only if the replicas changed, not when a change ends or at the first decision.
             if decision.reason is not Reason.STEADY or (before is not None and before[0] != replicas):
                 level = logging.ERROR if decision.error else logging.INFO
                 extra = {"deployment": str(key), "reason": decision.reason.value, "replicas": replicas}
                 log.log(level, decision.message, extra=extra)
 
 
-def _asking(activations: Mapping[Key, float | Missing]) -> set[Key]:
-    """Deployments at zero replicas that somebody waits for."""
+def _with_requests(activations: Mapping[Key, float | Missing]) -> set[Key]:
+    """Deployments at zero replicas for which requests wait."""
     return {key for key, value in activations.items() if not isinstance(value, Missing) and value > 0}
 
 
 def _wakes(spec: DeploymentSpec, decision: Decision | None) -> bool:
-    """Whether a deployment will have a replica."""
+    """Whether the deployment will get a replica."""
     return spec.acts and decision is not None and any(tier.replicas for tier in decision.tiers.values())
 
 
 def _was_put_to_sleep(resource: DeploymentResource) -> bool:
-    """Whether the last decision that was told is that nobody asks."""
+    """Whether the last reported decision is `ScaledToZero`."""
     decision = resource.status.get("decision")
     return isinstance(decision, Mapping) and decision.get("reason") == Reason.SCALED_TO_ZERO.value
 
 
-def _asks_as_before(before: DeploymentResource | None, now: DeploymentResource) -> bool:
+def _is_unchanged(before: DeploymentResource | None, now: DeploymentResource) -> bool:
     return before is not None and (before.uid, before.generation) == (now.uid, now.generation)
 
 
@@ -331,41 +337,43 @@ def _policy(
     others: Mapping[Key, tuple[TierSpec, ...]],
 ) -> FleetPolicy:
     """
-    What the core is asked for, with the accelerators that there are for it.
+    What the core has to plan, with the accelerators available for it.
 
     Args:
-        seen: Deployments that are planned now; what the others hold is not there for these.
+        seen: Deployments that are planned now; what the others hold is not available to them.
         others: As in `_decide`.
     """
     deployments: dict[Key, DeploymentSpec] = {}
     for key, spec in specs.items():
         if all(tier.accelerator in sight.accelerators for tier in spec.tiers):
-            able = _without(spec, sight.absent.get(key, ()))
-            deployments[key] = _watching(able) if key in others else able
-    alone = [(specs[key], there) for key, there in sight.deployments.items() if key not in seen]
-    twice = [
+            possible = _without(spec, sight.absent.get(key, ()))
+            deployments[key] = _recommend_only(possible) if key in others else possible
+    unplanned = [(specs[key], there) for key, there in sight.deployments.items() if key not in seen]
+    claimed_twice = [
         (replace(specs[key], tiers=tiers), sight.deployments[key])
         for key, tiers in others.items()
         if key in sight.deployments
     ]
-    return FleetPolicy(deployments=deployments, accelerators=left_by(alone, shared_by(twice, sight.accelerators)))
+    return FleetPolicy(
+        deployments=deployments, accelerators=left_by(unplanned, shared_by(claimed_twice, sight.accelerators))
+    )
 
 
 def _without(spec: DeploymentSpec, absent: Collection[str]) -> DeploymentSpec:
-    """The spec with no replica on tiers whose target does not exist: the others carry the demand until it does."""
+    """The spec with no replicas on tiers without a workload: the other tiers carry the demand until it exists."""
     if not absent:
         return spec
     tiers = [replace(t, replicas_min=0, replicas_max=0) if t.name in absent else t for t in spec.tiers]
     return replace(spec, tiers=tuple(tiers))
 
 
-def _watching(spec: DeploymentSpec) -> DeploymentSpec:
-    """The spec of one that must not scale anything: nobody has to make room for what it wants."""
+def _recommend_only(spec: DeploymentSpec) -> DeploymentSpec:
+    """The spec of a deployment that must not scale anything: in mode Recommend, so that nothing is reserved for it."""
     return replace(spec, mode=Mode.RECOMMEND) if spec.acts else spec
 
 
 def _with_demand(memory: FleetMemory, offered: Mapping[Key, ForecastMemory]) -> FleetMemory:
-    """The memory with the forecast's part built anew where demand was read back."""
+    """The memory, with the forecast part replaced where demand was read back."""
     parts = dict(memory.deployments)
     for key, known in offered.items():
         parts[key] = replace(parts.get(key, DeploymentMemory()), forecast=known)

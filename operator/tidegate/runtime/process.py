@@ -1,10 +1,10 @@
 """
-The process: every part as a task of one group; the first that dies ends it, with a sentence.
+The process: every part as a task of one group; the first that dies ends it, with a log line.
 
 In:    settings, SIGTERM.
-Out:   an exit code: 0 stopped as asked, 1 something died, 2 it cannot run like this.
-Rules: caches fill before anything is planned. On SIGTERM: hands off, save, hand the Lease back, in that order, in less
-       than three seconds.
+Out:   an exit code: 0 stopped as asked, 1 something died, 2 it cannot run with these settings.
+Rules: nothing is planned before the caches are filled. On SIGTERM: stop writing, save memory, release the Lease, in
+       this order, in less than three seconds.
 """
 
 import asyncio
@@ -32,30 +32,30 @@ from tidegate.settings import SHARD_LABEL, Settings
 
 log = logging.getLogger(__name__)
 
-# A start waits this long for an API server that is not up yet.
+# At start, wait this long for an API server that is not up yet.
 API_WAIT_S = 30.0
-# A cache that nothing confirms for so long, while the API server answers others, is a dead watch: bookmarks come each
-# minute.
+# A cache that was not confirmed for this long, while the API server answers other calls, has a dead watch: bookmarks
+# come every minute.
 CACHE_AGE_MAX_S = 180.0
-# Ticks that may fail to happen before the loop counts as stuck.
+# Missed ticks after which the loop counts as stuck.
 TICKS_MISSED_MAX = 10
 SAVE_S = 1.2
 
 
 def main(settings: Settings) -> int:
-    """Run until told to stop; the exit code."""
+    """Run until stopped; returns the exit code."""
     logs.set_up(style=settings.log_format, level=settings.log_level)
-    # Each tick makes and drops a hundred thousand small objects; looking for cycles among them doubles its time.
+    # Each tick creates and drops a hundred thousand small objects. Garbage collection among them doubles its time.
     gc.set_threshold(100_000, 20, 20)
     try:
         asyncio.run(run(settings))
     except Exception as error:
-        return _epitaph(error)
+        return _log_end(error)
     return 0
 
 
-def _epitaph(error: Exception) -> int:
-    """Say what ended the process; a traceback only where we are wrong."""
+def _log_end(error: Exception) -> int:
+    """Log what ended the process, with a traceback only for a bug; returns the exit code."""
     faults = list(_leaves(error))
     for fault in faults:
         if isinstance(fault, TidegateError):
@@ -75,7 +75,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
     """
-    Run until `stop` is set (by SIGTERM or SIGINT where it is not given).
+    Run until `stop` is set; if it is not given, until SIGTERM or SIGINT.
 
     Raises:
         SpecError: the installation is wrong.
@@ -86,12 +86,12 @@ async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
     metrics = Metrics(__version__)
     async with HttpKubeApi(configuration, counted=metrics.called) as api:
         assembly = assemble(settings, api, metrics)
-        if await _unless(stop, _first_contact(assembly)):
-            await _live(assembly, configuration, stop)
+        if await _unless(stop, _initialize(assembly)):
+            await _run_parts(assembly, configuration, stop)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work; False where `stop` came first."""
+    """Do the work; False if `stop` was set first."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -111,8 +111,8 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _first_contact(assembly: Assembly) -> None:
-    """Saved memory and the list of what exists; an API server that is still starting is waited for."""
+async def _initialize(assembly: Assembly) -> None:
+    """Load the saved memory and the list of what exists; wait for an API server that is still starting."""
     until_s = time.monotonic() + API_WAIT_S
     while True:
         try:
@@ -126,14 +126,14 @@ async def _first_contact(assembly: Assembly) -> None:
             return
 
 
-async def _live(assembly: Assembly, configuration: Configuration, stop: asyncio.Event) -> None:
-    """Every part as a task, until `stop` is set or one of them ends."""
+async def _run_parts(assembly: Assembly, configuration: Configuration, stop: asyncio.Event) -> None:
+    """Run every part as a task, until `stop` is set or one of them ends."""
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_forever(name, work), name=name) for name, work in _work(assembly, configuration).items()
+            group.create_task(_endless(name, work), name=name) for name, work in _work(assembly, configuration).items()
         ]
         await stop.wait()
-        await _farewell(assembly, {task.get_name(): task for task in tasks})
+        await _shut_down(assembly, {task.get_name(): task for task in tasks})
     for client in assembly.clients:
         client.close()
 
@@ -142,16 +142,16 @@ Part = Callable[[], Coroutine[Any, Any, None]]
 
 
 def _work(assembly: Assembly, configuration: Configuration) -> Mapping[str, Part]:
-    """What runs, by name."""
+    """Everything that runs, by name."""
     work: dict[str, Part] = {
         "server": Server(assembly.settings.address, assembly.metrics, _probes(assembly)).run,
         "cluster": assembly.cluster.run,
         "sweeper": assembly.sweeper.run,
         "pulse": partial(_pulse, assembly),
         "resources": _watcher(assembly, configuration).run,
-        "planner": partial(_plan, assembly),
+        "planner": partial(_run_planner, assembly),
         "hands": assembly.hands.run,
-        "recovery": partial(_recover, assembly),
+        "recovery": partial(_run_recovery, assembly),
         "saver": assembly.saver.run,
     }
     if assembly.elector is not None:
@@ -174,14 +174,14 @@ def _watcher(assembly: Assembly, configuration: Configuration) -> ResourceWatche
     )
 
 
-async def _forever(name: str, work: Part) -> None:
+async def _endless(name: str, work: Part) -> None:
     """A part that ends is as bad as one that fails."""
     await work()
     raise SourceError(source=name, reason="Ended", detail="this part of the operator ended by itself")
 
 
-async def _farewell(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]]) -> None:
-    """Hands off first, then save while still leading, then let go of the Lease, then the rest."""
+async def _shut_down(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]]) -> None:
+    """Stop writing, save while still leading, release the Lease, then stop the rest."""
     for name in ("planner", "hands", "recovery", "saver"):
         tasks[name].cancel()
     with suppress(TimeoutError):
@@ -194,22 +194,22 @@ async def _farewell(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]])
         task.cancel()
 
 
-async def _plan(assembly: Assembly) -> None:
+async def _run_planner(assembly: Assembly) -> None:
     await _synced(assembly)
     await assembly.planner.run()
 
 
-async def _recover(assembly: Assembly) -> None:
+async def _run_recovery(assembly: Assembly) -> None:
     await _synced(assembly)
-    # The first look binds workloads to deployments.
+    # The first tick maps workloads to deployments.
     await assembly.planner.ticked.wait()
     await assembly.recovery.run()
     await asyncio.Event().wait()
 
 
 async def _synced(assembly: Assembly) -> None:
-    """Nothing is planned on half a picture."""
-    while _not_ready(assembly):  # noqa: ASYNC110 -- a dozen caches have no event in common
+    """Wait until every cache is complete."""
+    while _not_ready(assembly):  # noqa: ASYNC110 -- a dozen caches share no event
         await asyncio.sleep(0.05)
 
 
@@ -222,7 +222,7 @@ def _not_ready(assembly: Assembly) -> str:
 
 
 def _probes(assembly: Assembly) -> Probes:
-    """Readiness latches: a cache that was complete once stays usable while its watch is taken up again."""
+    """Readiness latches: a cache that was complete once stays usable while its watch is reopened."""
     was_ready = False
 
     def ready() -> str:
@@ -235,7 +235,7 @@ def _probes(assembly: Assembly) -> Probes:
 
 
 def _not_alive(assembly: Assembly) -> str:
-    """What a restart would cure: a loop that does not turn, a watch that is dead while the API server answers."""
+    """A problem that a restart would solve: a stuck loop, or a dead watch while the API server answers."""
     planner, now_s = assembly.planner, time.monotonic()
     if planner.ticks and now_s - planner.last_tick_s > TICKS_MISSED_MAX * planner.period_s:
         return f"no plan for {now_s - planner.last_tick_s:.0f} s"

@@ -1,11 +1,11 @@
 """
-What a restart needs before it can know what it knew: saved memory, and the demand since (or of a week) from Prometheus.
+Restores what was known before a restart: saved memory, and from Prometheus the demand since then (or of a week).
 
-In:    the keeper, the planner, a client for long questions.
-Out:   memory in the planner; a save now and then.
-Rules: a Prometheus that does not answer delays nothing: planning goes on and takes the past in when it comes. The past
-       is read group by group, and no more of it is held than one group's. What was saved of an object is no other's,
-       whatever name that one has.
+In:    the keeper, the planner, a client with long timeouts.
+Out:   memory in the planner; periodic saves.
+Rules: a Prometheus that does not answer delays nothing: planning goes on, and the history is added when it arrives. It
+       is read in groups, and only one group is held at a time. Memory belongs to one object (uid); a later object of
+       the same name does not get it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from tidegate.units import SECONDS_PER_DAY
 
 log = logging.getLogger(__name__)
 
-# How often new deployments are looked for, and when a past that could not be read is asked for again.
+# Interval of checks for new deployments, and the delay before a failed read of history is retried.
 LOOK_S = 15.0
 RETRY_S = 300.0
 
@@ -42,7 +42,7 @@ class Recovery:
     Fills the planner's memory.
 
     Args:
-        client: Its limits are long: a day of history is a large answer.
+        client: With long timeouts: a day of history is a large answer.
         days: How far back to read; 0: not at all.
         wall: Unix seconds.
     """
@@ -59,13 +59,13 @@ class Recovery:
     _done: dict[Key, str] = field(default_factory=dict)
 
     async def load(self) -> None:
-        """Saved memory into the planner, and whose it is; before its first tick."""
+        """Load saved memory and the uids it belongs to into the planner, before its first tick."""
         self._saved = await self.keeper.load()
         self.planner.memory = FleetMemory(deployments={key: saved.memory for key, saved in self._saved.items()})
         self.planner.uids = {key: saved.uid for key, saved in self._saved.items()}
 
     async def run(self) -> None:
-        """Read back the demand of deployments whose past is not known, until cancelled."""
+        """Read back the demand of deployments whose past is unknown, until cancelled."""
         while self.days > 0:
             fresh = self._fresh()
             pause_s = LOOK_S
@@ -79,7 +79,7 @@ class Recovery:
             await asyncio.sleep(pause_s)
 
     def _fresh(self) -> dict[Key, str]:
-        """Objects that the planner knows and whose past was not looked for yet: uid by key."""
+        """Objects known to the planner whose past has not been read yet: uid by key. Memory of other objects is dropped."""
         specs = self.inventory.specs()
         uids = {key: uid for key, uid in self.planner.uids.items() if key in specs}
         self._saved = {key: saved for key, saved in self._saved.items() if uids.get(key) == saved.uid}
@@ -87,14 +87,14 @@ class Recovery:
         return {key: uid for key, uid in uids.items() if key not in self._done}
 
     async def _read(self, uids: Mapping[Key, str]) -> None:
-        """Read these deployments' past, a group at a time; those of a group that was read are done."""
+        """Read the past of these deployments, group by group; each group is marked as done once it was read."""
         specs, now_s = self.inventory.specs(), self.wall()
         owners = self.cluster.owners(specs[key] for key in uids if key in specs)
         since_s = {key: self._known_until(key, now_s) for key in uids}
         gaps = {name: key for name, key in owners.items() if now_s - since_s[key] >= 2 * STEP_S}
         for group in groups(gaps, since_s):
             rebuilt = await self._read_group(group, min(since_s[key] for key in group.values()))
-            # One that was made under an old name meanwhile has another uid, and is looked at next.
+            # A deployment recreated under the same name meanwhile has another uid, and is read next time.
             self.planner.offer(
                 {key: known for key, known in rebuilt.items() if self.planner.uids.get(key) == uids[key]}
             )
@@ -107,11 +107,11 @@ class Recovery:
         def build() -> dict[Key, forecast.ForecastMemory]:
             return {key: forecast.backfill(saved.get(key), history=curve) for key, curve in curves.items()}
 
-        # A week is a quarter of a second's work for each: beside the loop, and not in a tick.
+        # A week takes a quarter of a second of CPU time per deployment: in a thread, and outside of ticks.
         return await in_thread(build)
 
     def _known_until(self, key: Key, now_s: float) -> float:
-        """The instant up to which saved memory knows the demand; days ago where it knows none."""
+        """The instant up to which saved memory knows the demand; `days` ago if it knows none."""
         saved = self._saved.get(key)
         known_s = saved.memory.forecast.time_s if saved is not None and saved.memory.forecast is not None else None
         oldest_s = now_s - self.days * SECONDS_PER_DAY
@@ -136,11 +136,11 @@ class Saver:
             await self.save()
 
     async def save(self) -> None:
-        """Save now; a server that does not answer is tried again next time."""
+        """Save now; if the server does not answer, it is retried next time."""
         if not self.fence.holds() or self.planner.ticks == 0:
             return
         there = {key: resource.uid for key, resource in self.inventory.deployments.items()}
-        # The memory is that of the last tick: one that was made under an old name since then has none yet.
+        # The memory is that of the last tick: a deployment recreated under the same name since then has none yet.
         uids = {key: uid for key, uid in self.planner.uids.items() if there.get(key) == uid}
         try:
             size = await self.keeper.save(self.planner.memory, uids)

@@ -3,10 +3,10 @@ kopf, embedded: it watches the custom resources and calls the handlers.
 
 In:    credentials, and which resources are ours.
 Out:   calls of an `Inventory` on the main event loop.
-Rules: kopf lives in a thread with an event loop of its own, because when it ends every task of that loop ends with it:
-       on the main loop that would be half the operator. It gives up for good where the API server refuses a watch once
-       (401, 403), answers with 5xx for seven seconds or with something that is not JSON; it is then started anew, ever
-       more slowly. What was known stays known meanwhile.
+Rules: kopf runs in a thread with its own event loop, because when it ends it cancels every task of its loop, which on
+       the main loop would be most of the operator. It gives up for good if the API server refuses a watch once
+       (401, 403), returns 5xx for seven seconds, or something that is not JSON. It is then restarted with a back-off.
+       Known resources stay known meanwhile.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tidegate.ports import FIELD_MANAGER, AcceleratorResource, DeploymentResourc
 
 log = logging.getLogger(__name__)
 
-# After a failure kopf is started anew; the pause doubles until it has run for longer than the longest one.
+# Back-off between restarts of kopf. It doubles, and is reset once kopf has run for longer than the longest pause.
 PAUSE_MIN_S, PAUSE_MAX_S = 1.0, 30.0
 
 
@@ -62,14 +62,14 @@ class Relay:
 @dataclass(slots=True, kw_only=True)
 class ResourceWatcher:
     """
-    Watches until told to quit.
+    Watches until cancelled.
 
     Args:
         inventory: Where the resources go.
         configuration: Address and credentials.
         namespace: The only one watched; None: all.
         wants: Which deployments are ours, by their labels.
-        resumed: Called when watching begins anew: what was deleted meanwhile is not told.
+        resumed: Called when watching restarts: deletions in between are not reported.
     """
 
     inventory: Inventory
@@ -79,7 +79,7 @@ class ResourceWatcher:
     resumed: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
-        """Watch until cancelled; where kopf fails, anew."""
+        """Watch until cancelled; restart kopf when it fails."""
         pause_s = PAUSE_MIN_S
         while True:
             began_s = time.monotonic()
@@ -94,7 +94,7 @@ class ResourceWatcher:
             self.resumed()
 
     async def _watch(self) -> None:
-        """Watch until cancelled; kopf is then told to end, and waited for a moment. Raises what ended kopf."""
+        """Watch until cancelled; kopf is then told to end and given a moment. Raises what ended kopf."""
         quit_flag = threading.Event()
         registry = make_registry(
             Relay(inventory=self.inventory, loop=asyncio.get_running_loop()),
@@ -106,19 +106,19 @@ class ResourceWatcher:
             tasks = await kopf.spawn_tasks(
                 registry=registry,
                 settings=make_settings(),
-                identity=cast(Any, FIELD_MANAGER),  # else kopf asks for the user's name, and the image's user has none
+                identity=cast(Any, FIELD_MANAGER),  # else kopf looks up the user's name, and the image's user has none
                 clusterwide=not self.namespace,
                 namespaces=[self.namespace] if self.namespace else [],
                 standalone=True,
                 stop_flag=quit_flag,
             )
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            quit_flag.set()  # a thread of kopf's waits for it, and the loop's end for that thread
+            quit_flag.set()  # a thread of kopf waits for it, and the end of the loop waits for that thread
             try:
                 await _end_watches()
                 await kopf.run_tasks(tasks)
             finally:
-                await asyncio.sleep(0.02)  # its closed connections take a turn of the loop to go
+                await asyncio.sleep(0.02)  # closing connections takes a turn of the loop
 
         watching = asyncio.ensure_future(in_thread(lambda: asyncio.run(watch())))
         try:
@@ -129,7 +129,7 @@ class ResourceWatcher:
             watching.cancel()
 
     async def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        """Our own credentials as kopf wants them; it asks again when they are refused."""
+        """Our own credentials in kopf's form; kopf asks again when they are refused."""
         configuration = self.configuration
         header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
         scheme, _mark, token = header.rpartition(" ")
@@ -146,9 +146,10 @@ class ResourceWatcher:
 
 async def _end_watches() -> None:
     """
-    End what kopf leaves running where the other one of its two watches failed.
+    End the watch that kopf leaves running after its other one has failed.
 
-    At its own end it cancels such a watch together with what that one waits for, and then waits for it in vain.
+    When kopf shuts down it cancels such a watch together with the task that the watch awaits, and then waits for it
+    forever.
     """
     watches = [task for task in asyncio.all_tasks() if task.get_name().startswith("watcher for ")]
     for task in watches:
@@ -157,5 +158,5 @@ async def _end_watches() -> None:
 
 
 def _words(error: Exception) -> str:
-    """An error in one line: one of kopf's has the server's whole answer behind the message."""
+    """An error in one line; one of kopf's exceptions has the server's whole answer after the message."""
     return f"{type(error).__name__}: {error.args[0] if error.args else error}"

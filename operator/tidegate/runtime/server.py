@@ -1,9 +1,9 @@
 """
-The three pages: /metrics, /healthz, /readyz.
+The HTTP pages /metrics, /healthz and /readyz.
 
-In:    metrics, and two questions about health.
+In:    metrics, and the two health checks.
 Out:   an HTTP server; each probe's text says what is wrong.
-Rules: readiness means warm caches, not leadership: a standby is ready. Liveness fails only for what a restart cures.
+Rules: readiness means warm caches, not leadership: a standby is ready. Liveness fails only for what a restart solves.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from tidegate.report.metrics import Metrics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """What is wrong, in words; empty: nothing."""
+    """The health checks; each returns what is wrong, in words, or an empty text."""
 
     alive: Callable[[], str]
     ready: Callable[[], str]
@@ -28,9 +28,9 @@ class Server:
     Serves the pages until cancelled.
 
     Args:
-        address: Host (empty: every one, of IPv4 and IPv6) and port; port 0 takes any free one.
-        metrics: The numbers.
-        probes: The questions.
+        address: Host (empty: all addresses, IPv4 and IPv6) and port; port 0 takes any free one.
+        metrics: The metrics to serve.
+        probes: The health checks.
     """
 
     def __init__(self, address: tuple[str, int], metrics: Metrics, probes: Probes) -> None:
@@ -38,7 +38,7 @@ class Server:
         self.port = 0
 
     async def run(self) -> None:
-        """Serve."""
+        """Serve until cancelled."""
         app = web.Application()
         app.router.add_get("/metrics", self._page)
         app.router.add_get("/healthz", self._alive)

@@ -1,10 +1,11 @@
 """
-What really exists: a cheap list now and then, against what the handlers brought.
+Compares what exists with what the handlers delivered, by a cheap list from time to time.
 
 In:    the API server.
-Out:   ghosts dropped from the inventory; since when it has been behind.
-Rules: metadata only, in pages. kopf does not tell of a deletion it missed while its watch was down; this does. What was
-       listed and deleted before kopf first listed never arrives, so what is behind is looked for again soon.
+Out:   deleted objects dropped from the inventory; since when the inventory has been behind.
+Rules: metadata only, in pages. kopf does not report deletions that it missed while its watch was down; this does. An
+       object that was listed here and deleted before kopf first listed never arrives, so a new list is made soon while
+       anything is missing.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from tidegate.runtime.inventory import FleetInventory
 log = logging.getLogger(__name__)
 
 PERIOD_S = 600.0
-# While something that was listed has not arrived.
+# Interval while something that was listed has not arrived.
 AGAIN_S = 3.0
 PAGE = 500
 
@@ -27,12 +28,12 @@ PAGE = 500
 @dataclass(slots=True, kw_only=True)
 class Sweeper:
     """
-    Sweeps on start and every ten minutes; every few seconds while the inventory is behind.
+    Sweeps at start and every ten minutes; every few seconds while the inventory is behind.
 
     Args:
         namespace: The only one served; None: all.
         clock: Monotonic seconds.
-        swept_s: When a sweep last succeeded, by the clock; None: none did, or another one is asked for.
+        swept_s: When a sweep last succeeded, by the clock; None: never, or another one is requested.
         behind_s: Since when something that was listed has not arrived; None: nothing is missing.
     """
 
@@ -50,11 +51,11 @@ class Sweeper:
             await self.look()
 
     def soon(self) -> None:
-        """Sweep at the next look."""
+        """Request a sweep at the next look."""
         self.swept_s = None
 
     async def look(self) -> None:
-        """Sweep where it is time to, or where something is missing: it may be gone by now."""
+        """Sweep if it is due or if something is missing, which may have been deleted."""
         now_s, behind = self.clock(), self.inventory.behind()
         if not behind:
             self.behind_s = None
@@ -68,7 +69,7 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """
-        Once.
+        Sweep once.
 
         Raises:
             ApiError: the server did not answer.
