@@ -4,29 +4,22 @@ What is known of a deployment before it is planned, and what is remembered of it
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import inf
 from zlib import crc32
 
-from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan import error_budget, window
+from tidegate.plan.awaited import await_all
 from tidegate.plan.draft import Draft
 from tidegate.plan.error_budget import ErrorBudget
-from tidegate.plan.fleet import FleetModel, profile
+from tidegate.plan.fleet import FleetModel
 from tidegate.plan.limits import Limits, limits
 from tidegate.plan.memo import Memo, memo_of
-from tidegate.plan.memory import PlanMemory, TierProgress
+from tidegate.plan.memory import PlanMemory
 from tidegate.plan.problem import Problem
 from tidegate.plan.scenario import scenarios
 from tidegate.plan.sight import sight
-from tidegate.plan.solve import Given
-from tidegate.plan.startup import Arrivals, Patience, follow
+from tidegate.plan.startup import Arrivals
 from tidegate.units import TICK_S
-
-# While requests miss their targets, a replica is waited for this share of the time between usual and late.
-HURRIED_SHARE = 1 / 3
-# A tier that nothing is known of.
-NEVER_LATE = Patience(late_s=inf, hurried_s=inf)
 
 
 def open_draft(
@@ -47,7 +40,7 @@ def open_draft(
     before = problem.remembered
     memo = memo_of(problem, before, accelerators)
     model = memo.model
-    progress, arrivals = _coming(problem, before, memo, time_s, freed)
+    progress, arrivals = await_all(problem, memo, time_s, freed=freed)
     base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
     blocked = blocked_at(model, arrivals)
     same = memo.blocked == blocked and memo.basis and memo.limits is base
@@ -133,67 +126,6 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         asleep=draft.asleep,
         memo=memo,
     )
-
-
-def _hurried_s(estimate: TierEstimate) -> float:
-    """When a replica counts as late while requests miss their targets for want of it, s after it was asked for."""
-    return estimate.startup_s + HURRIED_SHARE * (estimate.startup_s_late - estimate.startup_s)
-
-
-def _overdue(problem: Problem, progress: tuple[TierProgress, ...], time_s: float) -> bool:
-    """Whether a replica takes longer than usual, but not so long yet that it is called stuck."""
-    for tier, known in zip(problem.spec.tiers, progress, strict=True):
-        estimate = problem.estimates.get(tier.name)
-        if known.asks and estimate is not None:
-            age = time_s - known.asks[0][0]
-            if _hurried_s(estimate) <= age < estimate.startup_s_late:
-                return True
-    return False
-
-
-def _carries_now(problem: Problem, memo: Memo, arrivals: tuple[Arrivals, ...]) -> bool:
-    """Whether what is ready keeps the promise at the load of now."""
-    ready = profile(memo.model, tuple([a.ready for a in arrivals]))
-    return ready.attainment(scenarios(problem.forecast, 0.0)) >= problem.spec.slo.attainment
-
-
-def _coming(
-    problem: Problem, before: PlanMemory | None, memo: Memo, time_s: float, freed: Mapping[str, int]
-) -> tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]:
-    """What starts and comes; a late replica is not waited for as long while the promise is missed for want of it."""
-    progress, arrivals = _follow(problem, before, time_s, freed)
-    # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
-    room = before is None or (before.given is Given.NOTHING and not before.grant)
-    if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
-        return _follow(problem, before, time_s, freed, hurried=True)
-    return progress, arrivals
-
-
-def _follow(
-    problem: Problem,
-    before: PlanMemory | None,
-    time_s: float,
-    freed: Mapping[str, int],
-    *,
-    hurried: bool = False,
-) -> tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]:
-    progress, arrivals = [], []
-    for i, tier in enumerate(problem.spec.tiers):
-        state, estimate = problem.states.get(tier.name), problem.estimates.get(tier.name)
-        known = before.progress[i] if before is not None else TierProgress(ready=state.ready if state else 0)
-        if state is None:
-            progress.append(TierProgress(failures=known.failures, blocked_until_s=known.blocked_until_s))
-            arrivals.append(Arrivals(blocked=time_s < known.blocked_until_s))
-            continue
-        if state.unschedulable and freed:
-            # What waits for a replica that drains finds its room by itself.
-            room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
-            state = replace(state, unschedulable=max(0, state.unschedulable - room))
-        patience = NEVER_LATE if estimate is None else Patience(estimate.startup_s_late, _hurried_s(estimate), hurried)
-        tier_progress, arrival = follow(known, state, patience, time_s=time_s)
-        progress.append(tier_progress)
-        arrivals.append(arrival)
-    return tuple(progress), tuple(arrivals)
 
 
 def blocked_at(model: FleetModel, arrivals: tuple[Arrivals, ...]) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ class Recovery:
             await asyncio.sleep(pause_s)
 
     def _fresh(self) -> dict[Key, str]:
-        """Objects known to the planner whose past has not been read yet: uid by key. Memory of other objects is dropped."""
+        """Objects known to the planner whose past has not been read yet, uid by key; drops memory of other objects."""
         specs = self.inventory.specs()
         uids = {key: uid for key, uid in self.planner.uids.items() if key in specs}
         self._saved = {key: saved for key, saved in self._saved.items() if uids.get(key) == saved.uid}
