@@ -8,7 +8,7 @@ from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.observation import TierState
 from tidegate.plan import PlanMemory
 from tidegate.plan.memory import FAILURES_MAX, TierProgress
-from tidegate.plan.startup import Patience, follow
+from tidegate.plan.startup import COUNTED_MAX_S, Patience, follow
 
 
 def test_a_tier_that_never_starts_is_counted_so_far_and_no_further() -> None:
@@ -44,3 +44,11 @@ def test_of_two_that_start_the_younger_one_was_taken_back() -> None:
     after, seen = follow(before, TierState(starting=1), Patience(late_s=300.0, hurried_s=180.0), time_s=301.0)
     assert after.asks == ((0.0, 1),)
     assert (seen.healthy, seen.stuck) == (0, 1)
+
+
+def test_what_failed_often_is_not_counted_on_for_longer_than_an_hour() -> None:
+    before = TierProgress(asks=((0.0, 1),), failures=10)
+    patience = Patience(late_s=300.0, hurried_s=180.0)
+    _, soon = follow(before, TierState(starting=1), patience, time_s=COUNTED_MAX_S - 1)
+    _, later = follow(before, TierState(starting=1), patience, time_s=COUNTED_MAX_S)
+    assert (soon.stuck, later.stuck, later.hoped) == (0, 1, 1)

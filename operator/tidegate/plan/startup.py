@@ -18,6 +18,8 @@ from tidegate.plan.memory import FAILURES_MAX, TierProgress
 # A scheduler needs a moment, and a drained replica's accelerators are freed late: two ticks.
 HOPELESS_GRACE_S = 30.0
 BACKOFF_MAX_S = 3600.0
+# What failed often is waited for ever longer, but not counted on for longer than this.
+COUNTED_MAX_S = 3600.0
 ASKS_MAX = 4  # remembered apart; the oldest are merged into the younger of two, so that none is called stuck too early
 
 
@@ -79,7 +81,7 @@ def follow(
     if arrived:
         failures, blocked_until = 0, 0.0
     began = blocked_until - _backoff_s(late_s, failures)
-    waited_s = patience.hurried_s if patience.hurried else late_s * 2.0**failures
+    waited_s = patience.hurried_s if patience.hurried else max(late_s, min(COUNTED_MAX_S, late_s * 2.0**failures))
     # What was overdue when the tier last failed stays so.
     overdue = sum([n for at, n in asks if time_s - at >= waited_s or began - at >= patience.hurried_s])
     # Replicas that waiting will not help: no room for them, or they crash, or cannot even be made.
