@@ -198,6 +198,7 @@ class Accelerator:
         name: Object name, e.g. `nvidia-h100`; `name` and `product` are the keys into the performance table.
         price_usd_per_hour: Per accelerator.
         capacity: Accelerators Tidegate may use in total, without those that others hold; None: unknown, unlimited.
+        unprovisioned: The part of `capacity` that no node offers yet; an autoscaler may add nodes for pending pods.
         memory_gib: Memory of one accelerator; None: from the shipped table if the class is known.
         board_power_w: Board power limit of one accelerator; None likewise.
         product: Value of the node label that names the product; empty: none.
@@ -209,6 +210,7 @@ class Accelerator:
     name: str
     price_usd_per_hour: float
     capacity: int | None = None
+    unprovisioned: int = 0
     memory_gib: float | None = None
     board_power_w: float | None = None
     product: str = ""

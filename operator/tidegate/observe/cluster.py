@@ -25,7 +25,7 @@ from tidegate.observe.objects import ScalerView, node_view, owned_view, pod_view
 from tidegate.observe.pods import PodIndex
 from tidegate.observe.replicas import Roster, TierKey, TierView
 from tidegate.observe.selectors import parse_selector
-from tidegate.observe.stock import accelerator_use, usable_capacity
+from tidegate.observe.stock import accelerator_use, unprovisioned, usable_capacity
 from tidegate.ports import (
     DEPLOYMENT_LABEL,
     TIER_LABEL,
@@ -53,7 +53,7 @@ class Sight:
     What one look at the cluster shows.
 
     Args:
-        accelerators: With `capacity` filled in.
+        accelerators: With `capacity` and `unprovisioned` filled in.
         absent: By deployment, tiers that cannot have a replica because their workload is missing and is not about to be
             created. Empty if that holds for all tiers.
         leaving: Tiers that the spec no longer has and whose pods still serve; their states are in `deployments`.
@@ -230,7 +230,11 @@ class Cluster:
                 has_pod_monitors=self.pod_monitors.synced and not self.pod_monitors.absent,
             ),
             accelerators={
-                name: replace(accelerator, capacity=usable_capacity(accelerator, use.get(name)))
+                name: replace(
+                    accelerator,
+                    capacity=usable_capacity(accelerator, use.get(name)),
+                    unprovisioned=unprovisioned(accelerator, use.get(name)),
+                )
                 for name, accelerator in accelerators.items()
             },
             absent={spec.key: gone for spec in seen if (gone := self._absent(spec, workloads, harvest.time_s))},

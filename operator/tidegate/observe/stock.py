@@ -99,4 +99,15 @@ def usable_capacity(accelerator: Accelerator, use: AcceleratorUse | None) -> int
     """
     if accelerator.capacity is not None:
         return accelerator.capacity
-    return None if use is None else max(use.allocatable - use.by_others, 0) + use.elsewhere
+    return None if use is None else _offered(use)
+
+
+def unprovisioned(accelerator: Accelerator, use: AcceleratorUse | None) -> int:
+    """Accelerators of the stated ceiling that no node offers; 0 where none is stated, or no node can be seen."""
+    if accelerator.capacity is None or use is None:
+        return 0
+    return max(accelerator.capacity - _offered(use), 0)
+
+
+def _offered(use: AcceleratorUse) -> int:
+    return max(use.allocatable - use.by_others, 0) + use.elsewhere
