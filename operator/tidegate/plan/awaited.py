@@ -2,36 +2,63 @@
 How the replicas asked for come along, and how long each is waited for.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 
 from tidegate.domain.estimate import TierEstimate
+from tidegate.domain.observation import TierState
 from tidegate.plan.fleet import profile
+from tidegate.plan.limits import Limits
 from tidegate.plan.memo import Memo
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
 from tidegate.plan.scenario import scenarios
 from tidegate.plan.solve import Given
 from tidegate.plan.startup import Arrivals, Patience, follow
+from tidegate.units import TICK_S
 
 # While requests miss their targets, a replica is waited for this share of the time between usual and late.
 HURRIED_SHARE = 1 / 3
 # A tier that nothing is known of.
 NEVER_LATE = Patience(late_s=inf, hurried_s=inf)
+DUST = 1e-9
 
 # By tier, in the order of the spec.
 Awaited = tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]
 
 
-def await_all(problem: Problem, memo: Memo, time_s: float, *, freed: Mapping[str, int]) -> Awaited:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vacancies:
+    """
+    Accelerators by class that replicas without a node may wait for.
+
+    Args:
+        freed: Those that there will be once terminating replicas are gone.
+        coming: Those of nodes that an autoscaler may bring.
+    """
+
+    freed: Mapping[str, int]
+    coming: Mapping[str, int]
+
+
+def await_all(
+    problem: Problem, memo: Memo, base: Limits, time_s: float, *, asked: float, vacancies: Vacancies
+) -> Awaited:
     """
     What the cluster shows of every tier.
 
+    What waits for a replica that drains finds its room by itself. So does what waits for a new node, but minutes later:
+    as long as what serves keeps the promise, nothing is lost by that.
+
     Args:
-        freed: Accelerators by class that there will be for waiting replicas once terminating ones are gone.
+        base: Hard limits of now.
+        asked: Attainment that is expected of what serves.
     """
-    before = problem.remembered
+    before, freed = problem.remembered, vacancies.freed
+    if _for_nodes(problem, vacancies.coming) and _kept(problem, memo, base, asked=asked):
+        freed = Counter(freed) + Counter(vacancies.coming)
     progress, arrivals = _follow(problem, before, time_s, freed=freed)
     # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
     room = before is None or (before.given is Given.NOTHING and not before.grant)
@@ -52,7 +79,6 @@ def _follow(
             arrivals.append(Arrivals(blocked=time_s < known.blocked_until_s))
             continue
         if state.unschedulable and freed:
-            # What waits for a replica that drains finds its room by itself.
             room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
             state = replace(state, unschedulable=max(0, state.unschedulable - room))
         patience = NEVER_LATE if estimate is None else Patience(estimate.startup_s_late, _hurried_s(estimate), hurried)
@@ -65,6 +91,23 @@ def _follow(
 def _hurried_s(estimate: TierEstimate) -> float:
     """When a replica counts as late while requests miss their targets for want of it, s after it was asked for."""
     return estimate.startup_s + HURRIED_SHARE * (estimate.startup_s_late - estimate.startup_s)
+
+
+def _for_nodes(problem: Problem, coming: Mapping[str, int]) -> bool:
+    """Whether a replica waits for a node that an autoscaler may bring."""
+    if not coming:
+        return False
+    states = [(tier, problem.states.get(tier.name)) for tier in problem.spec.tiers]
+    return any(tier.accelerator in coming and state and state.unschedulable for tier, state in states)
+
+
+def _kept(problem: Problem, memo: Memo, base: Limits, *, asked: float) -> bool:
+    """Whether what is ready keeps lower bound and promise for as long as the fastest tier needs to start."""
+    model = memo.model
+    ready = tuple([problem.states.get(name, TierState()).ready for name in model.names])
+    lead_s = min([s for s, usable in zip(model.startup_s, model.usable, strict=True) if usable], default=0.0)
+    reached = profile(model, ready).attainment(scenarios(problem.forecast, lead_s + TICK_S))
+    return sum(ready) >= base.total[0] and reached >= asked - DUST
 
 
 def _overdue(problem: Problem, progress: tuple[TierProgress, ...], time_s: float) -> bool:

@@ -11,6 +11,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import FAULTS
+from tidegate.plan.awaited import Vacancies
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.explain import binding, explain, survey, tier_decisions
 from tidegate.plan.fleet import Fleet
@@ -43,10 +44,11 @@ def choose(
     outcome: dict[Key, tuple[PlanMemory, Decision]] = {}
     drafts: list[Draft] = []
     alone: list[tuple[DeploymentSpec, DeploymentObservation]] = []
-    freed, spare = _freed(problems, accelerators), _spare(problems, accelerators)
+    vacancies = Vacancies(freed=_freed(problems, accelerators), coming=_coming(accelerators))
+    spare = _spare(problems, accelerators)
     for problem in problems:
         try:
-            draft = open_draft(problem, accelerators, time_s, freed=freed, spare=spare)
+            draft = open_draft(problem, accelerators, time_s, vacancies=vacancies, spare=spare)
             decide(draft)
         except FAULTS as fault:
             outcome[problem.spec.key] = _failed(problem, fault)
@@ -79,8 +81,13 @@ def _freed(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator])
     for name in freed:
         pool = accelerators.get(name)
         if pool is not None and pool.capacity is not None:
-            freed[name] = max(0, pool.capacity - staying[name])
+            freed[name] = max(0, pool.capacity - pool.unprovisioned - staying[name])
     return freed
+
+
+def _coming(accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
+    """Accelerators that an autoscaler may bring, of classes where there are such."""
+    return {name: pool.unprovisioned for name, pool in accelerators.items() if pool.unprovisioned}
 
 
 def _spare(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.plan import error_budget, window
-from tidegate.plan.awaited import await_all
+from tidegate.plan.awaited import Vacancies, await_all
 from tidegate.plan.draft import Draft
 from tidegate.plan.error_budget import ErrorBudget
 from tidegate.plan.fleet import FleetModel
@@ -27,21 +27,23 @@ def open_draft(
     accelerators: Mapping[str, Accelerator],
     time_s: float,
     *,
-    freed: Mapping[str, int],
+    vacancies: Vacancies,
     spare: Mapping[str, int],
 ) -> Draft:
     """
     Everything about a deployment that has to be known before deciding.
 
     Args:
-        freed: Accelerators by class that there will be for waiting replicas once terminating ones are gone.
+        vacancies: What replicas without a node may wait for.
         spare: Accelerators of limited classes that no replica has.
     """
     before = problem.remembered
     memo = memo_of(problem, before, accelerators)
     model = memo.model
-    progress, arrivals = await_all(problem, memo, time_s, freed=freed)
     base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
+    budget = _budget(problem, before or PlanMemory(), time_s)
+    asked = error_budget.asked(budget, problem.spec.slo)
+    progress, arrivals = await_all(problem, memo, base, time_s, asked=asked, vacancies=vacancies)
     blocked = blocked_at(model, arrivals)
     same = memo.blocked == blocked and memo.basis and memo.limits is base
     basis = memo.basis if same else _basis(problem.spec, model, base, blocked)
@@ -77,7 +79,7 @@ def open_draft(
         fresh_s=last.fresh_s,
         moved_s=last.moved_s,
         regret=last.regret,
-        error_budget=_budget(problem, last, time_s),
+        error_budget=budget,
         grant=last.grant,
         spare=spare,
         asleep=last.asleep,
