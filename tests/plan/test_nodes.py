@@ -97,6 +97,13 @@ def test_a_load_that_is_foreseen_is_not_left_to_wait_either() -> None:
     assert fleet(subject.tick(replace(forecast(LOAD), horizons=rising))) == {"od": 4}
 
 
+def test_where_no_other_tier_could_take_over_a_rise_meanwhile_is_asked_for_at_once() -> None:
+    subject = Autoscaled(spec=spec(SPOT), estimates=ESTIMATES, pools=pools(), ready={"spot": 2})
+    subject.run(forecast(LOAD), 2)
+    subject.run(forecast(1.5 * LOAD), 4)
+    assert fleet(subject.tick(forecast(2 * LOAD))) == {"spot": 4}
+
+
 def test_before_anything_serves_the_next_tier_is_asked_for_after_half_a_minute() -> None:
     subject = loop(0)
     subject.run(forecast(LOAD), 4)

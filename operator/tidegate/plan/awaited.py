@@ -50,14 +50,15 @@ def await_all(
     What the cluster shows of every tier.
 
     What waits for a replica that drains finds its room by itself. So does what waits for a new node, but minutes later:
-    as long as what serves keeps the promise, nothing is lost by that.
+    as long as what serves keeps the promise, or no other tier could take over, nothing is lost by that.
 
     Args:
         base: Hard limits of now.
         asked: Attainment that is expected of what serves.
     """
     before, freed = problem.remembered, vacancies.freed
-    if _for_nodes(problem, vacancies.coming) and _kept(problem, memo, base, asked=asked):
+    alone = sum(memo.model.usable) == 1
+    if _for_nodes(problem, vacancies.coming) and (alone or _kept(problem, memo, base, asked=asked)):
         freed = Counter(freed) + Counter(vacancies.coming)
     progress, arrivals = _follow(problem, before, time_s, freed=freed)
     # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
