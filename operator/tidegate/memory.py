@@ -31,9 +31,7 @@ class DeploymentMemory:
     plan: PlanMemory | None = None
 
     def forgiven(self, tiers: Collection[str]) -> "DeploymentMemory":
-        """
-        The memory without what counts against these tiers, because their pods have been replaced by different ones.
-        """
+        """The memory without what counts against these tiers, because their pods have changed."""
         return replace(
             self,
             estimate=None if self.estimate is None else self.estimate.forgiven(tiers),
@@ -41,7 +39,7 @@ class DeploymentMemory:
         )
 
     def slept(self) -> "DeploymentMemory":
-        """The memory as if this plan had scaled the deployment to zero; replicas that exist wake it again."""
+        """The memory as if the plan had scaled an idle deployment to zero; existing replicas end that again."""
         return self if self.plan is None else replace(self, plan=replace(self.plan, asleep=True))
 
     def to_json(self) -> dict[str, object]:
@@ -52,9 +50,9 @@ class DeploymentMemory:
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "DeploymentMemory":
         """
-        The memory that `to_json` wrote; empty if its version differs.
+        The memory that `to_json` wrote; an empty one if the version differs.
 
-        Only a damaged part is dropped: what the other stages learned survives.
+        Only a damaged part is dropped: what the other stages learned is kept.
         """
         if value.get("version") != MEMORY_VERSION:
             return cls()
@@ -76,6 +74,6 @@ def _part(read: Callable[[Mapping[str, object]], Part], value: object) -> Part |
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetMemory:
-    """Memory of the whole fleet. `FleetMemory()` knows nothing."""
+    """Memory of the whole fleet; `FleetMemory()` is empty."""
 
     deployments: Mapping[Key, DeploymentMemory] = field(default_factory=dict)

@@ -53,7 +53,7 @@ def test_trying_and_the_integer_program_agree_with_every_combination(
     best = min(room._rank(c, priorities) for c in fitting)
     assert room._rank(combine(options, priorities, capacity), priorities) == best
     for first in (in_turn(options, capacity), [of[-1] for of in options]):
-        solved = room._solved(options, priorities, capacity, first)
+        solved = room._by_programs(options, priorities, capacity, first)
         assert solved is not None
         assert fits(solved, capacity)
         assert all(abs(a - b) < 1e-4 for a, b in zip(room._rank(solved, priorities), best, strict=True))

@@ -1,13 +1,13 @@
 """
-What does one replica of each tier do, and how sure is that?
+What one replica of each tier does, and how certain that is.
 
-Enters:     the deployment, its accelerators, what was observed, the expected request shape.
-Leaves:     `TierEstimate` per tier (law, service curve, capacity inside the SLO, start-up, power), and the memory of
-            what was learned.
+Enters:     the deployment, its accelerators, the observation, the expected request shape.
+Leaves:     a `TierEstimate` per tier (law, service curve, capacity within the SLO, start-up time, power), and the
+            memory of what was learned.
 May import: domain, units, errors, numpy.
 
-    arguments, models, hardware -> serving -> priors (table, roofline)      what a tier is
-    observation -> samples, comparison -> fit -> learning -> memory         what was seen of it
+    arguments, models, hardware -> serving -> priors (table, roofline)      configuration and prior of a tier
+    observation -> samples, comparison -> fit -> learning -> memory         what was measured
     prior, memory -> law; law, requests, targets -> service -> capacity     what it can carry
 """
 

@@ -1,7 +1,7 @@
 """
-What vLLM's command line says about how a replica runs.
+Parser for vLLM's command line.
 
-In:    the arguments of a workload, both as `--flag=value` and as `--flag value`.
+In:    the arguments of a workload, as `--flag=value` or `--flag value`.
 Out:   its flags, and the few of them that change the performance law.
 """
 
@@ -17,14 +17,14 @@ ALIASES = {
     "-q": "--quantization",
 }
 
-# vLLM takes a part of a thousand (`25.6k`), but not one of 1024.
+# vLLM accepts fractions with decimal suffixes (`25.6k`), but not with binary ones.
 DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9}
 BINARY = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeArguments:
-    """Arguments of `vllm serve` that matter here; None: not given, vLLM's default or the hardware decides."""
+    """The relevant arguments of `vllm serve`; None: not given, so vLLM's default or the hardware decides."""
 
     model: str | None = None
     quantization: str | None = None
@@ -42,7 +42,7 @@ class ServeArguments:
 
 @lru_cache(maxsize=1024)
 def parse(arguments: tuple[str, ...]) -> ServeArguments:
-    """The arguments that are understood; one that cannot be read (`--max-num-seqs=many`) counts as not given."""
+    """The relevant arguments; a value that cannot be parsed (`--max-num-seqs=many`) counts as not given."""
     given = flags(arguments)
     off = "--no-enable-prefix-caching" in given
     return ServeArguments(
@@ -62,13 +62,13 @@ def parse(arguments: tuple[str, ...]) -> ServeArguments:
 
 
 def tensor_parallel(arguments: ServeArguments, accelerators: int) -> int:
-    """Accelerators of a pod that share each layer: as stated, else what its stages and its engines have each, >= 1."""
+    """Tensor parallelism: as stated, else the pod's accelerators divided over pipeline stages and engines, >= 1."""
     taken = (arguments.pipeline_parallel or 1) * (arguments.data_parallel or 1)
     return arguments.tensor_parallel or max(1, accelerators // taken)
 
 
 def flags(arguments: tuple[str, ...]) -> dict[str, str]:
-    """Values by flag, by its long name with `-`; empty where there is none. A later one wins, as in vLLM."""
+    """Values by flag, under its long name with `-`; empty for a flag without a value. A later one wins, as in vLLM."""
     found: dict[str, str] = {}
     waiting = ""
     for argument in arguments:
@@ -80,13 +80,13 @@ def flags(arguments: tuple[str, ...]) -> dict[str, str]:
         else:
             if waiting:
                 found[waiting] = argument
-            # `vllm serve MODEL`: the model is what follows the word.
+            # `vllm serve MODEL`: the model follows the word `serve`.
             waiting = "serve" if argument == "serve" else ""
     return found
 
 
 def _whole(text: str | None) -> int | None:
-    """A whole number above 0, also in vLLM's short form: `8k` is 8000, `25.6k` is 25600, `8K` is 8192."""
+    """A whole number above 0, also in vLLM's short form: `8k` is 8000, `25.6k` is 25600, `8K` is 8192; else None."""
     found = re.fullmatch(r"(\d{1,15})([KMG]?)|(\d{1,15}(?:\.\d{1,15})?)([kmg])", text or "")
     if not found:
         return None

@@ -1,8 +1,8 @@
 """
-What one replica of each tier does at the expected request shape, and how sure that is.
+Estimates of one replica of each tier at the expected request shape.
 
-In:    the memory, with the requests that are expected, and the deployment.
-Out:   a `TierEstimate` for every tier, also for those that nothing runs on.
+In:    the memory, including the expected requests, and the deployment.
+Out:   a `TierEstimate` for every tier, including those without replicas.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ from tidegate.estimate.relaxed import relaxed
 from tidegate.estimate.requests import Requests, workload_of
 from tidegate.estimate.service import Service
 
-# A guess gives up this share of its capacity, certainty none. A row of the table, half believed, gives up a tenth: what
-# such rows err by against real runs.
+# At confidence 0 this share of the capacity is given up, at confidence 1 nothing. A row of the table (confidence 0.5)
+# gives up a tenth, which is the error of such rows against real runs.
 MARGIN_MAX = 0.2
 
 
@@ -40,35 +40,35 @@ def assess(
     Estimate of every tier of a deployment, by name.
 
     Args:
-        memory: What was learned, and what is expected (`expect`).
+        memory: What was learned, and the expected requests (set by `expect`).
         spec: The deployment.
-        accelerators: Classes by name; a tier whose class is missing is estimated on a generic one.
+        accelerators: Classes by name; a tier whose class is missing is estimated on generic hardware.
 
     Returns:
-        The same object as before where nothing that matters has changed.
+        The same object as the last time if nothing relevant has changed.
     """
     asked = memory.requests
-    assert asked is not None, "nobody said which requests are expected"
+    assert asked is not None, "no requests are expected: call `expect` first"
     classes = [accelerators.get(tier.accelerator) for tier in spec.tiers]
     slot = _last.pop(spec.key, None)
-    if slot is not None and slot.answers(spec, memory, classes):
-        return _kept(slot).estimates
+    if slot is not None and slot.matches(spec, memory, classes):
+        return _store(slot).estimates
     older = slot.each if slot is not None and slot.spec is spec else {}
-    questions = {
-        tier.name: _Question(memory.tiers.get(tier.name), class_, asked, _kin(memory, spec, tier, class_))
+    inputs = {
+        tier.name: _Inputs(memory.tiers.get(tier.name), class_, asked, _kin(memory, spec, tier, class_))
         for tier, class_ in zip(spec.tiers, classes, strict=True)
     }
-    each = {t.name: _answered(older.get(t.name), questions[t.name], spec, t) for t in spec.tiers}
-    instead = _instead(spec, questions, each)
+    each = {t.name: _result(older.get(t.name), inputs[t.name], spec, t) for t in spec.tiers}
+    instead = _relaxed_targets(spec, inputs, each)
     if instead is not None:
-        eased = {name: replace(question, instead=instead) for name, question in questions.items()}
-        each = {t.name: _answered(older.get(t.name), eased[t.name], spec, t) for t in spec.tiers}
-    estimates = {name: answer.estimate for name, answer in each.items()}
-    return _kept(_Slot(spec=spec, memory=memory, classes=classes, each=each, estimates=estimates)).estimates
+        eased = {name: replace(own, instead=instead) for name, own in inputs.items()}
+        each = {t.name: _result(older.get(t.name), eased[t.name], spec, t) for t in spec.tiers}
+    estimates = {name: result.estimate for name, result in each.items()}
+    return _store(_Slot(spec=spec, memory=memory, classes=classes, each=each, estimates=estimates)).estimates
 
 
 def startup_times(memory: EstimateMemory, *, spec: DeploymentSpec) -> Mapping[str, float]:
-    """Expected start-up of a replica of each tier, s: learned, or a prior by the size of the model."""
+    """Expected start-up time of a replica of each tier, s: learned, or a prior from the size of the weights."""
     times: dict[str, float] = {}
     for tier in spec.tiers:
         known = memory.tiers.get(tier.name)
@@ -81,26 +81,30 @@ def startup_times(memory: EstimateMemory, *, spec: DeploymentSpec) -> Mapping[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Slot:
-    """The last answer for a deployment, with all that it depends on (held, so that no identity is used twice)."""
+    """The cached estimates of a deployment and their inputs (referenced here, so that no object identity is reused)."""
 
     spec: DeploymentSpec
     memory: EstimateMemory
     classes: list[Accelerator | None]
-    each: Mapping[str, "_Answer"]
+    each: Mapping[str, "_Result"]
     estimates: Mapping[str, TierEstimate]
 
-    def answers(self, spec: DeploymentSpec, memory: EstimateMemory, classes: list[Accelerator | None]) -> bool:
-        """True where the question is the same: spec and memory by identity, the rest by value."""
+    def matches(self, spec: DeploymentSpec, memory: EstimateMemory, classes: list[Accelerator | None]) -> bool:
+        """True if the inputs are the same: spec and memory by identity, the classes by value."""
         return self.spec is spec and self.memory is memory and self.classes == classes
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Inputs:
     """
-    All that the estimate of one tier depends on beside the spec.
+    The inputs of the estimate of one tier, besides the spec.
 
     Args:
-        instead: The targets that are planned for where those of the spec are out of reach; None: the spec's own.
+        known: Memory of the tier; None: nothing was learned.
+        class_: Its accelerator class; None: the class does not exist.
+        asked: The expected requests.
+        kin: Correction of the prior from related tiers.
+        instead: The targets planned for if those of the spec cannot be met; None: those of the spec.
     """
 
     known: TierMemory | None
@@ -111,48 +115,50 @@ class _Question:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """An estimate, and to what."""
+class _Result:
+    """An estimate and its inputs."""
 
-    question: _Question
+    inputs: _Inputs
     estimate: TierEstimate
 
 
-def _answered(before: _Answer | None, question: _Question, spec: DeploymentSpec, tier: TierSpec) -> _Answer:
-    """The answer given before, where the question is the same."""
-    if before is not None and before.question == question:
+def _result(before: _Result | None, inputs: _Inputs, spec: DeploymentSpec, tier: TierSpec) -> _Result:
+    """The previous estimate if the inputs are the same, else a new one."""
+    if before is not None and before.inputs == inputs:
         return before
-    return _Answer(question, _assess_tier(question, spec, tier))
+    return _Result(inputs, _assess_tier(inputs, spec, tier))
 
 
-def _instead(spec: DeploymentSpec, questions: Mapping[str, _Question], each: Mapping[str, _Answer]) -> Relaxed | None:
-    """What is planned for where all tiers that may serve miss the spec's targets even idle; None: those targets."""
+def _relaxed_targets(
+    spec: DeploymentSpec, inputs: Mapping[str, _Inputs], each: Mapping[str, _Result]
+) -> Relaxed | None:
+    """The targets to plan for if all tiers that may serve miss those of the spec even when idle; None: the spec's."""
     may_serve = [t for t in spec.tiers if spec.quality.allows(t.quality)]
     if not may_serve or any(each[t.name].estimate.capacity_rps > 0 for t in may_serve):
         return None
     idle = []
     for tier in may_serve:
-        prior, memory = _seen(questions[tier.name], spec, tier)
-        service = _service(prior, memory, questions[tier.name], spec.slo)
+        prior, memory = _prior_and_memory(inputs[tier.name], spec, tier)
+        service = _service(prior, memory, inputs[tier.name], spec.slo)
         idle.append((service, _misses(memory), each[tier.name].estimate.curve.points[0].attainment))
     return relaxed(idle, spec.slo)
 
 
-def _kept(slot: _Slot) -> _Slot:
-    """The slot, which is now the one asked for last; where there are too many, the one not asked for longest goes."""
+def _store(slot: _Slot) -> _Slot:
+    """Store the slot as the most recently used one; if there are too many, the least recently used one is dropped."""
     if len(_last) >= SLOTS_MAX:
         del _last[next(iter(_last))]
     _last[slot.spec.key] = slot
     return slot
 
 
-# A memo, not a state: without it the answers are equal, only later. One slot per deployment; a few KiB each.
+# A cache: without it the results are the same, only slower. One slot per deployment, a few KiB each.
 _last: dict[Key, _Slot] = {}
 SLOTS_MAX = 16384
 
 
 def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, class_: Accelerator | None) -> Kin:
-    """What the other tiers on the same accelerators say of one that was never seen; nothing where its law is known."""
+    """Correction of a tier's prior from the other tiers on the same accelerators; none if its own law is known."""
     mine = prior_of(spec.model, tier, class_)
     known = under(mine, memory.tiers.get(tier.name))
     if mine.provenance is Provenance.USER or (known is not None and known.windows):
@@ -163,18 +169,18 @@ def _kin(memory: EstimateMemory, spec: DeploymentSpec, tier: TierSpec, class_: A
     return kin_of([(prior, m) for prior, m in others if m is not None])
 
 
-def _seen(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> tuple[Prior, TierMemory | None]:
-    """Prior of a tier, and what was learned where it still serves as it did then."""
-    prior = prior_of(spec.model, tier, question.class_)
-    return prior, under(prior, question.known)
+def _prior_and_memory(inputs: _Inputs, spec: DeploymentSpec, tier: TierSpec) -> tuple[Prior, TierMemory | None]:
+    """The prior of a tier, and its memory if the tier is still configured as when that was learned."""
+    prior = prior_of(spec.model, tier, inputs.class_)
+    return prior, under(prior, inputs.known)
 
 
-def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
-    known, (prior, memory) = question.known, _seen(question, spec, tier)
-    service = _service(prior, memory, question, spec.slo)
+def _assess_tier(inputs: _Inputs, spec: DeploymentSpec, tier: TierSpec) -> TierEstimate:
+    known, (prior, memory) = inputs.known, _prior_and_memory(inputs, spec, tier)
+    service = _service(prior, memory, inputs, spec.slo)
     engines = prior.serving.data_parallel
     found = _carried(service, spec.slo.attainment, _misses(memory), engines)
-    confidence = confidence_of(prior, memory, running=found.running / engines, kin=question.kin.trust)
+    confidence = confidence_of(prior, memory, running=found.running / engines, kin=inputs.kin.trust)
     startups = known.startup if known is not None else None
     return TierEstimate(
         law=service.law,
@@ -187,16 +193,16 @@ def _assess_tier(question: _Question, spec: DeploymentSpec, tier: TierSpec) -> T
         startup_s_late=startup.late_s(startups, prior.serving),
         power_w=power_w(prior.serving, found.running),
         pooling=found.pooling,
-        relaxed=question.instead,
+        relaxed=inputs.instead,
     )
 
 
-def _service(prior: Prior, memory: TierMemory | None, question: _Question, slo: Slo) -> Service:
-    """One engine of the tier, as far as it is known, under requests of this shape."""
-    serving, asked, targets = prior.serving, question.asked, question.instead or slo
+def _service(prior: Prior, memory: TierMemory | None, inputs: _Inputs, slo: Slo) -> Service:
+    """One engine of the tier under the expected requests."""
+    serving, asked, targets = prior.serving, inputs.asked, inputs.instead or slo
     computed = memory.computed if memory is not None and serving.prefix_caching else None
     return Service(
-        law=law_in_force(prior, memory, question.kin.factor),
+        law=law_in_force(prior, memory, inputs.kin.factor),
         workload=workload_of(asked, computed or 0),
         batched_tokens_max=float(serving.batched_tokens_max),
         context_max=serving.context_max,
@@ -208,11 +214,11 @@ def _service(prior: Prior, memory: TierMemory | None, question: _Question, slo: 
 
 
 def _misses(memory: TierMemory | None) -> float:
-    """The learned factor on the share of requests predicted to miss."""
+    """The learned factor on the predicted share of misses; 1 without a memory."""
     return memory.misses if memory is not None else 1.0
 
 
-# Curves of laws that come back: 5 KiB each, 50 MiB in all. What stands still is found in its slot.
+# For laws that recur: 5 KiB per curve, 50 MiB in all. Unchanged deployments are found in their slot.
 @lru_cache(maxsize=10240)
 def _carried(service: Service, target: float, misses: float, engines: int) -> Carried:
     found = carried(service, target=target, misses=misses)

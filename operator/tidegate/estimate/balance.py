@@ -1,21 +1,21 @@
 """
-How far a router evens out the load over replicas, from how evenly they are seen to be loaded.
+How well the router balances load over replicas, from the measured dispersion of requests over replicas.
 
-A router that picks the least loaded replica keeps them within a request or two of each other; one that picks at random
-leaves each with a Poisson count of its own. Round robin and routers that look at caches first lie in between. A router
-that was never seen at work is taken to pick at random.
+A router that picks the least loaded replica keeps them within one or two requests of each other; a random one leaves
+each with an independent Poisson count. Round robin and cache-aware routers lie in between. Until it is measured, a
+router is assumed to be random.
 """
 
 from collections.abc import Iterable
 
 from tidegate.estimate.memory import TierMemory
 
-# Windows of picking at random that are assumed before anything was seen.
+# Weight of the initial assumption, in windows of a random router.
 PRIOR_WINDOWS = 2
 
 
 def evenness_of(tiers: Iterable[TierMemory]) -> float:
-    """0 (each replica has its own luck) to 1 (all share it), over the tiers of a deployment."""
+    """0 (replicas are loaded independently) to 1 (perfectly balanced), over the tiers of a deployment."""
     weight, total = float(PRIOR_WINDOWS), float(PRIOR_WINDOWS)
     for tier in tiers:
         weight += tier.balanced

@@ -1,9 +1,9 @@
 """
-The load one replica carries inside the SLO, and the curve around it.
+The capacity of one replica: the load it carries within the SLO, and the service curve around it.
 
-In:    a replica (`Service`), the share of requests that must be inside both targets, the learned factor on misses.
-Out:   `Carried`: the service curve, the rate at which attainment crosses the target, and N there; and how much more a
-       replica carries in company.
+In:    a replica (`Service`), the share of requests that must meet both targets, the learned factor on misses.
+Out:   `Carried`: the service curve, the rate at which attainment crosses the target, N there, and how much more a
+       replica carries in larger fleets.
 """
 
 from dataclasses import dataclass, replace
@@ -18,27 +18,28 @@ from tidegate.estimate.latency import attainment, itl_quantile, operate, ttft_qu
 from tidegate.estimate.normal import Floats
 from tidegate.estimate.service import Service, state_at
 
-# Where the crossing is looked for, as shares of the rate that cannot be sustained.
+# Where the crossing is searched, as shares of the rate at which the replica becomes unstable.
 SEARCH = np.array([1e-3, 0.02, 0.05, 0.1, 0.18, 0.27, 0.37, 0.47, 0.57, 0.66, 0.74, 0.81, 0.87, 0.92, 0.96, 0.985])
-# Where the curve is sampled: below the two rates that the crossing lies between, between them, and beyond.
+# Where the curve is sampled: below the two rates that bracket the crossing, between them, and beyond.
 BELOW = np.array([0.02, 0.4, 0.75])
 BETWEEN = np.linspace(0.0, 1.0, 7)
 BEYOND = np.array([1.1, 1.2, 1.3, 1.45])
 TO_THE_END = np.array([0.01, 0.2, 0.4, 0.6, 0.75, 0.88, 0.97])
 LAST = 0.985
-# Where company is looked into, as shares of the way from the crossing of one replica alone to the end.
+# Where the crossing in larger fleets is searched, as shares of the way from a rate that a single replica carries to
+# the end of the curve.
 RISE = np.array([0.0, 0.05, 0.1, 0.16, 0.23, 0.31, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
     """
-    What one replica carries.
+    The capacity of one replica.
 
     Args:
         curve: Its operating points.
-        rate_rps: Where attainment crosses the target; 0: an idle replica misses it.
-        running: N there.
+        rate_rps: Arrival rate at which attainment crosses the target, requests/s; 0: even an idle replica misses it.
+        running: N at that rate.
         pooling: As in `TierEstimate`.
     """
 
@@ -50,11 +51,11 @@ class Carried:
 
 def carried(service: Service, *, target: float, misses: float) -> Carried:
     """
-    What one replica carries.
+    The capacity of one replica.
 
     Args:
         service: The replica.
-        target: Share of requests that must be inside both targets, in (0, 1).
+        target: Share of requests that must meet both targets, in (0, 1).
         misses: Factor on the predicted share of misses, > 0.
     """
     search = SEARCH * service.rate_unstable
@@ -79,9 +80,9 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
 
 def side_by_side(engine: Carried, engines: int) -> Carried:
     """
-    What a replica of several engines carries, each of which takes its share of the requests.
+    The capacity of a replica with several engines, each of which takes its share of the requests.
 
-    That they are company to each other is not counted: it may even out more than is said here.
+    Balancing between the engines is not counted, so the true capacity may be higher.
     """
     points = tuple(replace(p, rate_rps=engines * p.rate_rps, running=engines * p.running) for p in engine.curve.points)
     return Carried(
@@ -93,7 +94,12 @@ def side_by_side(engine: Carried, engines: int) -> Carried:
 
 
 def _pooling(service: Service, target: float, misses: float, *, low: float, end: float) -> tuple[float, ...]:
-    """The crossing in company over that alone, for each of `POOLS`; looked for from a rate that is inside on."""
+    """
+    The crossing in a fleet over that of a single replica, for each size in `POOLS`.
+
+    Args:
+        low, end: Rates between which the crossing is searched, requests/s; one replica alone meets the target at `low`.
+    """
     if service.evenness <= 0.0:
         return (1.0,) * len(POOLS)
     rates = low + RISE * (end - low)
@@ -104,7 +110,7 @@ def _pooling(service: Service, target: float, misses: float, *, low: float, end:
 
 
 def _reached(service: Service, rates: Floats, target: float, misses: float) -> float:
-    """The crossing on a grid of rates whose first is inside."""
+    """The crossing on a grid of rates, at the first of which the target is met."""
     least = _inside(rates, float(rates[0]), target)
     shares = _falling(attainment(service, state_at(service, rates)), misses, least=least)
     return _crossing(rates.tolist(), shares.tolist(), target)
@@ -116,16 +122,16 @@ def targets_at(service: Service, load: float, *, target: float, misses: float) -
     The tightest TTFT and ITL, s, that a replica meets together with the target attainment.
 
     Args:
-        load: Share of the rate that it can sustain, in (0, 1).
+        load: Share of `rate_unstable`, in (0, 1).
     """
     state = state_at(service, np.array([load * service.rate_unstable]))
-    # Each alone is met by more, so that both together are met by no less.
+    # Each may be missed by half of the allowed share, so that both together are met by at least the target.
     level = 1.0 - (1.0 - target) / (2.0 * max(1.0, misses))
     return float(ttft_quantile(service, state, level)[0]), float(itl_quantile(service, state, level)[0])
 
 
 def _crossing(rates: list[float], shares: list[float], target: float) -> float:
-    """Rate at which attainment crosses the target, by straight line between two; the first is inside."""
+    """Rate at which attainment crosses the target, by linear interpolation; the first rate meets the target."""
     for (low, before), (high, after) in pairwise(zip(rates, shares, strict=True)):
         if after < target:
             return low + max(0.0, (before - target) / (before - after)) * (high - low)
@@ -133,12 +139,12 @@ def _crossing(rates: list[float], shares: list[float], target: float) -> float:
 
 
 def _inside(rates: Floats, low: float, target: float) -> Floats:
-    """Least attainment at each rate: the target at and below a rate that was found inside, whatever dips there."""
+    """Lower bound of attainment at each rate: the target up to a rate known to meet it, so that dips are ignored."""
     return np.where(rates <= low, target, 0.0)
 
 
 def _falling(shares: Floats, misses: float, *, least: Floats | float = 0.0) -> Floats:
-    """Attainment with the factor on misses; more load is never better."""
+    """Attainment with the factor on misses applied, made non-increasing in load."""
     return np.asarray(np.minimum.accumulate(np.maximum(least, 1.0 - misses * (1.0 - shares))))
 
 

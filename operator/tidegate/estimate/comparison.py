@@ -1,8 +1,8 @@
 """
-Where prediction and reality are held against each other: first tokens, and the share of requests inside the targets.
+Comparison of predictions with measurements: TTFT, and the share of requests that meet the targets.
 
-In:    the memory, a reading with its histograms.
-Out:   the memory with what was learned of prompts and of misses. Slow on purpose, and bounded.
+In:    the memory, and a window with the reading's histograms.
+Out:   the memory with what was learned about prefill and misses. Slow on purpose, and bounded.
 """
 
 from dataclasses import replace
@@ -19,30 +19,30 @@ from tidegate.estimate.memory import Prompt, TierMemory, digits
 from tidegate.estimate.samples import Window, kept_prompts
 from tidegate.estimate.service import Service, State, state_at
 
-# Between two comparisons, s, where requests miss targets and where none is seen to; the first ones follow each other.
+# Time between comparisons, s, with and without observed misses; the first windows are all compared.
 PERIOD_S = 180.0
 PERIOD_QUIET_S = 900.0
 WINDOWS_CLOSE = 3
-# A queue that makes up more than this share of the first token hides the prompt in it.
+# If queueing is more than this share of TTFT, the prefill time cannot be told from it.
 QUEUE_SHARE_MAX = 0.4
 WAITING_MAX = 0.5
 REQUESTS_MIN = 10.0
-# The factor on misses: bounds, and the share of its logarithm's error taken over at a comparison.
+# The factor on misses: its bounds, and the share of its logarithmic error that one comparison corrects.
 MISSES_MIN, MISSES_MAX = 0.25, 8.0
 MISSES_SHARE = 0.3
 MISSES_LEAP = log(4.0)
-# A prediction of no miss at all is taken for one in ten thousand.
+# A predicted share of misses of 0 counts as one in ten thousand.
 PREDICTED_MIN = 1e-4
 MISSES_DIGITS = 2
 
 
 def compare(memory: TierMemory, window: Window) -> TierMemory:
-    """The memory after a comparison; the same where none is due or the reading does not allow one."""
+    """The memory after a comparison; the same object if none is due or the reading does not allow one."""
     reading, slo, ready, time_s = window.reading, window.slo, window.ready, window.time_s
     rate = reading.arrival_rps
     if rate is None or rate * reading.window_s < REQUESTS_MIN or not window.steady:
         return memory
-    seen = _missed(reading, slo, rate * reading.window_s)
+    seen = _missed_bounds(reading, slo, rate * reading.window_s)
     period_s = PERIOD_S if seen is not None and seen[0] > 0 else PERIOD_QUIET_S
     if memory.windows > WINDOWS_CLOSE and time_s - memory.compared_s < period_s:
         return memory
@@ -61,7 +61,7 @@ def compare(memory: TierMemory, window: Window) -> TierMemory:
 
 
 def _service(memory: TierMemory, window: Window) -> Service | None:
-    """The replica under the requests of this window; None where nobody says what they look like."""
+    """The replica under the requests of this window; None if their lengths are not known."""
     prior, slo, workload = window.prior, window.slo, window.workload
     if workload is None:
         return None
@@ -79,12 +79,12 @@ def _service(memory: TierMemory, window: Window) -> Service | None:
 
 
 def prompt_of(service: Service, state: State, reading: TierReading, ready: int) -> Prompt | None:
-    """Prefill of the mean prompt, out of the mean time to first token; None where a queue hides it."""
+    """Prefill time of the mean prompt, from the mean TTFT; None if queueing hides it."""
     ttft_s = reading.ttft_mean_s
     if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX:
         return None
     queue_s = float(state.waits[0] * state.wait_s[0])
-    # A started step is waited for, and decoding goes on in the steps of the prompt.
+    # The request waits for the current step, and decoding continues in the steps that compute its prompt.
     decode_s = float(unqueued_s(service, state)[0]) - service.law.prefill_s(service.workload)
     prefill_s = ttft_s - queue_s - decode_s
     if queue_s > QUEUE_SHARE_MAX * ttft_s or prefill_s < (1 - QUEUE_SHARE_MAX) / 2 * ttft_s:
@@ -92,12 +92,12 @@ def prompt_of(service: Service, state: State, reading: TierReading, ready: int) 
     return Prompt(tokens=digits(service.workload.prefill_tokens, 3), prefill_s=digits(prefill_s, 3))
 
 
-def _missed(reading: TierReading, slo: Slo, requests: float) -> tuple[float, float] | None:
+def _missed_bounds(reading: TierReading, slo: Slo, requests: float) -> tuple[float, float] | None:
     """
-    Bounds of the share of requests that missed a target, by buckets and by chance; None where nobody counted.
+    Bounds of the share of requests that missed a target, from bucket edges and chance; None without histograms.
 
-    The histogram of token gaps is no histogram of requests: a prompt that lengthens one gap in twenty spoils few means.
-    Where all gaps are short, so are the means: it serves as a lower bound of what was inside.
+    The histogram of token gaps is not one of requests: prefills that lengthen one gap in twenty raise few means over
+    the target. But if all gaps are short, so are the means, so it gives a lower bound of the share within the target.
     """
     ttft = reading.ttft.share_at_most(slo.ttft_s) if reading.ttft is not None else None
     itl = reading.request_itl.share_at_most(slo.itl_s) if reading.request_itl is not None else None
@@ -109,16 +109,16 @@ def _missed(reading: TierReading, slo: Slo, requests: float) -> tuple[float, flo
     if ttft is None or itl is None:
         return None
     low, high = 1.0 - min(ttft[1], itl[1]), min(1.0, 2.0 - ttft[0] - itl[0])
-    return max(0.0, low - _chance(low, requests)), min(1.0, high + _chance(high, requests))
+    return max(0.0, low - _sampling_error(low, requests)), min(1.0, high + _sampling_error(high, requests))
 
 
-def _chance(share: float, requests: float) -> float:
-    """Two standard deviations of a share counted over so many requests, and one request more."""
+def _sampling_error(share: float, requests: float) -> float:
+    """Sampling error of a share of this many requests: two standard deviations, plus one request."""
     return 2 * sqrt(share * (1 - share) / requests) + 1 / requests
 
 
 def _misses(before: float, predicted: float, low: float, high: float) -> float:
-    """The factor on predicted misses, moved towards the bounds of those seen."""
+    """The factor on predicted misses, moved towards the measured bounds."""
     expected = min(1.0, before * max(predicted, PREDICTED_MIN))
     nearest = min(max(expected, low), high)
     moved = before * exp(MISSES_SHARE * min(MISSES_LEAP, max(-MISSES_LEAP, log(nearest / expected))))

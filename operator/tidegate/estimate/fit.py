@@ -1,15 +1,15 @@
 """
-From samples to coefficients: one factor first, then each coefficient, never below 0 and never far without reason.
+From samples to coefficients: first one factor, then each coefficient, non-negative and regularized towards the prior.
 
-In:    the prior's coefficients, windows of decoding, and windows of first tokens.
+In:    the prior's coefficients, samples of decoding, and samples of prefill.
 Out:   factors on the prior's five coefficients.
 
-1. One factor on everything, by the ITL alone.
-2. Prompts: factor of p1 and of p0 by the first tokens seen; a constant that the prior does not know (HTTP, tokenizer)
-   goes to p0, what grows with the prompt to p1.
+1. One factor on everything, from the ITL alone.
+2. Prefill: factors on p1 and p0 from the measured prefill times. A constant that the prior does not know (HTTP,
+   tokenizer) goes into p0, what grows with the prompt into p1.
 3. One factor on a, b and c, given p1.
-4. Where the samples span a fourfold range of N: each of a, b, c and p1, least squares on relative errors with a ridge
-   towards what 1 to 3 gave, none below 0.
+4. If the samples span a fourfold range of N: each of a, b, c and p1, by least squares on relative errors with a ridge
+   towards the results of 1 to 3, none below 0.
 """
 
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ from operator import mul
 from tidegate.estimate.memory import Prompt, Sample
 from tidegate.estimate.roofline import Coefficients
 
-# A fourfold range of N separates what grows with N from what does not; one point cannot.
+# A fourfold range of N separates what grows with N from what does not; a single operating point cannot.
 RANGE_FOR_VECTOR = 4.0
 SAMPLES_FOR_VECTOR = 4
-# Pull of a, b, c and p1 towards the common factor, in squared relative errors: a window errs by about 3 percent, the
-# shape of a prior by 20 to 30. The optimum is flat: a third or three times of it changes the error by a twentieth.
+# Ridge of a, b, c and p1 towards the common factor, in squared relative errors: a window errs by about 3 %, the shape
+# of a prior by 20 to 30 %. The optimum is flat: a third or three times these values changes the error by a twentieth.
 STIFFNESS = (0.03, 0.1, 0.1, 0.03)
-# The same for first tokens, seen to about 5 percent: p1 within 30 percent, and what no prior knows of, HTTP and
-# tokenizer, 10 ms give or take 10: so much lay between the engine and the client in real runs of vLLM.
+# The same for prefill, measured to about 5 %: p1 is known within 30 %. HTTP and tokenizer, which no prior includes, are
+# expected to take 10 ms, give or take 10: the time between engine and client in real runs of vLLM.
 STIFFNESS_P1 = (0.05 / 0.3) ** 2
 OUTSIDE_S, OUTSIDE_SPREAD_S, STIFFNESS_P0 = 0.010, 0.010, 0.05**2
 FACTOR_MIN, FACTOR_MAX = 0.05, 20.0
-# Of an ITL at least this share is decoding, whatever prompts are thought to cost.
+# At least this share of an ITL is decoding, whatever prefill is thought to cost.
 DECODE_SHARE_MIN = 0.2
 ROUNDS = 100
 SETTLED = 1e-5
@@ -39,7 +39,7 @@ SETTLED = 1e-5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """Factors on a prior, and whether they were fitted one by one."""
+    """Factors on a prior, and whether they were fitted per coefficient (`vector`) or as one."""
 
     factors: Coefficients
     vector: bool
@@ -49,13 +49,13 @@ def fit(
     prior: Coefficients, samples: Sequence[Sample], prompts: Sequence[Prompt] = (), *, evidence: float = 1.0
 ) -> Fit:
     """
-    Factors on the prior that explain what was seen.
+    Factors on the prior that explain the samples.
 
     Args:
         prior: Coefficients, each above 0.
-        samples: Windows of decoding, at least one.
-        prompts: Windows of first tokens; empty: p1 and p0 follow the common factor.
-        evidence: Windows that each sample stands for, >= 1: the more, the less the prior pulls.
+        samples: Samples of decoding, at least one.
+        prompts: Samples of prefill; empty: p1 and p0 take the common factor.
+        evidence: Number of windows that each sample stands for, >= 1; the ridge is divided by it.
     """
     common = common_factor(prior, samples)
     p1, p0 = _prompt_factors(prior, prompts, common)
@@ -74,7 +74,7 @@ def predicted_s(law: Coefficients, sample: Sample) -> float:
 
 
 def identifiable(samples: Sequence[Sample]) -> bool:
-    """True where the samples span enough of N to tell the coefficients apart."""
+    """True if the samples span enough of N to identify each coefficient."""
     if len(samples) < SAMPLES_FOR_VECTOR:
         return False
     running = [s.running for s in samples]
@@ -82,12 +82,12 @@ def identifiable(samples: Sequence[Sample]) -> bool:
 
 
 def common_factor(prior: Coefficients, samples: Sequence[Sample]) -> float:
-    """One factor on everything: the median, so that one bad sample moves nothing."""
+    """One factor on everything: the median, so that one bad sample has no effect."""
     return exp(_median([log(s.itl_s / predicted_s(prior, s)) for s in samples]))
 
 
 def _decode(prior: Coefficients, samples: Sequence[Sample], p1: float) -> float:
-    """One factor on a, b and c, given that of p1."""
+    """One factor on a, b and c, given the factor on p1."""
     ratios = []
     for s in samples:
         prompts_s = prior.p1_s * s.running * s.interference
@@ -120,7 +120,7 @@ def _vector(
 
 
 def _normal(rows: Sequence[tuple[float, ...]]) -> tuple[list[list[float]], list[float]]:
-    """Normal equations of rows that should each give 1."""
+    """Normal equations of rows whose product with the factors should be 1."""
     columns = list(zip(*rows, strict=True))
     return [[sum(map(mul, one, other)) for other in columns] for one in columns], [sum(c) for c in columns]
 
@@ -129,10 +129,10 @@ def _ridge(
     normal: list[list[float]], right: list[float], centre: tuple[float, ...], stiffness: tuple[float, ...]
 ) -> tuple[float, ...]:
     """
-    Non-negative solution of the normal equations with a pull towards the centre.
+    Non-negative solution of the normal equations with a ridge towards the centre.
 
-    Coordinate descent: the problem is convex, so it ends where any other method would. Two unknowns have a
-    closed form, where it would take many rounds.
+    By coordinate descent: the problem is convex, so it converges to the same solution as any other method. Two unknowns
+    are solved in closed form, because descent would take many rounds.
     """
     size = len(centre)
     for i in range(size):
@@ -155,7 +155,12 @@ def _ridge(
 
 
 def _pair(normal: list[list[float]], right: list[float]) -> tuple[float, float]:
-    """Two unknowns, neither below 0: where one would be, the other alone, if that is where nothing improves it."""
+    """
+    Two unknowns, neither below 0.
+
+    If the unconstrained solution has a negative one, that is set to 0 and the other is solved alone, if this satisfies
+    the optimality conditions; else the other way round.
+    """
     (xx, xy), (_, yy) = normal
     x, y = right
     determinant = xx * yy - xy * xy

@@ -1,10 +1,10 @@
 """
-What is known of an accelerator from its name: memory, bandwidth, arithmetic, power.
+Figures of an accelerator by its name: memory, bandwidth, arithmetic, power.
 
 In:    an AcceleratorClass name (`nvidia-h100`) and the product label of its nodes (`NVIDIA-H100-80GB-HBM3`).
-Out:   the row of `hardware.csv`, or a generic accelerator of that memory that says it is a guess.
-Source: makers' data sheets (dense figures, no sparsity); draw of H100 and A100 under load: vllm-project/semantic-router
-        `src/fleet-sim`, anchored on ML.ENERGY v3 (arXiv 2601.22076).
+Out:   the row of `hardware.csv`, or a generic accelerator with that memory, marked as a guess.
+Source: vendors' data sheets (dense figures, no sparsity); power draw of H100 and A100 under load:
+        vllm-project/semantic-router `src/fleet-sim`, anchored on ML.ENERGY v3 (arXiv 2601.22076).
 """
 
 import csv
@@ -17,11 +17,11 @@ from importlib.resources import files
 from tidegate.domain.spec import Accelerator
 from tidegate.units import GIB
 
-# Share of the board limit that is drawn at one running request and at many, where nobody measured it:
-# H100 draws 300 and 600 of 700 W.
+# Draw with one and with many running requests as a share of the board power, for accelerators without a measurement:
+# an H100 draws 300 and 600 of 700 W.
 DRAW_SHARE_LOW = 0.43
 DRAW_SHARE_HIGH = 0.86
-# A board limit says less than a measurement of the same board.
+# For these the measured draw is kept even if the class states a board power.
 MEASURED_DRAW = frozenset({"h100", "a100"})
 
 
@@ -31,10 +31,10 @@ class Hardware:
     One kind of accelerator.
 
     Args:
-        name: Key of the priors table; empty: not recognised, figures are a guess.
-        memory_bytes: Memory of one accelerator.
+        name: Key of the priors table; empty: not recognized, the figures are a guess.
+        memory_bytes: Memory of one accelerator, bytes.
         bandwidth: Memory bandwidth, bytes/s.
-        flops_bf16, flops_fp8, flops_fp4: Dense operations/s; None: it has no such arithmetic.
+        flops_bf16, flops_fp8, flops_fp4: Dense operations/s; None: not supported in hardware.
         draw_w: Draw with one running request and with very many, W; None: not known.
     """
 
@@ -48,12 +48,12 @@ class Hardware:
 
     @property
     def known(self) -> bool:
-        """True where the figures are of this accelerator and not of a generic one."""
+        """True if the figures are of this accelerator and not of a generic one."""
         return bool(self.name)
 
 
-# What nobody knows is taken for an accelerator of about an A100's speed for its memory: in the middle of what serves
-# language models (per GiB: A100 25 GB/s and 3.9 TFLOP/s, H100 42 and 12, L40S 18 and 7.5, L4 12 and 5).
+# An unknown accelerator is assumed to have about an A100's speed per GiB of memory, the middle of what serves LLMs
+# (per GiB: A100 25 GB/s and 3.9 TFLOP/s, H100 42 and 12, L40S 18 and 7.5, L4 12 and 5).
 GENERIC_MEMORY_GIB = 80.0
 GENERIC_BANDWIDTH_PER_GIB = 25e9
 GENERIC_FLOPS_PER_GIB = 3.5e12
@@ -74,10 +74,11 @@ def _generic(memory_gib: float | None) -> Hardware:
 
 def recognise(accelerator: Accelerator | None) -> Hardware:
     """
-    The hardware of an accelerator class; what its class states (memory, board power) wins over the table.
+    The hardware of an accelerator class. Memory and board power stated in the class take precedence over the table,
+    except over a measured draw.
 
     Args:
-        accelerator: The class; None: a tier names one that does not exist.
+        accelerator: The class; None: the tier names one that does not exist.
     """
     if accelerator is None:
         return _generic(None)
@@ -94,16 +95,16 @@ def _recognise(name: str, product: str, memory_gib: float | None, board_w: float
     )
 
 
-# Parts that a board is cut into where it is shared by hardware (MIG); others than these have seven.
+# Number of slices into which MIG partitions a board; boards that are not listed have seven.
 PARTS = {"a30": 4, "rtx-pro-6000": 4}
 PARTS_OTHER = 7
 
 
 def _by_label(label: str) -> Hardware | None:
     """
-    Longest alias that stands as whole words in the label: `NVIDIA-H100-PCIe` is no `h100`.
+    The hardware with the longest alias that occurs as whole words in the label: `NVIDIA-H100-PCIe` is no `h100`.
 
-    What the label says beside it of memory wins over the table, and a part of a board (`1g.10gb`) is only that.
+    A memory size in the label takes precedence over the table, and a MIG profile (`1g.10gb`) means only that part.
     """
     words = "-" + re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") + "-"
     for alias, hardware in _aliases():
@@ -118,10 +119,10 @@ def _by_label(label: str) -> Hardware | None:
 
 
 def _part(board: Hardware, slices: int, memory_gib: float) -> Hardware:
-    """A part of a board: its memory and as much of the bandwidth, and its share of the arithmetic and the draw."""
+    """A MIG partition: its memory, bandwidth in proportion to memory, arithmetic and draw in proportion to slices."""
     share = min(1.0, slices / PARTS.get(board.name, PARTS_OTHER))
     return Hardware(
-        # Not the board's name: rows that were measured on the whole board do not hold.
+        # Not the name of the board: rows of the priors table for the whole board do not apply.
         name=f"{board.name}-{slices}g",
         memory_bytes=memory_gib * GIB,
         bandwidth=board.bandwidth * min(1.0, memory_gib * GIB / board.memory_bytes),

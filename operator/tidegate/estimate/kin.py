@@ -1,9 +1,9 @@
 """
-What tiers that were seen say of tiers that were not.
+Corrections of the prior of a tier without measurements, from related tiers that have them.
 
-A prior that is wrong for one precision is mostly wrong for the others on the same accelerators too: the same engine,
-the same host, the same clocks. Without this, a tier that turned out slower than its prior would always lose to one
-that nobody has tried yet.
+If a prior is wrong for one precision, it is usually wrong for the others on the same accelerators, too: the engine, the
+host and the clocks are the same. Without this correction, a tier that turned out slower than its prior would always
+lose to one that was never tried.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ from tidegate.estimate.law import CONFIDENCE_STEP, coefficients_of, trust_in
 from tidegate.estimate.memory import TierMemory
 from tidegate.estimate.priors import Prior
 
-# Share of the others' error, as a logarithm, that is taken over.
+# Share of the logarithmic error of the others that is taken over.
 KIN_SHARE = 2 / 3
-# What differs by less is the same: curves that were computed stay.
+# The factor moves in steps, so that computed curves stay valid.
 STEP = log(1.05)
 
 
 @dataclass(frozen=True, slots=True)
 class Kin:
     """
-    What the others say.
+    The correction from related tiers.
 
     Args:
-        factor: On the prior step times of a tier that was never seen.
-        trust: How far that makes its prior believed beyond what it is by itself, in [0, `KIN_SHARE`].
+        factor: Factor on the prior's step times of a tier without measurements.
+        trust: Share of the doubt about its prior that the correction removes, in [0, 0.65].
     """
 
     factor: float
@@ -40,12 +40,12 @@ ALONE = Kin(factor=1.0, trust=0.0)
 
 def kin_of(others: Sequence[tuple[Prior, TierMemory]]) -> Kin:
     """
-    What tiers that were seen say of one on the same accelerators that was not; `ALONE` where none was seen.
+    The correction for a tier without measurements; `ALONE` if no other tier has any.
 
-    factor = exp(share * sum(w * log(seen / prior)) / max(1, sum(w))),  w = `trust_in`
+    factor = exp(share * sum(w * log(learned / prior)) / max(1, sum(w))),  w = `trust_in`
 
     Args:
-        others: Prior and memory of each tier of the same deployment and accelerator class.
+        others: Prior and memory of each other tier of the same deployment and accelerator class.
     """
     weight = total = 0.0
     for prior, memory in others:
@@ -53,14 +53,14 @@ def kin_of(others: Sequence[tuple[Prior, TierMemory]]) -> Kin:
             trust = trust_in(memory)
             weight += trust
             total += trust * _error(prior, memory)
-    # One tier that is hardly known yet moves the others as little.
+    # The divisor is at least 1, so that a single tier with few measurements moves the others little.
     moved = KIN_SHARE * total / max(1.0, weight)
     trusted = round(KIN_SHARE * min(1.0, weight) / CONFIDENCE_STEP) * CONFIDENCE_STEP
     return Kin(factor=exp(round(moved / STEP) * STEP), trust=trusted)
 
 
 def _error(prior: Prior, memory: TierMemory) -> float:
-    """Mean logarithm of the learned law's step times over the prior's, where the tier was seen."""
+    """Mean logarithm of the learned law's step times over the prior's, at the stored samples."""
     base = coefficients_of(prior)
     learned = base.times(memory.factors)
     errors = [log(fit.predicted_s(learned, s) / fit.predicted_s(base, s)) for s in memory.samples]

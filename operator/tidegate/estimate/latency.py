@@ -1,15 +1,15 @@
 """
-How a replica in a known state looks to those who ask it: TTFT and ITL as distributions, attainment.
+Latency of a replica in a known state: distributions of TTFT and ITL, and attainment.
 
 In:    a replica (`Service`) and its `State` at some rates.
-Out:   shares, quantiles, attainment and `OperatingPoint`s: arrays are of shape (rates,) unless stated.
+Out:   shares, quantiles, attainment and `OperatingPoint`s; arrays have shape (rates,) unless stated otherwise.
 
-ITL. Per request it spreads: N moves while the request runs (a birth and death process that prompts shake), and few
-prompts fall on a short answer, many on another. The excess over an undisturbed step is taken as lognormal, by length of
-answer.
+ITL. The mean ITL of individual requests scatters: N varies while a request runs (a birth-death process disturbed by
+prefills), and a short answer may be hit by few prefills or by many. The excess over an undisturbed step is modelled as
+lognormal, for each answer length.
 
-TTFT. The wait has an atom at 0 and an exponential tail; to it comes the prompt's own prefill, whose length is
-lognormal.
+TTFT. The wait is 0 with some probability and otherwise exponential. Then follows the request's own prefill, whose
+length is lognormal.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from tidegate.domain.estimate import OperatingPoint
 from tidegate.estimate.normal import Floats, normal_quantile, normal_share
 from tidegate.estimate.service import OUTPUT_WEIGHTS, WIDTH_MIN, Service, State, state_at
 
-# The exponential wait as nodes: (probability at the node, weight); fine where a 99 % promise is decided. The first node
-# is no wait at all: it serves those who do not wait, and has no weight among those who do.
+# Nodes of the exponential wait: (probability at the node, weight), densest in the tail that decides a 99 % promise. The
+# first node is a wait of 0, for requests that do not wait; it has no weight among those that do.
 _WAIT = (
     (0, 0),
     (0.25, 0.5),
@@ -35,12 +35,12 @@ _WAIT = (
 )
 WAIT_MEANS = np.array([-log(1 - probability) for probability, _ in _WAIT])
 WAIT_WEIGHTS = np.array([weight for _, weight in _WAIT])
-# Where a quantile is looked for between its bounds.
+# Where a quantile is searched between its bounds.
 GRID = np.linspace(0.0, 1.0, 9)
 
 
 def attainment(service: Service, state: State) -> Floats:
-    """Share of requests inside both targets."""
+    """Share of requests that meet both targets."""
     ttft = ttft_share(service, state, np.full((len(state.rates), 1), service.ttft_s))
     itl = itl_share(service, state, np.full((len(state.rates), 1), service.itl_s))
     return np.asarray((ttft * itl)[:, 0])
@@ -58,7 +58,7 @@ def operate(service: Service, rates: Floats) -> tuple[OperatingPoint, ...]:
 
 
 def ttft_share(service: Service, state: State, bounds_s: Floats) -> Floats:
-    """Share of requests whose first token comes within each bound; both of shape (rates, bounds)."""
+    """Share of requests with TTFT within each bound; both of shape (rates, bounds)."""
     left = bounds_s - _before_prompt(service, state)[:, None]
     late = _prompt_share(service, state, left[:, :, None] - (state.wait_s[:, None] * WAIT_MEANS)[:, None, :])
     waits = state.waits[:, None]
@@ -76,22 +76,23 @@ def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
 
 
 def ttft_quantile(service: Service, state: State, level: float) -> Floats:
-    """Time within which this share of requests has its first token."""
+    """TTFT that this share of requests does not exceed, s."""
     before, mean = _before_prompt(service, state), _prompt_mean(service, state)
     width = service.prompt_width
 
     def own(share: float) -> Floats:
-        taken = share * service.prompts_served  # as a share of all prompts, with those that are too long
+        taken = share * service.prompts_served  # as a share of all prompts, including those that are too long
         return np.asarray(before + mean * np.exp(normal_quantile(taken) * width - width * width / 2))
 
-    # Neither prompt nor wait alone may be late more often than both, nor both more often than the two together.
+    # Lower bound: the prompt's own time at `level`. Upper bound: own time plus wait, each at (1 + level) / 2, which
+    # TTFT exceeds in at most 1 - level of the cases.
     half = (1 + level) / 2
     waiting = state.wait_s * np.log(np.maximum(state.waits / (1 - half), 1.0))
     return _between(lambda t: ttft_share(service, state, t), level, own(level), own(half) + waiting)
 
 
 def itl_quantile(service: Service, state: State, level: float) -> Floats:
-    """Mean ITL that this share of requests does not exceed."""
+    """Mean ITL of a request that this share of requests does not exceed, s."""
     excess, width = _itl_excess(service, state)
     ends = excess * np.exp(normal_quantile(level) * width - width * width / 2)
     low, high = service.floor_s + ends.min(axis=1), service.floor_s + ends.max(axis=1)
@@ -100,15 +101,16 @@ def itl_quantile(service: Service, state: State, level: float) -> Floats:
 
 
 def unqueued_s(service: Service, state: State) -> Floats:
-    """Mean time to first token of a request that waits for no other, s."""
+    """Mean TTFT of a request that waits for no other request, s."""
     return _before_prompt(service, state) + _prompt_mean(service, state)
 
 
 def _before_prompt(service: Service, state: State) -> Floats:
     """
-    Time before the tokens of the own prompt count: half of a started step, and the fixed part of the next.
+    Time before the request's own prompt tokens are computed, s: half of the current step, and the fixed part of the
+    next one.
 
-    What a prompt costs beyond an empty step is time outside of the engine: no step shortens it.
+    The part of p0 beyond an empty step (a) is spent outside the engine, so it is added to any step.
     """
     law = service.law
     outside = max(0.0, law.p0_s - law.a_s)
@@ -120,7 +122,7 @@ def _prompt_mean(service: Service, state: State) -> Floats:
 
 
 def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
-    """Share of prompts computed within the time left, of shape (rates, ...); none is longer than `context_max`."""
+    """Share of prompts computed within the time left; shape (rates, ...). None is longer than `context_max`."""
     width = service.prompt_width
     ratio = np.log(np.maximum(left_s, 1e-300) / _prompt_mean(service, state)[:, None, None])
     share = normal_share(ratio / width + width / 2)
@@ -130,19 +132,23 @@ def _prompt_share(service: Service, state: State, left_s: Floats) -> Floats:
 
 
 def _itl_excess(service: Service, state: State) -> tuple[Floats, Floats]:
-    """Mean of the excess over an undisturbed step by length of the answer, s, and the spread of its logarithm; both of
-    shape (rates, nodes)."""
+    """
+    Excess of the ITL over an undisturbed step, for each answer length.
+
+    Returns:
+        Its mean, s, and the standard deviation of its logarithm; both of shape (rates, nodes).
+    """
     gaps = np.maximum(service.gaps, 1.0)
     typical = state.itl_s - state.backlog_s / service.workload.output_tokens
     excess = np.maximum((typical - service.floor_s)[:, None] + state.backlog_s[:, None] / gaps, 1e-12)
-    # What moves slower than the answer is long is not averaged away.
+    # Variations that are slow compared to the duration of the answer do not average out.
     slow = state.slow[:, None] / (1 + state.memory[:, None] * gaps / (3 * service.workload.output_tokens))
     lumps = state.lumps[:, None] * (service.floor_s + excess) / gaps
     return excess, np.maximum(WIDTH_MIN, np.sqrt(np.log1p((slow + lumps) / (excess * excess))))
 
 
 def _between(share: Callable[[Floats], Floats], level: float, low: Floats, high: Floats) -> Floats:
-    """Where a rising share reaches the level, between two bounds of it: on a grid, then by straight line."""
+    """Where an increasing share reaches the level, between two bounds: on a grid, then by linear interpolation."""
     times = low[:, None] + (high - low)[:, None] * GRID
     shares = share(times)
     rows = np.arange(len(low))

@@ -1,5 +1,5 @@
 """
-The law in force: the prior, times what was learned.
+The law in force: the prior times the learned factors.
 """
 
 from dataclasses import replace
@@ -10,13 +10,13 @@ from tidegate.estimate.memory import TierMemory
 from tidegate.estimate.priors import Prior
 from tidegate.estimate.roofline import Coefficients
 
-# Floors under a prior's coefficients, so that a factor can move each of them: 10 us a step, 1 ms a prompt, ...
+# Lower bounds of a prior's coefficients, so that a factor can move each of them: 10 us per step, 1 ms per prompt, ...
 A_MIN_S, B_MIN_S, C_MIN_S, P0_MIN_S, P1_MIN_S = 1e-5, 1e-7, 1e-10, 1e-3, 1e-8
 FACTOR_STEP = log(1.01)
-# Trust in what was seen: half after this many windows; none where predictions err by half.
+# Trust in measurements is one half after this many windows, and zero if predictions err by half.
 WINDOWS_HALF = 2.0
 ERROR_USELESS = 0.5
-# Confidence moves in steps: a hundredth more or less is noise, and each would be another capacity, by a thousandth.
+# Confidence moves in steps: a change of 0.01 is noise, and would change the capacity by 0.2 %.
 CONFIDENCE_STEP = 0.05
 
 
@@ -33,7 +33,7 @@ def coefficients_of(prior: Prior) -> Coefficients:
 
 
 def in_steps(factors: Coefficients) -> Coefficients:
-    """Factors on a grid of one percent: laws that are equal for all purposes are equal."""
+    """Factors rounded to a grid of 1 %, so that practically equal laws are equal."""
     return Coefficients(
         a_s=_step(factors.a_s),
         b_s=_step(factors.b_s),
@@ -52,13 +52,13 @@ def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> P
     The law to plan with.
 
     Args:
-        kin: Factor on a prior of which nothing was seen; see `kin.kin_of`.
+        kin: Factor on the prior of a tier without measurements; see `kin.kin_of`.
     """
     reported = memory.kv_cache_tokens if memory is not None else None
     kv_cache_tokens = prior.law.kv_cache_tokens if prior.kv_stated or not reported else reported
     if memory is None or not memory.windows:
         if kin == 1.0:
-            # A step takes some time, whatever a user states.
+            # A step takes some time, even if a user states 0.
             return replace(prior.law, a_s=max(prior.law.a_s, A_MIN_S), kv_cache_tokens=kv_cache_tokens)
         factors = Coefficients(a_s=kin, b_s=kin, c_s=kin, p0_s=kin, p1_s=kin)
     else:
@@ -76,7 +76,7 @@ def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> P
 
 
 def trust_in(memory: TierMemory) -> float:
-    """How far what was seen of a tier is believed for how long it was seen, in [0, 1)."""
+    """Trust in the measurements of a tier by their number, in [0, 1)."""
     return memory.windows / (memory.windows + WINDOWS_HALF)
 
 
@@ -89,13 +89,13 @@ def provenance_of(prior: Prior, memory: TierMemory | None) -> Provenance:
 
 def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float, kin: float = 0.0) -> float:
     """
-    How sure the law is, in [0, 1].
+    Confidence in the law, in [0, 1].
 
     Args:
-        prior: Where learning began.
+        prior: Where learning started.
         memory: What was learned; None: nothing.
-        running: N that the law is asked about; beyond what was seen it is believed less.
-        kin: Share of the doubt about a prior of which nothing was seen that its kin take away; see `kin.kin_of`.
+        running: N at which the law is used; if it is beyond the largest measured N, confidence is lower.
+        kin: Share of the doubt about the prior that related tiers remove if nothing was measured; see `kin.kin_of`.
     """
     if memory is None or not memory.windows:
         return round(prior.confidence + (1.0 - prior.confidence) * kin, 2)
@@ -103,7 +103,7 @@ def confidence_of(prior: Prior, memory: TierMemory | None, *, running: float, ki
     right = max(0.0, 1.0 - memory.error / ERROR_USELESS)
     reached = max((s.running for s in memory.samples), default=1.0)
     covered = min(1.0, reached / max(1.0, running))
-    # A single factor on the prior's shape reaches less far beyond what was seen than a fit of every coefficient.
+    # A single factor on the prior extrapolates less reliably than a fit of every coefficient.
     far = sqrt(sqrt(covered)) if memory.vector else sqrt(covered)
     start = prior.confidence * right
     steps = round((start + (1.0 - start) * seen * right * far) / CONFIDENCE_STEP)

@@ -1,12 +1,12 @@
 """
-What a tick teaches about each tier.
+Learning from one tick.
 
 In:    the memory and one observation.
-Out:   the next memory; the same object where the observation taught nothing.
+Out:   the next memory; the same object if nothing was learned.
 
-A window is taken once, and the next one only when it has passed: readings of overlapping windows are not independent,
-and most ticks cost nothing. Left out: replicas that just became ready, stale readings, empty windows, outliers. Several
-outliers in a row on the same side are no outliers: the law has moved, and what was known is dropped.
+Only windows that do not overlap are used, since overlapping ones are not independent; so most ticks cost nothing.
+Ignored: replicas that just became ready, stale readings, empty windows, outliers. Several outliers in a row on the same
+side mean that the law has changed, and what was known is dropped.
 """
 
 from collections.abc import Mapping
@@ -25,28 +25,29 @@ from tidegate.estimate.rebase import under
 from tidegate.estimate.roofline import Coefficients
 from tidegate.estimate.samples import Window, alike, bucket, hit_of, kept, sample_of
 
-# A reading older than this says nothing about now, s.
+# A reading older than this is stale, s.
 AGE_MAX_S = 60.0
-# A fresh replica is slow at first (graphs, caches, connections): its window and this long after are left out, s.
+# A new replica is slow at first (graphs, caches, connections). After a change of replicas, one window and this many
+# seconds are ignored.
 WARMUP_S = 60.0
-# The first windows may be far from the prior: they set the scale. Later ones this far off are outliers.
+# The first windows may be far off, because they correct the prior. Later ones that are this far off are outliers.
 WINDOWS_TRUSTING = 3
 OUTLIER_LOG = log(1.5)
 SURPRISES_FOR_CHANGE = 3
-# A law that errs by this much to one side, window after window, has moved.
+# A law with a mean error of this much to one side has drifted.
 BIAS_FOR_CHANGE = 0.10
 SAMPLES_AFTER_CHANGE = 3
-# A window that the law foresees this well changes nothing.
+# A window that the law predicts this well changes nothing, if there are enough samples like it.
 FORESEEN_LOG = log(1.03)
 BUCKET_FULL = 3
-# Laws that differ by less than this everywhere they were seen are one law.
+# Laws that differ by less than this at all samples count as the same.
 SAME_LOG = log(1.025)
 WINDOWS_MAX = 50
-# From here on every second window is enough, as long as nothing surprises.
+# From here on every second window is enough, as long as there is no surprise.
 WINDOWS_SETTLED = 10
-# How even a router makes the load is a mean over so many windows.
+# The dispersion over replicas is averaged over this many windows.
 BALANCED_MAX = 20
-# A few replicas that are picked at random differ by this much in some windows; more is a queue on one of them.
+# With a random router, a few replicas reach this dispersion in some windows; more means a queue on one of them.
 DISPERSION_MAX = 4.0
 ERROR_SHARE = 0.25
 ERROR_FIRST = 0.1
@@ -69,12 +70,12 @@ def learn(
         memory: Result of the last tick; None: nothing yet.
         spec: The deployment.
         accelerators: Classes by name.
-        observation: What was seen of it.
-        time_s: When, unix seconds.
-        variations: Coefficients of variation of prompt and output lengths: what runs, and so its context, follows them.
+        observation: The observation of the deployment.
+        time_s: Time of the observation, unix seconds.
+        variations: Coefficients of variation of prompt and output lengths; the mean context depends on them.
 
     Returns:
-        The same object where nothing was learned. Tiers that left the spec are forgotten.
+        The same object if nothing was learned. Tiers that left the spec are forgotten.
     """
     before = memory.tiers if memory is not None else {}
     after: dict[str, TierMemory] = {}
@@ -95,10 +96,10 @@ def learn(
 
 def expect(memory: EstimateMemory, *, workload: Workload, burstiness: float) -> EstimateMemory:
     """
-    The memory with the requests that estimates are to be made for; the same object where they are still the same.
+    The memory with the requests that estimates are made for; the same object if they have not changed.
 
     Args:
-        workload: Expected request shape; what a cache saves of it is learned for each tier.
+        workload: Expected request shape; its `prefix_hit` is ignored, since each tier learns its own.
         burstiness: Index of dispersion of arrivals, >= 1.
     """
     evenness = evenness_of(memory.tiers.values())
@@ -107,7 +108,7 @@ def expect(memory: EstimateMemory, *, workload: Workload, burstiness: float) -> 
 
 
 def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
-    """True where this tick cannot teach anything: the quick way out of most ticks."""
+    """True if nothing can be learned from this tick; a cheap check that ends most of them."""
     if state.ready != known.ready or time_s < known.sampled_s or time_s < known.changed_s:
         return False
     reading = state.reading
@@ -118,7 +119,7 @@ def _nothing_new(known: TierMemory, state: TierState, time_s: float) -> bool:
 
 
 def _set_back(memory: TierMemory, time_s: float) -> TierMemory:
-    """The memory where the clock ran ahead and was set right: nothing in it happened later than now."""
+    """The memory with times in the future set to now, after a clock that was ahead has been corrected."""
     sampled_s, changed_s = min(memory.sampled_s, time_s), min(memory.changed_s, time_s)
     if (sampled_s, changed_s) == (memory.sampled_s, memory.changed_s):
         return memory
@@ -138,24 +139,24 @@ def _learn_tier(
         return memory
     memory = _set_back(memory, time_s)
     if state.ready != memory.ready:
-        memory = _see_replicas(memory, prior, state, time_s)
+        memory = _count_replicas(memory, prior, state, time_s)
     reading = state.reading
     if not isinstance(reading, TierReading) or state.ready <= 0 or reading.older_than(AGE_MAX_S):
         return memory
     if _nothing_new(memory, state, time_s):
         return memory
-    # The law is that of an engine; what a pod reports is the sum over its engines.
+    # The law describes one engine; a pod reports the sum over its engines.
     engines = state.ready * prior.serving.data_parallel
     window = Window(prior=prior, slo=slo, reading=reading, ready=engines, variations=variations, time_s=time_s)
     sample = sample_of(window)
     if sample is not None:
-        return _take(memory, window, sample)
-    return _take_gapless(memory, window) if reading.gapless else memory
+        return _learn_window(memory, window, sample)
+    return _learn_gapless(memory, window) if reading.gapless else memory
 
 
-def _see_replicas(memory: TierMemory, prior: Prior, state: TierState, time_s: float) -> TierMemory:
-    """The memory after replicas came or went."""
-    # At first sight of replicas that serve nobody knows since when: they are taken to be warm.
+def _count_replicas(memory: TierMemory, prior: Prior, state: TierState, time_s: float) -> TierMemory:
+    """The memory after the number of ready replicas has changed."""
+    # Replicas that are already ready at the first observation are assumed to be warm.
     since = time_s - WARMUP_S if memory.ready is None and not state.starting else time_s
     seen = state.startup_s
     grown = memory.ready is not None and state.ready > memory.ready
@@ -169,19 +170,20 @@ def _see_replicas(memory: TierMemory, prior: Prior, state: TierState, time_s: fl
     )
 
 
-def _take(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
-    """The memory after one window."""
+def _learn_window(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
+    """The memory after learning from one window."""
     base = coefficients_of(window.prior)
-    miss = log(sample.itl_s / fit.predicted_s(base.times(memory.factors), sample))
-    if memory.windows >= WINDOWS_TRUSTING and _surprising(memory, sample, miss):
-        surprises = max(0, memory.surprises) + 1 if miss > 0 else min(0, memory.surprises) - 1
+    log_error = log(sample.itl_s / fit.predicted_s(base.times(memory.factors), sample))
+    if memory.windows >= WINDOWS_TRUSTING and _surprising(memory, sample, log_error):
+        surprises = max(0, memory.surprises) + 1 if log_error > 0 else min(0, memory.surprises) - 1
         if abs(surprises) < SURPRISES_FOR_CHANGE:
             return replace(memory, surprises=surprises, sampled_s=window.time_s)
-        # The law is another one: what was seen before does not hold for it.
+        # The law has changed: earlier samples do not apply to the new one.
         memory = replace(memory, samples=(), prompts=(), windows=0, bias=0.0, vector=False)
-    memory = _counted(memory, window, miss)
+    memory = _counted(memory, window, log_error)
     compared = comparison.compare(memory, window)
-    if abs(miss) < FORESEEN_LOG and compared.prompts is memory.prompts and _crowd(memory, sample) >= BUCKET_FULL:
+    full = _bucket_size(memory, sample) >= BUCKET_FULL
+    if full and abs(log_error) < FORESEEN_LOG and compared.prompts is memory.prompts:
         return compared
     samples = kept(compared.samples, sample)
     evidence = max(1.0, compared.windows / len(samples))
@@ -191,39 +193,40 @@ def _take(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
     return replace(compared, samples=samples, factors=in_steps(found.factors), vector=found.vector)
 
 
-def _surprising(memory: TierMemory, sample: Sample, miss: float) -> bool:
+def _surprising(memory: TierMemory, sample: Sample, log_error: float) -> bool:
     """
-    Whether a window is too far off to be learned from: an outlier, or the first of another law.
+    Whether a window is too far off to learn from: an outlier, or the first window after the law has changed.
 
-    Where the tier is well known that begins earlier for one that got faster. Together with what was seen before, its
-    few requests would make a steeper law; the fleet would stay too large to run more of them, and nobody would know.
+    If similar samples exist, the limit for faster windows is tighter. A tier that got faster runs fewer requests at the
+    same load. Together with the old samples they would look like an engine that is slow under load, and the fleet would
+    stay too large for this ever to be corrected.
     """
     beyond = 4 * memory.error
-    if abs(miss) > max(OUTLIER_LOG, beyond):
+    if abs(log_error) > max(OUTLIER_LOG, beyond):
         return True
-    return miss < -max(BIAS_FOR_CHANGE, beyond) and sum(alike(s, sample) for s in memory.samples) >= BUCKET_FULL
+    return log_error < -max(BIAS_FOR_CHANGE, beyond) and sum(alike(s, sample) for s in memory.samples) >= BUCKET_FULL
 
 
-def _take_gapless(memory: TierMemory, window: Window) -> TierMemory:
+def _learn_gapless(memory: TierMemory, window: Window) -> TierMemory:
     """
-    The memory after a window of answers of one token: there is no ITL to learn the law from.
+    The memory after a window in which every answer has one token, so that there is no ITL to learn the law from.
 
-    What users got is held against the prediction all the same, and how even the load was.
+    Misses, prefill and router balance are still learned.
     """
     return comparison.compare(replace(_counted(memory, window, 0.0), error=memory.error), window)
 
 
-def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
-    """The memory with one more window counted; where errors pile up on one side, older samples are dropped."""
+def _counted(memory: TierMemory, window: Window, log_error: float) -> TierMemory:
+    """The memory with one more window counted; if the law has drifted to one side, older samples are dropped."""
     reading = window.reading
     dispersion = reading.dispersion if window.steady else None
-    hit = _hit(memory.prefix_hit, reading)
+    hit = _smoothed_hit(memory.prefix_hit, reading)
     tokens = reading.kv_cache_tokens_per_replica or None
-    bias = memory.bias + ERROR_SHARE * (miss - memory.bias) if memory.windows else 0.0
+    bias = memory.bias + ERROR_SHARE * (log_error - memory.bias) if memory.windows else 0.0
     moved = memory.windows >= WINDOWS_TRUSTING and abs(bias) > BIAS_FOR_CHANGE
     samples = memory.samples[-SAMPLES_AFTER_CHANGE:] if moved else memory.samples
-    # The first window says how wrong the prior was, not how wrong what is made of it will be.
-    error = memory.error + ERROR_SHARE * (abs(miss) - memory.error) if memory.windows else ERROR_FIRST
+    # The error of the first window is that of the prior, not of the law learned from it.
+    error = memory.error + ERROR_SHARE * (abs(log_error) - memory.error) if memory.windows else ERROR_FIRST
     return replace(
         memory,
         samples=samples,
@@ -241,26 +244,26 @@ def _counted(memory: TierMemory, window: Window, miss: float) -> TierMemory:
 
 
 def _dispersion(memory: TierMemory, seen: float | None) -> float:
-    """The plain mean of the first windows, then one that forgets."""
+    """The mean of the first `BALANCED_MAX` windows, then exponentially smoothed."""
     if seen is None:
         return memory.dispersion
     gain = 1.0 / min(BALANCED_MAX, memory.balanced + 1)
     return digits(memory.dispersion + gain * (min(seen, DISPERSION_MAX) - memory.dispersion), 3)
 
 
-def _crowd(memory: TierMemory, sample: Sample) -> int:
+def _bucket_size(memory: TierMemory, sample: Sample) -> int:
     return sum(bucket(s) == bucket(sample) for s in memory.samples)
 
 
 def _agree(base: Coefficients, samples: tuple[Sample, ...], new: Coefficients, old: Coefficients) -> bool:
-    """True where two laws say the same within noise: the old one stays, and what was computed from it."""
+    """True if two laws agree within noise, so that the old one, and what was computed from it, can stay."""
     one, other = base.times(new), base.times(old)
     if abs(log(new.p0_s / old.p0_s)) > SAME_LOG * 5 or abs(log(new.p1_s / old.p1_s)) > SAME_LOG * 5:
         return False
     return all(abs(log(fit.predicted_s(one, s) / fit.predicted_s(other, s))) < SAME_LOG for s in samples)
 
 
-def _hit(before: float | None, reading: TierReading) -> float | None:
+def _smoothed_hit(before: float | None, reading: TierReading) -> float | None:
     if reading.prefix_cache_hit_rate is None:
         return before
     seen = hit_of(reading)

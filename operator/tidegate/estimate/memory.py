@@ -1,8 +1,8 @@
 """
 What `estimate` remembers of a deployment between two ticks: a value per tier, under 700 bytes of JSON each.
 
-Coefficients are remembered as factors on the prior, so that a memory is small. Samples are remembered as they were
-seen, so that the factors can be fitted anew where the prior becomes another one (`rebase`).
+Coefficients are stored as factors on the prior. Samples are stored as measured, so that the factors can be refitted
+when the prior changes (`rebase`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,8 +13,8 @@ from tidegate.domain.remembered import MOST, instant, number, optional, whole
 from tidegate.estimate.requests import Requests
 from tidegate.estimate.roofline import Coefficients
 
-# What is remembered lies inside of these. Learned factors are held between 0.05 and 20, and of a prompt a twentieth is
-# computed at least: 51 steps.
+# Bounds of stored values. Learned factors lie between 0.05 and 20, and at least a twentieth of a prompt is computed,
+# which is 51 steps.
 FACTOR_LEAST, FACTOR_MOST = 0.01, 100.0
 COMPUTED_LEAST = -100
 SECONDS_LEAST, TOKENS_LEAST = 1e-9, 1e-3
@@ -25,13 +25,13 @@ UNCHANGED = Coefficients(a_s=1.0, b_s=1.0, c_s=1.0, p0_s=1.0, p1_s=1.0)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """
-    One window of decoding of one tier as the law sees it, per replica.
+    One window of decoding of one tier in the terms of the law, per engine.
 
     Args:
-        running: Requests decoding together with the one that is timed, itself included, >= 1.
-        context: Tokens of context per running request.
-        interference: Prompt tokens computed per output token and running request.
-        itl_s: Mean inter-token latency.
+        running: Mean number of requests that decode together with a given one, including it, >= 1.
+        context: Mean tokens of context per running request.
+        interference: Prompt tokens computed per output token.
+        itl_s: Mean inter-token latency, s.
     """
 
     running: float
@@ -42,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """Prefill of a mean prompt as seen: prompt tokens computed, and the time they took, queue and decode taken off."""
+    """Measured prefill of a mean prompt: prompt tokens computed, and the time for them without queue and decode, s."""
 
     tokens: float
     prefill_s: float
@@ -50,7 +50,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartupMemory:
-    """Start-ups seen: running mean and mean deviation, the last one, s, and how many (capped)."""
+    """Measured start-up times: running mean, mean absolute deviation and the last one, s; their number (capped)."""
 
     mean_s: float
     deviation_s: float
@@ -64,26 +64,26 @@ class TierMemory:
     What is remembered of one tier.
 
     Args:
-        mark: Checksum of how the tier serves; another one means other hardware or weights: start again.
-        base: Checksum of the prior's coefficients that the factors are on.
+        mark: Checksum of the tier's configuration; another one means other hardware or weights, so learning restarts.
+        base: Checksum of the prior's coefficients that the factors apply to.
         factors: Learned factors on the prior's coefficients.
-        vector: True once the factors were fitted one by one, not all as one.
-        samples: Bounded, spread over the operating range; older ones first.
-        prompts: At most one per size of prompt.
-        windows: Windows since the law last changed (capped): how much was seen of it.
-        error: Mean relative error of predictions made before the window was learned.
+        vector: True once the factors were fitted per coefficient instead of as one.
+        samples: Bounded in number, spread over the operating range; oldest first.
+        prompts: Measured prefills, at most one per doubling of the prompt length.
+        windows: Windows learned from since the law last changed (capped).
+        error: Mean relative error of predictions made before each window was learned.
         bias: The same with its sign.
         surprises: Windows in a row that did not fit, signed by direction.
-        sampled_s: When the last window was taken, unix s.
-        compared_s: When attainment and first tokens were last compared, unix s.
-        ready: Ready replicas at the last tick; None: never seen.
-        changed_s: When that number last changed, unix s.
-        prefix_hit: Share of prompt tokens found in the cache, smoothed; None: not reported.
+        sampled_s: When the last window was used, unix seconds.
+        compared_s: When predictions were last compared with measured misses and prefill, unix seconds.
+        ready: Ready replicas at the last tick; None: never observed.
+        changed_s: When that number last changed, unix seconds.
+        prefix_hit: Share of prompt tokens found in the prefix cache, smoothed; None: not reported.
         computed: The share of prompt tokens left to compute, in steps (`requests.computed_step`); None: not reported.
-        kv_cache_tokens: As one replica reports it; None: not reported.
-        misses: Learned factor on the share of requests predicted to miss.
+        kv_cache_tokens: KV cache of one engine, tokens, as reported; None: not reported.
+        misses: Learned factor on the predicted share of misses.
         dispersion, balanced: Mean `TierReading.dispersion` of the windows that had one, and their number (capped).
-        startup: None: never seen.
+        startup: Measured start-up times; None: never observed.
     """
 
     mark: int
@@ -109,7 +109,7 @@ class TierMemory:
     startup: StartupMemory | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Plain JSON values with short keys, rounded to what they are good for; what is unknown is left out."""
+        """Plain JSON values with short keys; unknown values are left out."""
         f, w = self.factors, self.startup
         values = {
             "m": self.mark,
@@ -132,7 +132,7 @@ class TierMemory:
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "TierMemory":
-        """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none, or damaged."""
+        """The memory that `to_json` wrote. Raises KeyError, TypeError or ValueError if it is damaged."""
         a, b, c, p0, p1 = _factors(value["f"])
         windows, error = _numbers(_list(value["n"])[:2])
         bias, surprises = _numbers(_list(value["n"])[2:], least=-MOST)
@@ -166,17 +166,17 @@ class TierMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateMemory:
-    """Memory by tier name, and the requests that estimates are made for; None: never said."""
+    """Memory by tier name, and the requests that estimates are made for; None: not set yet."""
 
     tiers: Mapping[str, TierMemory] = field(default_factory=dict)
     requests: Requests | None = None
 
     def forgiven(self, tiers: Collection[str]) -> "EstimateMemory":
         """
-        The memory without the law of those of these tiers that have no replica: their pods will be others.
+        The memory without the learned laws of those of these tiers that have no ready replica.
 
-        What it costs to find out that they are as slow as the old ones is less than to never use them again. Where
-        replicas are ready the new ones show what has changed. Start-ups are kept.
+        Their next pods will be different and may be faster. Trying them once costs less than never using the tier
+        again. If replicas are ready, the new ones will show what has changed. Start-up times are kept.
         """
         kept = {
             name: TierMemory(mark=old.mark, base=old.base, ready=0, changed_s=old.changed_s, startup=old.startup)
@@ -193,7 +193,7 @@ class EstimateMemory:
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "EstimateMemory":
-        """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is none."""
+        """The memory that `to_json` wrote. Raises KeyError, TypeError or ValueError if it is damaged."""
         asked = value.get("requests")
         return cls(
             tiers={name: TierMemory.from_json(_mapping(tier)) for name, tier in _mapping(value["tiers"]).items()},
@@ -202,7 +202,7 @@ class EstimateMemory:
 
 
 def digits(value: float, count: int = 4) -> float:
-    """The value to so many significant digits: what a memory stores."""
+    """The value rounded to `count` significant digits, as it is stored."""
     return float(f"{value:.{count}g}")
 
 

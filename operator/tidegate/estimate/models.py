@@ -1,10 +1,10 @@
 """
-What is known of a model from its name: parameters, KV bytes per token, precision of the weights.
+Figures of a model by its name: parameters, KV bytes per token, precision of the weights.
 
-In:    a repository name such as `RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16`, or a path that ends in one.
-Out:   its shape, by `models.csv` or by the size written in the name.
+In:    a repository name such as `RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16`, or a path that contains one.
+Out:   its shape, from `models.csv` or from the size in the name.
 Source: the models' published configuration files; the fit of KV bytes to size is ours, over the dense rows. MXFP4
-        (gpt-oss) stands as nvfp4: 4 bits and scales, of small groups both.
+        (gpt-oss) is treated as nvfp4, since both have 4 bits and scales of small groups.
 """
 
 import csv
@@ -26,7 +26,7 @@ class Precision(StrEnum):
     NVFP4 = "nvfp4"
 
 
-# Bytes per weight, scales of the groups included (4-bit groups of 128: 4.25 bits; NVFP4 groups of 16: 4.5 bits).
+# Bytes per weight, including the scales of groups (4-bit groups of 128: 4.25 bits; NVFP4 groups of 16: 4.5 bits).
 WEIGHT_BYTES = {
     Precision.BF16: 2.0,
     Precision.FP8: 1.0,
@@ -35,8 +35,8 @@ WEIGHT_BYTES = {
     Precision.NVFP4: 4.5 / 8,
 }
 
-# First match wins: what is written as a number of bits comes before the name of a method (GPTQ-Int8 is int8), which
-# only says what it mostly makes.
+# The first match wins. A number of bits takes precedence over the name of a method, which only implies the usual number
+# (GPTQ-Int8 is int8).
 Marks = tuple[tuple[Precision, str], ...]
 BIT_MARKS: Marks = (
     (Precision.NVFP4, r"nv-?fp4|mx-?fp4|fp4|modelopt_fp4"),
@@ -54,16 +54,17 @@ UNQUANTIZED_MARKS: Marks = ((Precision.BF16, r"bf16|bfloat16|fp16|float16|half|f
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """
-    One model without regard to its precision.
+    The shape of one model, independent of its precision.
 
     Args:
-        name: Key of the priors table; empty where the model is not in `models.csv`.
-        params: Weights, count; all experts included.
-        params_active: Weights that one token passes through.
-        kv_bytes: KV cache bytes per token of context at two bytes a value.
-        kv_heads: Parts that the KV cache can be split into; 1 for a latent (MLA), which each accelerator holds whole.
-        published: Format that the weights are published in.
-        known: False where even the size is a guess.
+        name: Key of the priors table; empty if the model is not in `models.csv`.
+        params: Number of weights, including all experts.
+        params_active: Number of weights that one token passes through.
+        kv_bytes: KV cache bytes per token of context, with two bytes per value.
+        kv_heads: Parts into which the KV cache can be split; 1 for a latent one (MLA), which each accelerator stores
+            completely.
+        published: Format in which the weights are published.
+        known: False if even the size is a guess.
     """
 
     name: str
@@ -75,18 +76,19 @@ class ModelShape:
     known: bool = True
 
 
-# A size that nobody stated: the most served one.
+# Assumed size of an unknown model: the most common one.
 UNKNOWN_PARAMS = 8e9
-# Names round: 1.24 B parameters are called `1b`. What states a size further off has only been made of that model.
+# Names round sizes: 1.24 B parameters are called `1b`. A name with a size further off than this factor is another model
+# that was derived from the named one.
 ROUNDED_MOST = 1.25
 
 
 @lru_cache(maxsize=1024)
 def shape_of(repository: str) -> ModelShape:
     """
-    The model's shape by its repository or path; a guess of 8 B parameters where the name tells nothing.
+    The model's shape by its repository or path; a guess of 8 B parameters if the name contains no model or size.
 
-    Of a path the last part that tells something counts: `s3://bucket/Llama-3.1-8B/` and
+    In a path, the last part that names a model or a size counts: `s3://bucket/Llama-3.1-8B/` and
     `models--meta-llama--Llama-3.1-8B/snapshots/0e9e39f2` are both Llama 8B.
     """
     shapes = (_shape_named(base) for base in _names(repository))
@@ -94,14 +96,14 @@ def shape_of(repository: str) -> ModelShape:
 
 
 def _names(repository: str) -> Iterator[str]:
-    """What may be the model's name, in small letters: each part of the path from its end on."""
+    """Candidates for the model's name, in lower case: each part of the path, from the end."""
     for part in reversed(repository.lower().split("/")):
-        # The cache of Hugging Face writes `org/name` as `models--org--name`.
+        # The Hugging Face cache stores `org/name` as `models--org--name`.
         yield part.rsplit("--", 1)[-1] if part.startswith("models--") else part
 
 
 def _shape_named(base: str) -> ModelShape:
-    """A size that the name writes wins over a row of another size: `DeepSeek-R1-0528-Qwen3-8B` has 8 B, not 671 B."""
+    """The shape named by a part of a path; a size in it wins: `DeepSeek-R1-0528-Qwen3-8B` has 8 B, not 671 B."""
     written = _from_size(base)
     for pattern, shape in _table():
         if re.match(rf"{pattern}(?![0-9a-z.])", base) and _alike(shape, written):
@@ -111,12 +113,12 @@ def _shape_named(base: str) -> ModelShape:
 
 @lru_cache(maxsize=1024)
 def precision_in(text: str) -> Precision | None:
-    """The precision that a repository name, a tier name or a `--quantization` value speaks of; None: none."""
+    """The precision in a repository name, a tier name or a `--quantization` value; None if there is none."""
     return _marked(text, (*BIT_MARKS, *METHOD_MARKS, *UNQUANTIZED_MARKS))
 
 
 def bits_in(text: str) -> Precision | None:
-    """The same, where it is written as a number of bits and not only by the name of a method."""
+    """The precision if it is written as a number of bits, not only as the name of a method."""
     return _marked(text, BIT_MARKS)
 
 
@@ -148,17 +150,17 @@ def _table() -> tuple[tuple[str, ModelShape], ...]:
 
 
 def _alike(shape: ModelShape, written: ModelShape) -> bool:
-    """Whether a name that writes this size may mean the model; some write what a token passes through (Llama 4)."""
+    """Whether a name with this size can mean the model; some names contain the active parameters (Llama 4)."""
     ratio = written.params / shape.params
     return not written.known or 1 / ROUNDED_MOST < ratio < ROUNDED_MOST or written.params == shape.params_active
 
 
 def _from_size(base: str) -> ModelShape:
-    """Size as written: `30b-a3b` (total, active), `8x7b` (experts), `13b`, `500m`."""
+    """The shape for the size in a name: `30b-a3b` (total, active), `8x7b` (experts), `13b`, `500m`."""
     mixture = re.search(r"(\d+)x(\d+(?:\.\d+)?)b", base)
     if mixture:
         experts, each = int(mixture[1]), float(mixture[2]) * 1e9
-        # The attention is shared between the experts: Mixtral 8x7B has 46.7 B, not 56 B, and passes 12.9 B.
+        # Attention is shared between the experts: Mixtral 8x7B has 46.7 B, not 56 B, of which 12.9 B are active.
         return _dense_like(experts * each * 0.83, 2 * each * 0.92)
     size = re.search(r"(?<![0-9a-z.])(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])", base)
     if not size:
@@ -169,6 +171,6 @@ def _from_size(base: str) -> ModelShape:
 
 
 def _dense_like(params: float, active: float, *, known: bool = True) -> ModelShape:
-    # Grouped-query models from 8 B (131,072 bytes) to 70 B (327,680) and 32 B (262,144): size to the power 0.42.
+    # Fit to grouped-query models of 8 B (131,072 bytes), 32 B (262,144) and 70 B (327,680): size to the power 0.42.
     kv_bytes = 131_072 * (params / 8e9) ** 0.42
     return ModelShape(name="", params=params, params_active=min(active, params), kv_bytes=kv_bytes, known=known)

@@ -1,10 +1,10 @@
 """
-What a replica draws.
+Power draw of a replica.
 
-    P(N) = low + (high - low) / (1 + exp(-k*(log2 N - x0)))      for each accelerator; N runs on its engine
+    P(N) = low + (high - low) / (1 + exp(-k*(log2 N - x0)))      per accelerator; N requests run on its engine
 
-Source: vllm-project/semantic-router `src/fleet-sim`, fitted on an H100 with under 3 % error (k 1.0, x0 4.2); for other
-        accelerators the same shape on their own limits, an estimate.
+Source: vllm-project/semantic-router `src/fleet-sim`, fitted on an H100 with under 3 % error (k 1.0, x0 4.2). Other
+        accelerators are estimated with the same formula and their own limits.
 """
 
 from math import exp, log2
@@ -17,7 +17,7 @@ MIDDLE_LOG2_OTHER = 4.2
 
 
 def power_w(serving: Serving, running: float) -> float | None:
-    """Draw of one replica with so many running requests, W; None where nothing is known of the accelerator."""
+    """Draw of one replica with this many running requests, W; None if the accelerator is not known."""
     draw = serving.hardware.draw_w
     if draw is None:
         return None

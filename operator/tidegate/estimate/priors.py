@@ -1,15 +1,15 @@
 """
-The law a tier starts with, before anything of it was seen.
+The prior: the law of a tier before anything was measured.
 
 In:    model name, tier, accelerator class.
-Out:   `Prior`: the law, where it comes from, and how much it is to be believed.
+Out:   `Prior`: the law, its source and its confidence.
 
-Three sources, best first, and the user's own figures over all of them field by field: the row of `priors.csv`; a near
-row (another parallelism, another model on the same accelerator and precision) moved by the ratio of two rooflines; the
-roofline alone.
+There are three sources, best first: the row of `priors.csv`; a near row (of another parallelism, model, accelerator or
+precision, within `DISTANCE_MAX`) scaled by the ratio of two rooflines; the roofline alone. The user's own figures
+override each of them field by field.
 
-Source: `priors.csv` holds fits to what aiconfigurator 0.12.0 (NVIDIA, Apache-2.0) predicts for vLLM from measured
-        kernels; bf16 and fp8 err about 5 % against real runs on Hopper, int4 is extrapolated by it.
+Source: `priors.csv` contains fits to predictions of aiconfigurator 0.12.0 (NVIDIA, Apache-2.0) for vLLM, which are
+        based on measured kernels; bf16 and fp8 err about 5 % against real runs on Hopper, int4 is extrapolated by it.
 """
 
 import csv
@@ -27,41 +27,41 @@ from tidegate.estimate.roofline import Coefficients, roofline
 from tidegate.estimate.serving import Serving, serving_of
 from tidegate.units import KILO, MILLISECONDS
 
-# How much each source is believed, 0 to 1. The user's figures are about their own hardware.
+# Confidence in each source, 0 to 1. The user's figures are for their own hardware.
 CONFIDENCE_USER = 0.6
 CONFIDENCE_TABLE = 0.5
 CONFIDENCE_TABLE_INT4 = 0.35  # extrapolated by the source itself
-CONFIDENCE_NEAR = 0.4  # falls with the distance of the row that is taken instead
+CONFIDENCE_NEAR = 0.4  # at distance 0; decreases with the distance of the near row
 CONFIDENCE_ROOFLINE = 0.15
 CONFIDENCE_GUESS = 0.05  # model or accelerator unknown
 
-# An fp8 KV cache halves what is read; on H200 the kernel gives back some of it.
+# Factors on c with an fp8 KV cache: it halves the bytes read, but the kernels on H100 and H200 lose some of that.
 FP8_KV_COST = {"h200": 0.7, "h100": 0.55}
 FP8_KV_COST_OTHER = 0.5
 
-# How far a row is from what is looked for: one unit is a doubling of the model or a fourfold split. A row of another
-# accelerator tells little, one of another precision less.
+# Distance of a row from a tier: one unit is a doubling of the model size, or a factor of four in parallelism. A row of
+# another accelerator says little, one of another precision even less.
 DISTANCE_PARALLEL = 0.5
 DISTANCE_HARDWARE = 2.0
 DISTANCE_PRECISION = 3.0
 DISTANCE_MAX = 4.0
-# A row departs from its own roofline by no more than this factor, or one of the two is wrong.
+# Largest factor between a row and its own roofline; beyond that one of the two must be wrong.
 RELATIVE_MAX = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
     """
-    What is believed of a tier before anything of it was seen.
+    The law of a tier before anything was measured.
 
     Args:
-        law: Coefficients and limits of one engine; most replicas are one.
-        provenance: Where they come from.
-        confidence: How much they are believed, in [0, 1].
-        serving: How the tier serves.
-        mark: Checksum of what makes two tiers alike; what was learned under one mark does not hold under another.
-        base: Checksum of the coefficients; factors that were learned on one base do not hold on another.
-        kv_stated: True where the user stated the KV memory.
+        law: Coefficients and limits of one engine; most replicas have one engine.
+        provenance: Source of the coefficients.
+        confidence: Confidence in them, in [0, 1].
+        serving: Configuration of the tier.
+        mark: Checksum of the configuration; what was learned under one mark does not apply under another.
+        base: Checksum of the coefficients; factors learned on one base do not apply to another.
+        kv_stated: True if the user stated the size of the KV cache.
     """
 
     law: PerformanceLaw
@@ -74,7 +74,7 @@ class Prior:
 
 
 def prior_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Prior:
-    """The prior of a tier; never fails: what is not known is guessed and says so by its confidence."""
+    """The prior of a tier. Never fails: what is not known is guessed, with low confidence."""
     workload = tier.workload
     what = (model, tier.name, tier.accelerators_per_replica)
     how = (workload.model, workload.args) if workload is not None else None
@@ -83,7 +83,7 @@ def prior_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Pri
         if accelerator is not None
         else None
     )
-    # All that a prior depends on. A tier holds mappings and cannot be hashed: `functools.lru_cache` does not fit.
+    # Everything that a prior depends on. A tier contains mappings and is not hashable, so `lru_cache` cannot be used.
     key = (what, how, where, tier.hint)
     prior = _priors.get(key)
     if prior is None:
@@ -112,7 +112,7 @@ def _prior(serving: Serving, hint: PerformanceHint) -> Prior:
     )
     stated = sum(value is not None for value in (hint.a_s, hint.b_s, hint.c_s, hint.p1_s))
     if stated:
-        # Each of the four terms that the user states replaces a quarter of the doubt.
+        # Each of the four terms that the user states counts a quarter, with the user's confidence if that is higher.
         share = stated / 4
         confidence = confidence * (1 - share) + max(confidence, CONFIDENCE_USER) * share
         provenance = Provenance.USER
@@ -133,7 +133,7 @@ def _mark(s: Serving) -> int:
 
 
 def _base(law: PerformanceLaw) -> int:
-    """To four digits, so that arithmetic on another machine makes no other base."""
+    """Checksum of the coefficients to four digits, so that rounding on another machine does not change it."""
     coefficients = (law.a_s, law.b_s, law.c_s, law.p0_s, law.p1_s)
     return crc32(" ".join(f"{value:.4g}" for value in coefficients).encode()) & 0xFFFF
 
@@ -169,7 +169,7 @@ def _with_kv(row: Coefficients, serving: Serving) -> Coefficients:
 
 
 def nearest(serving: Serving, usable: Mapping[RowKey, Coefficients]) -> tuple[float, Coefficients]:
-    """Distance of the nearest of some rows, and by what factors that row departs from its own roofline."""
+    """Distance of the nearest row, and the factors between that row and its own roofline."""
     return min(((_distance(serving, key), relative) for key, relative in usable.items()), key=lambda pair: pair[0])
 
 
@@ -183,7 +183,7 @@ def _distance(serving: Serving, key: RowKey) -> float:
 
 @cache
 def relatives() -> Mapping[RowKey, Coefficients]:
-    """Every row of the table over its own roofline."""
+    """Every row of the table divided by its own roofline."""
     return {key: _bounded(row.over(roofline(_serving_of_row(key)))) for key, row in rows().items()}
 
 

@@ -1,9 +1,9 @@
 """
-What was learned of a tier, on the prior of now.
+What was learned about a tier, applied to its current prior.
 
-Factors multiply the coefficients that they were learned on. Where those change (the user states figures, a new version
-brings a better table) the old factors would count twice what the new coefficients know already; what was seen is
-absolute and stays true.
+Factors multiply the coefficients that they were learned on. If these change (the user states figures, a new version has
+a better table), the old factors would count twice what the new coefficients already include. Samples are absolute and
+remain valid.
 """
 
 from dataclasses import replace
@@ -16,10 +16,10 @@ from tidegate.estimate.priors import Prior
 
 def under(prior: Prior, memory: TierMemory | None) -> TierMemory | None:
     """
-    The memory with factors on this prior, fitted anew to its samples where they were on another one.
+    The memory with factors for this prior, refitted to its samples if they were learned on another one.
 
     Returns:
-        The same object where the prior is the one it was learned on; None where the tier serves otherwise than it did.
+        The same object if the prior has not changed; None if the configuration of the tier has changed.
     """
     if memory is None or memory.mark != prior.mark:
         return None

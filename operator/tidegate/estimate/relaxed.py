@@ -1,11 +1,11 @@
 """
-What to plan for where the targets are out of reach: no tier meets them, not even idle.
+What to plan for if no tier meets the targets, not even when idle.
 
 In:    one idle replica of each tier, and the targets.
 Out:   targets that the tier which comes closest meets under a third of the load that it can sustain.
 
-Without it every fleet misses alike, and the one that drowns looks as good as the one that serves. As long as an idle
-replica still keeps half of the promise there is something to tell them apart by, and the targets stay.
+Without this all fleets would miss alike, whether they are overloaded or not. As long as at least half of the requests
+to an idle replica meet the targets, fleets can be told apart, and the targets stay.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from tidegate.domain.spec import Slo
 from tidegate.estimate.capacity import targets_at
 from tidegate.estimate.service import Service
 
-# Idle replicas that keep at least this share of requests inside the targets are planned with as they are.
+# If at least this share of the requests to an idle replica meets the targets, these stay.
 KEPT_SHARE = 0.5
-# Shares of the load that a replica can sustain: hardly any, and what it is planned to have. At the targets of an idle
-# replica each would serve one request at a time, and all money would not be enough.
+# Shares of the sustainable load: almost none, and the load planned for. With the latency of an idle replica as the
+# target, each replica would serve one request at a time, and no budget would be enough.
 IDLE, LOADED = 0.001, 1 / 3
-# Targets move in steps, upwards: less is noise, and each would be another curve.
+# Targets are rounded up to steps: smaller changes are noise, and each would need new curves.
 STEP = log(1.05)
 
 
 def relaxed(idle: Sequence[tuple[Service, float, float]], slo: Slo) -> Relaxed | None:
     """
-    The targets instead of those asked for; None where those can be planned with.
+    The targets to plan for instead of those of the spec; None if those can be used.
 
     Args:
-        idle: Of each tier that may serve: the replica, the learned factor on its misses, and the share of its requests
-            inside the targets where it is almost idle; at least one.
-        slo: What was asked for.
+        idle: For each tier that may serve, at least one: the replica, the learned factor on its misses, and the share
+            of its requests that meet the targets when it is almost idle.
+        slo: The targets of the spec.
     """
     attainment = max(share for _, _, share in idle)
     if attainment >= min(KEPT_SHARE, slo.attainment):

@@ -1,12 +1,12 @@
 """
-The requests that estimates are made for: those expected, in steps that chance does not move to and fro.
+The requests that estimates are made for: the expected ones, rounded to steps with hysteresis.
 
-In:    the expected request shape, how bursty arrivals are, how evenly a router loads replicas; the steps of before.
-Out:   `Requests`, the same where nothing has moved far enough; and the `Workload` at these steps.
+In:    the expected request shape, burstiness and router balance; the previous steps.
+Out:   `Requests`, the same object if nothing has moved far enough; and the `Workload` for these steps.
 
-A shape in steps is a shape that stands still, so what was computed for it is kept. But a mean that hovers at the edge
-between two steps would take every capacity with it, to and fro by 3 to 7 %, and the fleet after them. So a step holds
-until the value is three quarters of a step away.
+Because of the steps, what was computed for a shape can be reused. But a mean at the edge of two steps would move every
+capacity back and forth by 3 to 7 %, and the fleet with it. So a step is kept until the value is three quarters of a
+step away.
 """
 
 from collections.abc import Iterable
@@ -21,21 +21,21 @@ COMPUTED_STEP = log(1.06)
 VARIATION_STEP = 0.1
 BURST_STEP = log(1.5)
 EVENNESS_STEP = 0.1
-# A step is left for a value further away than this share of a step; halfway lies the edge to the next one.
+# A step is kept while the value is within this share of a step; plain rounding would change it at 0.5.
 HELD = 0.75
-# No more of a prompt is taken to be in the cache.
+# Largest share of a prompt that is assumed to be in the prefix cache.
 HIT_MAX = 0.95
 
 
 class Requests(NamedTuple):
     """
-    Whole steps of what is expected.
+    The expected requests in whole steps.
 
     Args:
-        prompt, output: Mean lengths, in `TOKENS_STEP` of their logarithm.
-        prompt_variation, output_variation: Coefficients of variation of the lengths, in `VARIATION_STEP`.
-        burst: Index of dispersion of arrivals, in `BURST_STEP` of its logarithm.
-        even: How far a router evens out the load over replicas, in `EVENNESS_STEP`.
+        prompt, output: Logarithm of the mean lengths, in units of `TOKENS_STEP`.
+        prompt_variation, output_variation: Coefficients of variation of the lengths, in units of `VARIATION_STEP`.
+        burst: Logarithm of the index of dispersion of arrivals, in units of `BURST_STEP`.
+        even: Router balance (`balance.evenness_of`), in units of `EVENNESS_STEP`.
     """
 
     prompt: int
@@ -52,7 +52,7 @@ class Requests(NamedTuple):
 
     @property
     def evenness(self) -> float:
-        """How far a router evens out the load over replicas, in [0, 1]."""
+        """Router balance, in [0, 1]: 0 for a random router, 1 for a perfect one."""
         return self.even * EVENNESS_STEP
 
     def to_json(self) -> list[int]:
@@ -61,24 +61,24 @@ class Requests(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Iterable[int]) -> "Requests":
-        """The inverse of `to_json`; TypeError or ValueError where it is none."""
+        """The inverse of `to_json`. Raises TypeError or ValueError if the value is damaged."""
         return cls(*map(int, value))
 
 
 def held(step: int | None, exact: float) -> int:
-    """The step of before, or the nearest one where the value (in steps) has left it, or there was none."""
+    """The previous step if the value (in steps) is close enough to it, else the nearest one."""
     return step if step is not None and abs(exact - step) <= HELD else round(exact)
 
 
 def expected(before: Requests | None, *, workload: Workload, burstiness: float, evenness: float) -> Requests:
     """
-    The steps of now; the same object where all of them are held.
+    The current steps; the same object if none of them has changed.
 
     Args:
         before: Those of the last tick; None: there were none.
-        workload: Expected request shape; its `prefix_hit` is not looked at: each tier has its own.
+        workload: Expected request shape; its `prefix_hit` is ignored, since each tier has its own.
         burstiness: Index of dispersion of arrivals; below 1 it counts as 1.
-        evenness: In [0, 1].
+        evenness: Router balance, in [0, 1].
     """
     exact = (
         log(workload.prompt_tokens) / TOKENS_STEP,
@@ -94,13 +94,13 @@ def expected(before: Requests | None, *, workload: Workload, burstiness: float, 
 
 
 def computed_step(before: int | None, prefix_hit: float) -> int:
-    """The share of prompt tokens that has to be computed, in `COMPUTED_STEP` of its logarithm."""
+    """Logarithm of the share of prompt tokens that must be computed, in units of `COMPUTED_STEP`."""
     return held(before, log(1.0 - min(HIT_MAX, prefix_hit)) / COMPUTED_STEP)
 
 
 @lru_cache(maxsize=16384)
 def workload_of(requests: Requests, computed: int) -> Workload:
-    """The request shape at these steps; `computed` as of `computed_step`."""
+    """The request shape for these steps; `computed` is a result of `computed_step`."""
     return Workload(
         prompt_tokens=exp(requests.prompt * TOKENS_STEP),
         output_tokens=exp(requests.output * TOKENS_STEP),

@@ -1,12 +1,12 @@
 """
-A law from size and data sheet alone, for what nobody measured.
+A law from model size and data sheet alone, for combinations without a row in the table of priors.
 
-In:    how a tier serves its model.
+In:    the configuration of a tier.
 Out:   coefficients that are right within a factor of about two.
 
-A decode step reads the weights once and each running request's context once; a prompt token costs two operations
-per weight it passes through. The shares of peak that are reached were set against the table of priors (Llama 8B and
-70B, Qwen3 32B on A100, H100, H200, L40S, B200; 2026-11-21).
+A decode step reads the weights once and the context of each running request once; a prompt token costs two operations
+per weight that it passes through. The shares of peak performance were fitted to the table of priors (Llama 8B and 70B,
+Qwen3 32B on A100, H100, H200, L40S, B200; 2026-11-21).
 """
 
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from tidegate.estimate.serving import Serving
 BANDWIDTH_REACHED = 0.9
 BANDWIDTH_REACHED_KV = 0.85
 FLOPS_REACHED_BF16, FLOPS_REACHED_FP8, FLOPS_REACHED_FP4 = 0.72, 0.5, 0.35
-# Weight-only formats compute in bf16 and pay for unpacking.
+# Weight-only formats compute in bf16 and need time for unpacking.
 UNPACKING = {Precision.INT4: 0.65, Precision.INT8: 0.95, Precision.FP8: 0.95, Precision.NVFP4: 0.65}
-# Launches, sampling, scheduling of an 8 B model; grows with depth as KV bytes do.
+# Kernel launches, sampling and scheduling per step of an 8 B model; grows with depth, like KV bytes.
 STEP_OVERHEAD_S = 1.2e-3
 KV_BYTES_8B = 131_072
-# One decoding request costs about half of what a prompt token costs (its matrices are read anyway).
+# One decoding request costs about half of what a prompt token costs (the matrices are read anyway).
 DECODE_OVER_PREFILL = 0.55
 PROMPT_OVER_STEP = 0.55
-# What splitting gains, as powers of the parallelism: reading weights and context the whole, arithmetic less (the parts
-# have to be added up again), the fixed time of a prompt next to nothing. Adding up also costs each step.
+# Speed-up by tensor parallelism, as exponents: reading weights and context scales fully, arithmetic less (partial
+# results must be summed up), the fixed time of a prompt hardly at all. Summing up also costs time in each step.
 PARALLEL_PREFILL = 0.75
 PARALLEL_REQUEST = 0.4
 PARALLEL_PROMPT = 0.1
 PARALLEL_OVERHEAD = 1.6
-# A mixture of experts reads about this many times what one token passes through at usual batch sizes.
+# At usual batch sizes a mixture of experts reads about this many times the active weights.
 EXPERTS_READ = 4.0
 
 
@@ -56,7 +56,7 @@ class Coefficients:
         )
 
     def over(self, other: "Coefficients") -> "Coefficients":
-        """Each coefficient over another's, all above 0."""
+        """Each coefficient divided by that of `other`, all above 0."""
         return Coefficients(
             a_s=self.a_s / other.a_s,
             b_s=self.b_s / other.b_s,
@@ -67,7 +67,7 @@ class Coefficients:
 
 
 def roofline(serving: Serving) -> Coefficients:
-    """Coefficients by memory bandwidth and arithmetic; every one above 0."""
+    """Coefficients from memory bandwidth and arithmetic; all above 0."""
     shape, hardware = serving.shape, serving.hardware
     parallel = serving.tensor_parallel
     overhead = STEP_OVERHEAD_S * shape.kv_bytes / KV_BYTES_8B
@@ -84,7 +84,7 @@ def roofline(serving: Serving) -> Coefficients:
 
 
 def _operations(serving: Serving) -> float:
-    """Operations/s one accelerator reaches on this precision."""
+    """Operations/s that one accelerator reaches with this precision."""
     hardware, precision = serving.hardware, serving.precision
     if precision is Precision.FP8 and hardware.flops_fp8 is not None:
         return hardware.flops_fp8 * FLOPS_REACHED_FP8

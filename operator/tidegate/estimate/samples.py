@@ -1,5 +1,5 @@
 """
-From a reading to what the law can learn from, and which samples are kept.
+From a reading to a sample for the law, and which samples are kept.
 
 In:    the metrics of one tier over a window.
 Out:   a `Sample` of decoding; a bounded set of samples that covers the operating range.
@@ -19,24 +19,25 @@ from tidegate.estimate.requests import HIT_MAX
 
 SAMPLES_MAX = 12
 PROMPTS_MAX = 3
-# Windows are alike within this factor. At the same load, a tier that gets faster by 30 % runs about half the requests.
+# Samples are alike within this factor. At the same load, a tier that gets faster by 30 % runs about half the requests.
 ALIKE = 2.0
-# Share of what is new in a remembered prompt size.
+# Weight of a new measurement in the stored prefill for its prompt length.
 PROMPT_SHARE = 0.3
-# The gauge of now and Little's law over the window describe the same load when they agree this well.
+# The current gauge and Little's law over the window describe the same load if they agree within this factor.
 AGREEMENT = 2.0
-# Arrivals and completions of a window are alike: within this share of them, and so many spreads of a count.
+# In a steady window, arrivals and completions differ by at most this share plus this many standard deviations.
 STEADY_SHARE, STEADY_SPREADS = 0.1, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """
-    What one tier showed in a window that may be learned from.
+    The metrics of one tier over a window that may be learned from.
 
     Args:
-        ready: Replicas that served.
-        variations: Coefficients of variation of prompt and output lengths, as far as they are known.
+        ready: Engines that served: ready replicas times engines per replica.
+        variations: Coefficients of variation of prompt and output lengths.
+        time_s: End of the window, unix seconds.
     """
 
     prior: Prior
@@ -48,7 +49,7 @@ class Window:
 
     @property
     def workload(self) -> Workload | None:
-        """The requests of this window; None where nobody says what they look like."""
+        """The request shape of this window; None if the mean lengths are not reported."""
         isl, osl = self.reading.prompt_tokens_mean, self.reading.output_tokens_mean
         if not (isl and osl) or isl <= 0 or osl <= 0:
             return None
@@ -63,7 +64,7 @@ class Window:
 
     @property
     def steady(self) -> bool:
-        """Whether as many came as went, but for chance: else the window has seen a queue that the gauge has not."""
+        """Whether arrivals equal completions except for chance; else the window had a queue that the gauge misses."""
         reading = self.reading
         if reading.arrival_rps is None or reading.completion_rps is None:
             return True
@@ -73,10 +74,10 @@ class Window:
 
 def sample_of(window: Window) -> Sample | None:
     """
-    The window as the law sees it, per replica; None where something is missing, nothing ran or the load was moving.
+    The window in the terms of the law, per engine; None if a metric is missing, nothing ran, or the load was changing.
 
-    The mean ITL is taken over tokens: it is that of a batch met by a token, one more than the time average where
-    requests come at random.
+    The mean ITL is an average over tokens, so it is that of the batch that a token is in. With random arrivals this
+    batch is larger by one than the time average, hence the 1 added to N.
     """
     reading, workload = window.reading, window.workload
     itl_s = reading.itl_mean_s
@@ -94,12 +95,12 @@ def sample_of(window: Window) -> Sample | None:
 
 
 def hit_of(reading: TierReading) -> float:
-    """Share of prompt tokens found in the cache, in [0, `HIT_MAX`]; a cache nobody speaks of is taken as empty."""
+    """Share of prompt tokens found in the prefix cache, in [0, `HIT_MAX`]; 0 if it is not reported."""
     return min(HIT_MAX, max(0.0, reading.prefix_cache_hit_rate or 0.0))
 
 
 def _running(reading: TierReading, itl_s: float, osl: float) -> float | None:
-    """Mean requests decoding over all replicas in the window: by Little's law, checked by the gauge of now."""
+    """Mean requests decoding over all replicas in the window, by Little's law; None if the gauge disagrees."""
     tokens = reading.output_tokens_per_s
     if tokens is None and reading.completion_rps is not None:
         tokens = reading.completion_rps * osl
@@ -108,14 +109,14 @@ def _running(reading: TierReading, itl_s: float, osl: float) -> float | None:
     running = tokens * itl_s
     if reading.running is None:
         return running
-    # Noise of the gauge is about its root; beyond that the load of the window is not the load of now.
+    # The noise of the gauge is about its square root; beyond that, the load has changed within the window.
     slack = 2.0 * (running + 1.0) ** 0.5
     inside = running / AGREEMENT - slack <= reading.running <= running * AGREEMENT + slack
     return running if inside else None
 
 
 def kept(samples: Sequence[Sample], new: Sample) -> tuple[Sample, ...]:
-    """The samples with a new one; when there are too many, the oldest of the fullest doubling of N goes."""
+    """The samples with a new one; if there are too many, the oldest in the fullest doubling of N is dropped."""
     together = (*samples, new)
     if len(together) <= SAMPLES_MAX:
         return together
@@ -126,12 +127,12 @@ def kept(samples: Sequence[Sample], new: Sample) -> tuple[Sample, ...]:
 
 
 def bucket(sample: Sample) -> int:
-    """Doubling of N a sample lies in."""
+    """The doubling of N in which a sample lies."""
     return floor(log2(sample.running))
 
 
 def alike(one: Sample, other: Sample) -> bool:
-    """Whether the law was asked nearly the same by both."""
+    """Whether two samples have nearly the same operating point."""
     pairs = (
         (one.running, other.running),
         (one.context, other.context),
@@ -141,7 +142,7 @@ def alike(one: Sample, other: Sample) -> bool:
 
 
 def kept_prompts(prompts: Sequence[Prompt], new: Prompt) -> tuple[Prompt, ...]:
-    """The prompts with a new one, mixed into that of its size; when there are too many, the oldest size goes."""
+    """The prefills with a new one, merged with that of its size; if there are too many, the oldest size is dropped."""
     size = floor(log2(new.tokens))
     same = [p for p in prompts if floor(log2(p.tokens)) == size]
     others = [p for p in prompts if floor(log2(p.tokens)) != size]

@@ -1,11 +1,11 @@
 """
-How a tier serves its model: which weights, in which precision, on how many of which accelerators.
+The configuration of a tier: weights, precision, accelerators, parallelism and engine limits.
 
 In:    model name, tier, accelerator class.
-Out:   `Serving`, everything a prior of the performance law is looked up by.
+Out:   `Serving`, everything that the prior of the performance law depends on.
 
-A replica is one pod. With `--data-parallel-size` several engines run in it side by side, each with a batch, a queue and
-a KV cache of its own. The performance law is that of one engine.
+A replica is one pod. With `--data-parallel-size` several engines run in it, each with its own batch, queue and KV
+cache. The performance law describes one engine.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from tidegate.estimate.hardware import Hardware, recognise
 from tidegate.estimate.models import WEIGHT_BYTES, ModelShape, Precision, bits_in, precision_in, shape_of
 from tidegate.units import GIB
 
-# vLLM's own defaults where the arguments are silent. Its server takes 8192 tokens a step on accelerators with 70 GiB
-# and more except the A100, 2048 on others; and 256 sequences (newer ones 1024 on the large accelerators: the lower one
-# can only cost money).
+# vLLM's defaults for arguments that are not given. Its server takes 8192 tokens per step on accelerators with at least
+# 70 GiB except the A100, and 2048 on others; and 256 sequences. (Newer versions take 1024 on large accelerators;
+# assuming fewer can only cost money.)
 MEMORY_SHARE = 0.92
 RUNNING_MAX = 256
 BATCHED_TOKENS_LARGE, BATCHED_TOKENS_SMALL = 8192, 2048
 LARGE_BYTES = 70 * GIB
-# A replica keeps back activations, graphs and the runtime: about 4 GB on 80 GiB, 2 GB on 24 GiB (vLLM reports 41,408
-# tokens for an 8 B model on an RTX 4090, which this reproduces within a tenth).
+# Memory of activations, graphs and the runtime per accelerator: about 4 GB of 80 GiB, 2 GB of 24 GiB (vLLM reports
+# 41,408 tokens for an 8 B model on an RTX 4090, which this reproduces within a tenth).
 RESERVE_BYTES = 1.0e9
 RESERVE_SHARE = 0.035
 
@@ -32,22 +32,23 @@ RESERVE_SHARE = 0.035
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """
-    One replica of a tier as far as its speed goes.
+    What determines the speed of one replica of a tier.
 
     Args:
         shape: The model.
         precision: Format of the weights.
         hardware: The accelerator.
-        tensor_parallel: Accelerators that share each layer.
-        pipeline_parallel: Stages that share the layers.
+        tensor_parallel: Accelerators over which each layer is split.
+        pipeline_parallel: Stages into which the layers are divided.
         data_parallel: Engines in one replica.
-        context_parallel: Parts of each context, which accelerators that would hold the same keys and values share.
-        kv_fp8: True where the KV cache takes one byte a value.
+        context_parallel: Parts into which each context is split over accelerators that would otherwise store the same
+            keys and values.
+        kv_fp8: True if the KV cache takes one byte per value.
         running_max: Most requests in the batch of an engine.
         batched_tokens_max: Most tokens in one step of an engine.
-        context_max: Longest context that is served, tokens; infinity where the arguments do not say.
-        memory_share: Share of the memory that vLLM takes.
-        prefix_caching: False where it is switched off.
+        context_max: Longest context that is served, tokens; infinity if the arguments do not say.
+        memory_share: Share of the memory that vLLM uses.
+        prefix_caching: False if it is switched off.
     """
 
     shape: ModelShape
@@ -71,27 +72,28 @@ class Serving:
 
     @property
     def kv_copies(self) -> float:
-        """How many times an engine holds its KV cache, >= 1: heads that more accelerators share are held by each."""
+        """Copies of the KV cache in an engine, >= 1: with fewer KV heads than accelerators it is replicated."""
         return max(1.0, self.tensor_parallel / self.shape.kv_heads / self.context_parallel)
 
     @property
     def accelerators(self) -> int:
-        """Accelerators that a replica computes on."""
+        """Accelerators that a replica uses."""
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
     @property
     def weight_bytes(self) -> float:
         """
-        Bytes of the weights that one engine holds.
+        Bytes of the weights that one engine stores.
 
-        Engines side by side hold a dense model each, but share the experts of a mixture, which are nearly all of it.
+        With data parallelism each engine stores a dense model completely. The experts of a mixture-of-experts model,
+        nearly all of its weights, are shared.
         """
         shared = self.data_parallel if self.shape.params_active < self.shape.params else 1
         return self.shape.params * WEIGHT_BYTES[self.precision] / shared
 
     @property
     def kv_cache_tokens(self) -> float:
-        """Tokens of context that fit into an engine beside the weights; at least 1 (else it will not start)."""
+        """Tokens of context that fit into an engine besides the weights; at least 1 (with less it does not start)."""
         devices = self.tensor_parallel * self.pipeline_parallel
         reserve = RESERVE_BYTES + RESERVE_SHARE * self.hardware.memory_bytes
         room = devices * (self.hardware.memory_bytes * self.memory_share - reserve) - self.weight_bytes
@@ -99,11 +101,11 @@ class Serving:
 
 
 def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Serving:
-    """How this tier serves the model; arguments win over names, names over defaults."""
+    """The configuration of a tier: arguments take precedence over names, and names over defaults."""
     arguments = parse(tier.workload.args) if tier.workload else ServeArguments()
     loaded = (tier.workload.model if tier.workload else None) or arguments.model or model
     shape = shape_of(loaded)
-    # A client may ask for `chat-large`; the repository that is loaded tells more, and the other way round.
+    # A model name may be an alias such as `chat-large`. Then the loaded repository tells more, or the other way round.
     shape = shape if shape.known else shape_of(model)
     hardware = recognise(accelerator)
     tensor, pipeline, data = _parallel(arguments, tier.accelerators_per_replica)
@@ -125,7 +127,7 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
 
 
 def _parallel(arguments: ServeArguments, accelerators: int) -> tuple[int, int, int]:
-    """Tensor, pipeline and data parallelism of one pod: no more engines than its accelerators carry."""
+    """Tensor, pipeline and data parallelism of one pod; no more engines than its accelerators allow."""
     pipeline, data = arguments.pipeline_parallel or 1, arguments.data_parallel or 1
     tensor = tensor_parallel(arguments, accelerators)
     return tensor, pipeline, min(data, max(1, accelerators // (tensor * pipeline)))
@@ -138,11 +140,12 @@ def _batched_tokens(hardware: Hardware) -> int:
 
 def _precision(arguments: ServeArguments, loaded: str, tier: TierSpec) -> Precision | None:
     """
-    The first of these that speaks: `--quantization`, the repository that is loaded, the tier's name; None: none does.
+    The precision of the weights by the first of these that gives one; None if none does.
 
-    A `--quantization` that is the name of a method (`gptq_marlin`, `modelopt`) leaves the bits to the names.
-    `--dtype` is not asked: it is what is computed in, and quantized weights stay as they are. Where the operator does
-    not build the workload the tier's name is nearer to it than the model name clients use.
+    They are `--quantization`, the loaded repository, the tier's name. If `--quantization` names a method
+    (`gptq_marlin`, `modelopt`), the number of bits is taken from the names. `--dtype` is ignored: it is the format of
+    the computation, and quantized weights stay as they are. Without a managed workload the tier's name comes before
+    the model name, which may only be what clients use.
     """
     names = (loaded, tier.name) if tier.workload else (tier.name, loaded)
     asked, named = arguments.quantization or "", next(filter(None, map(precision_in, names)), None)

@@ -1,12 +1,12 @@
 """
-How much demand comes?
+How much demand will there be?
 
-Enters:   what was seen of one deployment at one instant, and what is remembered.
-Leaves:   the next memory, and demand as quantiles at the horizons asked for.
+Enters:   the observation of one deployment, and its memory.
+Leaves:   the next memory, and demand as quantiles at the requested horizons.
 May import: domain, units, errors.
 
-The quantiles come from errors that were really observed at that horizon, kept over days, because arrivals burst far
-more than any Poisson law allows. Silence changes nothing: a missing reading is not a zero.
+The quantiles come from errors that were actually observed at each horizon over days, because arrivals are far burstier
+than a Poisson process. Missing metrics change nothing: a missing reading is not a zero.
 """
 
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ from tidegate.forecast.memory import ForecastMemory
 
 __all__ = ["ForecastMemory", "backfill", "observe", "predict", "shaped", "suppose", "variations"]
 
-# A clock further behind the memory than this was set right: the memory is from a time that is still to come.
+# If the clock is further behind the memory than this, the memory was written under a wrong clock.
 SET_BACK_S = 300.0
-# A steady load is believed once each horizon has some hundred errors of zero.
+# Length of the history that `suppose` makes up: each horizon then has some hundred errors of zero.
 SUPPOSED_S = 8 * 3600.0
 
 
 def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation, time_s: float) -> ForecastMemory:
     """
-    The memory after what was seen at one instant; the same one where nothing was, or time did not go on.
+    The memory after one observation; the same object if it has no new load, or time has not advanced.
 
-    Where the clock was set back, the forecast goes on from now: by the load of now, with all that was learned.
+    If the clock was set back, the forecast continues from the current load and keeps what it has learned.
 
     Args:
-        memory: Result of the last call; None: nothing is remembered.
-        observation: One deployment, every tier.
-        time_s: Unix seconds.
+        memory: Result of the last call; None: there is none yet.
+        observation: Observation of one deployment, with every tier.
+        time_s: Time of the observation, unix seconds.
     """
     known = memory if memory is not None else ForecastMemory()
     before = known if known.time_s is None or time_s > known.time_s - SET_BACK_S else set_back(known)
@@ -50,7 +50,7 @@ def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation
         before_age_s=before.look_age_s(time_s),
         unrest=before.shape.unrest,
     )
-    # A lower bound says something only where it lies above what is already believed.
+    # A partial sample is a lower bound, which counts only if it exceeds the current estimate.
     if sample is None or (sample.partial and sample.arrival_rps <= before.levels.mid):
         return known
     return advanced(before, sample, time_s=time_s)
@@ -58,15 +58,15 @@ def observe(memory: ForecastMemory | None, *, observation: DeploymentObservation
 
 def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, float]]) -> ForecastMemory:
     """
-    A memory that knows the past, as if it had been watched.
+    The memory after learning from a history of load.
 
     Args:
-        memory: What a restart found; only what is newer than it is taken from the history. None: all of it.
-        history: (unix s, arrivals/s) by rising time, at any step; a week of it is enough. Short horizons learn
-            their errors only from steps of a minute or less.
+        memory: A saved memory, to which only newer parts of the history are added; None: the whole history is used.
+        history: (unix seconds, arrivals/s) by rising time, at any step; a week is enough. Short horizons learn their
+            errors only from steps of a minute or less.
     """
     learned = ForecastMemory() if memory is None else memory
-    # A hole in the history is longer than its step: the step is the length that a sample speaks for.
+    # The history may have gaps, so its step, the time that a sample stands for, is the smallest difference.
     step = min((later[0] - sooner[0] for sooner, later in pairwise(history)), default=WINDOW_S)
     for time_s, rate_rps in history:
         if learned.time_s is None or time_s > learned.time_s:
@@ -79,11 +79,11 @@ def backfill(memory: ForecastMemory | None, *, history: Sequence[tuple[float, fl
 
 def suppose(*, rate_rps: float, prompt_tokens: float, output_tokens: float, time_s: float) -> ForecastMemory:
     """
-    The memory of a deployment that has had the same load for hours: what somebody states instead of what was seen.
+    The memory of a deployment that has had the same, stated load for hours.
 
     Args:
         rate_rps: Arrivals/s, >= 0; the forecast is this rate, with hardly any spread.
-        prompt_tokens, output_tokens: Per request, > 0.
+        prompt_tokens, output_tokens: Tokens per request, > 0.
         time_s: Now, unix seconds.
     """
     steps = range(int(time_s - SUPPOSED_S), int(time_s) + 1, 60)
@@ -92,5 +92,5 @@ def suppose(*, rate_rps: float, prompt_tokens: float, output_tokens: float, time
 
 
 def shaped(memory: ForecastMemory, *, prompt_tokens: float, output_tokens: float) -> ForecastMemory:
-    """The memory with a request shape that is known from elsewhere, tokens per request > 0."""
+    """The memory with a stated request shape, tokens per request, > 0."""
     return replace(memory, shape=replace(memory.shape, prompt_tokens=prompt_tokens, output_tokens=output_tokens))

@@ -1,7 +1,7 @@
 """
-Short whole numbers for positive reals, so that an array of them packs into few bytes and comes back exactly.
+Compact integer codes for positive numbers, so that an array of them packs into few bytes and is restored exactly.
 
-The live state holds the codes themselves, not the reals: what a restart reads is what was there before.
+The state in memory holds the codes themselves, so a restart restores it exactly.
 """
 
 import math
@@ -10,7 +10,7 @@ from base64 import b85decode, b85encode
 from collections.abc import Sequence
 from sys import byteorder
 
-# A code is the logarithm in steps of 0.05 %: 16 bits reach from 1e-6 to 1e8, a load of any size.
+# A code is the logarithm in steps of 0.05 %: 16 bits cover 1e-6 to 1e8.
 STEP = 5e-4
 SMALLEST = 1e-6
 CODE_MAX = 65_535
@@ -32,10 +32,10 @@ def decode(code: int) -> float:
 
 def pack(codes: Sequence[int], *, kind: str = "H") -> str:
     """
-    Text of an array of whole numbers, least byte first; `unpack` gives it back.
+    Text of an array of whole numbers, little-endian; `unpack` is the inverse.
 
     Args:
-        codes: shape (n,), each inside the range of `kind`.
+        codes: Shape (n,), each within the range of `kind`.
         kind: Type code of `array`: "B" (8 bits), "H" (16) or "I" (32).
     """
     packed = array(kind, codes)
@@ -45,9 +45,9 @@ def pack(codes: Sequence[int], *, kind: str = "H") -> str:
 
 
 def unpack(text: object, *, length: int, kind: str = "H") -> tuple[int, ...]:
-    """The array that `pack` wrote; ValueError where it is not `length` numbers of that kind."""
+    """The array that `pack` wrote. Raises TypeError or ValueError if it is not `length` numbers of that kind."""
     if not isinstance(text, str):
-        raise TypeError("a packed array is a text")
+        raise TypeError("a packed array must be a string")
     unpacked = array(kind)
     unpacked.frombytes(b85decode(text))
     if byteorder == "big":

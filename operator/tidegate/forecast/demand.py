@@ -1,19 +1,19 @@
 """
-How much load was really offered, whoever served it, from what each tier and the gateway report.
+Offered load, whoever served it, from the readings of the tiers and the gateway.
 
-Unknown is not zero: a ready tier that does not report makes the sum a lower bound, and no report at all is `None`.
+Unknown is not zero: if a ready tier does not report, the sum is a lower bound; without any report it is `None`.
 """
 
 from tidegate.domain.forecast import DemandSample
 from tidegate.domain.observation import DeploymentObservation, TierReading
 
-# A reading older than this says nothing about now.
+# A reading older than this is stale.
 AGE_S_MAX = 120.0
 WINDOW_S = 60.0
-# When growth of what is in flight is more than chance: so many spreads of its usual growth, and so many requests; looks
-# further apart than a rate's window tell nothing that the rate does not.
+# Growth of requests in flight is a surge if it exceeds this many standard deviations of its usual variation plus this
+# many requests. If the two looks are further apart than the window of a rate, growth tells no more than the rate does.
 SURGE_SPREADS, SURGE_MIN, SURGE_S = 4.0, 4.0, 60.0
-# Two looks less far apart are one: nobody scrapes that often, and ages are rounded.
+# Looks less far apart than this come from the same scrape: nobody scrapes that often, and ages are rounded.
 SAME_LOOK_S = 1.0
 
 
@@ -25,21 +25,22 @@ def offered(
     unrest: float = 1.0,
 ) -> DemandSample | None:
     """
-    The load that wanted to be served.
+    The offered load.
 
     offered = max(sum over tiers of arrivals + rejections, arrivals at the gateway, completions + growth)
 
-    A tier counts a request when it reaches the server, waiting or not, so its queue is already in. Where only
-    completions are counted, arrivals are completions plus the growth of what is in flight. The same sum sees a burst
-    before a rate over a minute does, so it counts wherever the growth is more than chance.
+    A tier counts a request when it reaches the server, waiting or not, so arrivals include its queue. If only
+    completions are counted, arrivals are completions plus the growth of requests in flight. The same sum shows a burst
+    earlier than a rate over a minute does, so it is also used if the growth is more than chance.
 
     Args:
         in_flight_before: Running and waiting requests at the last look; None: not known.
-        before_age_s: How long ago that look was, s; None: there was none.
-        unrest: How much more than by chance alone what is in flight usually moves; see `unrest_of`.
+        before_age_s: Age of that look, s; None: there was none.
+        unrest: Usual squared change of requests in flight, relative to chance alone; see `unrest_of`.
 
     Returns:
-        The sample; `partial` where a ready tier did not report and no gateway saw the whole. None: nobody reported.
+        The sample, `partial` if a ready tier did not report and no gateway counts all arrivals; None without any
+        report.
     """
     readings, silent = _heard(observation)
     gateway = observation.gateway
@@ -69,7 +70,7 @@ def offered(
 
 
 def _heard(observation: DeploymentObservation) -> tuple[list[TierReading], bool]:
-    """Readings that are new enough, and whether a tier with ready replicas has none."""
+    """The readings that are fresh enough, and whether some tier with ready replicas has none."""
     readings, silent = [], False
     for state in observation.tiers.values():
         reading = state.reading
@@ -81,7 +82,7 @@ def _heard(observation: DeploymentObservation) -> tuple[list[TierReading], bool]
 
 
 def _in_flight(readings: list[TierReading]) -> float | None:
-    """Requests running or waiting; None where a tier does not say."""
+    """Requests running or waiting; None if a tier does not report them."""
     total = 0.0
     for reading in readings:
         if reading.running is None or reading.waiting is None:
@@ -91,7 +92,7 @@ def _in_flight(readings: list[TierReading]) -> float | None:
 
 
 def _apart_s(before_age_s: float | None, age_s: float) -> float | None:
-    """Seconds between two looks of these ages; None where the second is the first again, or there was no first."""
+    """Seconds between two looks of these ages; None if they are the same look, or there was no first one."""
     apart_s = 0.0 if before_age_s is None else before_age_s - age_s
     return apart_s if apart_s >= SAME_LOOK_S else None
 
@@ -104,10 +105,10 @@ def _surge_rps(
     readings: list[TierReading], flying: float | None, before: float | None, apart_s: float | None, unrest: float
 ) -> float:
     """
-    Arrivals that a sudden growth of what is in flight gives away, requests/s; 0 where the growth may be chance.
+    Arrivals inferred from a sudden growth of requests in flight, requests/s; 0 if the growth may be chance.
 
-    The growth is counted in spreads of what is usual: long prompts that hold others up make it move far more than
-    arrivals do.
+    The growth is compared to its usual standard deviation, because long prompts, which delay others, make the number in
+    flight vary much more than arrivals do.
     """
     if flying is None or before is None or apart_s is None or apart_s > SURGE_S:
         return 0.0
@@ -120,22 +121,22 @@ def _surge_rps(
 
 
 def chance(in_flight: float) -> float:
-    """Variance of the difference of two looks at so many requests in flight, were each a Poisson count."""
+    """Variance of the difference of two looks at this many requests in flight, if each were a Poisson count."""
     return 2 * max(in_flight, 1.0)
 
 
 def unrest_of(before: float, in_flight: float, *, usual: float) -> float:
     """
-    The square of one growth of what is in flight, in units of `chance`: 1 on average where nothing but chance moves it.
+    The squared growth of requests in flight in units of `chance`: 1 on average if only chance moves them.
 
     Args:
-        usual: The mean of it so far. A surge counts as `SURGE_SPREADS` of the usual spread, not as what it is.
+        usual: Its mean so far. Growth beyond `SURGE_SPREADS` usual standard deviations is clipped to that.
     """
     return min((in_flight - before) ** 2 / chance(before), SURGE_SPREADS**2 * max(usual, 1.0))
 
 
 def _arrivals_rps(readings: list[TierReading], *, growth_rps: float) -> list[float]:
-    """Arrivals and rejections by tier; tiers that count only completions share the growth of what is in flight."""
+    """Arrivals plus rejections by tier; tiers that count only completions share the growth of requests in flight."""
     counting = [r for r in readings if r.arrival_rps is None and r.completion_rps is not None]
     rates = [r.arrival_rps + (r.rejection_rps or 0.0) for r in readings if r.arrival_rps is not None]
     for reading in counting:
@@ -145,7 +146,7 @@ def _arrivals_rps(readings: list[TierReading], *, growth_rps: float) -> list[flo
 
 
 def _shape(readings: list[TierReading]) -> tuple[float | None, float | None, float]:
-    """Mean prompt and output tokens over tiers, by requests finished, and how many finished."""
+    """Mean prompt and output tokens over tiers, weighted by finished requests, and the number of those."""
     prompts = outputs = finished = 0.0
     for r in readings:
         count = (r.completion_rps or 0.0) * r.window_s

@@ -1,5 +1,5 @@
 """
-From the memory to quantiles of demand at the horizons asked for.
+From the memory to quantiles of demand at the requested horizons.
 """
 
 import math
@@ -12,18 +12,18 @@ from tidegate.forecast.memory import ForecastMemory
 from tidegate.forecast.track import HORIZONS_S, LEVELS, rooted, squared, unit_rps
 from tidegate.units import SECONDS_PER_DAY
 
-# Before any request finished: a chat request of the public Azure traces, rounded.
+# Assumed until a request has finished: a chat request of the public Azure traces, rounded.
 PROMPT_TOKENS, OUTPUT_TOKENS = 1_024.0, 256.0
-# Waiting requests are to be served within this time, beside what comes: a fleet that is just large enough for what
-# comes never gets rid of its queue.
+# Waiting requests are to be served within this time, besides new arrivals: a fleet that is just large enough for
+# arrivals never gets rid of its queue.
 DRAIN_S = 300.0
-# The load of now is a floor on the levels from here up: whoever plans for a bad case plans for the present at least.
+# From this level up, no forecast is below the current load: a plan for a bad case must at least serve the present.
 FLOOR_INDEX = LEVELS.index(0.75)
 VARIATION_MIN, VARIATION_MAX = 0.1, 4.0
-# Errors are learned at one load and added at another: beyond `FLOOR_INDEX` no level lies above a little more than the
-# highest load of the last days. A burst on top of a burst is a load that nobody ever saw. The record of a day is so
-# much to be trusted that its peaks are surpassed as often as the levels say (Azure 2024, ServeGen); that of an hour
-# less.
+# Errors are learned at one load and applied at another: at the top of a burst they would predict a burst on top of it.
+# So no level exceeds the highest load of the last days by more than this factor, unless the 75 % level does. After a
+# day of observation the factor is 1.05, with which peaks are exceeded as often as the levels say (Azure 2024,
+# ServeGen); at the start it is 1.25.
 ABOVE_RECORD, ABOVE_FIRST = 1.05, 1.25
 _NOTHING = (0.0,) * len(LEVELS)
 
@@ -34,8 +34,8 @@ def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: fl
 
     Args:
         memory: Result of `forecast.observe`.
-        horizons_s: Rising, > 0, at least one.
-        time_s: Unix seconds, not before the last observation.
+        horizons_s: Horizons, s: rising, > 0, at least one.
+        time_s: Now, unix seconds, not before the last observation.
     """
     shape, seen_s = memory.shape, memory.time_s
     idle = 0.0 if seen_s is None or memory.idle_since_s is None else seen_s - memory.idle_since_s
@@ -51,7 +51,7 @@ def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: fl
 
 
 def variations(memory: ForecastMemory) -> tuple[float, float]:
-    """Coefficients of variation of prompt and output lengths, >= 0; 1 where none were seen yet."""
+    """Coefficients of variation of prompt and output lengths, in [0.1, 4]; 1 until they are measured."""
     return _variation(memory.shape.prompt_variance), _variation(memory.shape.output_variance)
 
 
@@ -69,25 +69,25 @@ def _horizons(memory: ForecastMemory, horizons_s: tuple[float, ...], time_s: flo
 
 
 def _rates(memory: ForecastMemory, horizon_s: float, time_s: float) -> list[float]:
-    """Load at each of `LEVELS`: the mix of the two records next to the horizon, and their errors."""
-    index, share = _place(horizon_s)
+    """Load at each of `LEVELS`: the mix and the errors, interpolated between the two records next to the horizon."""
+    index, share = _between_records(horizon_s)
     low, high = memory.tracks[index], memory.tracks[index + 1]
     factor = season_factor(memory.season, time_s=time_s, horizon_s=horizon_s)
     left, unit = mixed(low.form, memory.levels, factor), unit_rps(memory.usual_rps)
     base = rooted(left + (mixed(high.form, memory.levels, factor) - left) * share, unit)
     errors = [x + (y - x) * share for x, y in zip(low.errors, high.errors, strict=True)]
     rates = [max(squared(base + error, unit), 0.0) for error in errors]
-    ceiling = max(_above(memory) * memory.record_rps, rates[FLOOR_INDEX])
+    ceiling = max(_ceiling_factor(memory) * memory.record_rps, rates[FLOOR_INDEX])
     return [min(rate, ceiling) for rate in rates] if rates[-1] > ceiling else rates
 
 
-def _above(memory: ForecastMemory) -> float:
-    """How far above the record a level may lie, as a factor: the less of a day was seen, the further."""
+def _ceiling_factor(memory: ForecastMemory) -> float:
+    """Factor by which a level may exceed the record load; larger while less than a day was observed."""
     return ABOVE_FIRST + (ABOVE_RECORD - ABOVE_FIRST) * memory.usual_s / SECONDS_PER_DAY
 
 
 def _raise(rates: list[float], floor: float) -> None:
-    """Lift the rising rates to the load of now, from `FLOOR_INDEX` on."""
+    """Raise the rates from `FLOOR_INDEX` up to at least the current load."""
     index = FLOOR_INDEX
     while index < len(rates) and rates[index] < floor:
         rates[index] = floor
@@ -95,8 +95,8 @@ def _raise(rates: list[float], floor: float) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _place(horizon_s: float) -> tuple[int, float]:
-    """The record before a horizon and the share of the one after it, by the logarithm of time; flat outside."""
+def _between_records(horizon_s: float) -> tuple[int, float]:
+    """The record below a horizon and the weight of the next one, by the logarithm of time; constant outside."""
     clipped = min(max(horizon_s, HORIZONS_S[0]), HORIZONS_S[-1])
     index = min(bisect_right(HORIZONS_S, clipped) - 1, len(HORIZONS_S) - 2)
     span = math.log(HORIZONS_S[index + 1] / HORIZONS_S[index])

@@ -1,8 +1,9 @@
 """
-Simple forecasts of the load at a horizon, and the mix of them that has been right of late.
+Simple forecasts of the load at a horizon, and their mix, weighted by recent accuracy.
 
-Each expert is right at some time: the last value in a burst, a slow level in noise, a trend on a ramp, the season in
-the morning. None is chosen; each counts by the inverse fourth power of its own recent error at that horizon.
+Each expert is right in some situation: the last value in a burst, a slow level in noise, the trend on a ramp, the
+season in the morning. None is selected; each is weighted by the inverse fourth power of its recent error at that
+horizon.
 """
 
 import math
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 
 from tidegate.forecast.season import Season
 
-# Time constants of the levels, s. The mean age of what a level holds is the constant itself.
+# Time constants of the levels, s; also the mean age of the load in a level.
 FAST_S, MID_S, SLOW_S = 45.0, 240.0, 1_200.0
-# A slope is believed for so long: a trend of minutes does not last for hours.
+# A slope is extrapolated for about this long: a trend of minutes does not last for hours.
 DAMP_S = 120.0
 EXPERTS = ("last", "fast", "mid", "slow", "trend", "season")
-# The season may change the level by these factors at most within one horizon.
+# Bounds of the factor by which the season may change the level within one horizon.
 SEASON_FACTOR_MIN, SEASON_FACTOR_MAX = 0.25, 4.0
 
 Forecasts = tuple[float, ...]
@@ -25,7 +26,7 @@ Mix = tuple[float, float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The load now and its smoothed levels, requests/s."""
+    """The current load and its smoothed levels, requests/s."""
 
     last: float
     fast: float
@@ -35,16 +36,16 @@ class Levels:
 
 def reach(horizon_s: float) -> float:
     """
-    How far the trend is carried at a horizon, in multiples of (fast - mid).
+    How far the trend is extrapolated at a horizon, in multiples of (fast - mid).
 
-    A level lags a ramp by its time constant T, so (fast - mid) / (T_mid - T_fast) is the slope. It is carried over the
-    fast level's own lag and a damped horizon D * (1 - exp(-h/D)).
+    A level lags a ramp by its time constant T, so the slope is (fast - mid) / (T_mid - T_fast). It is extrapolated over
+    the lag of the fast level and a damped horizon D * (1 - exp(-h/D)).
     """
     return (FAST_S + DAMP_S * (1.0 - math.exp(-horizon_s / DAMP_S))) / (MID_S - FAST_S)
 
 
 def season_factor(season: Season, *, time_s: float, horizon_s: float) -> float:
-    """Usual load at the horizon over the usual load that the slow level remembers; 1.0 where either is unknown."""
+    """Usual load at the horizon over the usual load at the mean age of the slow level; 1.0 if either is unknown."""
     if season.around[1] < 0.0:
         return 1.0
     behind = season.usual_rps(time_s - SLOW_S)
@@ -61,7 +62,7 @@ def season_factor(season: Season, *, time_s: float, horizon_s: float) -> float:
 
 def forecasts(levels: Levels, *, carry: float, factor: float) -> Forecasts:
     """
-    What each of `EXPERTS` expects, requests/s; a trend may fall below 0.
+    Forecast of each of `EXPERTS`, requests/s; the trend may be below 0.
 
     Args:
         carry: `reach` of that horizon.
@@ -73,10 +74,10 @@ def forecasts(levels: Levels, *, carry: float, factor: float) -> Forecasts:
 
 def weights(losses: Sequence[float]) -> tuple[float, ...]:
     """
-    Share of each expert in the mix, summing to 1.
+    Weight of each expert in the mix; they sum to 1.
 
     Args:
-        losses: Recent mean absolute error of each, relative, >= 0; shape (experts,).
+        losses: Recent mean absolute error of each as a share of the usual load, >= 0; shape (experts,).
     """
     squares = [loss * loss for loss in losses]
     raw = [1.0 / (1e-8 + square * square) for square in squares]
@@ -85,7 +86,7 @@ def weights(losses: Sequence[float]) -> tuple[float, ...]:
 
 
 def mix(shares: tuple[float, ...], *, carry: float) -> Mix:
-    """The weighted experts as one linear form in (last, fast, mid, slow, slow * season factor)."""
+    """The weighted mean of the experts as a linear form in (last, fast, mid, slow, slow * season factor)."""
     last, fast, mid, slow, trend, season = shares
     return (last, fast + trend * (1.0 + carry), mid - trend * carry, slow, season)
 

@@ -1,5 +1,5 @@
 """
-From one sample of load to the next memory: levels, season, request shape, and the record of errors.
+From one sample of load to the next memory: levels, season, request shape, and the records of errors.
 """
 
 import math
@@ -14,19 +14,19 @@ from tidegate.forecast.season import SLOT_S, Season
 from tidegate.forecast.track import HORIZONS_S, Track
 from tidegate.units import SECONDS_PER_DAY
 
-# New forecasts per tick.
+# Most forecasts recorded per tick.
 WRITTEN_MAX = 2
-# A stretch without samples longer than this is a gap: only the sample's own window of it is known.
+# A longer time without samples is a gap, of which only the next sample's own window is known.
 GAP_S = 300.0
-# Request shape follows within a quarter of an hour.
+# Time constant of the request shape.
 SHAPE_S = 900.0
-# So many requests count as much as the means of before a gap: where lengths vary as much as they are long, the mean of
-# thirty is known to a fifth.
+# After a gap, this many requests weigh as much as the means from before it: if the standard deviation of lengths equals
+# their mean, the mean of thirty is known to a fifth.
 FEW = 30.0
-# Where fewer requests than this are expected in a window, how many come says nothing of how they scatter. After a night
-# without any the level is 1e-50, and the first one would make an index of dispersion that outlasts the week.
+# If fewer requests than this are expected in a window, their number says nothing about dispersion. After a night
+# without any, the level is 1e-50, and the first request would give an index of dispersion that outlasts the week.
 EXPECTED_MIN = 1.0
-# Yesterday's peak is known today.
+# Half-life of the highest load, so that yesterday's peak is remembered today.
 RECORD_HALF_LIFE_S = 7 * SECONDS_PER_DAY
 
 
@@ -35,8 +35,8 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
     The memory after one more sample.
 
     Args:
-        sample: Not partial.
-        time_s: Later than the memory's time.
+        sample: The sample of load; if it is partial, above the current estimate.
+        time_s: Unix seconds, later than the memory's time.
     """
     rate, before = sample.arrival_rps, memory.time_s
     if before is None:
@@ -47,14 +47,14 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
     seen_s = _known_s(sample, elapsed)
     usual, usual_s = _usual(memory, rate, seen_s or sample.window_s)
     season = _season(memory.season, rate, since_s=time_s - seen_s, time_s=time_s)
-    tracks, turns = [], _turns(memory.tracks, time_s)
+    tracks, due = [], _due(memory.tracks, time_s)
     for record in memory.tracks:
         after = record.compared(time_s=time_s, seen_rps=rate, usual_rps=usual)
-        if record.index in turns:
+        if record.index in due:
             factor = season_factor(season, time_s=time_s, horizon_s=HORIZONS_S[record.index])
             after = after.written(time_s=time_s, levels=levels, factor=factor)
         tracks.append(after)
-    in_flight, looked_s = _looked(memory, sample, time_s)
+    in_flight, looked_s = _last_look(memory, sample, time_s)
     return ForecastMemory(
         time_s=time_s,
         levels=levels,
@@ -72,7 +72,7 @@ def advanced(memory: ForecastMemory, sample: DemandSample, *, time_s: float) -> 
 
 
 def set_back(memory: ForecastMemory) -> ForecastMemory:
-    """The memory without what is tied to an instant: what is left holds at any time."""
+    """The memory without everything that refers to a point in time."""
     return replace(
         memory,
         time_s=None,
@@ -85,8 +85,8 @@ def set_back(memory: ForecastMemory) -> ForecastMemory:
     )
 
 
-def _turns(tracks: tuple[Track, ...], time_s: float) -> list[int]:
-    """Which records write a forecast down now: those that have waited longest, a few per tick so that none is slow."""
+def _due(tracks: tuple[Track, ...], time_s: float) -> list[int]:
+    """Which records add a new forecast now: those waiting longest, a few per tick so that no tick is slow."""
     due = [record for record in tracks if time_s >= record.written_s + record.interval_s]
     if len(due) > WRITTEN_MAX:
         due = sorted(due, key=lambda record: record.written_s)[:WRITTEN_MAX]
@@ -94,7 +94,7 @@ def _turns(tracks: tuple[Track, ...], time_s: float) -> list[int]:
 
 
 def _known_s(sample: DemandSample, elapsed_s: float) -> float:
-    """How much of the time since the last sample this one speaks for, s."""
+    """How much of the time since the last sample this one stands for, s."""
     return elapsed_s if elapsed_s <= GAP_S else min(elapsed_s, sample.window_s)
 
 
@@ -111,21 +111,21 @@ def _moved(memory: ForecastMemory, rate: float, elapsed_s: float) -> Levels:
 
 
 def _usual(memory: ForecastMemory, rate: float, span_s: float) -> tuple[float, float]:
-    """The plain mean of the first day, after that a mean with a memory of a day; and how many seconds are in it."""
+    """The usual load: a plain mean for the first day, then smoothed over a day; and the seconds that are in it."""
     seen_s = min(memory.usual_s + span_s, SECONDS_PER_DAY)
     return memory.usual_rps + (rate - memory.usual_rps) * span_s / seen_s, seen_s
 
 
 def _season(season: Season, rate_rps: float, *, since_s: float, time_s: float) -> Season:
-    """The season after a stretch of any length, half an hour at a time."""
+    """The season after a period of any length, learned half an hour at a time."""
     while time_s - since_s > SLOT_S:
         season = season.observed(rate_rps=rate_rps, since_s=since_s, time_s=since_s + SLOT_S)
         since_s += SLOT_S
     return season.observed(rate_rps=rate_rps, since_s=since_s, time_s=time_s)
 
 
-def _looked(memory: ForecastMemory, sample: DemandSample, time_s: float) -> tuple[float | None, float | None]:
-    """What is in flight and when that was; the look of before where there is no newer one."""
+def _last_look(memory: ForecastMemory, sample: DemandSample, time_s: float) -> tuple[float | None, float | None]:
+    """Requests in flight and the time of that look; the previous one if there is no newer look."""
     if sample.in_flight is None:
         return None, None
     if memory.in_flight is not None and sample.apart_s is None:
@@ -134,7 +134,7 @@ def _looked(memory: ForecastMemory, sample: DemandSample, time_s: float) -> tupl
 
 
 def _idle_since(memory: ForecastMemory, sample: DemandSample, time_s: float) -> float | None:
-    """Since when nobody asks and no answer is under way. That nothing is under way has to be seen once."""
+    """Since when there are no requests. To start, it must be known once that none is in flight."""
     if sample.arrival_rps > 0 or sample.queued > 0 or (sample.in_flight or 0.0) > 0:
         return None
     gap = memory.time_s is None or time_s - memory.time_s > GAP_S
@@ -175,16 +175,16 @@ def _dispersion(memory: ForecastMemory, sample: DemandSample, *, gain: float) ->
 
 def _share(sample: DemandSample, elapsed_s: float, seen_s: float) -> float:
     """
-    How far mean lengths follow those of a sample, in [0, 1].
+    Weight of a sample in the mean lengths, in [0, 1].
 
-    Short answers are the first to finish. So at the start each second counts by how late it is: the weights rise along
-    a straight line, and what came too early is soon outweighed.
+    Short answers finish first. So while a deployment is new, the weight of each second grows linearly with the time
+    since the start, and the early, too short answers are soon outweighed.
     """
     known_s = _known_s(sample, elapsed_s)
     share = max(1.0 - math.exp(-known_s / SHAPE_S), min(1.0, 2 * known_s / max(1.0, seen_s)))
     if known_s == elapsed_s:
         return share
-    # After a gap the old means are stale, but a few requests make no new ones.
+    # After a gap the old means are stale, but a few requests are not enough to replace them.
     crowd = sample.finished / (sample.finished + FEW)
     return max(share, crowd * (1.0 - math.exp(-elapsed_s / SHAPE_S)))
 
@@ -192,7 +192,7 @@ def _share(sample: DemandSample, elapsed_s: float, seen_s: float) -> float:
 def _compared(
     memory: ForecastMemory, sample: DemandSample, means: lengths.Pair, seen_s: float, time_s: float
 ) -> tuple[Batch | None, lengths.Pair]:
-    """The batch that the next one is compared with, and the squared coefficients of variation of the lengths."""
+    """The batch to compare the next one with, and the squared coefficients of variation of the lengths."""
     shape = memory.shape
     before, known = shape.batch, (shape.prompt_variance, shape.output_variance)
     if not lengths.steady(sample, memory.levels.mid):

@@ -1,9 +1,10 @@
 """
-How far the lengths of requests spread, read off the means of the batches that finish.
+The variation of request lengths, estimated from the means of batches of finished requests.
 
-The means of two batches of n and m requests differ by variation * sqrt(1/n + 1/m). Batches that follow each other are
-compared, not one with a mean over long: that moves with the load, and at a thousand requests a minute a drift of 2 %
-would be taken for a spread of 0.6. While the load moves nothing is compared: short answers are the first to finish.
+The relative difference of the means of two batches of n and m requests has the standard deviation
+variation * sqrt(1/n + 1/m). Consecutive batches are compared, not a batch with a long-term mean: that drifts with the
+load, and at a thousand requests a minute a drift of 2 % would look like a variation of 0.6. While the load changes
+nothing is compared, because short answers finish first.
 """
 
 import math
@@ -12,37 +13,37 @@ from tidegate.domain.forecast import DemandSample
 from tidegate.forecast.memory import Batch, Shape
 from tidegate.units import TICK_S
 
-# A spread is followed within an hour. That believed before anything was seen counts for so long.
+# Time constant of the variation; and the weight of the prior, as seconds of observation.
 SPREAD_S, SPREAD_PRIOR_S = 3_600.0, 300.0
-# At first means rise because short answers finish first: that is no spread of lengths.
+# At first the means rise because short answers finish first; that is not variation, so it is ignored for this long.
 SETTLED_S = 600.0
 # Batches further apart than this are not compared.
 APART_S = 300.0
-# Lengths are compared while the load is within this share of the level of minutes, and so many spreads of a count.
+# The load is steady within this share of the mid level plus this many standard deviations of a count.
 STEADY_SHARE, STEADY_SPREADS = 0.15, 3.0
-# The square of one difference counts as so many times the usual one at most: by chance it is more in one case of 70.
+# One squared difference counts as at most this many times the usual one; by chance it is larger in one case of 70.
 UNUSUAL, VARIANCE_MIN = 6.0, 0.01
 
-# Of prompts and of answers.
+# For prompts and answers.
 Pair = tuple[float, float]
 
 
 def gain_of(elapsed_s: float, seen_s: float) -> float:
-    """How far a spread follows one sample after so many seconds of them."""
+    """Weight of one sample in a variation, after `seen_s` seconds of samples."""
     return max(1.0 - math.exp(-elapsed_s / SPREAD_S), elapsed_s / (seen_s + SPREAD_PRIOR_S))
 
 
 def steady(sample: DemandSample, level_rps: float) -> bool:
-    """Whether a rate is that of the last minutes, but for chance."""
+    """Whether a rate equals that of the last minutes except for chance."""
     chance = STEADY_SPREADS * math.sqrt(max(level_rps, 0.0) / sample.window_s)
     return abs(sample.arrival_rps - level_rps) <= STEADY_SHARE * level_rps + chance
 
 
 def batch_of(sample: DemandSample, time_s: float) -> Batch | None:
-    """The requests that finished in a window; None where nobody says what they look like."""
+    """The requests that finished in a window; None if their lengths or number are not known."""
     if sample.prompt_tokens is None or sample.output_tokens is None or sample.finished <= 0:
         return None
-    # A rate is taken between the samples in its window, and those lie one interval less apart.
+    # A rate is computed between the first and the last scrape in its window, which are one interval less apart.
     finished = sample.finished * max(TICK_S, sample.window_s - TICK_S) / sample.window_s
     return Batch(
         time_s=time_s, finished=finished, prompt_tokens=sample.prompt_tokens, output_tokens=sample.output_tokens
@@ -54,8 +55,8 @@ def variances(shape: Shape, batch: Batch, means: Pair, seen_s: float) -> Pair:
     Squared coefficients of variation of prompt and output lengths after one more batch.
 
     Args:
-        batch: Apart from `shape.batch` in time, so that no request is in both.
-        means: Of prompts and answers, tokens.
+        batch: Later than `shape.batch` by at least a window, so that no request is in both.
+        means: Mean lengths of prompts and answers, tokens.
         seen_s: Seconds in which requests were seen to finish.
     """
     before = shape.batch

@@ -1,5 +1,5 @@
 """
-What the forecast remembers of one deployment: bounded, a value, about 1.5 KiB of JSON.
+What the forecast remembers of one deployment: an immutable value of bounded size, about 1.5 KiB of JSON.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ class Batch:
     The requests that finished in one window.
 
     Args:
-        time_s: Its end, unix s.
-        finished: How many they were.
-        prompt_tokens, output_tokens: Their means.
+        time_s: End of the window, unix seconds.
+        finished: Number of requests.
+        prompt_tokens, output_tokens: Mean lengths.
     """
 
     time_s: float
@@ -36,15 +36,15 @@ class Batch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """
-    What requests look like, smoothed; None: none finished yet.
+    The request shape, smoothed.
 
     Args:
-        prompt_tokens, output_tokens: Means per request.
-        prompt_variance, output_variance: Squared coefficients of variation, from how far the means of batches differ.
+        prompt_tokens, output_tokens: Means per request; None: no request has finished yet.
+        prompt_variance, output_variance: Squared coefficients of variation of the lengths.
         dispersion: Index of dispersion of the counts in a window (variance / mean), >= 0; 1 is Poisson.
-        seen_s: Seconds in which requests were seen to finish; a history of rates has none.
-        unrest: Mean square of how what is in flight moves from look to look, in units of pure chance; >= 0.
-        batch: The last requests that were compared with those before them; None: none yet.
+        seen_s: Seconds of observation in which requests finished, at most a day; a history of rates adds none.
+        unrest: Mean squared change of requests in flight from look to look, in units of `demand.chance`, >= 0.
+        batch: The batch that the next one is compared with; None: there is none.
     """
 
     prompt_tokens: float | None = None
@@ -63,15 +63,15 @@ class ForecastMemory:
     The state of one deployment's forecast.
 
     Args:
-        time_s: When load was last seen, unix s; None: never.
+        time_s: When load was last observed, unix seconds; None: never.
         levels: The load then, and its smoothed levels.
         usual_rps, usual_s: Mean load over about a day, and the seconds that are in it so far.
-        record_rps: Highest fast level seen, forgotten over a week or two.
+        record_rps: Highest fast level so far, with a half-life of a week.
         queued: Requests that waited then.
-        in_flight: Requests running or waiting at the last look at them; None: not known.
-        looked_s: When that was, unix s: a metric is older than the tick that reads it. None: not known.
-        idle_since_s: When nobody was first seen to ask, nor an answer to be under way; None: there is traffic.
-        shape: What requests look like.
+        in_flight: Requests running or waiting at the last look; None: not known.
+        looked_s: Time of that look, unix seconds (a metric is older than the tick that reads it); None: not known.
+        idle_since_s: Since when there are no requests, neither arriving nor in flight; None: there is traffic.
+        shape: The request shape.
         season: Daily and weekly season.
         tracks: One record per horizon of `track.HORIZONS_S`.
     """
@@ -90,7 +90,7 @@ class ForecastMemory:
     tracks: tuple[Track, ...] = FRESH
 
     def look_age_s(self, time_s: float) -> float | None:
-        """How long ago what is in flight was looked at, s; None: it is not known."""
+        """Age of the last look at requests in flight, s; None: not known."""
         return None if self.looked_s is None else time_s - self.looked_s
 
     def to_json(self) -> dict[str, object]:
@@ -124,14 +124,14 @@ class ForecastMemory:
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "ForecastMemory":
-        """The memory that `to_json` wrote; KeyError, TypeError or ValueError where it is damaged."""
+        """The memory that `to_json` wrote. Raises KeyError, TypeError or ValueError if it is damaged."""
         last, fast, mid, slow = _numbers(value["levels"], 4)
         usual_rps, usual_s, record_rps = _numbers(value["usual"], 3)
         queued, in_flight = _optionals(value["queue"], 2)
         prompt, output, prompt_variance, output_variance, dispersion, shape_s, unrest = _optionals(value["shape"], 7)
         tracks = value["tracks"]
         if not isinstance(tracks, list) or len(tracks) != len(HORIZONS_S):
-            raise ValueError("one record per horizon")
+            raise ValueError("there must be one record per horizon")
         time_s, age_s = _optionals([value["time"], value["looked"]], 2)
         return cls(
             time_s=time_s,
@@ -187,7 +187,7 @@ def _track_json(record: Track) -> list[str]:
 
 def _track(index: int, value: object) -> Track:
     if not isinstance(value, list) or len(value) != 4 or not isinstance(value[0], str):
-        raise TypeError("a record is a list of four texts")
+        raise TypeError("a record must be a list of four strings")
     made_text, expected_text, losses_text, sketch_text = value
     count, width = len(made_text) // 5 - 1, len(EXPERTS) + 1
     if not 0 <= count <= PENDING_MAX:
@@ -208,7 +208,7 @@ def _track(index: int, value: object) -> Track:
 
 def _optionals(value: object, length: int) -> list[float | None]:
     if not isinstance(value, list) or len(value) != length:
-        raise ValueError(f"a list of {length} numbers")
+        raise ValueError(f"not a list of {length} numbers")
     return [optional(part) for part in value]
 
 

@@ -1,10 +1,10 @@
 """
-What this time of day and this hour of the week usually bring, learned one half hour at a time.
+The usual load by half hour of the day and hour of the week, learned one half hour at a time.
 
     usual(t) = daily[half hour of the day] * weekly[hour of the week]      requests/s
 
-The mean of each finished half hour moves both tables a part of the way. Between the middles of two half hours
-the usual load is a straight line. Times are UTC; a change to summer time is learned like any other.
+The mean of each finished half hour moves both tables part of the way. The usual load is interpolated linearly between
+the middles of half hours. Times are UTC; a change to daylight saving time is learned like any other change.
 """
 
 import math
@@ -15,11 +15,12 @@ from tidegate.forecast import codes
 SLOT_S = 1_800.0
 DAILY = 48
 WEEKLY = 168
-# One day moves the daily table by a quarter: four days are remembered, a holiday is not believed at once.
+# One day moves the daily table by a quarter of the difference, so that it averages over about four days and a holiday
+# has little effect.
 DAILY_GAIN = 0.25
-# A week comes only once; the second one counts almost like the first.
+# An hour of the week occurs only once a week, so the weekly table moves faster.
 WEEKLY_GAIN = 0.35
-# A half hour counts if a quarter of it was seen.
+# A half hour counts if at least a quarter of it was observed.
 COVER_MIN = 0.25
 # Weekly factors are bytes: 3 % steps around 1 (code 128), 0 where unknown.
 WEEKLY_STEP = 0.03
@@ -33,12 +34,12 @@ class Season:
     Both tables and the half hour in progress.
 
     Args:
-        daily: Codes of requests/s, 0 where never seen; shape (48,).
-        weekly: Codes of the factor, 0 where never seen; shape (168,).
-        slot: Number of the half hour in progress since the epoch.
-        requests, seen_s: Sum of rate times seconds in it, and the seconds.
-        around: Usual load in the middle of the slots -1, 0, +1 and +2 from here, `UNKNOWN` where never seen. It follows
-            from the rest.
+        daily: Codes of requests/s, 0 if not known; shape (48,).
+        weekly: Codes of the factor, 0 if not known; shape (168,).
+        slot: Number of the half hour in progress, counted from the epoch.
+        requests, seen_s: Sum of rate times seconds in the half hour in progress, and the seconds.
+        around: Usual load in the middle of the slots at -1, 0, +1 and +2 from `slot`, or `UNKNOWN`. Derived from the
+            other fields.
     """
 
     daily: tuple[int, ...] = (0,) * DAILY
@@ -50,11 +51,11 @@ class Season:
 
     def observed(self, *, rate_rps: float, since_s: float, time_s: float) -> "Season":
         """
-        The season after a stretch of load; a new value only where a half hour is finished or grew.
+        The season after a period of load.
 
         Args:
-            rate_rps: Mean load of the stretch.
-            since_s, time_s: Its ends, unix seconds; no longer than a half hour is taken from it.
+            rate_rps: Mean load of the period, requests/s.
+            since_s, time_s: Its ends, unix seconds; only the last half hour of a longer period counts.
         """
         slot = int(time_s // SLOT_S)
         span = min(time_s - since_s, SLOT_S)
@@ -70,7 +71,7 @@ class Season:
         return self._finished(rate_rps=rate_rps, span_s=span, time_s=time_s)
 
     def _finished(self, *, rate_rps: float, span_s: float, time_s: float) -> "Season":
-        """Split the stretch where the half hour ends, fold the finished one, start the next."""
+        """Split the period at the end of the half hour, learn from the finished one, start the next."""
         slot = int(time_s // SLOT_S)
         after = min(time_s - slot * SLOT_S, span_s)
         before = span_s - after if slot == self.slot + 1 else 0.0
@@ -100,7 +101,7 @@ class Season:
         return _with(self.daily, day, codes.encode(moved)), _with(self.weekly, hour, code)
 
     def usual_rps(self, time_s: float) -> float:
-        """Usual load at a time from half an hour ago to an hour ahead of the slot in progress; < 0: unknown."""
+        """Usual load at a time, requests/s, constant before the middle of slot -1 and after slot +2; < 0: unknown."""
         place = time_s / SLOT_S - self.slot + 0.5
         if place < 0.0:
             return self.around[0]
@@ -114,7 +115,7 @@ class Season:
 
 
 def neighbours(daily: tuple[int, ...], weekly: tuple[int, ...], slot: int) -> tuple[float, float, float, float]:
-    """Usual load in the middle of the four slots from `slot - 1` on."""
+    """Usual load in the middle of the four slots from `slot - 1`."""
 
     def value(number: int) -> float:
         code, factor = daily[number % DAILY], weekly[(number // 2) % WEEKLY]

@@ -1,11 +1,12 @@
 """
-How wrong the forecast was: a histogram of observed errors that forgets over days, and its quantiles.
+A histogram of observed forecast errors that forgets over days, and its quantiles.
 
-The bins grow with the error (x = A*sinh(B*k)), 0.6 % wide at zero and a third of the ratio at the ends: steady load
-gets tight quantiles and a surge of 60 times has a bin.
+The width of the bins grows with the error (x = A*sinh(B*k)), from 0.006 at zero to 0.3 of the error at the ends. So
+steady load has tight quantiles, and a surge to 25 times the usual load still has its own bin.
 
-A sample weighs 16. When a histogram is full, every bin loses a sixteenth, at least 1: a single surge is gone after
-sixteen such losses, two to three days at the short horizons. Whole numbers, so that a restart changes nothing.
+A sample has the weight 16. When the histogram is full, every bin loses a sixteenth, rounded up: a single surge is gone
+after eight to sixteen such losses, two and a half to five days with an error every three minutes. Counts are whole
+numbers, so a restart restores them exactly.
 """
 
 import math
@@ -14,11 +15,11 @@ from itertools import accumulate
 
 WIDTH = 0.02
 GROWTH = 0.3
-BIN_LOW = -18  # -2.2: a ninth of what was expected
-BIN_HIGH = 20  # 4.0: 56 times
+BIN_LOW = -18  # x = -2.2: six times the usual load was expected, and none came
+BIN_HIGH = 20  # x = 4.0: the usual load was expected, and 25 times as much came
 BINS = BIN_HIGH - BIN_LOW + 1
 SAMPLE_WEIGHT = 16
-# 2,500 samples: two to three days of the short horizons, a week of the longest.
+# 2,500 samples, with one every three minutes (`track.INTERVAL_LATER_S`) about five days.
 TOTAL_MAX = 2_500 * SAMPLE_WEIGHT
 
 Sketch = tuple[int, ...]
@@ -33,13 +34,13 @@ EDGES = tuple(_edge(BIN_LOW + i - 0.5) for i in range(BINS + 1))
 
 
 def place_of(error: float) -> float:
-    """Where an error lies between the middles of the bins, in [0, BINS - 1]; the ends take everything beyond them."""
+    """Fractional bin index of an error, in [0, BINS - 1]; errors beyond the ends count in the outer bins."""
     place = math.asinh(error / WIDTH) / GROWTH - BIN_LOW
     return min(max(place, 0.0), BINS - 1.0)
 
 
 def add(sketch: Sketch, error: float) -> Sketch:
-    """The histogram with one more error, shared by the two bins it lies between so that no edge makes a jump."""
+    """The histogram with one more error, shared between the two nearest bins so that quantiles do not jump."""
     bins = list(sketch)
     place = place_of(error)
     index = int(place)
@@ -54,13 +55,14 @@ def add(sketch: Sketch, error: float) -> Sketch:
 
 def prior(spread: float, *, samples: float) -> Sketch:
     """
-    What is believed before anything was seen: errors around 0 with heavy tails.
+    The prior histogram: errors around 0 with heavy tails.
 
-    Half of the weight is Laplace with scale `spread`, half has three times that scale: surges are rare but large.
+    Half of the weight is a Laplace distribution with scale `spread`, half one with three times that scale, since surges
+    are rare but large.
 
     Args:
         spread: Scale of the error, > 0.
-        samples: Weight of the whole, in samples; after twice as many real ones it hardly counts.
+        samples: Total weight, in samples.
     """
 
     def below(x: float, scale: float) -> float:
@@ -74,14 +76,14 @@ def prior(spread: float, *, samples: float) -> Sketch:
 
 def quantiles(sketch: Sketch, levels: tuple[float, ...]) -> list[float]:
     """
-    Errors at rising levels, straight line inside a bin.
+    Errors at rising levels, by linear interpolation within a bin.
 
     Args:
         sketch: Not empty.
         levels: Rising, in (0, 1); shape (levels,).
 
     Returns:
-        Errors, not falling; shape (levels,).
+        Errors, not decreasing; shape (levels,).
     """
     sums = list(accumulate(sketch))
     total = sums[-1]

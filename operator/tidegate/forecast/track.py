@@ -1,16 +1,15 @@
 """
-One horizon's record: what was expected, how wrong it was, and so which experts count and how wide the quantiles are.
+The record of one horizon: past forecasts and their errors, which give the weights of the experts and the quantiles.
 
-Every so often a forecast is written down; when its time comes it is compared with the load then seen. So the record
-is of real errors at that very horizon, not of a model's assumption about them.
+Forecasts are recorded regularly. When the time that a forecast is for has come, it is compared with the observed load.
+So the errors are real ones at that horizon, not assumptions of a model.
 
     x = sqrt(seen/u + g) - sqrt(expected/u + g)        u: the usual load, about a day's mean; g: `GROUND`
 
-Counts scatter with the root of their size, so x has the same width at any load: errors of a quiet night do not widen
-the quantiles of a busy hour by as many requests, nor those of the busy hour the night's. Near silence x is a
-difference in units of the usual load: a burst out of nothing counts, and is not taken for a factor that the next busy
-hour could be multiplied by. The histogram holds x as it was: scaled by its own recent size it would be sharper in calm,
-and after a burst it would expect bursts that nobody ever saw.
+Counts scatter with the square root of their size, so x has the same width at any load, and errors of a quiet night and
+of a busy hour are comparable. Near zero load, x is a difference in units of the usual load. So a burst out of nothing
+counts, and is not taken for a factor by which a busy hour could be multiplied. The histogram stores x unscaled. Scaled
+by its recent size it would be sharper in calm periods, but after a burst it would predict bursts that never occurred.
 """
 
 import math
@@ -22,57 +21,58 @@ from tidegate.forecast import codes
 from tidegate.forecast.experts import EXPERTS, Levels, Mix, forecasts, mix, mixed, reach, weights
 from tidegate.forecast.sketch import SAMPLE_WEIGHT, Sketch, add, prior, quantiles
 
-# Horizons with a record of their own, s; those between are mixed from their neighbours.
+# Horizons with their own record, s; horizons in between are interpolated.
 HORIZONS_S = (15.0, 60.0, 150.0, 360.0, 900.0)
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-# Seconds between two forecasts of a record: at first as often as may be, later 500 errors a day are enough.
+# Seconds between two forecasts of a record: short at first; later about 500 errors a day are enough.
 INTERVALS_S = (30.0, 30.0, 30.0, 60.0, 180.0)
 INTERVAL_LATER_S = 180.0
 LATER = 300 * SAMPLE_WEIGHT
-# Forecasts under way at once; the oldest is dropped where ticks come too late.
+# Most pending forecasts; if there are more, the oldest is dropped.
 PENDING_MAX = 6
-# A forecast compared later than this share of its horizon, or one slow tick, is not compared at all.
+# A forecast that is overdue by more than this share of its horizon and more than this many seconds is dropped.
 LATE_SHARE, LATE_S = 0.25, 60.0
-# Prior errors by horizon: Laplace of this scale and three times it, worth two samples. A little wider than what public
-# traces of chat services show in the end: at the usual load the 90 % quantile is 1.18 times it (1.25 at 15 minutes).
+# Prior errors by horizon: Laplace with this scale and three times it, worth two samples. Slightly wider than what
+# public traces of chat services show in the end: at the usual load the 90 % quantile is 1.15 times it (1.18 at six
+# minutes, 1.25 at 15).
 PRIOR_SPREADS = (0.025, 0.025, 0.025, 0.033, 0.04)
 PRIOR_SAMPLES = 2.0
-# Mean absolute errors are kept in steps of 1/8000 up to 8; a new one moves the mean by 3 %.
+# Mean absolute errors are stored in steps of 1/8000 up to 8; a new one has a weight of 3 %.
 LOSS_STEPS = 8_000.0
 LOSS_CAP = 65_535
 LOSS_GAIN = 0.03
 LOSS_PRIOR = 800
-# Errors of one morning lean to one side together: this share of their median is not believed at first, and half of that
-# after so many errors. More doubt costs public traces more than it saves: some lean is real.
+# Errors of one morning are correlated, so this share of their median is ignored at first, and half of that share after
+# 150 errors. On public traces more costs more than it saves, because some bias is real.
 LEAN_DOUBT, LEAN_HALF = 1 / 3, 150 * SAMPLE_WEIGHT
-# Share of the usual load below which the root goes over into a straight line: one request out of silence is little.
+# Share of the usual load below which the scale is nearly linear, so that one request after silence is a small error.
 GROUND = 0.05
-# So that silence over silence is no error.
+# Added to the usual load, so that it is above 0 even without any load.
 GROUND_RPS = 1e-4
-# Many deployments hold many of these: bytes take a fifth of the room of numbers.
+# There are many pending forecasts over all deployments, and packed bytes take a fifth of the memory of numbers.
 _MEDIAN = LEVELS.index(0.5)
 _EXPECTED = Struct(f"<{len(EXPERTS) + 1}H")
 _CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
 
 
 def unit_rps(usual_rps: float) -> float:
-    """What loads are measured in: the usual load, requests/s, > 0."""
+    """The unit u of loads: the usual load, requests/s, > 0."""
     return usual_rps + GROUND_RPS
 
 
 def rooted(rate_rps: float, unit: float) -> float:
-    """A load on the scale on which errors are kept."""
+    """A load on the square-root scale of the errors."""
     return math.sqrt(rate_rps / unit + GROUND)
 
 
 def squared(root: float, unit: float) -> float:
-    """The load at a place on the scale of `rooted`, requests/s; below 0 where the place is below that of no load."""
+    """The inverse of `rooted`, requests/s; below 0 if `root` is below that of zero load."""
     return (root * root if root > 0.0 else 0.0) * unit - GROUND * unit
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A forecast whose time has not come: when it was made, whole s, and packed codes of each expert and the mix."""
+    """A forecast that is not due yet: when it was made, whole unix seconds, and codes of each expert and the mix."""
 
     made_s: int
     expected: bytes
@@ -94,15 +94,15 @@ class Track:
     The record of one horizon.
 
     Args:
-        index: Which of `HORIZONS_S`.
-        written_s: When the last forecast was written down, whole s; 0: never.
-        pending: Oldest first, at most `PENDING_MAX`.
-        losses: Recent mean miss of each expert as a share of the usual load, because replicas are paid for requests and
-            not for ratios; steps of 1/8000, shape (experts,).
-        sketch: Errors x of the mix.
-        form: The mix as a linear form; follows from `losses`.
-        errors: x at each of `LEVELS`; follows from `sketch`.
-        interval_s: Seconds between two forecasts; follows from `sketch`.
+        index: Index into `HORIZONS_S`.
+        written_s: When the last forecast was recorded, whole unix seconds; 0: never.
+        pending: Pending forecasts, oldest first, at most `PENDING_MAX`.
+        losses: Recent mean absolute error of each expert, in steps of 1/8000 of the usual load; shape (experts,). Not
+            relative to the load, because replicas are paid for requests, not for ratios.
+        sketch: Histogram of the errors x of the mix.
+        form: The mix as a linear form; derived from `losses`.
+        errors: x at each of `LEVELS`; derived from `sketch`.
+        interval_s: Seconds between two forecasts; derived from `sketch`.
     """
 
     index: int
@@ -115,7 +115,7 @@ class Track:
     interval_s: float
 
     def compared(self, *, time_s: float, seen_rps: float, usual_rps: float) -> "Track":
-        """The record after the forecasts whose time has come were compared with the load seen now."""
+        """The record after comparing the forecasts that are due with the current load."""
         pending, horizon = self.pending, HORIZONS_S[self.index]
         if not pending or time_s < pending[0].made_s + horizon:
             return self
@@ -133,7 +133,7 @@ class Track:
         return self._holding(pending, self.written_s)
 
     def written(self, *, time_s: float, levels: Levels, factor: float) -> "Track":
-        """The record with a new forecast written down."""
+        """The record with a new pending forecast."""
         each = forecasts(levels, carry=_CARRIES[self.index], factor=factor)
         expected = [codes.encode(value) for value in each]
         expected.append(codes.encode(mixed(self.form, levels, factor)))
@@ -141,7 +141,7 @@ class Track:
         return self._holding((*self.pending[-PENDING_MAX + 1 :], entry), entry.made_s)
 
     def forgotten(self) -> "Track":
-        """The record without the forecasts under way."""
+        """The record without its pending forecasts."""
         return self._holding((), 0)
 
     def _holding(self, pending: tuple[Pending, ...], written_s: int) -> "Track":
@@ -160,7 +160,7 @@ class Track:
 def track(
     *, index: int, written_s: int, pending: tuple[Pending, ...], losses: tuple[int, ...], sketch: Sketch
 ) -> Track:
-    """The record with what follows from it filled in."""
+    """A record, with its derived fields."""
     return Track(
         index=index,
         written_s=written_s,
@@ -175,10 +175,10 @@ def track(
 
 def _errors(sketch: Sketch) -> tuple[float, ...]:
     """
-    x at each of `LEVELS`, with as much of the median's lean as the number of errors bears.
+    x at each of `LEVELS`, with part of the median ignored while there are few errors.
 
-    A ramp makes forecasts too low for half an hour, and each of its errors repeats the one before. Where that is all
-    that was seen, it would lift every forecast once the ramp is over.
+    On a ramp, forecasts are too low for half an hour, and each error repeats the previous one. If nothing else was
+    observed yet, these errors would raise every forecast after the ramp.
     """
     found, total = quantiles(sketch, LEVELS), sum(sketch)
     doubt = LEAN_DOUBT * found[_MEDIAN] * LEAN_HALF / (total + LEAN_HALF)
@@ -190,7 +190,7 @@ def _moved(loss: int, miss: float) -> int:
     return moved if moved < LOSS_CAP else LOSS_CAP
 
 
-# Before anything was seen: equal experts, prior errors.
+# Initial records: equal weights of the experts, prior errors.
 FRESH = tuple(
     track(
         index=index,

@@ -1,8 +1,8 @@
 """
-Which fleet to run: the cheapest replicas per tier that keep the promises, and when to move towards it.
+Which fleet to run: the cheapest number of replicas per tier that keeps the promises, and when to move towards it.
 
 Question: how many replicas of which tier should this deployment have now, and why?
-Enters:   spec, replica states, tier estimates, demand forecast, gateway reading, last plan's memory (`Problem`).
+Enters:   spec, replica states, tier estimates, demand forecast, gateway reading, memory of the last plan (`Problem`).
 Leaves:   a `Decision` and the next `PlanMemory` per deployment.
 May import: domain, units, errors; numpy and scipy for the search, croniter for schedules.
 """

@@ -1,5 +1,5 @@
 """
-How the replicas asked for come along, and how long each is waited for.
+Progress of the requested replicas, and how long each of them is waited for.
 """
 
 from collections import Counter
@@ -9,6 +9,7 @@ from math import inf
 
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import TierState
+from tidegate.plan.cuts import DUST
 from tidegate.plan.fleet import profile
 from tidegate.plan.limits import Limits
 from tidegate.plan.memo import Memo
@@ -19,11 +20,10 @@ from tidegate.plan.solve import Given
 from tidegate.plan.startup import Arrivals, Patience, follow
 from tidegate.units import TICK_S
 
-# While requests miss their targets, a replica is waited for this share of the time between usual and late.
+# While requests miss their targets, a replica is late after this share of the way from its usual to its late start-up.
 HURRIED_SHARE = 1 / 3
-# A tier that nothing is known of.
+# For a tier without an estimate.
 NEVER_LATE = Patience(late_s=inf, hurried_s=inf)
-DUST = 1e-9
 
 # By tier, in the order of the spec.
 Awaited = tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]
@@ -32,11 +32,11 @@ Awaited = tuple[tuple[TierProgress, ...], tuple[Arrivals, ...]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vacancies:
     """
-    Accelerators by class that replicas without a node may wait for.
+    Accelerators by class that unscheduled replicas may wait for.
 
     Args:
-        freed: Those that there will be once terminating replicas are gone.
-        coming: Those of nodes that an autoscaler may bring.
+        freed: Free once the terminating replicas are gone.
+        coming: On nodes that an autoscaler may add.
     """
 
     freed: Mapping[str, int]
@@ -47,21 +47,22 @@ def await_all(
     problem: Problem, memo: Memo, base: Limits, time_s: float, *, asked: float, vacancies: Vacancies
 ) -> Awaited:
     """
-    What the cluster shows of every tier.
+    Start-up progress and arrivals of every tier.
 
-    What waits for a replica that drains finds its room by itself. So does what waits for a new node, but minutes later:
-    as long as what serves keeps the promise, or no other tier could take over, nothing is lost by that.
+    Replicas that wait for accelerators of a draining replica will be scheduled: they do not count as unschedulable. Nor
+    do replicas that wait for a new node, which takes minutes, as long as the ready replicas keep the promise or no other
+    tier could take over. While the ready replicas miss the promise, replicas count as late earlier.
 
     Args:
-        base: Hard limits of now.
-        asked: Attainment that is expected of what serves.
+        base: Hard limits now.
+        asked: Attainment that the ready replicas have to reach.
     """
     before, freed = problem.remembered, vacancies.freed
     alone = sum(memo.model.usable) == 1
     if _for_nodes(problem, vacancies.coming) and (alone or _kept(problem, memo, base, asked=asked)):
         freed = Counter(freed) + Counter(vacancies.coming)
     progress, arrivals = _follow(problem, before, time_s, freed=freed)
-    # Where something is given up or dealt out there is no room beside what is late: it could only be exchanged.
+    # If something is given up or accelerators are shared out, there is no room for a replacement of a late replica.
     room = before is None or (before.given is Given.NOTHING and not before.grant)
     if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
         return _follow(problem, before, time_s, freed=freed, hurried=True)
@@ -90,12 +91,12 @@ def _follow(
 
 
 def _hurried_s(estimate: TierEstimate) -> float:
-    """When a replica counts as late while requests miss their targets for want of it, s after it was asked for."""
+    """Age at which a replica counts as late while the ready ones do not keep the promise, s after its request."""
     return estimate.startup_s + HURRIED_SHARE * (estimate.startup_s_late - estimate.startup_s)
 
 
 def _for_nodes(problem: Problem, coming: Mapping[str, int]) -> bool:
-    """Whether a replica waits for a node that an autoscaler may bring."""
+    """Whether a replica waits for a node that an autoscaler may add."""
     if not coming:
         return False
     states = [(tier, problem.states.get(tier.name)) for tier in problem.spec.tiers]
@@ -103,7 +104,7 @@ def _for_nodes(problem: Problem, coming: Mapping[str, int]) -> bool:
 
 
 def _kept(problem: Problem, memo: Memo, base: Limits, *, asked: float) -> bool:
-    """Whether what is ready keeps lower bound and promise for as long as the fastest tier needs to start."""
+    """Whether the ready replicas keep the lower bound, and the promise until the fastest tier could be ready."""
     model = memo.model
     ready = tuple([problem.states.get(name, TierState()).ready for name in model.names])
     lead_s = min([s for s, usable in zip(model.startup_s, model.usable, strict=True) if usable], default=0.0)
@@ -112,7 +113,7 @@ def _kept(problem: Problem, memo: Memo, base: Limits, *, asked: float) -> bool:
 
 
 def _overdue(problem: Problem, progress: tuple[TierProgress, ...], time_s: float) -> bool:
-    """Whether a replica takes longer than usual, but not so long yet that it is called stuck."""
+    """Whether some replica would be late only under the hurried limit (`_hurried_s`)."""
     for tier, known in zip(problem.spec.tiers, progress, strict=True):
         estimate = problem.estimates.get(tier.name)
         if known.asks and estimate is not None:
@@ -123,6 +124,6 @@ def _overdue(problem: Problem, progress: tuple[TierProgress, ...], time_s: float
 
 
 def _carries_now(problem: Problem, memo: Memo, arrivals: tuple[Arrivals, ...]) -> bool:
-    """Whether what is ready keeps the promise at the load of now."""
+    """Whether the ready replicas keep the promise at the current load."""
     ready = profile(memo.model, tuple([a.ready for a in arrivals]))
     return ready.attainment(scenarios(problem.forecast, 0.0)) >= problem.spec.slo.attainment

@@ -1,9 +1,9 @@
 """
-Which fleets a search looks at.
+Enumeration of the candidate fleets of a search.
 
-A box holds the counts of each tier that are worth trying. Its fleets are put together tier by tier; partial ones that
-the limits, the cuts or the ceiling rule out are dropped. Where that is still too many fleets, all tiers but one move in
-steps, and the steps get coarser until it is not.
+A box is the range of replica counts worth trying for each tier. Fleets are built tier by tier, and partial fleets that
+the limits, the cuts or the cost ceiling rule out are dropped. If too many remain, all tiers but one vary in steps, and
+the steps get coarser until the number is small enough.
 """
 
 from dataclasses import replace
@@ -19,21 +19,21 @@ from tidegate.plan.limits import MONEY_DUST, Limits
 Flags = NDArray[np.bool_]
 Box = list[tuple[int, int]]  # lowest and highest count of each tier
 
-STEPS = 64  # counts tried of each tier but the last
-MIXED_TIERS = 4  # tiers that may grow in one plan; those beyond keep their lower bound
-# Effort cap of one search, fleets. Beyond it the steps get coarser, under a lower cap: the time went into finding out.
+STEPS = 64  # counts tried for each tier but the last
+MIXED_TIERS = 4  # tiers that may grow in one plan; the others keep their lower bound
+# Most fleets in one search. Beyond it the steps get coarser and the cap is lower: the first attempt took time, too.
 FLEETS_MAX = 400_000
-COARSE_MAX = 50_000  # more than two counts each of all the tiers that a spec may have beside one
+COARSE_MAX = 50_000  # above 2**15: room for two counts of each of the 16 tiers of a spec but one
 
 
 def candidates(model: FleetModel, limits: Limits, goal: Goal, *, cuts: Cuts, ceiling: float) -> tuple[Ints, bool]:
-    """Every fleet inside the limits that passes the cuts and costs at most the ceiling; see `_every`."""
+    """Fleets within the limits that pass the cuts and cost at most the ceiling; returns as `_every`."""
     box = _affordable(model, _box(model, limits, goal), ceiling)
     return _every(model, limits, goal, box, cuts=cuts, ceiling=ceiling)
 
 
 def for_effort(model: FleetModel, limits: Limits, goal: Goal) -> Ints:
-    """Fleets inside the limits to find the one that does most: all where they are few, else the fullest."""
+    """Fleets within the limits among which to find the one that serves most: all if they are few, else the fullest."""
     box = _box(model, limits, goal)
     if _size(box) > FLEETS_MAX:
         fleets = _largest(model, limits, goal, box)
@@ -43,7 +43,7 @@ def for_effort(model: FleetModel, limits: Limits, goal: Goal) -> Ints:
 
 
 def all_inside(model: FleetModel, limits: Limits, goal: Goal, *, most: int) -> Ints | None:
-    """All fleets inside the upper limits, the empty one too; None where they are more, or some tier is left out."""
+    """All fleets within the upper limits, including the empty one; None if more than `most`, or above `MIXED_TIERS`."""
     if len(limits.tiers) > MIXED_TIERS:
         return None
     upper = replace(limits, total=(0, limits.total[1]), tiers=tuple([(0, high) for _, high in limits.tiers]))
@@ -53,7 +53,7 @@ def all_inside(model: FleetModel, limits: Limits, goal: Goal, *, most: int) -> I
 
 
 def _box(model: FleetModel, limits: Limits, goal: Goal) -> Box:
-    """Counts of each tier worth trying: inside all upper limits, growth only in the few most useful tiers."""
+    """Counts of each tier worth trying: within all upper limits; only the few most useful tiers may grow."""
     useful = _useful(model, goal)
     box = []
     for i, (low, high) in enumerate(limits.tiers):
@@ -70,7 +70,7 @@ def _box(model: FleetModel, limits: Limits, goal: Goal) -> Box:
 
 
 def _affordable(model: FleetModel, box: Box, ceiling: float) -> Box:
-    """A box without the counts that cost more than the ceiling beside the lowest ones of the other tiers."""
+    """A box without the counts that exceed the ceiling even with the lowest counts of the other tiers."""
     left = ceiling - sum([low * cost for (low, _), cost in zip(box, model.costs.tolist(), strict=True)])
     if not 0.0 <= left < float("inf"):
         return box
@@ -81,17 +81,21 @@ def _affordable(model: FleetModel, box: Box, ceiling: float) -> Box:
 
 
 def _useful(model: FleetModel, goal: Goal) -> set[int]:
-    """The tiers that good requests are cheapest on; all of them where there are few."""
+    """
+    Tiers that may grow: all if there are few.
+
+    Else the three with the lowest cost per good request, and the cheapest one with the quality that the goal asks for.
+    """
     if len(model.tiers) <= MIXED_TIERS:
         return set(range(len(model.tiers)))
     goods = model.goods_of(1)
     carried = np.where(goods >= goal.attainment * model.rates, model.rates, 0.0).max(axis=1)
     fallback = goods.max(axis=1) * 1e-3
     cost = model.prices / np.maximum(np.maximum(carried, fallback), 1e-12)
-    per_quality = np.argsort(cost, kind="stable")
-    best = {int(i) for i in per_quality[: MIXED_TIERS - 1]}
-    above = [int(i) for i in per_quality if model.qualities[i] >= goal.quality]
-    return best | set(above[:1]) | {int(i) for i in per_quality[: MIXED_TIERS - len(best | set(above[:1]))]}
+    by_cost = np.argsort(cost, kind="stable")
+    best = {int(i) for i in by_cost[: MIXED_TIERS - 1]}
+    above = [int(i) for i in by_cost if model.qualities[i] >= goal.quality]
+    return best | set(above[:1]) | {int(i) for i in by_cost[: MIXED_TIERS - len(best | set(above[:1]))]}
 
 
 def _size(box: Box) -> int:
@@ -108,10 +112,10 @@ def _every(
     ceiling: float,
 ) -> tuple[Ints, bool]:
     """
-    Fleets of a box, tier by tier, dropping partial ones that the cuts and the ceiling rule out.
+    Fleets of a box that the limits, the cuts and the ceiling allow.
 
     Returns:
-        The fleets; shape (fleets, tiers), and whether there were so many that not every one of them was taken.
+        The fleets, shape (fleets, tiers), and whether the counts of some tier were only tried in steps.
     """
     steps, most = STEPS, FLEETS_MAX
     widths = sorted([high - low + 1 for low, high in box])[:-1]
@@ -134,7 +138,7 @@ def _grid(
     cuts: Cuts,
     ceiling: float,
 ) -> Ints | None:
-    """Fleets of a box with so many counts of each tier but the last at most; None: too many."""
+    """Fleets of a box with at most `steps` counts of each tier but the last; None if there are more than `most`."""
     order = _by_width(box)
     rows = np.array([[low for low, _ in box]])
     for depth, tier in enumerate(order):
@@ -149,12 +153,12 @@ def _grid(
 
 
 def _by_width(box: Box) -> list[int]:
-    """Tiers in the order they are counted through, the one of most counts last."""
+    """Tiers in the order of enumeration: the one with the most counts last."""
     return sorted(range(len(box)), key=lambda i: box[i][1] - box[i][0])
 
 
 def _steps(bounds: tuple[int, int], current: int, *, steps: int) -> Ints:
-    """Counts of one tier: all of them, or so many from the lowest to the highest, and the one that runs."""
+    """Counts of one tier: all of them, or `steps` of them evenly from lowest to highest, plus the current one."""
     low, high = bounds
     counts = np.arange(low, high + 1)
     if len(counts) > steps:
@@ -164,7 +168,7 @@ def _steps(bounds: tuple[int, int], current: int, *, steps: int) -> Ints:
 
 
 def _crossed(rows: Ints, tier: int, counts: Ints) -> Ints:
-    """Each row with each count of a tier."""
+    """Every row combined with every count of a tier."""
     crossed = np.repeat(rows, len(counts), axis=0)
     crossed[:, tier] = np.tile(counts, len(rows))
     return crossed
@@ -172,9 +176,9 @@ def _crossed(rows: Ints, tier: int, counts: Ints) -> Ints:
 
 def _largest(model: FleetModel, limits: Limits, goal: Goal, box: Box) -> Ints:
     """
-    Fleets of a large box: as many replicas as fit of the widest tier beside the others, which move in steps.
+    Fleets of a large box: the other tiers vary in steps, and the widest tier takes all the room that they leave.
 
-    The steps get coarser where it would be too many fleets.
+    The steps get coarser until there are at most `COARSE_MAX` combinations of the others.
     """
     *others, widest = _by_width(box)
     steps = STEPS
@@ -184,7 +188,7 @@ def _largest(model: FleetModel, limits: Limits, goal: Goal, box: Box) -> Ints:
 
 
 def _full(model: FleetModel, limits: Limits) -> Ints:
-    """Each tier alone on the lower bounds, and filled up with the others in turn: what no step is too coarse for."""
+    """The lower bounds, filled with each tier in turn and then with the others: extremes that coarse steps may miss."""
     found = []
     for first in range(len(limits.tiers)):
         rows = np.array([[low for low, _ in limits.tiers]])
@@ -195,13 +199,13 @@ def _full(model: FleetModel, limits: Limits) -> Ints:
 
 
 def _at_least(limits: Limits, rows: Ints) -> Ints:
-    """Rows that keep the lower bound of the total."""
+    """Rows that meet the lower bound of the total."""
     enough: Ints = rows[rows.sum(axis=1) >= limits.total[0]]
     return enough
 
 
 def _beside(model: FleetModel, limits: Limits, goal: Goal, box: Box, tiers: list[int], steps: int) -> Ints | None:
-    """Fleets of some tiers with so many counts of each at most, the others at their lowest; None: too many."""
+    """Fleets with at most `steps` counts of some tiers and the others at their lowest; None above `COARSE_MAX`."""
     rows = np.array([[low for low, _ in box]])
     for tier in tiers:
         rows = inside(model, limits, _crossed(rows, tier, _steps(box[tier], goal.current[tier], steps=steps)))
@@ -211,7 +215,7 @@ def _beside(model: FleetModel, limits: Limits, goal: Goal, box: Box, tiers: list
 
 
 def _filled(model: FleetModel, limits: Limits, rows: Ints, tier: int, high: int) -> Ints:
-    """Rows with as many replicas of a tier as the limits allow; those left out that are outside of them anyway."""
+    """Rows with as many replicas of a tier as the limits allow; rows that exceed the limits anyway are dropped."""
     lows, rows = rows[:, tier], rows.copy()
     rows[:, tier] = 0
     most = np.minimum(high, limits.total[1] - rows.sum(axis=1))
@@ -234,7 +238,12 @@ def _pruned(
     cuts: Cuts,
     ceiling: float,
 ) -> Ints:
-    """Rows that a fleet inside the limits, the cuts and the ceiling may begin with; without a `rest` such fleets."""
+    """
+    Rows that can still become a fleet within the limits, the cuts and the ceiling.
+
+    Args:
+        rest: Tiers still to be added; if empty, the rows are complete fleets.
+    """
     rows = inside(model, limits, rows)
     if rest:
         usd = rows @ model.costs + _least_usd_to_come(model, rows, rest, cuts)
@@ -247,7 +256,7 @@ def _pruned(
 
 
 def _least_usd_to_come(model: FleetModel, rows: Ints, rest: list[int], cuts: Cuts) -> Floats:
-    """What each row lacks to the cuts costs at least on the tiers that are still to be added, $/h; shape (rows,)."""
+    """Least cost, on the tiers still to be added, of what each row lacks to meet the cuts, $/h; shape (rows,)."""
     lines, needs = cuts
     missing = np.maximum(needs - rows @ lines.T, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -257,13 +266,13 @@ def _least_usd_to_come(model: FleetModel, rows: Ints, rest: list[int], cuts: Cut
 
 
 def used(model: FleetModel, rows: Ints, name: str) -> Ints:
-    """Accelerators of a class that each row takes."""
+    """Accelerators of a class that each row uses; shape (rows,)."""
     taken: Ints = rows @ np.where(np.array(model.classes) == name, model.gpus, 0)
     return taken
 
 
 def inside(model: FleetModel, limits: Limits, rows: Ints) -> Ints:
-    """Rows inside the upper limits; lower ones are the box's business."""
+    """Rows within the upper limits; lower limits are not checked."""
     keep = rows.sum(axis=1) <= limits.total[1]
     if limits.budget < float("inf"):
         keep &= rows @ model.prices <= limits.budget + MONEY_DUST

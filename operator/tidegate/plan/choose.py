@@ -1,5 +1,5 @@
 """
-From problems to decisions: plan each alone, share what is scarce, take the next step, say why.
+From problems to decisions: plan each deployment alone, share scarce accelerators, take the next step, explain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +38,8 @@ def choose(
         time_s: Now, unix seconds; later than in the last call.
 
     Returns:
-        By deployment, in the order of the problems: what to remember, and the decision. A deployment the planner
-        fails on keeps its memory, its replicas and their accelerators, and gets a decision with `error`.
+        By deployment, in the order of the problems: the next memory and the decision. If planning a deployment fails,
+        it keeps its memory, its replicas and their accelerators, and gets a decision with `error`.
     """
     outcome: dict[Key, tuple[PlanMemory, Decision]] = {}
     drafts: list[Draft] = []
@@ -67,7 +67,7 @@ def choose(
 
 
 def _freed(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
-    """Accelerators for waiting replicas once those on their way out are gone, of classes where there are such."""
+    """Accelerators that waiting replicas can use once the leaving replicas are gone, for each class that has any."""
     leaving: dict[str, int] = {}
     staying: dict[str, int] = {}
     for problem in problems:
@@ -91,7 +91,7 @@ def _coming(accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
 
 
 def _spare(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
-    """Accelerators of limited classes that no replica has."""
+    """Accelerators of limited classes that no replica holds."""
     limited = {name: pool for name, pool in accelerators.items() if pool.capacity is not None}
     if not limited:
         return {}
@@ -104,7 +104,7 @@ def _failed(problem: Problem, fault: Exception) -> tuple[PlanMemory, Decision]:
 
 
 def _free(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> dict[str, int]:
-    """Accelerators of limited classes that nobody is kept: room to hold old and new replicas together."""
+    """Accelerators of limited classes that are reserved for no deployment: room for old and new replicas together."""
     free = {name: pool.capacity for name, pool in accelerators.items() if pool.capacity is not None}
     if free:
         for draft in drafts:
@@ -137,7 +137,11 @@ def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]
 
 
 def _survey_due(draft: Draft) -> bool:
-    """Whether to look anew at what else could run: the plan changed, gives something up, or it is a while ago."""
+    """
+    Whether to recompute the uncapped plan and the alternatives.
+
+    They are due if the plan changed, if a new search gave something up, or periodically.
+    """
     before = draft.memory
     if before is None or (draft.searched and draft.given is not Given.NOTHING):
         return True
@@ -148,10 +152,10 @@ def _survey_due(draft: Draft) -> bool:
 
 
 def _step(draft: Draft, free: dict[str, int]) -> Fleet:
-    """Replicas to set now: the target, what must stay until it serves, and what is stuck but still hoped for."""
+    """Replicas to set now: the target, what must stay until it serves, and stuck replicas that stay requested."""
     used = classes_used(draft, *draft.reserved)
     room = {
-        name: min(draft.base.room[name], used.get(name, 0) + max(0, left))  # one that does not act may have more
+        name: min(draft.base.room[name], used.get(name, 0) + max(0, left))  # one that does not act may hold more
         for name, left in free.items()
         if name in draft.model.classes
     }
@@ -164,14 +168,14 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
         carries=Carries(draft, draft.target),
         urgent=within.tiers != draft.limits.tiers,
     )
-    fleet = _hoping(draft, fleet, within)
+    fleet = _with_stuck(draft, fleet, within)
     for name, now in classes_used(draft, fleet).items():
         if name in free and draft.spec.acts:
             free[name] -= now - used.get(name, 0)
     return fleet
 
 
-def _hoping(draft: Draft, fleet: Fleet, within: Limits) -> Fleet:
-    """The fleet and what is stuck and stays asked for, where that is allowed."""
-    hoped = draft.with_stuck(fleet)
-    return hoped if replace(draft.opened, room=within.room).below(draft.model, hoped) else fleet
+def _with_stuck(draft: Draft, fleet: Fleet, within: Limits) -> Fleet:
+    """The fleet plus the stuck replicas that stay requested, if the limits allow it."""
+    larger = draft.with_stuck(fleet)
+    return larger if replace(draft.opened, room=within.room).below(draft.model, larger) else fleet

@@ -1,12 +1,14 @@
 """
-One option per deployment, inside what the accelerator classes hold: the best combination.
+The best combination of one option per deployment that fits the accelerator classes.
 
-Few combinations are tried one by one. Many go to a mixed-integer program (HiGHS), level by level: first replicas below
-anybody's bounds, for a bound is a promise and no wish; then replicas taken from those of whom nothing is seen, for
-silence shrinks nothing; then misses. Each of the three counts for the highest priority first, then for the next: one
-large replica that is promised to it is worth more than many small ones promised to others. Then come quality and money.
-The program runs under a limit of nodes, not of seconds, so that the same input gives the same output on every machine.
-Where the limit hits, priorities are served in turn.
+Options are compared by these criteria, in this order: replicas below a lower bound (a bound is a promise), replicas
+taken from deployments without metrics (missing metrics shrink nothing), misses, quality, cost. The first three are
+compared for the highest priority first, then for the next: one large replica promised to a high priority is worth more
+than many small ones promised to lower priorities.
+
+Up to `TRIED_MAX` combinations are tried one by one. More are solved as mixed-integer programs (HiGHS), one after the
+other per criterion and priority. The solver has a node limit, not a time limit, so that the same input gives the same
+output on every machine. If the limit is reached, priorities are served in turn.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +23,9 @@ from tidegate.plan.fleet import Fleet, Floats
 TRIED_MAX = 20_000
 NODES_MAX = 2_000
 LEVEL_SLACK = 1e-6
-# Below this, of the misses of all deployments of a priority together, a new deal is only another one.
+# A new allocation must reduce the sum of the misses of one priority by more than this.
 MISSED_STEP = 0.05
-# The same where it takes back replicas that are still to come: what they will do is not seen yet.
+# The same if it takes back replicas that are still starting, since their effect has not been observed yet.
 MISSED_STEP_EARLY = 0.2
 
 
@@ -33,14 +35,14 @@ class Option:
     One plan of one deployment.
 
     Args:
-        reserved: What its accelerators are kept for: `fleet`, with what is stuck and stays asked for, and what serves
-            until it does.
-        used: Accelerators of each short class that are kept.
-        missed: How far attainment stays below the promise, in [0, 1], and what is lost on the way.
-        quality_lost: 1 where the average quality was given up, else 0.
-        usd_per_hour: What it costs, moves included.
-        under: Replicas by which it stays below the deployment's least.
-        taken: Replicas that a silent deployment has or was asked for and that it takes away, ready ones counted twice.
+        reserved: Fleets that accelerators are reserved for: `fleet` (without metrics, with the stuck replicas that
+            stay requested), and what serves until it does.
+        used: Accelerators of each short class that are reserved.
+        missed: Attainment below the promise plus attainment lost on the way, >= 0.
+        quality_lost: 1 if the average quality was given up, else 0.
+        usd_per_hour: Cost, including the moves.
+        under: Replicas missing to the deployment's lower bounds.
+        taken: Replicas that a deployment without metrics loses of those it has or requested; ready ones count twice.
     """
 
     fleet: Fleet
@@ -57,17 +59,17 @@ def combine(
     options: Sequence[Sequence[Option]], priorities: Sequence[int], capacity: Mapping[str, int]
 ) -> list[Option]:
     """
-    The best choice of one option each.
+    The best choice of one option per deployment.
 
     Args:
-        options: Of each deployment; the first one is its ideal plan. Highest priority first.
+        options: Of each deployment, highest priority first; the first option is the ideal plan.
         priorities: Of each deployment.
         capacity: Accelerators of each short class.
     """
     turn = in_turn(options, capacity)
     if prod([len(of) for of in options]) <= TRIED_MAX:
-        return _tried(options, priorities, capacity) or turn
-    solved = _solved(options, priorities, capacity, turn)
+        return _by_enumeration(options, priorities, capacity) or turn
+    solved = _by_programs(options, priorities, capacity, turn)
     return solved if solved is not None and _rank(solved, priorities) <= _rank(turn, priorities) else turn
 
 
@@ -75,13 +77,13 @@ def hardly_better(
     new: Sequence[Option], old: Sequence[Option], priorities: Sequence[int], *, early: bool = False
 ) -> bool:
     """
-    Whether a new deal is not worth the moves: the same promises kept, and nearly the same misses.
+    Whether a new allocation is not worth the moves: it keeps the same promises and has nearly the same misses.
 
-    That it is cheaper is no reason: it is judged at the load of now, and a fleet gets smaller by its own plan only,
-    once the whole window has been seen.
+    A lower cost is not enough: it is computed at the current load, and a fleet shrinks only by its own plan, after a
+    whole stabilization window.
 
     Args:
-        early: Whether it takes back replicas that are still to come.
+        early: Whether the new allocation takes back replicas that are still starting.
     """
     step = MISSED_STEP_EARLY if early else MISSED_STEP
     broken, broken_old = _broken(new, priorities), _broken(old, priorities)
@@ -93,7 +95,11 @@ def hardly_better(
 
 
 def in_turn(options: Sequence[Sequence[Option]], capacity: Mapping[str, int]) -> list[Option]:
-    """Highest priority first: everybody's bounds, then what silence holds, then each the best that is left."""
+    """
+    A greedy choice, highest priority first.
+
+    Three rounds: everybody's lower bounds, then what deployments without metrics hold, then the best that is left.
+    """
     chosen = [min(of, key=_size) for of in options]
     rounds: tuple[Callable[[Option], tuple[float, ...]], ...] = (
         lambda o: (o.under, _size(o), o.missed),
@@ -115,7 +121,7 @@ def _size(option: Option) -> int:
 
 
 def _left(chosen: Sequence[Option], capacity: Mapping[str, int]) -> dict[str, int]:
-    """Accelerators of each short class that a choice leaves; below 0 where it takes too many."""
+    """Accelerators of each short class that a choice leaves; below 0 if it takes too many."""
     left = dict(capacity)
     for option in chosen:
         for name, n in option.used:
@@ -124,18 +130,18 @@ def _left(chosen: Sequence[Option], capacity: Mapping[str, int]) -> dict[str, in
 
 
 def _rank(chosen: Sequence[Option], priorities: Sequence[int]) -> tuple[float, ...]:
-    """What is compared: promises that are broken, misses by falling priority, quality, money."""
+    """Criteria in order: broken promises, misses by falling priority, quality, cost."""
     missed = _by_level([o.missed for o in chosen], priorities)
     return (*_broken(chosen, priorities), *missed, _lost(chosen), round(sum([o.usd_per_hour for o in chosen]), 6))
 
 
 def _broken(chosen: Sequence[Option], priorities: Sequence[int]) -> tuple[float, ...]:
-    """Replicas below anybody's bounds, then those taken from the silent; both by falling priority."""
+    """Replicas below lower bounds, then those taken from deployments without metrics; both by falling priority."""
     return (*_by_level([o.under for o in chosen], priorities), *_by_level([o.taken for o in chosen], priorities))
 
 
 def _by_level(values: Sequence[float], priorities: Sequence[int]) -> list[float]:
-    """Sum of each priority, in their order: the highest one first."""
+    """Sum per priority, highest first."""
     sums = dict.fromkeys(priorities, 0.0)
     for value, priority in zip(values, priorities, strict=True):
         sums[priority] += value
@@ -146,10 +152,10 @@ def _lost(chosen: Sequence[Option]) -> float:
     return sum([o.quality_lost for o in chosen])
 
 
-def _tried(
+def _by_enumeration(
     options: Sequence[Sequence[Option]], priorities: Sequence[int], capacity: Mapping[str, int]
 ) -> list[Option] | None:
-    """Every combination that fits, depth first."""
+    """The best of all combinations that fit, by depth-first search; None if none fits."""
     best: tuple[tuple[float, ...], list[Option]] | None = None
 
     def descend(chosen: list[Option], left: dict[str, int]) -> None:
@@ -168,14 +174,16 @@ def _tried(
     return best[1] if best else None
 
 
-def _solved(
+def _by_programs(
     options: Sequence[Sequence[Option]], priorities: Sequence[int], capacity: Mapping[str, int], first: Sequence[Option]
 ) -> list[Option] | None:
     """
-    The same by integer programs, one per level of the order; None where one of them finds no answer.
+    The best combination by integer programs, one per level of the order; None if one of them finds no answer.
+
+    A level is skipped if the last answer already reaches its lower bound, the sum of the best of each deployment.
 
     Args:
-        first: A choice that fits; a level in which it or the last answer is as good as each alone could be needs none.
+        first: A choice that fits: the first answer.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - a second to import, rarely needed
     from scipy.sparse import csr_array  # noqa: PLC0415
@@ -213,7 +221,7 @@ def _solved(
 
 
 def _undominated(of: Sequence[Option]) -> Flags:
-    """Which options of a deployment no other one beats or equals in everything, room included; shape (options,)."""
+    """Options of a deployment that no other dominates in criteria and room; of equal ones the first; (options,)."""
     ranks = np.array([(o.under, o.taken, o.missed, o.quality_lost, o.usd_per_hour) for o in of])
     rooms = np.array([[n for _, n in o.used] for o in of])
     no_worse = (ranks[:, None] <= ranks).all(axis=2) & (rooms[:, None] <= rooms).all(axis=2)
@@ -223,7 +231,7 @@ def _undominated(of: Sequence[Option]) -> Flags:
 
 
 def _levels(flat: Sequence[Option], owner: np.ndarray, priorities: Sequence[int]) -> list[Floats]:
-    """Objectives in order: as in `_rank`, without those that every choice is equal in."""
+    """Objectives in the order of `_rank`, without those that are 0 for every option."""
     rank = np.array(priorities)[owner]
     kinds = np.array([(o.under, o.taken, o.missed) for o in flat], dtype=float).T
     levels = [np.where(rank == p, kind, 0.0) for kind in kinds for p in dict.fromkeys(priorities)]

@@ -1,5 +1,5 @@
 """
-The planner's findings as conditions. Messages carry no number that moves every tick, so that status does not churn.
+The planner's findings as conditions. Messages contain no number that changes every tick, so that status is stable.
 """
 
 from functools import lru_cache
@@ -16,13 +16,13 @@ def conditions(
     draft: Draft, *, attainment: float, quality: float, usd_per_hour: float, binding: Constraint
 ) -> tuple[Condition, ...]:
     """
-    One per type, always all of them.
+    The conditions of one deployment: always all types, one of each.
 
     Args:
-        attainment: Share of requests that the fleet is expected to serve inside the targets.
+        attainment: Share of requests that the fleet is expected to serve within the targets.
         quality: Its mean quality, weighted by traffic.
-        usd_per_hour: What it costs.
-        binding: What keeps the plan from the uncapped one.
+        usd_per_hour: Its price, $/h.
+        binding: The constraint that separates the plan from the uncapped one, or keeps it below a lower bound.
     """
     return (
         _slo(draft, attainment, binding),
@@ -61,7 +61,7 @@ def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
 
 def _budget(draft: Draft, usd_per_hour: float) -> Condition:
     budget = draft.limits.budget
-    if usd_per_hour > budget + MONEY_DUST:  # only where a person set the replicas: no plan does this
+    if usd_per_hour > budget + MONEY_DUST:  # no plan does this, only replicas that a person has set
         return _made("WithinBudget", Status.FALSE, "AboveBudget", f"runs above ${budget:.2f}/h")
     if budget == float("inf"):
         return _made("WithinBudget", Status.TRUE, "NoBudget", "no budget is set")

@@ -1,5 +1,5 @@
 """
-What is asked of a fleet, and the linear inequalities that every fleet fulfils that does it.
+The goal of a plan, and linear inequalities that every fleet that meets it satisfies.
 """
 
 from dataclasses import dataclass
@@ -12,26 +12,26 @@ from tidegate.plan.scenario import Scenarios
 
 Cuts = tuple[Floats, Floats]  # weights and needs of linear inequalities; shapes (cuts, tiers), (cuts,)
 
-DUST = 1e-9  # of float arithmetic on shares and dollars
-NEVER = 1e15  # $/h of what no replica can carry
+DUST = 1e-9  # rounding error of float arithmetic on shares and dollars
+NEVER = 1e15  # $/h of load that no replica can carry
 # Multipliers m of the bound: 0 bounds by raw throughput, large ones by throughput at the target alone.
 MULTIPLIERS = np.array([0.0, 3.0, 10.0, 30.0, 100.0])
-# Targets near the overload floor say nothing: a fleet past its curve reaches them.
+# Targets near the overload floor give no bound, because a fleet beyond its curve still reaches them.
 OVERLOAD_MARGIN = 0.05
-CUTS_MAX = 6  # of all bounds the strongest few are enough to prune
+CUTS_MAX = 6  # the strongest few of all bounds are enough to prune
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Goal:
     """
-    What is asked of a fleet.
+    What a fleet must achieve, and what moves cost.
 
     Args:
-        demand: What comes.
-        attainment: Share of requests that must meet both targets.
-        quality: Traffic-weighted mean quality that must be kept.
+        demand: Expected demand.
+        attainment: Least share of requests that must meet both targets.
+        quality: Least traffic-weighted mean quality.
         current: Fleet that moves are counted from.
-        grow_usd, shrink_usd: What one replica more or fewer costs on the way, as $/h over the plan's life; shape
+        grow_usd, shrink_usd: Cost of the move for one replica more or fewer, spread over the plan's life, $/h; shape
             (tiers,). `shrink_usd` is below the price, so that fewer replicas never cost more.
     """
 
@@ -43,7 +43,7 @@ class Goal:
     shrink_usd: Floats
 
     def objective(self, model: FleetModel, fleets: Ints) -> Floats:
-        """$/h of many fleets, moves included; shape (fleets,)."""
+        """Cost of many fleets, including moves, $/h; shape (fleets,)."""
         change = fleets - np.array(self.current)
         moves = np.maximum(change, 0) @ self.grow_usd + np.maximum(-change, 0) @ self.shrink_usd
         total: Floats = fleets @ model.costs + moves
@@ -51,16 +51,17 @@ class Goal:
 
 
 def no_cuts(model: FleetModel) -> Cuts:
-    """What every fleet fulfils."""
+    """Cuts that every fleet satisfies."""
     return np.zeros((0, len(model.tiers))), np.zeros(0)
 
 
 def cuts_of(model: FleetModel, goal: Goal) -> Cuts:
     """
-    Inequalities weights @ n >= needs that every fleet that meets the goal fulfils.
+    Inequalities weights @ n >= needs that every fleet that meets the goal satisfies.
 
-    Attainment never rises with load, so missing it at one scenario means missing it at all above: what may be
-    lost in all, (1 - target), bounds what may be lost at each scenario from its share of requests upward.
+    Attainment never rises with load, so a fleet that attains t at one rate attains at most t at all higher rates. The
+    scenarios from a rate upward bring the share q of the requests, and at most 1 - target of all requests may miss. So
+    attainment at that rate must be at least 1 - (1 - target) / q. `search` says why the bound is linear in n.
     """
     rates, targets, upward = [], [], 0.0
     for rate, share in reversed(list(zip(goal.demand.rates_rps, goal.demand.shares, strict=True))):
@@ -82,7 +83,7 @@ def cuts_of(model: FleetModel, goal: Goal) -> Cuts:
 
 
 def fewest_alone(tier: int, cuts: Cuts) -> int:
-    """Replicas of one tier below which the cuts rule it out alone."""
+    """Fewest replicas with which one tier alone can satisfy the cuts; 0 if some cut does not count it."""
     lines, needs = cuts
     if not len(needs) or not (lines[:, tier] > 0).all():
         return 0

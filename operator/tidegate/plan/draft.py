@@ -1,5 +1,5 @@
 """
-One deployment while it is being planned: what is known, and the plan as it takes shape.
+One deployment while it is being planned: its inputs, and the plan as it takes shape.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,33 +25,33 @@ from tidegate.plan.solve import Given
 from tidegate.plan.startup import Arrivals
 from tidegate.units import SECONDS_PER_HOUR, TICK_S
 
-# A plan is expected to last this long: what a move costs is spread over it.
+# A plan is expected to last this long; the cost of a move is spread over it.
 PLAN_LIFE_S = SECONDS_PER_HOUR
-# A new replica has a cold prefix cache and a removed one loses its own: about a minute of its price each.
+# A new replica starts with a cold prefix cache and a removed one loses its cache: about a minute of its price each.
 CACHE_LOSS_S = 60.0
-# Risk of a removed replica being needed again, as a share of its price: ten runs of the suite's noise.
+# Risk that a removed replica is needed again, as a share of its price; set by ten runs of the suite with noise.
 REMORSE_SHARE = 0.03
-# The fleet in force, and one replica less.
+# The plan in force, and the same with one replica less.
 PROFILES_MAX = 2
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Draft:
     """
-    Work in progress, handed from step to step of `choose`.
+    Mutable state of one plan, passed through the steps of `choose`.
 
     Args:
-        base: Hard limits of now.
-        limits: The same, tiers that may not grow capped at what they have.
+        base: Hard limits in force now.
+        limits: The same, with tiers that may not grow capped at what they have.
         arrivals: Replicas by tier, in the order of the spec.
-        demand: Quantiles at the lead time of the fastest tier.
-        current: The ideal fleet so far, less replicas that will not come.
+        demand: Scenarios up to the lead time of the fastest tier.
+        current: The ideal fleet of the last plan, less replicas that will not become ready.
         ideal, target: Set by the steps; see `PlanMemory`.
-        spare: Accelerators of limited classes that no replica of any deployment has.
-        held: What a silent deployment has or was asked for; empty where something is seen.
-        reserved: What its accelerators are kept for: the target, of a silent one with what is stuck, and what serves
-            until the target does.
-        searched: Whether the plan was looked for anew in this tick.
+        spare: Accelerators of limited classes that no replica of any deployment holds.
+        held: Replicas that a deployment without any metrics has or requested; empty if at least one tier reports.
+        reserved: Fleets that accelerators are reserved for: the target (without metrics, with its stuck replicas), and
+            what serves until the target does.
+        searched: Whether this tick searched for a new plan.
     """
 
     problem: Problem
@@ -87,56 +87,56 @@ class Draft:
     reason: Reason = Reason.STEADY
     load: float = 0.0
     peak: float = 0.0  # the highest of the peaks
-    rising: bool = False  # whether the load of now is above all that the window has seen
+    rising: bool = False  # whether the current load is above everything in the window
     held: Fleet = ()
     reserved: tuple[Fleet, ...] = ()
     searched: bool = False
     utilization: float | None = None
-    attained: float | None = None  # of `current` at `demand`, where it was asked
+    attained: float | None = None  # attainment of `current` at `demand`; None if it was not computed
 
     @property
     def spec(self) -> DeploymentSpec:
-        """What the user asked for."""
+        """The spec of the deployment."""
         return self.problem.spec
 
     @property
     def asked(self) -> float:
-        """Attainment that a plan has to expect now: the one promised, less what the error budget has left."""
+        """Attainment that a plan must reach: the promised one, less what the error budget allows."""
         return error_budget.asked(self.error_budget, self.spec.slo)
 
     @property
     def counted(self) -> Fleet:
-        """Replicas that serve or will."""
+        """Replicas that are ready or expected to become ready."""
         return tuple([a.counted for a in self.arrivals])
 
     @property
     def ready(self) -> Fleet:
-        """Replicas that serve."""
+        """Ready replicas."""
         return tuple([a.ready for a in self.arrivals])
 
     @property
     def there(self) -> Fleet:
-        """All replicas that there are, whether they will serve or not."""
+        """All existing replicas, including stuck ones."""
         return tuple([a.ready + a.healthy + a.stuck for a in self.arrivals])
 
     def takes_back(self, fleet: Fleet, before: Fleet) -> bool:
-        """Whether a fleet has fewer than another one of a tier of which replicas are still to come."""
+        """Whether a fleet has fewer replicas than `before` in a tier with replicas that are still starting."""
         return any(n < had and a.healthy for n, had, a in zip(fleet, before, self.arrivals, strict=True))
 
     @property
     def under(self) -> int:
-        """Replicas that the target lacks to the lower bounds: of the total, and of each tier that may be used."""
+        """Replicas that the target lacks to the lower bounds of the total or of the usable tiers, whichever is more."""
         pairs = zip(self.target, self.spec.tiers, self.model.usable, strict=True)
         tiers = sum([max(0, min(t.replicas_min, t.replicas_max, self.base.total[1]) - n) for n, t, ok in pairs if ok])
         return max(self.base.total[0] - sum(self.target), tiers)
 
     @property
     def opened(self) -> Limits:
-        """The limits for what is asked for: also a tier that may not grow may wait for its stuck replicas."""
+        """Limits of what may be requested: a tier that may not grow may still wait for its stuck replicas."""
         return replace(self.base, tiers=self.with_leaving([(0, tier.replicas_max) for tier in self.spec.tiers]))
 
     def with_leaving(self, bounds: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-        """The bounds of the tiers on the way to the target: what leaves may serve until others carry the load."""
+        """Tier bounds on the way to the target: a tier that is removed may serve until the others carry the load."""
         return tuple(
             [
                 (0, a.ready) if tier.leaving else bound
@@ -145,28 +145,29 @@ class Draft:
         )
 
     def with_stuck(self, fleet: Fleet) -> Fleet:
-        """A fleet and the stuck replicas that stay asked for beside it."""
+        """A fleet plus the stuck replicas that stay requested."""
         asked = zip(fleet, self.arrivals, [self._still_asked(a) for a in self.arrivals], strict=True)
-        # What a blocked tier is asked for beyond what comes are the stuck ones themselves.
+        # In a blocked tier, whatever the fleet has beyond the counted replicas is the stuck ones themselves.
         return tuple([max(n, (min(n, a.counted) if a.blocked else n) + more) for n, a, more in asked])
 
     def _still_asked(self, tier: Arrivals) -> int:
         """
-        Stuck replicas of a tier that stay asked for.
+        Stuck replicas of a tier that stay requested.
 
-        Those are the ones that are only late, for a while, or while those that serve do not carry the load: what was
-        asked for in their place may be as late. All of them where the plan falls short anyway, or nothing is seen. A
-        pod of a roll-out was not asked for; but where too few serve, one more replica may come although it does not.
+        Replicas that are merely late stay requested for a while, and longer while the ready replicas do not carry the
+        load, because their replacements may be as late. All stay if the plan gives something up or metrics are missing.
+        Rollout pods are left out, because nobody requested them, unless attainment is given up: then one of them may
+        still become ready.
         """
         if self.given is Given.ATTAINMENT and not self.held:
             return tier.stuck
         if self.held or self.given is not Given.NOTHING:
-            return tier.due
+            return tier.requested
         served = self.profile_of(self.ready).attainment(self.demand) >= self.asked
-        return tier.hoped if served else max(tier.hoped, tier.late)
+        return tier.awaited if served else max(tier.awaited, tier.late)
 
     def profile_of(self, fleet: Fleet) -> Profile:
-        """The curve of a fleet; the last few are kept with the tables that they follow from."""
+        """The curve of a fleet; the last `PROFILES_MAX` are cached in the memo."""
         kept = self.memo.profiles
         found = kept.get(fleet)
         if found is None:
@@ -176,11 +177,11 @@ class Draft:
         return found
 
     def demand_at(self, lead_s: float) -> Scenarios:
-        """Demand until a replica with that start-up time could serve."""
+        """Scenarios up to the time when a replica with this start-up time could serve."""
         return scenarios(self.problem.forecast, lead_s + TICK_S)
 
     def goal(self, demand: Scenarios) -> Goal:
-        """The promises at a demand, moves counted from the current fleet."""
+        """The goal at a demand, with moves counted from the current fleet."""
         spec, costs = self.spec, self.model.costs
         starting = (np.array(self.model.startup_s) + CACHE_LOSS_S) / PLAN_LIFE_S
         return Goal(
@@ -194,7 +195,7 @@ class Draft:
 
 
 def classes_used(draft: Draft, *fleets: Fleet) -> dict[str, int]:
-    """Accelerators by class that a fleet of this deployment occupies; of fleets that follow each other the most."""
+    """Accelerators by class that a fleet occupies; the maximum over several fleets that follow each other."""
     most: dict[str, int] = {}
     for fleet in fleets:
         for name, used in accelerators_used(draft.model, fleet).items():

@@ -1,14 +1,13 @@
 """
-The error budget: what was served better than promised may be served worse later.
+The error budget: allowed misses that did not occur may be spent later.
 
-A promise of 99 % is one over time. While hardly anybody misses a target, the misses that were allowed and did not occur
-are left over, and a plan may count on some of them: it then goes with a smaller reserve against what probably does
-not come. When it does come, the misses are counted, the rest of the budget shrinks, and the plan asks for the whole
-promise again. It never asks for more than that.
+A promise of 99 % holds over time. While hardly any request misses a target, allowed misses are left over, and the plan
+may count on some of them: it then keeps a smaller reserve against unlikely demand. When that demand does come, its
+misses are counted, the budget shrinks, and the plan requires the whole promise again. It never requires more than that.
 
-It begins full: nobody has drawn on it. What is left has to bear a surprise: until a replica that does not come is
-noticed, part of the requests miss. At 99 % half an hour allows misses of 18 s of all requests; a replica that came late
-cost 7 to 43 s in simulated days, an eighth of the time it took to be noticed.
+The budget starts full. What is left must also absorb a surprise: until a late replica is noticed, part of the requests
+miss. At 99 %, half an hour allows as many misses as 18 s of all requests. In simulated days a late replica cost 7 to
+43 s of all requests, an eighth of the time until it was noticed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +20,19 @@ from tidegate.domain.observation import TierReading, TierState
 from tidegate.domain.remembered import moment, number
 from tidegate.domain.spec import Slo
 
-# Memory of the budget, s: what was left over half an hour ago counts a third.
+# Time constant of the budget, s: what was left over half an hour ago counts a third.
 MEMORY_S = 1800.0
-# Readings are means over a minute: a closer look sees the same requests again.
+# Readings are means over a minute; counting more often would count the same requests twice.
 PERIOD_S = 60.0
-# A gap longer than this was not seen.
+# Of the time since the last count, at most this much was observed.
 GAP_S = 180.0
-# Share of requests that miss in a surprise, on average over the time that it goes unnoticed.
+# Share of requests that miss in a surprise, averaged over the time until it is noticed.
 SURPRISE_SHARE = 0.125
-# With nothing spent, so many times the usual misses may be planned for, but so much more of all requests at most.
+# With a full budget, this many times the allowed misses may be planned for, and the attainment required is at
+# most `EXTRA_MAX` below the promise.
 FACTOR_MAX = 4.0
 EXTRA_MAX = 0.05
-# The factor moves in steps, so that plans do not follow every miss; a step is left from three quarters of one on.
+# The factor moves in steps, so that plans do not follow every miss. It changes only if it is off by 3/4 of a step.
 STEP, HELD = 0.5, 0.75
 
 
@@ -42,10 +42,10 @@ class ErrorBudget:
     What is left of the misses that the promise allows.
 
     Args:
-        allowed, missed: Requests that were allowed to miss and those that did, each fading with `MEMORY_S`.
-        seen: Share of that memory in which requests were seen, in [0, 1]; at first taken to be all of it.
-        time_s: When last counted; None: never.
-        factor: On the share of misses that a plan may count on, in [1, `FACTOR_MAX`].
+        allowed, missed: Requests that were allowed to miss and those that did, decaying exponentially with `MEMORY_S`.
+        seen: Share of that memory in which requests were observed, in [0, 1]; starts at 1.
+        time_s: Time of the last count, unix seconds; None: never.
+        factor: Factor on the share of misses that a plan may count on, in [1, `FACTOR_MAX`].
     """
 
     allowed: float = 0.0
@@ -78,11 +78,11 @@ def counted(
     before: ErrorBudget, states: Mapping[str, TierState], slo: Slo, *, late_s: float, time_s: float
 ) -> ErrorBudget:
     """
-    The budget after what was seen now; the same where it is too early, or nobody tells.
+    The budget after one more observation; unchanged if the last count is too recent or attainment is unknown.
 
     Args:
-        states: Of each tier, with readings.
-        late_s: Time until a replica that does not come is noticed.
+        states: State of each tier, with its reading.
+        late_s: Time until a late replica is noticed.
     """
     if before.time_s is not None and time_s - before.time_s < PERIOD_S:
         return before
@@ -110,7 +110,7 @@ def counted(
 
 
 def asked(budget: ErrorBudget, slo: Slo) -> float:
-    """The attainment that a plan has to expect now, at most the one promised."""
+    """The attainment that a plan must reach: at most the promised one."""
     if budget.factor <= 1.0:
         return slo.attainment
     missable = 1.0 - slo.attainment

@@ -1,5 +1,5 @@
 """
-The decision in words and numbers: why, what it will do, what binds, what came second.
+The decision in words and numbers: its reason, prediction, binding constraint and alternatives.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from tidegate.plan.sentence import LIMITED, Outcome, sentence, three_digits
 from tidegate.plan.solve import Given, without_limits
 from tidegate.units import MILLION, SECONDS_PER_DAY, SECONDS_PER_HOUR
 
-# Enough replicas for any uncapped answer, and small enough to search.
+# Enough replicas for any uncapped plan, and few enough to search.
 UNCAPPED_MAX = 2_000
 ALTERNATIVES_MAX = 3
-# Fewer than one request a day is nobody: the forecast never says quite zero, and a token of nobody has no price.
+# Less than one request a day counts as none: the forecast is never exactly zero, and a price per token would be absurd.
 SOMEBODY_RPS = 1.0 / SECONDS_PER_DAY
-# With these, fewer replicas than the lower bounds are right: nothing is planned, or nobody asks.
+# For these reasons fewer replicas than the lower bounds are intended: nothing is planned, or the deployment is idle.
 LEFT_ALONE = frozenset({Reason.PAUSED, Reason.MODE_OFF, Reason.SCALED_TO_ZERO})
-# Reasons that say what happened; a binding limit is the better answer only to the others.
+# These reasons take precedence; the others are replaced by a more informative one, such as a binding limit.
 SPOKEN = frozenset(
     {
         Reason.PAUSED,
@@ -40,7 +40,7 @@ SPOKEN = frozenset(
 
 
 def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
-    """The decision to set `fleet` now, on the way to the draft's target; `memo.tiers` are those of this fleet."""
+    """The decision to set `fleet` now, on the way to the draft's target; `memo.tiers` describes this fleet."""
     model, demand = draft.model, draft.demand
     curve = draft.profile_of(fleet)
     outcome = Outcome(
@@ -73,7 +73,7 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
 
 
 def tier_decisions(draft: Draft, fleet: Fleet) -> Mapping[str, TierDecision]:
-    """Replicas of each tier, and what one of them is thought to do."""
+    """Replicas of each tier, with the capacity, start-up time and confidence of one replica."""
     model, estimates = draft.model, draft.problem.estimates
     return {
         name: TierDecision(
@@ -93,7 +93,7 @@ def _attained(draft: Draft, fleet: Fleet, curve: Profile) -> float:
 
 
 def survey(draft: Draft, memo: Memo) -> Memo:
-    """The memo with the uncapped plan and the alternatives of this search."""
+    """The memo with the current uncapped plan and alternatives."""
     goal = draft.goal(draft.demand)
     single = alone(draft.model, goal, replicas_max=UNCAPPED_MAX)
     if draft.given is Given.NOTHING and draft.target == draft.ideal and _roomy(draft, single):
@@ -105,7 +105,7 @@ def survey(draft: Draft, memo: Memo) -> Memo:
 
 
 def _roomy(draft: Draft, single: Mapping[int, Fleet]) -> bool:
-    """Whether no limit is anywhere near: each usable tier could carry everything alone, and no lower bound is felt."""
+    """Whether no limit matters: each usable tier could carry everything alone, and no lower bound adds replicas."""
     limits, model = draft.limits, draft.model
     if len(single) < sum(model.usable) or any(low for low, _ in limits.tiers):
         return False
@@ -113,7 +113,7 @@ def _roomy(draft: Draft, single: Mapping[int, Fleet]) -> bool:
 
 
 def _alternatives(draft: Draft, fleets: list[Fleet]) -> tuple[Alternative, ...]:
-    """Each usable tier alone, and one replica less, unless that is the plan itself."""
+    """The best alternatives among each usable tier alone and the target with one replica less."""
     model = draft.model
     fleets = fleets + [
         tuple([n - (j == i) for j, n in enumerate(draft.target)]) for i, n in enumerate(draft.target) if n
@@ -142,7 +142,7 @@ def _alternatives(draft: Draft, fleets: list[Fleet]) -> tuple[Alternative, ...]:
 
 
 def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -> str:
-    """The first of these that holds."""
+    """The first reason that applies."""
     model, spec, limits = draft.model, draft.spec, draft.limits
     usd, planned = model.usd_per_hour(fleet), model.usd_per_hour(draft.target)
     of = "" if model.relaxed is None else " of what is planned for instead"
@@ -166,7 +166,7 @@ def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -
 
 
 def binding(draft: Draft, memo: Memo) -> Constraint:
-    """What keeps the plan from the uncapped one, or from its lower bounds, where something was given up for it."""
+    """The constraint that separates the plan from the uncapped one, or keeps it below a lower bound."""
     if draft.target != draft.ideal:
         return Constraint.CAPACITY
     if draft.under > 0 and any(draft.model.usable) and draft.reason not in LEFT_ALONE:
@@ -189,7 +189,7 @@ def binding(draft: Draft, memo: Memo) -> Constraint:
 
 
 def _underbound(draft: Draft) -> Constraint:
-    """What a lower bound gives way to: the budget, where there are accelerators for one replica more of some tier."""
+    """What a lower bound gives way to: the budget if there are accelerators for one more replica, else capacity."""
     model, target = draft.model, draft.target
     free = replace(draft.base, budget=float("inf"))
     more = [
@@ -201,7 +201,7 @@ def _underbound(draft: Draft) -> Constraint:
 
 
 def _reason(draft: Draft, outcome: Outcome) -> Reason:
-    """What a reader should know first."""
+    """The most informative reason."""
     reason = draft.reason
     if reason in SPOKEN:
         return reason
@@ -219,7 +219,7 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
 
 
 def _cut(draft: Draft) -> bool:
-    """Whether there are fewer replicas than are wanted, or than the lower bounds ask for."""
+    """Whether the plan falls short: attainment given up, accelerators shared out, or lower bounds not met."""
     return draft.given is Given.ATTAINMENT or draft.target != draft.ideal or draft.under > 0
 
 

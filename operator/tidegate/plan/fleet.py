@@ -1,15 +1,14 @@
 """
 What a mixed fleet does under load.
 
-A least-outstanding router makes the number of running requests N equal over replicas. So a fleet of n_t replicas
-per tier serves, at a common N,
+A router that sends each request to the replica with the fewest outstanding ones equalizes the number of running
+requests N over the replicas. So a fleet of n_t replicas per tier serves, at a common N,
 
     rate(N) = sum n_t * r_t(N)          good(N) = sum n_t * r_t(N) * attainment_t(N, K)          K = sum n_t
 
-and meets the targets for the share good / rate. Tables hold r_t on one grid of N for all tiers; the curve of a
-fleet is then a sum of rows. The larger the fleet, the more evenly chance is spread over it, so attainment at a load
-rises with K. Attainment at a rate is the best the fleet reaches at that rate or more, so that it
-never rises with load, whatever the tiers' shares do.
+and the share good / rate meets the targets. All tiers use the same grid of N, so the curve of a fleet is a weighted sum
+of table rows. A larger fleet averages out chance better, so attainment at a given load per replica rises with K.
+Attainment at a rate is defined as the best that the fleet reaches at that rate or above, so it never rises with load.
 """
 
 from bisect import bisect_left, bisect_right
@@ -29,18 +28,19 @@ Ints = NDArray[np.int64]
 Number = TypeVar("Number", float, Floats)
 Fleet = tuple[int, ...]  # replicas per tier, in the order of the spec
 
-# Past the end of the curve queues grow without bound; what is left falls with the overload. It is also the least inside
-# the curve, so that more replicas always compare better than fewer when none are enough: a fleet that just carries its
-# load and misses nearly every target is still better than one that does not carry it.
+# Beyond the end of the curve queues grow without bound, and attainment is at most this, less in deeper overload. The
+# same formula is the lower bound within the curve, so that a larger fleet never looks worse than a smaller one when
+# neither is enough: a fleet that carries its load but misses nearly every target is still better than one that does not
+# carry it.
 OVERLOAD_ATTAINMENT = 0.05
-# A capacity estimate below this share of its own curve says the curve is wrong, not that the margin is huge.
+# A capacity below this share of the curve's own means that the curve is wrong, not that the margin is huge.
 MARGIN_MIN = 0.2
-# What an accelerator without a price counts in comparisons, $/h: of fleets that cost the same the smaller one wins. A
-# thousand of them are a tenth of a cent.
+# Price in comparisons of an accelerator without a price, $/h, so that of fleets with equal cost the smaller one wins.
+# A thousand of them count as a tenth of a cent.
 FREE_USD = 1e-6
-# Numbers looked at together when many fleets are judged: half a megabyte.
+# Array elements per block when many fleets are evaluated: half a megabyte.
 BLOCK = 65_536
-RATE_DUST = 1e-9  # a request in thirty years is none
+RATE_DUST = 1e-9  # one request in thirty years counts as none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,18 +50,19 @@ class FleetModel:
 
     Args:
         prices, each_usd: $/h of one replica, as an array and as plain numbers.
-        costs, each_cost: The same for comparisons: `FREE_USD` an accelerator where there is no price.
+        costs, each_cost: The same for comparisons, with `FREE_USD` per accelerator if there is no price.
         gpus, each_gpus: Accelerators of one replica, likewise.
-        known: Whether it is known what to do with the tier: it has an estimate and its accelerator class exists, or
-            its quality rules it out. What runs of an unknown one is left as it is: a class that is missing for a
-            moment is no reason to stop serving.
-        usable: Whether the tier may be planned: all that, and its quality is good enough.
-        rates, goods: Requests/s of one replica, and those inside both targets, at each N of the grid; goods also for
-            each size of the fleet in `POOLS`, shape (pools, tiers, points).
+        known: Whether the tier can be decided: it has an estimate and its accelerator class exists, or its quality
+            rules it out. Replicas of an unknown tier are left as they are, because a class that is missing for a moment
+            is no reason to stop serving.
+        usable: Whether the tier may get replicas: estimate and class exist, and its quality is sufficient.
+        rates, goods: Requests/s of one replica, and those within both targets, at each N of the grid; `goods` for each
+            fleet size in `POOLS`, shape (pools, tiers, points).
         ttft, itl: 95th percentiles at each N, s.
-        startup_s: Expected time from ask to ready.
+        startup_s: Expected time from request to ready, s.
         capacities: `TierEstimate.capacity_rps`.
-        relaxed: The targets that the tables are for, where those of the spec are out of reach; None: the spec's own.
+        powers: `TierEstimate.power_w`.
+        relaxed: The targets that the tables are for if those of the spec cannot be met; None: those of the spec.
     """
 
     tiers: tuple[TierSpec, ...]
@@ -87,11 +88,11 @@ class FleetModel:
 
     @property
     def reachable(self) -> float:
-        """Of requests inside the targets planned for, the share inside those asked for, at most."""
+        """Of the requests within the targets planned for, the largest share that meets those of the spec."""
         return self.relaxed.attainment if self.relaxed is not None else 1.0
 
     def goods_of(self, replicas: int) -> Floats:
-        """`goods` in a fleet of so many replicas; shape (tiers, points)."""
+        """`goods` in a fleet of this size; shape (tiers, points)."""
         table: Floats = self.goods[max(0, bisect_right(POOLS, replicas) - 1)]
         return table
 
@@ -100,7 +101,7 @@ class FleetModel:
         return sum([n * p for n, p in zip(fleet, self.each_usd, strict=True)])
 
     def cost(self, fleet: Fleet) -> float:
-        """What fleets are compared by, $/h: the price, and a hair for accelerators that have none."""
+        """Cost for comparisons, $/h: the price, with `FREE_USD` for each accelerator without one."""
         return sum([n * c for n, c in zip(fleet, self.each_cost, strict=True)])
 
 
@@ -141,7 +142,7 @@ def build(
 
 
 def _tables(estimates: Sequence[TierEstimate | None], target: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """`rates`, `goods`, `ttft` and `itl` of a model; zeros for a tier that nothing is known of."""
+    """`rates`, `goods`, `ttft` and `itl` of a model; zeros for a tier without an estimate."""
     curves = [_columns(e.curve) if e is not None else None for e in estimates]
     grid = _grid([c for c in curves if c is not None])
     shape = (len(estimates), len(grid))
@@ -161,7 +162,7 @@ def _columns(curve: ServiceCurve) -> Floats:
 
 
 def _grid(curves: list[Floats]) -> Floats:
-    """All N at which any tier's curve has a point, and a hair above each end, where that tier falls over."""
+    """All N at which a curve of some tier has a point, and N just above each end, where that tier becomes unstable."""
     points = {n for c in curves for n in c[0].tolist() if n > 0}
     points |= {float(c[0, -1]) * (1 + 1e-6) for c in curves}
     return np.array(sorted(points) or [1.0])
@@ -169,9 +170,9 @@ def _grid(curves: list[Floats]) -> Floats:
 
 def _margin(curve: Floats, capacity_rps: float, target: float) -> float:
     """
-    What the estimate's confidence takes off the curve, as a factor on rates in (0, 1].
+    The estimate's confidence margin as a factor on rates, in [`MARGIN_MIN`, 1].
 
-    The curve carries no margin and the capacity does; their ratio at the target is applied to the whole curve.
+    The capacity includes the margin and the curve does not; their ratio at the target is applied to the whole curve.
     """
     _, rates, shares, *_ = curve
     if capacity_rps <= 0 or shares[0] < target:
@@ -188,14 +189,14 @@ def _rows(
     share = np.concatenate((curve[2, :1], curve[2]))
     rates = np.interp(grid, at, rate)
     stable = grid <= at[-1]
-    # A replica in company reaches at a rate what one alone reaches at a lower one.
+    # In a fleet, a replica has the attainment at a rate that a single replica has at a rate lower by the gain.
     good = {gain: rates * np.interp(rates / gain, rate, share) * stable for gain in set(pooling)}
     goods = np.array([good[gain] for gain in pooling])
     return rates, goods, np.interp(grid, running, ttft), np.interp(grid, running, itl)
 
 
 def _attained(rates: Floats, goods: Floats) -> Floats:
-    """Attainment at each N, never rising with load; shape as given, N along the last axis."""
+    """Attainment at each N, made non-increasing; shape as given, N along the last axis."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(rates > 0, goods / rates, 0.0)
     return np.maximum.accumulate(share[..., ::-1], axis=-1)[..., ::-1]
@@ -203,14 +204,14 @@ def _attained(rates: Floats, goods: Floats) -> Floats:
 
 def expected_attainment(model: FleetModel, fleets: Ints, demand: Scenarios) -> Floats:
     """
-    Share of expected requests inside both targets, for many fleets.
+    Share of expected requests within both targets, for many fleets.
 
     Args:
         fleets: Replicas; shape (fleets, tiers).
-        demand: What comes.
+        demand: Expected demand.
 
     Returns:
-        Shape (fleets,), in [0, 1]; 1 where nothing comes.
+        Shape (fleets,), in [0, 1]; 1 without demand.
     """
     rates, goods = fleets @ model.rates, np.empty((len(fleets), model.rates.shape[1]))
     pools = np.maximum(np.searchsorted(POOLS, fleets.sum(axis=1), side="right") - 1, 0)
@@ -221,7 +222,7 @@ def expected_attainment(model: FleetModel, fleets: Ints, demand: Scenarios) -> F
 
 
 def _expected(rates: Floats, shares: Floats, demand: Scenarios) -> Floats:
-    """All scenarios at once, and as many fleets at once as fit into the processor's cache."""
+    """Expected attainment, computed for all scenarios and for blocks of fleets that fit into the processor's cache."""
     asked, parts = np.array(demand.rates_rps), np.array(demand.shares)
     block = max(1, BLOCK // (rates.shape[1] * len(asked)))
     if len(rates) <= block:
@@ -231,7 +232,7 @@ def _expected(rates: Floats, shares: Floats, demand: Scenarios) -> Floats:
 
 
 def _attained_at(rates: Floats, shares: Floats, asked: Floats, parts: Floats) -> Floats:
-    """Share of the requests of all scenarios inside both targets; shapes (fleets, points), (scenarios,) twice."""
+    """Share of requests within both targets; `rates`, `shares`: (fleets, points); `asked`, `parts`: (scenarios,)."""
     rows, last = np.arange(len(rates))[:, None], rates.shape[1] - 1
     most = rates[:, -1:]
     right = np.minimum((rates[:, None, :] < asked[:, None]).sum(axis=2), last)
@@ -248,7 +249,7 @@ def _attained_at(rates: Floats, shares: Floats, asked: Floats, parts: Floats) ->
 
 
 def _least(most_rps: Number, rate_rps: Number) -> Number:
-    """The attainment in overload, from nothing up to `OVERLOAD_ATTAINMENT`: always more for a larger fleet."""
+    """Attainment in overload, from 0 to `OVERLOAD_ATTAINMENT`: always higher for a larger fleet."""
     return OVERLOAD_ATTAINMENT * most_rps / (most_rps + rate_rps)
 
 
@@ -266,7 +267,7 @@ def mean_quality(model: FleetModel, fleets: Ints, rate_rps: float) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """One fleet's curve as plain lists over N, tiers weighted by their traffic: what the quick path asks every tick."""
+    """The curve of one fleet as plain lists over N, with tiers weighted by traffic; fast enough for every tick."""
 
     rates: list[float]
     shares: list[float]
@@ -293,14 +294,15 @@ class Profile:
         return total
 
     def is_beyond(self, rate_rps: float) -> bool:
-        """Whether more comes than is served: a queue grows, and the time to the first token with it."""
+        """Whether the rate exceeds what the fleet can serve, so that the queue and TTFT grow without bound."""
         return rate_rps > self.rates[-1] + RATE_DUST
 
     def latency(self, rate_rps: float) -> tuple[float, float, float]:
         """
-        95th percentiles of TTFT and ITL, s, and mean quality at a rate; past the end of the curve those of its end.
+        95th percentiles of TTFT and ITL, s, and mean quality at a rate; beyond the end of the curve those at its end.
 
-        A percentile of a mix is not the mean of percentiles; tiers at one N are close enough for a report.
+        The percentiles are traffic-weighted means over the tiers: not exactly those of the mix, but close enough to
+        report.
         """
         right = min(bisect_left(self.rates, rate_rps), len(self.rates) - 1)
         if right == 0 or self.rates[right] <= self.rates[right - 1]:

@@ -1,7 +1,7 @@
 """
-What a plan may never break: bounds, schedules, pins, budget, capacity, minimum quality.
+The hard limits of a plan: bounds, schedules, pins, budget, capacity, minimum quality.
 
-Upper limits are hard. A lower bound that the budget or the accelerators cannot carry gives way to them.
+Upper limits are never exceeded. A lower bound that exceeds the budget or the accelerators gives way to them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ MONEY_DUST = 1e-9
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """
-    The space of plans. Tiers in the order of the spec.
+    The limits within which a fleet must lie. Tiers are in the order of the spec.
 
     Args:
-        total: Lower and upper bound of the sum.
+        total: Lower and upper bound of the number of replicas.
         tiers: Lower and upper bound of each tier; shape (tiers,).
-        budget: $/h; infinity where there is none.
-        room: Accelerators by class that this deployment may occupy; a class that is not in it is unlimited.
+        budget: $/h; infinity if there is none.
+        room: Accelerators by class that this deployment may occupy; a class that is not listed is unlimited.
         pinned: Whether the total was fixed by hand.
-        idle: Lower bound of the total after a long time without a request: 0 where scale to zero is on and no
-            schedule asks for more.
+        idle: Lower bound of the total while the deployment is idle: 0 if scale to zero is on and no schedule asks for
+            replicas.
     """
 
     total: tuple[int, int]
@@ -37,7 +37,7 @@ class Limits:
     idle: int = 0
 
     def hold(self, model: FleetModel, fleet: Fleet) -> bool:
-        """Whether a fleet is inside all of them."""
+        """Whether a fleet is within the upper and lower limits."""
         return (
             self.below(model, fleet)
             and self.total[0] <= sum(fleet)
@@ -45,7 +45,7 @@ class Limits:
         )
 
     def below(self, model: FleetModel, fleet: Fleet) -> bool:
-        """Whether a fleet is inside the upper ones."""
+        """Whether a fleet is within the upper limits."""
         if sum(fleet) > self.total[1] or model.usd_per_hour(fleet) > self.budget + MONEY_DUST:
             return False
         if any(n > high for n, (_, high) in zip(fleet, self.tiers, strict=True)):
@@ -69,12 +69,12 @@ def limits(
     """
     The limits in force at an instant.
 
-    A pin fixes the total inside the tiers' own bounds; else the schedules that are active move the total's bounds.
-    Tiers below the minimum quality, and tiers of which nothing is known, get no replica.
+    A pin fixes the total, within the bounds of the tiers. Otherwise active schedules change the bounds of the total.
+    Tiers below the minimum quality, and tiers without an estimate or a class, get no replicas.
     """
     low, high, asked = scheduled(spec, time_s)
     idle = 0 if spec.scale_to_zero is not None and not asked else low
-    low = max(low, 1)  # nothing but idleness, or a hand, takes the last replica
+    low = max(low, 1)  # only scale to zero or a pin may remove the last replica
     if spec.replicas_pinned is not None:
         low = high = idle = spec.replicas_pinned
     tiers = tuple([_tier_bounds(t, high, usable=ok) for t, ok in zip(spec.tiers, model.usable, strict=True)])
@@ -101,13 +101,13 @@ def _tier_bounds(tier: TierSpec, high: int, *, usable: bool) -> tuple[int, int]:
 
 
 def at_least(limits: Limits, fleet: Sequence[int]) -> Limits:
-    """The limits with a fleet as the lower bounds of the tiers, as far as their upper ones go."""
+    """The limits with a fleet as additional lower bounds of the tiers, capped at their upper bounds."""
     tiers = tuple([(max(low, min(n, high)), high) for n, (low, high) in zip(fleet, limits.tiers, strict=True)])
     return replace(limits, tiers=tiers)
 
 
 def carried(found: Limits, model: FleetModel) -> Limits:
-    """Lower bounds of tiers cut to what budget, capacity and total can carry, dearest tier first."""
+    """The limits with lower bounds of tiers reduced until they fit the upper limits, most expensive tier first."""
     lows = [low for low, _ in found.tiers]
     order = sorted(range(len(lows)), key=lambda i: -float(model.prices[i]))
     for i in order:

@@ -1,5 +1,5 @@
 """
-What need not be computed again from tick to tick, because it follows from inputs that stayed the same.
+A cache of what follows from unchanged inputs, so that it is not recomputed every tick.
 """
 
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ from tidegate.plan.memory import PlanMemory
 from tidegate.plan.problem import Problem
 
 Pools = tuple[tuple[float, int | None] | None, ...]
-# Marks that are compared by value where they are not the same object.
+# Types of marks that are compared by value if they are not the same object.
 PLAIN = (float, int, str, tuple, DeploymentSpec)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Memo:
     """
-    What need not be computed again while its inputs are the same. Never written out, never decides anything.
+    Cached tables and results of one deployment. Never persisted, and never changes a decision.
 
     Args:
-        marks: Inputs of the tables: the spec, and of each tier curve, capacity and the like.
-        pools: Price and capacity of each tier's class; None where there is none.
-        estimates: Where the marks come from; the same object again is the quick answer.
-        limits: None where schedules change them with the time.
-        profiles: Curves of fleets that were asked for.
-        profiled: The fleet that `tiers` is about.
-        blocked: Where each tier was stopped when `basis` was made.
-        basis: As in `PlanMemory`; 0 where there is none yet.
-        tiers: What the decision says of each tier.
-        uncapped, alternatives: Of the last survey; also of tables a little older than these.
-        other: The tables before these. A mean near the edge of a step goes to and fro between two.
+        marks: Inputs of the tables: the spec, and for each tier its curve, capacity and so on.
+        pools: Price and capacity of each tier's class; None if the class does not exist.
+        estimates: Source of the marks; if it is the same object again, nothing has changed.
+        limits: The limits; None if schedules change them with time.
+        profiles: Curves of the fleets used last.
+        profiled: The fleet that `tiers` describes.
+        blocked: Result of `opening.blocked_at` when `basis` was computed.
+        basis: As in `PlanMemory`; 0 if not computed yet.
+        tiers: Per-tier part of the decision.
+        uncapped, alternatives: Of the last survey; they may be older than the tables.
+        other: The previous tables, because a mean near the edge of a step oscillates between two.
     """
 
     marks: tuple[object, ...]
@@ -53,7 +53,7 @@ class Memo:
 
 
 def memo_of(problem: Problem, before: PlanMemory | None, accelerators: Mapping[str, Accelerator]) -> Memo:
-    """The tables for a problem: those of the last tick or the ones before, where they still hold, else new ones."""
+    """The tables for a problem: the last ones or the previous ones if they are still valid, else new ones."""
     spec, estimates = problem.spec, problem.estimates
     memo = before.memo if before is not None and isinstance(before.memo, Memo) else None
     pools = tuple(
@@ -77,7 +77,7 @@ def memo_of(problem: Problem, before: PlanMemory | None, accelerators: Mapping[s
 
 
 def _bare(memo: Memo) -> Memo:
-    """The tables alone: curves of fleets are quickly made again, and take more room than all else."""
+    """The tables without the curves of fleets, which are cheap to recompute and take the most memory."""
     return replace(memo, profiles={}, other=None)
 
 
@@ -101,7 +101,7 @@ def _marks(problem: Problem) -> tuple[object, ...]:
 
 
 def _holds(memo: Memo, marks: tuple[object, ...], pools: Pools) -> bool:
-    """Objects by identity first; numbers by value. Equal curves that are not the same object are built again."""
+    """Whether the tables are still valid. Curves are compared by identity only, types in `PLAIN` also by value."""
     if memo.pools != pools or len(memo.marks) != len(marks):
         return False
     return all(a is b or (a.__class__ in PLAIN and a == b) for a, b in zip(memo.marks, marks, strict=True))

@@ -10,7 +10,7 @@ from tidegate.plan.error_budget import FULL, ErrorBudget
 from tidegate.plan.regret import NO_REGRET, Regret
 from tidegate.plan.solve import Given
 
-# Failures that are counted: waits double with each one, and after so many they are months.
+# Most failures that are counted: waits double with each one, and after this many they are months.
 FAILURES_MAX = 16
 T = TypeVar("T")
 
@@ -18,13 +18,13 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierProgress:
     """
-    How the replicas asked of one tier come along. The cluster only tells counts; the times are ours.
+    Progress of the requested replicas of one tier. The cluster reports only counts; the times are recorded here.
 
     Args:
         ready: Ready replicas at the last tick.
-        asks: (time asked, replicas) of those not ready yet, oldest first.
-        failures: Start-ups in a row that took too long, at most `FAILURES_MAX`.
-        blocked_until_s: No more of this tier before; 0 where it is not blocked.
+        asks: (time of request, replicas) of those not ready yet, oldest first.
+        failures: Failed or late start-ups in a row, at most `FAILURES_MAX`.
+        blocked_until_s: No more replicas of this tier are requested before this time, unix seconds; 0: not blocked.
     """
 
     ready: int = 0
@@ -51,33 +51,33 @@ class TierProgress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanMemory:
     """
-    The plan in force and what it rests on. Fleets are replicas per tier in the order of `names`.
+    The plan in force and its basis. Fleets are replicas per tier in the order of `names`. Times are unix seconds.
 
     Args:
-        time_s: When this was written.
+        time_s: When this memory was written.
         names: Tiers of the spec that the plan was made for.
-        ideal: Fleet this deployment would have if the others were not there.
-        target: Fleet it heads for: `ideal`, less what shared accelerators do not hold.
+        ideal: The fleet this deployment would have without the others.
+        target: The planned fleet: `ideal`, or a smaller or different one if shared accelerators are short.
         given: What the ideal plan had to give up.
-        binding: What keeps the plan from the uncapped one.
-        basis: Digest of the limits, prices and promises the plan was made under.
-        capacities: Capacity of a replica of each tier when the plan was made, requests/s.
-        load_ref: Load the plan was made for, fluid $/h (see `window.load`).
+        binding: The constraint that separates the plan from the uncapped one, or keeps it below a lower bound.
+        basis: Digest of the limits, prices and promises that the plan was made under.
+        capacities: Capacity of one replica of each tier when the plan was made, requests/s.
+        load_ref: Load that the plan was made for, fluid $/h (see `window.load`); 0: reconsider it.
         shown_ref: Demand quantile that was shown with the plan, requests/s.
-        peaks: (slot, highest load) of the stabilisation window, oldest first.
-        window_s: Length of the window that the peaks are of; None: not known.
-        prices: $/h of a replica of each tier that the loads are counted in; -1 where a tier could not be used yet.
+        peaks: (slot, highest load) of the stabilization window, oldest first.
+        window_s: Length of the window that the peaks belong to, s; None: not known.
+        prices: $/h of one replica of each tier in which the loads are expressed; -1 if the tier was not usable yet.
             Empty: not known.
-        watched_since_s: Since when the load has been seen without a gap; None: it is not being seen.
+        watched_since_s: Start of gap-free observation of the load; None: it is not being observed.
         fresh_s: Time of the last complete metrics; None: never.
-        moved_s: Time the target last changed.
-        regret: Shrinks that were taken back.
-        error_budget: What is left of the misses that the promise allows.
-        progress: Of each tier.
-        grant: Accelerators by class that the shared pool left to this deployment, and the pool's size then; empty
-            where the pool is large enough.
-        asleep: Whether it was put to zero because nobody asked, and waits to be called.
-        memo: Whatever need not be computed again (`memo.Memo`). Not part of the value, never written out.
+        moved_s: Time of the last plan that grew, changed the mix or followed changed limits.
+        regret: Shrinks that had to be undone.
+        error_budget: Rest of the misses that the promise allows.
+        progress: Start-up progress of each tier.
+        grant: Accelerators by class that the shared pool grants this deployment, and the size of the pool then; empty
+            if the pool is large enough.
+        asleep: Whether it is scaled to zero because it is idle, and waits for a request.
+        memo: Cached results (`memo.Memo`). Not part of the value, never persisted.
     """
 
     names: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ class PlanMemory:
         }
 
     def forgiven(self, tiers: Collection[str]) -> "PlanMemory":
-        """The memory without what was held against these tiers: their pods are others now."""
+        """The memory without the failures and waits of these tiers, because their pods have changed."""
         progress = [
             TierProgress(ready=old.ready) if name in tiers else old
             for name, old in zip(self.names, self.progress, strict=True)
@@ -141,10 +141,10 @@ class PlanMemory:
 
     def for_tiers(self, there: Mapping[str, int]) -> "PlanMemory":
         """
-        The memory as if the plan had been made for other tiers: by name, those that are in both keep what is known.
+        The memory adapted to the current tiers: a tier that was in the old plan, by name, keeps its state.
 
         Args:
-            there: The tiers of now, in their order, and how many replicas each has: a new one is planned with those.
+            there: The current tiers in order, and the replicas of each; a new tier starts with those as its plan.
         """
         fleet = self.regret.fleet
         return replace(
@@ -160,13 +160,13 @@ class PlanMemory:
         )
 
     def _placed(self, values: Sequence[T], new: Mapping[str, T]) -> tuple[T, ...]:
-        """Values of the tiers of now: what was known by the name, else what a new one begins with."""
+        """Values for the current tiers: the old value of that name, else the one given for a new tier."""
         known = dict(zip(self.names, values, strict=True))
         return tuple([known.get(name, value) for name, value in new.items()])
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "PlanMemory":
-        """The memory that `to_json` wrote. Raises KeyError, TypeError or ValueError where it is damaged."""
+        """The memory that `to_json` wrote. Raises KeyError, TypeError or ValueError if it is damaged."""
         names = tuple([str(name) for name in value["names"]])
         fleets = [tuple([whole(n) for n in value[which]]) for which in ("ideal", "target")]
         progress = tuple([TierProgress.from_json(tier) for tier in value["progress"]])

@@ -1,9 +1,9 @@
 """
-What one deployment would do with fewer accelerators than it wants.
+Plans of one deployment with fewer accelerators than it wants.
 
-A small one offers every plan there is between its ideal one and none. A large one, or one on several short classes,
-offers a coarse choice over the whole range; around what is chosen of it a finer one is offered, until a single
-accelerator lies between two options.
+A small deployment offers every plan between its ideal one and none. A large one, or one that uses several short
+classes, first offers plans in coarse steps over the whole range, and then in finer steps around the chosen one, down
+to single accelerators.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,14 +23,14 @@ from tidegate.plan.solve import Given, Solution, solve
 from tidegate.plan.table import Table, table
 from tidegate.plan.transition import still_needed
 
-# Ways to do with less that are looked for one accelerator apart, and as many over the whole range.
+# Most options of one deployment in single accelerators; also the number of coarse ones over the whole range.
 OPTIONS_MAX = 48
-# Short classes of one deployment that are combined with each other: 48 options are 7 steps of two, 4 of three.
+# Most short classes of one deployment that are combined: 48 options are 7 steps in each of two, 4 in each of three.
 CLASSES_MAX = 3
-# Attainment below this is compared to six digits instead of three: deep in overload every replica brings little.
+# Attainment below this is compared to six digits instead of three: deep in overload each replica adds little.
 LITTLE = 0.1
 
-# Fleets that are judged in the time of one search, and at most in one table.
+# Fleets that are evaluated in the time of one search, and the most in one table.
 FLEETS_A_SEARCH = 400
 FLEETS_MAX = 20_000
 
@@ -41,7 +41,7 @@ Reserved = tuple[Fleet, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rooms:
-    """The best plans of one deployment inside so much room in some classes; each is looked for once."""
+    """The best plans of one deployment for given room in the short classes; each is computed once."""
 
     draft: Draft
     goal: Goal
@@ -49,7 +49,7 @@ class Rooms:
     solved: dict[tuple[tuple[str, int], ...], Solution] = field(default_factory=dict)
 
     def plan(self, room: Room) -> Solution:
-        """The best plan inside a room."""
+        """The best plan with this room (accelerators by class)."""
         key = tuple(room.items())
         if key not in self.solved:
             within = _with_room(self.draft, room)
@@ -61,12 +61,12 @@ class Rooms:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """
-    Plans of one deployment.
+    Plans that one deployment offers.
 
     Args:
-        options: The ideal one first.
-        step: Accelerators between two of them; 1 where every plan is offered.
-        rooms: Where plans for other rooms are found.
+        options: The options, the ideal plan first.
+        step: Accelerators between two options; 1 if every plan is offered.
+        rooms: Computes plans for other rooms.
     """
 
     options: Sequence[Option]
@@ -76,41 +76,42 @@ class Offer:
 
 def offer(draft: Draft, short: Room) -> Offer:
     """
-    Plans of one deployment from its ideal one to the least it may have.
+    Plans of one deployment, from its ideal one to its lower bounds.
 
-    A silent one keeps what it waits for in all of them, or gives it up.
+    Without metrics, each plan also reserves the replicas that the deployment waits for, if the limits allow it.
     """
-    mine, step = _mine(draft, short), 1
-    rooms = _rooms(draft, mine)
+    classes, step = _short_classes(draft, short), 1
+    rooms = _rooms(draft, classes)
     found: Found = {draft.ideal: as_is(draft, draft.ideal)}
-    if not _one_by_one(rooms, mine, found) or len(mine) > 1:
-        tops = _tops(rooms, mine)
+    if not _one_by_one(rooms, classes, found) or len(classes) > 1:
+        tops = _tops(rooms, classes)
         step = max([1, *_steps(tops)])
         _add(found, [*_least(draft), *map(rooms.plan, _grid(tops))])
     return Offer(options=_options(draft, found, short), step=step, rooms=rooms)
 
 
 def finer(rooms: Rooms, chosen: Option, short: Room, *, step: int) -> list[Option]:
-    """The chosen plan, those with so many accelerators more or fewer, the ideal one and the least."""
+    """The chosen plan, those with `step` accelerators more or fewer, the ideal one and the lower bounds."""
     draft = rooms.draft
-    mine, used = _mine(draft, short), dict(chosen.used)
+    classes, used = _short_classes(draft, short), dict(chosen.used)
     found: Found = {draft.ideal: as_is(draft, draft.ideal), chosen.fleet: as_is(draft, chosen.fleet)}
     around = [
-        {name: max(0, used[name] + more) for name, more in zip(mine, change, strict=True)}
-        for change in product((-step, 0, step), repeat=len(mine))
+        {name: max(0, used[name] + more) for name, more in zip(classes, change, strict=True)}
+        for change in product((-step, 0, step), repeat=len(classes))
         if any(change)
     ]
-    around.append(dict.fromkeys(mine, 0))
+    around.append(dict.fromkeys(classes, 0))
     _add(found, [*_least(draft), *map(rooms.plan, around)])
     return _options(draft, found, short)
 
 
 def topped_up(draft: Draft, chosen: Option, short: Room, left: Room) -> Option:
-    """The chosen plan, and what else serves more requests inside what is left of the short classes."""
+    """The chosen plan, enlarged if more replicas within what is left of the short classes serve more requests."""
     if draft.held or chosen.fleet == draft.ideal or (not chosen.missed and chosen.under <= 0):
         return chosen
     used = dict(chosen.used)
-    within = _with_room(draft, {name: used[name] + left[name] for name in _mine(draft, short, most=len(short))})
+    classes = _short_classes(draft, short, most=len(short))
+    within = _with_room(draft, {name: used[name] + left[name] for name in classes})
     tiers = tuple([(max(low, n), high) for n, (low, high) in zip(chosen.fleet, within.tiers, strict=True)])
     solution = solve(draft.model, replace(within, tiers=tiers), draft.goal(draft.demand))
     if any(n < had for n, had in zip(solution.fleet, chosen.fleet, strict=True)):
@@ -123,7 +124,13 @@ def topped_up(draft: Draft, chosen: Option, short: Room, left: Room) -> Option:
 
 
 def option(draft: Draft, solution: Solution, short: Room, *, reserved: Reserved, lost: float = 0.0) -> Option:
-    """A plan as it is compared with others; `lost` is the attainment that it costs to keep no more than `reserved`."""
+    """
+    A plan as an option.
+
+    Args:
+        reserved: Fleets that accelerators are reserved for.
+        lost: Attainment that is lost because nothing beyond `reserved` is kept.
+    """
     used = classes_used(draft, *reserved)
     lows = [max(0, low - n) for n, (low, _) in zip(solution.fleet, draft.limits.tiers, strict=True)]
     digits = 3 if solution.attainment >= LITTLE else 6
@@ -140,7 +147,7 @@ def option(draft: Draft, solution: Solution, short: Room, *, reserved: Reserved,
 
 
 def as_is(draft: Draft, fleet: Fleet) -> Solution:
-    """A fleet as a plan."""
+    """A fleet as a solution, without a search."""
     reached = float(expected_attainment(draft.model, np.array([fleet]), draft.demand)[0])
     cost = draft.model.cost(fleet)
     return Solution(fleet=fleet, attainment=reached, objective=cost, given=draft.given)
@@ -148,10 +155,10 @@ def as_is(draft: Draft, fleet: Fleet) -> Solution:
 
 def reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
     """
-    What the accelerators of a plan are kept for.
+    The fleets that the accelerators of a plan are reserved for.
 
-    What a silent deployment waits for, nobody else gets. Of an exchange, nobody gets what serves until it is done, or
-    what it has begun, unless the loss of that is worth it to the fleet.
+    Without metrics, they include the replicas that the deployment waits for. During an exchange, they include what
+    serves until it is complete and what it has started. Other options reserve less, at the cost of attainment.
     """
     if draft.held:
         waiting = draft.with_stuck(fleet)
@@ -162,13 +169,14 @@ def reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
         return (fleet,)
     carries = Carries(draft, fleet)
     needed = still_needed(draft.model, draft.ready, fleet, carries)
-    # What does not carry the load of now would be taken apart at once for lack of room: it is kept beside all new ones.
+    # If the ready replicas do not carry the current load, `transition` would exchange them one by one for lack of room.
+    # So they are kept next to all new ones.
     begun = map(min, draft.counted, fleet) if carries(draft.ready) else fleet
     return (fleet, tuple(map(max, needed, begun)))
 
 
 def _lost(draft: Draft, solution: Solution, kept: Reserved) -> float:
-    """Attainment over the plan's life that is lost where not all is kept: what serves has to go before others do."""
+    """Attainment lost over the plan's life if not all of `kept` is reserved: old replicas go before new ones serve."""
     if draft.held or classes_used(draft, solution.fleet) == classes_used(draft, *kept):
         return 0.0
     pairs = zip(draft.model.startup_s, solution.fleet, draft.ready, strict=True)
@@ -176,15 +184,15 @@ def _lost(draft: Draft, solution: Solution, kept: Reserved) -> float:
 
 
 def taken(draft: Draft, reserved: Reserved) -> int:
-    """Replicas of a silent deployment that a plan takes away, ready ones twice; 0 for one that is seen."""
+    """Replicas that a plan takes from a deployment without metrics, ready ones twice; 0 if there are metrics."""
     if not draft.held:
         return 0
     have = (draft.held, draft.ready)
     return sum([max(0, had - n) for fleet in have for had, n in zip(fleet, reserved[0], strict=True)])
 
 
-def _mine(draft: Draft, short: Room, *, most: int = CLASSES_MAX) -> list[str]:
-    """The short classes of a deployment's tiers."""
+def _short_classes(draft: Draft, short: Room, *, most: int = CLASSES_MAX) -> list[str]:
+    """The short classes that the deployment's tiers use, at most `most`."""
     return [name for name in short if name in draft.model.classes][:most]
 
 
@@ -203,27 +211,33 @@ def _add(found: Found, solutions: Iterable[Solution]) -> None:
         found.setdefault(solution.fleet, solution)
 
 
-def _rooms(draft: Draft, mine: Sequence[str]) -> Rooms:
-    """With a table where it costs less than to search. On one class nobody needs more room than the ideal plan."""
+def _rooms(draft: Draft, classes: Sequence[str]) -> Rooms:
+    """
+    A solver for rooms, with a table of all fleets if that is faster than searching.
+
+    With a single short class, no plan needs more room than the ideal one, so the table ends there.
+    """
     goal, within, looks = draft.goal(draft.demand), draft.limits, OPTIONS_MAX
-    if len(mine) == 1:
-        room = classes_used(draft, draft.ideal).get(mine[0], 0)
-        within, looks = replace(within, room={**within.room, mine[0]: room}), min(OPTIONS_MAX, sum(draft.ideal))
+    if len(classes) == 1:
+        room = classes_used(draft, draft.ideal).get(classes[0], 0)
+        within, looks = replace(within, room={**within.room, classes[0]: room}), min(OPTIONS_MAX, sum(draft.ideal))
     most = min(FLEETS_MAX, looks * FLEETS_A_SEARCH)
     return Rooms(draft, goal, table(draft.model, within, goal, most=most))
 
 
-def _one_by_one(rooms: Rooms, mine: Sequence[str], found: Found) -> bool:
-    """Add the plans with one accelerator less, and less again, of each short class; whether those are all there are."""
+def _one_by_one(rooms: Rooms, classes: Sequence[str], found: Found) -> bool:
+    """Add the plans with ever fewer accelerators of each short class, one by one; True if that is all of them."""
     draft = rooms.draft
-    replicas = [sum([n for n, of in zip(draft.ideal, draft.model.classes, strict=True) if of == name]) for name in mine]
+    replicas = [
+        sum([n for n, of in zip(draft.ideal, draft.model.classes, strict=True) if of == name]) for name in classes
+    ]
     if prod([n + 1 for n in replicas]) > OPTIONS_MAX:
         return False
     queue = [draft.ideal]
     while queue and len(found) < OPTIONS_MAX:
         fleet = queue.pop(0)
         for name in classes_used(draft, fleet):
-            solution = _with_less(rooms, fleet, name) if name in mine else None
+            solution = _with_less(rooms, fleet, name) if name in classes else None
             if solution is not None and solution.fleet not in found:
                 found[solution.fleet] = solution
                 queue.append(solution.fleet)
@@ -231,17 +245,22 @@ def _one_by_one(rooms: Rooms, mine: Sequence[str], found: Found) -> bool:
 
 
 def _with_less(rooms: Rooms, fleet: Fleet, name: str) -> Solution:
-    """The plan with fewer accelerators of a class than a fleet takes; of what silence holds, with one replica less."""
+    """
+    The plan with fewer accelerators of a class than a fleet uses.
+
+    Without metrics, a fleet of at most `held` is not replanned: it loses one replica, a starting one if there is one,
+    else of the most expensive tier.
+    """
     draft = rooms.draft
     if not draft.held or any(n > had for n, had in zip(fleet, draft.held, strict=True)):
         return rooms.plan({name: classes_used(draft, fleet)[name] - 1})
-    mine = [i for i, of in enumerate(draft.model.classes) if of == name and fleet[i]]
-    last = max(mine, key=lambda i: (fleet[i] > draft.ready[i], draft.model.each_usd[i]))
+    tiers = [i for i, of in enumerate(draft.model.classes) if of == name and fleet[i]]
+    last = max(tiers, key=lambda i: (fleet[i] > draft.ready[i], draft.model.each_usd[i]))
     return as_is(draft, tuple([n - (i == last) for i, n in enumerate(fleet)]))
 
 
 def _least(draft: Draft) -> list[Solution]:
-    """Just the lower bounds, on each tier that can hold them."""
+    """Plans with only the lower bounds; the rest of the total's bound on each tier that the limits allow."""
     lows, bounds = [low for low, _ in draft.limits.tiers], draft.limits
     fleets = [
         tuple([n + (i == tier) * max(0, bounds.total[0] - sum(lows)) for i, n in enumerate(lows)])
@@ -250,31 +269,31 @@ def _least(draft: Draft) -> list[Solution]:
     return [as_is(draft, fleet) for fleet in fleets if bounds.hold(draft.model, fleet)]
 
 
-def _tops(rooms: Rooms, mine: Sequence[str]) -> dict[str, int]:
-    """Of each short class the most accelerators that a plan takes: the ideal one, or one without the others."""
+def _tops(rooms: Rooms, classes: Sequence[str]) -> dict[str, int]:
+    """The most accelerators of each short class that a plan uses: the ideal one, or one without the other classes."""
     draft = rooms.draft
     ideal = classes_used(draft, draft.ideal)
-    tops = {name: ideal.get(name, 0) for name in mine}
-    for name in mine if len(mine) > 1 else ():
-        without = rooms.plan({other: 0 for other in mine if other != name})
+    tops = {name: ideal.get(name, 0) for name in classes}
+    for name in classes if len(classes) > 1 else ():
+        without = rooms.plan({other: 0 for other in classes if other != name})
         tops[name] = max(tops[name], classes_used(draft, without.fleet).get(name, 0))
     return tops
 
 
 def _steps(tops: Mapping[str, int]) -> list[int]:
-    """Accelerators between two points of a coarse grid, for each class."""
+    """Accelerators between two points of the coarse grid, for each class."""
     points = int(OPTIONS_MAX ** (1 / len(tops)) + 1e-9)
     return [max(1, ceil(top / points)) for top in tops.values()]
 
 
 def _grid(tops: Mapping[str, int]) -> list[dict[str, int]]:
-    """Room in each short class, from all that a plan takes to none, in every combination."""
+    """Room in each short class, from the most that a plan uses down to none, in every combination."""
     axes = [[*range(top, 0, -step), 0] for top, step in zip(tops.values(), _steps(tops), strict=True)]
     return [dict(zip(tops, point, strict=True)) for point in product(*axes)]
 
 
 def _with_room(draft: Draft, room: Room) -> Limits:
-    """Limits with less room. A silent deployment keeps what it has, or as much of it as there is room for."""
+    """Limits with this room. A deployment without metrics keeps what it holds, or as much of it as fits."""
     within = replace(draft.limits, room={**draft.limits.room, **room})
     if draft.held:
         kept = tuple(map(min, draft.held, draft.ideal))

@@ -1,5 +1,5 @@
 """
-What is known of a deployment before it is planned, and what is remembered of it afterwards.
+The inputs of a plan at its start, and the memory at its end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from tidegate.plan import error_budget, window
 from tidegate.plan.awaited import Vacancies, await_all
 from tidegate.plan.draft import Draft
 from tidegate.plan.error_budget import ErrorBudget
-from tidegate.plan.fleet import FleetModel
+from tidegate.plan.fleet import Fleet, FleetModel
 from tidegate.plan.limits import Limits, limits
 from tidegate.plan.memo import Memo, memo_of
 from tidegate.plan.memory import PlanMemory
@@ -31,11 +31,11 @@ def open_draft(
     spare: Mapping[str, int],
 ) -> Draft:
     """
-    Everything about a deployment that has to be known before deciding.
+    The draft of a deployment, with everything that the decision needs.
 
     Args:
-        vacancies: What replicas without a node may wait for.
-        spare: Accelerators of limited classes that no replica has.
+        vacancies: Accelerators that replicas without a node may wait for.
+        spare: Accelerators of limited classes that no replica holds.
     """
     before = problem.remembered
     memo = memo_of(problem, before, accelerators)
@@ -50,8 +50,7 @@ def open_draft(
     lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
     seen, missing = sight(problem.states)
     last = before or _first_memory(model, arrivals, time_s)
-    pairs = zip(last.ideal, arrivals, strict=True)
-    current = tuple([min(n, a.counted) if a.blocked or a.stuck else n for n, a in pairs])
+    current = _still_coming(last.ideal, arrivals)
     return Draft(
         problem=problem,
         time_s=time_s,
@@ -86,8 +85,13 @@ def open_draft(
     )
 
 
+def _still_coming(ideal: Fleet, arrivals: Sequence[Arrivals]) -> Fleet:
+    """A fleet without the replicas that will not become ready."""
+    return tuple([min(n, a.counted) if a.blocked or a.stuck else n for n, a in zip(ideal, arrivals, strict=True)])
+
+
 def _first_memory(model: FleetModel, arrivals: Sequence[Arrivals], time_s: float) -> PlanMemory:
-    """What a deployment without a plan begins with: what runs and starts, as if it had been planned just now."""
+    """The memory of a deployment without a plan: what is ready and starting, as if it had just been planned."""
     counted = tuple([a.counted for a in arrivals])
     return PlanMemory(ideal=counted, target=counted, capacities=model.capacities, moved_s=time_s)
 
@@ -103,7 +107,7 @@ def _budget(problem: Problem, last: PlanMemory, time_s: float) -> ErrorBudget:
 
 
 def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
-    """What to remember of it."""
+    """The memory for the next tick."""
     return PlanMemory(
         names=draft.model.names,
         ideal=draft.ideal,
@@ -131,12 +135,12 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
 
 
 def blocked_at(model: FleetModel, arrivals: tuple[Arrivals, ...]) -> tuple[int, ...]:
-    """Replicas at which a tier is stopped, because more do not come or it is not known; -1 where it is not."""
+    """Count at which each tier is capped, because it is blocked or not known; -1 if it is not capped."""
     return tuple([a.counted if a.blocked or not ok else -1 for a, ok in zip(arrivals, model.known, strict=True)])
 
 
 def _capped(base: Limits, blocked: tuple[int, ...], model: FleetModel) -> Limits:
-    """Tiers whose replicas do not come may not grow; tiers that are not known stay as they are."""
+    """The limits with blocked tiers capped at what they have; tiers that are not known stay as they are."""
     if max(blocked) < 0:
         return base
     tiers = tuple(
@@ -147,14 +151,14 @@ def _capped(base: Limits, blocked: tuple[int, ...], model: FleetModel) -> Limits
     )
     low, high = base.total
     if sum([most for _, most in tiers]) < low:
-        # A lower bound is a promise: so many stay asked for, of whichever tier, until they come.
+        # A lower bound is a promise: that many replicas stay requested, of any tier, until they become ready.
         tiers = tuple([b if ok else t for b, t, ok in zip(base.tiers, tiers, model.known, strict=True)])
         low = high = min(low, sum([most for _, most in tiers]))
     return replace(base, total=(low, high), tiers=tiers)
 
 
 def _basis(spec: DeploymentSpec, model: FleetModel, base: Limits, blocked: tuple[int, ...]) -> int:
-    """Digest of everything but load and performance that a plan rests on; the same in every process."""
+    """Digest of everything that a plan depends on except load and performance; the same in every process."""
     closed = tuple([cap >= 0 for cap in blocked])
     parts = (spec.slo, spec.quality, model.prices.tolist(), model.usable, closed)
     room = sorted(base.room.items())

@@ -1,4 +1,4 @@
-"""What `plan` has to solve for one deployment."""
+"""The input of `plan` for one deployment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tidegate.domain.observation import GatewayReading, TierState
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.plan.memory import PlanMemory
 
-# How often a plan that stays is looked at anew, and told what else could run and why it does not.
+# How often an unchanged plan is reconsidered and its alternatives are recomputed, s.
 SURVEY_S = 600
 
 
@@ -20,11 +20,11 @@ class Problem:
     One deployment at one instant.
 
     Args:
-        states: Replicas and readings by tier name; a tier that is not in it has no replica.
-        estimates: What a replica of each tier does, by tier name; a tier that is not in it is not used.
+        states: Replicas and readings by tier name; a tier that is not listed has no replicas.
+        estimates: Estimate of one replica of each tier, by tier name; a tier that is not listed is not used.
         forecast: Demand at the lead times of the tiers.
-        gateway: What a gateway in front of all tiers saw; None: there is none, or it is silent.
-        memory: What the last plan left; None: this is the first.
+        gateway: Reading of a gateway in front of all tiers; None: there is none, or it gives no reading.
+        memory: Memory of the last plan; None: this is the first.
     """
 
     spec: DeploymentSpec
@@ -36,7 +36,7 @@ class Problem:
 
     @property
     def remembered(self) -> PlanMemory | None:
-        """The memory for the tiers of now; None where there was no plan yet."""
+        """The memory adapted to the current tiers; None if there was no plan yet."""
         memory, states = self.memory, self.states
         if memory is None or not memory.names:
             return None
@@ -46,6 +46,6 @@ class Problem:
         return memory.for_tiers({name: states[name].wanted if name in states else 0 for name in names})
 
     def survey_due(self, time_s: float) -> bool:
-        """Whether the plan is looked at whatever happened. Each deployment has its own moment, no tick has all."""
+        """Whether the periodic look at the plan is due. Each deployment has its own offset, so that no tick has all."""
         offset = crc32(str(self.spec.key).encode()) % SURVEY_S
         return self.memory is None or (time_s + offset) // SURVEY_S != (self.memory.time_s + offset) // SURVEY_S

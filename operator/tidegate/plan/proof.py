@@ -1,8 +1,8 @@
 """
-A quick proof that nothing cheaper does it, so that most looks at a plan end without a search.
+A quick proof that no cheaper fleet meets the goal, so that most reconsiderations end without a search.
 
-All fleets that cost less are few where a deployment is small. Where none of them passes the cuts, or none of those
-that do reaches the promise, the exact search could only come back with what is there.
+For a small deployment, the fleets that cost less are few enough to list. If none of them passes the cuts, or none that
+does reaches the promised attainment, the exact search would find nothing cheaper either.
 """
 
 from functools import lru_cache
@@ -14,18 +14,20 @@ from tidegate.plan.cuts import DUST, Goal, cuts_of
 from tidegate.plan.fleet import FleetModel, Ints, expected_attainment
 from tidegate.plan.limits import Limits
 
-# Fleets looked at. A larger deployment is searched, which prunes better.
+# Most fleets that are listed. Above that a search is used, which prunes better.
 FLEETS_MAX = 8_192
-# Fleets whose attainment is worth computing: more than that, and one of them will reach it.
+# Most fleets whose attainment is computed. With more, one of them probably meets the goal.
 JUDGED_MAX = 32
 
 
 def nothing_cheaper(model: FleetModel, limits: Limits, goal: Goal, *, below_usd: float) -> bool:
     """
-    True where it is certain that no fleet inside the limits that costs less than that meets the goal.
+    True if it is certain that no fleet within the limits that costs less than `below_usd` meets the goal.
+
+    False says nothing: there may be such a fleet, there may be too many to check, or a replica has no price.
 
     Args:
-        below_usd: $/h, moves included. False says nothing: there may be such a fleet, or there are too many.
+        below_usd: Cost including moves, $/h.
     """
     if not all(price > 0 for price in model.each_usd):
         return False
@@ -47,6 +49,6 @@ def nothing_cheaper(model: FleetModel, limits: Limits, goal: Goal, *, below_usd:
 
 @lru_cache(maxsize=512)
 def _box(most: tuple[int, ...]) -> Ints:
-    """Every fleet up to so many replicas of each tier; shape (fleets, tiers)."""
+    """Every fleet with at most these replicas of each tier; shape (fleets, tiers)."""
     rows: Ints = np.indices([n + 1 for n in most]).reshape(len(most), -1).T
     return np.ascontiguousarray(rows)

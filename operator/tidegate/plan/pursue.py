@@ -1,10 +1,10 @@
 """
-The plan of one deployment, as if no other were there.
+The plan of one deployment, regardless of the others.
 
-Growing is immediate and in one step. Anything smaller, or cheaper in another mix, waits until the whole
-stabilisation window has been seen, is sized for the highest load in it, and has to pay for the move. A plan is
-looked at anew only when something it rests on has left its band, so that noise moves nothing, and every ten minutes:
-where the load stays as it is, the doubt about it still gets less.
+Growth is immediate and in one step. A smaller fleet, or a cheaper mix, waits until a whole stabilization window was
+observed, is sized for the highest load in it, and must pay for the move. A plan is reconsidered only when the spec
+changes, when load or a capacity leaves a band around where the plan was made (so that noise moves nothing), when the
+fleet no longer meets the target, and every ten minutes, because uncertainty about a steady load decreases.
 """
 
 from dataclasses import replace
@@ -23,29 +23,29 @@ from tidegate.plan.sight import Sight, not_gpu_bound, silent
 from tidegate.plan.solve import Given, Solution, solve
 from tidegate.plan.transition import advance
 
-# Load and capacities may drift this far from where the plan was made before it is looked at anew.
+# Load and capacities may drift this far from where the plan was made before it is reconsidered.
 LOAD_BAND = 0.03
 CAPACITY_BAND = 0.03
-# Replicas on their way are not called off earlier, however short the window: what they will do is not seen yet.
-CALLED_OFF_S = 300.0
-# Below these a new plan is not better, just different. Where little is reached, a twentieth of it is much.
+# Starting replicas are not cancelled earlier, however short the window: their effect has not been observed yet.
+CANCEL_AFTER_S = 300.0
+# Gains below these make a plan different, not better. At low attainment a twentieth of it is already much.
 SAVING_SHARE = 0.005
 ATTAINMENT_STEP = 0.005
 ATTAINMENT_STEP_SHARE = 0.05
-# Exchanging replicas loses what serves meanwhile, and curves are least sure where nearly every target is missed.
+# An exchange of replicas loses attainment on the way, and curves are least certain where nearly every target is missed.
 EXCHANGE_STEP = 0.1
 
 
 def pursue(draft: Draft) -> None:
     """Set the ideal fleet, what it gives up, and the reason."""
-    _watch(draft)
+    _record_load(draft)
     if draft.memory is None:
         _grow(draft, Reason.INITIAL)
         return
     changed = draft.basis != draft.memory.basis
-    _take_in(draft)
+    _readmit_late(draft)
     if not draft.limits.hold(draft.model, draft.current):
-        _grow(draft, _asked(draft))
+        _grow(draft, _reason_outside_limits(draft))
         return
     attained = draft.attained = draft.profile_of(draft.current).attainment(draft.demand)
     if attained < draft.asked - DUST and (draft.given is Given.NOTHING or changed or _drifted(draft)):
@@ -58,12 +58,12 @@ def pursue(draft: Draft) -> None:
         draft.reason = Reason.STABILIZING
 
 
-def _take_in(draft: Draft) -> None:
+def _readmit_late(draft: Draft) -> None:
     """
-    Where something is given up, replicas that were counted out and come after all belong to the plan again.
+    If something is given up, stuck replicas that become able to start after all are planned with again.
 
-    They are asked for as long as they are stuck. Their tier stays blocked while others of it are, so that no search
-    finds them: they would be called off for coming.
+    They stay requested while they are stuck. Their tier stays blocked while others of it are stuck, so no search would
+    include them, and they would be cancelled just when they become ready.
     """
     if draft.given is Given.NOTHING:
         return
@@ -73,7 +73,7 @@ def _take_in(draft: Draft) -> None:
         draft.current = draft.ideal = there
 
 
-def _asked(draft: Draft) -> Reason:
+def _reason_outside_limits(draft: Draft) -> Reason:
     """Why the plan in force is outside the limits."""
     if draft.limits.pinned:
         return Reason.PINNED
@@ -81,8 +81,8 @@ def _asked(draft: Draft) -> Reason:
     return Reason.ACTIVATED if slept else Reason.BOUNDS_CHANGED
 
 
-def _watch(draft: Draft) -> None:
-    """Take the load of now into the window."""
+def _record_load(draft: Draft) -> None:
+    """Record the current load in the window, and update the regret and the times of observation."""
     draft.load = window.load(draft.model, draft.problem.forecast)
     draft.rising = draft.load > window.highest(draft.peaks) * (1 + LOAD_BAND)
     draft.peaks = window.remember(draft.peaks, draft.load, window_s=draft.spec.scale_down_window_s, time_s=draft.time_s)
@@ -91,7 +91,7 @@ def _watch(draft: Draft) -> None:
     draft.regret = regret.aged(before, draft.peak, draft.time_s, replicas=sum(draft.current))
     asked_less = draft.memory is not None and draft.error_budget.factor != draft.memory.error_budget.factor
     if asked_less or (before.load and not draft.regret.load):
-        draft.load_ref = 0.0  # what was held back is looked at anew
+        draft.load_ref = 0.0  # reconsider what was held back
     if draft.sight is not Sight.ALL:
         draft.watched_since_s = None
         return
@@ -101,7 +101,7 @@ def _watch(draft: Draft) -> None:
 
 
 def _highest(draft: Draft) -> float:
-    """The load that anything smaller is planned for: the highest of the window, or one that was regretted."""
+    """The load that a smaller fleet must carry: the highest of the window, or a regretted one."""
     return max(draft.peak, draft.regret.load)
 
 
@@ -114,13 +114,13 @@ def _drifted(draft: Draft) -> bool:
 
 
 def _settle(draft: Draft) -> None:
-    """The plan stands: measure drift from here."""
+    """Keep the plan and measure drift from here."""
     draft.load_ref = draft.peak
     draft.capacities = draft.model.capacities
 
 
 def _grow_or_explain(draft: Draft) -> None:
-    """Grow, unless what misses the targets is not the GPUs and demand has not risen either."""
+    """Grow, unless the GPUs are not the bottleneck and demand has not risen."""
     idle = not_gpu_bound(draft.problem.states, draft.spec.slo)
     if idle is not None and draft.demand.shown_rps <= draft.shown_ref * (1 + LOAD_BAND):
         draft.utilization, draft.reason = idle, Reason.NOT_GPU_BOUND
@@ -129,11 +129,11 @@ def _grow_or_explain(draft: Draft) -> None:
 
 
 def _grow(draft: Draft, reason: Reason) -> None:
-    """More replicas now: at first beside what runs, in another mix only where that is not enough."""
+    """Add replicas now: next to what runs if that is enough, else in another mix."""
     draft.searched = True
-    solution = _at_lead(draft, _kept(draft)) or _at_lead(draft, _unseen_kept(draft), by_giving_up=True)
+    solution = _at_lead(draft, _current_kept(draft)) or _at_lead(draft, _silent_kept(draft), by_giving_up=True)
     given_up = draft.given is not Given.NOTHING
-    if solution is None or _calls_off(draft, solution.fleet) or (given_up and _no_better(draft, solution)):
+    if solution is None or _cancels_starting(draft, solution.fleet) or (given_up and _no_better(draft, solution)):
         _settle(draft)
         return
     draft.ideal, draft.given = solution.fleet, solution.given
@@ -145,24 +145,24 @@ def _grow(draft: Draft, reason: Reason) -> None:
     if reason is Reason.DEMAND_RISING:
         draft.regret = _regret_of_a_rise(draft, solution.fleet)
     draft.reason = reason
-    draft.moved_s, draft.load_ref = draft.time_s, 0.0  # once the window has passed, see whether another mix is cheaper
+    draft.moved_s, draft.load_ref = draft.time_s, 0.0  # reconsider once the window has passed: a mix may be cheaper
 
 
 def _regret_of_a_rise(draft: Draft, fleet: Fleet) -> Regret:
-    """What is regretted once the plan has followed a rise to this fleet; a cheaper one is a shrink."""
+    """The regret after the plan has followed a rise in demand to this fleet; a cheaper fleet counts as a shrink."""
     if draft.model.cost(fleet) < draft.model.cost(draft.current):
         return regret.shrunk(draft.regret, draft.time_s)
     seen = Regret(load=draft.load, needed=draft.demand.shown_rps, fleet=draft.current)
     return regret.grown(draft.regret, seen, draft.time_s)
 
 
-def _kept(draft: Draft) -> Limits:
-    """The limits, with everything that runs kept where they allow it."""
+def _current_kept(draft: Draft) -> Limits:
+    """The limits, with the current fleet as lower bounds as far as they allow it."""
     return at_least(draft.limits, draft.current)
 
 
-def _unseen_kept(draft: Draft) -> Limits:
-    """The limits, with what runs of tiers that are not seen kept as far as they allow it: attainment goes first."""
+def _silent_kept(draft: Draft) -> Limits:
+    """The limits, with replicas of tiers without metrics kept as far as they fit; attainment is given up first."""
     if draft.sight is not Sight.PART:
         return draft.limits
     unseen = silent(draft.problem.states)
@@ -172,10 +172,10 @@ def _unseen_kept(draft: Draft) -> Limits:
 
 def _at_lead(draft: Draft, limits: Limits, *, by_giving_up: bool = False) -> Solution | None:
     """
-    The cheapest fleet at the demand of when its slowest new replica will be ready.
+    The cheapest fleet for the demand at the time when its slowest new replica is ready.
 
-    The lead time depends on which tiers are added, and they on the lead time: start with the fastest and go on
-    until no slower one is added.
+    The lead time depends on which tiers are added, and these on the lead time. So start with the lead time of the
+    fastest tier and repeat until no slower tier is added.
     """
     demand, solution = draft.demand, None
     for _ in range(len(draft.model.tiers)):
@@ -204,7 +204,7 @@ def _lead(draft: Draft, fleet: Fleet) -> float:
 
 
 def _no_better(draft: Draft, solution: Solution) -> bool:
-    """Whether a plan that gives something up is only another way of giving up as much, or smaller and too early."""
+    """Whether a plan that gives something up gains too little over the current one, or shrinks too early."""
     if not draft.limits.hold(draft.model, draft.current):
         return False
     if solution.fleet == draft.current:
@@ -216,13 +216,13 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
     now = draft.profile_of(draft.current).attainment(draft.demand)
     then = draft.profile_of(solution.fleet).attainment(draft.demand)
     if grows and then > now + (EXCHANGE_STEP if exchanged else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)):
-        # One exchange at a time: how well the last one does is only seen when its replicas serve.
+        # One exchange at a time: the effect of the last one is only known when its replicas serve.
         return exchanged and any(a.healthy for a in draft.arrivals)
     return not (_cheaper(draft, solution) and _may_shrink(draft) and _as_good(draft, solution.fleet))
 
 
 def _cheaper(draft: Draft, solution: Solution) -> bool:
-    """Whether a plan saves enough; one that saves no money does where it takes fewer accelerators without a price."""
+    """Whether a plan saves enough money, or costs the same and uses fewer accelerators without a price."""
     model, cost = draft.model, draft.model.cost(draft.current)
     if solution.objective < cost * (1 - SAVING_SHARE) - DUST:
         return True
@@ -230,21 +230,21 @@ def _cheaper(draft: Draft, solution: Solution) -> bool:
     return abs(model.usd_per_hour(solution.fleet) - usd) < DUST and solution.objective < cost - DUST
 
 
-def _calls_off(draft: Draft, fleet: Fleet) -> bool:
-    """Whether a plan takes back replicas that were asked for minutes ago and are still to come."""
-    if draft.memory is None or not _asked_lately(draft) or not draft.limits.hold(draft.model, draft.current):
+def _cancels_starting(draft: Draft, fleet: Fleet) -> bool:
+    """Whether a plan cancels starting replicas that were requested less than `CANCEL_AFTER_S` ago."""
+    if draft.memory is None or not _starting_lately(draft) or not draft.limits.hold(draft.model, draft.current):
         return False
     return draft.takes_back(fleet, draft.current)
 
 
 def _regretted(draft: Draft, fleet: Fleet) -> bool:
-    """Whether a fleet is as cheap as the one that was too small minutes ago."""
+    """Whether a fleet is no more expensive than the one that recently proved too small."""
     cost, small = draft.model.cost, draft.regret.fleet
     return bool(small) and cost(fleet) <= cost(small) + DUST
 
 
 def _as_good(draft: Draft, fleet: Fleet) -> bool:
-    """Whether a fleet reaches what the current one does also at the highest load of the window."""
+    """Whether a fleet does as well as the current one at the highest load of the window, too."""
     if _regretted(draft, fleet):
         return False
     demand = _demand_held(draft)
@@ -253,13 +253,13 @@ def _as_good(draft: Draft, fleet: Fleet) -> bool:
 
 
 def _demand_held(draft: Draft) -> Scenarios:
-    """The demand that a smaller fleet has to carry."""
+    """The demand that a smaller fleet must carry."""
     highest_rps = draft.peak / window.unit_usd(draft.model)
     return draft.demand.at_least(highest_rps).showing(draft.regret.needed)
 
 
 def _reconsider(draft: Draft) -> None:
-    """See whether a smaller fleet or another mix is cheaper, at the highest load of the window."""
+    """Switch to a smaller fleet or another mix if it is cheaper at the highest load of the window."""
     if not _may_shrink(draft):
         return
     draft.searched = True
@@ -285,22 +285,22 @@ def _reconsider(draft: Draft) -> None:
 
 
 def _may_shrink(draft: Draft) -> bool:
-    """Only after a whole window was seen without a gap, and passed since the last growth; not in a rise."""
+    """Whether a whole window was observed without a gap and has passed since the last growth; not while load rises."""
     since, length = draft.watched_since_s, draft.spec.scale_down_window_s
     if draft.sight is not Sight.ALL or since is None or draft.rising:
         return False
-    if _asked_lately(draft):
+    if _starting_lately(draft):
         return False
     return draft.time_s - max(since, draft.moved_s) >= length - DUST
 
 
-def _asked_lately(draft: Draft) -> bool:
-    """Whether replicas are to come that were asked for minutes ago."""
-    return any(a.healthy for a in draft.arrivals) and draft.time_s - draft.moved_s < CALLED_OFF_S
+def _starting_lately(draft: Draft) -> bool:
+    """Whether replicas are still starting and the plan last grew less than `CANCEL_AFTER_S` ago."""
+    return any(a.healthy for a in draft.arrivals) and draft.time_s - draft.moved_s < CANCEL_AFTER_S
 
 
 def _reachable(draft: Draft, fleet: Fleet, *, better: bool) -> bool:
-    """Whether make-before-break has a first step towards it; for money alone nobody else makes room."""
+    """Whether make-before-break has a first step towards a fleet; to save money alone, it must fit next to others."""
     if fleet == draft.counted:
         return True
     limits = draft.limits if better else _beside_others(draft)
@@ -309,14 +309,14 @@ def _reachable(draft: Draft, fleet: Fleet, *, better: bool) -> bool:
 
 
 def _beside_others(draft: Draft) -> Limits:
-    """The limits, with the accelerators that replicas of others have left to them."""
+    """The limits, without the accelerators that replicas of other deployments hold."""
     used = classes_used(draft, draft.there)
     room = {n: min(most, used.get(n, 0) + draft.spare.get(n, most)) for n, most in draft.limits.room.items()}
     return replace(draft.limits, room=room)
 
 
 class Carries:
-    """Whether ready replicas serve the load of now as well as the target would, so that the others may go."""
+    """Whether ready replicas serve the current load as well as the target would, so that the others may be removed."""
 
     def __init__(self, draft: Draft, target: Fleet) -> None:
         self.draft, self.demand = draft, draft.demand_at(0.0)
@@ -328,7 +328,7 @@ class Carries:
 
 
 def _fewer_would_do(draft: Draft) -> bool:
-    """Whether the load of now, unlike that of the window, could do with one replica less."""
+    """Whether one replica less would be enough for the current load, though not for that of the window."""
     if _highest(draft) <= draft.load * (1 + LOAD_BAND):
         return False
     largest = max(range(len(draft.current)), key=lambda i: draft.current[i])

@@ -1,10 +1,10 @@
 """
-Shrinks that were taken back.
+Shrinks that had to be undone.
 
-A smaller fleet that has to grow again minutes later was made for a lull between two swings of the noise: the
-stabilisation window was shorter than the noise is long. So the demand that brought the replica back, and the fleet that
-was too small for it, are remembered for longer than the window, twice as long each time it happens again. Nothing is
-planned for less meanwhile, and nothing as cheap as that fleet. A load that really falls ends it at once.
+A fleet that grows again minutes after shrinking had been shrunk in a lull: the load fluctuates more slowly than the
+stabilization window is long. So the demand that brought the replica back, and the fleet that was too small for it, are
+remembered beyond the window, twice as long each time in a row. Meanwhile no fleet is planned for less demand, nor one
+as cheap as that fleet. A load that really falls ends it at once.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from typing import Any
 
 from tidegate.domain.remembered import instant, moment, number, whole
 
-# A shrink that lasts this long was none too many. As long as two of the longest usual windows.
+# A shrink that lasts this long was right. As long as two of the longest usual windows.
 REGRET_S = 600.0
-# How long the load of a first regret is remembered, and of the last of many in a row.
+# How long the load of a first regret is remembered, and at most after many in a row.
 HOLD_S, HOLD_MAX_S = 600.0, 3600.0
-COUNT_MAX = 16  # regrets in a row that are counted: the last holds as long as any
-# What a load has to lose to be a smaller one and not a lull: a fifth, and at least what two replicas carry. A minute of
-# 2 requests/s has a spread of 9 %, and what is expected of a few such minutes swings by twice that.
+COUNT_MAX = 16  # most regrets in a row that are counted; the hold time reaches its maximum long before
+# A load has really fallen if it is lower by a fifth and by what two replicas carry; less may be a lull. In one minute
+# at 2 requests/s the standard deviation is 9 %, and a forecast from a few such minutes varies by twice that.
 FALLEN_SHARE = 0.2
 FALLEN_REPLICAS = 2
 
@@ -27,16 +27,16 @@ FALLEN_REPLICAS = 2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regret:
     """
-    What is remembered of it.
+    The memory of undone shrinks.
 
     Args:
-        shrunk_s: When the plan last got smaller; None where it has grown since.
-        load: Load at which the fleet had to grow again, as in `window.load`; 0 where nothing is regretted.
-        needed: Demand that it had to grow for, the shown quantile in requests/s: nothing is planned for less. Not as
-            fluid $/h: a capacity that is learned a little lower would make as much of less demand.
-        fleet: What was too small. The noise may also have been in what a replica was thought to carry.
-        until_s: When it is forgotten.
-        count: Shrinks taken back in a row, at most `COUNT_MAX`.
+        shrunk_s: When the plan last shrank, unix seconds; None if it has grown since.
+        load: Load at which the fleet had to grow again, as in `window.load`; 0 if nothing is regretted.
+        needed: Demand that it had to grow for, the shown quantile, requests/s: nothing is planned for less. Not in
+            fluid $/h, because if a capacity is then learned to be lower, the same $/h would mean less demand.
+        fleet: The fleet that was too small. The noise may also have been in the estimated capacity of a replica.
+        until_s: When this is forgotten, unix seconds.
+        count: Undone shrinks in a row, at most `COUNT_MAX`.
     """
 
     shrunk_s: float | None = None
@@ -68,12 +68,12 @@ NO_REGRET = Regret()
 
 
 def shrunk(before: Regret, time_s: float) -> Regret:
-    """The plan gets smaller."""
+    """The regret after the plan has shrunk."""
     return replace(before, shrunk_s=time_s)
 
 
 def grown(before: Regret, seen: Regret, time_s: float) -> Regret:
-    """The plan grows for a load that is seen: soon after a shrink, that one was a mistake."""
+    """The regret after the plan has grown for an observed load; if that is soon after a shrink, it was a mistake."""
     raised = replace(before, load=max(seen.load, before.load), needed=max(seen.needed, before.needed), fleet=seen.fleet)
     if before.shrunk_s is None or time_s - before.shrunk_s > REGRET_S:
         return replace(raised if before.load else before, shrunk_s=None)
@@ -85,11 +85,11 @@ def grown(before: Regret, seen: Regret, time_s: float) -> Regret:
 
 def aged(before: Regret, highest: float, time_s: float, *, replicas: int) -> Regret:
     """
-    The same a moment later.
+    The regret at a later time: cleared if it has expired or if the load has really fallen.
 
     Args:
-        highest: The highest load of the window.
-        replicas: Of the plan in force.
+        highest: The highest load of the window, fluid $/h.
+        replicas: Number of replicas of the plan in force.
     """
     if not before.load:
         return before

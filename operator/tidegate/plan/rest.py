@@ -1,8 +1,8 @@
 """
-When not to plan: paused, blind, asleep.
+When not to plan: paused, without metrics, or scaled to zero.
 
-Silence never shrinks anything: while metrics are missing the plan in force stands, and what runs stays. Zero replicas
-need proof that nobody asks, and one sign of a request ends them.
+Missing metrics never shrink anything: meanwhile the plan in force is held, and what runs stays. Scaling to zero needs
+proof that there are no requests, and one sign of a request ends it.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tidegate.plan.pursue import pursue
 from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given, solve
 
-# After so long without metrics the last good plan is set again, whatever got lost meanwhile.
+# After this long without metrics the last good plan is restored.
 FALLBACK_S = 300.0
 
 
@@ -26,7 +26,7 @@ def decide(draft: Draft) -> None:
     if draft.spec.left_alone:
         draft.reason = Reason.PAUSED if draft.spec.paused else Reason.MODE_OFF
         draft.ideal = draft.target = draft.counted
-        draft.watched_since_s = None  # what comes meanwhile is not remembered
+        draft.watched_since_s = None  # the load is not recorded meanwhile
     elif _asleep(draft) or _idle(draft):
         _sleep(draft)
     else:
@@ -38,14 +38,14 @@ def decide(draft: Draft) -> None:
 
 
 def _carry_over(draft: Draft) -> None:
-    """Loads in the prices and tiers of now; a window that cannot be continued starts afresh."""
+    """Rescale remembered loads to the current prices and tiers; a window that cannot be continued starts afresh."""
     before = draft.problem.memory
     if before is None or draft.memory is None:
         return
     if draft.time_s - before.time_s > window.GAP_S:
         draft.watched_since_s = None
     if before.window_s not in (None, draft.spec.scale_down_window_s):
-        draft.watched_since_s, draft.peaks = None, ()  # the slots of another window are other times
+        draft.watched_since_s, draft.peaks = None, ()  # slots of a window of another length are other times
     factor = window.repriced(draft.model, before)
     if factor != 1.0:
         draft.peaks = tuple([(slot, load * factor) for slot, load in draft.peaks])
@@ -55,10 +55,9 @@ def _carry_over(draft: Draft) -> None:
 
 def _hold(draft: Draft) -> None:
     """
-    The plan in force, and at least what runs; a fallback to the last good plan after `FALLBACK_S`.
+    Hold the plan in force, with at least what runs; after `FALLBACK_S` restore the last good plan.
 
-    Bounds that changed meanwhile are obeyed: they are the user's word, not silence. As much of what runs stays as they
-    hold.
+    Limits that change meanwhile apply, because the user set them. As much of what runs stays as they allow.
     """
     draft.watched_since_s = None
     draft.held = _held(draft)
@@ -68,7 +67,7 @@ def _hold(draft: Draft) -> None:
     if draft.limits.hold(draft.model, wanted):
         draft.ideal = wanted
     elif draft.limits.hold(draft.model, draft.current):
-        # In the middle of an exchange that has no room for old and new together: it waits for metrics.
+        # An exchange is under way and there is no room for old and new together: it waits for metrics.
         if draft.limits.hold(draft.model, draft.counted):
             draft.ideal = draft.counted
     else:
@@ -76,20 +75,20 @@ def _hold(draft: Draft) -> None:
         solution = solve(draft.model, kept, draft.goal(draft.demand))
         if not draft.limits.hold(draft.model, solution.fleet):
             free = solve(draft.model, draft.limits, draft.goal(draft.demand))
-            # Where no fleet keeps the lower bounds, those are no reason to exchange what serves.
+            # If no fleet meets the lower bounds, they are no reason to exchange what serves.
             if draft.limits.hold(draft.model, free.fleet):
                 solution = free
         draft.ideal, draft.given, draft.searched = solution.fleet, solution.given, True
 
 
 def _held(draft: Draft) -> Fleet:
-    """What nobody may take of it: all that there is, or the plan in force where that only adds to it."""
+    """The replicas that no other deployment may take: all that exist, or the target if that only adds to them."""
     growing = all(n >= now for n, now in zip(draft.target, draft.there, strict=True))
     return draft.target if growing else draft.there
 
 
-def _called(draft: Draft) -> bool:
-    """Whether somebody waits."""
+def _request_waiting(draft: Draft) -> bool:
+    """Whether a request is waiting anywhere, or arrives at the gateway."""
     gateway = draft.problem.gateway
     at_gateway = gateway is not None and (gateway.queued > 0 or (gateway.arrival_rps or 0.0) > 0)
     return at_gateway or draft.problem.forecast.queued > 0
@@ -97,11 +96,12 @@ def _called(draft: Draft) -> bool:
 
 def _asleep(draft: Draft) -> bool:
     """
-    At zero because nobody asked, allowed to be there, and not called.
+    Whether the deployment is scaled to zero because it is idle, may stay there, and no request arrives.
 
-    A zero that a limit or a hand forced is no sleep. Without a gateway nobody could call: then the first plan wakes.
+    A zero that was forced by a limit or a pin does not count. Without a memory, zero replicas count as asleep only if
+    there is a gateway, since otherwise no request could be noticed.
     """
-    if draft.limits.pinned or draft.limits.idle > 0 or any(draft.there) or _called(draft):
+    if draft.limits.pinned or draft.limits.idle > 0 or any(draft.there) or _request_waiting(draft):
         return False
     if draft.memory is None:
         return draft.problem.gateway is not None
@@ -109,11 +109,11 @@ def _asleep(draft: Draft) -> bool:
 
 
 def _idle(draft: Draft) -> bool:
-    """Proof that nobody asked for long enough: metrics of all tiers, no load, no queue, a silent gateway."""
+    """Whether it is proven idle for long enough: metrics of all tiers, no load, no queue, no request at the gateway."""
     zero, expected = draft.spec.scale_to_zero, draft.problem.forecast
     if zero is None or draft.limits.pinned or draft.limits.idle > 0 or draft.sight is not Sight.ALL:
         return False
-    return expected.idle_s >= zero.idle_s and expected.now_rps <= 0 and not _called(draft)
+    return expected.idle_s >= zero.idle_s and expected.now_rps <= 0 and not _request_waiting(draft)
 
 
 def _sleep(draft: Draft) -> None:

@@ -1,8 +1,8 @@
 """
-The demand a fleet is sized for: a few rates with probabilities, instead of one number.
+The demand a fleet is sized for: a few rates with probabilities instead of a single number.
 
-A plan is judged by the share of *requests* that meet the targets, so a rate counts with its probability times
-the requests it brings: a burst of four times the load in 5 % of the time is 17 % of the requests.
+A plan is judged by the share of *requests* that meet the targets, so a rate counts with its probability times the
+rate: a burst of four times the load in 5 % of the time brings 17 % of the requests.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from tidegate.domain.forecast import DemandForecast, at_level
 
-# The quantile that people read in messages and that the stabilisation window remembers.
+# The quantile that messages show, and that tells whether demand has risen.
 SHOWN_LEVEL = 0.9
 
 
@@ -21,11 +21,11 @@ class Scenarios:
     Demand at one lead time.
 
     Args:
-        rates_rps: Arrival rates, not falling, >= 0; shape (scenarios,).
-        shown_rps: The quantile `SHOWN_LEVEL`, for messages.
-        horizon_s: How far ahead.
+        rates_rps: Arrival rates, not decreasing, >= 0, requests/s; shape (scenarios,).
+        shown_rps: The quantile `SHOWN_LEVEL`, requests/s.
+        horizon_s: How far ahead, s.
         mean_rps: Expected arrival rate, requests/s.
-        shares: Share of all expected requests that each scenario brings; the probabilities where nothing comes.
+        shares: Share of all expected requests that each scenario brings; the probabilities if all rates are 0.
     """
 
     rates_rps: tuple[float, ...]
@@ -35,7 +35,7 @@ class Scenarios:
     shares: tuple[float, ...]
 
     def showing(self, rate_rps: float) -> "Scenarios":
-        """All rates stretched, so that the shown one is not below this one."""
+        """All rates multiplied by the same factor, so that the shown one is at least `rate_rps`."""
         if rate_rps <= self.shown_rps or self.shown_rps <= 0:
             return self
         factor = rate_rps / self.shown_rps
@@ -43,7 +43,7 @@ class Scenarios:
         return Scenarios(rates, rate_rps, self.horizon_s, self.mean_rps * factor, self.shares)
 
     def at_least(self, rate_rps: float) -> "Scenarios":
-        """No rate below this one."""
+        """All rates raised to at least `rate_rps`."""
         if rate_rps <= self.rates_rps[0]:
             return self
         rates = tuple([max(r, rate_rps) for r in self.rates_rps])
@@ -53,14 +53,14 @@ class Scenarios:
 
 def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
     """
-    Demand until replicas asked for now could serve.
+    Demand up to the time when a replica requested now could serve.
 
-    At each quantile level the highest rate at any horizon up to the lead time: falling demand is still served on
-    its way down, rising demand is met where it will be.
+    For each quantile level it is the highest rate at any horizon up to the lead time: falling demand is still served on
+    its way down, and rising demand is met where it will be.
 
     Args:
-        forecast: Quantiles at rising horizons, all at the same levels.
-        lead_s: Time until a replica asked for now serves, s.
+        forecast: Quantiles at rising horizons, all with the same levels.
+        lead_s: Time until a replica requested now serves, s.
     """
     last, *later = forecast.horizons
     rates, levels = last.rates_rps, last.levels
@@ -77,6 +77,6 @@ def scenarios(forecast: DemandForecast, lead_s: float) -> Scenarios:
 
 @lru_cache(maxsize=64)
 def _weights(levels: tuple[float, ...]) -> tuple[float, ...]:
-    """Probability mass nearest to each level: cells end half-way between neighbours, the outer ones at 0 and 1."""
+    """Probability of each level: cells end halfway between neighbouring levels, the outer ones at 0 and 1."""
     edges = [0.0, *[(a + b) / 2 for a, b in itertools.pairwise(levels)], 1.0]
     return tuple([b - a for a, b in itertools.pairwise(edges)])

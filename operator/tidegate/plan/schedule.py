@@ -1,8 +1,8 @@
 """
-Bounds by time of day.
+Scheduled bounds on the number of replicas.
 
-A schedule holds from each firing of its cron expression, in its own time zone, for its duration: past midnight
-and over a change of daylight saving time alike, because the duration is elapsed time and the firing is wall time.
+A schedule is active from each firing of its cron expression, in its own time zone, for its duration. The firing is in
+wall-clock time and the duration in elapsed time, so it works past midnight and across daylight saving changes.
 """
 
 from bisect import bisect_right
@@ -20,10 +20,10 @@ MINUTES_PER_HOUR = 60
 
 def scheduled(spec: DeploymentSpec, time_s: float) -> tuple[int, int, bool]:
     """
-    Bounds on the total at an instant, and whether a schedule asks for replicas now.
+    Lower and upper bound of the total at a time, and whether an active schedule asks for replicas.
 
-    An active schedule replaces the bound that it names; of several the strictest holds. An upper bound wins over a
-    lower one, and a lower bound never lifts the spec's own maximum.
+    An active schedule replaces the bounds that it sets; of several active ones the strictest applies. If the bounds
+    conflict, the upper one wins, so a scheduled lower bound never raises the maximum of the spec.
     """
     low, high, asked = spec.replicas_min, spec.replicas_max, False
     if spec.schedules:
@@ -45,9 +45,9 @@ def _active(schedule: Schedule, time_s: float) -> bool:
 @lru_cache(maxsize=4096)
 def _firings(cron: str, time_zone: str, hour: int) -> tuple[float, ...]:
     """
-    Unix times of the last firing before an hour and of all inside it.
+    Unix times of the last firing before an hour, and of all firings within it.
 
-    Hours are counted from the epoch, so that deployments with the same schedule share one look-up an hour.
+    Hours are counted from the epoch, so that deployments with the same schedule share one cached result per hour.
     """
     zone = ZoneInfo(time_zone)
     start_s = hour * SECONDS_PER_HOUR

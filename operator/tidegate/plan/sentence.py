@@ -1,5 +1,5 @@
 """
-One sentence with the numbers, for each reason.
+The message of a decision: one sentence with the numbers, for each reason.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LIMITED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the decided fleet does, for sentences and conditions."""
+    """Prediction for the decided fleet, for the message and the conditions."""
 
     fleet: Fleet
     usd_per_hour: float
@@ -29,18 +29,18 @@ class Outcome:
 
 
 def fleet_text(names: tuple[str, ...], fleet: Fleet) -> str:
-    """`2 x bf16 + 3 x fp8`; `nothing` for none."""
+    """`2 x bf16 + 3 x fp8`; `nothing` for the empty fleet."""
     return " + ".join([f"{n} x {name}" for name, n in zip(names, fleet, strict=True) if n]) or "nothing"
 
 
 def three_digits(share: float, *, promised: float) -> str:
-    """A share; one that misses the promise is rounded down where it would read as if it kept it."""
+    """A share with three digits; rounded down if it is below the promise and would otherwise read as meeting it."""
     keeps = share >= promised or round(share, 3) < promised
     return f"{share if keeps else floor(share * 1000) / 1000:.3f}"
 
 
 def sentence(draft: Draft, outcome: Outcome, reason: Reason) -> str:
-    """Why the decision is what it is, in one sentence."""
+    """The reason for the decision in one sentence."""
     plan = f"{fleet_text(draft.model.names, outcome.fleet)}: ${outcome.usd_per_hour:.2f}/h"
     special = SPECIAL.get(reason)
     if special is not None:
@@ -97,7 +97,7 @@ def _blind(draft: Draft) -> str:
 
 
 def infeasible(draft: Draft) -> str:
-    """What the targets would have to be at least: the idle latency of the best tier."""
+    """Which targets cannot be met, and the smallest feasible values: those of an idle replica of the best tier."""
     model, slo, instead = draft.model, draft.spec.slo, draft.model.relaxed
     if instead is not None:
         missed = _out_of_reach(slo, instead.idle_ttft_s, instead.idle_itl_s, instead.attainment)
@@ -110,7 +110,7 @@ def infeasible(draft: Draft) -> str:
 
 
 def _out_of_reach(slo: Slo, ttft_s: float, itl_s: float, attainment: float) -> str:
-    """Which targets an idle replica of these latencies misses; the share, where it is not the latencies."""
+    """Which targets an idle replica with these latencies misses; the attainment if it misses neither."""
     each = (("TTFT", slo.ttft_s, ttft_s), ("ITL", slo.itl_s, itl_s))
     missed = [
         f"{name} {asked * 1e3:.0f} ms cannot be met, at least {idle * 1e3:.0f} ms"

@@ -1,13 +1,13 @@
 """
-Deployments that want the same accelerators.
+Sharing accelerators among deployments.
 
-Each was planned as if alone. Where a class cannot hold all of those plans, every deployment concerned names what
-it would do with less, and the best combination is taken: everybody's lower bounds, then what those have of whom nothing
-is seen, then fewest misses, each for the highest priority first, down to the lowest; then least quality given up, then
-cheapest. What is left over goes to those who miss most of what they want, highest priority first.
+Each deployment is first planned alone. If a class cannot hold all of these plans, each deployment concerned offers what
+it would do with less, and the best combination is chosen. Criteria in order: everybody's lower bounds, what deployments
+without metrics hold, fewest misses (each for the highest priority first), then least quality given up, then lowest
+cost. What is left over goes to the deployments that fall short of their promise or bounds, highest priority first.
 
-A deployment that does not act (mode Recommend or Off, or paused) keeps what it has: that much is not there for the
-others. Its own plan is made for what they leave.
+A deployment that does not act (mode Recommend or Off, or paused) keeps what it has, and that much is not shared out.
+Its own plan is made with what the others leave.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from tidegate.plan.combine import Option, combine, hardly_better
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.offers import as_is, finer, offer, option, reserved_for, taken, topped_up
 
-# Looks at single accelerators after the coarse choice: what one gives back another may take in the next.
+# Most rounds in single accelerators after the coarse choice: what one deployment frees, another may take in the next.
 ROUNDS = 4
 
 
@@ -26,9 +26,9 @@ def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> N
     """Set every draft's target: its ideal fleet, or what the pool leaves of it."""
     acting, watching = [d for d in drafts if d.spec.acts], [d for d in drafts if not d.spec.acts]
     pools = {name: pool.capacity for name, pool in accelerators.items() if pool.capacity is not None}
-    _take(pools, watching)
+    _subtract(pools, watching)
     _share_out(acting, pools)
-    _take(pools, acting)
+    _subtract(pools, acting)
     for draft in watching:
         if draft.spec.left_alone:
             draft.target, draft.grant = draft.ideal, {}
@@ -38,8 +38,8 @@ def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> N
         draft.reserved = (draft.there,)
 
 
-def _take(pools: dict[str, int], drafts: Sequence[Draft]) -> None:
-    """Take what is kept for some deployments out of the pools."""
+def _subtract(pools: dict[str, int], drafts: Sequence[Draft]) -> None:
+    """Subtract what is reserved for these deployments from the pools."""
     for draft in drafts:
         for name, used in classes_used(draft, *(draft.reserved if draft.spec.acts else (draft.there,))).items():
             if name in pools:
@@ -48,9 +48,9 @@ def _take(pools: dict[str, int], drafts: Sequence[Draft]) -> None:
 
 def _share_out(drafts: Sequence[Draft], pools: Mapping[str, int]) -> None:
     """
-    Targets of deployments that share pools.
+    Set the targets of deployments that share pools.
 
-    Who gets less of one class may turn to another, which is short then too: the deal is made again for both.
+    A deployment that gets less of one class may move to another. If that one is short then, both are shared out again.
     """
     last = [(draft.target, draft.grant) for draft in drafts]
     for draft in drafts:
@@ -64,12 +64,12 @@ def _share_out(drafts: Sequence[Draft], pools: Mapping[str, int]) -> None:
             if any(name in short for name in classes_used(draft, *draft.reserved, *reserved_for(draft, draft.ideal))):
                 draft.target, draft.grant = target, grant
                 members.append(draft)
-        if not _stands(members, short):
-            _deal(members, short)
+        if not _still_fits(members, short):
+            _allocate(members, short)
 
 
 def _overdrawn(drafts: Sequence[Draft], pools: Mapping[str, int], short: Mapping[str, int]) -> dict[str, int]:
-    """Size of the pools that do not hold what is reserved, besides those known to be short."""
+    """Sizes of the pools that are too small for what is reserved, except those known to be short."""
     wanted: dict[str, int] = {}
     for draft in drafts:
         for name, used in classes_used(draft, *draft.reserved).items():
@@ -81,8 +81,8 @@ def _overdrawn(drafts: Sequence[Draft], pools: Mapping[str, int], short: Mapping
     }
 
 
-def _stands(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
-    """Whether the last deal still fits: nobody's plan changed, nor what is kept for it, nor the pools."""
+def _still_fits(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
+    """Whether the last allocation still fits: no plan changed, nor what is reserved for it, nor the pools."""
     used: dict[str, int] = {}
     for draft in members:
         before = draft.memory
@@ -100,26 +100,26 @@ def _stands(members: Sequence[Draft], short: Mapping[str, int]) -> bool:
     return all(used.get(name, 0) <= capacity for name, capacity in short.items())
 
 
-def _deal(members: Sequence[Draft], short: Mapping[str, int]) -> None:
+def _allocate(members: Sequence[Draft], short: Mapping[str, int]) -> None:
     ordered = sorted(members, key=lambda d: (-d.spec.priority, d.spec.key))
     priorities = [d.spec.priority for d in ordered]
     chosen = _chosen(ordered, priorities, short)
-    standing = _standing(ordered, short)
+    last = _last_allocation(ordered, short)
     early = any(draft.takes_back(one.fleet, draft.counted) for draft, one in zip(ordered, chosen, strict=True))
-    if standing is not None and hardly_better(chosen, standing, priorities, early=early):
-        chosen = standing
-    for draft, dealt in zip(ordered, _topped_up(ordered, chosen, short), strict=True):
-        draft.target, draft.reserved = dealt.fleet, dealt.reserved
-        used = dict(dealt.used)
+    if last is not None and hardly_better(chosen, last, priorities, early=early):
+        chosen = last
+    for draft, allotted in zip(ordered, _topped_up(ordered, chosen, short), strict=True):
+        draft.target, draft.reserved = allotted.fleet, allotted.reserved
+        used = dict(allotted.used)
         draft.grant = {name: (used.get(name, 0), size) for name, size in short.items() if name in draft.model.classes}
-        if dealt.fleet != draft.ideal:
+        if allotted.fleet != draft.ideal:
             draft.searched = True
             if draft.reason in (Reason.DEMAND_RISING, Reason.INITIAL):
                 draft.reason = Reason.CAPACITY_LIMITED
 
 
 def _chosen(members: Sequence[Draft], priorities: Sequence[int], short: Mapping[str, int]) -> list[Option]:
-    """The best combination; where the choice was coarse, again with finer options around what was chosen."""
+    """The best combination; if the options were coarse, repeated with finer ones around the chosen ones."""
     offers = [offer(draft, short) for draft in members]
     chosen, step = combine([o.options for o in offers], priorities, short), max([o.step for o in offers])
     rounds = ROUNDS if step > 1 else 0
@@ -134,8 +134,8 @@ def _chosen(members: Sequence[Draft], priorities: Sequence[int], short: Mapping[
 
 
 def _topped_up(members: Sequence[Draft], chosen: Sequence[Option], short: Mapping[str, int]) -> list[Option]:
-    """What is left over goes to those who are short of something, in their order."""
-    left, dealt = dict(short), []
+    """The chosen options, enlarged in order of priority by what is left over."""
+    left, allotted = dict(short), []
     for one in chosen:
         for name, used in one.used:
             left[name] -= used
@@ -143,12 +143,12 @@ def _topped_up(members: Sequence[Draft], chosen: Sequence[Option], short: Mappin
         more = topped_up(draft, one, short, left) if any(left.values()) else one
         for (name, used), (_, before) in zip(more.used, one.used, strict=True):
             left[name] -= used - before
-        dealt.append(more)
-    return dealt
+        allotted.append(more)
+    return allotted
 
 
-def _standing(members: Sequence[Draft], short: Mapping[str, int]) -> list[Option] | None:
-    """The last deal, where it is still allowed and gives nobody more than they want."""
+def _last_allocation(members: Sequence[Draft], short: Mapping[str, int]) -> list[Option] | None:
+    """The last allocation; None if it is no longer allowed or gives some deployment more than it wants."""
     used = dict.fromkeys(short, 0)
     options = []
     for draft in members:

@@ -1,5 +1,5 @@
 """
-What can be believed of the metrics: silence is not zero, and slow is not always busy.
+What the metrics can tell: missing is not zero, and slow is not always busy.
 """
 
 from collections.abc import Mapping
@@ -8,27 +8,27 @@ from enum import IntEnum
 from tidegate.domain.observation import Histogram, Missing, TierReading, TierState
 from tidegate.domain.spec import Slo
 
-# Scrapes come every 15 to 60 s; a sample older than one and a half of the slowest is of another time. Where they come
-# more seldom, the window is longer.
+# Scrape intervals are 15 to 60 s; a sample older than one and a half of the longest is stale. For longer intervals the
+# window is longer, and counts instead.
 STALE_S = 90.0
-# Below this GPU utilization a replica that misses its targets waits for something else than its GPU. Decoding alone
-# keeps a GPU above 0.5 (the exporter counts time with any kernel running), so 0.35 is far from a busy one.
+# Below this GPU utilization, a replica that misses its targets is limited by something else. Decoding alone keeps
+# utilization above 0.5 (the exporter counts the time with any kernel running), so 0.35 is far from a busy GPU.
 IDLE_UTILIZATION = 0.35
-# How far below the target the seen share must be to be called bad latency.
+# How far the measured share must be below the promised one for latency to count as bad.
 MISSED_SHARE = 0.05
 
 
 class Sight(IntEnum):
-    """How much of a deployment its metrics show."""
+    """For how much of a deployment there are usable metrics."""
 
     ALL = 0  # every tier with a ready replica reports
-    NOTHING_RUNS = 1  # no ready replica: nothing to report
-    PART = 2
-    NONE = 3
+    NOTHING_RUNS = 1  # no replica is ready, so there is nothing to report
+    PART = 2  # some of the tiers with ready replicas report
+    NONE = 3  # no tier with ready replicas reports
 
 
 def sight(states: Mapping[str, TierState]) -> tuple[Sight, Missing | None]:
-    """How much is seen, and the first reason for what is not."""
+    """How much the metrics cover, and the first reason for what is missing."""
     seen, gap = 0, None
     for name, state in states.items():
         if state.ready:
@@ -59,9 +59,9 @@ def _gap(tier: str, reading: TierReading | Missing) -> Missing | None:
 
 def not_gpu_bound(states: Mapping[str, TierState], slo: Slo) -> float | None:
     """
-    The GPU utilization, where latency is bad although GPUs idle; else None.
+    The GPU utilization of a tier that misses its targets although its GPUs are mostly idle; None if there is none.
 
-    More replicas do not cure that: the cause is a slow network, disk, tokenizer, a CPU limit or the client.
+    More replicas do not help then: the bottleneck is the network, disk, tokenizer, a CPU limit or the client.
     """
     for state in states.values():
         reading = state.reading

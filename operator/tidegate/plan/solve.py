@@ -1,13 +1,13 @@
 """
-What to run when not everything fits: the order of giving up.
+What is given up, and in which order, if not everything can be met.
 
-1. Everything: the cheapest fleet that meets attainment and average quality.
-2. Average quality goes first, as little of it as can be.
-3. Where no tier meets the targets even idle, no number of replicas will: the best attainment that tiers offer
-   becomes the target, instead of the largest fleet that money buys.
-4. Attainment goes last, as little of it as can be.
+1. Nothing: the cheapest fleet that meets attainment and average quality.
+2. Average quality, as little as possible.
+3. The target, if no tier meets it even when idle. No number of replicas would, so the best attainment of an idle tier
+   (times `REACHABLE_SHARE`) becomes the target. Otherwise the whole budget would be spent for nothing.
+4. Attainment, as little as possible.
 
-Bounds, budget, capacity and minimum quality are in the limits: no step leaves them.
+Bounds, budget, capacity and minimum quality are hard limits: no step exceeds them.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from tidegate.plan.fleet import Fleet, FleetModel
 from tidegate.plan.limits import Limits
 from tidegate.plan.search import Found, Search, alone, best_of, judged
 
-# Of the attainment that an idle fleet reaches, how much a loaded one is asked for where the target is out of reach.
+# If the target cannot be met, a loaded fleet must reach this share of the attainment of an idle one.
 REACHABLE_SHARE = 0.98
 
 
@@ -30,13 +30,13 @@ class Given(IntEnum):
 
     NOTHING = 0
     QUALITY = 1
-    TARGET = 2  # no tier meets it even idle
+    TARGET = 2  # no tier meets it even when idle
     ATTAINMENT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """The fleet to head for, what is expected of it, and what was given up for it."""
+    """A fleet with its predicted attainment, mean quality and cost, and what was given up for it."""
 
     fleet: Fleet
     attainment: float
@@ -45,12 +45,12 @@ class Solution:
 
     @classmethod
     def of(cls, found: Found, given: Given) -> "Solution":
-        """A fleet that was found, by giving that up."""
+        """The solution for a fleet that was found by giving up `given`."""
         return cls(fleet=found.fleet, attainment=found.attainment, objective=found.objective, given=given)
 
 
 class Finder(Protocol):
-    """Where fleets are found: a search, or a table of all of them."""
+    """A way to find fleets: a search, or a table of all of them."""
 
     def cheapest(self, limits: Limits, goal: Goal) -> Found | None: ...
     def best_quality(self, limits: Limits, goal: Goal) -> Found | None: ...
@@ -58,7 +58,7 @@ class Finder(Protocol):
 
 
 def solve(model: FleetModel, limits: Limits, goal: Goal, *, finder: Finder | None = None) -> Solution:
-    """The best fleet inside the limits. Where no tier can be used at all it is the empty one."""
+    """The best fleet within the limits; the empty one if no tier can be used at all."""
     finder = finder or Search(model)
     found = finder.cheapest(limits, goal)
     if found is not None:
@@ -81,14 +81,14 @@ def solve(model: FleetModel, limits: Limits, goal: Goal, *, finder: Finder | Non
 
 
 def attainment_idle(model: FleetModel, limits: Limits) -> float:
-    """The best attainment that any allowed tier has at almost no load; 0 where none is allowed."""
+    """The best attainment of any allowed tier at almost no load; 0 if none is allowed."""
     allowed = [i for i, (_, high) in enumerate(limits.tiers) if high > 0]
     shares = [float(model.goods[0, i, 0] / model.rates[i, 0]) for i in allowed if model.rates[i, 0] > 0]
     return max(shares, default=0.0)
 
 
 def _loosened(finder: Finder, limits: Limits, goal: Goal) -> Limits:
-    """The highest lower bound on the total that budget and capacity can carry."""
+    """The limits with the lower bound of the total reduced to what budget and capacity allow."""
     low, high = 0, limits.total[0]
     while low < high:
         middle = (low + high + 1) // 2
@@ -101,11 +101,11 @@ def _loosened(finder: Finder, limits: Limits, goal: Goal) -> Limits:
 
 def without_limits(model: FleetModel, goal: Goal, *, replicas_max: int) -> Solution:
     """
-    The plan without bounds, budget and capacity; tiers below the minimum quality stay out.
+    The plan without bounds, budget and capacity; tiers that are not usable stay excluded.
 
-    No tier is looked at with more replicas than the largest fleet that does it with one tier alone: a mix that needs
-    more has tiers that cannot do it alone, and nobody would lift a limit for those. Where no tier does it alone within
-    `replicas_max`, the one whose `replicas_max` do most is the answer.
+    The replicas of each tier are limited to those of the largest single-tier fleet that meets the goal. A mix that
+    needs more would include tiers that cannot meet it alone, for which nobody would raise a limit. If no tier meets it
+    alone within `replicas_max`, the answer is `replicas_max` replicas of the tier that then serves most.
     """
     still = replace(goal, grow_usd=np.zeros_like(goal.grow_usd), shrink_usd=np.zeros_like(goal.shrink_usd))
     free = _unlimited(model, replicas_max)

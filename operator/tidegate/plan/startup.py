@@ -1,12 +1,15 @@
 """
-Which of the replicas still starting will come.
+Which of the starting replicas will become ready.
 
-The cluster tells only how many are starting. We remember when each was asked for: one that turns ready takes the
-oldest ask with it, one that vanishes the newest. What is older than the tier's late start-up time, or was found
-unschedulable or failing for longer than a moment, is stuck: it stops counting, and no more of the tier is asked for
-during a while that doubles with each failure. What was found late stays so until it comes: the plan went around it.
-One that is only late stays asked for, twice as long after each failure, and what is asked for after a failure is late
-twice as late: a tier that is slower than anybody knew has to become ready once to be known.
+The cluster reports only how many replicas are starting, so the time of each request is recorded here. A replica that
+becomes ready closes the oldest request, one that disappears the newest.
+
+A replica is stuck if it takes longer than its tier's late start-up time, or is unschedulable or failing for longer than
+`HOPELESS_GRACE_S`. It stops counting, and no more of the tier are requested during a back-off that doubles with each
+failure. What was found late stays late until it is ready, because the plan works around it.
+
+A replica that is merely late stays requested, twice as long after each failure, and what is requested after a failure
+is late only after twice the time: a tier that is slower than expected must become ready once for that to be learned.
 """
 
 from dataclasses import dataclass
@@ -15,52 +18,52 @@ from functools import lru_cache
 from tidegate.domain.observation import TierState
 from tidegate.plan.memory import FAILURES_MAX, TierProgress
 
-# A scheduler needs a moment, and a drained replica's accelerators are freed late: two ticks.
+# Scheduling takes a moment, and the accelerators of a drained replica are freed late: two ticks.
 HOPELESS_GRACE_S = 30.0
 BACKOFF_MAX_S = 3600.0
-# What failed often is waited for ever longer, but not counted on for longer than this.
+# After many failures a late replica still counts as coming for this long at most.
 COUNTED_MAX_S = 3600.0
-ASKS_MAX = 4  # remembered apart; the oldest are merged into the younger of two, so that none is called stuck too early
+ASKS_MAX = 4  # kept apart; the oldest two are merged with the later time, so that no replica counts as stuck too early
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
     """
-    One tier now.
+    The replicas of one tier now.
 
     Args:
-        ready: Replicas that serve.
-        healthy: Replicas that start and are expected to come, of those that were asked for.
-        stuck: Replicas that start and are not.
-        hoped: Of the stuck ones, those that stay asked for.
-        late: Of the stuck ones, those that nothing is known to keep from coming.
-        due: Of the stuck ones, those that were asked for; the others are pods of a roll-out.
+        ready: Ready replicas.
+        healthy: Starting replicas that are expected to become ready; rollout pods are not included.
+        stuck: Starting replicas that are not expected to become ready.
+        awaited: Stuck replicas that are merely late and stay requested for now.
+        late: Stuck replicas that are merely late: neither unschedulable nor failing.
+        requested: Stuck replicas that were requested; the other stuck ones are rollout pods.
         blocked: Whether the tier may not grow now.
     """
 
     ready: int = 0
     healthy: int = 0
     stuck: int = 0
-    hoped: int = 0
+    awaited: int = 0
     late: int = 0
-    due: int = 0
+    requested: int = 0
     blocked: bool = False
 
     @property
     def counted(self) -> int:
-        """Replicas that serve or will."""
+        """Replicas that are ready or expected to become ready."""
         return self.ready + self.healthy
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """
-    How long a replica that starts is waited for.
+    How long to wait for a starting replica.
 
     Args:
-        late_s: Age at which it counts as stuck, s; doubled by each failure before it was asked for.
-        hurried_s: The same while targets are missed for want of it, s, at most `late_s`.
-        hurried: Whether that is so now.
+        late_s: Age at which it counts as stuck, s; doubled by each failure in a row.
+        hurried_s: The same while the ready replicas do not keep the promise, s, at most `late_s`.
+        hurried: Whether `hurried_s` applies now.
     """
 
     late_s: float
@@ -71,7 +74,7 @@ class Patience:
 def follow(
     before: TierProgress, state: TierState, patience: Patience, *, time_s: float
 ) -> tuple[TierProgress, Arrivals]:
-    """Take in what the cluster shows of one tier."""
+    """The progress and the arrivals of one tier after an observation of its state."""
     late_s = patience.late_s
     if not state.starting and not before.asks and before.ready == state.ready and not before.failures:
         return before, _at_rest(state.ready)
@@ -82,13 +85,13 @@ def follow(
         failures, blocked_until = 0, 0.0
     began = blocked_until - _backoff_s(late_s, failures)
     waited_s = patience.hurried_s if patience.hurried else max(late_s, min(COUNTED_MAX_S, late_s * 2.0**failures))
-    # What was overdue when the tier last failed stays so.
+    # Replicas that were overdue when the tier last failed stay overdue.
     overdue = sum([n for at, n in asks if time_s - at >= waited_s or began - at >= patience.hurried_s])
-    # Replicas that waiting will not help: no room for them, or they crash, or cannot even be made.
+    # Replicas for which waiting does not help: no room for them, or they crash or cannot be created.
     hopeless = (state.unschedulable or 0) + state.failing
     stuck = min(state.starting, max(overdue, min(hopeless, _older(asks, HOPELESS_GRACE_S, time_s))))
     if stuck and time_s >= blocked_until:
-        if not failures or any(at >= began for at, _ in asks):  # else it is the same failure, still there
+        if not failures or any(at >= began for at, _ in asks):  # else it is still the same failure
             failures = min(FAILURES_MAX, failures + 1)
         blocked_until = time_s + _backoff_s(late_s, failures)
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
@@ -97,23 +100,23 @@ def follow(
         ready=state.ready,
         healthy=state.starting - max(stuck, state.unasked),
         stuck=stuck,
-        hoped=max(0, min(stuck, overdue - given_up - hopeless)),
+        awaited=max(0, min(stuck, overdue - given_up - hopeless)),
         late=max(0, stuck - hopeless),
-        due=max(0, stuck - state.unasked),
+        requested=max(0, stuck - state.unasked),
         blocked=time_s < blocked_until,
     )
 
 
 @lru_cache(maxsize=4096)
 def _at_rest(ready: int) -> Arrivals:
-    """A tier of which nothing is starting: by far the most usual one."""
+    """A tier with nothing starting, by far the most common case; cached."""
     return Arrivals(ready=ready)
 
 
 def _settled(
     asks: tuple[tuple[float, int], ...], *, arrived: int, starting: int, time_s: float
 ) -> tuple[tuple[float, int], ...]:
-    """The asks still open: the oldest arrived, the newest were cancelled, what is more was asked just now."""
+    """The open requests: the oldest have arrived, the newest were cancelled, additional replicas were requested now."""
     left = list(asks)
     while arrived and left:
         at, n = left.pop(0)
@@ -139,5 +142,5 @@ def _backoff_s(late_s: float, failures: int) -> float:
 
 
 def _older(asks: tuple[tuple[float, int], ...], age_s: float, time_s: float) -> int:
-    """Replicas asked for at least so long ago."""
+    """Number of replicas that were requested at least `age_s` ago."""
     return sum([n for at, n in asks if time_s - at >= age_s])

@@ -1,8 +1,8 @@
 """
-All fleets of a deployment, judged once.
+All fleets of a deployment, evaluated once.
 
-Where shared accelerators are short, the same question is asked for many sizes of room. Each answer is then a look at
-the rows that fit, not a search.
+When shared accelerators are short, a deployment is planned for many different amounts of room. Each plan then needs
+only a look at the rows that fit, not a search.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,14 @@ from tidegate.plan.search import Found, Judged, best_of, best_quality_of, cheape
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """
-    What `search` finds, out of a table: a `solve.Finder` for one goal, whose targets alone may be lowered.
+    A `solve.Finder` for one goal, whose attainment and quality may be lowered but whose demand and moves are fixed.
 
     Args:
-        limits: Every fleet inside their upper bounds is in the table.
+        limits: Every fleet within their upper bounds is in the table.
+        rows: The fleets with their predictions, by rising cost.
         totals: Replicas of each row; shape (rows,).
-        used: Accelerators of each class that each row takes; each of shape (rows,).
+        used: Accelerators that each row uses, by class; each of shape (rows,).
+        looks: The rows within the limits of the last look.
     """
 
     model: FleetModel
@@ -34,7 +36,7 @@ class Table:
     looks: dict[tuple[object, ...], Judged] = field(default_factory=dict)
 
     def covers(self, limits: Limits) -> bool:
-        """Whether it holds every fleet inside some limits that differ in the room and the bounds of tiers."""
+        """Whether the table has every fleet within these limits, which may differ only in room and tier bounds."""
         rooms = [limits.room.get(name, most + 1) <= most for name, most in self.limits.room.items()]
         tiers = zip(limits.tiers, self.limits.tiers, strict=True)
         return all(rooms) and all(high <= most for (_, high), (_, most) in tiers)
@@ -54,7 +56,7 @@ class Table:
         return best_of(among) if len(among.fleets) else None
 
     def _inside(self, limits: Limits) -> Judged:
-        """The rows inside some limits; of the last ones looked at they are kept."""
+        """The rows within the limits; those of the last limits are cached."""
         key = (limits.total[0], limits.tiers, *limits.room.items())
         if key not in self.looks:
             self.looks.clear()
@@ -74,7 +76,7 @@ class Table:
 
 
 def table(model: FleetModel, limits: Limits, goal: Goal, *, most: int) -> Table | None:
-    """The table of all fleets inside the upper limits; None where they are more than `most`."""
+    """The table of all fleets within the upper limits; None if there are more than `most`, or too many tiers."""
     fleets = all_inside(model, limits, goal, most=most)
     if fleets is None:
         return None

@@ -1,10 +1,10 @@
 """
-From the fleet that runs to the fleet that is wanted: make before break.
+From the current fleet to the target: make before break.
 
-A tier's replicas go only when those that stay and are ready carry the load of now. Where budget, accelerators or
-bounds cannot hold old and new together, fewer new ones come at a time. Where not even one fits, nothing moves, unless
-what runs misses the targets anyway, or has to go: then one replica after the other is exchanged. Where the limits do
-not even hold what runs, as much of it stays as they do hold.
+Old replicas are removed only when the ready ones that stay carry the current load. If budget, accelerators or bounds do
+not allow old and new replicas together, fewer new ones are started at a time. If not even one fits, nothing moves,
+unless the current fleet misses its targets anyway or must be removed: then one replica after the other is exchanged.
+If the limits do not even allow what runs, as much of it stays as they do allow.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ def advance(
     Replicas to set now on the way to the target.
 
     Args:
-        limits: Upper limits of this step; the target is inside them.
-        arrivals: What runs and starts, by tier.
-        carries: Whether a fleet of ready replicas serves the load of now well enough to let the others go.
-        urgent: Whether what runs may not stay as it is.
+        limits: Upper limits of this step; the target is within them.
+        arrivals: Ready and starting replicas by tier.
+        carries: Whether a fleet of ready replicas carries the current load, so that the others may be removed.
+        urgent: Whether the current fleet must change even if it serves well.
     """
     ready = tuple([a.ready for a in arrivals])
     staying = tuple(map(min, ready, target))
@@ -47,7 +47,7 @@ def advance(
 
 
 def _inside(model: FleetModel, limits: Limits, *, kept: Fleet, staying: Fleet) -> Fleet:
-    """What stays anyway, and as much of the rest of what is kept as the limits hold; the dearest goes first."""
+    """The replicas that stay anyway, plus as many of `kept` as the limits allow; expensive ones are dropped first."""
     held = list(staying)
     for tier in _dearest_first(model)[::-1]:
         while held[tier] < kept[tier] and limits.below(model, (*held[:tier], held[tier] + 1, *held[tier + 1 :])):
@@ -56,7 +56,11 @@ def _inside(model: FleetModel, limits: Limits, *, kept: Fleet, staying: Fleet) -
 
 
 def _fitted(model: FleetModel, limits: Limits, *, kept: Fleet, counted: Fleet, target: Fleet) -> Fleet:
-    """What is kept and as many of the new ones as fit beside it; those not asked for yet wait first, then dear ones."""
+    """
+    The replicas in `kept`, plus as many new ones as fit.
+
+    Of the new ones, those not requested yet are left out first, and among them expensive ones first.
+    """
     step = list(map(max, kept, target))
     coming = tuple(map(max, kept, map(min, counted, target)))
     for least in (coming, kept):
@@ -67,11 +71,11 @@ def _fitted(model: FleetModel, limits: Limits, *, kept: Fleet, counted: Fleet, t
 
 
 def still_needed(model: FleetModel, ready: Fleet, target: Fleet, carries: Callable[[Fleet], bool]) -> Fleet:
-    """The ready replicas that have to stay for now: the dearest surplus ones go first."""
+    """The ready replicas that must stay for now; of the surplus ones, the most expensive are removed first."""
     kept = list(ready)
     for tier in _dearest_first(model):
         low, high = min(ready[tier], target[tier]), ready[tier]
-        while low < high:  # the fewest of this tier that still carry, given the others
+        while low < high:  # fewest replicas of this tier that still carry the load, given the others
             middle = (low + high) // 2
             kept[tier] = middle
             low, high = (low, middle) if carries(tuple(kept)) else (middle + 1, high)

@@ -1,14 +1,12 @@
 """
-The stabilisation window: never shrink below what the last minutes needed.
+The stabilization window: never shrink below what the last minutes needed.
 
-What is remembered is not replicas but load, as the fluid cost of the demand: the $/h it would cost if replicas
-were divisible, on the tier that carries it cheapest. It falls when demand falls and rises when a replica turns
-out to carry less, so one number covers both. Anything smaller has to carry the demand to come and the highest load of
-the window. The load is what probably came, without the head-room of a forecast: with it, the same doubt would be paid
-for twice.
+It stores load, not replicas, as the fluid cost of the demand: the $/h it would cost on the cheapest tier if replicas
+were divisible. This rises when demand rises and when a replica turns out to carry less, so one number covers both. A
+smaller fleet must carry the forecast demand and the highest load of the window. The load is the probable one (the
+median), without the headroom of the forecast, which would otherwise count twice.
 
-A window with a gap in it, or of another length than before, starts afresh. Prices that change move no load: what is
-remembered is counted in the new ones.
+A window with a gap in it, or of another length, starts afresh. Price changes rescale what is stored.
 """
 
 from collections.abc import Sequence
@@ -17,20 +15,20 @@ from tidegate.domain.forecast import DemandForecast
 from tidegate.plan.fleet import FleetModel
 from tidegate.plan.memory import PlanMemory
 
-# Two plans further apart than this have a gap between them: ticks are up to a minute apart, and one may be late.
+# More time than this between two plans is a gap: ticks are up to a minute apart, and one may be late.
 GAP_S = 90.0
-SLOTS = 10  # of a window; a peak is forgotten at most a tenth of the window late
-# Of the nearest horizon: the highest of a window of medians is above the noise of a minute already.
+SLOTS = 10  # per window: a peak is forgotten at most a tenth of the window late
+# Quantile of the nearest horizon. The highest median of a window already lies above the noise of a single minute.
 LEVEL = 0.5
 
 
 def load(model: FleetModel, forecast: DemandForecast) -> float:
-    """Fluid $/h of the load of now; where nothing is known to carry it, the load itself."""
+    """The current load, fluid $/h (see `unit_usd`)."""
     return forecast.horizons[0].quantile(LEVEL) * unit_usd(model)
 
 
 def unit_usd(model: FleetModel) -> float:
-    """Fluid $/h of one request/s, > 0; 1 where nothing is known to carry it."""
+    """Fluid $/h of one request/s, > 0; 1 if no usable tier has a capacity, or the cheapest has no price."""
     return _unit_usd(model, model.each_usd)
 
 
@@ -45,10 +43,10 @@ def _unit_usd(model: FleetModel, prices: Sequence[float]) -> float:
 
 def repriced(model: FleetModel, before: PlanMemory) -> float:
     """
-    What a load that was counted in other prices, or for other tiers, has to be multiplied by.
+    Factor that converts a stored load to the current prices and tiers.
 
     Args:
-        before: The memory that the load is from; a tier that has no price in it is new in both.
+        before: The memory that the load comes from. A tier without a price in it is taken at its current price.
     """
     if not before.prices:
         return 1.0
@@ -59,14 +57,14 @@ def repriced(model: FleetModel, before: PlanMemory) -> float:
 
 
 def _moved(model: FleetModel, before: PlanMemory) -> float:
-    """The same for other tiers: a request/s costs what it costs on the cheapest of each."""
+    """The factor if the tiers have changed: the ratio of what a request/s costs on the cheapest tier, now and then."""
     pairs = zip(before.prices, before.capacities, strict=True)
     then = min([price / capacity for price, capacity in pairs if price > 0 and capacity > 0], default=0.0)
     return unit_usd(model) / then if then else 1.0
 
 
 def prices(model: FleetModel, before: Sequence[float]) -> tuple[float, ...]:
-    """The prices that loads are counted in now; of a tier that cannot be used those it had, -1 where it had none."""
+    """Prices in which loads are now expressed; for a tier that is not usable its last one, or -1 if it had none."""
     old = before or [-1.0] * len(model.usable)
     return tuple([now if ok else was for now, was, ok in zip(model.each_usd, old, model.usable, strict=True)])
 
@@ -74,7 +72,7 @@ def prices(model: FleetModel, before: Sequence[float]) -> tuple[float, ...]:
 def remember(
     peaks: tuple[tuple[int, float], ...], value: float, *, window_s: float, time_s: float
 ) -> tuple[tuple[int, float], ...]:
-    """The peaks with one more reading; slots that have left the window are dropped."""
+    """The peaks with one more load; slots that have left the window are dropped."""
     if window_s <= 0:
         return ((0, value),)
     value = round(value, 4)
@@ -89,5 +87,5 @@ def remember(
 
 
 def highest(peaks: tuple[tuple[int, float], ...]) -> float:
-    """The highest load of the window; 0 where nothing is remembered."""
+    """The highest load of the window; 0 if nothing is stored."""
     return max([value for _, value in peaks], default=0.0)
