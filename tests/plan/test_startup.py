@@ -51,4 +51,4 @@ def test_what_failed_often_is_not_counted_on_for_longer_than_an_hour() -> None:
     patience = Patience(late_s=300.0, hurried_s=180.0)
     _, soon = follow(before, TierState(starting=1), patience, time_s=COUNTED_MAX_S - 1)
     _, later = follow(before, TierState(starting=1), patience, time_s=COUNTED_MAX_S)
-    assert (soon.stuck, later.stuck, later.hoped) == (0, 1, 1)
+    assert (soon.stuck, later.stuck, later.awaited) == (0, 1, 1)

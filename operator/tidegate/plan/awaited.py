@@ -50,8 +50,8 @@ def await_all(
     Start-up progress and arrivals of every tier.
 
     Replicas that wait for accelerators of a draining replica will be scheduled: they do not count as unschedulable. Nor
-    do replicas that wait for a new node, which takes minutes, as long as the ready replicas keep the promise or no other
-    tier could take over. While the ready replicas miss the promise, replicas count as late earlier.
+    do replicas that wait for a new node, which takes minutes, as long as the ready replicas keep the promise or no
+    other tier could take over. While the ready replicas miss the promise, replicas count as late earlier.
 
     Args:
         base: Hard limits now.
@@ -107,8 +107,7 @@ def _kept(problem: Problem, memo: Memo, base: Limits, *, asked: float) -> bool:
     """Whether the ready replicas keep the lower bound, and the promise until the fastest tier could be ready."""
     model = memo.model
     ready = tuple([problem.states.get(name, TierState()).ready for name in model.names])
-    lead_s = min([s for s, usable in zip(model.startup_s, model.usable, strict=True) if usable], default=0.0)
-    reached = profile(model, ready).attainment(scenarios(problem.forecast, lead_s + TICK_S))
+    reached = profile(model, ready).attainment(scenarios(problem.forecast, model.fastest_s + TICK_S))
     return sum(ready) >= base.total[0] and reached >= asked - DUST
 
 

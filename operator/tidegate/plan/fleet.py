@@ -91,6 +91,11 @@ class FleetModel:
         """Of the requests within the targets planned for, the largest share that meets those of the spec."""
         return self.relaxed.attainment if self.relaxed is not None else 1.0
 
+    @property
+    def fastest_s(self) -> float:
+        """Expected start-up time of the fastest usable tier, s; 0 if none is usable."""
+        return min([s for s, usable in zip(self.startup_s, self.usable, strict=True) if usable], default=0.0)
+
     def goods_of(self, replicas: int) -> Floats:
         """`goods` in a fleet of this size; shape (tiers, points)."""
         table: Floats = self.goods[max(0, bisect_right(POOLS, replicas) - 1)]

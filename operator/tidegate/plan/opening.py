@@ -47,7 +47,6 @@ def open_draft(
     blocked = blocked_at(model, arrivals)
     same = memo.blocked == blocked and memo.basis and memo.limits is base
     basis = memo.basis if same else _basis(problem.spec, model, base, blocked)
-    lead = min([s for s, ok in zip(model.startup_s, model.usable, strict=True) if ok], default=0.0)
     seen, missing = sight(problem.states)
     last = before or _first_memory(model, arrivals, time_s)
     current = _still_coming(last.ideal, arrivals)
@@ -64,7 +63,7 @@ def open_draft(
         arrivals=arrivals,
         sight=seen,
         missing=missing,
-        demand=scenarios(problem.forecast, lead + TICK_S),
+        demand=scenarios(problem.forecast, model.fastest_s + TICK_S),
         current=current,
         ideal=current,
         target=last.target,
