@@ -25,13 +25,14 @@ class SpecError(TidegateError):
 
     Args:
         field: Path of the field as the user wrote it, e.g. `spec.tiers[1].quality`.
-        value: Its value.
-        allowed: What is allowed, in words.
+        value: Its value; None: nothing worth showing.
+        allowed: What it must be, as a clause: `must be at least 1`.
     """
 
     def __init__(self, *, field: str, value: object, allowed: str) -> None:
         self.field, self.value, self.allowed = field, value, allowed
-        super().__init__(f"{field}: {value!r} is not allowed; {allowed}")
+        wrong = "" if value is None else f"invalid value {value!r}: "
+        super().__init__(f"{field}: {wrong}{allowed}")
 
 
 def shown(value: object) -> object:

@@ -111,12 +111,12 @@ class Settings:
         self._check_prometheus()
         _check_file("kubeconfig", self.kubeconfig)
         if not self.operator_namespace:
-            raise _wrong("operator_namespace", "", "the namespace of the Lease and of the memory")
+            raise _wrong("operator_namespace", "", "must be the namespace of the Lease and of the saved memory")
         for name in ("namespace", "shard", "operator_namespace"):
             _check_dns_label(name, getattr(self, name))
         for name, value in self.monitor_labels.items():
             if not re.fullmatch(LABEL_NAME, name) or not re.fullmatch(LABEL_VALUE, value):
-                raise _wrong("pod_monitor_labels", f"{name}={value}", "names and values of Kubernetes labels")
+                raise _wrong("pod_monitor_labels", f"{name}={value}", "must be names and values of Kubernetes labels")
         self.address  # noqa: B018 -- raises if its text is invalid
 
     def _check_prometheus(self) -> None:
@@ -124,15 +124,15 @@ class Settings:
         for name in ("prometheus_token_file", "prometheus_password_file", "prometheus_ca_file"):
             _check_file(name, getattr(self, name))
         if self.prometheus_token_file and self.prometheus_user:
-            raise _wrong("prometheus_user", self.prometheus_user, "nothing, where a token file is set")
+            raise _wrong("prometheus_user", self.prometheus_user, "must be empty if a token file is set")
         if bool(self.prometheus_user) != bool(self.prometheus_password_file):
-            raise _wrong("prometheus_user", self.prometheus_user, "a user together with a password file, or neither")
+            raise _wrong("prometheus_user", self.prometheus_user, "must be set together with a password file")
         for name in ("prometheus_namespace_label", "prometheus_pod_label"):
             _check_label(name, getattr(self, name))
         for label, value in self.matchers.items():
             _check_label("prometheus_matchers", label)
             if value.startswith(('"', "'")):
-                raise _wrong("prometheus_matchers", f"{label}={value}", "label=value without quotation marks")
+                raise _wrong("prometheus_matchers", f"{label}={value}", "must be label=value without quotation marks")
         self.headers  # noqa: B018 -- raises if its text is invalid
 
     @property
@@ -155,7 +155,7 @@ class Settings:
         """`listen`, parsed; an empty host means every address."""
         host, mark, port = self.listen.rpartition(":")
         if not mark or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-            raise _wrong("listen", self.listen, "ADDRESS:PORT or :PORT, e.g. :8080")
+            raise _wrong("listen", self.listen, "must be ADDRESS:PORT or :PORT, e.g. :8080")
         return host.strip("[]"), int(port)
 
 
@@ -170,41 +170,43 @@ def flag(name: str) -> str:
 
 def _check(name: str, value: object, limits: Mapping[str, Any]) -> None:
     if "choices" in limits and value not in limits["choices"]:
-        raise _wrong(name, value, "one of " + ", ".join(limits["choices"]))
+        raise _wrong(name, value, "must be one of " + ", ".join(limits["choices"]))
     if "low" in limits and not (isinstance(value, int | float) and limits["low"] <= value <= limits["high"]):
-        raise _wrong(name, value, f"from {limits['low']} to {limits['high']}")
+        raise _wrong(name, value, f"must be from {limits['low']} to {limits['high']}")
 
 
 def _check_file(name: str, path: str) -> None:
     if path and not Path(path).is_file():
-        raise _wrong(name, path, "a file that exists")
+        raise _wrong(name, path, "must be an existing file")
 
 
 def _check_url(url: str) -> None:
     if not url:
-        raise _wrong("prometheus_url", url, "the URL of a Prometheus-compatible server, e.g. http://prometheus:9090")
+        raise _wrong(
+            "prometheus_url", url, "must be the URL of a Prometheus-compatible server, e.g. http://prometheus:9090"
+        )
     try:
         parts = urlsplit(url)
         whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:  # unbalanced brackets, or an invalid port
         whole = False
     if not whole or parts.query or parts.fragment:
-        raise _wrong("prometheus_url", url, "http://HOST[:PORT][/PREFIX] or the same with https")
+        raise _wrong("prometheus_url", url, "must be http://HOST[:PORT][/PREFIX], or the same with https")
     if parts.username is not None:
         raise _wrong(
-            "prometheus_url", f"{parts.scheme}://...@{parts.hostname}", "no credentials in the URL; use the files"
+            "prometheus_url", f"{parts.scheme}://...@{parts.hostname}", "must not contain credentials; use the files"
         )
 
 
 def _check_label(name: str, label: str) -> None:
     """Label names appear unquoted in queries, so they must contain no PromQL syntax."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", label):
-        raise _wrong(name, label, "a label name: letters, digits and _, not beginning with a digit")
+        raise _wrong(name, label, "must be a label name: letters, digits and _, not starting with a digit")
 
 
 def _check_dns_label(name: str, text: str) -> None:
     if text and not re.fullmatch(DNS_LABEL, text):
-        raise _wrong(name, text, "at most 63 lower-case letters, digits and -, with no - at either end")
+        raise _wrong(name, text, "must be at most 63 lower-case letters, digits and -, with no - at either end")
 
 
 def _pairs(name: str, text: str, mark: str, *, secret: bool = False) -> dict[str, str]:
@@ -214,8 +216,8 @@ def _pairs(name: str, text: str, mark: str, *, secret: bool = False) -> dict[str
         key, found, value = part.partition(mark)
         if not found or not key.strip():
             shown = f"{len(part)} characters without {mark}" if secret else part
-            raise _wrong(name, shown, f"NAME{mark}VALUE, comma-separated")
+            raise _wrong(name, shown, f"must be NAME{mark}VALUE, comma-separated")
         if not part.isprintable():
-            raise _wrong(name, key.strip(), "a value in one line")
+            raise _wrong(name, key.strip(), "must be printable and on one line")
         pairs[key.strip()] = value.strip()
     return pairs

@@ -82,9 +82,9 @@ def at_times(api: Any, time: Callable[[], float], fence: Any = None) -> ClusterA
 async def test_the_outcome_says_what_was_done() -> None:
     outcome = await actuator(Recorder()).carry_out(order_of(TWO, ClusterView(), decided(bf16=0, fp8=1)))
     assert outcome.actions == (
-        "Service prod/chat: made",
-        "Deployment prod/chat-bf16: made",
-        "Deployment prod/chat-fp8: made",
+        "Service prod/chat: created",
+        "Deployment prod/chat-bf16: created",
+        "Deployment prod/chat-fp8: created",
         "Deployment prod/chat-fp8: replicas 0 -> 1",
     )
     assert (outcome.errors, outcome.conditions) == ((), ())
@@ -151,7 +151,7 @@ async def test_a_write_that_fails_repeatedly_is_reported(fault: ApiError) -> Non
         return [(c.type, c.reason, c.message) for c in outcome.conditions]
 
     assert [await tick() for _ in range(FAILURES_REPORTED - 1)] == [[]] * (FAILURES_REPORTED - 1), "it may be chance"
-    told = f"the API server does not take what was decided: {fault.detail}"
+    told = f"the API server does not accept the change: {fault.detail}"
     assert await tick() == await tick() == [("ScalingLimited", "WriteFailed", told)]
     api.refuses = {}
     assert await tick() == []
@@ -484,7 +484,7 @@ async def test_a_new_template_keeps_the_replicas(api: HttpKubeApi, namespace_nam
     await scene.carry_out(bf16=0, fp8=fp8)
     other = spec_of(managed("bf16"), managed("fp8", args=("--max-model-len", "4096")))
     scene.clock_s += 15
-    assert await scene.carry_out(other, bf16=0, fp8=fp8) == ("Deployment chat-fp8: pods changed",)
+    assert await scene.carry_out(other, bf16=0, fp8=fp8) == ("Deployment chat-fp8: pod template updated",)
     assert await scene.replicas("chat-fp8") == fp8
     found = await scene.send("GET", scene.path("deployments", "chat-fp8"))
     assert found["spec"]["template"]["spec"]["containers"][0]["args"][-1] == "4096"
@@ -504,7 +504,7 @@ async def test_changed_fields_are_restored_and_added_fields_stay(api: HttpKubeAp
     assert await scene.carry_out(bf16=0, fp8=2) == (), "a roll-out restart is no change of ours"
     container = {"name": "vllm", "image": "vllm/vllm-openai:v0.11.0"}
     await scene.patch(path, {"spec": {"template": {"spec": {"containers": [container]}}}})
-    assert await scene.carry_out(bf16=0, fp8=2) == ("Deployment chat-fp8: put back what somebody had changed",)
+    assert await scene.carry_out(bf16=0, fp8=2) == ("Deployment chat-fp8: reverted a change by somebody else",)
     found = (await scene.send("GET", path))["spec"]["template"]
     assert found["spec"]["containers"][0]["image"] == "vllm/vllm-openai:v0.32.0"
     assert "kubectl.kubernetes.io/restartedAt" in found["metadata"]["annotations"]

@@ -108,7 +108,7 @@ def test_a_changed_spec_is_applied_and_its_replicas_stay() -> None:
     view = settled(resource_of(TWO), {"bf16": 2, "fp8": 1})
     other = spec_of(managed("bf16", args=("--max-model-len", "4096")), managed("fp8"))
     found = do(other, view, bf16=2, fp8=1)
-    assert sentences(found) == ["Deployment prod/chat-bf16: pods changed"]
+    assert sentences(found) == ["Deployment prod/chat-bf16: pod template updated"]
     assert calls(found) == [("PATCH", "deployments/chat-bf16")]
 
 
@@ -255,7 +255,7 @@ def test_the_last_of_several_writers_counts() -> None:
 def test_the_finding_names_who_what_and_until_when() -> None:
     view = view_of(workload("chat-old", 5, writers=(at(60),)))
     (finding,) = do(spec_of(pointing()), view, ASKED, fp8=3).conditions
-    assert finding.message.startswith("kubectl scale set Deployment prod/chat-old to 5 replicas where 2 were asked for")
+    assert finding.message.startswith("kubectl scale set Deployment prod/chat-old to 5 replicas instead of 2")
 
 
 @pytest.mark.parametrize("kind", ["HorizontalPodAutoscaler", "ScaledObject"])

@@ -224,20 +224,20 @@ TABLE = [
         "nothing may run although nobody asked for that",
         {"spec.minReplicas": 0, "spec.scaleToZero": Absent},
         "spec.minReplicas",
-        "minReplicas must be at least 1 where scaleToZero is absent",
+        "minReplicas must be at least 1 unless scaleToZero is set",
         offline=False,
     ),
     bad(
         "more replicas are pinned than allowed",
         {"spec.replicas": 25},
         "spec.replicas",
-        "replicas must lie between minReplicas and maxReplicas, or be 0 to switch off",
+        "replicas must be between minReplicas and maxReplicas, or 0 to switch off",
     ),
     bad(
         "fewer replicas are pinned than allowed",
         {"spec.replicas": 1, "spec.minReplicas": 2},
         "spec.replicas",
-        "replicas must lie between minReplicas and maxReplicas, or be 0 to switch off",
+        "replicas must be between minReplicas and maxReplicas, or 0 to switch off",
     ),
     bad(
         "the priority is absurd", {"spec.priority": 2_000_000_000}, "spec.priority", "less than or equal to 1000000000"
@@ -283,7 +283,7 @@ TABLE = [
         "a schedule's minimum is above the deployment's maximum",
         {"spec.schedules.0.minReplicas": 30},
         "spec.schedules",
-        "while a schedule holds, minReplicas must be at most maxReplicas; set both in the schedule",
+        "while a schedule applies, minReplicas must be at most maxReplicas; set both in the schedule",
     ),
     bad(
         "two schedules have one name",
@@ -341,25 +341,25 @@ TABLE = [
         "the tiers cannot hold the minimum",
         {"spec.minReplicas": 5, "spec.tiers.0.maxReplicas": 2, "spec.tiers.1.maxReplicas": 2},
         "spec.tiers",
-        "the maxReplicas of the tiers that quality.minimum leaves must add up to at least minReplicas",
+        "the maxReplicas of the tiers whose quality is at least quality.minimum must add up to at least minReplicas",
     ),
     bad(
         "the tiers that may be used cannot hold the minimum",
         {"spec.minReplicas": 5, "spec.tiers.0.maxReplicas": 4, "spec.quality": {"minimum": "1"}},
         "spec.tiers",
-        "the maxReplicas of the tiers that quality.minimum leaves must add up to at least minReplicas",
+        "the maxReplicas of the tiers whose quality is at least quality.minimum must add up to at least minReplicas",
     ),
     bad(
         "a tier has both kinds of pods",
         {"spec.tiers.0.targetRef": _TARGET | {"name": "other"}},
         "spec.tiers[0]",
-        "workload and targetRef exclude each other; exactly one of them must be set",
+        "exactly one of workload and targetRef must be set, not both",
     ),
     bad(
         "a tier has neither kind of pods",
         {"spec.tiers.1.targetRef": Absent},
         "spec.tiers[1]",
-        "exactly one of workload and targetRef must be set; there is neither",
+        "exactly one of workload and targetRef must be set",
         offline=False,
     ),
     bad(
@@ -387,7 +387,7 @@ TABLE = [
         "a target is an InferenceDeployment",
         {"spec.tiers.1.targetRef": {"apiVersion": "tidegate.io/v1alpha1", "kind": "InferenceDeployment", "name": "x"}},
         "spec.tiers[1].targetRef.kind",
-        "targetRef must name a workload; an InferenceDeployment is not one",
+        "targetRef must name a workload, not an InferenceDeployment",
     ),
     bad("a workload has no image", {"spec.tiers.0.workload.image": Absent}, "workload.image", "Required value"),
     bad(
@@ -400,7 +400,7 @@ TABLE = [
         "a variable has a value and a source",
         {"spec.tiers.0.workload.env.1.value": "x"},
         "spec.tiers[0].workload.env[1]",
-        "value and valueFrom exclude each other; one of them may be set",
+        "at most one of value and valueFrom may be set",
     ),
     bad(
         "an argument is a number", {"spec.tiers.0.workload.args.1": 8192}, "workload.args[1]", "must be of type string"
@@ -433,13 +433,13 @@ TABLE = [
         "the name cannot be a Service",
         {"metadata.name": "8b-chat"},
         "",
-        "metadata.name must be a lower-case name of letters, digits and '-' that starts with a letter",
+        "metadata.name must consist of lower-case letters, digits and '-', start with a letter",
     ),
     bad(
         "the names together are too long for a Deployment",
         {"metadata.name": "c" * 60},
         "",
-        "metadata.name and the name of a tier together must have at most 62 characters",
+        "metadata.name and a tier's name together must have at most 62 characters",
     ),
     bad(
         "an accelerator has no price",

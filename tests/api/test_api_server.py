@@ -151,7 +151,7 @@ async def check_scale(server: aiohttp.ClientSession, path: str) -> None:
     assert scale["status"] == {"replicas": 2, "selector": "tidegate.io/inference-deployment=chat"}
     async with server.patch(f"{path}/scale", json={"spec": {"replicas": 99}}, headers=merge) as answer:
         assert answer.status == 422
-        assert "replicas must lie between minReplicas and maxReplicas" in (await answer.json())["message"]
+        assert "replicas must be between minReplicas and maxReplicas" in (await answer.json())["message"]
 
 
 async def test_the_status_of_an_accelerator_class_is_stored(server: aiohttp.ClientSession) -> None:

@@ -93,7 +93,7 @@ def test_classes_in_several_currencies_are_refused_and_not_added_up(tmp_path: Pa
     path.write_text(f"apiVersion: tidegate.io/v1alpha1\nkind: AcceleratorClass\n{other}---{second}")
     result = backtest("-f", str(path), "--trace", trace)
     assert result.exit_code == 1
-    assert "'EUR, USD' is not allowed; one currency for all tiers is" in result.output
+    assert "invalid value 'EUR, USD': must be one currency for all tiers" in result.output
 
 
 def test_the_same_seed_prints_the_same_and_another_seed_does_not(manifest: str) -> None:
@@ -137,10 +137,10 @@ def test_what_there_is_to_choose_from_is_listed() -> None:
         (("--prometheus", "http://127.0.0.1:1", "--from", "2026-01-02", "--to", "2026-01-01"), "minute before"),
         (("--trace", "nowhere.csv"), "nowhere.csv"),
         (("--trace", "steady:1"), "SHAPE:RPS:HOURS"),
-        (("--trace", "steady:1:1:novels"), "lengths"),
+        (("--trace", "steady:1:1:novels"), "LENGTHS must be one of chat"),
         (("--trace", "other=steady:1:1"), "chat=FILE"),
-        (("--trace", "steady:1:1", "--trace", "chat=steady:2:1"), "one trace for each deployment"),
-        (("--trace", "steady:1:1", "--policy", ","), "at least one name"),
+        (("--trace", "steady:1:1", "--trace", "chat=steady:2:1"), "already has a trace"),
+        (("--trace", "steady:1:1", "--policy", ","), "must name at least one policy"),
         (("--trace", "steady:1:1", "--policy", "nobody"), "nobody"),
         (("--trace", "steady:1:1", "--policy", "slo-keda@int4"), "bf16, fp8"),
         (("--trace", "steady:1:1", "--truth", "0"), "above 0"),
@@ -149,8 +149,8 @@ def test_what_there_is_to_choose_from_is_listed() -> None:
         (("--trace", "steady:1:1", "--seed", "-1"), "--seed"),
         (("--trace", "steady:inf:1"), "finite"),
         (("--trace", "steady:0.001:0.01"), "at least one request"),
-        (("--prometheus", "http://[::1"), "is no URL"),
-        (("--trace", "steady:1:1", "--report", "nowhere/r.html"), "'nowhere' is no folder"),
+        (("--prometheus", "http://[::1"), "is not a URL"),
+        (("--trace", "steady:1:1", "--report", "nowhere/r.html"), "'nowhere' is not a writable folder"),
         (("--trace", "steady:1:1", "--from", "2026-01-01", "--to", "2026-01-02"), "--from, --to: only with --prom"),
         (("--trace", "steady:1:1", "--seeds", "1,2", "--jobs", "2"), "--seeds, --jobs: only with --suite"),
         (
@@ -180,8 +180,8 @@ def test_what_is_wrong_is_said_in_one_line(manifest: str, arguments: tuple[str, 
     [
         (("--scenario", "nothing"), "steady"),
         (("--seeds", "1,-2"), "whole numbers, 0 or more"),
-        (("--seeds", "1,2", "--seed", "3"), "--seed: not beside --seeds"),
-        (("--rows", "nowhere/rows.jsonl"), "'nowhere' is no folder"),
+        (("--seeds", "1,2", "--seed", "3"), "--seed: not with --seeds"),
+        (("--rows", "nowhere/rows.jsonl"), "'nowhere' is not a writable folder"),
     ],
     ids=["an unknown scenario", "a seed below zero", "a seed and seeds", "rows into a folder that is not there"],
 )
@@ -279,4 +279,4 @@ def test_several_engines_in_a_replica_are_refused_and_not_taken_for_one(tmp_path
     path.write_text(MANIFEST.replace("accelerator: nvidia-l40s, acceleratorsPerReplica: 1}", asked, 1))
     result = backtest("-f", str(path), "--trace", trace)
     assert result.exit_code != 0
-    assert "--data-parallel-size: 2 is not allowed; 1 is: a simulated replica is one engine" in result.output
+    assert "--data-parallel-size: invalid value 2: must be 1: a simulated replica is one engine" in result.output

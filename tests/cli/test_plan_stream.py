@@ -123,8 +123,10 @@ BAD_LINES = [
     pytest.param(b'{"time": 1e999, "deployments": []}', "", id="a time beyond all bounds"),
     pytest.param(b'{"time": -Infinity, "deployments": []}', "malformed", id="minus infinity"),
     pytest.param(b'{"time": 1716000100, "deployments": {}}', "deployments", id="deployments that are no list"),
-    pytest.param(b'{"time": 1715999999, "deployments": []}', "time goes on", id="time that goes backwards"),
-    pytest.param(b'{"time": 1716000000, "deployments": []}', "time goes on", id="time that stands still"),
+    pytest.param(
+        b'{"time": 1715999999, "deployments": []}', "must be after the previous", id="time that goes backwards"
+    ),
+    pytest.param(b'{"time": 1716000000, "deployments": []}', "must be after the previous", id="time that stands still"),
     pytest.param(b'{"time": 1716000100, "deployments": []}\xff', "", id="bytes that are no text"),
     pytest.param(b"[" * 100_000, "", id="brackets without end"),
 ]
@@ -222,7 +224,8 @@ def test_a_reading_beyond_all_bounds_is_named() -> None:
 def test_an_error_names_field_value_and_what_is_allowed() -> None:
     error = asked(started(), tick(1, seen(running="many")))["deployments"][0]["error"]
     assert error == (
-        "tiers[bf16].observation.running: 'many' is not allowed; the protocol has: Expected `float | null`, got `str`"
+        "tiers[bf16].observation.running: invalid value 'many': "
+        "must follow the plan protocol: Expected `float | null`, got `str`"
     )
 
 

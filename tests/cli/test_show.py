@@ -52,18 +52,18 @@ def test_explain_tells_the_whole_story() -> None:
     text = shown(*explanation(resource()))
     assert text == (
         "prod/chat  meta-llama/Llama-3.1-8B-Instruct  mode Auto\n"
-        "promise   99% of requests: first token in 500 ms, 40 ms per token\n"
-        "seen      100.0% met both, 10 good req/s, first token p95 477 ms, per token p95 39 ms\n"
+        "promise   99% of requests within TTFT 500 ms and ITL 40 ms\n"
+        "measured  100.0% met both targets, 10 good req/s, TTFT p95 477 ms, ITL p95 39 ms\n"
         "cost      $6.00/h, $0.833 per million tokens, $0.833 per million good tokens, 0.3 J per token\n"
         "decision  DemandRising at 2026-11-18T11:06:40Z\n"
         "          forecast 14.2 req/s (p90, 150 s ahead) needs 2 x fp8: $6.00/h [soon]\n"
-        "limit     Budget keeps it from 3 fp8\n"
+        "limit     Budget; without limits: 3 fp8\n"
         "TIER  ACCELERATOR      QUALITY  DESIRED  READY  STARTING  REQ/S EACH  START-UP\n"
         "bf16  2 x nvidia-h100  1              0      0         0           8     120 s\n"
         "fp8   1 x nvidia-h100  0.98           2      2         0          12     100 s\n"
         "\n"
-        "INSTEAD   $/H  ATTAINMENT  WHY NOT\n"
-        "3 bf16   9.00       0.999  costs $3.00/h more\n"
+        "ALTERNATIVE   $/H  ATTAINMENT  WHY NOT\n"
+        "3 bf16       9.00       0.999  costs $3.00/h more\n"
         "\n"
         "WithinBudget=Unknown  NotPlanned: not planned yet\n"
         "MetricsAvailable=Unknown  NotPlanned: not planned yet\n"
@@ -95,7 +95,7 @@ def test_explain_shows_a_tier_that_left_the_spec_while_it_serves_and_costs() -> 
     shown_ = resource()
     shown_["status"]["tiers"].append({"name": "int4", "desired": 0, "ready": 3, "starting": 0})
     (line,) = [line for line in shown(*explanation(shown_)).splitlines() if line.startswith("int4")]
-    assert line.split() == ["int4", "left", "the", "spec", "?", "0", "3", "0", "?", "?"]
+    assert line.split() == ["int4", "not", "in", "the", "spec", "?", "0", "3", "0", "?", "?"]
 
 
 def test_explain_says_which_replicas_fail() -> None:
@@ -116,7 +116,7 @@ def test_explain_is_quiet_where_all_is_well() -> None:
         )
     )
     text = shown(*explanation(resource(decision=decision(Reason.INITIAL, "m", conditions=well))))
-    assert text.endswith("all conditions are well")
+    assert text.endswith("all conditions are good")
 
 
 def test_explain_without_a_status_says_so() -> None:
@@ -130,7 +130,22 @@ def test_top_is_a_line_per_deployment_and_a_sum() -> None:
     other = resource("code", observation=observation(ready=1, seen=reading(good=0.5)))
     lines = shown(overview([resource(), other])).splitlines()
     assert lines[0].split() == [
-        *("DEPLOYMENT", "TIERS", "UP", "REQ/S", "MET", "TTFT", "P95", "ITL", "P95", "GPU", "$/H", "$/M", "TOK", "WHY")
+        *(
+            "DEPLOYMENT",
+            "TIERS",
+            "UP",
+            "REQ/S",
+            "MET",
+            "TTFT",
+            "P95",
+            "ITL",
+            "P95",
+            "GPU",
+            "$/H",
+            "$/M",
+            "TOK",
+            "REASON",
+        )
     ]
     assert " ".join(lines[1].split()) == "prod/chat 2 fp8 2/2 10 100.0% 477 ms 39 ms 80% 6.00 0.833 DemandRising"
     assert lines[2].startswith("prod/code")
@@ -143,7 +158,7 @@ IN_EUROS = {"accelerators": {"nvidia-h100": replace(H100, currency="EUR")}}
 def test_amounts_are_in_the_currency_of_the_classes() -> None:
     text = shown(*explanation(resource(**IN_EUROS)))
     assert "cost      6.00 EUR/h, 0.833 EUR per million tokens" in text
-    assert "INSTEAD  EUR/H" in text
+    assert "ALTERNATIVE  EUR/H" in text
     lines = shown(overview([resource(**IN_EUROS), resource("code", **IN_EUROS)])).splitlines()
     assert "EUR/H" in lines[0]
     assert lines[3].split() == ["total", "4", "12.00"]
@@ -224,7 +239,7 @@ def test_a_kubeconfig_that_is_none_is_an_error_in_words(text: str, tmp_path: Pat
     path.write_text(text)
     result = CliRunner().invoke(main, ["top", "--kubeconfig", str(path)])
     assert result.exit_code == 1
-    assert result.output.startswith(f"Error: kubeconfig: '{path}' is not allowed")
+    assert result.output.startswith(f"Error: kubeconfig: invalid value '{path}': no usable kubeconfig")
 
 
 def kubeconfig(folder: Path, server: str) -> str:

@@ -159,7 +159,7 @@ async def test_a_build_that_dies_at_its_first_request_is_planned_around(tmp_path
         told = await sandbox.until(
             "the status says why", lambda seen: seen.condition("CapacityAvailable") == ("False", "ReplicasStuck")
         )
-        assert "CrashLoopBackOff: container vllm ended with code" in str(told.status["conditions"])
+        assert "CrashLoopBackOff: container vllm exited with code" in str(told.status["conditions"])
 
 
 async def test_replicas_that_a_quota_forbids_are_planned_around(tmp_path: Path) -> None:

@@ -274,14 +274,14 @@ async def test_a_server_failure_makes_no_query_suspect() -> None:
 async def test_an_activation_query_that_gives_no_number_is_not_zero(text: str) -> None:
     async with collecting(always(lambda: vector(one(text, tidegate_owner="prod/chat")))) as (collector, _):
         found = (await collector.activations(NOW, {CHAT: "0/0"}))[CHAT]
-    assert found == Missing(reason="NotANumber", detail=f"activationQuery gave {text}")
+    assert found == Missing(reason="NotANumber", detail=f"the activationQuery returned {text}")
 
 
 async def test_an_activation_query_that_gives_a_native_histogram_is_not_zero() -> None:
     series = {"metric": {"tidegate_owner": "prod/chat"}, "histogram": [0, {"count": "3", "sum": "1"}]}
     async with collecting(always(lambda: vector(series))) as (collector, _):
         found = (await collector.activations(NOW, {CHAT: "rate(waits_seconds[1m])"}))[CHAT]
-    assert found == Missing(reason="NotANumber", detail="activationQuery gave no number")
+    assert found == Missing(reason="NotANumber", detail="the activationQuery returned no number")
 
 
 def test_a_corrected_or_recovered_query_rejoins_the_others() -> None:

@@ -45,12 +45,12 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
         ),
         pytest.param(
             container(LOOP, restarts=3, last=CRASH),
-            "CrashLoopBackOff: container vllm ended with code 1 (Error)",
+            "CrashLoopBackOff: container vllm exited with code 1 (Error)",
             id="a crash loop says how the container ended, not how long it is held back",
         ),
         pytest.param(
             container(RUNNING, restarts=3, last={**CRASH, "exitCode": 137, "reason": "OOMKilled"}),
-            "CrashLoopBackOff: container vllm ended with code 137 (OOMKilled)",
+            "CrashLoopBackOff: container vllm exited with code 137 (OOMKilled)",
             id="one that runs again after a crash",
         ),
         pytest.param(

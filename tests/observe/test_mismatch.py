@@ -36,7 +36,7 @@ def said(*pods: PodView, workers: tuple[PodView, ...] = (), each: int = 1) -> tu
 
 
 def test_a_wrong_number_of_accelerators_is_reported() -> None:
-    assert said(one("a", 4), one("b", 4)) == (f"tier bf16: a replica holds 4 {GPU}, and acceleratorsPerReplica is 1",)
+    assert said(one("a", 4), one("b", 4)) == (f"tier bf16: a replica holds 4 {GPU}, but acceleratorsPerReplica is 1",)
     assert said(one("a", 4), one("b", 4), each=4) == ()
 
 

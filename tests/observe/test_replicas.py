@@ -152,7 +152,7 @@ def test_a_new_replica_counts_when_its_metrics_answer() -> None:
 
 
 NO_IMAGE = Health(trouble="ImagePullBackOff: vllm:v9", waits=True)
-CRASHING = Health(crashes=3, crashed_s=NOW - 20, trouble="CrashLoopBackOff: container vllm ended with code 1 (Error)")
+CRASHING = Health(crashes=3, crashed_s=NOW - 20, trouble="CrashLoopBackOff: container vllm exited with code 1 (Error)")
 
 
 @pytest.mark.parametrize("trouble", [{"unschedulable": True}, {"health": CRASHING}], ids=["no room", "it crashes"])

@@ -495,7 +495,7 @@ def test_targets_far_out_of_reach_are_said_and_others_planned_for() -> None:
     decision = loop.run(forecast(9), 3)
     assert decision.reason is Reason.TARGET_INFEASIBLE
     assert fleet(decision) == {"bf16": 2}
-    assert "ITL 40 ms cannot be met, at least 45 ms; planned for TTFT 1000 ms and ITL 60 ms" in decision.message
+    assert "ITL 40 ms cannot be met (at least 45 ms); planned for TTFT 1000 ms and ITL 60 ms" in decision.message
     assert condition(decision, "SLOMet") is Status.FALSE
     assert decision.prediction is not None
     assert decision.prediction.attainment == pytest.approx(0.2, abs=0.01)

@@ -255,12 +255,16 @@ def test_a_message_that_differs_only_in_its_numbers_stays() -> None:
 
 def test_a_message_is_renewed_when_the_spec_changes() -> None:
     def inside(money: str) -> dict[str, Any]:
-        return {"decision": decision(conditions=(finding("WithinBudget", "Planned", f"planned inside ${money}/h"),))}
+        return {
+            "decision": decision(
+                conditions=(finding("WithinBudget", "Planned", f"the plan is within the budget of ${money}/h"),)
+            )
+        }
 
     first = status_of(**inside("40.00"))
     raised = status_of(status=first, generation=2, **inside("60.00"))
     told = next(c for c in raised["conditions"] if c["type"] == "WithinBudget")
-    assert told["message"] == "planned inside $60.00/h"
+    assert told["message"] == "the plan is within the budget of $60.00/h"
     assert status_of(status=raised, generation=2, **inside("60.00")) == raised
 
 
@@ -287,7 +291,7 @@ def test_a_new_deployment_reconciles_until_it_serves_and_not_again_when_it_scale
 def test_a_new_generation_reconciles_until_its_pods_have_replaced_the_old_ones() -> None:
     serves = status_of(status=status_of())
     written = status_of(
-        status=serves, generation=2, outcome=Outcome(actions=("Deployment prod/chat-fp8: pods changed",))
+        status=serves, generation=2, outcome=Outcome(actions=("Deployment prod/chat-fp8: pod template updated",))
     )
     assert condition(written, "Reconciling") == ("True", "Starting")
     settling = settled(resource_of(SPEC), {"bf16": 0, "fp8": 2})
@@ -333,7 +337,7 @@ def test_the_reason_why_replicas_do_not_start_stays_after_their_pods_are_gone() 
 def test_ready_says_what_keeps_the_first_replica_from_running() -> None:
     failing = DeploymentObservation(tiers={"fp8": TierState(starting=1, failing=1, trouble="ImagePullBackOff: x:v9")})
     ready = next(c for c in status_of(observation=failing)["conditions"] if c["type"] == "Ready")
-    assert ready["message"] == "no replica answers yet (fp8: ImagePullBackOff: x:v9)"
+    assert ready["message"] == "no replica is ready yet (fp8: ImagePullBackOff: x:v9)"
 
 
 @pytest.mark.parametrize(
@@ -347,16 +351,16 @@ def test_ready_says_what_keeps_the_first_replica_from_running() -> None:
 def test_the_soft_target_is_reported_without_breaking_a_promise(
     target: float | None, expected: tuple[str, str]
 ) -> None:
-    planned = finding("WithinBudget", "Planned", "planned inside $40.00/h")
+    planned = finding("WithinBudget", "Planned", "the plan is within the budget of $40.00/h")
     spec = replace(SPEC, cost=Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=target))
     status = status_of(spec=spec, decision=decision(conditions=(planned,)))
     assert condition(status, "WithinBudget") == expected
     message = next(c["message"] for c in status["conditions"] if c["type"] == "WithinBudget")
-    assert message.endswith("more than the $0.5 aimed at") is (expected[1] == "AboveTarget")
+    assert message.endswith("more than the target of $0.5") is (expected[1] == "AboveTarget")
 
 
 def test_a_kept_message_contains_no_number_that_changes_in_the_status() -> None:
-    planned = decision(conditions=(finding("WithinBudget", "Planned", "planned inside $40.00/h"),))
+    planned = decision(conditions=(finding("WithinBudget", "Planned", "the plan is within the budget of $40.00/h"),))
     spec = replace(SPEC, cost=Cost(budget_usd_per_hour=40.0, target_usd_per_million_output_tokens=0.5))
     status: dict[str, Any] = {}
     for scale, good in ((0.05, 0.2), (0.5, 0.9)):
@@ -364,5 +368,8 @@ def test_a_kept_message_contains_no_number_that_changes_in_the_status() -> None:
         status = status_of(spec=spec, status=status, decision=planned, observation=seen)
     assert (status["cost"]["perMillionOutputTokens"], status["goodput"]["attainment"]) == ("1.67", "0.81")
     told = {c["type"]: c["message"] for c in status["conditions"]}
-    assert told["WithinBudget"] == "planned inside $40.00/h; a million output tokens cost more than the $0.5 aimed at"
-    assert told["SLOMet"] == "fewer than 0.99 of the requests met both targets"
+    assert (
+        told["WithinBudget"]
+        == "the plan is within the budget of $40.00/h; a million output tokens cost more than the target of $0.5"
+    )
+    assert told["SLOMet"] == "fewer requests than the promised 0.99 met both targets"

@@ -16,7 +16,12 @@ EUROS = {"nvidia-h100": replace(H100, currency="EUR")}
 SAID = decision(
     message="needs 2 x fp8: $6.00/h",
     conditions=(
-        Condition(type="WithinBudget", status=Status.TRUE, reason="Planned", message="planned inside $40.00/h"),
+        Condition(
+            type="WithinBudget",
+            status=Status.TRUE,
+            reason="Planned",
+            message="the plan is within the budget of $40.00/h",
+        ),
     ),
     alternatives=(Alternative(replicas={"fp8": 3}, usd_per_hour=9.0, attainment=1.0, why_not="costs $3.00/h more"),),
 )

@@ -461,7 +461,7 @@ def test_help_names_every_setting_and_its_variable() -> None:
 def test_environment_variables_and_flags_are_equivalent() -> None:
     result = click.testing.CliRunner().invoke(command, [], env={"TIDEGATE_PROMETHEUS_URL": URL, "TIDEGATE_TICK": "2"})
     assert result.exit_code == 2
-    assert "--tick (TIDEGATE_TICK): 2.0 is not allowed; from 5 to 60" in " ".join(result.output.split())
+    assert "--tick (TIDEGATE_TICK): invalid value 2.0: must be from 5 to 60" in " ".join(result.output.split())
 
 
 # --- logs --------------------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ async def test_a_bug_is_logged_once_and_the_others_go_on(
         await rig.do(resource(), resource(OTHER, uid="u2"))
     assert rig.inventory.deployments[OTHER].status == {"replicas": 2}
     assert rig.faults == 1
-    assert [(r.levelname, r.exc_info is not None) for r in caplog.records if "fault of ours" in r.getMessage()] == [
+    assert [(r.levelname, r.exc_info is not None) for r in caplog.records if "bug in Tidegate" in r.getMessage()] == [
         ("ERROR", True)
     ]
 

@@ -426,7 +426,7 @@ async def test_accelerators_of_a_deployment_with_an_invalid_spec_are_not_given_t
     for key, uid in ((CHAT, "u1"), (other, "u2")):
         rig.inventory.put_deployment(resource(key, uid=uid))
     await rig.tick()
-    broken = SpecError(field="spec.model", value=None, allowed="it is required")
+    broken = SpecError(field="spec.model", value=None, allowed="is required")
     rig.inventory.put_deployment(resource(generation=2, spec=broken))
     await rig.tick()
     rooms = [policy.accelerators["h100"].capacity for _, _, policy in rig.seen]

@@ -234,7 +234,7 @@ async def test_missing_permissions_are_reported_at_once(rig: Rig) -> None:
 async def test_without_crds_it_says_what_to_do(rig: Rig) -> None:
     for plural in ("inferencedeployments", "acceleratorclasses"):
         await rig.delete(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.tidegate.io")
-    with pytest.raises(SpecError, match="kubectl apply -f crds/"):
+    with pytest.raises(SpecError, match="kubectl apply --server-side -f crds/"):
         await process.run(rig.settings(), asyncio.Event())
 
 

@@ -72,6 +72,6 @@ async def test_a_failed_watch_is_restarted(monkeypatch: pytest.MonkeyPatch, capl
     assert running.cancelled()
     assert resumed == [1, 2], "what was deleted meanwhile is looked for"
     assert [r.getMessage() for r in caplog.records] == [
-        "cannot watch custom resources, next try in 0.01 s: PermanentError: Ran out of valid credentials.",
-        "cannot watch custom resources, next try in 0.02 s: PermanentError: Ran out of valid credentials.",
+        "cannot watch custom resources, retrying in 0.01 s: PermanentError: Ran out of valid credentials.",
+        "cannot watch custom resources, retrying in 0.02 s: PermanentError: Ran out of valid credentials.",
     ]

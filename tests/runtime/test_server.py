@@ -90,7 +90,9 @@ def assembly(
         pytest.param(
             {"cache_age_s": 999.0, "answered": False}, "", id="the API server is away: a restart cures nothing"
         ),
-        pytest.param({"behind": 3, "behind_s": 200.0}, "custom resources do not arrive", id="kopf's watch is dead"),
+        pytest.param(
+            {"behind": 3, "behind_s": 200.0}, "existing custom resources have not arrived", id="kopf's watch is dead"
+        ),
         pytest.param({"behind": 3, "behind_s": 10.0}, "", id="they may still be on their way"),
         pytest.param({"behind": 3, "behind_s": 200.0, "answered": False}, "", id="nothing can arrive just now"),
     ],

@@ -145,7 +145,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_kept(
     tool: Program, cache: Cache, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(site, monkeypatch, tool, sums="0" * 64)
-    with pytest.raises(SourceError, match=r"SHA-256 is .*, its project publishes 0000"):
+    with pytest.raises(SourceError, match=r"SHA-256 is .*, but the project publishes 0000"):
         provide([tool.name], effort=Effort.DOWNLOAD, cache=cache)
     assert cache.find(tool.name, tool.version) is None
     assert [path.name for path in cache.folder.iterdir()] == ["lock"]
@@ -172,7 +172,7 @@ def test_a_host_that_is_silent_is_asked_once(tmp_path: Path) -> None:
     release = Release(url="http://127.0.0.1:9/tool", sums_url="http://127.0.0.1:9/tool.sha256")
     with pytest.raises(FetchError, match="refused"):
         downloader.fetch(release, workspace=tmp_path)
-    with pytest.raises(FetchError, match="not asked again"):
+    with pytest.raises(FetchError, match="not tried again"):
         downloader.fetch(release, workspace=tmp_path)
 
 
@@ -210,8 +210,8 @@ def test_what_was_tried_is_said_way_by_way(
         "not in KUBEBUILDER_ASSETS and not on PATH",
         f"not in {cache.folder}",
         f"{site[1]}/gone.sha256: HTTP 404",
-        "no system package of it is new enough",
-        "it is not built here",
+        "no system package is new enough",
+        "it cannot be built from source here",
     ]
 
 
@@ -290,7 +290,7 @@ def test_one_process_fetches_while_another_waits_and_says_so(cache: Cache) -> No
     released.set()
     thread.join(10)
     waiting.join(10)
-    assert said == [f"another tidegate is fetching programs into {cache.folder}: waiting for it"]
+    assert said == [f"another tidegate process is fetching programs into {cache.folder}: waiting for it"]
 
 
 def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tool: Program) -> None:

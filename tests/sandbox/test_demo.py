@@ -215,7 +215,7 @@ def test_the_rivals_stand_still_and_are_taken_to_serve_everything() -> None:
 
 
 def test_without_a_learned_capacity_there_is_no_sized_rival() -> None:
-    assert [row.name.splitlines()[0] for row in rows(scene(duration_s=20.0))] == ["Tidegate", "its peak fleet kept"]
+    assert [row.name.splitlines()[0] for row in rows(scene(duration_s=20.0))] == ["Tidegate", "its peak fleet, fixed"]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_faster_trace_keeps_its_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "what"),
     [
-        pytest.param([], "no request", id="no row"),
+        pytest.param([], "at least one request", id="no row"),
         pytest.param(["1,x,5"], "line 2", id="a length that is no number"),
         pytest.param(["1,5"], "line 2", id="a line that ends early"),
         pytest.param(["1,inf,5"], "line 2", id="a length without end"),

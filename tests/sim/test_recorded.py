@@ -115,5 +115,5 @@ def test_a_model_that_nobody_asked_for_there_is_named(client: Prometheus, asked:
 
 def test_deployments_that_the_metrics_do_not_tell_apart_are_refused() -> None:
     check([of("one"), of("two", Key("test", "b")), of("one", Key("dev", "a"))])
-    with pytest.raises(SpecError, match=r"test/chat and test/b.* one deployment of one in a namespace"):
+    with pytest.raises(SpecError, match=r"test/chat and test/b.* both serve one in one namespace"):
         check([of("one"), of("one", Key("test", "b"))])

@@ -69,20 +69,20 @@ SUMMARIES = [
     (
         "the cheapest policy that kept the promise is named, and how much more it costs",
         {"tidegate": (10.0, 0.995), "static": (15.0, 1.0), "slo-keda": (9.0, 0.9)},
-        "Tidegate kept the promise: 99.50% of requests inside their targets, for $10.00. "
-        "The cheapest other policy that kept it is static with $15.00 (50% more).",
+        "Tidegate kept the promise: 99.50% of requests met their targets, for $10.00. "
+        "The cheapest other policy that kept it is static, for $15.00 (50% more).",
     ),
     (
         "a cheaper policy is called cheaper",
         {"tidegate": (10.0, 0.995), "static": (8.0, 1.0)},
-        "Tidegate kept the promise: 99.50% of requests inside their targets, for $10.00. "
-        "The cheapest other policy that kept it is static with $8.00 (20% less).",
+        "Tidegate kept the promise: 99.50% of requests met their targets, for $10.00. "
+        "The cheapest other policy that kept it is static, for $8.00 (20% less).",
     ),
     (
         "a missed promise is called missed, and bounds are no policies",
         {"tidegate": (10.0, 0.9), "slo-keda": (9.0, 0.9), "clairvoyant": (7.0, 1.0)},
-        "Tidegate missed the promise: 90.00% of requests inside their targets, for $10.00. No other policy kept it. "
-        "Knowing the future would have cost $7.00.",
+        "Tidegate missed the promise: 90.00% of requests met their targets, for $10.00. No other policy kept it. "
+        "A policy that knows the future would have cost $7.00.",
     ),
     ("nothing came", {"tidegate": (1.0, None)}, "No request arrived."),
     ("without our own policy nothing is claimed", {"static": (1.0, 1.0)}, ""),

@@ -48,7 +48,7 @@ def retired(scene: Scene) -> Iterator[Chain]:
     for workload in scene.unwanted:
         known = scene.decided(scene.left_tier(workload)) is not None
         if not known and not (workload.replicas and any(_short(scene, tier) for tier in scene.spec.tiers)):
-            yield _removal(workload.ref, workload.path, workload.uid, "no tier wants it any more")
+            yield _removal(workload.ref, workload.path, workload.uid, "no tier uses it any more")
 
 
 def _unshared(scene: Scene) -> Iterator[Chain]:
@@ -56,7 +56,7 @@ def _unshared(scene: Scene) -> Iterator[Chain]:
     for ref in shared_refs(scene.spec):
         there = scene.order.view.owned.get(ref)
         if there is not None and not scene.is_foreign(ref) and not scene.settles(path_of(ref)):
-            yield _removal(ref, path_of(ref), there.uid, "no tier has pods of ours any more")
+            yield _removal(ref, path_of(ref), there.uid, "no tier has managed pods any more")
 
 
 def _removal(ref: ObjectRef, path: str, uid: str, why: str) -> Chain:
@@ -69,21 +69,21 @@ def _build(manifest: Manifest, scene: Scene) -> Iterator[Write]:
     if ref.kind != "Deployment":
         there = scene.order.view.owned.get(ref)
         if there is None:
-            yield Write(call=_apply(manifest, force=False), sentence=f"{ref}: made")
+            yield Write(call=_apply(manifest, force=False), sentence=f"{ref}: created")
         elif there.annotations.get(HASH_ANNOTATION) != manifest.hash:
-            yield Write(call=_apply(manifest), sentence=f"{ref}: changed")
+            yield Write(call=_apply(manifest), sentence=f"{ref}: updated")
         return
     workload = scene.workload(ref)
     if workload is None:
-        yield Write(call=_first_apply(manifest), sentence=f"{ref}: made")
+        yield Write(call=_first_apply(manifest), sentence=f"{ref}: created")
         yield Write(call=_hold_replicas(manifest, 0))
         yield Write(call=_apply(manifest))
     elif workload.annotations.get(HASH_ANNOTATION) != manifest.hash:
         if any(writer.manager == FIELD_MANAGER and writer.operation == "Apply" for writer in workload.writers):
             yield Write(call=_hold_replicas(manifest, workload.replicas))  # its creation was interrupted
-        yield Write(call=_apply(manifest), sentence=f"{ref}: pods changed")
+        yield Write(call=_apply(manifest), sentence=f"{ref}: pod template updated")
     elif scene.is_changed(workload):
-        yield Write(call=_apply(manifest), sentence=f"{ref}: put back what somebody had changed")
+        yield Write(call=_apply(manifest), sentence=f"{ref}: reverted a change by somebody else")
 
 
 def _apply(manifest: Manifest, *, force: bool = True) -> Call:
@@ -119,7 +119,9 @@ def _hold_replicas(manifest: Manifest, replicas: int) -> Call:
 
 
 def _name_taken(ref: ObjectRef) -> Condition:
-    return stalled("NameTaken", f"{ref} exists and is not ours: rename it, the deployment or the tier")
+    return stalled(
+        "NameTaken", f"{ref} exists but was not created by this InferenceDeployment: rename one of them, or the tier"
+    )
 
 
 def _short(scene: Scene, tier: TierSpec) -> bool:

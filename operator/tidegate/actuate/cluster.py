@@ -139,8 +139,8 @@ class ClusterActuator:
         if met < FAILURES_REPORTED:
             return ()
         if met == FAILURES_REPORTED:
-            log.warning("a write fails again and again: %s", failure, extra={"deployment": str(order.resource.key)})
-        message = f"the API server does not take what was decided: {failure.detail or failure.reason}"
+            log.warning("a write keeps failing: %s", failure, extra={"deployment": str(order.resource.key)})
+        message = f"the API server does not accept the change: {failure.detail or failure.reason}"
         return (limited("WriteFailed", message),)
 
     def _refusal(self, call: Call) -> ApiError | None:

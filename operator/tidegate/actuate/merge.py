@@ -49,7 +49,7 @@ def strategic(base: Json, patch: Json, *, path: str = "") -> Json:
     """
     key = MERGE_KEYS.get(path.rpartition(".")[2])
     if key is not None and isinstance(base, list) and not isinstance(patch, list):
-        raise wrong_shape(path, patch, "a list is")
+        raise wrong_shape(path, patch, "must be a list")
     if isinstance(patch, Mapping):
         return _mapping(base if isinstance(base, Mapping) else {}, patch, path)
     if isinstance(patch, list) and key is not None:
@@ -95,6 +95,6 @@ def _list(base: list[Json], patch: list[Json], key: str, path: str) -> list[Json
 def _check_item(item: Json, key: str, path: str) -> None:
     """Each item must be a mapping with its merge key; only the item that replaces the list needs none."""
     if not isinstance(item, Mapping):
-        raise wrong_shape(path, item, f"a mapping with {key!r} is")
+        raise wrong_shape(path, item, f"must be a mapping with {key!r}")
     if item.get(DIRECTIVE) != "replace" and not isinstance(item.get(key), str | int):
-        raise wrong_shape(f"{path}.{key}", item.get(key), "a name or a number is: the item is found by it")
+        raise wrong_shape(f"{path}.{key}", item.get(key), "must be a name or a number: items are merged by it")

@@ -108,7 +108,7 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
         return _missing(scene, tier) if tier.target_ref is not None else None
     owner = workload.labels.get(DEPLOYMENT_LABEL)
     if tier.target_ref is not None and owner and scene.is_foreign(ref):
-        return stalled("TargetTaken", f"tier {tier.name}: {ref} belongs to InferenceDeployment {owner}")
+        return stalled("TargetTaken", f"tier {tier.name}: {ref} was created by InferenceDeployment {owner}")
     sighting = sighting_of(workload)
     claim = Claim(
         workload=workload,

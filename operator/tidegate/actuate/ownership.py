@@ -87,21 +87,21 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
     workload = claim.workload
     if scalers := view.scalers.get(workload.ref):
         names = ", ".join(sorted(str(scaler) for scaler in scalers))
-        message = f"{workload.ref} is scaled by {names} too: replicas are left to it until it is removed"
+        message = f"{workload.ref} is also scaled by {names}: Tidegate does not scale it until that is removed"
         return limited("OtherAutoscaler", message)
     writer = _stranger(workload)
     # If the replicas are what we requested, nobody interfered: we have just not had to change them yet.
     if writer is None or claim.asked is None or workload.replicas == claim.asked:
         return None
     who = _KNOWN.get(writer.manager, writer.manager)
-    message = f"{who} set {workload.ref} to {workload.replicas} replicas where {claim.asked} were asked for: "
+    message = f"{who} set {workload.ref} to {workload.replicas} replicas instead of {claim.asked}: "
     if writer.manager in _PIPELINES:
-        return limited("OtherWriter", message + "left so until its manifest leaves replicas out or ignores them")
+        return limited("OtherWriter", message + "kept until its manifest omits replicas or ignores changes to them")
     until_s = (_seconds(writer.time) or claim.seen_s) + HOLD_S
     if claim.pinned or claim.now_s >= until_s:
         return None
     until = datetime.fromtimestamp(until_s, tz=UTC).strftime("%H:%M:%S UTC")
-    return limited("OtherWriter", message + f"left so until {until}; set spec.replicas to pin the total")
+    return limited("OtherWriter", message + f"kept until {until}; set spec.replicas to pin the total")
 
 
 def sighting_of(workload: WorkloadView | None) -> Sighting | None:
@@ -147,7 +147,7 @@ def rivals(resources: Iterable[DeploymentResource], specs: Mapping[Key, Deployme
     found: dict[Key, Condition] = {}
     for ref, ((first, _), *others) in _claims(resources, specs).items():
         for other, _ in others:
-            message = f"{ref} is a target of InferenceDeployment {first.key} already; each workload has one owner"
+            message = f"{ref} is already a target of InferenceDeployment {first.key}; a workload can have only one"
             found[other.key] = stalled("DuplicateTarget", message)
     return found
 

@@ -68,7 +68,7 @@ def _part(whole: Json, name: str, path: str) -> Json:
     """A mapping that must be in a pod template; a user's null, text or list in its place is an error."""
     part = whole.get(name)
     if not isinstance(part, dict):
-        raise wrong_shape(f"{path}.{name}", part, "a mapping is")
+        raise wrong_shape(f"{path}.{name}", part, "must be a mapping")
     return part
 
 

@@ -125,7 +125,7 @@ def findings(tier: TierSpec) -> tuple[Condition, ...]:
         return ()
     message = (
         f"tier {tier.name}: --quantization {name} forces a slow kernel; without the flag vLLM reads the format from "
-        f"the checkpoint and takes the fast one ({name}_marlin)"
+        f"the checkpoint and uses the fast one ({name}_marlin)"
     )
     return (warning("SlowQuantization", message),)
 

@@ -5,6 +5,7 @@ In:    plain JSON, as from the API server, a file or a script.
 Out:   `DeploymentSpec` and `Accelerator`, or a SpecError with field, value and what is allowed.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -122,10 +123,13 @@ def _allowed(error: ErrorDetails) -> str:
     if error["type"] == "rule":
         return str(error["ctx"]["allowed"])
     if error["type"] == "missing":
-        return "it is required"
-    message = error["msg"][0].lower() + error["msg"][1:]
+        return "is required"
+    if error["type"] in ("model_type", "dict_type"):
+        return "must be a mapping"
+    message = re.sub(r"^(Input|String|List|Dictionary|Value) should ", "must ", error["msg"])
+    message = message[0].lower() + message[1:]
     if error["type"] == "enum" and isinstance(error["input"], bool):
-        message += "; in quotes: YAML reads a bare Off, On, Yes or No as true or false"
+        message += " (quote it: YAML reads a bare Off, On, Yes or No as true or false)"
     return message
 
 
@@ -223,13 +227,13 @@ def _schedule(index: int, model: ScheduleModel) -> domain.Schedule:
         raise SpecError(
             field=f"{path}.timeZone",
             value=model.time_zone,
-            allowed="a time zone of the IANA database, such as Europe/Berlin, is",
+            allowed="must be an IANA time zone such as Europe/Berlin",
         ) from None
     if not _fires(model.cron):
         raise SpecError(
             field=f"{path}.cron",
             value=model.cron,
-            allowed="five cron fields that match some date are: minute, hour, day of month, month, day of week",
+            allowed="must be five cron fields (minute, hour, day of month, month, day of week) that match some date",
         )
     return domain.Schedule(
         name=model.name,

@@ -42,4 +42,4 @@ def documents(text: str, source: str) -> list[Any]:
     try:
         return list(yaml.load_all(text, _Loader))
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise SpecError(field=source, value="...", allowed=f"it must be YAML: {fault}") from None
+        raise SpecError(field=source, value=None, allowed=f"must be valid YAML: {fault}") from None

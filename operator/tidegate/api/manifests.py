@@ -23,6 +23,7 @@ from tidegate.errors import SpecError
 from tidegate.ports import GROUP
 
 Json = Mapping[str, Any]
+UNKNOWN_FIELD = "unknown field"
 # Fields of every Kubernetes object, and of its metadata.
 OBJECT_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 METADATA_FIELDS = frozenset(
@@ -73,7 +74,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
-        raise SpecError(field=str(file), value="...", allowed=f"it must be a readable UTF-8 file: {fault}") from None
+        raise SpecError(field=str(file), value=None, allowed=f"must be a readable UTF-8 file: {fault}") from None
 
 
 def _collect(texts: Mapping[str, str], *, offline: bool) -> Manifests:
@@ -113,7 +114,7 @@ class _Collection:
 
     def _claim(self, name: str | Key, source: str) -> None:
         if name in self.sources:
-            allowed = f"it is defined in {self.sources[name]} already, and each object may be defined only once"
+            allowed = f"already defined in {self.sources[name]}; each object may be defined only once"
             raise SpecError(field="metadata.name", value=str(name), allowed=allowed)
         self.sources[name] = source
 
@@ -143,16 +144,16 @@ def _check_kind(document: Json) -> None:
     """SpecError for a version or kind that our group does not have."""
     for name, known in (("apiVersion", [API_VERSION]), ("kind", [*KINDS])):
         if document.get(name) not in known:
-            raise SpecError(field=name, value=document.get(name), allowed=f"{' or '.join(known)} is")
+            raise SpecError(field=name, value=document.get(name), allowed=f"must be {' or '.join(known)}")
 
 
 def _reject_unknown(document: Json, *, offline: bool) -> None:
     """SpecError for a field that the API does not have, usually a typing error that would silently change the plan."""
     metadata = document.get("metadata")
     for path, there, known in (("", document, OBJECT_FIELDS), ("metadata.", metadata, METADATA_FIELDS)):
-        for name, value in there.items() if isinstance(there, Mapping) else ():
+        for name in there if isinstance(there, Mapping) else ():
             if name not in known:
-                raise SpecError(field=f"{path}{name}", value=value, allowed="there is no such field")
+                raise SpecError(field=f"{path}{name}", value=None, allowed=UNKNOWN_FIELD)
     body = {"metadata": {"name": "any"}, "spec": document.get("spec")}
     try:
         KINDS[document["kind"]].model_validate(
@@ -161,5 +162,4 @@ def _reject_unknown(document: Json, *, offline: bool) -> None:
     except ValidationError as fault:
         extra = [error for error in fault.errors() if error["type"] == "extra_forbidden"]
         if extra:
-            path = convert.path_of(extra[0])
-            raise SpecError(field=path, value=extra[0]["input"], allowed="there is no such field") from None
+            raise SpecError(field=convert.path_of(extra[0]), value=None, allowed=UNKNOWN_FIELD) from None

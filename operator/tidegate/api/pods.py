@@ -38,7 +38,7 @@ def try_on(spec: DeploymentSpec) -> None:
 
 def _check(value: object, path: str) -> None:
     if not _fits(value, LEVELS_MOST):
-        raise SpecError(field=path, value="...", allowed=f"JSON nested at most {LEVELS_MOST} levels deep is")
+        raise SpecError(field=path, value=None, allowed=f"must be nested at most {LEVELS_MOST} levels deep")
 
 
 def _fits(value: object, levels: int) -> bool:

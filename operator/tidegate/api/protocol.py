@@ -34,11 +34,11 @@ Number = int | float | None
 Amount = float | None  # reads 2 like 2.0
 
 NO_REPLICAS = Missing(reason="NoReplicas")
-NO_METRICS = Missing(reason="NoMetrics", detail="the tick carries no observation of a tier with ready replicas")
+NO_METRICS = Missing(reason="NoMetrics", detail="the tick has no observation of a tier with ready replicas")
 # No measured value is larger. Floats represent whole numbers up to here exactly, and sums of them stay finite.
 MOST = 1e15
-AMOUNT_ALLOWED = f"a number up to {MOST:g}, or null, is"
-COUNT_ALLOWED = f"a whole number from 0 to {MOST:g} is"
+AMOUNT_ALLOWED = f"must be a number up to {MOST:g}, or null"
+COUNT_ALLOWED = f"must be a whole number from 0 to {MOST:g}"
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -140,9 +140,9 @@ def read_tick(line: bytes) -> Tick:
     try:
         tick = _TICK.decode(line)
     except _UNREADABLE as fault:
-        raise _unreadable(line, fault, path="line", allowed="an object with time and deployments is") from None
+        raise _unreadable(line, fault, path="line", allowed="must be an object with time and deployments") from None
     if not abs(tick.time) <= MOST:
-        raise SpecError(field="time", value=shown(tick.time), allowed=f"unix seconds up to {MOST:g} are")
+        raise SpecError(field="time", value=shown(tick.time), allowed=f"must be unix seconds up to {MOST:g}")
     return tick
 
 
@@ -151,7 +151,7 @@ def read_deployment(raw: msgspec.Raw) -> Deployment:
     try:
         return _DEPLOYMENT.decode(raw)
     except _UNREADABLE as fault:
-        raise _unreadable(bytes(raw), fault, path="deployment", allowed="the protocol has") from None
+        raise _unreadable(bytes(raw), fault, path="deployment", allowed="must follow the plan protocol") from None
 
 
 def read_name(raw: msgspec.Raw) -> Key:
@@ -169,7 +169,7 @@ def read_accelerator(raw: msgspec.Raw) -> Accelerator:
         found = _CLASS.decode(raw)
     except _UNREADABLE as fault:
         raise _unreadable(
-            bytes(raw), fault, path="accelerator", allowed="name, pricePerHour and capacity are"
+            bytes(raw), fault, path="accelerator", allowed="must have name, pricePerHour and capacity"
         ) from None
     field = f"accelerators[{found.name}]"
     try:
@@ -177,7 +177,7 @@ def read_accelerator(raw: msgspec.Raw) -> Accelerator:
     except (ValueError, OverflowError):
         price = math.nan
     if not 0 <= price <= MOST:
-        allowed = f"dollars from 0 to {MOST:g} are"
+        allowed = f"must be dollars from 0 to {MOST:g}"
         raise SpecError(field=f"{field}.pricePerHour", value=shown(found.pricePerHour), allowed=allowed)
     capacity = None if found.capacity is None else _count(found.capacity, field, "capacity")
     return Accelerator(name=found.name, price_usd_per_hour=price, capacity=capacity)
@@ -194,7 +194,7 @@ def _state(raw: msgspec.Raw, name: str) -> TierState:
     try:
         tier = _TIER.decode(raw)
     except _UNREADABLE as fault:
-        raise _unreadable(bytes(raw), fault, path=f"tiers[{name}]", allowed="the protocol has") from None
+        raise _unreadable(bytes(raw), fault, path=f"tiers[{name}]", allowed="must follow the plan protocol") from None
     field = f"tiers[{name}]"
     ready, starting = _count(tier.ready, field, "ready"), _count(tier.starting, field, "starting")
     terminating, startup_s = _count(tier.terminating, field, "terminating"), _amount(tier.startup_s, field, "startup_s")
@@ -219,7 +219,7 @@ def _silent(ready: int, starting: int, terminating: int, startup_s: float | None
 def _reading(seen: Reading, field: str) -> TierReading:
     window = _amount(seen.window_s, field, "window_s")
     if not window:
-        raise SpecError(field=f"{field}.window_s", value=seen.window_s, allowed="seconds above 0 are")
+        raise SpecError(field=f"{field}.window_s", value=seen.window_s, allowed="must be seconds above 0")
     return TierReading(
         window_s=window,
         age_s=_amount(seen.age_s, field, "age_s") or 0.0,  # no age: fresh, since a stale reading is null

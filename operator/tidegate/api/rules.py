@@ -52,7 +52,7 @@ SPEC_RULES = (
     ),
     Rule(
         cel="self.minReplicas >= 1 || has(self.scaleToZero)",
-        message="minReplicas must be at least 1 where scaleToZero is absent",
+        message="minReplicas must be at least 1 unless scaleToZero is set",
         holds=lambda spec: spec.min_replicas >= 1 or spec.scale_to_zero is not None,
         field="minReplicas",
         cluster_only=True,  # without a cluster the minimum is read as 1
@@ -60,14 +60,14 @@ SPEC_RULES = (
     Rule(
         cel="!has(self.replicas) || self.replicas == 0 || "
         "(self.minReplicas <= self.replicas && self.replicas <= self.maxReplicas)",
-        message="replicas must lie between minReplicas and maxReplicas, or be 0 to switch off",
+        message="replicas must be between minReplicas and maxReplicas, or 0 to switch off",
         holds=_pin_fits,
         field="replicas",
     ),
     Rule(
         cel="!has(self.schedules) || self.schedules.all(s, (has(s.minReplicas) ? s.minReplicas : self.minReplicas) <= "
         "(has(s.maxReplicas) ? s.maxReplicas : self.maxReplicas))",
-        message="while a schedule holds, minReplicas must be at most maxReplicas; set both in the schedule",
+        message="while a schedule applies, minReplicas must be at most maxReplicas; set both in the schedule",
         holds=lambda spec: all(_schedule_fits(spec, s) for s in spec.schedules),
         field="schedules",
     ),
@@ -99,7 +99,8 @@ SPEC_RULES = (
     Rule(
         cel="self.tiers.map(t, double(t.quality) >= double(self.quality.minimum), "
         "has(t.maxReplicas) ? t.maxReplicas : self.maxReplicas).sum() >= self.minReplicas",
-        message="the maxReplicas of the tiers that quality.minimum leaves must add up to at least minReplicas",
+        message="the maxReplicas of the tiers whose quality is at least quality.minimum must add up to at least "
+        "minReplicas",
         holds=lambda spec: _tiers_most(spec) >= spec.min_replicas,
         field="tiers",
     ),
@@ -121,13 +122,13 @@ def _names_fit(resource: InferenceDeployment) -> bool:
 NAME_RULES = (
     Rule(
         cel="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-        message="metadata.name must be a lower-case name of letters, digits and '-' that starts with a letter, "
-        "because a Service is named after it",
+        message="metadata.name must consist of lower-case letters, digits and '-', start with a letter and end with a "
+        "letter or digit, because a Service is named after it",
         holds=lambda resource: re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", resource.metadata.name) is not None,
     ),
     Rule(
         cel="self.spec.tiers.all(t, size(self.metadata.name) + size(t.name) < 63)",
-        message="metadata.name and the name of a tier together must have at most 62 characters",
+        message="metadata.name and a tier's name together must have at most 62 characters",
         holds=_names_fit,
     ),
 )

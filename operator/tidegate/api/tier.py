@@ -40,7 +40,7 @@ class EnvironmentVariable(ApiModel):
     rules: ClassVar = (
         Rule(
             cel="!(has(self.value) && has(self.valueFrom))",
-            message="value and valueFrom exclude each other; one of them may be set",
+            message="at most one of value and valueFrom may be set",
             holds=lambda v: v.value is None or v.value_from is None,
         ),
     )
@@ -126,7 +126,7 @@ class TargetRef(ApiModel):
     rules: ClassVar = (
         Rule(
             cel="!(self.kind == 'InferenceDeployment' && self.apiVersion.startsWith('tidegate.io/'))",
-            message="targetRef must name a workload; an InferenceDeployment is not one",
+            message="targetRef must name a workload, not an InferenceDeployment",
             holds=lambda t: not (t.kind == "InferenceDeployment" and t.api_version.startswith("tidegate.io/")),
             field="kind",
         ),
@@ -213,12 +213,12 @@ class Tier(ApiModel):
     rules: ClassVar = (
         Rule(
             cel="!(has(self.workload) && has(self.targetRef))",
-            message="workload and targetRef exclude each other; exactly one of them must be set",
+            message="exactly one of workload and targetRef must be set, not both",
             holds=lambda t: t.workload is None or t.target_ref is None,
         ),
         Rule(
             cel="has(self.workload) || has(self.targetRef)",
-            message="exactly one of workload and targetRef must be set; there is neither",
+            message="exactly one of workload and targetRef must be set",
             holds=lambda t: t.workload is not None or t.target_ref is not None,
             cluster_only=True,
         ),

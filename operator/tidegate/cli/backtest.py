@@ -57,10 +57,10 @@ MANIFEST_ONLY = (
     "--policy",
     "policies",
     help="Comma-separated: NAME, NAME@TIER, NAME* (knob tuned in hindsight), rivals (all of them), rivals* "
-    f"[default: {DEFAULT_POLICIES}; with --suite everybody].",
+    f"[default: {DEFAULT_POLICIES}; with --suite: all].",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of everything random.")
-@click.option("--truth", default=1.0, show_default=True, help="True step times relative to the priors.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed.")
+@click.option("--truth", default=1.0, show_default=True, help="True step times, as a multiple of the priors.")
 @click.option(
     "--startup", "startup_s", default=120.0, show_default=True, help="Median start-up time of a replica, in seconds."
 )
@@ -163,10 +163,10 @@ def _tournament(options: Options) -> None:
 
 
 def _seeds(text: str) -> list[int]:
-    refuse("seed", why="not beside --seeds")
+    refuse("seed", why="not with --seeds")
     seeds = [int(part) for part in text.split(",") if part.strip().isdecimal()]
     if len(seeds) != len(text.split(",")):
-        raise SpecError(field="--seeds", value=text, allowed="whole numbers, 0 or more, comma-separated, are")
+        raise SpecError(field="--seeds", value=text, allowed="must be comma-separated whole numbers, 0 or more")
     return seeds
 
 
@@ -194,10 +194,10 @@ def _from_manifest(options: Options) -> "Scenario":
     if not options.prometheus:
         refuse("start", "end", "token_file", why="only with --prometheus")
     if not options.filenames or bool(options.traces) == bool(options.prometheus):
-        raise click.UsageError("give -f MANIFEST and either --trace FILE or --prometheus URL; or --suite")
+        raise click.UsageError("give -f MANIFEST with either --trace FILE or --prometheus URL; or --suite")
     hours = [] if options.hours is None else [options.hours]
     if not all(0 < number < inf for number in (options.truth, options.startup_s, *hours)):
-        raise click.UsageError("--truth, --startup and --hours are finite and above 0")
+        raise click.UsageError("--truth, --startup and --hours must be finite and above 0")
     found = load(*options.filenames)
     deployments = found.deployments
     settings = Settings(
@@ -223,7 +223,7 @@ def _recorded(options: Options, deployments: "Mapping[Key, DeploymentSpec]") -> 
     end_s = (options.end or datetime.now(UTC)).replace(tzinfo=UTC).timestamp()
     start_s = options.start.replace(tzinfo=UTC).timestamp() if options.start else end_s - SECONDS_PER_DAY
     if end_s - start_s < 60:
-        raise click.UsageError("--from is at least a minute before --to")
+        raise click.UsageError("--from must be at least a minute before --to")
     client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
     return {
         key: recorded(client, spec, start_s=start_s, end_s=end_s, seed=options.seed + index)
@@ -237,7 +237,7 @@ def _traffic(traces: tuple[str, ...], keys: "list[Key]", seed: int) -> "dict[Key
     for index, text in enumerate(traces):
         key, source = _owner(text, keys)
         if key in found:
-            raise SpecError(field="--trace", value=text, allowed=f"one trace for each deployment is: {key} has another")
+            raise SpecError(field="--trace", value=text, allowed=f"{key} already has a trace")
         found[key] = _trace(source, seed + index)
     return found
 
@@ -249,7 +249,8 @@ def _owner(text: str, keys: "list[Key]") -> "tuple[Key, str]":
     if not owners and (not equals or Path(text).exists()):
         owners, source = keys, text
     if len(owners) != 1:
-        allowed = ", ".join(f"{k}=FILE" for k in keys) or "a manifest with a deployment"
+        named = ", ".join(f"{k}=FILE" for k in keys)
+        allowed = f"must be {named}" if keys else "the manifests contain no InferenceDeployment"
         raise SpecError(field="--trace", value=text, allowed=allowed)
     return owners[0], source
 
@@ -319,6 +320,6 @@ def _show(results: "Results", output: str, code: str) -> None:
     out.print(table(results, code))
     scores = [s for group in results.values() for each in group.values() for s in each]
     if any(not s.met for s in scores if s.attainment is not None):
-        out.print("! not kept: the share inside the targets, the mean quality, or the budget")
+        out.print("! the promised share, the mean quality or the budget was not kept")
     if len(results) > 1:
         out.print(summary(ranking))

@@ -50,8 +50,8 @@ def explanation(resource: Object) -> Iterator[RenderableType]:
     slo = spec["slo"]
     yield Text(f"{key_of(resource)}", style="bold") + Text(f"  {spec['model']}  mode {spec.get('mode', 'Auto')}")
     yield (
-        f"promise   {100 * float(slo.get('attainment', '0.99')):g}% of requests: first token in "
-        f"{slo['ttftMilliseconds']} ms, {slo['itlMilliseconds']} ms per token"
+        f"promise   {100 * float(slo.get('attainment', '0.99')):g}% of requests within "
+        f"TTFT {slo['ttftMilliseconds']} ms and ITL {slo['itlMilliseconds']} ms"
     )
     yield from _seen(status)
     yield from _decision(status.get("decision"))
@@ -65,12 +65,12 @@ def explanation(resource: Object) -> Iterator[RenderableType]:
 def _seen(status: Object) -> Iterator[str]:
     goodput, cost = status.get("goodput") or {}, status.get("cost") or {}
     parts = [
-        f"{float(goodput['attainment']):.1%} met both" if "attainment" in goodput else "",
+        f"{float(goodput['attainment']):.1%} met both targets" if "attainment" in goodput else "",
         f"{goodput['requestsPerSecond']} good req/s" if "requestsPerSecond" in goodput else "",
-        f"first token p95 {goodput['ttftP95Milliseconds']} ms" if "ttftP95Milliseconds" in goodput else "",
-        f"per token p95 {goodput['itlP95Milliseconds']} ms" if "itlP95Milliseconds" in goodput else "",
+        f"TTFT p95 {goodput['ttftP95Milliseconds']} ms" if "ttftP95Milliseconds" in goodput else "",
+        f"ITL p95 {goodput['itlP95Milliseconds']} ms" if "itlP95Milliseconds" in goodput else "",
     ]
-    yield "seen      " + (", ".join(part for part in parts if part) or "nothing yet: no metrics, or no request")
+    yield "measured  " + (", ".join(part for part in parts if part) or "nothing yet: no metrics, or no requests")
     money = {
         name: amount(value, cost.get("currency", DOLLARS)) for name, value in cost.items() if name.startswith("per")
     }
@@ -92,8 +92,10 @@ def _decision(decision: Object | None) -> Iterator[RenderableType]:
     yield f"          {decision['message']}"
     binding = decision.get("bindingConstraint", "None")
     if binding != "None":
-        free = " + ".join(f"{item['replicas']} {item['name']}" for item in decision.get("uncapped", [])) or "nothing"
-        yield Text("limit     ") + Text(binding, style="bold yellow") + Text(f" keeps it from {free}")
+        free = (
+            " + ".join(f"{item['replicas']} {item['name']}" for item in decision.get("uncapped", [])) or "no replicas"
+        )
+        yield Text("limit     ") + Text(binding, style="bold yellow") + Text(f"; without limits: {free}")
 
 
 def _tiers(spec: Object, status: Object) -> Table:
@@ -109,7 +111,7 @@ def _tiers(spec: Object, status: Object) -> Table:
         startup = state.get("startupSeconds")
         table.add_row(
             name,
-            f"{tier.get('acceleratorsPerReplica', 1)} x {tier['accelerator']}" if tier else "left the spec",
+            f"{tier.get('acceleratorsPerReplica', 1)} x {tier['accelerator']}" if tier else "not in the spec",
             tier.get("quality", "1") if tier else "?",
             *(str(state.get(name, "?")) for name in ("desired", "ready")),
             f"{state.get('starting', '?')}{f' ({failing} failing)' if (failing := state.get('failing')) else ''}",
@@ -123,10 +125,10 @@ def _alternatives(plans: list[Object], price: str) -> Iterator[RenderableType]:
     if not plans:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("INSTEAD", price, "ATTAINMENT", "WHY NOT"):
+    for name in ("ALTERNATIVE", price, "ATTAINMENT", "WHY NOT"):
         table.add_column(name, justify="right" if name in (price, "ATTAINMENT") else "left")
     for plan in plans:
-        mix = " + ".join(f"{item['replicas']} {item['name']}" for item in plan["tiers"]) or "nothing"
+        mix = " + ".join(f"{item['replicas']} {item['name']}" for item in plan["tiers"]) or "no replicas"
         table.add_row(mix, plan["costPerHour"], plan.get("attainment", "?"), plan["whyNot"])
     yield ""
     yield table
@@ -140,4 +142,4 @@ def _findings(resource: Object) -> Iterator[RenderableType]:
         head = Text(f"{condition['type']}={condition['status']}", style="bold red")
         yield head + Text(f"  {condition['reason']}: {condition['message']}")
     if not found:
-        yield Text("all conditions are well", style="green") if conditions_of(resource) else "no status yet"
+        yield Text("all conditions are good", style="green") if conditions_of(resource) else "no status yet"

@@ -17,7 +17,9 @@ Object = dict[str, Any]
 def connection(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say which cluster."""
     command = click.option("--context", help="Context in the kubeconfig.")(command)
-    return click.option("--kubeconfig", help="Path of a kubeconfig [default: the usual file].")(command)
+    return click.option(
+        "--kubeconfig", help="Kubeconfig file [default: as for kubectl; in a pod its service account]."
+    )(command)
 
 
 output_option = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)

@@ -40,12 +40,12 @@ def url(_context: click.Context, _option: click.Parameter, value: str | None) ->
     except ValueError:
         known = False
     if not known:
-        raise click.BadParameter(f"{value!r} is no URL such as http://prometheus:9090")
+        raise click.BadParameter(f"{value!r} is not a URL such as http://prometheus:9090")
     return value
 
 
 def written(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path | None:
     """Callback of an option that holds a file to write: its folder is there before anything is worked out."""
     if value is not None and not (value.parent.is_dir() and os.access(value.parent, os.W_OK)):
-        raise click.BadParameter(f"{str(value.parent)!r} is no folder that can be written to")
+        raise click.BadParameter(f"{str(value.parent)!r} is not a writable folder")
     return value

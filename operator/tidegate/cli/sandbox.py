@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--speed",
     type=click.FloatRange(min=1),
-    help="Seconds of traffic per second [default: a day fills the duration; a trace runs in real time]; same rates.",
+    help="Seconds of traffic per second, at the same rates [default: a day fills the duration; a trace: real time].",
 )
 @click.option(
     "--control-plane",
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Send requests to the least busy replica (as a gateway does) or to a random one (as a Service does).",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of everything random.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed.")
 @click.option("--keep", is_flag=True, help="Keep everything running until Ctrl-C, and print how to reach it.")
 @click.pass_context
 def command(context: click.Context, /, **values: Any) -> None:
@@ -96,7 +96,7 @@ def _vllm_is_there() -> None:
     from tidegate.sandbox.vllm.environment import find_environment
 
     if find_environment() is None:
-        raise click.UsageError("--runtime vllm needs an environment of its own: `tidegate sandbox vllm-env` makes it")
+        raise click.UsageError("--runtime vllm needs an environment of its own: `tidegate sandbox vllm-env` creates it")
 
 
 def _scenario(options: "Options", manifest: Path | None) -> "Scenario":

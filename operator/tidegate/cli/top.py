@@ -39,7 +39,7 @@ def overview(resources: list[Object]) -> Table:
     unit = sign(codes.pop()) if len(codes) == 1 else ""
     for name in (*_NUMBERS, f"{unit or 'COST'}/H", f"{unit or 'COST'}/M TOK"):
         table.add_column(name, justify="right")
-    table.add_column("WHY")
+    table.add_column("REASON")
     for resource in resources:
         table.add_row(*_row(resource, mixed=not unit))
     if len(resources) > 1:

@@ -140,7 +140,7 @@ class Decision:
             key=key,
             tiers={},
             reason=Reason.PLANNER_FAULT,
-            message=f"the planner failed on this deployment and leaves it alone: {fault!r}",
+            message=f"the planner failed on this deployment, which is left as it is: {fault!r}",
             error=repr(fault),
         )
 

@@ -49,7 +49,9 @@ class Workload:
     def __post_init__(self) -> None:
         if not (self.prompt_tokens > 0 and self.output_tokens > 0):
             raise SpecError(
-                field="workload", value=(self.prompt_tokens, self.output_tokens), allowed="tokens per request above 0"
+                field="workload",
+                value=(self.prompt_tokens, self.output_tokens),
+                allowed="must be tokens per request, above 0",
             )
 
     @property

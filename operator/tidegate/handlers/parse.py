@@ -81,8 +81,8 @@ def _remembered(
     except SpecError as fault:
         parsed = fault
     except Exception as fault:
-        log.exception("cannot read %s, which is a fault of ours", meta["name"])
-        allowed = f"the operator fails on it ({fault!r}), please report that; another one is"
-        parsed = SpecError(field="spec", value="...", allowed=allowed)
+        log.exception("cannot parse %s: a bug in Tidegate, please report it", meta["name"])
+        allowed = f"the operator failed to parse it ({fault!r}): a bug in Tidegate, please report it"
+        parsed = SpecError(field="spec", value=None, allowed=allowed)
     cache[meta["uid"]] = (generation, parsed)
     return parsed

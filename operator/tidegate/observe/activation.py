@@ -90,5 +90,5 @@ def activation_value(key: Key, answer: Vector | SourceError) -> float | Missing:
             value = number(text)
             if value is not None and is_possible(value):
                 return value
-            return Missing(reason="NotANumber", detail=f"activationQuery gave {text}")
+            return Missing(reason="NotANumber", detail=f"the activationQuery returned {text}")
     return 0.0

@@ -40,8 +40,10 @@ LOOKS = 4
 KNOCK = {"knock": "vector(1)"}
 
 _Answers = Mapping[str, Vector | SourceError]
-_OPEN = Missing(reason="BadQuery", detail="activationQuery does not stand alone")
-_LATER = Missing(reason="NotAsked", detail="an activationQuery fails; this one waits its turn to be asked alone")
+_OPEN = Missing(reason="BadQuery", detail="the activationQuery has unbalanced brackets or quotes, or a comment")
+_LATER = Missing(
+    reason="NotAsked", detail="some activationQuery fails; this one waits for its turn to be evaluated on its own"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

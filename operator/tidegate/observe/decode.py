@@ -251,7 +251,8 @@ def _silence(pods: TierPods, known: list[PodSample], reporting: list[PodSample])
     if ages:
         return Missing(reason="Stale", detail=f"the newest sample of {ready} ready replicas is {min(ages):.0f} s old")
     return Missing(
-        reason="NoSeries", detail=f"Prometheus has no series of {ready} ready replicas: is {pods.ready[0][1]} scraped?"
+        reason="NoSeries",
+        detail=f"Prometheus has no series of {ready} ready replicas: is pod {pods.ready[0][1]} scraped?",
     )
 
 

@@ -93,7 +93,7 @@ def _container(status: Raw) -> Health:
         return Health(trouble=_refusal(reason, status, waiting), waits=True)
     if not crashed:
         return HEALTHY
-    how = f"container {status.get('name', '')} ended with code {ended.get('exitCode', 0)}"
+    how = f"container {status.get('name', '')} exited with code {ended.get('exitCode', 0)}"
     word = ended.get("reason", "")
     return Health(
         crashes=crashes,

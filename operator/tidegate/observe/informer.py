@@ -183,7 +183,7 @@ class Informer(Generic[Item]):
             heard = True
             self._apply(event)
         if not heard and self._clock() - began_s < SHORT_S:
-            raise ApiError(status=0, reason="ShortWatch", detail=f"the watch of {self.path} ended at once")
+            raise ApiError(status=0, reason="ShortWatch", detail=f"the watch of {self.path} ended immediately")
 
     def _apply(self, event: Mapping[str, Any]) -> None:
         kind, raw = event.get("type"), event.get("object") or {}
@@ -216,7 +216,7 @@ class Informer(Generic[Item]):
         except _UNREADABLE as error:
             if key not in self.unreadable:
                 self.unreadable.add(key)
-                text = "%s: %s cannot be read (%r), one of %d: it stays as it was last known, or is left out"
+                text = "%s: cannot parse %s (%r), one of %d such objects: its last known state is used, if there is one"
                 log.warning(text, self.path, "/".join(key), error, len(self.unreadable))
             return self.items.get(key)
         self.unreadable.discard(key)

@@ -48,7 +48,7 @@ def _of_tier(tier: TierSpec, view: TierView, accelerator: Accelerator, nodes: No
     each = _each(view, alive, resource)
     if each not in (None, tier.accelerators_per_replica):
         stated = f"acceleratorsPerReplica is {tier.accelerators_per_replica}"
-        yield f"tier {tier.name}: a replica holds {each} {resource}, and {stated}"
+        yield f"tier {tier.name}: a replica holds {each} {resource}, but {stated}"
     placed = [nodes["", pod.node] for pod in alive if pod.requests.get(resource) and ("", pod.node) in nodes]
     wrong = sum(not selects(accelerator, node) for node in placed)
     if wrong:

@@ -71,7 +71,9 @@ class _Credentials(AuthBase):
         if access.token_file is not None:
             token = _secret(access.token_file)
             if not _TOKEN.fullmatch(token):
-                raise _failure("CredentialUnreadable", f"{access.token_file}: not one line of ASCII without blanks")
+                raise _failure(
+                    "CredentialUnreadable", f"{access.token_file}: must hold one line of ASCII without blanks"
+                )
             request.headers["Authorization"] = f"Bearer {token.decode()}"
         elif access.user:
             password = _secret(access.password_file) if access.password_file is not None else b""
@@ -131,7 +133,7 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
         """
         data = self._ask("query", {**(params or {}), "query": query}, timeout)
         if data.get("resultType") != "vector":
-            raise _failure("Malformed", f"a {data.get('resultType')} where a vector was asked for")
+            raise _failure("Malformed", f"expected a vector, got a {data.get('resultType')}")
         return _series(data)
 
     def custom_query_range(
@@ -147,7 +149,7 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
         window = {"start": f"{start_time:.3f}", "end": f"{end_time:.3f}", "step": step}
         data = self._ask("query_range", {**(params or {}), **window, "query": query}, timeout)
         if data.get("resultType") != "matrix":
-            raise _failure("Malformed", f"a {data.get('resultType')} where a matrix was asked for")
+            raise _failure("Malformed", f"expected a matrix, got a {data.get('resultType')}")
         return _series(data)
 
     def _ask(self, endpoint: str, form: Mapping[str, Any], timeout: float | None) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class Prometheus(PrometheusConnect):  # type: ignore[misc]
             ) as response:
                 body = _read(response, deadline_s, limit_s)
         except (InvalidHeader, UnicodeError):
-            raise _failure("BadHeader", "a header that was set holds what no header may") from None
+            raise _failure("BadHeader", "a configured header has characters that no header may have") from None
         except requests.RequestException as error:
             raise _transport_failure(error, self.url) from error
         return _complete(response, body)
@@ -179,9 +181,9 @@ def _read(response: requests.Response, deadline_s: float, limit_s: float) -> byt
         chunks.append(chunk)
         size += len(chunk)
         if time.monotonic() > deadline_s:
-            raise _failure("Timeout", f"the answer was not complete after {limit_s:g} s")
+            raise _failure("Timeout", f"no complete answer within {limit_s:g} s")
         if size > ANSWER_BYTES_MAX:
-            raise _failure("TooLarge", f"the answer is above {ANSWER_BYTES_MAX // 2**20} MiB")
+            raise _failure("TooLarge", f"the answer exceeds {ANSWER_BYTES_MAX // 2**20} MiB")
     return b"".join(chunks)
 
 
@@ -213,7 +215,7 @@ def _complete(response: requests.Response, body: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         kind = response.headers.get("Content-Type", "no type")
         raise _failure(
-            "NotJson", f"HTTP 200 with {kind}, not JSON: is something else at this address, or a login page?"
+            "NotJson", f"HTTP 200 with {kind}, not JSON: is another service at this address, or a login page?"
         )
     if answer.get("status") != "success" or not isinstance(answer.get("data"), dict):
         raise _failure("QueryFailed", _explanation(answer, body))
@@ -240,5 +242,5 @@ def _explanation(answer: object, body: bytes) -> str:
 def _series(data: Mapping[str, Any]) -> list[Series]:
     result = data.get("result")
     if not isinstance(result, list) or not all(isinstance(series, dict) for series in result):
-        raise _failure("Malformed", "the result is no list of series")
+        raise _failure("Malformed", "the result is not a list of series")
     return result

@@ -41,20 +41,21 @@ def _made(type_: str, status: Status, reason: str, message: str) -> Condition:
 
 def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
     if draft.sight is Sight.NONE:
-        return _made("SLOMet", Status.UNKNOWN, "MetricsMissing", "no metrics to tell from")
+        return _made("SLOMet", Status.UNKNOWN, "MetricsMissing", "there are no metrics to judge by")
     target, promised, relaxed = draft.asked, draft.spec.slo.attainment, draft.model.relaxed
     if relaxed is not None:
         text = f"TTFT {relaxed.ttft_s * 1e3:.0f} ms, ITL {relaxed.itl_s * 1e3:.0f} ms"
-        return _made(
-            "SLOMet", Status.FALSE, "TargetInfeasible", f"no tier meets the targets even idle; planned: {text}"
-        )
+        message = f"no tier meets the targets even without load; planned for {text}"
+        return _made("SLOMet", Status.FALSE, "TargetInfeasible", message)
     if draft.given is Given.TARGET:
-        return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even idle")
+        return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even without load")
     if attainment < target - DUST and draft.reason is not Reason.SCALED_TO_ZERO:
         reason = "TooFewReplicas" if binding is Constraint.NONE else f"{binding.value}Limited"
         return _made("SLOMet", Status.FALSE, reason, f"expected attainment is below {target:g}")
     if target < promised:
-        text = f"expected attainment is at least {target:g}, which the error budget of {promised:g} has room for"
+        text = (
+            f"expected attainment is at least {target:g}; the error budget left of the promised {promised:g} allows it"
+        )
         return _made("SLOMet", Status.TRUE, "ErrorBudgetLeft", text)
     return _made("SLOMet", Status.TRUE, "Planned", f"expected attainment is at least {target:g}")
 
@@ -62,16 +63,17 @@ def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
 def _budget(draft: Draft, usd_per_hour: float) -> Condition:
     budget = draft.limits.budget
     if usd_per_hour > budget + MONEY_DUST:  # no plan does this, only replicas that a person has set
-        return _made("WithinBudget", Status.FALSE, "AboveBudget", f"runs above ${budget:.2f}/h")
+        text = f"the replicas cost more than the budget of ${budget:.2f}/h"
+        return _made("WithinBudget", Status.FALSE, "AboveBudget", text)
     if budget == float("inf"):
         return _made("WithinBudget", Status.TRUE, "NoBudget", "no budget is set")
-    return _made("WithinBudget", Status.TRUE, "Planned", f"planned inside ${budget:.2f}/h")
+    return _made("WithinBudget", Status.TRUE, "Planned", f"the plan is within the budget of ${budget:.2f}/h")
 
 
 def _metrics(draft: Draft) -> Condition:
     if draft.missing is not None:
         since = draft.fresh_s
-        age = f"; last complete {draft.time_s - since:.0f} s ago" if since is not None else "; never complete"
+        age = f"; last complete {draft.time_s - since:.0f} s ago" if since is not None else "; never complete so far"
         return Condition(
             type="MetricsAvailable",
             status=Status.FALSE,
@@ -89,8 +91,10 @@ def _capacity(draft: Draft, binding: Constraint) -> Condition:
         names = ", ".join(late)
         return _made("CapacityAvailable", Status.FALSE, "ReplicasStuck", f"replicas do not start in time: {names}")
     if binding is Constraint.CAPACITY:
-        return _made("CapacityAvailable", Status.FALSE, "AcceleratorsShort", "an accelerator class is too small")
-    return _made("CapacityAvailable", Status.TRUE, "Enough", "accelerators suffice for the plan")
+        return _made(
+            "CapacityAvailable", Status.FALSE, "AcceleratorsShort", "an accelerator class is too small for the plan"
+        )
+    return _made("CapacityAvailable", Status.TRUE, "Enough", "there are enough accelerators for the plan")
 
 
 def _quality(draft: Draft, mean: float) -> Condition:
@@ -98,13 +102,16 @@ def _quality(draft: Draft, mean: float) -> Condition:
     if draft.given is Given.QUALITY:
         return _made("QualityReduced", Status.TRUE, "GivenUp", f"mean quality is below {least:g} to meet the targets")
     if draft.given is not Given.NOTHING and mean < least - DUST:
-        text = f"mean quality is below {least:g} to meet the targets as far as possible"
+        text = f"mean quality is below {least:g} to come as close to the targets as possible"
         return _made("QualityReduced", Status.TRUE, "GivenUp", text)
-    return _made("QualityReduced", Status.FALSE, "Kept", "mean quality is kept")
+    return _made("QualityReduced", Status.FALSE, "Kept", "the mean quality is kept")
 
 
 def _scaling(draft: Draft, binding: Constraint) -> Condition:
     if binding is Constraint.NONE:
         return _made("ScalingLimited", Status.FALSE, "NotLimited", "no limit changes the plan")
-    short_of = "below its lower bounds" if draft.under > 0 else "from the uncapped one"
-    return _made("ScalingLimited", Status.TRUE, binding.value, f"{binding.value} keeps the plan {short_of}")
+    if draft.under > 0:
+        text = f"{binding.value} keeps the plan below its lower bounds"
+    else:
+        text = f"{binding.value} limits the plan; status.decision.uncapped is the plan without limits"
+    return _made("ScalingLimited", Status.TRUE, binding.value, text)

@@ -145,22 +145,22 @@ def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -
     """The first reason that applies."""
     model, spec, limits = draft.model, draft.spec, draft.limits
     usd, planned = model.usd_per_hour(fleet), model.usd_per_hour(draft.target)
-    of = "" if model.relaxed is None else " of what is planned for instead"
+    of = "" if model.relaxed is None else " (at the targets planned for instead)"
     promised, average = spec.slo.attainment, spec.quality.average_minimum
     reached, mean = three_digits(attainment, promised=promised), three_digits(quality, promised=average)
     reasons = (
         (attainment < promised, f"attainment {reached}{of} is below {promised:g}"),
         (usd > limits.budget, f"${usd:.2f}/h is above the budget of ${limits.budget:.2f}/h"),
         (quality < average, f"mean quality {mean} is below {average:g}"),
-        (not limits.below(model, fleet), "more replicas or accelerators than there may be"),
-        (not limits.hold(model, fleet), "fewer replicas than there must be"),
+        (not limits.below(model, fleet), "exceeds the replica bounds or the available accelerators"),
+        (not limits.hold(model, fleet), "is below the minimum number of replicas"),
         (usd > planned, f"costs ${usd - planned:.2f}/h more"),
         (
             usd == planned and model.cost(fleet) > model.cost(draft.target),
-            "costs the same and takes more accelerators",
+            "costs the same but uses more accelerators",
         ),
-        (usd == planned, "costs the same and carries no more"),
-        (True, f"saves ${planned - usd:.2f}/h, not enough to pay for the move, or not for long enough yet"),
+        (usd == planned, "costs the same and carries no more load"),
+        (True, f"saves ${planned - usd:.2f}/h, but not enough to pay for the move, or not for long enough yet"),
     )
     return next(text for holds, text in reasons if holds)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import floor
 
 from tidegate.domain.decision import Constraint, Reason
+from tidegate.domain.estimate import Relaxed
 from tidegate.domain.spec import Slo
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet, Profile
@@ -29,8 +30,8 @@ class Outcome:
 
 
 def fleet_text(names: tuple[str, ...], fleet: Fleet) -> str:
-    """`2 x bf16 + 3 x fp8`; `nothing` for the empty fleet."""
-    return " + ".join([f"{n} x {name}" for name, n in zip(names, fleet, strict=True) if n]) or "nothing"
+    """`2 x bf16 + 3 x fp8`; `no replicas` for none."""
+    return " + ".join([f"{n} x {name}" for name, n in zip(names, fleet, strict=True) if n]) or "no replicas"
 
 
 def three_digits(share: float, *, promised: float) -> str:
@@ -49,19 +50,19 @@ def sentence(draft: Draft, outcome: Outcome, reason: Reason) -> str:
     seen = f"forecast {demand.shown_rps:.1f} req/s (p90, {demand.horizon_s:.0f} s ahead)"
     if reason in LIMITED.values():
         if draft.under > 0 and outcome.attainment >= draft.asked:
-            return f"the lower bounds ask for more than {outcome.binding.value} allows: {plan}"
+            return f"the lower bounds need more than {outcome.binding.value} allows: {plan}"
         promised = draft.spec.slo.attainment
         missed = f"attainment {three_digits(outcome.attainment, promised=promised)} of {promised:g}"
-        return f"{seen} is more than {outcome.binding.value} allows: {plan}, {missed}"
+        return f"{seen} needs more than {outcome.binding.value} allows: {plan}, {missed}"
     if outcome.fleet != draft.target:
-        return f"{seen} needs {fleet_text(draft.model.names, draft.target)}; on the way {plan}"
+        return f"{seen} needs {fleet_text(draft.model.names, draft.target)}; next step {plan}"
     if reason is Reason.STABILIZING:
         return f"{seen} needs less than {plan}; waiting for the stabilization window"
     return f"{seen} needs {plan}"
 
 
 def _left_alone(draft: Draft, plan: str) -> str:
-    return f"left alone at {plan}"
+    return f"left as it is: {plan}"
 
 
 def _asleep(draft: Draft, plan: str) -> str:
@@ -70,16 +71,16 @@ def _asleep(draft: Draft, plan: str) -> str:
 
 def _waiting_for_other_things(draft: Draft, plan: str) -> str:
     used = draft.utilization or 0.0
-    return f"latency misses its targets at a GPU utilization of {used:.2f}: more replicas will not cure it; kept {plan}"
+    return f"latency misses its targets at a GPU utilization of {used:.2f}: more replicas will not help; kept {plan}"
 
 
 def _stuck(draft: Draft, plan: str) -> str:
     stuck = fleet_text(draft.model.names, tuple([a.stuck for a in draft.arrivals]))
-    return f"{stuck} did not start in time; going on with {plan}"
+    return f"{stuck} did not start in time; continuing with {plan}"
 
 
 def _best_effort(draft: Draft, plan: str) -> str:
-    return f"{infeasible(draft)}; best effort {plan}"
+    return f"{infeasible(draft)}; best effort: {plan}"
 
 
 def _held(draft: Draft, plan: str) -> str:
@@ -97,27 +98,32 @@ def _blind(draft: Draft) -> str:
 
 
 def infeasible(draft: Draft) -> str:
-    """Which targets cannot be met, and the smallest feasible values: those of an idle replica of the best tier."""
-    model, slo, instead = draft.model, draft.spec.slo, draft.model.relaxed
-    if instead is not None:
-        missed = _out_of_reach(slo, instead.idle_ttft_s, instead.idle_itl_s, instead.attainment)
-        return f"{missed}; planned for TTFT {instead.ttft_s * 1e3:.0f} ms and ITL {instead.itl_s * 1e3:.0f} ms"
+    """Which targets cannot be met, and the smallest feasible values: the idle latency of the best tier."""
+    model, slo = draft.model, draft.spec.slo
+    if model.relaxed is not None:
+        return _instead(model.relaxed, slo)
     allowed = [i for i, ok in enumerate(model.usable) if ok] or [0]
-    shares = {i: float(model.goods[0, i, 0] / max(model.rates[i, 0], 1e-12)) for i in allowed}
-    best = max(shares, key=lambda i: shares[i])
-    missed = _out_of_reach(slo, float(model.ttft[best, 0]), float(model.itl[best, 0]), shares[best])
-    return f"{missed} (p95 of an idle {model.names[best]} replica)"
+    best = max(allowed, key=lambda i: float(model.goods[0, i, 0] / max(model.rates[i, 0], 1e-12)))
+    ttft, itl = float(model.ttft[best, 0]), float(model.itl[best, 0])
+    attainment = float(model.goods[0, best, 0] / max(model.rates[best, 0], 1e-12))
+    return f"{_out_of_reach(slo, ttft, itl, attainment, 'p95 ')}, even by an idle {model.names[best]} replica"
 
 
-def _out_of_reach(slo: Slo, ttft_s: float, itl_s: float, attainment: float) -> str:
-    """Which targets an idle replica with these latencies misses; the attainment if it misses neither."""
-    each = (("TTFT", slo.ttft_s, ttft_s), ("ITL", slo.itl_s, itl_s))
-    missed = [
-        f"{name} {asked * 1e3:.0f} ms cannot be met, at least {idle * 1e3:.0f} ms"
-        for name, asked, idle in each
-        if idle > asked
+def _instead(relaxed: Relaxed, slo: Slo) -> str:
+    """What no tier meets, and what is planned for instead."""
+    missed = _out_of_reach(slo, relaxed.idle_ttft_s, relaxed.idle_itl_s, relaxed.attainment, "")
+    return f"{missed}; planned for TTFT {relaxed.ttft_s * 1e3:.0f} ms and ITL {relaxed.itl_s * 1e3:.0f} ms"
+
+
+def _out_of_reach(slo: Slo, idle_ttft_s: float, idle_itl_s: float, attainment: float, quantile: str) -> str:
+    """The targets that an idle replica misses, each with the smallest feasible value; if none, the attainment."""
+    each = (("TTFT", slo.ttft_s, idle_ttft_s), ("ITL", slo.itl_s, idle_itl_s))
+    parts = [
+        f"{name} {target * 1e3:.0f} ms cannot be met ({quantile}at least {idle * 1e3:.0f} ms)"
+        for name, target, idle in each
+        if idle > target
     ]
-    return " and ".join(missed) or f"attainment {slo.attainment:g} cannot be met, at most {attainment:.3f}"
+    return " and ".join(parts) or f"attainment {slo.attainment:g} cannot be met (at most {attainment:.3f})"
 
 
 SPECIAL = {

@@ -116,7 +116,7 @@ def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     found += _activation_unknown(report)
     found += [c for c in (report.outcome.conditions if report.outcome else ()) if c.status is Status.TRUE]
     if spec.paused:
-        found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused says so"))
+        found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused is true"))
     if decision is not None and decision.reason is Reason.FALLBACK:
         found.append(_true("FallbackActive", "MetricsMissing", decision.message))
     return [*found, *_slo_missed(report, seen)]
@@ -128,8 +128,8 @@ def _unknown_accelerators(spec: DeploymentSpec, report: Report) -> Sequence[Cond
     if not missing:
         return ()
     named = ", ".join(f"tier {tier.name}: {tier.accelerator!r}" for tier in missing)
-    known = ", ".join(sorted(report.accelerators)) or "none exists yet"
-    return (_true("Stalled", "UnknownAccelerator", f"no such AcceleratorClass ({named}); there are: {known}"),)
+    known = ", ".join(sorted(report.accelerators)) or "none yet"
+    return (_true("Stalled", "UnknownAccelerator", f"no such AcceleratorClass ({named}); existing classes: {known}"),)
 
 
 def _mixed_currencies(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
@@ -138,7 +138,7 @@ def _mixed_currencies(spec: DeploymentSpec, report: Report) -> Sequence[Conditio
     currencies = sorted({accelerator.currency for accelerator in classes})
     if len(currencies) < 2:
         return ()
-    message = f"the tiers' accelerator classes are priced in {' and '.join(currencies)}: state one currency for all"
+    message = f"the tiers' accelerator classes are priced in {' and '.join(currencies)}: use one currency for all"
     return (_true("ConfigurationWarning", "MixedCurrencies", message),)
 
 
@@ -156,7 +156,7 @@ def _activation_unknown(report: Report) -> Sequence[Condition]:
     why = seen.unheard
     if why.reason == "NotAsked":
         return ()  # it only waits for its turn
-    message = f"activationQuery gives no answer, and nobody is woken: {why.detail or why.reason}"
+    message = f"the activationQuery fails, so requests do not wake the deployment: {why.detail or why.reason}"
     return (_condition("MetricsAvailable", Status.FALSE, why.reason, message),)
 
 
@@ -168,7 +168,7 @@ def _slo_missed(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     if seen is None or seen.attainment is None:
         return ()
     if seen.attainment.upper < target:
-        message = f"fewer than {target:g} of the requests met both targets"
+        message = f"fewer requests than the promised {target:g} met both targets"
         return (_condition("SLOMet", Status.FALSE, "Missed", message),)
     return ()
 
@@ -192,7 +192,7 @@ def _with_target(finding: Condition, report: Report, per_million: str | None) ->
     if target is None or float(per_million) <= target:
         return finding
     aimed = amount(f"{target:g}", currency_of(spec, report.accelerators))
-    message = f"{finding.message}; a million output tokens cost more than the {aimed} aimed at"
+    message = f"{finding.message}; a million output tokens cost more than the target of {aimed}"
     return replace(finding, reason="AboveTarget", message=message)
 
 
@@ -207,7 +207,7 @@ def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping
     ready, missing = _replicas(report)
     found["Ready"] = _ready(found, report, ready)
     if missing and not ready and found["SLOMet"].status is Status.TRUE and _acts(report):
-        found["SLOMet"] = _condition("SLOMet", Status.UNKNOWN, "NoReplicaReady", "no replica answers yet")
+        found["SLOMet"] = _condition("SLOMet", Status.UNKNOWN, "NoReplicaReady", "no replica is ready yet")
     new = report.resource.status.get("observedGeneration") != report.resource.generation
     under_way = previous.get("Reconciling", {}).get("status") == "True"
     # Nothing serves and the requested replicas are stuck: that is no progress, and Ready says why.
@@ -215,9 +215,9 @@ def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping
     if "Stalled" in found or report.decision is None or not _acts(report) or dead:
         return
     if (new or under_way) and (coming := max(missing, _outdated(report))):
-        found["Reconciling"] = _true("Reconciling", "Starting", f"{coming} replicas are on their way")
+        found["Reconciling"] = _true("Reconciling", "Starting", f"{coming} replicas are starting")
     elif new and report.outcome is not None and report.outcome.actions:
-        found["Reconciling"] = _true("Reconciling", "Starting", "objects were just written")
+        found["Reconciling"] = _true("Reconciling", "Starting", "objects were just created or updated")
 
 
 def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condition:
@@ -231,19 +231,19 @@ def _ready(found: Mapping[str, Condition], report: Report, ready: int) -> Condit
     if decision.error is not None:
         return _condition("Ready", Status.FALSE, decision.reason.value, decision.message)
     if spec.mode is Mode.RECOMMEND:
-        return _true("Ready", "Recommending", "the plan is reported only")
+        return _true("Ready", "Recommending", "the plan is only reported")
     return _serving(report, decision, ready)
 
 
 def _serving(report: Report, decision: Decision, ready: int) -> Condition:
     if not any(tier.replicas for tier in decision.tiers.values()):
         if _kept_at_zero(report, decision):
-            limited = f"{decision.binding.value} leaves room for no replica"
+            limited = f"{decision.binding.value} allows no replica"
             return _condition("Ready", Status.FALSE, f"{decision.binding.value}Limited", limited)
         return _true("Ready", "Idle", "no replica is wanted now")
     if not ready and _acts(report):
         why = _trouble(report)
-        message = f"no replica answers yet ({why})" if why else "no replica answers yet"
+        message = f"no replica is ready yet ({why})" if why else "no replica is ready yet"
         return _condition("Ready", Status.FALSE, "NoReplicaReady", message)
     return _true("Ready", "Serving", "the plan is carried out")
 

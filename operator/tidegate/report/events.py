@@ -103,7 +103,7 @@ class EventPoster:
             try:
                 await self._api.send(self._call(report.resource, event, report.time_s))
             except ApiError as fault:
-                log.debug("event %s of %s is lost: %s", event.reason, report.resource.key, fault)
+                log.debug("event %s of %s was not sent: %s", event.reason, report.resource.key, fault)
                 return
 
     def _allowance(self, uid: str) -> Allowance:
@@ -169,7 +169,7 @@ def _turned(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
             if kind != "Ready" or not after.keys() & {"Stalled", "Reconciling"}:
                 yield Event(reason=now["reason"], message=f"{kind}: {now['message']}", action=kind, warning=True)
         elif was_bad and not is_bad and now.get("status") != "Unknown":
-            yield Event(reason=f"{kind}Recovered", message=f"{kind} is well again", action=kind)
+            yield Event(reason=f"{kind}Recovered", message=f"{kind} has recovered", action=kind)
 
 
 def _reason(status: Mapping[str, Any]) -> str:
@@ -177,4 +177,4 @@ def _reason(status: Mapping[str, Any]) -> str:
 
 
 def _message(status: Mapping[str, Any]) -> str:
-    return str((status.get("decision") or {}).get("message") or "the objects were not as they should be")
+    return str((status.get("decision") or {}).get("message") or "to match the spec")

@@ -40,43 +40,49 @@ class Tick:
 
 # name -> (help, labels), in the order of the page.
 FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "desired_replicas": ("Replicas decided.", _TIER),
-    "uncapped_replicas": ("Replicas that would run without bounds, budget and capacity.", _TIER),
-    "ready_replicas": ("Replicas that are ready and answer.", _TIER),
-    "starting_replicas": ("Replicas on their way.", _TIER),
-    "failing_replicas": ("Of those on their way, the ones that crash or cannot be started.", _TIER),
-    "terminating_replicas": ("Replicas on their way out.", _TIER),
-    "startup_seconds": ("Time from the making of a replica until it is ready, as last seen.", _TIER),
-    "capacity_requests_per_second": ("Arrival rate one replica holds inside the targets, margin taken off.", _TIER),
+    "desired_replicas": ("Replicas that the last decision asks for.", _TIER),
+    "uncapped_replicas": ("Replicas that the plan would have without bounds, budget and capacity.", _TIER),
+    "ready_replicas": ("Ready replicas. A ready pod counts once its metrics arrive, or after 90 seconds.", _TIER),
+    "starting_replicas": ("Replicas that are starting.", _TIER),
+    "failing_replicas": ("Starting replicas that crash or cannot be started.", _TIER),
+    "terminating_replicas": ("Replicas that are terminating.", _TIER),
+    "startup_seconds": ("Time from the creation of a replica until it was ready, as last seen.", _TIER),
+    "capacity_requests_per_second": (
+        "Arrival rate that one replica sustains within the targets, safety margin deducted.",
+        _TIER,
+    ),
     "metric_age_seconds": ("Age of the newest sample of the tier.", _TIER),
-    "metrics_missing": ("1 where a tier with ready replicas has no usable metrics.", _TIER),
-    "attainment_ratio": ("Share of requests inside both targets, likely value.", _DEPLOYMENT),
+    "metrics_missing": ("1 if a tier with ready replicas has no usable metrics.", _TIER),
+    "attainment_ratio": ("Share of requests that met both targets, likely value.", _DEPLOYMENT),
     "attainment_lower_ratio": ("Lower bound of that share.", _DEPLOYMENT),
     "attainment_upper_ratio": ("Upper bound of that share.", _DEPLOYMENT),
-    "attainment_target_ratio": ("Share that was promised.", _DEPLOYMENT),
-    "arrival_requests_per_second": ("Requests that came, rejected ones included.", _DEPLOYMENT),
-    "goodput_requests_per_second": ("Requests inside both targets.", _DEPLOYMENT),
-    "goodput_tokens_per_second": ("Output tokens of requests inside both targets.", _DEPLOYMENT),
-    "forecast_requests_per_second": ("Demand quantile the plan is sized for.", _DEPLOYMENT),
-    "forecast_horizon_seconds": ("How far ahead that is.", _DEPLOYMENT),
-    "planner_fault": ("1 while the planner fails on the deployment.", _DEPLOYMENT),
-    "replicas_stuck": ("1 while replicas do not start in time and the plan goes around them.", _DEPLOYMENT),
+    "attainment_target_ratio": ("The promised share.", _DEPLOYMENT),
+    "arrival_requests_per_second": ("Arriving requests, rejected ones included.", _DEPLOYMENT),
+    "goodput_requests_per_second": ("Requests that met both targets.", _DEPLOYMENT),
+    "goodput_tokens_per_second": ("Output tokens of requests that met both targets.", _DEPLOYMENT),
+    "forecast_requests_per_second": ("Forecast demand (90 % quantile).", _DEPLOYMENT),
+    "forecast_horizon_seconds": ("How far ahead that forecast is.", _DEPLOYMENT),
+    "planner_fault": ("1 while the planner fails on the deployment, which is left as it is.", _DEPLOYMENT),
+    "replicas_stuck": ("1 while replicas do not start in time and the plan works around them.", _DEPLOYMENT),
     "ttft_p95_seconds": ("Time to first token, 95th percentile.", _DEPLOYMENT),
     "itl_p95_seconds": ("Inter-token latency of a request, 95th percentile.", _DEPLOYMENT),
     "prediction_error_ratio": (
-        "What was seen over what was predicted for the decided fleet, minus 1, as far as buckets tell.",
+        "Measured over predicted, minus 1, for the decided fleet; 0 within the measured histogram bucket.",
         (*_DEPLOYMENT, "quantity"),
     ),
-    "cost_dollars_per_hour": ("Price of the replicas that exist.", _DEPLOYMENT),
-    "budget_dollars_per_hour": ("Budget.", _DEPLOYMENT),
-    "cost_dollars_per_million_output_tokens": ("Price of the output tokens of now.", _DEPLOYMENT),
-    "target_dollars_per_million_output_tokens": ("The price that is aimed at.", _DEPLOYMENT),
-    "cost_dollars_per_million_good_tokens": ("Price of those inside both targets.", _DEPLOYMENT),
+    "cost_dollars_per_hour": ("Cost of the replicas that exist.", _DEPLOYMENT),
+    "budget_dollars_per_hour": ("The hourly budget.", _DEPLOYMENT),
+    "cost_dollars_per_million_output_tokens": ("Current cost per million output tokens.", _DEPLOYMENT),
+    "target_dollars_per_million_output_tokens": ("targetPerMillionOutputTokens.", _DEPLOYMENT),
+    "cost_dollars_per_million_good_tokens": (
+        "Current cost per million output tokens of requests that met both targets.",
+        _DEPLOYMENT,
+    ),
     "energy_joules_per_output_token": ("Energy of the accelerators per output token.", _DEPLOYMENT),
     "gpu_utilization_ratio": ("Mean utilization of the accelerators.", _DEPLOYMENT),
-    "accelerators_allocatable": ("Accelerators the nodes of the class offer.", ("accelerator",)),
-    "accelerators_tidegate": ("Accelerators Tidegate's replicas hold.", ("accelerator",)),
-    "accelerators_others": ("Accelerators other pods hold.", ("accelerator",)),
+    "accelerators_allocatable": ("Accelerators that the nodes of the class offer.", ("accelerator",)),
+    "accelerators_tidegate": ("Accelerators held by Tidegate's replicas.", ("accelerator",)),
+    "accelerators_others": ("Accelerators held by other pods.", ("accelerator",)),
 }
 
 Sample = tuple[str, tuple[str, ...], float | None]
@@ -192,8 +198,10 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._gauges = _Gauges()
         registry.register(self._gauges)
-        Gauge("tidegate_info", "The version that runs.", ["version"], registry=registry).labels(version).set(1)
-        self.leader = Gauge("tidegate_leader", "1 on the process that acts.", registry=registry)
+        Gauge("tidegate_info", "Always 1; the label has the version.", ["version"], registry=registry).labels(
+            version
+        ).set(1)
+        self.leader = Gauge("tidegate_leader", "1 on the leader.", registry=registry)
         self.loop_lag_s = Gauge("tidegate_loop_lag_seconds", "How late the event loop last was.", registry=registry)
         self.cache_age_s = Gauge(
             "tidegate_cache_age_seconds",
@@ -201,15 +209,17 @@ class Metrics:
             registry=registry,
         )
         self.prometheus_up = Gauge(
-            "tidegate_prometheus_up", "1 where the last tick had complete metrics.", registry=registry
+            "tidegate_prometheus_up", "1 if the last tick had complete metrics.", registry=registry
         )
         self.tick_s = Histogram(
-            "tidegate_tick_seconds", "Duration of a tick: observe, decide, hand over.", registry=registry
+            "tidegate_tick_seconds", "Duration of a tick: observe, decide, hand over to the writers.", registry=registry
         )
-        self.memory_bytes = Gauge("tidegate_memory_bytes", "Size of what is remembered, as saved.", registry=registry)
+        self.memory_bytes = Gauge(
+            "tidegate_memory_bytes", "Size of what was learned, as last saved.", registry=registry
+        )
         self._decisions = Counter(
             "tidegate_decisions",
-            "Decisions that differ from the one before, by reason.",
+            "Decisions that differ from the previous one, by reason.",
             [*_DEPLOYMENT, "reason"],
             registry=registry,
         )
@@ -225,7 +235,11 @@ class Metrics:
             ["query", "reason"],
             registry=registry,
         )
-        self._faults = Counter("tidegate_planner_faults", "Objects the operator itself failed on.", registry=registry)
+        self._faults = Counter(
+            "tidegate_planner_faults",
+            "Objects on which the operator failed through a bug of its own.",
+            registry=registry,
+        )
         self._counted: dict[Key, Tally[str]] = {}
 
     def show(self, tick: Tick) -> None:

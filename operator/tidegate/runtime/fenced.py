@@ -64,7 +64,11 @@ class FencedApi:
         async with self._slots:
             await asyncio.sleep(self._bucket.wait_s())
             if not self._fence.holds() or self._fence.epoch != epoch:
-                raise ApiError(status=0, reason="NotLeader", detail=f"{call.method} {call.path}: leadership has ended")
+                raise ApiError(
+                    status=0,
+                    reason="NotLeader",
+                    detail=f"{call.method} {call.path}: this process does not lead any more",
+                )
             return await self._api.send(replace(call, timeout_s=min(call.timeout_s, WRITE_S_MAX)))
 
     def watch(self, call: Call) -> AsyncIterator[dict[str, Any]]:

@@ -191,7 +191,7 @@ class Hands:
         met = (about.uid, repr(fault))
         self._faults.add(met)
         if met not in self._faults_before:
-            log.error("%s: a fault of ours, please report it", _name(about), exc_info=fault)
+            log.error("%s: a bug in Tidegate, please report it", _name(about), exc_info=fault)
             self._faulted()
 
     async def _act(self, resource: DeploymentResource, batch: Batch) -> None:
@@ -289,5 +289,5 @@ def _joined(before: Outcome | None, now: Outcome | None) -> Outcome | None:
 
 
 def _failed(fault: Exception) -> Outcome:
-    message = f"the operator fails on it and leaves it alone, please report that: {fault!r}"
+    message = f"the operator failed on this deployment, which is left as it is; please report it: {fault!r}"
     return Outcome(conditions=(stalled("OperatorFault", message),))

@@ -143,7 +143,7 @@ def unpack(packed: bytes) -> dict[Key, Saved]:
         parts = msgspec.json.decode(zlib.decompress(packed), type=dict[str, dict[str, Any]])
     except (zlib.error, msgspec.DecodeError):
         if packed:
-            log.warning("saved memory cannot be read: starting afresh")
+            log.warning("cannot read the saved memory: starting without it")
         return {}
     return {
         Key.parse(name): Saved(memory=DeploymentMemory.from_json(part), uid=str(part.get("uid", "")))

@@ -51,8 +51,8 @@ async def load_configuration(kubeconfig: str | None, context: str | None = None)
     except (ConfigException, YAMLError, OSError, TypeError, ValueError) as error:
         raise SpecError(
             field="kubeconfig",
-            value=kubeconfig or "",
-            allowed=f"a readable kubeconfig or a pod's account: {error}",
+            value=kubeconfig,
+            allowed=f"no usable kubeconfig or pod service account: {error}",
         ) from error
     return configuration
 
@@ -130,7 +130,7 @@ class HttpKubeApi:
                 async for line in response.content:
                     yield _event(call, line)
         except TimeoutError as error:
-            raise self._no_answer(call, "Silence", f"nothing for {call.timeout_s:g} s") from error
+            raise self._no_answer(call, "Silence", f"no data for {call.timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._no_answer(call, "Unreachable", str(error) or type(error).__name__) from error
 
@@ -162,7 +162,7 @@ def _event(call: Call, line: bytes) -> dict[str, Any]:
     try:
         event = msgspec.json.decode(line)
     except msgspec.DecodeError as error:
-        raise ApiError(status=0, reason="NotJson", detail=f"watch {call.path}: half a line") from error
+        raise ApiError(status=0, reason="NotJson", detail=f"watch {call.path}: a truncated line") from error
     if not isinstance(event, dict):
         raise ApiError(status=0, reason="NotJson", detail=f"watch {call.path}: not an event")
     return event

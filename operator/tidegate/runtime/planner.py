@@ -235,7 +235,9 @@ class Planner:
         """Log one line when Prometheus falls silent, and one when it is back."""
         was_silent, self._silent = self._silent, isinstance(samples, Missing)
         if isinstance(samples, Missing) and not was_silent:
-            log.warning("no metrics: nothing shrinks until they are back: %s: %s", samples.reason, samples.detail)
+            log.warning(
+                "no metrics, nothing is scaled down until they are back: %s: %s", samples.reason, samples.detail
+            )
         elif was_silent and not self._silent:
             log.info("metrics are back")
         self.parts.metrics.prometheus_up.set(float(not self._silent))

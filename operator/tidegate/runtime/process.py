@@ -61,7 +61,7 @@ def _log_end(error: Exception) -> int:
         if isinstance(fault, TidegateError):
             log.critical("cannot run: %s", fault)
         else:
-            log.critical("stopped by a fault: %r", fault, exc_info=fault)
+            log.critical("stopped by an unexpected error: %r", fault, exc_info=fault)
     return 2 if all(isinstance(fault, SpecError) for fault in faults) else 1
 
 
@@ -177,7 +177,7 @@ def _watcher(assembly: Assembly, configuration: Configuration) -> ResourceWatche
 async def _endless(name: str, work: Part) -> None:
     """A part that ends is as bad as one that fails."""
     await work()
-    raise SourceError(source=name, reason="Ended", detail="this part of the operator ended by itself")
+    raise SourceError(source=name, reason="Ended", detail="this part of the operator ended unexpectedly")
 
 
 async def _shut_down(assembly: Assembly, tasks: Mapping[str, asyncio.Task[None]]) -> None:
@@ -245,7 +245,7 @@ def _not_alive(assembly: Assembly) -> str:
     if age_s > CACHE_AGE_MAX_S:
         return f"a cache has not been confirmed for {age_s:.0f} s"
     if behind_s is not None and now_s - behind_s > CACHE_AGE_MAX_S:
-        return "custom resources do not arrive although they exist"
+        return "existing custom resources have not arrived"
     return ""
 
 

@@ -74,7 +74,7 @@ class Recovery:
                     await self._read(fresh)
                     self._done |= fresh
                 except SourceError as error:
-                    log.debug("history: %s", error)
+                    log.debug("cannot read the demand history: %s", error)
                     pause_s = RETRY_S
             await asyncio.sleep(pause_s)
 
@@ -145,6 +145,6 @@ class Saver:
         try:
             size = await self.keeper.save(self.planner.memory, uids)
         except ApiError as error:
-            log.warning("memory is not saved: %s", error)
+            log.warning("cannot save the memory: %s", error)
         else:
             self.metrics.memory_bytes.set(size)

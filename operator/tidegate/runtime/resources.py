@@ -88,7 +88,7 @@ class ResourceWatcher:
             except Exception as error:
                 if time.monotonic() - began_s > PAUSE_MAX_S:
                     pause_s = PAUSE_MIN_S
-                log.warning("cannot watch custom resources, next try in %g s: %s", pause_s, _words(error))
+                log.warning("cannot watch custom resources, retrying in %g s: %s", pause_s, _words(error))
             await asyncio.sleep(pause_s)
             pause_s = min(PAUSE_MAX_S, 2.0 * pause_s)
             self.resumed()

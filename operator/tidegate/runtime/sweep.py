@@ -65,7 +65,7 @@ class Sweeper:
             try:
                 await self.sweep()
             except ApiError as error:
-                log.debug("sweep: %s", error)
+                log.debug("cannot list the custom resources: %s", error)
 
     async def sweep(self) -> None:
         """
@@ -82,7 +82,7 @@ class Sweeper:
         ghosts = self.inventory.sweep(deployments, accelerators, before=before)
         self.swept_s = self.clock()
         if ghosts:
-            log.info("dropped resources whose deletion was missed", extra={"count": ghosts})
+            log.info("dropped custom resources whose deletion had been missed", extra={"count": ghosts})
 
     async def _list(self, path: str) -> dict[tuple[str, str], tuple[str, int]]:
         found: dict[tuple[str, str], tuple[str, int]] = {}
@@ -93,7 +93,9 @@ class Sweeper:
             except ApiError as error:
                 if error.status == 404:
                     raise SpecError(
-                        field=path, value="404", allowed="the CRDs have to be installed: kubectl apply -f crds/"
+                        field=path,
+                        value=None,
+                        allowed="not found; install the CRDs: kubectl apply --server-side -f crds/",
                     ) from error
                 raise
             for item in page.get("items") or ():

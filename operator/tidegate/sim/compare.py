@@ -128,5 +128,5 @@ def all_names(chosen: str) -> list[str]:
         star = name.removeprefix(EVERYBODY)
         found += [n + star for n in (*registry.RIVALS, *registry.FLEETS)] if many else [name]
     if not found:
-        raise SpecError(field="--policy", value=chosen, allowed="at least one name")
+        raise SpecError(field="--policy", value=chosen, allowed="must name at least one policy")
     return list(dict.fromkeys(found))

@@ -163,17 +163,19 @@ def parse(text: str, *, seed: int) -> Trace:
     name, *rest = text.split(":")
     if name not in SHAPES:
         raise SpecError(
-            field="--trace", value=name, allowed=f"a file, or one of {', '.join(SHAPES)} as SHAPE:RPS:HOURS"
+            field="--trace", value=name, allowed=f"must be a file, or one of {', '.join(SHAPES)} as SHAPE:RPS:HOURS"
         )
     if not 2 <= len(rest) <= 3:
-        raise SpecError(field="--trace", value=text, allowed="SHAPE:RPS:HOURS[:LENGTHS]")
+        raise SpecError(field="--trace", value=text, allowed="must be SHAPE:RPS:HOURS[:LENGTHS]")
     kind = rest[2] if len(rest) > 2 else "chat"
     if kind not in LENGTHS:
-        raise SpecError(field="--trace", value=kind, allowed=f"lengths {', '.join(LENGTHS)}")
+        raise SpecError(field="--trace", value=kind, allowed=f"LENGTHS must be one of {', '.join(LENGTHS)}")
     try:
         rps, hours = float(rest[0]), float(rest[1])
     except ValueError as fault:
-        raise SpecError(field="--trace", value=text, allowed="numbers for RPS and HOURS") from fault
+        raise SpecError(field="--trace", value=text, allowed="RPS and HOURS must be numbers") from fault
     if not (0 < rps < np.inf and 0 < hours * SECONDS_PER_HOUR <= LONGEST_S):
-        raise SpecError(field="--trace", value=text, allowed="rate and hours, finite, above 0, a year at most, are")
+        raise SpecError(
+            field="--trace", value=text, allowed="RPS and HOURS must be finite and above 0, and HOURS at most a year"
+        )
     return generate(SHAPES[name](rps, hours * SECONDS_PER_HOUR, seed), LENGTHS[kind], seed=seed, name=text)

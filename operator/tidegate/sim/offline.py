@@ -79,7 +79,10 @@ def _duration_s(traffic: Mapping[Key, Trace], settings: Settings) -> float:
         return whole_s
     first_s = min(float(t.arrival_s[0]) for t in traffic.values())
     if first_s >= settings.duration_s:
-        hours, allowed = settings.duration_s / SECONDS_PER_HOUR, f"more: the first request comes after {first_s:.0f} s"
+        hours, allowed = (
+            settings.duration_s / SECONDS_PER_HOUR,
+            f"must be more: the first request arrives after {first_s:.0f} s",
+        )
         raise SpecError(field="--hours", value=f"{hours:g}", allowed=allowed)
     return min(whole_s, settings.duration_s)
 
@@ -94,26 +97,30 @@ def _check(
     deployments: Mapping[Key, DeploymentSpec], accelerators: Mapping[str, Accelerator], traffic: Mapping[Key, Trace]
 ) -> None:
     if not deployments:
-        raise SpecError(field="-f", value="no InferenceDeployment", allowed="at least one")
+        raise SpecError(field="-f", value=None, allowed="must contain an InferenceDeployment")
     for key, spec in deployments.items():
         if key not in traffic:
-            raise SpecError(field="--trace", value=None, allowed=f"a trace for each deployment: --trace {key}=FILE")
+            raise SpecError(field="--trace", value=None, allowed=f"every deployment needs a trace: --trace {key}=FILE")
         if len(traffic[key]) == 0:
-            raise SpecError(field="--trace", value=traffic[key].name, allowed=f"at least one request for {key}")
+            raise SpecError(
+                field="--trace", value=traffic[key].name, allowed=f"must have at least one request for {key}"
+            )
         for tier in spec.tiers:
             if tier.accelerator not in accelerators:
                 known = ", ".join(accelerators) or "none"
                 field = f"{key}: spec.tiers[{tier.name}].accelerator"
                 raise SpecError(
-                    field=field, value=tier.accelerator, allowed=f"an AcceleratorClass of the file: {known}"
+                    field=field,
+                    value=tier.accelerator,
+                    allowed=f"must be an AcceleratorClass in the manifests: {known}",
                 )
             engines = prior_of(spec.model, tier, accelerators[tier.accelerator]).serving.data_parallel
             if engines > 1:
                 field = f"{key}: spec.tiers[{tier.name}] --data-parallel-size"
-                raise SpecError(field=field, value=engines, allowed="1 is: a simulated replica is one engine")
+                raise SpecError(field=field, value=engines, allowed="must be 1: a simulated replica is one engine")
     codes = sorted({accelerators[tier.accelerator].currency for spec in deployments.values() for tier in spec.tiers})
     if len(codes) > 1:
-        allowed = "one currency for all tiers is: amounts are never converted"
+        allowed = "must be one currency for all tiers: amounts are never converted"
         raise SpecError(field="spec.currency of the AcceleratorClasses", value=", ".join(codes), allowed=allowed)
 
 

@@ -42,7 +42,7 @@ def check(deployments: Iterable[DeploymentSpec]) -> None:
     for spec in deployments:
         other = served.setdefault((spec.key.namespace, spec.model), spec)
         if other is not spec:
-            allowed = f"one deployment of {spec.model} in a namespace is: its metrics do not say whose request it was"
+            allowed = f"both serve {spec.model} in one namespace, and its metrics do not tell their requests apart"
             raise SpecError(field="--prometheus", value=f"{other.key} and {spec.key}", allowed=allowed)
 
 
@@ -57,7 +57,7 @@ def recorded(client: Prometheus, spec: DeploymentSpec, *, start_s: float, end_s:
     rates = _curve(client, demand_query(dialect), start_s, end_s)
     if not np.nansum(rates) > 0:
         asked = ", ".join(f"{label}={value!r}" for label, value in dialect.matchers.items())
-        detail = f"no request of {asked} between {start_s:.0f} and {end_s:.0f}"
+        detail = f"no requests of {asked} between {start_s:.0f} and {end_s:.0f}"
         raise SourceError(source="prometheus", reason="NoSeries", detail=detail)
     prompt, output = (_lengths(client, query(dialect), start_s, end_s) for query in (prompt_query, output_query))
     dice = np.random.default_rng(seed)

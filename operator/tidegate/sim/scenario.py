@@ -68,10 +68,10 @@ class Service:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.initial) - {t.name for t in self.spec.tiers})
         if unknown:
-            raise SpecError(field="initial", value=unknown, allowed=f"tiers of {self.spec.key}")
+            raise SpecError(field="initial", value=unknown, allowed=f"must be tiers of {self.spec.key}")
         missing = [t.name for t in self.spec.tiers if t.name not in self.truths]
         if missing:
-            raise SpecError(field="truths", value=missing, allowed="one truth per tier")
+            raise SpecError(field="truths", value=missing, allowed="every tier needs a truth")
 
 
 class Trouble(StrEnum):

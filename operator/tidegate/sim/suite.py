@@ -313,7 +313,7 @@ HISTORY_S, HISTORY_STEP_S = 24 * HOUR, 60.0
 def named(name: str, *, seed: int = 1) -> Scenario:
     """A scenario of the suite, with a day of history; SpecError where there is none of that name."""
     if name not in SUITE:
-        raise SpecError(field="--scenario", value=name, allowed=f"one of {', '.join(SUITE)}")
+        raise SpecError(field="--scenario", value=name, allowed=f"must be one of {', '.join(SUITE)}")
     scenario = SUITE[name](seed)
     others = [SUITE[name](1000 * seed + run) for run in range(1, OTHER_RUNS + 1)]
     services = [

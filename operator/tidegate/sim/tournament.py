@@ -95,7 +95,7 @@ def _played(work: list[Unit], jobs: int) -> Generator[tuple[Unit, dict[str, Scor
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as fault:
-            detail = f"a process of --jobs {jobs} was ended from outside, mostly for want of memory: try fewer of them"
+            detail = f"a process of --jobs {jobs} was killed, most likely because memory ran out: try fewer jobs"
             raise SourceError(source="backtest", reason="ProcessEnded", detail=detail) from fault
         except BaseException:
             # The pool would wait for all that is queued: hours. Without its processes it gives that up.
@@ -130,7 +130,7 @@ def read(path: Path | None) -> Rows:
             found[row["scenario"], row["seed"], row["name"]] = from_json(row)
         except (ValueError, KeyError, TypeError) as fault:
             raise SpecError(
-                field=f"{path.name}:{number}", value=line[:80], allowed="a row of an earlier run"
+                field=f"{path.name}:{number}", value=line[:80], allowed="must be a row of an earlier run"
             ) from fault
     return found
 

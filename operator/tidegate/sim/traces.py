@@ -77,13 +77,17 @@ def read(path: Path) -> Trace:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
             return _parse(csv.reader(lines), path)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as fault:
-        raise SpecError(field="--trace", value=str(path), allowed=f"a readable CSV file in UTF-8 ({fault})") from fault
+        raise SpecError(
+            field="--trace", value=str(path), allowed=f"must be a readable CSV file in UTF-8 ({fault})"
+        ) from fault
 
 
 def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defined]
     header: list[str] = next(rows, [])
     if tuple(header[:3]) != COLUMNS:
-        raise SpecError(field=f"{path.name}:1", value=",".join(header), allowed=f"the columns {','.join(COLUMNS)}")
+        raise SpecError(
+            field=f"{path.name}:1", value=",".join(header), allowed=f"must be the columns {','.join(COLUMNS)}"
+        )
     lines: list[int] = []
     values: list[tuple[float, float, float]] = []
     for row in filter(None, rows):  # an empty line is none
@@ -91,18 +95,20 @@ def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defin
         try:
             values.append((float(row[0]), float(row[1]), float(row[2])))
         except (ValueError, IndexError) as fault:
-            raise SpecError(field=f"{path.name}:{lines[-1]}", value=",".join(row), allowed="three numbers") from fault
+            raise SpecError(
+                field=f"{path.name}:{lines[-1]}", value=",".join(row), allowed="must be three numbers"
+            ) from fault
     if not values:
-        raise SpecError(field=path.name, value="no requests", allowed="at least one request")
+        raise SpecError(field=path.name, value=None, allowed="must contain at least one request")
     table = np.array(values)
     outside = np.argwhere(~((table >= 0) & (table <= LARGEST)))  # NaN is among them
     if len(outside):
         at, column = outside[0]
-        value, allowed = f"{table[at, column]:.10g}", f"{UNITS[column]}, 0 to {LARGEST[column]:.0f}, are"
+        value, allowed = f"{table[at, column]:.10g}", f"must be {UNITS[column]} from 0 to {LARGEST[column]:.0f}"
         raise SpecError(field=f"{path.name}:{lines[at]}", value=value, allowed=allowed)
     table = table[np.argsort(table[:, 0], kind="stable")]
     if table[0, 0] > FIRST_S_MAX:
-        allowed = "seconds from the start of the run: the first request comes at 0 or soon after"
+        allowed = "must be seconds from the start of the run, so the first request comes at 0 or soon after"
         raise SpecError(field=f"{path.name}: first arrival_s", value=f"{table[0, 0]:.10g}", allowed=allowed)
     return Trace(
         arrival_s=table[:, 0],

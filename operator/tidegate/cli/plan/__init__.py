@@ -85,7 +85,7 @@ def _usage_ends_with_1() -> Iterator[None]:
 )  # fmt: skip
 @click.option("--api-price-in", "price_in", type=float, help="Price of a hosted API, $ per million prompt tokens.")
 @click.option(
-    "--api-price-out", "price_out", type=float, help="Its price per million output tokens; shows the break-even."
+    "--api-price-out", "price_out", type=float, help="Its price, $ per million output tokens; shows the break-even."
 )
 @click.option("--at", type=click.DateTime(), help="Time (UTC) at which schedules are evaluated [default: now].")
 @click.option("--output", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
@@ -160,7 +160,7 @@ def _manifests(filenames: tuple[Path, ...]) -> "Manifests":
         raise click.UsageError("give -f MANIFEST and --demand RPS (or --prometheus URL), or --stream")
     found = load(*filenames)
     if not found.deployments:
-        raise SpecError(field="-f", value=[str(f) for f in filenames], allowed="an InferenceDeployment must be in it")
+        raise SpecError(field="-f", value=[str(f) for f in filenames], allowed="must contain an InferenceDeployment")
     for key, spec in found.deployments.items():
         _check_classes(key, spec, found.accelerators)
     return found
@@ -173,7 +173,7 @@ def _check_classes(key: "Key", spec: "DeploymentSpec", accelerators: "Mapping[st
             raise SpecError(
                 field=f"{key}: spec.tiers[{index}].accelerator",
                 value=tier.accelerator,
-                allowed=f"an AcceleratorClass of the manifests is needed: {known}",
+                allowed=f"must be an AcceleratorClass in the manifests: {known}",
             )
 
 
@@ -183,10 +183,10 @@ def _price(options: Options) -> "ApiPrice | None":
     if options.price_in is None and options.price_out is None:
         return None
     if options.price_in is None or options.price_out is None:
-        raise click.UsageError("--api-price-in and --api-price-out belong together")
+        raise click.UsageError("--api-price-in and --api-price-out must be given together")
     for name, value in (("--api-price-in", options.price_in), ("--api-price-out", options.price_out)):
         if not 0 <= value < float("inf"):
-            raise SpecError(field=name, value=value, allowed="dollars, 0 or more, are")
+            raise SpecError(field=name, value=value, allowed="must be dollars, 0 or more")
     return ApiPrice(usd_per_million_in=options.price_in, usd_per_million_out=options.price_out)
 
 
@@ -205,7 +205,7 @@ def _stated(options: Options, manifests: "Manifests", time_s: float) -> "dict[Ke
     refuse("token_file", why="only with --prometheus")
     for name, tokens in (("--prompt-tokens", options.prompt_tokens), ("--output-tokens", options.output_tokens)):
         if not 0 < tokens < float("inf"):
-            raise SpecError(field=name, value=tokens, allowed="tokens per request above 0 are")
+            raise SpecError(field=name, value=tokens, allowed="must be tokens per request, above 0")
     _check_context(options.prompt_tokens + options.output_tokens, manifests)
     rates = _rates(options.demands, list(manifests.deployments))
     shape = Load(
@@ -222,7 +222,7 @@ def _check_context(tokens: float, manifests: "Manifests") -> None:
         for tier in spec.tiers:
             context = prior_of(spec.model, tier, manifests.accelerators[tier.accelerator]).serving.context_max
             if tokens > context:
-                allowed = f"at most {context:.0f} are: --max-model-len of {key}, tier {tier.name}"
+                allowed = f"must be at most {context:.0f} together: --max-model-len of {key}, tier {tier.name}"
                 raise SpecError(field="--prompt-tokens and --output-tokens", value=f"{tokens:.0f}", allowed=allowed)
 
 
@@ -239,11 +239,11 @@ def _rates(demands: tuple[str, ...], keys: "list[Key]") -> "dict[Key, float]":
             rate = -1.0
         if not matching or not 0 <= rate < float("inf"):
             names = ", ".join(f"{key.name}=RPS" for key in keys)
-            raise SpecError(field="--demand", value=text, allowed=f"requests/s, 0 or more, are: RPS or {names}")
+            raise SpecError(field="--demand", value=text, allowed=f"must be requests/s, 0 or more: RPS or {names}")
         rates = own if separator else shared
         twice = [str(key) for key in matching if key in rates]
         if twice:
-            raise SpecError(field="--demand", value=text, allowed=f"one demand is: {', '.join(twice)} has another")
+            raise SpecError(field="--demand", value=text, allowed=f"{', '.join(twice)} already has a demand")
         rates |= dict.fromkeys(matching, rate)
     found = shared | own
     missing = [key for key in keys if key not in found]
@@ -257,7 +257,7 @@ def _measured(options: Options, manifests: "Manifests", time_s: float) -> "dict[
     from tidegate.observe.prometheus import Access, Prometheus
     from tidegate.sim.recorded import check
 
-    refuse("demands", "prompt_tokens", "output_tokens", why="not beside --prometheus")
+    refuse("demands", "prompt_tokens", "output_tokens", why="not with --prometheus")
     check(manifests.deployments.values())
     client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
     return {key: measured(client, key, spec.model, time_s=time_s) for key, spec in manifests.deployments.items()}

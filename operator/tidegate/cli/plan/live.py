@@ -38,10 +38,10 @@ def measured(client: Prometheus, key: Key, model: str, *, time_s: float) -> Load
         dialect = dialect_of(model, None, window_s=WINDOW_S)
         rate = _number(client, demand_query(dialect), time_s)
     if rate is None:
-        raise _silent(f"no request of {MODEL_LABEL}={model!r} is known")
+        raise _silent(f"there are no requests of {MODEL_LABEL}={model!r}")
     prompt, output = (_number(client, query(dialect), time_s) for query in (prompt_query, output_query))
     if prompt is None or output is None:
-        raise _silent(f"no request of {MODEL_LABEL}={model!r} finished in the last {WINDOW_S} s")
+        raise _silent(f"no requests of {MODEL_LABEL}={model!r} finished in the last {WINDOW_S} s")
     series = client.custom_query_range(demand_query(dialect), time_s - DAYS * SECONDS_PER_DAY, time_s, f"{STEP_S}s")
     history = _curve(series[0].get("values") if series else None) or [(time_s, rate)]
     memory = forecast.shaped(forecast.backfill(None, history=history), prompt_tokens=prompt, output_tokens=output)

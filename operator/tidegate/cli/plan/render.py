@@ -95,11 +95,11 @@ def _tiers(verdict: Verdict, accelerators: Mapping[str, Accelerator], code: str)
 def _promises(verdict: Verdict, code: str) -> Sheet:
     prediction, slo, cost = verdict.decision.prediction, verdict.spec.slo, verdict.spec.cost
     if prediction is None:
-        return Sheet(title="Promises", columns=("promise", "predicted", "asked for"), rows=())
+        return Sheet(title="Promises", columns=("promise", "predicted", "target"), rows=())
     rows = (
         ("time to first token, p95", _ms(prediction.ttft_s_p95), f"{milliseconds(slo.ttft_s):.0f} ms"),
         ("inter-token latency, p95", _ms(prediction.itl_s_p95), f"{milliseconds(slo.itl_s):.0f} ms"),
-        ("requests inside both", _figure(prediction.attainment, "{:.2%}"), f"{slo.attainment:.2%}"),
+        ("requests that meet both", _figure(prediction.attainment, "{:.2%}"), f"{slo.attainment:.2%}"),
         ("cost per hour", _money(prediction.usd_per_hour, code), _money(cost.budget_usd_per_hour, code)),
         (
             "cost per million output tokens",
@@ -108,7 +108,7 @@ def _promises(verdict: Verdict, code: str) -> Sheet:
         ),
         ("mean quality", _figure(prediction.quality_mean, "{:.3f}"), f"{verdict.spec.quality.average_minimum:g}"),
     )
-    return Sheet(title="Promises", columns=("promise", "predicted", "asked for"), rows=rows)
+    return Sheet(title="Promises", columns=("promise", "predicted", "target"), rows=rows)
 
 
 def _alternatives(verdict: Verdict, code: str) -> Sheet:
@@ -116,26 +116,27 @@ def _alternatives(verdict: Verdict, code: str) -> Sheet:
         (_mix(other.replicas), f"{other.usd_per_hour:.2f}", _figure(other.attainment, "{:.2%}"), other.why_not)
         for other in verdict.decision.alternatives
     )
-    return Sheet(title="Instead", columns=("fleet", f"{sign(code)}/h", "inside both", "why not"), rows=rows)
+    return Sheet(title="Alternatives", columns=("fleet", f"{sign(code)}/h", "meet both", "why not"), rows=rows)
 
 
 def _limit(verdict: Verdict) -> list[str]:
     decision = verdict.decision
     if decision.binding is Constraint.NONE:
         return []
-    return [f"{decision.binding.value} binds: without limits it would be {_mix(decision.uncapped or {})}"]
+    return [f"limited by {decision.binding.value}; without limits: {_mix(decision.uncapped or {})}"]
 
 
 def _break_even(even: BreakEven, code: str) -> str:
     own, api = (_money(usd, code) for usd in (even.own_usd_per_hour, even.api_usd_per_hour))
     versus = f"{own}/h here, {api}/h at the API for the same requests"
     if even.rate_rps is None:
-        return f"{versus}; there is no demand from which on this deployment stays cheaper than the API"
-    return f"{versus}; break-even at {even.rate_rps:.3g} req/s: from there on, as far as it can carry, it is not dearer"
+        return f"{versus}; no break-even: there is no demand above which this deployment stays cheaper than the API"
+    rate = f"{even.rate_rps:.3g} req/s"
+    return f"{versus}; break-even at {rate}: from there to its capacity it costs no more than the API"
 
 
 def _mix(replicas: Mapping[str, int]) -> str:
-    return " + ".join(f"{count} x {name}" for name, count in replicas.items() if count) or "nothing"
+    return " + ".join(f"{count} x {name}" for name, count in replicas.items() if count) or "no replicas"
 
 
 def _figure(value: float | None, form: str) -> str:

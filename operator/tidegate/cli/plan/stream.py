@@ -73,7 +73,7 @@ class Stream:
         for raw in tick.deployments:
             key, deployment = _read(raw)
             if key in entries or not key.name:
-                error = str(deployment) if isinstance(deployment, SpecError) else f"{key} stands in the tick twice"
+                error = str(deployment) if isinstance(deployment, SpecError) else f"{key} appears twice in the tick"
                 refused.append(answer.refusal(key, error))
                 continue
             fault = deployment if isinstance(deployment, SpecError) else self._take(key, deployment)
@@ -83,7 +83,7 @@ class Stream:
 
     def _check_time(self, time_s: float) -> None:
         if self.time_s is not None and time_s <= self.time_s:
-            raise SpecError(field="time", value=time_s, allowed=f"time goes on: more than {self.time_s} is")
+            raise SpecError(field="time", value=time_s, allowed=f"must be after the previous tick's {self.time_s}")
 
     def _read_classes(self, raws: Iterable[msgspec.Raw]) -> None:
         self.accelerators, self.class_faults = {}, []
@@ -110,13 +110,13 @@ class Stream:
         if raw not in (b"", b"null") and (wanted is None or raw != wanted.raw):
             wanted = self.wanted[key] = _wanted(key, raw, wanted)
         if wanted is None:
-            return SpecError(field="spec", value=None, allowed="the first tick of a deployment carries its spec")
+            return SpecError(field="spec", value=None, allowed="the first tick of a deployment must include its spec")
         if wanted.fault is not None:
             return wanted.fault
         for index, tier in enumerate(wanted.spec.tiers if wanted.spec is not None else ()):
             if tier.accelerator not in self.accelerators:
                 known = ", ".join(sorted(self.accelerators)) or "none"
-                allowed = "; ".join([f"the accelerators of the tick are: {known}", *self.class_faults])
+                allowed = "; ".join([f"must be an accelerator of the tick: {known}", *self.class_faults])
                 return SpecError(field=f"spec.tiers[{index}].accelerator", value=tier.accelerator, allowed=allowed)
         return None
 

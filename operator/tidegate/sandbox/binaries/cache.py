@@ -75,7 +75,7 @@ class Cache:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"another tidegate is fetching programs into {self.folder}: waiting for it")
+                say(f"another tidegate process is fetching programs into {self.folder}: waiting for it")
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 

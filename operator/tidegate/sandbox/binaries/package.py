@@ -23,16 +23,16 @@ def from_package(package: str, *, program: str, workspace: Path) -> Path:
         FetchError: No apt here, no such package, or no such program in it.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise FetchError("this system has no apt-get and dpkg")
+        raise FetchError("this system does not have apt-get and dpkg")
     _call(["apt-get", "download", package], folder=workspace)
     archives = list(workspace.glob("*.deb"))
     if not archives:
-        raise FetchError(f"apt-get download {package}: no file came")
+        raise FetchError(f"apt-get download {package}: no file was downloaded")
     root = workspace / "root"
     _call(["dpkg", "-x", str(archives[0]), str(root)], folder=workspace)
     programs = [path for path in root.glob(f"usr/*bin/{program}") if path.is_file()]
     if not programs:
-        raise FetchError(f"package {package} holds no {program}")
+        raise FetchError(f"package {package} does not contain {program}")
     return programs[0]
 
 

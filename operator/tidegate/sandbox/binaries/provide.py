@@ -124,7 +124,7 @@ class Provider:
 
     def _unpack(self, program: Program, workspace: Path) -> tuple[Path, str]:
         if not program.package:
-            raise FetchError("no system package of it is new enough")
+            raise FetchError("no system package is new enough")
         path = from_package(program.package, program=program.name, workspace=workspace)
         version = installed_version(path, program)
         if not version or version < program.oldest:
@@ -134,7 +134,7 @@ class Provider:
     def _build(self, program: Program, workspace: Path) -> tuple[Path, str]:
         """Builds the program's module; programs of one module share the result."""
         if program.module is None:
-            raise FetchError("it is not built here")
+            raise FetchError("it cannot be built from source here")
         built, origin = self._built(program.module, workspace)
         if built.name == program.name:
             return built, origin

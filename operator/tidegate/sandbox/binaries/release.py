@@ -45,7 +45,7 @@ class Downloader:
         artefact = workspace / name
         self._download(release.url, artefact)
         if (got := sha256(artefact)) != wanted:
-            raise FetchError(f"{release.url}: SHA-256 is {got}, its project publishes {wanted}")
+            raise FetchError(f"{release.url}: SHA-256 is {got}, but the project publishes {wanted}")
         return unpack(artefact, release.member) if release.member else artefact
 
     def _text(self, url: str) -> str:
@@ -64,12 +64,12 @@ class Downloader:
                         reported = done
                         self._say(f"  {done >> 20} of {total >> 20 if total else '?'} MiB")
             except OSError as error:
-                raise FetchError(f"{url}: broke off after {done} bytes: {error}") from error
+                raise FetchError(f"{url}: the download broke off after {done} bytes: {error}") from error
 
     def _open(self, url: str):  # type: ignore[no-untyped-def]  # urlopen's own type is Any
         host = urlsplit(url).hostname or ""
         if host in self._silent_hosts:
-            raise FetchError(f"{host}: {self._silent_hosts[host]} (not asked again)")
+            raise FetchError(f"{host}: {self._silent_hosts[host]} (not tried again)")
         try:
             return urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_S)
         except urllib.error.HTTPError as error:

@@ -52,7 +52,9 @@ async def _resource(kube: Kube, document: Object) -> dict[str, Any]:
     for resource in listing["resources"]:
         if resource["kind"] == document["kind"] and "/" not in resource["name"]:
             return dict(resource)
-    raise SourceError(source="kubernetes", reason="NotFound", detail=f"no kind {document['kind']} is served")
+    raise SourceError(
+        source="kubernetes", reason="NotFound", detail=f"the API server does not serve the kind {document['kind']}"
+    )
 
 
 async def _ensure_namespace(kube: Kube, name: str) -> None:

@@ -24,7 +24,9 @@ def rights(namespace: str, name: str) -> list[Object]:
         SourceError: We do not run from a clone, so the chart is not there.
     """
     if not RULES.exists():
-        raise SourceError(source="chart", reason="NotFound", detail=f"{RULES}: the demo runs from a clone")
+        raise SourceError(
+            source="chart", reason="NotFound", detail=f"{RULES}: the demo needs a clone of the repository"
+        )
     rules = yaml.safe_load(RULES.read_text())
     subjects = [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]
     return [

@@ -89,11 +89,11 @@ async def _play(stage: Stage, scene: Scene, observer: Observer, console: Console
 async def _first_replica(stage: Stage, scene: Scene, console: Console) -> None:
     clock = asyncio.get_running_loop().time
     deadline_s = clock() + FIRST_REPLICA_S / scene.scenario.pace + MARGIN_S
-    with console.status("the first replica starts"):
+    with console.status("waiting for the first replica"):
         while not any(states["ready"] for states in scene.replicas().values()):
             stage.check()
             if clock() > deadline_s:
-                console.print("no replica got ready; the traffic begins all the same")
+                console.print("no replica became ready in time; starting the traffic anyway")
                 return
             await asyncio.sleep(FRAME_S)
 
@@ -128,7 +128,7 @@ async def _keep(stage: Stage, console: Console) -> None:
     """Leave everything up until Ctrl-C."""
     console.print(f"\nexport KUBECONFIG={stage.kubeconfig}", highlight=False, soft_wrap=True)
     console.print(f"clients: {stage.url}/v1   Prometheus: {stage.prometheus_url}   logs: {stage.processes.logs}")
-    console.print("Everything stays up until Ctrl-C.")
+    console.print("Everything keeps running until Ctrl-C.")
     while True:
         await asyncio.sleep(1.0)
         stage.check()
@@ -145,8 +145,8 @@ def _plane(scenario: Scenario, say: Say) -> ControlPlane:
     except SourceError as missing:
         if wanted == "kubernetes":
             raise
-        say(f"no Kubernetes binaries at hand ({missing.detail}): the embedded control plane stands in")
-        say("`make binaries` (or `tidegate sandbox binaries`) builds the real one, once, in minutes")
+        say(f"no Kubernetes binaries available ({missing.detail}): using the embedded control plane instead")
+        say("`make binaries` (or `tidegate sandbox binaries`) builds the real one (once, takes minutes)")
         return EmbeddedControlPlane()
 
 

@@ -117,11 +117,11 @@ def scenario(
         SpecError: There is no deployment, a tier names a class that the manifests lack, or the trace is none.
     """
     if not deployments:
-        raise SpecError(field="--manifest", value="no InferenceDeployment", allowed="at least one")
+        raise SpecError(field="--manifest", value=None, allowed="must contain an InferenceDeployment")
     deployment = next(iter(deployments.values()))
     for tier in deployment.tiers:
         if tier.accelerator not in accelerators:
-            allowed = "an AcceleratorClass of the same manifests: its price and its nodes are made from it"
+            allowed = "must be an AcceleratorClass in the same manifests: the demo takes prices and nodes from it"
             raise SpecError(field=f"tier {tier.name}: accelerator", value=tier.accelerator, allowed=allowed)
     arrivals, speed = _traffic(options)
     return Scenario(

@@ -4,9 +4,9 @@ The table at the end: what clients got, what it cost, and what it would have cos
 In:    the scene when the replay is over.
 Out:   rows and remarks, then a table.
 
-The rivals are fleets that stand still. They were not run: each is taken to serve every request inside the targets,
-which favours it. `its peak fleet kept` is the dearest fleet of this very run from beginning to end; `only TIER` is
-the first tier of the manifest sized for the highest load, by the capacity that the operator learned.
+The rivals are static fleets. They were not run: each is assumed to serve every request within the targets, which favors
+it. `its peak fleet, fixed` is the most expensive fleet of this run, kept from beginning to end; `only TIER, for the
+peak` is the first tier of the manifest, sized for the highest load by the capacity that the operator learned.
 """
 
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ def rows(scene: Scene) -> list[Row]:
         )
     ]
     asked = sum(arrival.output_tokens for arrival in scenario.arrivals)
-    fleets: dict[str, Mapping[str, int]] = {"its peak fleet kept": ledger.peak, **_alone(scene)}
+    fleets: dict[str, Mapping[str, int]] = {"its peak fleet, fixed": ledger.peak, **_alone(scene)}
     for name, replicas in fleets.items():
         found.append(
             Row(
@@ -122,21 +122,21 @@ def remarks(scene: Scene) -> list[str]:
     whole, slo = scene.whole(), scene.scenario.deployment.slo
     said = [
         f"{whole.requests} requests, {whole.failed} failed; promised: {slo.attainment:.0%} within "
-        f"{slo.ttft_s * 1000:.0f} ms to the first token and {slo.itl_s * 1000:.0f} ms per token",
+        f"TTFT {slo.ttft_s * 1000:.0f} ms and ITL {slo.itl_s * 1000:.0f} ms",
     ]
     if whole.ttft_s_p95 is not None and whole.itl_s_p95 is not None:
-        said.append(f"p95 as clients saw it: {whole.ttft_s_p95 * 1000:.0f} ms to the first token, "
-                    f"{whole.itl_s_p95 * 1000:.0f} ms per token")  # fmt: skip
+        said.append(f"p95 measured by the clients: TTFT {whole.ttft_s_p95 * 1000:.0f} ms, "
+                    f"ITL {whole.itl_s_p95 * 1000:.0f} ms")  # fmt: skip
     if (compared := scene.compared()) is not None:
         said.append(
-            f"attainment over the run: {compared[0]:.1%} by the operator's own account, "
-            f"{compared[1]:.1%} by its clients' in the same windows"
+            f"attainment over the run: {compared[0]:.1%} measured by the operator, "
+            f"{compared[1]:.1%} by the clients in the same windows"
         )
     haste = scene.scenario.speed / scene.scenario.pace
     if haste > HURRY:
         said.append(
             f"traffic passed {haste:.0f} times faster than start-ups, more than any operator can follow: "
-            "a longer --duration shows more"
+            "use a longer --duration"
         )
     return [*said, *_lag(scene)]
 
@@ -144,7 +144,7 @@ def remarks(scene: Scene) -> list[str]:
 def _lag(scene: Scene) -> list[str]:
     steps = scene.lag.get("steps", 0.0)
     if not steps:
-        return ["how far the servers kept up is not known"]
+        return ["it is not known whether the servers kept up"]
     late, mean_s = scene.lag["steps_late"] / steps, scene.lag["lag_total_s"] / steps
     figures = (
         f"{late:.1%} of {steps:.0f} steps ended late (mean {1000 * mean_s:.1f} ms, "
@@ -152,7 +152,7 @@ def _lag(scene: Scene) -> list[str]:
         f"{1000 * scene.whole().late_s_worst:.0f} ms late"
     )
     if late > LATE_SHARE:
-        return [f"THIS MACHINE LAGGED, the latencies above are partly its own: {figures}"]
+        return [f"THIS MACHINE LAGGED, so part of the latencies above is its own: {figures}"]
     return [f"this machine kept up: {figures}"]
 
 

@@ -64,10 +64,8 @@ def _head(scene: Scene, elapsed_s: float) -> Text:
     text = Text()
     text.append(f" {scenario.deployment.key} ", "bold reverse")
     text.append(f"  {scenario.deployment.model}   {clock(scene, elapsed_s)}   ", "bold")
-    text.append(
-        f"{elapsed_s:.0f} of {scenario.duration_s:.0f} s, traffic {scenario.speed:.0f} times faster than life, "
-    )
-    text.append(f"start-ups {scenario.pace:.0f} times")
+    text.append(f"{elapsed_s:.0f} of {scenario.duration_s:.0f} s, traffic at {scenario.speed:.0f} x real time, ")
+    text.append(f"start-ups at {scenario.pace:.0f} x")
     return text
 
 
@@ -82,7 +80,7 @@ def _load(scene: Scene, elapsed_s: float) -> Text:
     text.append(bars[:done], "bold cyan").append(bars[done:], "dim")
     text.append(
         f"\n{scene.offered_rps(elapsed_s):.1f} requests/s, {scene.in_flight(elapsed_s)} in flight, "
-        f"{scene.queued} without a replica"
+        f"{scene.queued} waiting for a replica"
     )
     return text
 
@@ -90,7 +88,7 @@ def _load(scene: Scene, elapsed_s: float) -> Text:
 def _tiers(scene: Scene) -> Table:
     table = Table(expand=False)
     price = f"{sign(scene.scenario.currency)}/h each"
-    for name in ("tier", "accelerators", price, "wanted", "ready", "starting", "no room", "leaving", "req/s each"):
+    for name in ("tier", "accelerators", price, "desired", "ready", "starting", "pending", "terminating", "req/s each"):
         table.add_column(name, justify="left" if name in ("tier", "accelerators") else "right")
     told = {tier["name"]: tier for tier in scene.status.get("tiers") or []}
     states = scene.replicas()
@@ -119,7 +117,7 @@ def _service(scene: Scene, elapsed_s: float) -> Table:
     budget = scene.scenario.deployment.cost.budget_usd_per_hour
     now, spent = (_money(scene, n) for n in (scene.ledger.usd_per_hour, scene.ledger.usd * scene.scenario.speed))
     table.add_row("cost", f"{now}/h", spent, f"{_money(scene, budget)}/h" if budget else "")
-    table.add_row("servers' lag", _lag(scene), "", "")
+    table.add_row("server lag", _lag(scene), "", "")
     return table
 
 

@@ -98,7 +98,7 @@ def parse(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Opt
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise SpecError(field="args", value=message, allowed="what vLLM accepts")
+        raise SpecError(field="args", value=None, allowed=message)
 
 
 def _parser() -> _Parser:
@@ -167,7 +167,7 @@ def _dashed(word: str) -> str:
 def _buckets(text: str | None) -> dict[str, tuple[float, ...]]:
     if text is None:
         return {}
-    allowed = f"a JSON object of increasing edges, keys {', '.join(BUCKET_FAMILIES)}"
+    allowed = f"must be a JSON object of increasing bucket edges with keys {', '.join(BUCKET_FAMILIES)}"
     try:
         found = {family: tuple(float(edge) for edge in edges) for family, edges in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError) as wrong:

@@ -45,7 +45,7 @@ class Fault:
             kind = FaultKind(name)
             return cls(kind=kind, number=float(number) if number else USUAL.get(kind, 0.0))
         except ValueError as wrong:
-            allowed = f"one of {', '.join(FaultKind)}, with :NUMBER where it takes one"
+            allowed = f"must be one of {', '.join(FaultKind)}, with :NUMBER where it takes one"
             raise SpecError(field=FAULT_VARIABLE, value=text, allowed=allowed) from wrong
 
     def applied_to(self, law: PerformanceLaw) -> PerformanceLaw:

@@ -64,7 +64,11 @@ class EmulatedServer:
         blocks = options.blocks_override or max(2, int(spec.law.kv_cache_tokens) // options.block_tokens)
         room = (blocks - 1) * options.block_tokens
         if options.model_len is not None and options.model_len > room:
-            raise SpecError(field="--max-model-len", value=options.model_len, allowed=f"at most {room}, the KV cache")
+            raise SpecError(
+                field="--max-model-len",
+                value=options.model_len,
+                allowed=f"must be at most {room}, the size of the KV cache",
+            )
         self.model_len = options.model_len or min(MODEL_LEN, room)
         self.metrics = EngineMetrics(
             model_name=options.served_names[0],

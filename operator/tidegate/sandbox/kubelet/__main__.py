@@ -47,7 +47,7 @@ async def serve(config: dict[str, Any]) -> None:
 def _factory() -> Factory:
     environment = find_environment()
     if environment is None:
-        raise SourceError(source="vllm", reason="NotInstalled", detail="`tidegate sandbox vllm-env` makes it")
+        raise SourceError(source="vllm", reason="NotInstalled", detail="`tidegate sandbox vllm-env` installs it")
     return Factory(environment)
 
 

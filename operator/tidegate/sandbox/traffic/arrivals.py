@@ -97,7 +97,7 @@ def read_csv(path: Path, *, speed: float, duration_s: float | None, seed: int) -
         SpecError: The file is not such a trace.
     """
     if speed < 1:
-        raise SpecError(field="--speed", value=speed, allowed="1 or more; a trace is not slowed down")
+        raise SpecError(field="--speed", value=speed, allowed="must be 1 or more: a trace is not slowed down")
     chance = np.random.default_rng(seed)
     arrivals: list[Arrival] = []
     start_s: float | None = None
@@ -107,11 +107,15 @@ def read_csv(path: Path, *, speed: float, duration_s: float | None, seed: int) -
         if duration_s is not None and at_s >= duration_s:
             break
         if arrivals and at_s < arrivals[-1].time_s:
-            raise SpecError(field=f"{path} line {number}", value=time_s, allowed="times that do not fall")
+            raise SpecError(
+                field=f"{path} line {number}", value=time_s, allowed="must not be earlier than the line before"
+            )
         if speed == 1 or chance.random() < 1 / speed:
             arrivals.append(Arrival(time_s=at_s, prompt_tokens=max(1, int(prompt)), output_tokens=max(1, int(output))))
     if not arrivals:
-        raise SpecError(field=str(path), value="no request", allowed=f"a CSV with {','.join(COLUMNS)}")
+        raise SpecError(
+            field=str(path), value=None, allowed=f"must be a CSV with {','.join(COLUMNS)} and at least one request"
+        )
     return arrivals
 
 
@@ -141,7 +145,9 @@ def _rows(path: Path) -> Iterator[list[float]]:
             for number, row in enumerate(csv.DictReader(lines), start=2):
                 yield _numbers(row, where=f"{path} line {number}")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as fault:
-        raise SpecError(field="--trace", value=str(path), allowed=f"a readable CSV file in UTF-8 ({fault})") from fault
+        raise SpecError(
+            field="--trace", value=str(path), allowed=f"must be a readable CSV file in UTF-8 ({fault})"
+        ) from fault
 
 
 def _numbers(row: dict[str, str], *, where: str) -> list[float]:
@@ -150,5 +156,5 @@ def _numbers(row: dict[str, str], *, where: str) -> list[float]:
     except (KeyError, TypeError, ValueError):
         values = [nan]
     if not all(map(isfinite, values)):
-        raise SpecError(field=where, value=dict(row), allowed=f"numbers in the columns {','.join(COLUMNS)}")
+        raise SpecError(field=where, value=dict(row), allowed=f"must have numbers in the columns {','.join(COLUMNS)}")
     return values

@@ -92,12 +92,12 @@ def make_environment(say: Say) -> Environment:
         if (environment.folder / MARK).exists():
             return environment
         shutil.rmtree(environment.folder, ignore_errors=True)
-        say(f"making {environment.folder}")
+        say(f"creating {environment.folder}")
         _call([sys.executable, "-m", "venv", str(environment.folder)], step="venv")
-        say("installing vLLM for the CPU: about 3 GB, some minutes")
+        say("installing vLLM for the CPU (about 3 GB, takes some minutes)")
         _call([str(environment.python), *_install()], step="install")
         _alias(environment)
-        say("importing it once")
+        say("importing vLLM once")
         _call([str(environment.python), "-c", "import vllm._C"], step="import", variables=environment.variables())
         (environment.folder / MARK).touch()
     return environment
@@ -129,7 +129,9 @@ def _call(command: list[str], *, step: str, variables: dict[str, str] | None = N
             command, env=variables, capture_output=True, text=True, timeout=timeout_s, check=False, cwd="/"
         )
     except subprocess.TimeoutExpired as late:
-        raise SourceError(source="vllm", reason="Timeout", detail=f"{step}: not done in {timeout_s:.0f} s") from late
+        raise SourceError(
+            source="vllm", reason="Timeout", detail=f"{step}: not done within {timeout_s:.0f} s"
+        ) from late
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
         raise SourceError(source="vllm", reason="NotInstalled", detail=f"{step}: {words[-1]}")

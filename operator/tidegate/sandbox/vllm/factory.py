@@ -93,7 +93,7 @@ class RealServer:
                             return
                 await asyncio.sleep(POLL_S)
         lines = (self._folder / "log").read_text(errors="replace").strip().splitlines()
-        raise SourceError(source="vllm", reason="NotReady", detail=lines[-1] if lines else "no word in its log")
+        raise SourceError(source="vllm", reason="NotReady", detail=lines[-1] if lines else "its log is empty")
 
     def terminate(self) -> None:
         """SIGTERM to the server alone, as a kubelet does."""
@@ -237,4 +237,4 @@ class Factory:
 
     def _last_words(self) -> str:
         lines = (self._folder / "parent.log").read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "the parent said nothing"
+        return lines[-1] if lines else "the parent process printed nothing"

@@ -42,7 +42,7 @@ class PacedServer:
 
     def __init__(self, spec: ServerSpec, factory: Factory) -> None:
         if spec.fault.kind not in FAULTS:
-            allowed = f"with real vLLM one of {', '.join(FAULTS)}"
+            allowed = f"with real vLLM, must be one of {', '.join(FAULTS)}"
             raise SpecError(field="SANDBOX_FAULT", value=spec.fault.kind.value, allowed=allowed)
         self.spec, self._factory = spec, factory
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -62,7 +62,7 @@ def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
     base, tuned = head.removesuffix(TUNED), head.endswith(TUNED)
     known = list(dict.fromkeys(t.name for s in scenario.services for t in s.spec.tiers))
     if tier and tier not in known:
-        raise SpecError(field="--policy", value=name, allowed=f"a tier of the deployment: {', '.join(known)}")
+        raise SpecError(field="--policy", value=name, allowed=f"must name a tier of the deployment: {', '.join(known)}")
     if base == OWN and not tuned:
         yield partial(Tidegate, tier or None)
     elif base in RIVALS or base in FLEETS:
@@ -74,7 +74,7 @@ def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
                 label = head if each is None else f"{head}@{each}"
                 yield partial(_made, partial(policy, scenario, each, **setting), label, setting)
     else:
-        raise SpecError(field="--policy", value=name, allowed=f"one of {', '.join(names())}")
+        raise SpecError(field="--policy", value=name, allowed=f"must be one of {', '.join(names())}")
 
 
 def settings(policy: Any, *, tuned: bool) -> Iterator[dict[str, Any]]:

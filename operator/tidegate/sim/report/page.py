@@ -102,16 +102,16 @@ def summary(scores: Mapping[str, Score], code: str = DOLLARS) -> str:
     if own.attainment is None:
         return "No request arrived."
     kept = "kept the promise" if own.met else "missed the promise"
-    said = [f"Tidegate {kept}: {own.attainment:.2%} of requests inside their targets, for {bill(own)}."]
+    said = [f"Tidegate {kept}: {own.attainment:.2%} of requests met their targets, for {bill(own)}."]
     others = {n: s for n, s in scores.items() if n != OWN and n not in UNREAL}
     able = {n: s for n, s in others.items() if s.met and s.attainment is not None}
     if able:
         name, best = min(able.items(), key=lambda item: item[1].usd)
-        said.append(f"The cheapest other policy that kept it is {name} with {bill(best)} ({_against(best, own)}).")
+        said.append(f"The cheapest other policy that kept it is {name}, for {bill(best)} ({_against(best, own)}).")
     elif others:
         said.append("No other policy kept it.")
     if "clairvoyant" in scores and scores["clairvoyant"].usd > 0:
-        said.append(f"Knowing the future would have cost {bill(scores['clairvoyant'])}.")
+        said.append(f"A policy that knows the future would have cost {bill(scores['clairvoyant'])}.")
     return " ".join(said)
 
 
