@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -142,14 +143,24 @@ class Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def rendered_text(*arguments: str, release: str = "tidegate") -> str:
+def rendered_text(*arguments: str, release: str = "tidegate", chart: Path = generate.CHART) -> str:
     """What `helm template` prints."""
     try:
         helm = provide(["helm"], effort=Effort.LOOK)["helm"].path
     except SourceError as error:
         pytest.skip(f"no Helm here (`make binaries` gets it): {error}")
-    command = [str(helm), "template", release, str(generate.CHART), "--kube-version", generate.KUBERNETES, *arguments]
+    command = [str(helm), "template", release, str(chart), "--kube-version", generate.KUBERNETES, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("wanted", "kinds"), [("true", 2), ("false", 0)])
+def test_a_parent_chart_switches_it_on_and_off(tmp_path: Path, wanted: str, kinds: int) -> None:
+    dependency = {"name": "tidegate", "version": ">=0.0.0", "condition": "tidegate.enabled"}
+    parent = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(parent))
+    shutil.copytree(generate.CHART, tmp_path / "charts" / "tidegate")
+    text = rendered_text("--set", f"tidegate.enabled={wanted}", chart=tmp_path)
+    assert text.count("\nkind: CustomResourceDefinition\n") == kinds
 
 
 def test_labels_that_are_set_twice_are_printed_once_and_the_nearest_wins(tmp_path: Path) -> None:
@@ -208,6 +219,8 @@ def test_the_pod_of_helm_test_runs_where_the_operator_does_and_nothing_selects_i
     (deployment,) = by_kind(objects, "Deployment")
     for field in ("imagePullSecrets", "nodeSelector", "tolerations"):
         assert test["spec"][field] == deployment["spec"]["template"]["spec"][field] != []
+    (only,) = test["spec"]["containers"]
+    assert only["resources"] == container(deployment)["resources"], "a quota or a policy may ask for limits"
     selected = deployment["spec"]["selector"]["matchLabels"]
     assert not selected.items() <= test["metadata"]["labels"].items()
 
