@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.observe.fake_prometheus import FAILURES
-from tests.runtime.rig import CHAT, DEPLOYMENTS, Rig, inference_deployment, rigged, workload
+from tests.runtime.rig import CHAT, DEPLOYMENTS, OURS, Rig, accelerator, inference_deployment, rigged, workload
 from tidegate.errors import SpecError
 from tidegate.ports import ApiError
 from tidegate.runtime import process
@@ -104,6 +104,38 @@ async def test_other_tiers_serve_if_a_tier_cannot_be_created(rig: Rig) -> None:
         reasons = {(c["type"], c["reason"]) for c in (await rig.get(CHAT))["status"]["conditions"]}
         assert ("Stalled", "NameTaken") in reasons
         assert await rig.replicas("chat-fp8") == 1
+
+
+async def test_a_deployment_restored_from_a_backup_is_left_alone_until_it_has_its_owner_again(rig: Rig) -> None:
+    """Velero restores a Deployment without owner, and the resource that it was made for gets another uid."""
+    (base,) = inference_deployment()["spec"]["tiers"]
+    built = {k: v for k, v in base.items() if k != "targetRef"} | {"workload": {"image": "vllm/vllm-openai:v0.32.0"}}
+    ours, path = f"{OURS}/namespaces/prod/inferencedeployments", f"{DEPLOYMENTS}/chat-bf16"
+    await rig.create(f"{OURS}/acceleratorclasses", accelerator())
+    await rig.create(ours, inference_deployment(tiers=[built]))
+    async with rig.operator():
+        await rig.until(lambda: _ready(rig, 2))
+        saved = await rig.get(path)
+    await rig.delete(CHAT)
+    await rig.until(lambda: _ready(rig, 0))
+    meta = {name: saved["metadata"][name] for name in ("name", "namespace", "labels", "annotations")}
+    await rig.create(DEPLOYMENTS, {"metadata": meta, "spec": saved["spec"]})
+    restored = await rig.create(ours, inference_deployment(tiers=[built], minReplicas=3))
+
+    async def stalled(wanted: bool) -> bool:
+        found = (await rig.get(CHAT))["status"].get("conditions", [])
+        return wanted is (("Stalled", "NameTaken") in [(c["type"], c["reason"]) for c in found])
+
+    async with rig.operator():
+        await rig.until(lambda: stalled(True))
+        await rig.until(lambda: _ready(rig, 2))
+        pods = set(await rig.ready_pods())
+        owner = {key: restored[key] for key in ("apiVersion", "kind")} | {"name": "chat", "controller": True}
+        owner["uid"] = restored["metadata"]["uid"]
+        await rig.patch(path, {"metadata": {"ownerReferences": [owner]}})
+        await rig.until(lambda: _ready(rig, 3))
+        await rig.until(lambda: stalled(False))
+        assert pods <= set(await rig.ready_pods()), "no pod is started anew"
 
 
 async def test_nothing_is_added_to_a_users_object(rig: Rig) -> None:
