@@ -175,6 +175,21 @@ def test_a_name_that_is_taken_is_not_taken_over() -> None:
     assert calls(found) == [("PATCH", "services/chat")]
 
 
+@pytest.mark.parametrize(
+    ("owners", "annotations", "cure"),
+    [
+        pytest.param((), {HASH_ANNOTATION: "h"}, "has lost its owner", id="restored from a backup, or orphaned"),
+        pytest.param((), {}, "rename it", id="a Deployment of somebody's own"),
+        pytest.param(("another",), {HASH_ANNOTATION: "h"}, "rename it", id="made for another deployment"),
+    ],
+)
+def test_how_a_name_is_got_back(owners: tuple[str, ...], annotations: dict[str, str], cure: str) -> None:
+    view = view_of(workload("chat-bf16", 3, owner_uids=owners, annotations=annotations))
+    found = do(spec_of(managed()), view, bf16=1)
+    assert reasons(found) == [("Stalled", "NameTaken")]
+    assert cure in found.conditions[0].message
+
+
 def test_a_service_that_somebody_else_made_is_a_conflict_and_not_overwritten() -> None:
     found = do(TWO, ClusterView(), bf16=0, fp8=0)
     assert [chain[0].call.params["force"] for chain in found.chains] == ["false"] * 3

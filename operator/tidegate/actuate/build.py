@@ -28,7 +28,7 @@ def builds(scene: Scene) -> tuple[dict[ObjectRef, Chain], list[Condition]]:
     taken: list[Condition] = []
     for manifest in scene.manifests:
         if scene.is_foreign(manifest.ref):
-            taken.append(_name_taken(manifest.ref))
+            taken.append(_name_taken(manifest.ref, scene))
         elif not scene.settles(manifest.path) and (chain := tuple(_build(manifest, scene))):
             chains[manifest.ref] = chain
     return chains, taken
@@ -118,10 +118,12 @@ def _hold_replicas(manifest: Manifest, replicas: int) -> Call:
     )
 
 
-def _name_taken(ref: ObjectRef) -> Condition:
-    return stalled(
-        "NameTaken", f"{ref} exists but was not created by this InferenceDeployment: rename one of them, or the tier"
-    )
+def _name_taken(ref: ObjectRef, scene: Scene) -> Condition:
+    if scene.is_orphan(ref):
+        cure = "was created by Tidegate but has lost its owner: make this InferenceDeployment its owner, or delete it"
+    else:
+        cure = "exists but was not created by this InferenceDeployment: rename one of them, or the tier"
+    return stalled("NameTaken", f"{ref} {cure}")
 
 
 def _short(scene: Scene, tier: TierSpec) -> bool:

@@ -8,10 +8,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tidegate.actuate.manifests import Manifest
+from tidegate.actuate.manifests import HASH_ANNOTATION, Manifest
 from tidegate.actuate.ownership import Sighting
 from tidegate.domain.spec import DeploymentSpec
-from tidegate.ports import TIER_LABEL, Call, ObjectRef, Order, WorkloadView, leaving_name, workload_ref
+from tidegate.ports import TIER_LABEL, Call, ObjectRef, Order, OwnedView, WorkloadView, leaving_name, workload_ref
 
 # The informers show our own write within a second or two. Until then their state counts as outdated.
 SETTLE_S = 10.0
@@ -102,9 +102,17 @@ class Scene:
         return path in self.written and self.clock_s - self.written[path][0] < SETTLE_S
 
     def is_foreign(self, ref: ObjectRef) -> bool:
-        """An object of that name exists that somebody else created; it is never taken over."""
-        there = self.order.view.workloads.get(ref) or self.order.view.owned.get(ref)
+        """An object of that name exists that is not this deployment's; it is never taken over."""
+        there = self._there(ref)
         return there is not None and self.order.resource.uid not in there.owner_uids
+
+    def is_orphan(self, ref: ObjectRef) -> bool:
+        """An object of that name that Tidegate created and nobody owns, as a restored backup or an orphaning deletion leaves."""
+        there = self._there(ref)
+        return there is not None and not there.owner_uids and HASH_ANNOTATION in there.annotations
+
+    def _there(self, ref: ObjectRef) -> WorkloadView | OwnedView | None:
+        return self.order.view.workloads.get(ref) or self.order.view.owned.get(ref)
 
     def decided(self, tier: str) -> int | None:
         """Replicas that were decided for a tier; None: nothing was."""
