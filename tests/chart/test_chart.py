@@ -45,6 +45,8 @@ def test_the_custom_resource_definitions_stay_when_the_release_goes() -> None:
     crds = by_kind(render(), "CustomResourceDefinition")
     assert len(crds) == 2
     assert {crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in crds} == {"keep"}
+    argo_cd = {crd["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] for crd in crds}
+    assert argo_cd == {"Prune=false,Delete=false"}, "it prunes what Helm would keep (argoproj/argo-cd#17819)"
     assert by_kind(render("--set", "crds.install=false"), "CustomResourceDefinition") == []
 
 
