@@ -179,8 +179,8 @@ def test_a_name_that_is_taken_is_not_taken_over() -> None:
     ("owners", "annotations", "cure"),
     [
         pytest.param((), {HASH_ANNOTATION: "h"}, "has lost its owner", id="restored from a backup, or orphaned"),
-        pytest.param((), {}, "rename it", id="a Deployment of somebody's own"),
-        pytest.param(("another",), {HASH_ANNOTATION: "h"}, "rename it", id="made for another deployment"),
+        pytest.param((), {}, "rename one of them", id="a Deployment of somebody's own"),
+        pytest.param(("another",), {HASH_ANNOTATION: "h"}, "rename one of them", id="made for another deployment"),
     ],
 )
 def test_how_a_name_is_got_back(owners: tuple[str, ...], annotations: dict[str, str], cure: str) -> None:

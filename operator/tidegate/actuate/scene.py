@@ -107,7 +107,7 @@ class Scene:
         return there is not None and self.order.resource.uid not in there.owner_uids
 
     def is_orphan(self, ref: ObjectRef) -> bool:
-        """An object of that name that Tidegate created and nobody owns, as a restored backup or an orphaning deletion leaves."""
+        """An object of that name that Tidegate created and nobody owns, e.g. one restored from a backup."""
         there = self._there(ref)
         return there is not None and not there.owner_uids and HASH_ANNOTATION in there.annotations
 
