@@ -102,6 +102,15 @@ def test_where_no_tier_carries_it_alone_a_mix_of_many_is_found(
     assert model.usd_per_hour(found.fleet) <= fluid * 1.2
 
 
+def test_of_five_tiers_four_may_grow() -> None:
+    wanted = spec(*[tier(name, accelerator=name, high=10) for name in NAMES], replicas_max=50)
+    model, bounds, goal = problem(wanted, 190.0)
+    assert sum(sorted(model.capacities)[:3]) * 10 < 190.0, "the three cheapest tiers do not carry it"
+    found = cheapest(model, bounds, goal)
+    assert found is not None
+    assert sum(n > 0 for n in found.fleet) == 4
+
+
 def test_sixteen_tiers_that_all_run_are_searched_too() -> None:
     names = [f"t{i}" for i in range(16)]
     wanted = spec(*[tier(name, low=1, high=100) for name in names], replicas_max=400)

@@ -84,7 +84,8 @@ def _useful(model: FleetModel, goal: Goal) -> set[int]:
     """
     Tiers that may grow: all if there are few.
 
-    Else the three with the lowest cost per good request, and the cheapest one with the quality that the goal asks for.
+    Else `MIXED_TIERS` of them: those with the lowest cost per good request, and in any case the cheapest one with the
+    quality that the goal asks for.
     """
     if len(model.tiers) <= MIXED_TIERS:
         return set(range(len(model.tiers)))
@@ -92,10 +93,9 @@ def _useful(model: FleetModel, goal: Goal) -> set[int]:
     carried = np.where(goods >= goal.attainment * model.rates, model.rates, 0.0).max(axis=1)
     fallback = goods.max(axis=1) * 1e-3
     cost = model.prices / np.maximum(np.maximum(carried, fallback), 1e-12)
-    by_cost = np.argsort(cost, kind="stable")
-    best = {int(i) for i in by_cost[: MIXED_TIERS - 1]}
-    above = [int(i) for i in by_cost if model.qualities[i] >= goal.quality]
-    return best | set(above[:1]) | {int(i) for i in by_cost[: MIXED_TIERS - len(best | set(above[:1]))]}
+    by_cost = np.argsort(cost, kind="stable").tolist()
+    above = [i for i in by_cost if model.qualities[i] >= goal.quality]
+    return set([*above[:1], *[i for i in by_cost if i not in above[:1]]][:MIXED_TIERS])
 
 
 def _size(box: Box) -> int:
