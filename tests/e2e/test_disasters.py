@@ -18,7 +18,7 @@ async def first_replica(sandbox: World) -> Settled:
 
 
 async def test_a_switch_of_tiers_loses_no_request(tmp_path: Path) -> None:
-    """The quality floor rises above the tier in use: it finishes what it has, the front holds the rest for the other."""
+    """The quality floor rises above the tier in use: it finishes what it has, the front holds the rest."""
     async with world(REAL, [H100, chat(BF16, FP8)], tmp_path) as sandbox:
         before = await first_replica(sandbox)
         assert before.count("fp8", "ready") == 1
