@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two stages: one installs exactly what the hashed lock file names, the other carries the result and nothing else.
+# Two stages: the first installs exactly what the hashed lock file lists, the second contains only the result.
 
 FROM python:3.12-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 SOURCE_DATE_EPOCH=1767225600
@@ -9,7 +9,7 @@ COPY requirements/run.txt requirements/build.txt requirements/
 RUN /opt/tidegate/bin/python -m pip install --no-compile --require-hashes -r requirements/run.txt -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY operator/ operator/
-# What only installs or tests the rest stays behind: a tenth of the size, and nothing to install more with.
+# Remove pip, setuptools and bundled tests: a tenth of the size, and nothing can be installed in the image.
 RUN /opt/tidegate/bin/python -m pip install --no-compile --no-deps --no-build-isolation . \
  && find /opt/tidegate/lib -type d -name tests -prune -exec rm -rf {} + \
  && /opt/tidegate/bin/python -m pip uninstall --yes --quiet setuptools pip \

@@ -1,5 +1,5 @@
-# Two commands do all the set-up on a fresh machine: `make demo` shows the product at work, `make test` runs every test.
-# `make check` is the fast part of the tests; `make help` lists the rest.
+# On a fresh machine two commands are enough, including all setup: `make demo` shows the product at work, `make test` runs
+# every test. `make check` runs the fast tests only; `make help` lists everything.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -22,7 +22,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The demo needs a third of that and starts the sooner for it; where everything is installed, nothing is done.
+# The demo needs only a third of these packages, so it starts sooner. If everything is installed already, nothing is added.
 $(DEMO): requirements/sandbox.txt requirements/build.txt pyproject.toml
 	@test -f $(STAMP) || { echo "creating $(VENV) and installing what the demo needs (once)"; $(PYTHON) -m venv $(VENV); }
 	@test -f $(STAMP) || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes \

@@ -1,1 +1,1 @@
-"""Runnable measurements behind the figures in the documents."""
+"""Measurements behind the figures in the documentation."""

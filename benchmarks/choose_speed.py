@@ -1,9 +1,9 @@
 """
-How long `plan.choose` takes per deployment: at rest, where the load only jitters, and where every plan is searched.
+CPU time of `plan.choose` per deployment: at rest, and when every tick searches a new plan.
 
     PYTHONPATH=operator python -m benchmarks.choose_speed [DEPLOYMENTS]
 
-CPU time of one process. Three tiers per deployment; demand moves by one percent from tick to tick.
+Three tiers per deployment. At rest, demand alternates by one percent; otherwise it grows by 30 % per tick.
 """
 
 import sys
@@ -22,7 +22,7 @@ SPEC = spec(tier("bf16"), tier("fp8", quality=0.995), tier("int4", quality=0.95)
 
 
 def timed(count: int, rate: Callable[[int], float], ticks: int = 40) -> list[float]:
-    """Microseconds per deployment and tick; what is decided is ready at the next tick."""
+    """CPU time of each tick, microseconds per deployment. Decided replicas are ready at the next tick."""
     specs = [replace(SPEC, key=Key("bench", str(i))) for i in range(count)]
     memory: dict[Key, PlanMemory] = {}
     ready = {s.key: {"bf16": 0, "fp8": 4, "int4": 0} for s in specs}

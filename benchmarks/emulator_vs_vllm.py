@@ -1,10 +1,11 @@
 """
-The emulated server against the real engine: the same trace through both, as their clients see it.
+The emulated server compared with the real engine: the same trace through both, as their clients see it.
 
     PYTHONPATH=operator python -m benchmarks.emulator_vs_vllm [CASE ...]
 
-The real side is vLLM on the CPU with a tiny model, each step slept out to the same law (`tidegate sandbox vllm-env`
-makes its environment). A run whose servers could not keep up with the law says so; its figures are the machine's.
+The real engine is vLLM on the CPU with a tiny model, where each step sleeps according to the same law (`tidegate
+sandbox vllm-env` creates its environment). The share of late steps is printed: if it is high, the machine was too slow
+for the law and the figures are not valid.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ from tidegate.sandbox.vllm.factory import Factory, Order
 MODEL = "tiny"
 HOST = "127.0.0.1"
 SEED = 11
-# Steps of 20 to 60 ms: long beside what the tiny model and a busy machine take, short enough for many of them.
+# Steps of 20 to 60 ms: long compared with the tiny model's own steps on a busy machine, short enough for many of them.
 LAW = PerformanceLaw(a_s=0.02, b_s=4e-4, c_s=5e-7, p0_s=0.01, p1_s=1e-4, kv_cache_tokens=64000, running_max=64)
 FIGURES = ("ttft_s_p50", "ttft_s_p95", "itl_s_p50", "itl_s_p95")
 COUNTERS = (
@@ -42,22 +43,22 @@ COUNTERS = (
 )
 SLO = Slo(ttft_s=1.0, itl_s=0.05)
 WARM_UP = [Arrival(time_s=0.1 * i, prompt_tokens=200, output_tokens=20) for i in range(12)]
-# The servers tell how late they are about twice a second.
+# The servers report how late they are about twice a second.
 SETTLE_S = 1.0
-# Where more steps than this ended late, the machine was slower than the law.
+# If a larger share of steps ended late, the machine was too slow for the law.
 LATE_SHARE_MAX = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """
-    A trace and the server it meets.
+    A trace, and the arguments of its server.
 
     Args:
         rate_rps: Poisson arrivals, requests/s.
         prompt_tokens, output_tokens: Mean lengths, gamma-distributed.
-        arguments: vLLM's, on top of those all cases share.
-        duration_s: How long requests arrive.
+        arguments: vLLM arguments, in addition to those that all cases share.
+        duration_s: How long requests arrive, s.
     """
 
     rate_rps: float
@@ -91,10 +92,10 @@ DEFAULTS = ("--num-gpu-blocks-override=2001", "--max-num-batched-tokens=2048")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """
-    What one server did with a trace.
+    The result of one server for a trace.
 
     Args:
-        seen: What its clients saw.
+        seen: What its clients measured.
         late_share: Share of steps that ended late.
         page: Its `/metrics` at the end.
     """
@@ -128,7 +129,7 @@ class Comparison:
     real: Run
 
     def figures(self) -> dict[str, tuple[float, float, float]]:
-        """Emulated, real, and how far the first is from the second, per figure."""
+        """Emulated value, real value, and relative difference, by figure."""
         both = {name: (getattr(self.emulated.seen, name), getattr(self.real.seen, name)) for name in FIGURES}
         return {name: (mine, theirs, mine / theirs - 1.0) for name, (mine, theirs) in both.items()}
 
@@ -149,23 +150,23 @@ class Comparison:
 
     @property
     def late(self) -> str:
-        """How many steps of both ended late, in words."""
+        """A sentence with the share of late steps of both servers."""
         return (
             f"{self.emulated.late_share:.0%} of the emulated steps and {self.real.late_share:.0%} of vLLM's were late"
         )
 
     @property
     def kept_up(self) -> bool:
-        """Whether both servers did what the law says; where not, the figures are about this machine."""
+        """Whether both servers kept to the law; if not, the figures are not valid."""
         return max(self.emulated.late_share, self.real.late_share) <= LATE_SHARE_MAX
 
 
 def arrivals(case: Case, *, seed: int = SEED) -> list[Arrival]:
-    """The trace of a case; the same seed gives the same one."""
+    """The trace of a case; the same seed gives the same trace."""
     chance = np.random.default_rng(seed)
     count = chance.poisson(case.rate_rps * case.duration_s)
     times = np.sort(chance.uniform(0, case.duration_s, count))
-    # Gamma of shape 4: a coefficient of variation of a half.
+    # Gamma of shape 4: coefficient of variation 0.5.
     prompts = np.maximum(1, chance.gamma(4, case.prompt_tokens / 4, count).round())
     outputs = np.maximum(2, chance.gamma(4, case.output_tokens / 4, count).round())
     return [
@@ -175,7 +176,7 @@ def arrivals(case: Case, *, seed: int = SEED) -> list[Arrival]:
 
 
 async def compare(name: str, factory: Factory) -> Comparison:
-    """Run a case through both, one after the other: together they would share the cores."""
+    """Run a case on both servers, one after the other, so that they do not compete for the cores."""
     case = CASES[name]
     async with _emulated(case) as url:
         emulated = await _run(case, url, lambda: _json(f"{url}/emulator"))
@@ -212,7 +213,7 @@ async def _emulated(case: Case) -> AsyncIterator[str]:
 
 
 async def _run(case: Case, url: str, lag: Callable[[], Awaitable[Mapping[str, float]]]) -> Run:
-    """The first requests of a server are slow (its libraries wake up); they are not part of the trace."""
+    """Replay the trace after a warm-up, because the first requests of a server are slow (lazy initialization)."""
     target = Target(url=url, model=MODEL)
     await replay(WARM_UP, target, seed=SEED + 1, ended=lambda _: None)
     before = await lag()
@@ -246,7 +247,7 @@ async def table(names: Sequence[str]) -> str:
     The cases as a Markdown table.
 
     Raises:
-        SourceError: There is no vLLM on this machine.
+        SourceError: vLLM is not installed.
     """
     environment = find_environment()
     if environment is None:

@@ -1,12 +1,12 @@
 """
-What `estimate` costs per tick and deployment.
+CPU time of `estimate` per tick and deployment.
 
     python -m benchmarks.estimate_speed [DEPLOYMENTS]
 
-Every deployment has three tiers under its own load, with noise in every reading and a request shape that wanders by a
-tenth of a percent a tick, as the forecast's does (it follows within a quarter of an hour). Prints processor time in
-microseconds per deployment: for the first tick (nothing is known, nothing is in any memo), for the ticks while laws are
-learned, and for the steady state.
+Every deployment has three tiers under its own load, noise in every reading, and request lengths that change randomly by
+up to a tenth of a percent per tick, as the forecast's do (they follow within a quarter of an hour). Prints microseconds
+of CPU time per deployment: for the first tick (nothing learned, empty caches), for the ticks while laws are learned,
+and for the steady state.
 """
 
 import gc
@@ -30,34 +30,34 @@ MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-32B", "meta-llama/Llam
 
 
 class Deployment:
-    """One deployment under a load of its own; how it departs from its prior stays hidden."""
+    """One deployment with its own load; its true step times are `scale` times the prior's."""
 
     def __init__(self, index: int) -> None:
-        self.dice = random.Random(index)
-        accelerator = self.dice.choice(sorted(ACCELERATORS))
+        self.rng = random.Random(index)
+        accelerator = self.rng.choice(sorted(ACCELERATORS))
         self.spec = DeploymentSpec(
             key=Key("bench", f"d{index}"),
-            model=self.dice.choice(MODELS),
+            model=self.rng.choice(MODELS),
             slo=Slo(ttft_s=2.0, itl_s=0.1, attainment=0.95),
             tiers=tuple(_tier(name, accelerator) for name in ("bf16", "fp8", "int4")),
         )
-        self.isl, self.osl = self.dice.uniform(200, 4000), self.dice.uniform(50, 800)
-        self.scale = self.dice.uniform(0.7, 1.5)
-        self.running = self.dice.uniform(2, 40)
+        self.isl, self.osl = self.rng.uniform(200, 4000), self.rng.uniform(50, 800)
+        self.scale = self.rng.uniform(0.7, 1.5)
+        self.running = self.rng.uniform(2, 40)
         self.memory: estimate.EstimateMemory | None = None
 
     def observation(self) -> DeploymentObservation:
-        """What the metrics of now would say."""
-        self.isl *= self.dice.uniform(0.999, 1.001)
-        self.osl *= self.dice.uniform(0.999, 1.001)
+        """The current observation."""
+        self.isl *= self.rng.uniform(0.999, 1.001)
+        self.osl *= self.rng.uniform(0.999, 1.001)
         return DeploymentObservation(
             tiers={t.name: TierState(ready=2, startup_s=90.0, reading=self._reading(t)) for t in self.spec.tiers}
         )
 
     def _reading(self, tier: TierSpec) -> TierReading:
-        running = self.running * self.dice.uniform(0.85, 1.15)
+        running = self.running * self.rng.uniform(0.85, 1.15)
         law = prior_of(self.spec.model, tier, ACCELERATORS[tier.accelerator]).law
-        itl = self.scale * law.itl_s(running, self.workload) * self.dice.uniform(0.98, 1.02)
+        itl = self.scale * law.itl_s(running, self.workload) * self.rng.uniform(0.98, 1.02)
         tokens = 2 * running / itl
         return TierReading(
             window_s=WINDOW_S,
@@ -74,7 +74,7 @@ class Deployment:
 
     @property
     def workload(self) -> Workload:
-        """Request shape of now."""
+        """Current request lengths."""
         return Workload(prompt_tokens=self.isl, output_tokens=self.osl)
 
 
@@ -92,7 +92,7 @@ def _tier(name: str, accelerator: str) -> TierSpec:
 def ticks(fleet: list[Deployment], count: int, start: int) -> Iterator[float]:
     """Microseconds per deployment of each tick."""
     for tick in range(start, start + count):
-        seen = [(d, d.observation(), d.workload, d.dice.uniform(3.0, 3.1)) for d in fleet]
+        seen = [(d, d.observation(), d.workload, d.rng.uniform(3.0, 3.1)) for d in fleet]
         gc.collect()
         began = time.process_time()
         for deployment, observation, workload, burstiness in seen:

@@ -1,12 +1,13 @@
 """
-Make the shipped table of priors from a table of step times.
+Generate the built-in table of priors from a table of step times.
 
     python -m benchmarks.fit_priors FOLDER > operator/tidegate/estimate/priors.csv
 
-FOLDER holds `priors.csv` (published fits, kept as they are) and `step_times.csv.gz` (decode and prefill steps predicted
-by aiconfigurator 0.12.0, NVIDIA, Apache-2.0, from kernels it measured). Configurations without a published fit are
-fitted the same way: relative least squares, no coefficient below 0, N <= 256 and N*context <= 600,000; prompts of 128
-to 16,384 tokens. Four and eight L40S are left out: the source's model of their interconnect is not credible.
+FOLDER contains `priors.csv` (published fits, used unchanged) and `step_times.csv.gz` (decode and prefill steps
+predicted by aiconfigurator 0.12.0, NVIDIA, Apache-2.0, from kernels that it measured). Configurations without a
+published fit are fitted in the same way: relative least squares, coefficients >= 0, N <= 256 and N*context <= 600,000,
+prompts of 128 to 16,384 tokens. Four and eight L40S are left out, because the source's model of their interconnect is
+not credible.
 """
 
 import csv
@@ -24,7 +25,7 @@ Config = tuple[str, str, str, int]
 
 
 def published(folder: Path) -> dict[Config, tuple[float, ...]]:
-    """The fits that came with the data."""
+    """The published fits."""
     rows: dict[Config, tuple[float, ...]] = {}
     for row in csv.DictReader((folder / "priors.csv").open()):
         key = (row["model"].split("/")[1].lower(), row["gpu"], row["precision"], int(row["tensor_parallel"]))
@@ -33,7 +34,7 @@ def published(folder: Path) -> dict[Config, tuple[float, ...]]:
 
 
 def fitted(folder: Path) -> dict[Config, tuple[float, ...]]:
-    """Our fits to every configuration of the table of steps."""
+    """Our fits to every configuration in the table of step times."""
     decode, prefill = defaultdict(list), defaultdict(list)
     with gzip.open(folder / "step_times.csv.gz", "rt") as lines:
         for row in csv.DictReader(lines):

@@ -1,19 +1,20 @@
 """
-How good the forecast is: pinball loss on real traces, walk-forward, against simpler forecasts.
+Quality of the forecast: pinball loss on real traces, walk-forward, compared with simpler forecasts.
 
     python benchmarks/forecast_pinball.py --traces FOLDER [--only NAME ...] [--tick 15] [--window 60]
 
-FOLDER holds `*.csv.gz` whose first column is arrival times in seconds (docs/forecast.md names the traces). Each tick
-sees the arrival rate of the last window, as a scrape would, and forecasts what the tick one horizon later sees.
-Nothing is fitted beforehand and no tick sees the future. Losses are in % of the trace's mean load; lower is better.
+FOLDER contains `*.csv.gz` whose first column is the arrival time in seconds (docs/forecast.md names the traces). Each
+tick sees the arrival rate of the last window, as Prometheus would report it, and forecasts the rate that the tick one
+horizon later sees. Nothing is fitted beforehand and no tick sees the future. Losses are in % of the trace's mean load;
+lower is better.
 
-The ladder, each step with quantiles from its own observed errors except the first:
-    now      the rate of now at every level
+The methods, each more complete than the one before; all but the first take quantiles from their own observed errors:
+    now      the current rate at every level
     last     last value
     level    mix of last value and three smoothed levels
     trend    + damped trend
     season   + time of day and hour of week
-    tidegate what ships: + records between which a horizon is mixed, + the load of now as a floor
+    tidegate the product: + interpolation between recorded horizons, + the current load as a floor
 """
 
 import argparse
@@ -44,7 +45,7 @@ Array = NDArray[np.float64]
 
 @dataclass(slots=True)
 class Rung:
-    """One step of the ladder at one horizon: the mix of some experts, and its own errors."""
+    """One method at one horizon: a mix of some experts, and its observed errors."""
 
     chosen: tuple[int, ...]
     errors: sketch.Sketch
@@ -56,7 +57,7 @@ class Rung:
         return max(sum(share * each[i] for share, i in zip(shares, self.chosen, strict=True)), 0.0)
 
     def learn(self, *, each: Sequence[float], mixed: float, seen: float, usual: float) -> None:
-        """Compare a forecast of the past with what came."""
+        """Learn from a past forecast and the rate that was observed."""
         unit = unit_rps(usual)
         for i in self.chosen:
             miss = abs(seen - max(each[i], 0.0)) / unit
@@ -78,7 +79,7 @@ def seen_rates(times: Array, *, tick_s: float, window_s: float) -> Array:
 
 
 def walk(rates: Array, *, tick_s: float, window_s: float) -> Iterator[tuple[int, ForecastMemory]]:
-    """What the product remembers after each tick."""
+    """The forecast's memory after each tick."""
     memory = ForecastMemory()
     for i, rate in enumerate(rates):
         sample = DemandSample(
@@ -119,7 +120,7 @@ def forecasts(rates: Array, *, tick_s: float, window_s: float) -> dict[str, Arra
 
 
 def nearest(horizon_s: float) -> int:
-    """The product's record next to a horizon: every method starts from the same prior."""
+    """Index of the product's recorded horizon nearest to a horizon, whose prior every method uses."""
     return min(range(len(RECORDS_S)), key=lambda i: abs(math.log(RECORDS_S[i] / horizon_s)))
 
 
@@ -135,7 +136,7 @@ def pinball(quantiles: Array, rates: Array, *, tick_s: float) -> Array:
 
 
 def losses(path: Path, *, tick_s: float, window_s: float) -> dict[str, Array]:
-    """Loss of each method on one trace; shape (horizons, levels) each."""
+    """Loss of each method on one trace, in % of the mean load; shape (horizons, levels) each."""
     rates = seen_rates(arrivals(path), tick_s=tick_s, window_s=window_s)
     found = forecasts(rates, tick_s=tick_s, window_s=window_s)
     return {name: pinball(quantiles, rates, tick_s=tick_s) for name, quantiles in found.items()}
@@ -147,7 +148,7 @@ def row(name: object, column: object, values: Sequence[float], digits: int) -> s
 
 
 def report(measured: dict[str, dict[str, Array]]) -> None:
-    """Print the tables: loss by trace and horizon, and the ratio to the last value by level."""
+    """Print the tables: loss by trace and horizon, and by level the ratio to the method `last`."""
     methods = list(next(iter(measured.values())))
     head = " | ".join(methods)
     print(f"| trace | horizon s | {head} |\n|---|---|" + "---|" * len(methods))
@@ -161,7 +162,7 @@ def report(measured: dict[str, dict[str, Array]]) -> None:
 
 
 def main() -> None:
-    """Run over every trace in the folder."""
+    """Evaluate all traces in the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[])

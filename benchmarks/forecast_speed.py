@@ -1,10 +1,10 @@
 """
-What a forecast costs: CPU microseconds per deployment and tick, and bytes of memory per deployment.
+Cost of a forecast: CPU microseconds per deployment and tick, and bytes of memory per deployment.
 
     python benchmarks/forecast_speed.py [--ticks 6000] [--tiers 3]
 
-Three tiers that report, start-up times of their own (so four horizons), bursty load every 15 s. The first sixth of the
-ticks is warm-up. Garbage collection is off while timing, as it is in the control loop.
+Each tier has its own start-up time, so there are four horizons; the load is bursty, a tick is 15 s. The first sixth of
+the ticks is warm-up. Garbage collection is off.
 """
 
 import argparse

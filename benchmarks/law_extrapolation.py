@@ -1,14 +1,14 @@
 """
-The law learned at N <= 16, asked about N >= 64: the fit the product uses, against real vLLM runs.
+Extrapolation of the performance law: the product's fit, learned at N <= 16, predicts real vLLM runs at N >= 64.
 
     python -m benchmarks.law_extrapolation FOLDER
 
-FOLDER holds `step_times.csv.gz`; its rows of kind `measured` are real vLLM runs (shipped with aiconfigurator-core
-0.12.0, NVIDIA, Apache-2.0, part of them InferenceX records): closed loop, so N is known.
+FOLDER contains `step_times.csv.gz`; its rows of kind `measured` are real vLLM runs (shipped with aiconfigurator-core
+0.12.0, NVIDIA, Apache-2.0, some of them InferenceX records). They are closed-loop, so N is known.
 
-Left out: Llama 8B on H200 (21 rows), whose batch is the configured maximum and not what ran; and runs whose batch does
-not fit into the KV memory: N is less than the batch there (first tokens of 5 to 30 s say so), and the product never
-plans there.
+Left out: Llama 8B on H200 (21 rows), whose batch is the configured maximum and not the actual one; and runs whose batch
+does not fit into the KV memory, because their N is smaller than the batch (TTFTs of 5 to 30 s show it) and the product
+never plans for such a load.
 """
 
 import csv
@@ -37,7 +37,7 @@ Config = tuple[str, str, str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One measured run: its operating point, and whether its batch fits into the KV memory."""
+    """One measured run: operating point, and whether its batch fits into the KV memory."""
 
     sample: Sample
     fits: bool
@@ -49,11 +49,11 @@ class Errors:
     Mean relative errors of the ITL at N >= 64 of one configuration.
 
     Args:
-        runs: How many were asked about.
-        prior: The shipped prior, untouched.
-        scalar: The prior times one factor.
-        free: Four coefficients without a prior, none below 0.
-        ours: The product's fit.
+        runs: Number of runs at N >= 64.
+        prior: Error of the built-in prior, unchanged.
+        scalar: Error of the prior times one learned factor.
+        free: Error of four coefficients fitted without a prior, all >= 0.
+        ours: Error of the product's fit.
     """
 
     runs: int
@@ -97,7 +97,7 @@ def measured(folder: Path) -> Mapping[Config, Sequence[Run]]:
 
 
 def errors_of(config: Config, runs: Sequence[Run]) -> Errors | None:
-    """Errors of each way to learn; None where nothing was run at the far end."""
+    """Errors of each way to learn; None without runs at both ends."""
     base = coefficients_of(prior_for(config))
     near = [r.sample for r in runs if r.sample.running <= LEARNED_UP_TO and r.fits]
     far = [r.sample for r in runs if r.sample.running >= ASKED_FROM and r.fits]
@@ -124,7 +124,7 @@ def error_of(law: Coefficients, samples: Sequence[Sample]) -> float:
 
 
 def _free(samples: Sequence[Sample]) -> Coefficients:
-    """Relative least squares without a prior."""
+    """The law by relative least squares without a prior."""
     rows = [
         [1 / s.itl_s, s.running / s.itl_s, s.running * s.context / s.itl_s, s.running * s.interference / s.itl_s]
         for s in samples
@@ -134,7 +134,7 @@ def _free(samples: Sequence[Sample]) -> Coefficients:
 
 
 def table(folder: Path) -> Mapping[Config, Errors]:
-    """Errors of every configuration that was run at both ends."""
+    """Errors of every configuration with runs at both ends."""
     found = {config: errors_of(config, runs) for config, runs in sorted(measured(folder).items())}
     return {config: errors for config, errors in found.items() if errors is not None}
 

@@ -1,13 +1,13 @@
 """
-What the decision core costs, through the plan protocol: one deployment's tick, and a large fleet in one tick.
+Cost of the decision core through the plan protocol: a tick of one deployment, and a tick of a large fleet.
 
     python benchmarks/plan_speed.py [--deployments 10000] [--tiers 3] [--ticks 400] [--rounds 8]
 
-One: a deployment of three tiers under noisy load, line in to line out, decoding and encoding included; the spec is
-sent once, as a client would. Fleet: the same for every deployment in one line. First as it is met for the first time,
-nothing known; then as a restart finds it, from the memories of deployments that were watched for hours; the ticks after
-that carry observations only and are what a running fleet costs. Eight of them see every deployment learn once. What is
-decided is ready at the next tick. Times are of the processor, all on one core; memory is the peak of the whole process.
+One deployment: noisy load, from input line to output line, including decoding and encoding; the spec is sent once, as
+a client would. Fleet: all deployments in one line, in three situations: never seen before; after a restart, with
+memories of deployments that ran for hours; and steady, that is the ticks after that, which contain observations only.
+Within eight of these, every deployment learns once. Decided replicas are ready at the next tick. Times are CPU time on
+one core; memory is the peak of the whole process.
 """
 
 import argparse
@@ -26,12 +26,12 @@ START_S = 1_716_000_000.0
 TIERS = (("bf16", "1", 1, 6.0), ("fp8", "0.995", 1, 9.0), ("int4", "0.96", 1, 7.0))
 TTFT_EDGES = ("0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")
 ITL_EDGES = ("0.005", "0.01", "0.015", "0.02", "0.025", "0.05", "0.1", "0.25", "+Inf")
-# A running fleet has the memories of so many deployments, each watched for about three hours.
+# The memories of a running fleet are copies of this many, from simulated runs of up to three hours (720 ticks).
 WATCHED, WATCHED_TICKS = 16, 720
 
 
 def spec(tiers: int) -> dict[str, object]:
-    """A deployment of the Llama-3.1-8B with so many tiers."""
+    """A deployment of Llama-3.1-8B with this many tiers."""
     return {
         "model": "meta-llama/Llama-3.1-8B-Instruct",
         "minReplicas": 1,
@@ -46,12 +46,12 @@ def spec(tiers: int) -> dict[str, object]:
 
 
 def histogram(edges: tuple[str, ...], center: float, total: float) -> dict[str, float]:
-    """Cumulative counts around a centre."""
+    """Cumulative counts of a distribution around `center`."""
     return {edge: round(total / (1.0 + (center / float(edge)) ** 3), 3) for edge in edges}
 
 
 def observation(rate: float, draw: random.Random) -> dict[str, object]:
-    """What one tier with ready replicas reports."""
+    """Observation of one tier with ready replicas."""
     running = rate * 3.0 * draw.uniform(0.9, 1.1)
     return {
         "window_s": 60.0,
@@ -78,8 +78,8 @@ Fleets = dict[str, dict[str, int]]
 
 
 def deployment(index: int, tiers: int, *, draw: random.Random, sent: object, fleets: Fleets) -> dict[str, object]:
-    """One deployment of a tick: what was decided last serves; at first so many replicas of the first tier."""
-    # Counts of 480 to 2,400 requests a minute: 2 to 5 % of noise if they were Poisson.
+    """One deployment of a tick. The last decided fleet is ready; at first a few replicas of the first tier."""
+    # 480 to 2,400 requests per minute: Poisson counts would have 2 to 5 % of noise.
     rate = 8.0 * (1 + index % 5) * draw.lognormvariate(0.0, 0.04)
     ready = fleets.get(f"model-{index}", {TIERS[0][0]: 1 + index % 5})
     total = max(1, sum(ready.values()))
@@ -101,7 +101,7 @@ def deployment(index: int, tiers: int, *, draw: random.Random, sent: object, fle
 
 
 def obeyed(answer: bytes) -> Fleets:
-    """Replicas by deployment and tier that an answer asks for: ready at the next tick, as far as it is concerned."""
+    """The decided replicas by deployment and tier, which are ready at the next tick."""
     return {
         plan["name"]: {name: tier["replicas"] for name, tier in plan["tiers"].items()}
         for plan in json.loads(answer)["deployments"]
@@ -120,7 +120,7 @@ def tick(
 
 
 def one(ticks: int, tiers: int) -> None:
-    """Latency of one deployment's tick."""
+    """Print the CPU time of one deployment's tick."""
     draw, stream, took, fleets = random.Random(1), Stream(), [], Fleets()
     for number in range(ticks):
         line = tick(number, deployments=1, tiers=tiers, draw=draw, fleets=fleets, specs=number == 0)
@@ -136,7 +136,7 @@ def one(ticks: int, tiers: int) -> None:
 
 
 def watched(tiers: int) -> list[dict[str, object]]:
-    """Memories of a few deployments after hours, as a restart reads them; they came one after the other."""
+    """Memories of `WATCHED` deployments after hours, as read after a restart; one was added per tick."""
     draw, stream, fleets = random.Random(3), Stream(), Fleets()
     for number in range(WATCHED_TICKS):
         listed = min(WATCHED, number + 1)
@@ -146,7 +146,7 @@ def watched(tiers: int) -> list[dict[str, object]]:
 
 
 def restarted(deployments: int, tiers: int) -> Stream:
-    """A stream that remembers so many deployments, each with a memory of its own."""
+    """A stream with memories of this many deployments."""
     known = watched(tiers)
     keys = [Key("bench", f"model-{i}") for i in range(deployments)]
     memories = {key: DeploymentMemory.from_json(known[i % WATCHED]) for i, key in enumerate(keys)}
@@ -154,7 +154,7 @@ def restarted(deployments: int, tiers: int) -> Stream:
 
 
 def fleet(stream: Stream, deployments: int, tiers: int, *, rounds: int) -> list[float]:
-    """Seconds for a large fleet in one tick, for so many of them; the first one carries all specs."""
+    """CPU seconds of each tick of a large fleet; the first one contains all specs."""
     draw, fleets, took = random.Random(2), Fleets(), []
     for name, memory in ((key.name, memory) for key, memory in stream.memory.deployments.items()):
         if memory.plan is not None:
@@ -170,7 +170,7 @@ def fleet(stream: Stream, deployments: int, tiers: int, *, rounds: int) -> list[
 
 
 def main() -> None:
-    """Both measurements."""
+    """Run and print both measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deployments", type=int, default=10_000)
     parser.add_argument("--tiers", type=int, default=3, choices=(1, 2, 3))

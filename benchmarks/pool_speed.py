@@ -1,11 +1,11 @@
 """
-What it costs to deal out accelerators that are short, through the plan protocol.
+Cost of sharing out scarce accelerators, through the plan protocol.
 
     python benchmarks/pool_speed.py [--deployments 50] [--rounds 8]
 
-Deployments of three priorities and three tiers, two of them on one class and one on another. The classes hold 70 and
-14 % of the replicas that all of them want together; the load drifts by 2 % a tick, so that the deal is made anew in
-nearly every one. What is decided is ready at the next tick. Times are of the processor, on one core.
+Deployments of three priorities with three tiers each, two on one accelerator class and one on another. The classes have
+room for 70 % and 14 % of the replicas that all deployments want. The load drifts by 2 % per tick, so that accelerators
+are shared out again in nearly every tick. Decided replicas are ready at the next tick. Times are CPU time on one core.
 """
 
 import argparse
@@ -26,7 +26,7 @@ RATE_RPS, DRIFT = 24.0, 0.02
 
 
 def spec(index: int) -> dict[str, object]:
-    """A deployment of the Llama-3.1-8B."""
+    """A deployment of Llama-3.1-8B with three tiers."""
     return {
         "model": "meta-llama/Llama-3.1-8B-Instruct",
         "priority": 10 * (index % 3),
@@ -41,7 +41,7 @@ def spec(index: int) -> dict[str, object]:
 
 
 def deployment(index: int, rate: float, ready: dict[str, int], draw: random.Random) -> dict[str, object]:
-    """One deployment of a tick, spec and all."""
+    """One deployment of a tick, including its spec."""
     total = max(1, sum(ready.values()))
     tiers = {
         name: {
@@ -57,7 +57,7 @@ def deployment(index: int, rate: float, ready: dict[str, int], draw: random.Rand
 
 
 def run(deployments: int, rounds: int, capacity: dict[str, int | None]) -> tuple[Fleets, list[float]]:
-    """The last fleets, and the seconds of each tick."""
+    """The last decided fleets, and the CPU seconds of each tick."""
     draw, stream, fleets, took = random.Random(5), Stream(), Fleets(), []
     rates = [RATE_RPS * (1 + i % 5) for i in range(deployments)]
     classes = [{"name": name, "pricePerHour": price, "capacity": capacity[name]} for name, price in PRICES.items()]
@@ -77,7 +77,7 @@ def run(deployments: int, rounds: int, capacity: dict[str, int | None]) -> tuple
 
 
 def main() -> None:
-    """The deal, and the same deployments where nothing is short."""
+    """Measure with scarce accelerators, and with enough of them for comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deployments", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=8)

@@ -1,11 +1,13 @@
 """
-What a prior is worth away from home: for a model, an accelerator or a scale that the table does not know.
+Quality of priors for models and accelerators that are not in the table of priors.
 
     python -m benchmarks.priors_elsewhere FOLDER
 
-1. Each row of the table predicted without its own model (or accelerator): from a near row, and from the roofline alone.
-2. Learning at N <= 16 from such a prior, asked at N >= 64, over the served ITL that aiconfigurator 0.12.0 (NVIDIA,
-   Apache-2.0) predicts for every configuration; three percent of noise on what is learned from.
+1. Each row of the table is predicted without the rows of its own model (or accelerator): from the nearest other row,
+and
+   from the roofline alone.
+2. Starting from such a prior, the law is learned at N <= 16 and evaluated at N >= 64, on the served ITL that
+   aiconfigurator 0.12.0 (NVIDIA, Apache-2.0) predicts for every configuration. The samples have three percent of noise.
 """
 
 import csv
@@ -36,14 +38,14 @@ AWAY: Mapping[str, Away] = {
 
 
 def moved(own: Config, away: Away) -> Coefficients:
-    """The prior of a configuration from the nearest row that may be used."""
+    """The prior of a configuration, derived from the nearest row that `away` allows."""
     serving = prior_for(own).serving
     usable = {key: relative for key, relative in relatives().items() if away(own, key)}
     return roofline(serving).times(nearest(serving, usable)[1])
 
 
 def factors_off(found: Mapping[Config, Coefficients]) -> str:
-    """Median factor by which each coefficient is off."""
+    """Median factor by which each coefficient differs from the table."""
     table = rows()
 
     def factor(name: str) -> float:
@@ -53,7 +55,7 @@ def factors_off(found: Mapping[Config, Coefficients]) -> str:
 
 
 def served(folder: Path) -> Mapping[Config, list[Sample]]:
-    """Predicted served ITL by configuration, without points that memory or prefill can not bear."""
+    """Served ITL as predicted by aiconfigurator, by configuration, without points that exceed memory or prefill."""
     found: dict[Config, list[Sample]] = defaultdict(list)
     with gzip.open(folder / "step_times.csv.gz", "rt") as lines:
         for row in csv.DictReader(lines):
@@ -70,13 +72,11 @@ def served(folder: Path) -> Mapping[Config, list[Sample]]:
 
 
 def learned(folder: Path, away: Away) -> tuple[int, float, float]:
-    """Configurations, and mean errors at the far end of one factor and of the product's fit."""
-    dice = random.Random(1)
+    """Number of configurations, and mean errors at N >= 64 of one learned factor and of the product's fit."""
+    rng = random.Random(1)
     one, ours = [], []
     for config, samples in sorted(served(folder).items()):
-        near = [
-            replace(s, itl_s=s.itl_s * dice.lognormvariate(0, NOISE)) for s in samples if s.running <= LEARNED_UP_TO
-        ]
+        near = [replace(s, itl_s=s.itl_s * rng.lognormvariate(0, NOISE)) for s in samples if s.running <= LEARNED_UP_TO]
         far = [s for s in samples if ASKED_FROM <= s.running <= ASKED_UP_TO]
         if len(near) < 6 or len(far) < 3:
             continue
@@ -87,7 +87,7 @@ def learned(folder: Path, away: Away) -> tuple[int, float, float]:
 
 
 def main() -> None:
-    """Print both."""
+    """Print both parts."""
     table = rows()
     print("roofline alone: off by", factors_off({key: roofline(prior_for(key).serving) for key in table}))
     for name, away in AWAY.items():

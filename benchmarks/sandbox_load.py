@@ -1,10 +1,10 @@
 """
-What emulated traffic costs this machine: CPU of servers, front and replayer, and how far the servers kept up.
+Load of the sandbox on this machine: CPU of servers, front end and replayer, and whether the servers keep up.
 
     python benchmarks/sandbox_load.py [--rate 17] [--seconds 20] [--replicas 8]
 
-Each part runs in a process of its own, as in the demo. The demo's load fits two cores while the sum stays far below
-one of them, and the figures of a run mean something while few steps are late.
+Each part runs in its own process, as in the demo. The demo runs well on two cores if the sum is far below one core.
+The figures of a run are valid only if few steps are late.
 """
 
 import argparse
@@ -32,7 +32,7 @@ ADDRESS, FRONT_PORT = "127.98.0.{}", 18980
 
 
 async def servers(count: int) -> dict[str, float]:
-    """Serve until standard input ends."""
+    """Run emulated servers until standard input is closed; returns how late their steps were."""
     lag = Lag()
     for index in range(count):
         spec = ServerSpec(options=parse(["model"]), law=LAW, address=ADDRESS.format(index + 1), lag=lag)
@@ -42,7 +42,7 @@ async def servers(count: int) -> dict[str, float]:
 
 
 async def front(count: int) -> dict[str, float]:
-    """Balance until standard input ends."""
+    """Run the front end until standard input is closed."""
     backends = Backends()
     backends.update("all", frozenset((ADDRESS.format(index + 1), 8000) for index in range(count)))
     await Front(backends).start("127.0.0.1", FRONT_PORT)
@@ -75,7 +75,7 @@ def _arrivals(rate_rps: float, seconds: float) -> list[Arrival]:
 
 
 def main(rate_rps: float, seconds: float, replicas: int) -> None:
-    """Run all three and print what they took."""
+    """Run all three parts and print their CPU use."""
     children = {part: _child(part, replicas) for part in ("servers", "front")}
     outcomes: list[Outcome] = []
     before, start = time.process_time(), time.monotonic()

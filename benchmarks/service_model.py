@@ -1,14 +1,14 @@
 """
-The service model against two simulators of single iterations, neither of which it was made from.
+The service model compared with two iteration-level simulators, to neither of which it was fitted.
 
     python -m benchmarks.service_model FOLDER [KNEES]
 
-1. Microsoft's Vidur (MIT) at fixed Poisson load: FOLDER holds `vidur_reference.csv`, `vidur_requests/` and
-   `vidur_step_times.csv`. The law is fitted to Vidur's own step times, so that only the service model is on trial:
+1. Microsoft's Vidur (MIT) at a constant Poisson load: FOLDER contains `vidur_reference.csv`, `vidur_requests/` and
+   `vidur_step_times.csv`. The law is fitted to Vidur's own step times, so that only the service model is tested:
    mean ITL, 95th percentiles, and attainment over a grid of targets.
-2. Our own simulator (`tidegate.sim`), which runs the same law step by step: the rate one replica carries for KNEES
-   combinations of model, requests and targets, drawn at random; alone and in a fleet of 2, 4 and 8. Before them the
-   edges: prompts that fill the memory, answers of a token or two.
+2. Our own simulator (`tidegate.sim`), which runs the same law step by step: the rate that a replica carries, alone and
+   in fleets of 2, 4 and 8, for KNEES random combinations of model, request lengths and targets. Before them edge
+   cases: prompts that fill the memory, answers of one or two tokens.
 """
 
 import csv
@@ -37,20 +37,20 @@ from tidegate.sim.engine.fleet import Server
 from tidegate.sim.traces import Trace
 
 WARMUP_SHARE = 0.1
-# Targets, as multiples of the median seen, at which attainment is compared.
+# Targets at which attainment is compared, as multiples of the simulated median.
 TARGETS = (1.2, 1.5, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What the simulator saw, and what is predicted."""
+    """A simulated value and its prediction."""
 
     seen: float
     predicted: float
 
     @property
     def ratio(self) -> float:
-        """Predicted over seen."""
+        """Predicted over simulated."""
         return self.predicted / self.seen
 
 
@@ -60,8 +60,8 @@ class Row:
     One run of Vidur.
 
     Args:
-        name: Device, workload, rate, tokens per step.
-        used: Rate over the rate that is not sustained.
+        name: Workload (device, kind, rate), chunk size, precision.
+        used: Rate relative to the rate at which queues grow without bound.
         itl_mean, itl_p95, ttft_p50, ttft_p95: Seconds.
         attainment_error: Mean absolute difference of attainment over the grid of targets.
     """
@@ -76,7 +76,7 @@ class Row:
 
 
 def compare(folder: Path) -> Sequence[Row]:
-    """Every run of Vidur whose load can be sustained."""
+    """All runs of Vidur whose load is sustainable."""
     with (folder / "vidur_reference.csv").open() as lines:
         found = [_row(folder, run) for run in csv.DictReader(lines)]
     return [row for row in found if row is not None]
@@ -129,7 +129,7 @@ def _requests(path: Path) -> Floats:
 
 
 def _law(folder: Path, run: dict[str, str]) -> PerformanceLaw:
-    """Relative least squares on Vidur's step times of the device, all kinds of steps together."""
+    """The law, by relative least squares on all of Vidur's step times of the device and precision."""
     device = run["device"].split("-")[0].lower()
     rows = []
     with (folder / "vidur_step_times.csv").open() as lines:
@@ -157,13 +157,13 @@ MODELS = (
     ("qwen3-32b", "h100", "bf16", 2),
     ("llama-3.1-70b", "h100", "fp8", 2),
 )
-# Prompt and output tokens, and their coefficients of variation.
+# Mean prompt and output tokens, and their coefficients of variation.
 REQUESTS = ((1024, 256, 1.0, 1.0), (1024, 256, 0.3, 0.3), (256, 512, 1.0, 1.0), (4000, 200, 0.5, 0.8))
 SLOS = (Slo(ttft_s=0.5, itl_s=0.04, attainment=0.95), Slo(ttft_s=2.0, itl_s=0.06, attainment=0.99))
 SLOS += (Slo(ttft_s=3.0, itl_s=0.1, attainment=0.95), Slo(ttft_s=1.0, itl_s=0.03, attainment=0.9))
 
 
-# At the edges: prompts that fill the memory, and answers too short to have a mean of gaps.
+# Edge cases: prompts that fill the memory, and answers too short for a meaningful mean ITL.
 EDGES = (
     (MODELS[0], (8_000, 300, 0.3, 0.5), Slo(ttft_s=4.0, itl_s=0.06, attainment=0.9)),
     (MODELS[0], (30_000, 300, 0.3, 0.5), Slo(ttft_s=6.0, itl_s=0.06, attainment=0.9)),
@@ -176,22 +176,22 @@ EDGES = (
 )
 
 
-# Replicas behind a router that takes the one with the fewest requests.
+# Fleet sizes, behind a router that picks the replica with the fewest requests.
 FLEETS = (1, 2, 4, 8)
 
 
 def knees(count: int, *, replicas: int = 1) -> Iterator[tuple[str, Pair]]:
-    """Rate carried by each replica in the simulator and by the service model, for some of all combinations."""
-    dice = random.Random(5)
+    """`knee` for `count` random combinations."""
+    rng = random.Random(5)
     combinations = [(m, r, s) for m in MODELS for r in REQUESTS for s in SLOS]
-    for model, requests, slo in dice.sample(combinations, min(count, len(combinations))):
+    for model, requests, slo in rng.sample(combinations, min(count, len(combinations))):
         yield knee(model, requests, slo, replicas=replicas)
 
 
 def knee(
     model: tuple[str, str, str, int], requests: tuple[float, float, float, float], slo: Slo, *, replicas: int = 1
 ) -> tuple[str, Pair]:
-    """The same for one combination, and its name."""
+    """Name of one combination, and the rate per replica in the simulator and in the service model, requests/s."""
     prior = prior_for(model)
     trace = _trace(*requests)
     budget = prior.serving.batched_tokens_max
@@ -213,11 +213,11 @@ def knee(
 
 
 def _trace(prompt: float, output: float, prompt_variation: float, output_variation: float) -> Trace:
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
 
     def lengths(average: float, variation: float) -> np.ndarray:
         width = np.sqrt(np.log(1 + variation**2))
-        return np.maximum(1, average * np.exp(dice.normal(-(width**2) / 2, width, 6000))).astype(np.int64)
+        return np.maximum(1, average * np.exp(rng.normal(-(width**2) / 2, width, 6000))).astype(np.int64)
 
     prompts, outputs = lengths(prompt, prompt_variation), lengths(output, output_variation)
     return Trace(

@@ -1,11 +1,11 @@
 """
-How close the simulated replica is to real vLLM runs and to Vidur, as a Markdown table.
+Accuracy of the simulated replica compared with real vLLM runs and with Vidur, as a Markdown table.
 
     TIDEGATE_DATA=FOLDER python benchmarks/sim_fidelity.py
 
 Real runs: LLMServingSim `bench/examples` (MIT), vLLM 0.19.0, 300 requests each. The step-time law is fitted to the
-engine's own one-second log (tokens, running requests), never to a request's latency; the requests are then replayed.
-Vidur: its step times are put into a table, its arrivals are replayed, nothing is fitted.
+engine's own one-second log (tokens, running requests), never to request latencies; then the requests are replayed.
+Vidur: its step times are used as a table and its arrivals are replayed; nothing is fitted.
 """
 
 import csv
@@ -29,7 +29,7 @@ MS = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One figure: what was measured, what we give, and how far it may be off."""
+    """One figure: measured value, simulated value, and largest allowed relative error."""
 
     run: str
     figure: str
@@ -39,12 +39,12 @@ class Line:
 
     @property
     def error(self) -> float:
-        """Relative error; negative: we are too fast."""
+        """Relative error; negative: the simulation is too fast."""
         return self.simulated / self.measured - 1
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """Rows of a CSV file of numbers; a field that is no number is left out."""
+    """Rows of a CSV file, without the fields that are not numbers."""
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         return [{k: float(v) for k, v in row.items() if _number(v)} for row in csv.DictReader(lines)]
 
@@ -63,7 +63,7 @@ def column(rows: Iterable[dict[str, float]], name: str) -> Floats:
 
 
 def trace_of(rows: list[dict[str, float]]) -> Trace:
-    """Recorded requests as traffic."""
+    """Recorded requests as a trace."""
     return Trace(
         arrival_s=column(rows, "arrival_s"),
         prompt_tokens=column(rows, "input_tokens").astype(np.int64),
@@ -72,7 +72,7 @@ def trace_of(rows: list[dict[str, float]]) -> Trace:
 
 
 def replay(trace: Trace, server: Server) -> tuple[Floats, Floats]:
-    """TTFT and time per output token of every request; shape (requests,) each."""
+    """TTFT and time per output token of each request, s; shape (requests,) each."""
     fleet = Fleet([trace], [server], ttft_edges=[1.0], gap_edges=[1.0], slots=1)
     fleet.open(deployment=0, tier=0)
     fleet.advance(trace.span_s + 36_000.0)
@@ -85,15 +85,16 @@ def replay(trace: Trace, server: Server) -> tuple[Floats, Floats]:
 # --- real vLLM -----------------------------------------------------------------------------------------------------
 
 
-# A 96 GB card beside 16 GB of weights; never short in these runs.
+# KV memory of a 96 GB card with 16 GB of weights; it is never short in these runs.
 KV_TOKENS = 5e5
 
 
 def calibrate(rows: list[dict[str, float]], seconds: list[dict[str, float]], *, running_max: float) -> PerformanceLaw:
     """
-    Step-time law from the engine's log: each second, steps * a + tokens * b + steps * context * c + prompts * p1 = 1.
+    Step-time law from the engine's log: for each second, steps * a + tokens * b + steps * context * c + prompts * p1 =
+    1.
 
-    Steps are tokens over running requests; context comes from which requests were running and how far they were.
+    Steps are tokens divided by running requests; context follows from the requests running then and their progress.
     """
     running = np.maximum(column(seconds, "running"), 1)
     tokens, prompts = column(seconds, "gen_throughput"), column(seconds, "prompt_throughput")
@@ -111,7 +112,7 @@ def calibrate(rows: list[dict[str, float]], seconds: list[dict[str, float]], *, 
 
 
 def _context(rows: list[dict[str, float]], end_s: float) -> float:
-    """Tokens of context of the requests that decoded in the second before `end_s`, on its middle."""
+    """Total context, tokens, of the requests decoding half a second before `end_s`."""
     at, total = end_s - 0.5, 0.0
     for r in rows:
         first, last = r["arrival_s"] + r["ttft_s"], r["arrival_s"] + r["e2e_s"]
@@ -125,8 +126,8 @@ class RealRun:
     """
     One recorded run.
 
-    Data-parallel engines of an expert-parallel model exchange tokens in every layer, so they step together: they are
-    replayed as one replica with the batch and the token budget of all.
+    Data-parallel engines of an expert-parallel model exchange tokens in every layer, so they step in lockstep. They are
+    replayed as one replica with the batch size and the token budget of all engines.
     """
 
     name: str
@@ -137,7 +138,7 @@ REAL_RUNS = (RealRun(name="rtxpro6000_llama-3.1-8b", engines=1), RealRun(name="r
 
 
 def real_runs(data: Path) -> Iterable[Line]:
-    """TPOT mean, TTFT median and makespan of the real runs."""
+    """Mean TPOT, median TTFT and makespan of the real runs."""
     for run in REAL_RUNS:
         rows = read(data / "performance/vllm_measured" / f"{run.name}.csv.gz")
         seconds = read(data / "performance/vllm_measured" / f"{run.name}_timeseries.csv")
@@ -164,8 +165,8 @@ def real_runs(data: Path) -> Iterable[Line]:
 
 def table_of(data: Path, device: str, precision: str) -> StepTable:
     """
-    Vidur's step times taken apart: prompt steps without prefix give the linear layers, their growth with the prefix
-    gives prompt attention, decode steps less the linear layers give decode attention.
+    Vidur's step times, decomposed: prompt steps without prefix give the linear layers, their growth with the prefix
+    gives prompt attention, and decode steps minus the linear layers give decode attention.
     """
     with (data / "performance/vidur_step_times.csv").open() as lines:
         rows = [r for r in csv.DictReader(lines) if r["device"] == device and r["precision"] == precision]
@@ -198,7 +199,7 @@ def table_of(data: Path, device: str, precision: str) -> StepTable:
 
 
 def vidur_rows(data: Path) -> Iterable[tuple[dict[str, str], list[dict[str, float]]]]:
-    """Every Vidur run whose requests are recorded: its row of the reference, its requests."""
+    """Every Vidur run whose requests are recorded: its row of the reference table, and its requests."""
     with (data / "performance/vidur_reference.csv").open() as lines:
         reference = list(csv.DictReader(lines))
     for row in reference:
@@ -208,7 +209,7 @@ def vidur_rows(data: Path) -> Iterable[tuple[dict[str, str], list[dict[str, floa
 
 
 def server_of(data: Path, row: dict[str, str]) -> Server:
-    """The replica that Vidur simulated."""
+    """The replica that Vidur simulated in a run."""
     kv_tokens = float(row["kv_blocks"]) * float(row["block_size"])
     limits = PerformanceLaw(
         a_s=0, b_s=0, c_s=0, p0_s=0, p1_s=0, running_max=float(row["max_batch"]), kv_cache_tokens=kv_tokens
@@ -218,7 +219,7 @@ def server_of(data: Path, row: dict[str, str]) -> Server:
 
 
 def vidur_runs(data: Path) -> Iterable[Line]:
-    """TPOT median and p99 and TTFT median of every Vidur run; rows past 85 % of capacity carry no bar."""
+    """TPOT p50 and p99 and TTFT p50 of every Vidur run; no allowed error for runs above 85 % of the capacity."""
     for row, rows in vidur_rows(data):
         ttft, tpot = replay(trace_of(rows), server_of(data, row))
         kept = slice(len(rows) // 10, None)
@@ -238,13 +239,13 @@ def vidur_runs(data: Path) -> Iterable[Line]:
             )  # fmt: skip
 
 
-# Requests/s up to which Vidur's replica is below 85 % of its capacity, read off its own table.
+# Rates, requests/s, up to which Vidur's replica is below 85 % of its capacity, from its own table.
 BELOW = {"a100_conv": 5.5, "a100_accelmark": 15.0, "a30_conv": 2.0, "a30_fixed": 2.0, "h100_conv": 14.0}
 KNEE_TTFT_MS = 1000.0
 
 
 def knees(data: Path) -> Iterable[Line]:
-    """Rate at which the p99 of TTFT crosses one second, between the rates that Vidur ran, theirs and ours."""
+    """Rate at which the p99 of TTFT crosses one second, interpolated between the rates of Vidur's runs."""
     series: dict[str, list[tuple[float, float, float]]] = {}
     for row, rows in vidur_rows(data):
         ttft, _ = replay(trace_of(rows), server_of(data, row))
@@ -263,7 +264,7 @@ def knees(data: Path) -> Iterable[Line]:
 
 
 def main() -> int:
-    """Print the table; 1 where a bar is missed."""
+    """Print the table; returns 1 if an error is larger than allowed."""
     data = Path(os.environ["TIDEGATE_DATA"])
     lines = [*real_runs(data), *vidur_runs(data), *knees(data)]
     print("| run | figure | measured | simulated | error | bar |\n|---|---|---|---|---|---|")

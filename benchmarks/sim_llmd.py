@@ -1,15 +1,15 @@
 """
-llm-d's published point for its SLO-aware rule, reproduced.
+Reproduce llm-d's published result for its SLO-aware rule.
 
     python benchmarks/sim_llmd.py
 
 Published (llm-d `guides/workload-autoscaling`, README.slo-aware.md): Qwen3-32B on two H100 per replica, 4,000-token
-prompts, 2 -> 10 -> 1 requests/s, bounds 3 to 8, targets 3 s and 100 ms: 95.8 % of requests inside both at 5.93 mean
-replicas; eight static replicas hold 100 %; one replica's knee is 1.4 to 1.5 requests/s; pods are ready after 100 to
-135 s.
+prompts, 2 -> 10 -> 1 requests/s, bounds 3 to 8, targets 3 s and 100 ms. 95.8 % of requests met both targets with 5.93
+replicas on average; eight static replicas reached 100 %; the knee of one replica is 1.4 to 1.5 requests/s; pods are
+ready after 100 to 135 s.
 
-Not published: answer length and how long the ramp takes. 1,000 tokens give the published knee with the shipped priors;
-the ramp is taken over one hour. Other choices are printed too, so that nobody has to believe in ours.
+Not published: answer length and duration of the ramp. 1,000 tokens reproduce the published knee with the built-in
+priors, and the ramp is assumed to take an hour. Other combinations are printed too.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ READY_S = 115.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guess:
-    """What was not published: tokens per answer, minutes of the ramp."""
+    """Assumptions about what was not published: tokens per answer, minutes of the ramp."""
 
     output: int
     minutes: int
@@ -43,7 +43,7 @@ GUESSES = [Guess(output=o, minutes=m) for o in (500, 1000) for m in (30, 60)]
 
 
 def scenario(guess: Guess) -> Scenario:
-    """The published set-up with one guess at the rest."""
+    """The published setup, completed by a guess."""
     lengths = Lengths(prompt=4000, output=guess.output, prompt_variation=0.05, output_variation=0.1)
     of = spec(
         "qwen", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.100, attainment=0.95), tiers(H100, {"bf16": 2}, most=8),

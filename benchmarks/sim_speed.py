@@ -1,10 +1,10 @@
 """
-How fast the simulated fleet is: requests per second against Vidur, and a day through the whole closed loop.
+Speed of the simulated fleet: requests per second compared with Vidur, and a day through the whole closed loop.
 
     TIDEGATE_DATA=FOLDER python benchmarks/sim_speed.py
 
-Vidur's figure: one run of its simulator on these very requests took 1 to 20 s on one core of the same kind of machine,
-its 60 s of training left out. The ratio is given for the fastest, the geometric middle and the slowest of these.
+Vidur's runs of the same requests took 1 to 20 s each on one core of the same kind of machine, without its 60 s of
+training. The ratio is printed for the fastest run, the geometric mean and the slowest run.
 """
 
 import os
@@ -44,7 +44,7 @@ def engine(data: Path) -> None:
 
 
 def day(data: Path) -> None:
-    """A recorded day of 400,000 requests through scrapes, decisions, pods and bills."""
+    """A recorded day of 400,000 requests, with scrapes, decisions, pods and billing."""
     trace = traces.read(data / "traces/servegen_r1_a.csv.gz")
     of = spec("reason", LLAMA_8B, Slo(ttft_s=2.0, itl_s=0.030), tiers(H100, {"bf16": 1, "fp8": 1}))
     one = scenario("a day", (service(of, trace, {"fp8": 2}),), hours=DAY_H, seed=1)

@@ -1,9 +1,9 @@
 """
-The page of the docs that shows the suite: all policies in all scenarios.
+Generate docs/suite.md: all policies in all scenarios of the suite.
 
     python benchmarks/sim_suite.py --rows rows.jsonl [--jobs 2] [--seeds 1,2,3] [--policies NAMES] > docs/suite.md
 
-Rows that the file has are not run again. After a change of the core only tidegate's are stale:
+Runs whose rows are in the file are not repeated. After a change of the core only tidegate's rows are stale:
 
     grep -v '"name": "tidegate"' rows.jsonl > fresh.jsonl
 """
@@ -33,7 +33,7 @@ average over the deployments that missed. `NAME*` had its knob tuned in hindsigh
 
 
 def main() -> None:
-    """Run what is missing, print the page."""
+    """Do the missing runs and print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, help="file that keeps every run's figures")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")

@@ -1,5 +1,5 @@
 """
-How long one tick of the operator takes, part by part: decode the metrics, look at the cluster, decide.
+CPU time of a tick of the operator by part: decode the metrics, look at the cluster, decide.
 
     PYTHONPATH=operator python -m benchmarks.tick_speed [DEPLOYMENTS]
 
@@ -54,7 +54,7 @@ def spec(number: int) -> DeploymentSpec:
 
 
 def answers(pods: list[str], time_s: float) -> dict[str, bytes]:
-    """What Prometheus sends, as bytes."""
+    """Prometheus' responses by query name, as JSON."""
 
     def series(value: float, **labels: str) -> dict[str, Any]:
         return {"metric": {"namespace": "prod", **labels}, "value": [time_s, str(value)]}
@@ -69,7 +69,7 @@ def answers(pods: list[str], time_s: float) -> dict[str, bytes]:
 
 
 def cluster(deployments: int) -> tuple[Cluster, list[str]]:
-    """Caches full of ready pods, without a server behind them."""
+    """A cluster whose caches are filled with ready pods, and the pods' names; there is no API server."""
     made = Cluster(None, Roster(window_s=60.0, stale_s=60.0), clock=time.monotonic)  # type: ignore[arg-type]
     informer = made.kinds["apps/v1", "Deployment"].informer
     assert informer is not None
@@ -98,7 +98,7 @@ def cluster(deployments: int) -> tuple[Cluster, list[str]]:
 
 
 def main() -> None:
-    """Four ticks, timed."""
+    """Time four ticks and print the result."""
     deployments = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     specs = [spec(n) for n in range(deployments)]
     caches, pods = cluster(deployments)

@@ -1,4 +1,4 @@
-"""Fixtures that more than one room needs: the control planes."""
+"""Fixtures for several rooms: the control planes."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ settings.load_profile("here")
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def real_control_plane() -> AsyncIterator[RealControlPlane]:
-    """The real control plane, one for the session: tests keep apart by namespace. `make binaries` gets its programs."""
+    """The real control plane, shared by all tests, which use separate namespaces. `make binaries` gets its programs."""
     try:
         programs = provide(CONTROL_PLANE, effort=Effort.LOOK)
     except SourceError as error:
@@ -36,10 +36,10 @@ def namespace_name() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
-    Tests that drive real processes get a second try; the report names each one that took it.
+    Rerun failed tests of real processes once; the report names each rerun.
 
-    They wait for a scheduler, a scrape and a start-up with time limits; a machine that stalls for some seconds is not a
-    fault of what they test, and a fault fails twice.
+    They wait for a scheduler, a scrape and a start-up with time limits. A machine that stalls for some seconds is not a
+    bug in what they test, and a real bug fails twice.
     """
     for item in items:
         if item.get_closest_marker("cluster") is not None or item.get_closest_marker("slow") is not None:

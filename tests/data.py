@@ -1,4 +1,4 @@
-"""Where the measured data lies that some tests compare with, and the skip where it does not."""
+"""Finds the measured data that some tests need, and skips those tests if it is missing."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ DATA_VARIABLE = "TIDEGATE_DATA"
 
 def data_path(name: str) -> Path:
     """
-    Path of a file in the data folder; the test is skipped where it is absent.
+    Path of a file in the data folder; skips the test if it is missing.
 
     Args:
         name: Path below the folder, e.g. `traces/azure2023_conv.csv.gz`. Its README names the public sources.

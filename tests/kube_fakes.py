@@ -1,4 +1,4 @@
-"""A scripted API server behind the `KubeApi` port, and a clock that a test turns."""
+"""A scripted API server behind the `KubeApi` port, and a clock that tests control."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""The whole core, tick by tick: three stages, one order, and a memory that survives a restart."""
+"""The whole core, tick by tick: order of the three stages, and memory that survives a restart."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The house rules that no linter knows: sizes, docstrings, and a source root that is no package."""
+"""House rules that no linter checks: sizes, docstrings, and that the source root is not a package."""
 
 import ast
 import subprocess

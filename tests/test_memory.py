@@ -1,4 +1,4 @@
-"""What the core remembers: versioned, small, and no part takes the others with it."""
+"""The core's memory: versioned, small, and an invalid part does not invalidate the others."""
 
 import json
 from dataclasses import replace

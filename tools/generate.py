@@ -1,8 +1,8 @@
 """
-What is generated from the chart and the settings: the chart's README, the plain manifests for `kubectl apply -k
+Generate files from the chart and the settings: the chart's README, the plain manifests for `kubectl apply -k
 deploy/base`, and the reference page of the settings.
 
-`make manifests` writes them; the tests compare what lies in the repository with what this makes.
+`make manifests` writes them; tests compare the files in the repository with the output of this module.
 """
 
 import re
@@ -24,7 +24,7 @@ BASE = ROOT / "deploy" / "base"
 SETTINGS = ROOT / "docs" / "reference" / "settings.md"
 NAMESPACE = "tidegate-system"
 KUBERNETES = "1.36.0"
-# What only means something to Helm.
+# Labels that only Helm uses.
 HELM_LABELS = ("helm.sh/chart", "app.kubernetes.io/managed-by")
 
 INTRODUCTION = """\
@@ -63,7 +63,7 @@ The last column names the Helm value that sets the option; use `operator.extraEn
 
 
 def rows(text: str) -> Iterator[tuple[str, str, str]]:
-    """(path, default, meaning) of each leaf of values.yaml; the meaning stands in `# --` lines above it."""
+    """(path, default, meaning) of each leaf of values.yaml; the meaning is in the `# --` lines above it."""
     path: list[tuple[int, str]] = []
     about: list[str] = []
     for line in text.splitlines():
@@ -104,7 +104,7 @@ def _allowed(limits: Mapping[str, Any]) -> str:
 
 
 def _helm_values() -> dict[str, str]:
-    """Environment variable -> the value that sets it: the one that its line names, else the last one named above it."""
+    """Helm value by environment variable: the one on the variable's line in the template, else the last one above."""
     found: dict[str, str] = {}
     last = ""
     for line in (CHART / "templates" / "deployment.yaml").read_text().splitlines():
@@ -112,13 +112,13 @@ def _helm_values() -> dict[str, str]:
         last = named[-1] if named else last
         if variable := re.search(rf"name: ({ENV_PREFIX}\w+), (value|valueFrom):", line):
             found[variable[1]] = "set by the chart" if variable[2] == "valueFrom" else f"`{last}`"
-    # What is mounted stands further down in the template.
+    # Mounted files are defined further down in the template.
     secret = "`prometheus.auth.existingSecret`"
     return found | dict.fromkeys([f"{ENV_PREFIX}PROMETHEUS_{what}_FILE" for what in ("TOKEN", "PASSWORD")], secret)
 
 
 def render(*arguments: str) -> list[dict[str, object]]:
-    """Objects that `helm template` makes with these arguments."""
+    """Objects that `helm template` renders with these arguments."""
     helm = provide(["helm"], effort=Effort.LOOK)["helm"].path
     command = [str(helm), "template", "tidegate", str(CHART), "--kube-version", KUBERNETES, "--namespace", NAMESPACE]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
@@ -149,7 +149,7 @@ def base() -> dict[str, str]:
 
 
 def _without_helm(value: object) -> object:
-    """The object without labels and annotations that only mean something to Helm."""
+    """The object without the labels and annotations that only Helm uses."""
     if isinstance(value, list):
         return [_without_helm(item) for item in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Orders to carry out, and clusters to carry them out in."""
+"""Builders of orders and clusters."""
 
 from dataclasses import replace
 from typing import Any

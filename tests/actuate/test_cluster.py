@@ -177,7 +177,7 @@ async def test_a_busy_server_does_not_stall_the_deployment() -> None:
     assert [e.reason for e in outcome.errors] == ["ServiceUnavailable"]
 
 
-async def test_a_process_that_stops_leading_writes_no_more() -> None:
+async def test_a_process_that_lost_leadership_writes_nothing() -> None:
     api = Recorder()
     outcome = await actuator(api, Leader(writes=2)).carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=1)))
     assert len(api.calls) == 2

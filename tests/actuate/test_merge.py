@@ -119,7 +119,7 @@ def test_what_cannot_be_merged_is_named(patch: dict, field: str) -> None:
     assert caught.value.field == field
 
 
-def test_a_label_may_have_the_name_of_a_list() -> None:
+def test_a_label_may_be_named_like_a_list_field() -> None:
     labels = {"env": "prod", "ports": "8000"}
     assert strategic(BASE, {"metadata": {"labels": labels}})["metadata"]["labels"] == {"a": "1", **labels}
 

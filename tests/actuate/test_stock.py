@@ -1,4 +1,4 @@
-"""What is kept between two orders."""
+"""State that is kept between two orders."""
 
 from dataclasses import replace
 

@@ -132,5 +132,5 @@ def test_a_quantization_flag_that_slows_down_is_reported(name: str) -> None:
     assert f"tier int4: --quantization {name}" in finding.message
 
 
-def test_other_quantization_is_the_users_business() -> None:
+def test_other_quantization_is_not_reported() -> None:
     assert findings(managed(args=("--quantization", "fp8"))) == ()

@@ -1,4 +1,4 @@
-"""From YAML to what the core works with: units, defaults, and errors that name the field."""
+"""From YAML to the core's types: units, defaults, and errors that name the field."""
 
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def test_numbers_may_replace_decimal_strings() -> None:
     assert (spec.slo.attainment, spec.cost.budget_usd_per_hour, spec.slo.ttft_s) == (0.95, 12.0, 0.25)
 
 
-def test_a_small_number_survives() -> None:
+def test_small_numbers_keep_their_precision() -> None:
     spec = parsed(offline=True, **{"spec.tiers.0.performance.decodePer1kContextMilliseconds": 5e-05})
     assert spec.tier("bf16").hint.c_s == pytest.approx(5e-11)
 

@@ -1,4 +1,4 @@
-"""Short names for what `helm template` makes."""
+"""Helpers to look up objects in the output of `helm template`."""
 
 from functools import cache
 from typing import Any

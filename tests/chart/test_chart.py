@@ -1,4 +1,4 @@
-"""The chart, rendered by the real Helm: what each value changes, what the schema refuses, what is generated from it."""
+"""The chart, rendered by the real Helm: what each value changes, what the schema rejects, what is generated from it."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def test_the_defaults_run_two_replicas_under_restricted_pod_security() -> None:
 
 
 def test_the_image_says_the_user_so_that_openshift_can_give_another() -> None:
-    """Its default constraint refuses a pod that names a user or a group: it takes them from the namespace's range."""
+    """OpenShift's default constraint rejects pods with a user or group; it assigns them from the namespace's range."""
     objects = render()
     pods = [d["spec"]["template"] for d in by_kind(objects, "Deployment")] + by_kind(objects, "Pod")
     assert [sorted(pod["spec"]["securityContext"]) for pod in pods] == [["runAsNonRoot", "seccompProfile"]] * 2
@@ -137,7 +137,7 @@ CLASH = {
 
 
 class Strict(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, as API servers and GitOps tools do."""
+    """Rejects duplicate keys in a mapping, as API servers and GitOps tools do."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]

@@ -1,6 +1,6 @@
 """
-The chart on a real API server, by the real Helm: installed, upgraded, uninstalled; and the operator at work under
-exactly the roles that it makes.
+The chart on a real API server, with the real Helm: installed, upgraded, uninstalled; and the operator running with
+exactly the roles that it creates.
 
 No kubelet runs here, so the operator's pod stays Pending; the operator runs as a process with a token of the chart's
 own service account.

@@ -1,6 +1,6 @@
 """
-Every permission of the chart is used, and none is missing: what the operator asked an API server for over a whole life,
-compared with the rules.
+Every permission of the chart is used, and none is missing: all requests of an operator's lifetime, compared with the
+RBAC rules.
 """
 
 from contextlib import suppress

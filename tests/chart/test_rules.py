@@ -1,4 +1,4 @@
-"""The chart's rules in a real Prometheus, over the operator's real page: silent while all is well, loud when not."""
+"""The chart's alerts in a real Prometheus, on the operator's real metrics page: they fire only on real problems."""
 
 import asyncio
 import re
@@ -64,7 +64,7 @@ def stuck() -> Tick:
 
 
 class Pages:
-    """Two operators, of which one leads and shows the fleet, the other stands by; and that of a shard, which leads."""
+    """Two operators, a leader that shows the fleet and a standby; and the leader of a shard."""
 
     def __init__(self) -> None:
         self.leader, self.standby, self.blue = Metrics("1"), Metrics("1"), Metrics("1")
@@ -172,7 +172,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize(("words", "wait"), [("half an hour", "30m"), ("five minutes", "5m")])
 def test_an_alert_waits_as_long_as_it_says(words: str, wait: str) -> None:
-    """By `for`: a range looks only over what exists, and a new series is young."""
+    """It uses `for`, because a range covers only the samples that exist, and a new series has few."""
     said = [alert for alert in alerts().values() if words in alert["annotations"]["summary"]]
     assert {alert["for"] for alert in said} == {wait}
 
@@ -183,7 +183,7 @@ def test_the_documentation_lists_every_alert_and_no_other() -> None:
 
 
 def test_no_alert_averages_the_series_of_each_pod_over_hours() -> None:
-    """The last figures of a leader that is gone would count for as long as the range."""
+    """The last values of a former leader would count for the length of the range."""
     texts = " ".join(alert["expr"] for alert in alerts().values())
     averaged = re.findall(r"_over_time\(([\w:]+)[^)]*?\[\d+h\]", texts)
     assert [name for name in averaged if ":" not in name] == []

@@ -1,4 +1,4 @@
-"""`tidegate backtest`: manifests and traffic in, a table or JSON out, a clear word where something is wrong."""
+"""`tidegate backtest`: manifests and traffic in, a table or JSON out, clear errors."""
 
 import json
 from pathlib import Path
@@ -121,7 +121,7 @@ def test_one_scenario_of_the_suite_runs_alone() -> None:
     assert found["static"]["met"]
 
 
-def test_what_there_is_to_choose_from_is_listed() -> None:
+def test_list_names_policies_scenarios_and_shapes() -> None:
     result = backtest("--list")
     assert result.exit_code == 0
     for word in ("tidegate", "slo-keda", "burst-x4", "diurnal", "reasoning"):
@@ -168,7 +168,7 @@ def test_what_there_is_to_choose_from_is_listed() -> None:
         "options beside the suite",
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_in_one_line(manifest: str, arguments: tuple[str, ...], said: str) -> None:
+def test_errors_are_one_line(manifest: str, arguments: tuple[str, ...], said: str) -> None:
     result = backtest("-f", manifest, *arguments)
     assert result.exit_code != 0
     assert said in result.output
@@ -185,14 +185,14 @@ def test_what_is_wrong_is_said_in_one_line(manifest: str, arguments: tuple[str, 
     ],
     ids=["an unknown scenario", "a seed below zero", "a seed and seeds", "rows into a folder that is not there"],
 )
-def test_what_is_wrong_with_the_suite_is_said_in_one_line(arguments: tuple[str, ...], said: str) -> None:
+def test_errors_of_the_suite_are_one_line(arguments: tuple[str, ...], said: str) -> None:
     result = backtest("--suite", *arguments)
     assert result.exit_code != 0
     assert said in result.output
     assert isinstance(result.exception, SystemExit), "no traceback"
 
 
-def test_what_is_given_beside_a_list_is_named() -> None:
+def test_options_given_with_list_are_named() -> None:
     result = backtest("--list", "--suite", "--seed", "1")
     assert result.exit_code == 2
     assert "--seed, --suite: not with --list" in result.output
@@ -208,9 +208,7 @@ def test_a_folder_may_have_an_equals_sign_in_its_name(manifest: str, trace: str,
 
 
 @pytest.mark.parametrize("traces", [["chat=steady:1:1"], ["prod/chat=steady:1:1"]], ids=["either's", "one's alone"])
-def test_of_two_with_one_name_each_can_be_given_its_trace_as_the_error_says(
-    tmp_path: Path, manifest: str, traces: list[str]
-) -> None:
+def test_deployments_of_the_same_name_get_traces_by_namespace(tmp_path: Path, manifest: str, traces: list[str]) -> None:
     other = tmp_path / "dev.yaml"
     other.write_text(MANIFEST.split("---")[1].replace("namespace: prod", "namespace: dev"))
     result = backtest("-f", manifest, "-f", str(other), *(word for text in traces for word in ("--trace", text)))
@@ -258,7 +256,7 @@ def test_a_file_that_is_no_traffic_is_told(manifest: str, tmp_path: Path, conten
     assert said in result.output
 
 
-def test_one_request_is_traffic_and_a_byte_order_mark_no_column(manifest: str, tmp_path: Path) -> None:
+def test_one_request_is_enough_and_a_byte_order_mark_is_skipped(manifest: str, tmp_path: Path) -> None:
     path = tmp_path / "one.csv"
     path.write_bytes(("\ufeff" + HEADER + "0,300,20\n").encode())
     row = figures(backtest("-f", manifest, "--trace", str(path), "--policy", "slo-keda@fp8", "--output", "json"))

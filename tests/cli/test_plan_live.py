@@ -1,4 +1,4 @@
-"""The load of now as `plan --prometheus` asks for it: every server counts, whichever names it speaks."""
+"""The current load for `plan --prometheus`: every server counts, whichever metric names it uses."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -88,13 +88,13 @@ def test_a_week_of_the_past_is_learned() -> None:
     assert all(load.memory.season.daily)
 
 
-def test_without_a_past_there_is_the_load_of_now() -> None:
+def test_without_history_the_current_load_is_used() -> None:
     load = live.measured(cast(Prometheus, Recorder()), KEY, "m", time_s=NOW)
     assert (load.memory.time_s, load.memory.levels.last) == (NOW, 2.0)
 
 
 @pytest.mark.parametrize("length", ["prompt_tokens", "generation_tokens"])
-def test_where_nothing_finished_nobody_knows_what_requests_look_like(length: str) -> None:
+def test_without_finished_requests_lengths_are_unknown(length: str) -> None:
     with pytest.raises(SourceError, match="model_name='m' finished in the last 300 s"):
         live.measured(cast(Prometheus, Unfinished(length)), KEY, "m", time_s=NOW)
 

@@ -143,9 +143,7 @@ def test_json_names_the_currency_in_every_sentence(tmp_path: Path) -> None:
         ("Off", "true", "the manifest says mode Off and paused: this is what mode Auto would do"),
     ],
 )
-def test_the_question_is_what_it_would_do_whatever_keeps_it_from_acting(
-    tmp_path: Path, mode: str, annotation: str, told: str
-) -> None:
+def test_mode_and_pause_are_ignored_by_plan(tmp_path: Path, mode: str, annotation: str, told: str) -> None:
     kept = manifest(mode=mode)
     kept["metadata"] = {"name": "chat", "namespace": "prod", "annotations": {"tidegate.io/paused": annotation}}
     path = written(tmp_path, ACCELERATOR, kept)
@@ -157,11 +155,11 @@ def test_the_question_is_what_it_would_do_whatever_keeps_it_from_acting(
     assert plan["predicted"]["attainment"] >= 0.99
 
 
-def test_what_acts_is_asked_as_it_stands(chat: Path) -> None:
+def test_a_deployment_that_acts_is_planned_unchanged(chat: Path) -> None:
     assert "the manifest says" not in run("-f", chat, "--demand", 40).stdout
 
 
-def test_a_fleet_pinned_to_nothing_keeps_no_promise(tmp_path: Path) -> None:
+def test_a_fleet_pinned_to_zero_keeps_no_promise(tmp_path: Path) -> None:
     path = written(tmp_path, ACCELERATOR, manifest(replicas=0, maxReplicas=4))
     result = run("-f", path, "--demand", 40, *PRICES)
     assert result.exit_code == 2
@@ -187,7 +185,7 @@ def test_json_holds_the_plan_of_the_protocol_and_the_reasons(chat: Path) -> None
     assert plan["bindingConstraint"] == "None"
 
 
-def test_tokens_that_nobody_asks_for_have_no_price(chat: Path) -> None:
+def test_without_demand_there_is_no_price_per_token(chat: Path) -> None:
     plan = answered("-f", chat, "--demand", 0)
     assert plan["predicted"]["cost_per_hour"] == 3.0
     assert plan["predicted"]["cost_per_million_output_tokens"] is None
@@ -278,7 +276,7 @@ def test_above_the_break_even_the_own_fleet_is_never_dearer_again(chat: Path) ->
         pytest.param({"mode": "Off"}, id="mode Off"),
     ],
 )
-def test_a_fleet_of_nothing_is_no_break_even(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_zero_replicas_are_no_break_even(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = written(tmp_path, ACCELERATOR, manifest(**changes))
     even = answered("-f", path, "--demand", 14, *PRICES)["breakEven"]
     assert even["arrival_rate"] > 1.0

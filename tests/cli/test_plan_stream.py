@@ -1,4 +1,4 @@
-"""The plan protocol: what a pipeline, a backtest and a test see is what runs in the cluster."""
+"""The plan protocol: it gives the decisions that the operator would make in a cluster."""
 
 import json
 import os
@@ -271,7 +271,7 @@ def test_a_plan_names_the_tiers_of_the_spec_whatever_the_tick_lists(tiers: dict[
 
 
 @pytest.mark.parametrize("quiet", [{"arrival_rate": 0.0, "queued": 0}, {"queued": 0}], ids=json.dumps)
-def test_a_gateway_alone_brings_replicas_back_from_zero(quiet: dict[str, Any]) -> None:
+def test_a_gateways_demand_alone_scales_up_from_zero(quiet: dict[str, Any]) -> None:
     zero = spec(minReplicas=0, scaleToZero={"idleSeconds": 60})
     nothing = {"bf16": tier(), "fp8": tier()}
     stream, number = Stream(), 0
@@ -308,7 +308,7 @@ FULL = [{"name": "h100", "pricePerHour": 3.0, "capacity": 8}]
         pytest.param({"gateway": 7}, id="it cannot be read at all"),
     ],
 )
-def test_what_a_deployment_holds_that_cannot_be_planned_goes_to_nobody(change: dict[str, Any]) -> None:
+def test_accelerators_of_a_deployment_that_cannot_be_planned_stay_reserved(change: dict[str, Any]) -> None:
     fixed = spec(minReplicas=4, maxReplicas=4, cost=None, tiers=[SPEC["tiers"][0]])
     free = spec(maxReplicas=24, cost=None, tiers=[SPEC["tiers"][0]])
     stream = Stream()
@@ -339,7 +339,7 @@ HUGE = 10**400
         pytest.param(chat(gateway={"arrival_rate": HUGE}), "gateway.arrival_rate", id="a gateway's rate likewise"),
     ],
 )
-def test_a_number_beyond_all_measure_is_an_error_of_its_deployment(bad: dict[str, Any], field: str) -> None:
+def test_a_huge_number_is_an_error_of_its_deployment(bad: dict[str, Any], field: str) -> None:
     other = deployment("search", spec=SPEC, tiers={"bf16": tier(1, rate=3.0), "fp8": tier()})
     first, second = asked(started(other), tick(1, bad, other))["deployments"]
     assert first["error"].startswith(field + ": ")
@@ -367,7 +367,7 @@ def test_a_time_of_400_digits_is_an_error_of_its_line() -> None:
 
 
 @pytest.mark.parametrize("gateway", [{"arrival_rate": None, "queued": 0}, {"queued": 4}], ids=json.dumps)
-def test_a_rate_that_a_gateway_does_not_know_is_no_demand_of_zero(gateway: dict[str, Any]) -> None:
+def test_an_unknown_gateway_rate_is_not_zero_demand(gateway: dict[str, Any]) -> None:
     stream, number = started(), 0
     for number in range(1, 20):
         asked(stream, tick(number, chat(10.0)))
@@ -387,7 +387,7 @@ def test_a_rate_that_a_gateway_does_not_know_is_no_demand_of_zero(gateway: dict[
         pytest.param("h100", "accelerator", id="a class that is text"),
     ],
 )
-def test_a_class_that_cannot_be_used_is_told_to_those_that_use_it(entry: object, told: str) -> None:
+def test_an_invalid_class_is_an_error_of_the_deployments_that_use_it(entry: object, told: str) -> None:
     answer = asked(started(), tick(1, chat(), accelerators=[entry]))
     assert told in answer["deployments"][0]["error"]
 
@@ -400,7 +400,7 @@ def test_numbers_may_be_whole_or_not(price: object, capacity: object) -> None:
     assert plan["predicted"]["cost_per_hour"] == pytest.approx(3.0 * sum(replicas(plan).values()))
 
 
-def test_classes_hold_until_a_tick_names_others() -> None:
+def test_classes_are_kept_until_a_tick_lists_others() -> None:
     stream = started()
     line = json.dumps({"time": START_S + 15, "deployments": [chat()]}).encode()
     assert replicas(asked(stream, line)["deployments"][0])

@@ -1,4 +1,4 @@
-"""`tidegate explain`, `tidegate top` and `tidegate crds`: what a person reads."""
+"""Output of `tidegate explain`, `tidegate top` and `tidegate crds`."""
 
 import json
 from collections.abc import Iterator
@@ -87,7 +87,7 @@ def test_explain_states_the_promise_as_it_was_made() -> None:
         pytest.param({"decision": None}, "Ready=Unknown  NotPlanned", id="there is no plan"),
     ],
 )
-def test_explain_names_what_is_not_well(more: dict[str, Any], words: str) -> None:
+def test_explain_names_abnormal_conditions(more: dict[str, Any], words: str) -> None:
     assert words in shown(*explanation(resource(**more)))
 
 
@@ -103,7 +103,7 @@ def test_explain_says_which_replicas_fail() -> None:
     assert "2 (1 failing)" in shown(*explanation(resource(observation=failing)))
 
 
-def test_explain_is_quiet_where_all_is_well() -> None:
+def test_explain_reports_no_findings_when_all_is_well() -> None:
     well = tuple(
         Condition(type=kind, status=status, reason="Planned", message="m")
         for kind, status in (
@@ -126,7 +126,7 @@ def test_explain_without_a_status_says_so() -> None:
     assert text.endswith("no status yet")
 
 
-def test_top_is_a_line_per_deployment_and_a_sum() -> None:
+def test_top_has_a_line_per_deployment_and_a_total() -> None:
     other = resource("code", observation=observation(ready=1, seen=reading(good=0.5)))
     lines = shown(overview([resource(), other])).splitlines()
     assert lines[0].split() == [
@@ -179,7 +179,7 @@ def test_currencies_are_never_added_up() -> None:
         pytest.param(["explain", "prod/chat"], "2 x nvidia-h100-80gb-hbm3-reserved-europe-west4", id="explain"),
     ],
 )
-def test_a_narrow_terminal_cuts_no_name(command: list[str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_truncates_no_name(command: list[str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     there = resource("summaries-of-long-documents")
     there["spec"]["tiers"][0]["accelerator"] = "nvidia-h100-80gb-hbm3-reserved-europe-west4"
     monkeypatch.setattr("tidegate.cli.top.read", lambda _path, **_: {"items": [there]})
@@ -234,7 +234,7 @@ def kubeconfig_text(cluster: dict[str, str]) -> str:
         ),
     ],
 )
-def test_a_kubeconfig_that_is_none_is_an_error_in_words(text: str, tmp_path: Path) -> None:
+def test_an_invalid_kubeconfig_gives_a_clear_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(text)
     result = CliRunner().invoke(main, ["top", "--kubeconfig", str(path)])
@@ -252,7 +252,7 @@ COMMANDS = [["explain", "prod/chat"], ["top"], ["pause", "prod/chat"], ["resume"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[command[0] for command in COMMANDS])
-def test_a_cluster_that_is_not_there_is_an_error_in_words(command: list[str], tmp_path: Path) -> None:
+def test_an_unreachable_cluster_gives_a_clear_error(command: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [*command, "--kubeconfig", kubeconfig(tmp_path, "http://127.0.0.1:9")])
     assert result.exit_code == 1
     assert result.output.startswith("Error: kubernetes: Unreachable:")
@@ -322,13 +322,13 @@ def test_a_pause_is_the_annotation_that_the_operator_reads_and_resume_takes_it_a
 
 
 @pytest.mark.parametrize("name", ["", "/", "prod/", "/chat", "a/b/c"])
-def test_a_name_that_is_none_is_wrong_usage(name: str) -> None:
+def test_an_invalid_name_is_wrong_usage(name: str) -> None:
     result = CliRunner().invoke(main, ["pause", name])
     assert result.exit_code == 2
     assert f"{name!r} is not NAMESPACE/NAME" in result.output
 
 
-def test_a_name_alone_is_one_of_the_default_namespace(cluster: Cluster) -> None:
+def test_a_name_alone_is_in_the_default_namespace(cluster: Cluster) -> None:
     cluster.run("explain", "dear")
     assert cluster.asked[0][1] == f"{GROUP_PATH}/namespaces/default/inferencedeployments/dear"
 

@@ -1,4 +1,4 @@
-"""Ticks of the plan protocol, in one line."""
+"""Builders of ticks of the plan protocol."""
 
 import copy
 import json

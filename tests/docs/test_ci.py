@@ -1,4 +1,4 @@
-"""What guards main, with programs of our own in place of its tests and of the advisories."""
+"""The CI checks that guard main, with fake programs in place of the tests and the advisories."""
 
 import os
 import shutil

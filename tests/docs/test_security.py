@@ -1,4 +1,4 @@
-"""The page on security names every kind of object that the operator's rules mention."""
+"""The security page names every kind in the operator's RBAC rules."""
 
 from pathlib import Path
 

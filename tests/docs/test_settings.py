@@ -1,4 +1,4 @@
-"""The reference page of the settings is what the code says, and the chart starts from the same defaults."""
+"""The reference page of the settings matches the code, and the chart has the same defaults."""
 
 from dataclasses import fields
 from typing import Any

@@ -1,4 +1,4 @@
-"""What must not go wrong when something else does, on the real control plane with everything else real around it."""
+"""Failures in a whole sandbox on the real control plane: what must not go wrong then."""
 
 import asyncio
 from pathlib import Path
@@ -64,7 +64,7 @@ async def test_without_prometheus_nothing_shrinks_and_with_it_all_is_well_again(
 
 
 def occupant(name: str, node: str, gpus: int) -> Object:
-    """Somebody else's pod that holds GPUs of one node."""
+    """A foreign pod that holds GPUs of one node."""
     resources = {"limits": {"nvidia.com/gpu": str(gpus)}}
     labels = {"app": name}
     spec = {"nodeSelector": {"kubernetes.io/hostname": node}, "terminationGracePeriodSeconds": 0}
@@ -84,9 +84,9 @@ def occupant(name: str, node: str, gpus: int) -> Object:
 
 async def test_replicas_that_find_no_gpus_are_planned_around(tmp_path: Path) -> None:
     """
-    Two GPUs are free, one on each of two nodes: enough by the count, and no room for a replica that needs two.
+    Two GPUs are free, one on each of two nodes: enough in total, but no room for a replica that needs two.
 
-    The real scheduler says so; the plan then takes the tier that fits, although its quality is below the mean wanted.
+    The real scheduler reports it; the plan then uses the tier that fits, although its quality is below the wanted mean.
     """
     documents = [
         H100,
@@ -107,7 +107,7 @@ async def test_replicas_that_find_no_gpus_are_planned_around(tmp_path: Path) -> 
 
 
 async def test_a_build_that_never_gets_ready_is_planned_around(tmp_path: Path) -> None:
-    """fp8 has started well before, so that its start-up time is known; then comes a build whose port never opens."""
+    """fp8 has started successfully before, so its start-up time is known; then comes a build whose port never opens."""
     quality = {"minimum": "0.95", "averageMinimum": "0.99"}
     async with world(REAL, [H100, A100, chat(FP8, INT4, quality=quality)], tmp_path) as sandbox:
         before = await first_replica(sandbox)
@@ -134,8 +134,8 @@ async def test_a_person_who_deletes_pods_gets_them_back(tmp_path: Path) -> None:
         assert pods[0]["metadata"]["name"] not in names
 
 
-async def test_a_hand_that_scales_is_seen(tmp_path: Path) -> None:
-    """Somebody scales the Deployment of a tier by hand: the operator says who, and puts it right in time."""
+async def test_manual_scaling_is_detected(tmp_path: Path) -> None:
+    """Somebody scales a tier's Deployment manually: the operator reports who, and corrects it after a while."""
     async with world(REAL, [H100, chat(FP8)], tmp_path) as sandbox:
         await first_replica(sandbox)
         # Before metrics are there the plan holds whatever exists, a stranger's replicas too.
@@ -148,7 +148,7 @@ async def test_a_hand_that_scales_is_seen(tmp_path: Path) -> None:
 
 
 async def test_a_build_that_dies_at_its_first_request_is_planned_around(tmp_path: Path) -> None:
-    """Healthy until somebody asks, and again after each restart: it is no capacity, and the status says why."""
+    """Healthy until the first request, after each restart again: it does not count as capacity; the status says why."""
     quality = {"minimum": "0.95", "averageMinimum": "0.99"}
     broken = tier("fp8", "nvidia-h100", quality="0.995", model="Qwen/Qwen3-32B-FP8", fault="dead-at-first-request")
     async with world(REAL, [H100, A100, chat(broken, INT4, quality=quality)], tmp_path) as sandbox:
@@ -163,7 +163,7 @@ async def test_a_build_that_dies_at_its_first_request_is_planned_around(tmp_path
 
 
 async def test_replicas_that_a_quota_forbids_are_planned_around(tmp_path: Path) -> None:
-    """The namespace may have one GPU: the second replica is never made, and the status has the quota's own words."""
+    """The quota allows one GPU: the second replica is never created, and the status has the quota's message."""
     quota: Object = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",

@@ -1,4 +1,4 @@
-"""What must not go wrong when somebody edits a deployment that serves, on the real control plane."""
+"""Edits of a serving deployment on the real control plane: what must not go wrong."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ REAL = "kubernetes"
 
 
 async def test_a_renamed_tier_serves_until_its_successor_does(tmp_path: Path) -> None:
-    """Every accelerator is in use: the old replicas stay in the plan, make room step by step, and lose no request."""
+    """All accelerators are in use: the old replicas stay planned, make room step by step, and no request is lost."""
     four = accelerator("nvidia-h100", "NVIDIA-H100-80GB-HBM3", price="3.00", capacity=4)
     async with world(REAL, [four, chat(FP8, minReplicas=4)], tmp_path) as sandbox:
         await sandbox.until("all four serve", lambda seen: seen.ready() == 4)

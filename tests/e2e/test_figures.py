@@ -1,4 +1,4 @@
-"""The operator's own figures against the truth: what the clients of the same minutes saw."""
+"""The operator's own figures, compared with what clients saw in the same minutes."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ WINDOW_S, LAG_S = 10.0, 3.0
 
 @pytest.mark.parametrize("rate_rps", [3.0, 9.0], ids=["inside capacity", "until the targets are missed"])
 async def test_attainment_is_within_two_points_of_what_clients_saw(rate_rps: float, tmp_path: Path) -> None:
-    """A pinned replica under steady load: the mean of what the operator says, against the share the clients had."""
+    """A pinned replica under steady load: mean attainment by the operator, compared with that of the clients."""
     async with world("kubernetes", [H100, chat(FP8, replicas=1)], tmp_path) as sandbox:
         await sandbox.until("the pinned replica is ready", lambda seen: seen.ready() == 1)
         traffic = sandbox.replay(steady(rate_rps, seconds=100))

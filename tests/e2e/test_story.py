@@ -1,4 +1,4 @@
-"""The whole story on a whole sandbox: apply, pods, load, more pods, less load, fewer pods; and the figures agree."""
+"""The whole story in a whole sandbox: apply, pods, load, more pods, less load, fewer pods; and the figures agree."""
 
 from pathlib import Path
 

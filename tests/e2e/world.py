@@ -1,8 +1,8 @@
 """
 A whole sandbox for one test: a control plane, nodes with GPUs, emulated vLLM servers, Prometheus, the operator.
 
-Everything but the traffic starts as in the demo, from the same code; a test then acts like a user, an SRE or a
-disaster, and asks the API server what came of it.
+Everything except the traffic starts as in the demo, with the same code. Tests then act as a user, an SRE or a disaster,
+and ask the API server for the result.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Specs and readings for these tests, with everything that a test does not care about filled in."""
+"""Builders of specs and readings, with defaults for everything a test does not care about."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""vLLM's command line: both spellings, aliases, and what cannot be read."""
+"""vLLM's command line: both spellings, aliases, and invalid values."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a tier is said to carry: what must hold whatever the law, the requests and the targets are."""
+"""The assessed capacity of a tier: properties for any law, requests and targets."""
 
 import tracemalloc
 from dataclasses import replace
@@ -67,8 +67,10 @@ workloads = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(hint=hints, slo=slos, workload=workloads, burstiness=st.floats(1, 1000))
-def test_a_curve_can_be_planned_with(hint: PerformanceHint, slo: Slo, workload: Workload, burstiness: float) -> None:
-    """More load: not less running, not more attainment; latencies and rates above 0; capacity inside the curve."""
+def test_a_curve_has_the_properties_that_planning_needs(
+    hint: PerformanceHint, slo: Slo, workload: Workload, burstiness: float
+) -> None:
+    """With more load, running requests never fall and attainment never rises; values > 0; capacity is on the curve."""
     found = assessed(hint=hint, slo=slo, workload=workload, burstiness=burstiness)
     points = found.curve.points
     assert len(points) >= 2
@@ -219,7 +221,7 @@ def test_an_argument_that_takes_away_room_takes_away_capacity(less: str, more: s
 
 
 def test_a_limit_on_the_context_takes_off_the_longest_prompts() -> None:
-    """At 0.2 s for the first token the long prompts are what misses; a server that refuses them misses less."""
+    """With a TTFT target of 0.2 s long prompts miss; a server that rejects them misses less."""
     long = replace(CHAT, prompt_tokens=3000.0, prompt_variation=1.0)
     slo = Slo(ttft_s=0.2, itl_s=0.1, attainment=0.95)
     free = assessed(slo=slo, workload=long, args=())
@@ -246,7 +248,7 @@ def test_every_tier_is_estimated_also_those_that_nothing_runs_on() -> None:
 
 
 def test_fp8_wins_under_load_and_int4_when_few_run() -> None:
-    """Weight-only int4 reads less and computes no faster: first with one request, last with a hundred."""
+    """Weight-only int4 reads less but computes no faster: best with one request, worst with a hundred."""
     spec = deployment(tier("bf16"), tier("fp8"), tier("int4"))
     found = assess(NOTHING, spec)
     alone = {name: e.law.itl_s(1, CHAT) for name, e in found.items()}
@@ -289,7 +291,7 @@ def test_the_knee_of_a_published_setup_is_near_what_was_seen() -> None:
 
 
 def test_a_tier_nobody_tried_is_no_faster_for_it_than_those_that_were_tried_beside_it() -> None:
-    """bf16 takes 1.5 times what its prior says; fp8 on the same accelerators is thought slower too, others are not."""
+    """bf16 takes 1.5 times its prior; fp8 on the same accelerators is assumed slower too, other tiers are not."""
     l40s = Accelerator(name="nvidia-l40s", price_usd_per_hour=1.2)
     stated = PerformanceHint(a_s=0.004, b_s=1e-5, c_s=3e-8, p1_s=2e-5)
     spec = deployment(

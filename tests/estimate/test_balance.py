@@ -1,4 +1,4 @@
-"""How even the load is over replicas, and what that is worth."""
+"""How evenly the load is balanced over replicas, and its effect on capacity."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from tidegate.estimate.memory import TierMemory
         "one request more is little",
     ],
 )
-def test_the_dispersion_of_what_replicas_hold(held: list[float], dispersion: float | None) -> None:
+def test_the_dispersion_of_requests_over_replicas(held: list[float], dispersion: float | None) -> None:
     assert dispersion_of(held) == (None if dispersion is None else pytest.approx(dispersion))
 
 
@@ -55,7 +55,7 @@ def test_the_dispersion_of_what_replicas_hold(held: list[float], dispersion: flo
         "every tier has its say",
     ],
 )
-def test_evenness_is_believed_as_far_as_it_was_seen(tiers: list[TierMemory], evenness: float) -> None:
+def test_evenness_is_trusted_as_far_as_it_was_observed(tiers: list[TierMemory], evenness: float) -> None:
     assert evenness_of(tiers) == pytest.approx(evenness, abs=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""From samples to coefficients, and the law far beyond what was seen."""
+"""From samples to coefficients, and the law far outside the observed range."""
 
 from dataclasses import replace
 from statistics import mean

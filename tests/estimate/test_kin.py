@@ -1,4 +1,4 @@
-"""What tiers that were seen say of tiers that were not."""
+"""What observed tiers tell about tiers without observations."""
 
 import pytest
 

@@ -68,13 +68,13 @@ def wandering(
     law: PerformanceLaw, *, minutes: float, seed: int = 1, noise: float = 0.02
 ) -> list[DeploymentObservation]:
     """Load that moves between 2 and 64 running requests, read with noise."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     found = []
     for i in range(round(minutes * 60 / TICK_S)):
         running = 2.0 * 32 ** abs(((i / 40) % 2) - 1)
         reading = reading_of(law, running=running)
         assert reading.itl_mean_s is not None
-        found.append(seen(replace(reading, itl_mean_s=reading.itl_mean_s * dice.uniform(1 - noise, 1 + noise))))
+        found.append(seen(replace(reading, itl_mean_s=reading.itl_mean_s * rng.uniform(1 - noise, 1 + noise))))
     return found
 
 
@@ -92,7 +92,7 @@ def test_one_operating_point_gives_one_factor_and_no_more() -> None:
 
 
 def test_a_wide_range_of_load_tells_the_coefficients_apart() -> None:
-    """Base right, everything per request twice as slow: a factor alone can not say that."""
+    """The base is right, but everything per request takes twice as long, which a single factor cannot express."""
     slower = replace(PRIOR.law, b_s=2 * PRIOR.law.b_s, c_s=2 * PRIOR.law.c_s, p1_s=1.5 * PRIOR.law.p1_s)
     memory = watch(wandering(slower, minutes=40))
     assert learned(memory).vector
@@ -160,7 +160,7 @@ def test_a_law_that_moves_a_little_is_followed() -> None:
 
 
 def test_a_tier_that_gets_faster_is_not_taken_for_one_that_gets_slower_under_load() -> None:
-    """A better engine at the same load: half as many run, and how many could is never seen."""
+    """A faster engine at the same load: half as many requests run, and larger batches are never observed."""
     before = watch([*steady(truth(1.3), minutes=3, running=200), *steady(truth(1.3), minutes=57, running=60)])
     after = watch(steady(truth(1.0), minutes=10, running=33), before, start_s=3600)
     assert law_of(after).itl_s(120, CHAT) == pytest.approx(truth(1.0).itl_s(120, CHAT), rel=0.05)
@@ -244,7 +244,7 @@ def test_a_tier_that_left_the_spec_is_forgotten() -> None:
 
 
 def test_first_tokens_teach_what_a_prompt_costs() -> None:
-    """The prompt is twice as slow as thought, decoding is not: only the time to first token can tell at low load."""
+    """Prompts take twice as long as the prior says, decoding does not: at low load only TTFT shows it."""
     slow = replace(PRIOR.law, p1_s=2 * PRIOR.law.p1_s)
     workload = replace(CHAT, prompt_tokens=4000.0)
     running = 1.0
@@ -258,7 +258,7 @@ def test_first_tokens_teach_what_a_prompt_costs() -> None:
 @pytest.mark.parametrize("p0_share", [0.4, 2.0], ids=["a prompt alone costs less than an empty step", "and more"])
 @pytest.mark.parametrize("running", [2.0, 30.0])
 def test_first_tokens_as_they_are_predicted_leave_the_law_as_it_is(p0_share: float, running: float) -> None:
-    """What is subtracted from a first token is what the prediction adds, at any load."""
+    """What is subtracted from a measured TTFT equals what the prediction adds, at any load."""
     truth_law = replace(PRIOR.law, p0_s=p0_share * PRIOR.law.a_s)
     reading = reading_of(truth_law, running=running)
     assert reading.arrival_rps is not None
@@ -300,7 +300,7 @@ def test_one_replica_that_holds_a_queue_does_not_make_a_router_draw_lots() -> No
 
 
 def test_what_runs_has_the_context_that_the_spread_of_its_answers_says() -> None:
-    """Answers of one length are half written on average; of an exponential length, as long as one of them."""
+    """Running answers of equal length are half finished on average; exponential ones have the mean length."""
     law = replace(PRIOR.law, c_s=5 * PRIOR.law.c_s)
     workload = replace(CHAT, output_tokens=2000.0, output_variation=0.0)
     observations = [seen(reading_of(law, running=40.0, workload=workload))] * 20
@@ -320,7 +320,7 @@ def test_what_runs_has_the_context_that_the_spread_of_its_answers_says() -> None
 
 
 def test_time_outside_of_the_engine_is_no_prompt_cost() -> None:
-    """20 ms of HTTP and tokenizer on a short prompt: p0 takes them, the cost per token stays."""
+    """20 ms of HTTP and tokenizer on short prompts are learned as p0; the cost per token does not change."""
     workload = replace(CHAT, prompt_tokens=200.0)
     law = PRIOR.law
     reading = replace(
@@ -435,7 +435,7 @@ def test_no_set_of_samples_gives_a_law_that_can_not_be_used(found: list[Sample])
 
 
 def test_a_clock_that_ran_ahead_and_was_set_right_stops_no_learning() -> None:
-    """A replica more is seen by a clock a week ahead; by the right one the law that moved is learned as ever."""
+    """A replica is observed while the clock is a week ahead; after it is corrected, learning continues normally."""
     week_s = 7 * 86_400.0
 
     def two(minutes: float, **changes: object) -> list[DeploymentObservation]:
@@ -456,7 +456,7 @@ def test_a_clock_that_ran_ahead_and_was_set_right_stops_no_learning() -> None:
 
 
 def test_several_engines_in_a_pod_teach_the_law_of_one() -> None:
-    """Four engines on four accelerators report four times what one does; room for context likewise."""
+    """Four engines on four accelerators report four times the load and the KV memory of one."""
     spec = deployment(tier(gpus=4, args=("-dp", "4"), model=LLAMA_8B))
     prior = prior_of(LLAMA_8B, spec.tiers[0], H100)
     memory = None

@@ -1,4 +1,4 @@
-"""What is remembered: small, and the same after a restart."""
+"""The estimate's memory: small, and unchanged by a restart."""
 
 import json
 import random
@@ -21,22 +21,22 @@ BYTES_MAX = 2048
 
 def lived(ticks: int, seed: int) -> EstimateMemory:
     """The memory of three tiers after a life of loads, latencies and replicas that come and go."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     memory = None
     for i in range(ticks):
         tiers = {}
         for asked in SPEC.tiers:
             law = prior_of(SPEC.model, asked, ACCELERATORS["nvidia-h100"]).law
-            counts = sorted(dice.uniform(0, 1000) for _ in range(3))
+            counts = sorted(rng.uniform(0, 1000) for _ in range(3))
             tiers[asked.name] = TierState(
                 ready=1 + (i // 60) % 3,
-                startup_s=dice.uniform(30.0, 300.0),
+                startup_s=rng.uniform(30.0, 300.0),
                 reading=reading_of(
                     law,
-                    running=2.0 ** dice.uniform(0, 8),
-                    ttft_mean_s=dice.uniform(0.03, 0.4),
-                    prefix_cache_hit_rate=dice.random(),
-                    kv_cache_tokens_per_replica=dice.uniform(1e4, 1e6),
+                    running=2.0 ** rng.uniform(0, 8),
+                    ttft_mean_s=rng.uniform(0.03, 0.4),
+                    prefix_cache_hit_rate=rng.random(),
+                    kv_cache_tokens_per_replica=rng.uniform(1e4, 1e6),
                     ttft=Histogram((0.1, 0.5, float("inf")), tuple(counts)),
                     itl=Histogram((0.02, 0.04, float("inf")), tuple(counts)),
                 ),

@@ -1,4 +1,4 @@
-"""Models and accelerators as people and nodes write their names."""
+"""Spellings of model and accelerator names by people and nodes."""
 
 from dataclasses import replace
 

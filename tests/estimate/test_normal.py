@@ -1,4 +1,4 @@
-"""The table of the normal distribution against the function itself."""
+"""The table of the normal distribution, compared with the function."""
 
 from math import erfc, sqrt
 

@@ -1,4 +1,4 @@
-"""What a replica draws."""
+"""Power draw of a replica."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The law before anything was seen: table, near rows, roofline, and the user's own figures over all of them."""
+"""Priors: table, nearest rows, roofline, and the user's own figures, which override them all."""
 
 import pytest
 from hypothesis import given
@@ -68,7 +68,7 @@ def test_what_more_accelerators_share_takes_less_time() -> None:
 
 
 def test_4_bit_weights_are_computed_faster_only_where_the_accelerator_can() -> None:
-    """B200 multiplies 4-bit numbers, H100 has to unpack them."""
+    """B200 computes with 4-bit numbers, H100 must unpack them."""
     for name, is_faster in (("b200", True), ("h100", False)):
         board = Accelerator(name=name, price_usd_per_hour=1.0)
         bf16, nvfp4 = (roofline(serving_of("acme/Assistant-13B", tier(p), board)).p1_s for p in ("bf16", "nvfp4"))
@@ -112,7 +112,7 @@ names = st.text(alphabet="abcdefghijklmnopqrstuvwxyzABQ0123456789-._/", max_size
 
 @given(model=names, name=names, accelerator=names, gpus=st.integers(1, 64), args=st.lists(names, max_size=6))
 def test_no_name_is_an_error(model: str, name: str, accelerator: str, gpus: int, args: list[str]) -> None:
-    """Whatever people write, there is a law with a confidence, and every coefficient can be used."""
+    """Any name gives a law with a confidence and usable coefficients."""
     asked = tier(name, gpus=gpus, args=tuple(args))
     found = prior_of(model, asked, Accelerator(name=accelerator, price_usd_per_hour=1.0))
     assert 0.0 <= found.confidence <= 1.0

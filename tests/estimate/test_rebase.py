@@ -1,4 +1,4 @@
-"""What was learned holds whatever prior it was learned on."""
+"""What was learned stays valid when the prior changes."""
 
 from dataclasses import replace
 

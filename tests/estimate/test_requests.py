@@ -1,4 +1,4 @@
-"""The requests that estimates are made for: near what is expected, and still while that hovers."""
+"""The request lengths for which estimates are made: close to the expected ones, and stable while those fluctuate."""
 
 from dataclasses import replace
 from math import exp, log

@@ -1,4 +1,4 @@
-"""The replica's arithmetic against limits that are known in closed form, and against runs of others."""
+"""The service model, compared with limits known in closed form and with published runs."""
 
 from dataclasses import replace
 
@@ -96,7 +96,7 @@ def test_waiting_for_a_place_in_the_batch_shows_in_the_first_token() -> None:
 
 @pytest.mark.slow
 def test_percentiles_are_those_of_an_independent_simulator() -> None:
-    """Within an eighth in the mean ITL, near in the 95th percentiles, in all runs below 70 % of what is stable."""
+    """Mean ITL within an eighth, 95th percentiles close, in all runs below 70 % of the stable load."""
     from benchmarks.service_model import compare
 
     rows = [row for row in compare(data_path("performance/vidur_reference.csv").parent) if row.used < 0.7]
@@ -107,7 +107,7 @@ def test_percentiles_are_those_of_an_independent_simulator() -> None:
         assert row.ttft_p95.ratio == pytest.approx(1.0, abs=0.45), row.name
 
 
-def test_an_answer_of_one_token_has_no_gap_that_could_be_long() -> None:
+def test_an_answer_of_one_token_cannot_miss_the_itl_target() -> None:
     one = replace(SERVICE, workload=replace(CHAT, prompt_tokens=8000.0, output_tokens=1.0, output_variation=0.1))
     state = state_at(one, np.linspace(0.05, 0.95, 10) * one.rate_unstable)
     assert itl_share(one, state, np.full((10, 1), one.itl_s)) == pytest.approx(1.0)
@@ -117,7 +117,7 @@ def test_an_answer_of_one_token_has_no_gap_that_could_be_long() -> None:
 
 @pytest.mark.slow
 def test_capacity_holds_where_memory_is_short_and_where_answers_are() -> None:
-    """Never a fifth more than the simulator carries, and not less than seven tenths of it."""
+    """At most 20 % more than the simulator carries, and at least 70 % of it."""
     from benchmarks.service_model import EDGES, knee
 
     for name, pair in (knee(*edge) for edge in EDGES):

@@ -1,4 +1,4 @@
-"""What users copy: every example is taken by the models and the API server, and planned without a cluster."""
+"""Every example is accepted by the models and the API server, and can be planned without a cluster."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Observations in one line."""
+"""Builders of observations."""
 
 from tidegate.domain.observation import DeploymentObservation, GatewayReading, Missing, TierReading, TierState
 

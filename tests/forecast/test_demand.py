@@ -1,4 +1,4 @@
-"""What load was offered, read off one observation."""
+"""Offered load, derived from one observation."""
 
 import pytest
 
@@ -132,7 +132,7 @@ def test_unrest_is_growth_in_units_of_chance(before: float, after: float, usual:
         ),
     ],
 )
-def test_nobody_spoke(observation: DeploymentObservation) -> None:
+def test_without_metrics_demand_is_unknown(observation: DeploymentObservation) -> None:
     assert offered(observation, in_flight_before=None, before_age_s=None) is None
 
 

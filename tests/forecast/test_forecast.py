@@ -1,4 +1,4 @@
-"""What holds for every load: quantiles in order, silence is nothing, steady stays steady, the past is remembered."""
+"""Properties for any load: ordered quantiles, missing data is not zero, steady stays steady, the past is remembered."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def test_quantiles_do_not_cross_and_are_not_negative(load: Load) -> None:
 
 
 @given(loads)
-def test_same_in_same_out(load: Load) -> None:
+def test_the_same_input_gives_the_same_forecast(load: Load) -> None:
     assert predicted(load) == predicted(load)
 
 
@@ -83,7 +83,7 @@ def test_time_that_does_not_go_on_changes_nothing(load: Load) -> None:
 
 @pytest.mark.parametrize("ahead_s", [400.0, 7 * 86_400.0])
 def test_a_clock_that_ran_ahead_and_was_set_right_does_not_stop_the_forecast(ahead_s: float) -> None:
-    """One tick by a wrong clock; after it the load of now counts, and what was learned of load is still known."""
+    """One tick with a wrong clock; afterwards the current load counts, and what was learned is kept."""
     memory, now = watched([*steady(2.0, hours=6), *surges(every=240, length=20, count=4)])
     wrong = forecast.observe(memory, observation=seen(5.0), time_s=now + ahead_s)
     read = ForecastMemory.from_json(json.loads(json.dumps(wrong.to_json())))

@@ -1,4 +1,4 @@
-"""The parts alone: codes, the histogram of errors, the season, the mix, and the size of the whole."""
+"""Unit tests of the parts: encoding, error histogram, season, mix, and the size of the memory."""
 
 import json
 import math

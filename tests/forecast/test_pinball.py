@@ -1,4 +1,4 @@
-"""The forecast against the last value, on real traffic."""
+"""The forecast, compared with the last value on real traffic."""
 
 import numpy as np
 import pytest

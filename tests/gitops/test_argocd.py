@@ -1,4 +1,4 @@
-"""The Lua that Argo CD runs, run here by a real Lua on the test data that ships beside it."""
+"""Argo CD's health checks in Lua, run by a real Lua on the test data that ships with them."""
 
 from pathlib import Path
 from typing import Any

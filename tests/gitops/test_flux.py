@@ -1,4 +1,4 @@
-"""The Flux examples: what they wait for exists, and Helm takes their values."""
+"""The Flux examples: everything that they depend on exists, and Helm accepts their values."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def test_the_namespace_of_every_object_is_made_by_somebody(each: dict[str, Any])
 
 
 def test_a_kustomization_waits_for_kustomizations_only() -> None:
-    """`dependsOn` knows no kind: a name of anything else would never be found."""
+    """`dependsOn` has no kind: it always refers to a Kustomization."""
     (inference,) = (each for each in WATCHED if each["metadata"]["name"] == "inference")
     assert inference["spec"]["dependsOn"] == [{"name": "tidegate"}]
     assert {("Kustomization", wanted["name"]) for wanted in inference["spec"]["dependsOn"]} <= NAMES

@@ -1,4 +1,4 @@
-"""What the handlers make of watch events."""
+"""How the handlers process watch events."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

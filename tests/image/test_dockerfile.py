@@ -1,5 +1,5 @@
 """
-The Dockerfile, step by step, in a clean folder: what works here works where an image engine runs.
+The Dockerfile, executed step by step in a clean folder, without an image engine.
 
 COPY obeys .dockerignore, RUN runs with the folder in place of `/`, and the second stage is checked for what it
 promises. Not checked: the base image itself.

@@ -1,4 +1,4 @@
-"""A server that speaks Prometheus' query API, and misbehaves on demand."""
+"""A server with Prometheus' query API that fails on demand."""
 
 import asyncio
 import json

@@ -114,7 +114,7 @@ def test_metrics_find_their_tier() -> None:
     assert reading.running == 3.0
 
 
-def test_a_target_that_does_not_exist_is_said_to_be_missing() -> None:
+def test_a_target_that_does_not_exist_is_reported_as_missing() -> None:
     reading = look(cluster()).deployments[CHAT].tiers["bf16"].reading
     assert isinstance(reading, Missing)
     assert reading.reason == "NoWorkload"

@@ -39,7 +39,7 @@ async def healthy(_: web.Request, form: dict[str, str]) -> web.StreamResponse:
     return vector()
 
 
-async def test_all_queries_of_the_first_tick_see_one_instant() -> None:
+async def test_all_queries_of_the_first_tick_are_for_the_same_time() -> None:
     async with collecting(healthy) as (collector, server):
         harvest = await collector.collect(NOW, {})
     assert not isinstance(harvest.samples, Missing)

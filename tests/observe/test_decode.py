@@ -52,7 +52,7 @@ def test_values_that_are_no_numbers_are_left_out(text: str) -> None:
 
 
 @pytest.mark.parametrize("broken", [{}, {"metric": {}}, {"metric": [], "value": 1}, {"metric": {}, "value": [1]}])
-def test_a_series_of_another_shape_is_left_out(broken: dict[str, object]) -> None:
+def test_malformed_series_are_skipped(broken: dict[str, object]) -> None:
     assert pod_samples({"now": [broken]}, Dialect(), time_s=NOW) == {}
 
 
@@ -150,7 +150,7 @@ def test_series_of_another_exporter_cannot_make_a_pods_gpus_look_idle(exporters:
         pytest.param({"a": sample(asleep=1.0)}, "a", "Asleep", id="a sleeping engine says nothing of now"),
     ],
 )
-def test_silence_has_a_reason(pods: dict[str, PodSample], ready: str, reason: str) -> None:
+def test_missing_metrics_have_a_reason(pods: dict[str, PodSample], ready: str, reason: str) -> None:
     found = read(pods, ready=ready)
     assert isinstance(found, Missing)
     assert found.reason == reason

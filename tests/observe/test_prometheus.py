@@ -28,7 +28,7 @@ async def ask(url: str, query: str = "up", *, timeout_s: float = 0.5, **access: 
 
 
 @pytest.mark.parametrize(("handler", "reason"), FAILURES.values(), ids=FAILURES.keys())
-async def test_each_failure_is_one_error_with_one_word(handler: Handler, reason: str) -> None:
+async def test_each_failure_is_one_error_with_one_reason(handler: Handler, reason: str) -> None:
     async with serving(handler) as server:
         began_s = time.monotonic()
         with pytest.raises(SourceError) as caught:
@@ -58,7 +58,7 @@ async def test_https_to_a_plain_server_is_reported_as_tls() -> None:
     assert caught.value.reason in {"Tls", "Unreachable"}
 
 
-async def test_the_query_goes_in_the_body_whole_and_for_the_instant_asked() -> None:
+async def test_the_whole_query_and_its_time_are_in_the_body() -> None:
     query = "sum(up) or " * 2000 + "vector(1)"
     async with serving(always(lambda: vector(one(1, a="b")))) as server:
         assert await ask(server.url, query) == [one(1, a="b")]
@@ -122,7 +122,7 @@ async def test_a_header_that_cannot_be_sent_is_not_shown(value: str) -> None:
     assert "hush" not in repr(Access(url="", headers={"X-Key": value}))
 
 
-async def test_a_password_may_hold_any_letter(tmp_path: Path) -> None:
+async def test_a_password_may_contain_any_character(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_bytes("\u0142\u00f3d\u017a\n".encode())
     async with serving(always(vector)) as server:
@@ -138,7 +138,7 @@ async def test_basic_authentication(tmp_path: Path) -> None:
     assert server.headers["Authorization"] == "Basic bWU6c2VjcmV0"
 
 
-async def test_netrc_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_netrc_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))

@@ -76,7 +76,7 @@ def test_matchers_join_those_the_signal_has_itself() -> None:
         pytest.param('DCGM_FI_DEV_GPU_UTIL{GPU_I_ID=""}', id="use of whole boards: of a part it says 0"),
     ],
 )
-def test_the_names_of_each_version_are_asked_for(name: str) -> None:
+def test_the_metric_names_of_all_versions_are_queried(name: str) -> None:
     assert name in " ".join(tick_queries(Dialect()).values())
 
 

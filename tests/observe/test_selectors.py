@@ -1,4 +1,4 @@
-"""Label selectors as Kubernetes reads them."""
+"""Label selectors, evaluated as in Kubernetes."""
 
 import pytest
 

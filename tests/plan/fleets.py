@@ -1,4 +1,4 @@
-"""Deployments, curves and demand for the tests of `plan`: small, regular, quick to reason about."""
+"""Small, regular deployments, curves and demand for the tests of `plan`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

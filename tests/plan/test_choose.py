@@ -1,4 +1,4 @@
-"""The odd cases, one by one: what is decided, and what is said."""
+"""Edge cases of `choose`, one by one: the decision and its message."""
 
 import json
 from dataclasses import replace
@@ -64,14 +64,14 @@ def test_noise_of_a_few_percent_moves_nothing() -> None:
     assert {tuple(sorted(fleet(d).items())) for d in loop.history[-120:]} == {tuple(sorted(before.items()))}
 
 
-def test_starting_replicas_count_so_that_nobody_asks_twice() -> None:
+def test_starting_replicas_count_and_are_not_requested_twice() -> None:
     loop = Loop(spec=spec(), estimates=ONE, startup_ticks=8)
     loop.run(forecast(4), 12)
     asked = [fleet(loop.tick(forecast(20))) for _ in range(8)]
     assert all(plan == asked[0] for plan in asked)
 
 
-def test_a_tier_that_never_gets_ready_is_gone_around() -> None:
+def test_a_tier_that_never_becomes_ready_is_planned_around() -> None:
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=4, stuck=frozenset({"fp8"}))
     first = loop.tick(forecast(14))
     assert "fp8" in fleet(first)
@@ -84,7 +84,7 @@ def test_a_tier_that_never_gets_ready_is_gone_around() -> None:
 
 
 def test_while_targets_are_missed_a_late_replica_is_not_waited_for_as_long() -> None:
-    """Usual 120 s, late 300 s: with nothing that serves the plan goes around it after 180 s."""
+    """Usual start-up 120 s, late after 300 s: if nothing serves, it is planned around after 180 s."""
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=4, stuck=frozenset({"fp8"}))
     loop.run(forecast(14), 14)
     stuck = [tick for tick, d in enumerate(loop.history) if d.reason is Reason.REPLICAS_STUCK]
@@ -93,7 +93,7 @@ def test_while_targets_are_missed_a_late_replica_is_not_waited_for_as_long() -> 
 
 
 def test_a_replica_found_late_is_not_taken_back_when_the_targets_are_met_for_a_moment() -> None:
-    """The plan went around it and no longer counts on it: on time again, it would be one too many."""
+    """The plan no longer counts on it: if it counted as on time again, there would be one too many."""
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=30, ready={"bf16": 2})
     while Reason.REPLICAS_STUCK not in {d.reason for d in loop.history}:
         loop.run(forecast(14), 1)
@@ -106,7 +106,7 @@ def test_a_replica_found_late_is_not_taken_back_when_the_targets_are_met_for_a_m
 
 
 def test_a_tier_that_is_slower_than_anybody_knew_is_waited_for_and_learned() -> None:
-    """Ready after 450 s where 300 s counts as late: the plan goes around it, and the replicas still come."""
+    """Ready after 450 s, late after 300 s: it is planned around, but its replicas still become ready."""
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=30)
     loop.run(forecast(14), 60)
     assert Reason.REPLICAS_STUCK in {d.reason for d in loop.history}
@@ -114,7 +114,7 @@ def test_a_tier_that_is_slower_than_anybody_knew_is_waited_for_and_learned() -> 
 
 
 def test_where_there_is_room_for_one_a_slow_start_is_waited_for_longer_the_next_time() -> None:
-    """Each replica is ready after 375 s where 300 s counts as late: exchanged every time, none would ever serve."""
+    """Each replica is ready after 375 s, late after 300 s: if it were replaced each time, none would ever serve."""
     pools = POOLS | {"h100": replace(POOLS["h100"], capacity=1)}
     loop = Loop(spec=spec(*TIERS), estimates=THREE, pools=pools, startup_ticks=25)
     loop.run(forecast(14), 80)
@@ -130,7 +130,7 @@ def test_the_only_tier_stays_asked_for_while_it_is_stuck() -> None:
 
 @pytest.mark.parametrize("behind", [0, 6, 20], ids=["ready at once", "ready before the next", "ready much later"])
 def test_replicas_for_which_room_comes_one_after_the_other_are_not_called_off(behind: int) -> None:
-    """Nodes come one by one; what has found room starts, what has not is stuck."""
+    """Nodes are added one by one; replicas with room start, the others are stuck."""
     memory, asked = None, 1
     for i in range(100):
         placed = min(5, 1 + max(0, i - 10) // 8)
@@ -164,7 +164,7 @@ def test_replicas_that_will_not_come_stop_counting_after_a_moment(lost: TierStat
 
 @pytest.mark.parametrize(("serving", "kept"), [(2, True), (9, False)], ids=["too few serve", "enough serve"])
 def test_a_late_replica_stays_asked_for_until_those_that_serve_carry_the_load(serving: int, kept: bool) -> None:
-    """What was asked for in its place may be as late: called off, it would be asked for again minutes later."""
+    """Its replacement may be as late; if it were cancelled, it would be requested again minutes later."""
     wanted = spec(*TIERS)
     memory, times = None, 1_700_000_000.0
     ready = TierState(ready=serving, reading=reading(14))
@@ -204,7 +204,7 @@ def test_a_switch_that_the_budget_cannot_hold_twice_goes_step_by_step_or_not_at_
 def test_limits_that_fall_below_what_runs_leave_as_much_of_it_as_they_hold(
     changes: dict[str, Any], capacity: int
 ) -> None:
-    """Five replicas run, three are allowed, and another tier carries more: three serve on and go one by one."""
+    """Five replicas run, three are allowed, another tier carries more: three stay and are replaced one by one."""
     loop = Loop(spec=spec(tier("bf16"), tier("fp8", high=0)), estimates=THREE, startup_ticks=8, ready={"bf16": 5})
     loop.run(forecast(29), 30)
     assert fleet(loop.history[-1]) == {"bf16": 5}
@@ -217,7 +217,7 @@ def test_limits_that_fall_below_what_runs_leave_as_much_of_it_as_they_hold(
 
 
 def test_a_tier_that_falls_below_the_minimum_quality_takes_nothing_else_with_it() -> None:
-    """bf16 is on its way out for fp8 too, but may serve until that is there; int4 may not."""
+    """bf16 is also being replaced by fp8, but may serve until fp8 is ready; int4 may not."""
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=8, ready={"bf16": 3, "int4": 2})
     loop.run(forecast(26), 1)
     loop.spec = spec(*TIERS, quality=Quality(minimum=0.99), replicas_max=3)
@@ -275,7 +275,7 @@ def test_an_overload_that_no_fleet_carries_keeps_every_replica_there_may_be() ->
 
 
 def test_silence_exchanges_nothing_where_the_lower_bound_is_out_of_reach_anyway() -> None:
-    """$8/h never hold two replicas: the one that serves stays, although the other tier would carry more."""
+    """$8/h never pay for two replicas: the one that serves stays, although the other tier would carry more."""
     wanted = spec(tier("bf16", high=1), tier("fp8", gpus=2, high=1), replicas_min=2, cost=Cost(budget_usd_per_hour=8.0))
     loop = Loop(spec=wanted, estimates={"bf16": estimate(2), "fp8": estimate(9)}, ready={"bf16": 1})
     loop.run(forecast(1), 10)
@@ -316,7 +316,7 @@ def test_a_roll_out_that_cannot_go_on_calls_for_no_more_replicas(
 
 
 def test_a_fleet_that_is_too_small_grows_beside_a_roll_out_that_cannot_go_on() -> None:
-    """Kubernetes gives the new replicas to the old template for the most part."""
+    """Kubernetes creates most of the new replicas from the old template."""
     memory, ready = None, 2
     for i in range(80):
         rate = 19 if i >= 20 else 9
@@ -337,7 +337,7 @@ def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:
 
 @pytest.mark.parametrize("rate", [30.0, 40.0, 200.0])
 def test_growth_inside_a_budget_exchanges_nothing_that_is_not_seen(rate: float) -> None:
-    """$15 hold 2 x bf16 and 7 x int4, or 12 x int4, which would carry more; but bf16 is silent."""
+    """$15 pay for 2 x bf16 and 7 x int4, or for 12 x int4, which would carry more; but bf16 has no metrics."""
     wanted = spec(tier("bf16"), tier("int4", accelerator="l40s"), cost=Cost(budget_usd_per_hour=15.0))
     loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "int4": estimate(4)}, ready={"bf16": 2, "int4": 2})
     loop.run(forecast(18), 3)
@@ -535,7 +535,7 @@ def test_what_is_switched_off_is_left_alone(changes: dict[str, object], reason: 
 
 
 def test_a_broken_deployment_is_left_alone_and_the_others_are_planned() -> None:
-    """It keeps what it has of the accelerators; the others get what is left."""
+    """It keeps its accelerators; the others get what is left."""
     bad = replace(
         spec(schedules=(Schedule(name="x", cron="not a cron", time_zone="UTC", duration_s=1.0),)), key=Key("a", "bad")
     )

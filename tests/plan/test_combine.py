@@ -1,4 +1,4 @@
-"""Sharing accelerators: trying all, the integer program, and the safe answer."""
+"""Sharing accelerators: exhaustive search, the integer program, and the fallback."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -45,7 +45,7 @@ def fits(chosen: Sequence[Option], capacity: dict[str, int]) -> bool:
 
 @settings(max_examples=80, deadline=None)
 @given(pools(promised=True))
-def test_trying_and_the_integer_program_agree_with_every_combination(
+def test_exhaustive_search_and_the_integer_program_agree(
     case: tuple[list[list[Option]], list[int], dict[str, int]],
 ) -> None:
     options, priorities, capacity = case
@@ -61,7 +61,7 @@ def test_trying_and_the_integer_program_agree_with_every_combination(
 
 @settings(max_examples=80, deadline=None)
 @given(pools())
-def test_the_safe_answer_fits_and_serves_the_highest_priority_best(
+def test_the_fallback_fits_and_serves_the_highest_priority_best(
     case: tuple[list[list[Option]], list[int], dict[str, int]],
 ) -> None:
     options, _, capacity = case
@@ -116,7 +116,7 @@ def test_what_a_higher_priority_leaves(lower: list[Option], got: list[int], deci
 @pytest.mark.parametrize("decide", [in_turn, lambda options, room_: combine(options, [100, 1, 1], room_)])
 @pytest.mark.parametrize("promise", ["under", "taken"])
 def test_of_promises_that_do_not_all_fit_the_highest_priority_keeps_its_own(promise: str, decide: Decide) -> None:
-    """Two small replicas of others would fit in the place of its large one."""
+    """Two small replicas of others would fit in place of its large one."""
     large = [option(8), replace(option(0, missed=0.9), **{promise: 1})]
     small = [option(1), replace(option(0, missed=0.9), **{promise: 1})]
     assert [o.fleet[0] for o in decide([large, small, small], {"h100": 8})] == [8, 0, 0]
@@ -141,12 +141,12 @@ def test_of_promises_that_do_not_all_fit_the_highest_priority_keeps_its_own(prom
         "better by a replica of a silent one is none",
     ],
 )
-def test_a_deal_stands_until_another_is_better(new: Option, *, stays: bool) -> None:
+def test_an_allocation_stands_until_another_is_better(new: Option, *, stays: bool) -> None:
     old = option(2, missed=0.30, usd=12.0)
     assert hardly_better([new], [old], [1]) is stays
 
 
-def test_what_is_still_to_come_is_taken_back_only_for_much() -> None:
+def test_starting_replicas_are_taken_back_only_for_a_large_gain() -> None:
     old, new = option(2, missed=0.30, usd=12.0), option(1, missed=0.15, usd=12.0)
     assert not hardly_better([new], [old], [1])
     assert hardly_better([new], [old], [1], early=True)

@@ -1,4 +1,4 @@
-"""What was served better than promised may be served worse later, and nothing more than that."""
+"""The error budget: allowed misses that did not occur may be used later, and no more than that."""
 
 from dataclasses import replace
 

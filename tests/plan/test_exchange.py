@@ -1,4 +1,4 @@
-"""A fleet that gives something up: it follows the load without running after each swing of it."""
+"""A fleet that cannot meet everything: it follows the load without reacting to each fluctuation."""
 
 from dataclasses import replace
 from itertools import pairwise

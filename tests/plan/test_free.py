@@ -1,4 +1,4 @@
-"""Accelerators without a price: they cost nothing, and are not all taken for it."""
+"""Accelerators without a price: they cost nothing, but are not all used because of that."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_what_has_no_price_is_used_before_what_has_one(rate: float, expected: di
 
 
 def test_beside_a_paid_one_no_more_of_the_others_run_than_are_needed() -> None:
-    """A mean quality of 0.93 needs the paid tier; ten free ones more would cost the same, inside the budget."""
+    """A mean quality of 0.93 needs the paid tier; ten more free replicas would cost the same."""
     wanted = spec(
         tier("bf16"),
         tier("int4", quality=0.9, accelerator="l40s"),

@@ -1,4 +1,4 @@
-"""Deployments too large to try every fleet: coarser, but never nothing, and never outside of the limits."""
+"""Deployments too large for an exhaustive search: a coarser plan, but always one, and within the limits."""
 
 import numpy as np
 import pytest

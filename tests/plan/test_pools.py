@@ -1,4 +1,4 @@
-"""Pools of any size, several short classes, and deployments that watch only."""
+"""Pools of any size, several short classes, and deployments that do not act."""
 
 from dataclasses import replace
 
@@ -70,7 +70,7 @@ def test_sixty_accelerators_are_dealt_as_six_are(priorities: tuple[int, int], go
 
 
 def test_what_is_left_over_goes_to_a_deal_that_stands_too() -> None:
-    """Deep in overload a larger pool gains no 0.05 of attainment; that is no reason to leave it idle."""
+    """Deep in overload a larger pool gains less than 0.05 of attainment, but must still be used."""
     loops = [loop("a", "bf16", priority=50), loop("b", "bf16")]
     tick(loops, [10.0, 900.0], pool(6))
     assert [total(d) for d in tick(loops, [10.0, 900.0], pool(30))] == [2, 28]
@@ -136,7 +136,7 @@ def test_two_recommendations_take_nothing_from_each_other() -> None:
 
 
 def test_a_recommendation_on_the_way_is_for_no_more_than_there_is() -> None:
-    """Four replicas run, and three of their accelerators are gone: other ones are recommended, not those as well."""
+    """Four replicas run and lose three accelerators: others are recommended in their place, not in addition."""
     trial = loop("trial", "int4", "bf16", ready=4, mode=Mode.RECOMMEND)
     assert fleet(tick([trial], [7.0], pool(8, 4))[0]) == {"int4": 4}
     assert fleet(tick([trial], [7.0], pool(8, 1))[0])["int4"] <= 1

@@ -1,4 +1,4 @@
-"""What the quick proof says is true, and it speaks often enough to be worth asking."""
+"""The quick proof is correct, and succeeds often enough to be useful."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""What must hold always, in a closed loop with an ideal cluster."""
+"""Invariants in a closed loop with an ideal cluster."""
 
 from dataclasses import replace
 
@@ -102,7 +102,7 @@ def test_limits_that_change_are_kept_at_once_seen_or_silent(
 
 @settings(max_examples=60, deadline=None)
 @given(loops(), rates, rates, st.floats(0, 1))
-def test_a_steady_load_comes_to_rest_and_stays_there(loop: Loop, first: float, then: float, spread: float) -> None:
+def test_under_steady_load_the_fleet_settles(loop: Loop, first: float, then: float, spread: float) -> None:
     loop.run(forecast(first, spread=spread), 30)
     loop.run(forecast(then, spread=spread), 70)
     rest = [{n: t.replicas for n, t in d.tiers.items()} for d in loop.history[-20:]]
@@ -111,7 +111,7 @@ def test_a_steady_load_comes_to_rest_and_stays_there(loop: Loop, first: float, t
 
 @settings(max_examples=60, deadline=None)
 @given(loops(), rates)
-def test_obeying_a_plan_and_planning_again_changes_nothing(loop: Loop, rate: float) -> None:
+def test_planning_again_after_carrying_out_a_plan_changes_nothing(loop: Loop, rate: float) -> None:
     loop = replace(loop, startup_ticks=0)
     once = loop.tick(forecast(rate))
     twice = loop.tick(forecast(rate))
@@ -120,7 +120,7 @@ def test_obeying_a_plan_and_planning_again_changes_nothing(loop: Loop, rate: flo
 
 @settings(max_examples=60, deadline=None)
 @given(loops(), rates, rates, st.integers(1, 60))
-def test_silence_never_shrinks(loop: Loop, first: float, then: float, ticks: int) -> None:
+def test_missing_metrics_never_shrink_the_fleet(loop: Loop, first: float, then: float, ticks: int) -> None:
     last = loop.run(forecast(first), 10)
     before = {n: t.replicas for n, t in last.tiers.items()}
     serving = dict(loop.ready)

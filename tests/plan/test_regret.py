@@ -1,4 +1,4 @@
-"""A shrink that had to be taken back is not made again at once; a load that really falls is followed."""
+"""A shrink that had to be reverted is not repeated at once; a load that really falls is followed."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Which demand a plan is made for: the highest until replicas asked for now could serve."""
+"""The demand that a plan is made for: the highest until replicas requested now could serve."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Bounds by time of day: past midnight, over a change of the clock, and several at once."""
+"""Schedules: across midnight, across daylight saving changes, and several at once."""
 
 from dataclasses import replace
 from datetime import datetime

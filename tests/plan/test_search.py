@@ -1,4 +1,4 @@
-"""The search is held to the plainest possible one: try every fleet."""
+"""The search, compared with brute force over all fleets."""
 
 from dataclasses import replace
 from itertools import product
@@ -109,7 +109,7 @@ def every_good_fleet(model: FleetModel, bounds: Limits, goal: Goal) -> np.ndarra
 
 @settings(max_examples=250, deadline=None)
 @given(cases())
-def test_the_search_finds_what_trying_every_fleet_finds(case: tuple[FleetModel, Limits, Goal]) -> None:
+def test_the_search_equals_brute_force(case: tuple[FleetModel, Limits, Goal]) -> None:
     model, bounds, goal = case
     good = every_good_fleet(model, bounds, goal)
     found = cheapest(model, bounds, goal)
@@ -137,7 +137,7 @@ def test_bounds_far_above_what_is_needed_cost_nothing(case: tuple[FleetModel, Li
 
 @settings(max_examples=120, deadline=None)
 @given(cases())
-def test_the_search_finds_it_however_few_fleets_it_looks_at_together(case: tuple[FleetModel, Limits, Goal]) -> None:
+def test_the_search_result_does_not_depend_on_the_chunk_size(case: tuple[FleetModel, Limits, Goal]) -> None:
     model, bounds, goal = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "CHUNK", 1)
@@ -178,7 +178,7 @@ def test_the_best_quality_and_the_best_effort_are_the_best_of_all_fleets(case: t
 
 @settings(max_examples=250, deadline=None)
 @given(cases(), st.integers(0, 6), st.integers(0, 6))
-def test_a_table_answers_as_the_search_does_whatever_room_is_left(
+def test_a_table_gives_the_searchs_answer_for_any_room(
     case: tuple[FleetModel, Limits, Goal], h100: int, l40s: int
 ) -> None:
     model, bounds, goal = case
@@ -235,7 +235,7 @@ def test_whatever_is_given_up_the_hard_limits_hold(case: tuple[FleetModel, Limit
 
 @settings(max_examples=60, deadline=None)
 @given(cases())
-def test_one_fleet_and_many_fleets_are_judged_alike(case: tuple[FleetModel, Limits, Goal]) -> None:
+def test_single_and_batched_evaluation_agree(case: tuple[FleetModel, Limits, Goal]) -> None:
     model, bounds, goal = case
     fleets = every_fleet(model, bounds)[:20]
     if not len(fleets):

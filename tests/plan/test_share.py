@@ -1,4 +1,4 @@
-"""Deployments that share accelerators: who gets what, and that nobody is taken what a bound promises."""
+"""Deployments that share accelerators: who gets what, and that lower bounds are respected."""
 
 from dataclasses import replace
 
@@ -73,7 +73,7 @@ def test_a_higher_priority_takes_no_replica_that_a_bound_promises_to_a_lower_one
 
 
 def test_when_a_node_is_lost_the_large_replica_of_the_highest_priority_is_not_stopped_for_small_ones() -> None:
-    """All run the least they are promised, one replica each; eight accelerators of twelve are left."""
+    """All run their minimum of one replica each; eight of twelve accelerators are left."""
     paid = replace(spec(tier("bf16", gpus=8)), key=Key("prod", "paid"), priority=100)
     free = [replace(spec(), key=Key("dev", f"d{i}"), priority=1) for i in range(4)]
     pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=8)}
@@ -88,7 +88,7 @@ def test_when_a_node_is_lost_the_large_replica_of_the_highest_priority_is_not_st
     assert scaling(outcome[paid.key][1]) == "no limit changes the plan"
 
 
-def test_equals_that_share_too_little_do_not_take_it_from_each_other_to_and_fro() -> None:
+def test_equal_priorities_do_not_take_accelerators_from_each_other_back_and_forth() -> None:
     pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=7)}
     both = [replace(spec(), key=Key("prod", name)) for name in ("a", "b")]
     memory: dict[Key, PlanMemory] = {}
@@ -154,10 +154,10 @@ def test_when_the_pool_grows_everybody_gets_what_they_need() -> None:
         pytest.param(2, 4, 1, id="those that serve hold all that there will be"),
     ],
 )
-def test_who_waits_for_a_replica_of_somebody_else_to_drain_is_not_stuck(
+def test_waiting_for_another_deployments_replica_to_drain_is_not_stuck(
     leaving: int, capacity: int, failures: int, gpus: int
 ) -> None:
-    """Two replicas that somebody else gave up drain for a minute and a half and hold what is waited for."""
+    """Two replicas of another deployment drain for a minute and a half and hold the needed accelerators."""
     pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=capacity * gpus)}
     paid = replace(spec(tier("bf16", gpus=gpus), tier("fp8", quality=0.995, gpus=gpus)), key=Key("prod", "paid"))
     paid = replace(paid, priority=100, replicas_max=4)
@@ -177,8 +177,8 @@ def test_who_waits_for_a_replica_of_somebody_else_to_drain_is_not_stuck(
     assert memory[paid.key].progress[1].failures == failures
 
 
-def test_a_deal_does_not_follow_a_load_that_falls_for_a_moment() -> None:
-    """Both have all they may get; for a minute the lower priority could do with less: nobody else gets it."""
+def test_an_allocation_does_not_follow_a_short_dip_of_the_load() -> None:
+    """Both have their share; for a minute the lower priority needs less, but nobody else gets the difference."""
     pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=7)}
     paid = replace(spec(), key=Key("prod", "paid"), priority=100, replicas_max=4)
     free = replace(spec(), key=Key("prod", "free"), priority=1)

@@ -1,4 +1,4 @@
-"""Silent deployments over one pool: none loses replicas to another, whatever was on its way when the metrics went."""
+"""Deployments without metrics that share a pool: none loses replicas to another, whatever was starting at that time."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -75,7 +75,7 @@ def _used(one: Loop, decision: Decision) -> int:
 
 
 def test_what_a_silent_deployment_waits_for_goes_to_no_other_silent_one_that_wants_it_back() -> None:
-    """The first outbids the second; then both are silent, and what the first asked for gets late."""
+    """The first takes accelerators from the second; then both lose their metrics, and the first's replicas are late."""
     pools = pool(6)
     first = loop("first", pools, tier("bf16"), priority=90, ready={"bf16": 1}, startup_ticks=SLOW)
     second = loop("second", pools, tier("bf16"), ready={"bf16": 5})
@@ -101,7 +101,7 @@ def test_a_pool_that_shrinks_takes_from_the_silent_too(capacity: int, kept: list
 
 
 def test_an_exchange_in_a_full_pool_waits_until_metrics_are_back() -> None:
-    """The second is half-way from bf16 to fp8 when the metrics go; blind, neither may go for the other."""
+    """The second is half-way from bf16 to fp8 when metrics go missing; without metrics neither tier may be removed."""
     pools = pool(6)
     first = loop("first", pools, tier("bf16", gpus=2), tier("fp8"), ready={"bf16": 1})
     second = loop("second", pools, tier("bf16", gpus=2), tier("fp8", gpus=2), ready={"bf16": 1})

@@ -1,4 +1,4 @@
-"""Start-ups that fail for weeks: what is counted of them stays a number that can be reckoned with."""
+"""Start-ups that fail for weeks: the counters stay finite."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_one_that_turns_ready_ends_what_was_held_against_its_tier() -> None:
 
 
 def test_of_two_that_start_the_younger_one_was_taken_back() -> None:
-    """What stays is as old as it is, and is called stuck in time."""
+    """The remaining one keeps its age and is found stuck in time."""
     before = TierProgress(asks=((0.0, 1), (290.0, 1)))
     after, seen = follow(before, TierState(starting=1), Patience(late_s=300.0, hurried_s=180.0), time_s=301.0)
     assert after.asks == ((0.0, 1),)

@@ -1,4 +1,4 @@
-"""Tiers that are added, removed or reordered: what is known of the others goes on."""
+"""Tiers that are added, removed or reordered: what is known about the others is kept."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,7 +60,7 @@ def test_one_lost_scrape_is_no_reason_to_fall_back(edit: Edit) -> None:
 
 
 @edits
-def test_what_starts_is_as_old_as_before_and_what_failed_stays_blocked(edit: Edit) -> None:
+def test_starting_replicas_keep_their_age_and_failed_tiers_stay_blocked(edit: Edit) -> None:
     loop = Loop(spec=spec(BF16, FP8), estimates=ESTIMATES, startup_ticks=4, stuck=frozenset({"bf16"}))
     loop.run(forecast(HIGH), 24)
     before = dict(zip(memory(loop).names, memory(loop).progress, strict=True))
@@ -104,7 +104,7 @@ def test_a_tier_that_is_gone_takes_its_replicas_with_it() -> None:
 
 
 def test_what_serves_already_of_a_new_tier_counts() -> None:
-    """2 x fp8 carry 8 req/s; without them two more bf16 would be asked for."""
+    """2 x fp8 carry 8 req/s; without them two more bf16 would be requested."""
     loop = Loop(spec=spec(BF16), estimates=ESTIMATES | {"fp8": estimate(4)}, ready={"bf16": 8})
     loop.run(forecast(HIGH), 40)
     loop.spec, loop.ready["fp8"] = spec(FP8, BF16), 2

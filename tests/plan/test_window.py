@@ -1,4 +1,4 @@
-"""The stabilisation window: what it remembers through gaps, pauses, edits and new prices."""
+"""The stabilization window: what it keeps across gaps, pauses, edits and price changes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_nothing_shrinks_before_a_whole_window_was_seen(happens: Callable[[Loop]
 
 
 def test_new_prices_keep_what_the_window_has_seen_of_the_load() -> None:
-    """Two minutes of a lull; a class gets dearer, another tier is now the cheapest; the peak is the same load."""
+    """In a lull of two minutes a class gets more expensive and another tier is the cheapest; the peak is unchanged."""
     loop = Loop(
         spec=spec(tier("bf16"), tier("int4", accelerator="l40s")),
         estimates={"bf16": estimate(5), "int4": estimate(1)},

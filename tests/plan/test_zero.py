@@ -1,4 +1,4 @@
-"""Zero replicas: asleep is one thing, kept at zero by a limit or a hand another."""
+"""Zero replicas: scaled to zero when idle, or kept at zero by a limit or a pin."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_a_budget_below_one_replica_is_told_for_as_long_as_it_lasts() -> None:
     assert fleet(loop.tick(forecast(4))) == {"bf16": 1}
 
 
-def test_a_pin_of_zero_is_no_sleep_and_without_it_the_replicas_come_back() -> None:
+def test_a_pin_of_zero_is_not_sleep_and_removing_it_restores_replicas() -> None:
     loop = Loop(spec=spec(), estimates=ONE)
     loop.run(forecast(18), 4)
     loop.spec = spec(replicas_pinned=0)
@@ -117,7 +117,7 @@ def test_one_sign_of_a_request_keeps_it_awake(queued: float, gateway: GatewayRea
     assert fleet(loop.tick(forecast(0, idle_s=400, queued=queued), gateway=gateway)) == {"bf16": 1}
 
 
-def test_silence_of_one_tier_is_no_proof_that_nobody_asks() -> None:
+def test_missing_metrics_of_one_tier_are_no_proof_of_idleness() -> None:
     wanted = spec(tier("bf16", low=1), tier("fp8", low=1), scale_to_zero=ScaleToZero(idle_s=300))
     loop = Loop(spec=wanted, estimates={"bf16": estimate(5), "fp8": estimate(5)})
     loop.run(forecast(4), 5)

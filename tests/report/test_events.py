@@ -1,4 +1,4 @@
-"""Events: on transitions, and never too many."""
+"""Events: on transitions only, and rate-limited."""
 
 from collections.abc import AsyncIterator
 from typing import Any

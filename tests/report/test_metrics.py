@@ -141,7 +141,7 @@ def test_a_prediction_within_the_bucket_is_no_error(edges: tuple[float, float], 
 
 
 def test_nothing_was_predicted_for_a_fleet_that_was_not_decided() -> None:
-    """Somebody else's autoscaler runs 8 replicas where 3 are recommended: of course they are faster."""
+    """Another autoscaler runs 8 replicas where 3 are recommended, so latencies are lower than predicted."""
     assert errors_of(ready=8) == {}
 
 

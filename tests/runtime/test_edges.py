@@ -1,4 +1,4 @@
-"""The small parts of the process: fence, bucket, inventory, keeper, settings, logs."""
+"""The small parts of the process: fence, token bucket, inventory, keeper, settings, logs."""
 
 import asyncio
 import io
@@ -169,7 +169,7 @@ def inventory() -> tuple[FleetInventory, list[int]]:
     return FleetInventory(changed=lambda: woken.append(1)), woken
 
 
-def test_an_echo_of_our_own_status_wakes_nobody() -> None:
+def test_our_own_status_writes_do_not_wake_the_planner() -> None:
     stock, woken = inventory()
     stock.put_deployment(resource())
     stock.put_deployment(resource(status={"replicas": 3}))

@@ -368,7 +368,7 @@ async def test_nothing_is_kept_of_a_deployment_deleted_before_it_was_reported(ri
     assert not rig.hands._sent
 
 
-async def test_a_rival_is_told_so_and_not_carried_out(rig: Rig) -> None:
+async def test_a_conflicting_deployment_is_reported_and_not_carried_out(rig: Rig) -> None:
     rig.inventory.put_deployment(resource())
     found = Condition(type="Stalled", status=Status.TRUE, reason="DuplicateTarget", message="m")
     await rig.hands._carry_out(

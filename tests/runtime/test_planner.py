@@ -149,7 +149,7 @@ async def test_a_change_wakes_it_and_an_echo_does_not(rig: Rig) -> None:
         assert rig.planner.ticks == 2
 
 
-async def test_somebody_who_waits_at_zero_replicas_wakes_it(rig: Rig) -> None:
+async def test_a_request_waiting_at_zero_replicas_wakes_it(rig: Rig) -> None:
     idle = spec(scale_to_zero=ScaleToZero(idle_s=900.0, activation_query="queue"))
     rig.inventory.put_deployment(resource(spec=idle))
     async with running(rig):
@@ -164,7 +164,7 @@ async def test_somebody_who_waits_at_zero_replicas_wakes_it(rig: Rig) -> None:
     assert gateway.queued == 1.0
 
 
-async def test_somebody_who_waits_for_what_stays_at_zero_wakes_it_once(rig: Rig) -> None:
+async def test_a_request_for_a_deployment_kept_at_zero_wakes_it_once(rig: Rig) -> None:
     paused = spec(scale_to_zero=ScaleToZero(idle_s=900.0, activation_query="queue"), paused=True)
     rig.inventory.put_deployment(resource(spec=paused))
     async with running(rig):

@@ -1,4 +1,4 @@
-"""Loopback addresses for the servers of tests: none twice, also where several workers run tests at once."""
+"""Unique loopback addresses for test servers, even if several workers run tests at once."""
 
 import os
 from itertools import count

@@ -1,4 +1,4 @@
-"""A bare client for the tests of the control planes: what goes over the wire, and nothing that hides it."""
+"""A minimal HTTP client for the tests of the control planes, which hides nothing of requests and responses."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Programs are looked for in order, checked, kept once, and what was tried is said."""
+"""Programs: searched in order, verified, stored once, and errors list what was tried."""
 
 import hashlib
 import http.server
@@ -112,7 +112,7 @@ def test_assets_come_before_the_path_and_the_path_before_the_cache(
     ],
     ids=["too old", "broken"],
 )
-def test_a_program_on_the_path_that_will_not_do_is_passed_over_and_named(
+def test_an_unsuitable_program_on_the_path_is_skipped_and_named(
     tool: Program, cache: Cache, tmp_path: Path, content: bytes, words: str
 ) -> None:
     put_on(tmp_path / "bin", tool.name, content)
@@ -167,7 +167,7 @@ def test_one_file_is_taken_out_of_an_archive(site: tuple[Path, str], tmp_path: P
         Downloader(silent).fetch(missing, workspace=tmp_path)
 
 
-def test_a_host_that_is_silent_is_asked_once(tmp_path: Path) -> None:
+def test_a_host_that_does_not_answer_is_tried_once(tmp_path: Path) -> None:
     downloader = Downloader(silent)
     release = Release(url="http://127.0.0.1:9/tool", sums_url="http://127.0.0.1:9/tool.sha256")
     with pytest.raises(FetchError, match="refused"):
@@ -197,7 +197,7 @@ def test_published_checksums_are_read(text: str, wanted: str | None) -> None:
         assert published_sum(text, name="tool") == wanted
 
 
-def test_what_was_tried_is_said_way_by_way(
+def test_the_error_lists_every_way_that_was_tried(
     tool: Program, cache: Cache, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = Release(url=f"{site[1]}/gone", sums_url=f"{site[1]}/gone.sha256")

@@ -1,4 +1,4 @@
-"""What follows from objects, on both control planes: pods, bindings, endpoints, rollouts, garbage collection."""
+"""Controllers must behave the same on both control planes: pods, bindings, endpoints, rollouts, garbage collection."""
 
 import asyncio
 import uuid
@@ -102,7 +102,7 @@ async def test_pods_stay_pending_when_gpus_run_out_and_say_so(kube: Kube, node: 
     assert "Insufficient nvidia.com/gpu" in failed["message"]
 
 
-async def test_room_that_comes_free_is_used(kube: Kube, node: str) -> None:
+async def test_freed_room_is_used(kube: Kube, node: str) -> None:
     await kube.create(kube.path("deployments", group=APPS), on(node, deployment("first", replicas=2)))
     await make_ready(kube, 2)
     await kube.create(kube.path("deployments", group=APPS), on(node, deployment("second", replicas=1)))
@@ -120,7 +120,7 @@ async def test_room_that_comes_free_is_used(kube: Kube, node: str) -> None:
     raise AssertionError("the waiting pod was not bound")
 
 
-async def test_scaling_down_ends_pods_that_serve_nobody_first(kube: Kube, node: str) -> None:
+async def test_scaling_down_removes_pods_that_are_not_ready_first(kube: Kube, node: str) -> None:
     await kube.create(kube.path("deployments", group=APPS), on(node, deployment("a", replicas=2)))
     serving = {each["metadata"]["uid"] for each in await make_ready(kube, 2)}
     scale = f"{kube.path('deployments', 'a', group=APPS)}/scale"
@@ -182,7 +182,7 @@ async def test_a_service_finds_the_pods_that_are_ready(kube: Kube, node: str) ->
     await kube.until(slices, lambda body: not found(body))
 
 
-async def test_a_running_pod_gets_its_grace(kube: Kube, node: str) -> None:
+async def test_a_running_pod_gets_its_grace_period(kube: Kube, node: str) -> None:
     body = on(node, deployment("a", replicas=1))
     body["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 20
     await kube.create(kube.path("deployments", group=APPS), body)
@@ -204,7 +204,7 @@ async def owned_pair(kube: Kube) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])
-async def test_what_an_object_owns_goes_with_it(kube: Kube, policy: str) -> None:
+async def test_dependents_are_deleted_with_their_owner(kube: Kube, policy: str) -> None:
     await owned_pair(kube)
     status, _ = await kube.call("DELETE", kube.path("configmaps", "owner"), {"propagationPolicy": policy})
     assert status == 200
@@ -212,7 +212,7 @@ async def test_what_an_object_owns_goes_with_it(kube: Kube, policy: str) -> None
     await kube.until_gone(kube.path("configmaps", "owner"))
 
 
-async def test_an_orphan_stays(kube: Kube) -> None:
+async def test_orphan_deletion_keeps_dependents(kube: Kube) -> None:
     await owned_pair(kube)
     await kube.call("DELETE", kube.path("configmaps", "owner"), {"propagationPolicy": "Orphan"})
     await kube.until_gone(kube.path("configmaps", "owner"), timeout_s=30)
@@ -220,7 +220,7 @@ async def test_an_orphan_stays(kube: Kube) -> None:
     assert not left["metadata"].get("ownerReferences")
 
 
-async def test_an_object_whose_owner_never_was_goes(kube: Kube) -> None:
+async def test_an_object_whose_owner_does_not_exist_is_deleted(kube: Kube) -> None:
     item = config_map("stray")
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "ghost", "uid": str(uuid.uuid4())}
     item["metadata"]["ownerReferences"] = [reference]

@@ -1,4 +1,4 @@
-"""What both control planes must do alike with Tidegate's own kinds: defaults, pruning, validation, CEL."""
+"""Tidegate's CRDs must behave the same on both control planes: defaults, pruning, validation, CEL."""
 
 from typing import Any
 

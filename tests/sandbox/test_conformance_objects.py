@@ -1,4 +1,4 @@
-"""What both control planes must do alike with objects: identity, versions, generations, deletion, lists."""
+"""Objects must behave the same on both control planes: identity, versions, generations, deletion, lists."""
 
 import pytest
 
@@ -21,7 +21,7 @@ async def test_a_generated_name_begins_as_asked(kube: Kube) -> None:
     assert len(made["metadata"]["name"]) == len("part-") + 5
 
 
-async def test_each_change_moves_the_version_and_no_change_does_not(kube: Kube) -> None:
+async def test_only_real_changes_increase_the_version(kube: Kube) -> None:
     path = kube.path("configmaps", "a")
     made = await kube.create(kube.path("configmaps"), config_map("a", x="1"))
     changed = await kube.patch(path, {"data": {"x": "2"}})
@@ -53,7 +53,7 @@ async def test_each_change_moves_the_version_and_no_change_does_not(kube: Kube) 
         "a body of another kind",
     ],
 )
-async def test_refusals_have_code_reason_and_words(
+async def test_errors_have_code_reason_and_message(
     kube: Kube, method: str, name: str, body: object, status: int, reason: str, words: str
 ) -> None:
     await kube.create(kube.path("configmaps"), config_map("a"))
@@ -219,8 +219,8 @@ async def test_field_selectors_choose_and_unknown_fields_are_refused(kube: Kube)
     assert (status, "field label not supported: spec.nothing" in answer["message"]) == (400, True)
 
 
-async def test_pages_of_a_list_show_one_moment(kube: Kube) -> None:
-    """What is made or deleted while somebody turns pages does not show on the later pages."""
+async def test_pages_of_a_list_show_one_version(kube: Kube) -> None:
+    """Objects created or deleted while a client reads pages do not affect later pages."""
     for name in "abcde":
         item = config_map(name)
         item["metadata"]["labels"] = {"page": "yes"}
@@ -235,7 +235,7 @@ async def test_pages_of_a_list_show_one_moment(kube: Kube) -> None:
     assert not rest["metadata"].get("continue")
 
 
-async def test_a_first_page_says_how_many_are_left(kube: Kube) -> None:
+async def test_a_page_says_how_many_items_remain(kube: Kube) -> None:
     path = f"{TIDEGATE}/namespaces/{kube.namespace}/inferencedeployments"
     for name in "abcde":
         await kube.create(path, inference_deployment(name))
@@ -249,7 +249,7 @@ async def test_a_list_from_the_future_times_out(kube: Kube) -> None:
     assert "Too large resource version" in answer["message"]
 
 
-async def test_a_namespace_takes_what_is_in_it_along(kube: Kube) -> None:
+async def test_deleting_a_namespace_deletes_its_objects(kube: Kube) -> None:
     name = f"{kube.namespace}-more"
     await kube.create(f"{CORE}/namespaces", {"metadata": {"name": name}})
     await kube.create(f"{CORE}/namespaces/{name}/configmaps", config_map("a"))

@@ -1,4 +1,4 @@
-"""What both control planes must do alike with patches and with server-side apply."""
+"""Patches and server-side apply must behave the same on both control planes."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ def owners(item: dict[str, Any], field: str) -> set[str]:
     return {each["manager"] for each in entries if f"f:{field}" in each["fieldsV1"].get("f:spec", {})}
 
 
-async def test_apply_makes_what_is_not_there_and_then_says_200(kube: Kube) -> None:
+async def test_apply_creates_a_missing_object_and_updates_it_with_200(kube: Kube) -> None:
     path = kube.path("deployments", "a", group=APPS)
     status, made = await kube.apply(path, deployment("a", replicas=0), "one")
     assert (status, made["metadata"]["generation"]) == (201, 1)

@@ -1,4 +1,4 @@
-"""What both control planes must do alike with watches."""
+"""Watches must behave the same on both control planes."""
 
 import pytest
 
@@ -51,7 +51,7 @@ async def test_objects_enter_and_leave_a_selector(kube: Kube) -> None:
     assert [each["type"] for each in events] == ["ADDED", "MODIFIED", "DELETED"]
 
 
-async def test_a_streaming_list_ends_its_beginning_with_a_bookmark(kube: Kube) -> None:
+async def test_initial_events_of_a_streaming_list_end_with_a_bookmark(kube: Kube) -> None:
     path = kube.path("inferencedeployments", group=TIDEGATE)
     await kube.create(path, inference_deployment("a"))
     options = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
@@ -62,7 +62,7 @@ async def test_a_streaming_list_ends_its_beginning_with_a_bookmark(kube: Kube) -
     assert annotations["k8s.io/initial-events-end"] == "true"
 
 
-async def test_a_streaming_list_must_say_how_old_it_may_be(kube: Kube) -> None:
+async def test_a_streaming_list_needs_a_version_match(kube: Kube) -> None:
     options = {"watch": "true", "sendInitialEvents": "true"}
     status, answer = await kube.call("GET", kube.path("configmaps"), **options)
     assert status == 422
@@ -89,7 +89,7 @@ async def test_a_watch_can_carry_metadata_alone(kube: Kube) -> None:
 
 
 @pytest.mark.parametrize("verb", ["watch", "list"], ids=["a watch", "the next page of a list"])
-async def test_forgotten_history_is_gone(kube: Kube, control_plane: object, choice: str, verb: str) -> None:
+async def test_dropped_history_gives_410(kube: Kube, control_plane: object, choice: str, verb: str) -> None:
     """A real API server forgets after five minutes, too long for a test: version 1 is forgotten in either."""
     if choice == "embedded":
         control_plane.store.forget()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The real control plane starts, knows who may do what, and leaves nothing behind."""
+"""The real control plane starts, enforces RBAC, and leaves nothing behind."""
 
 import asyncio
 import json
@@ -93,7 +93,7 @@ def test_a_killed_process_can_be_started_again(tmp_path: Path) -> None:
     processes.stop()
 
 
-def test_folders_of_processes_that_are_gone_are_swept(tmp_path: Path) -> None:
+def test_folders_of_ended_processes_are_removed(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     left_over = tmp_path / f"{FOLDER_PREFIX}{gone.pid}-abc"
@@ -121,7 +121,7 @@ def test_an_account_reaches_another_process_as_it_is(ca_file: Path | None) -> No
 
 @pytest.mark.cluster
 async def test_a_service_account_may_only_what_rbac_gives_it(real_control_plane: RealControlPlane) -> None:
-    """The token is a real one and RBAC is on: nothing is allowed that no role grants."""
+    """The token is real and RBAC is enabled: only what a role grants is allowed."""
     account = await real_control_plane.service_account("default", "default")
     async with account.session() as session, session.get("/api/v1/nodes") as answer:
         body = await answer.json()
@@ -136,7 +136,7 @@ async def test_a_token_is_refused_for_an_account_that_is_not_there(real_control_
 
 
 @pytest.mark.cluster
-async def test_nobody_gets_in_without_a_token(real_control_plane: RealControlPlane) -> None:
+async def test_requests_without_a_token_are_rejected(real_control_plane: RealControlPlane) -> None:
     admin = real_control_plane.admin
     stranger = Account(url=admin.url, ca_file=admin.ca_file, token="wrong")
     async with stranger.session() as session, session.get("/api/v1/nodes") as answer:

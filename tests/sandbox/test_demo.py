@@ -1,4 +1,4 @@
-"""The demo's own arithmetic: what it costs, what is shown, what is said at the end."""
+"""The demo's figures: cost, view, and the table and remarks at the end."""
 
 from collections import Counter
 from dataclasses import replace
@@ -67,7 +67,7 @@ def test_a_replica_costs_from_the_moment_it_is_bound_until_it_is_gone() -> None:
     assert books.usd_per_hour == 6.0
 
 
-def test_what_runs_before_the_books_open_is_counted_from_then_on() -> None:
+def test_pods_bound_before_the_start_are_counted_from_the_start() -> None:
     books = ledger()
     books.bound("a", "int4", 0.0)
     books.open(3600.0)
@@ -76,7 +76,7 @@ def test_what_runs_before_the_books_open_is_counted_from_then_on() -> None:
     assert books.peak == Counter(int4=1)
 
 
-def test_the_peak_is_the_dearest_fleet_not_the_largest() -> None:
+def test_the_peak_is_the_most_expensive_fleet_not_the_largest() -> None:
     books = ledger()
     books.open(0.0)
     for index in range(3):
@@ -87,7 +87,7 @@ def test_the_peak_is_the_dearest_fleet_not_the_largest() -> None:
     assert books.peak == Counter(bf16=1)
 
 
-def test_what_comes_and_goes_after_the_replay_is_not_on_its_bill() -> None:
+def test_changes_after_the_replay_are_not_billed() -> None:
     books = ledger()
     books.open(0.0, until_s=3600.0)
     books.bound("a", "fp8", 0.0)
@@ -197,7 +197,7 @@ def test_the_operators_claims_are_weighed_by_what_ended_in_their_windows() -> No
     assert clients == pytest.approx(2 / 3)
 
 
-def test_the_rivals_stand_still_and_are_taken_to_serve_everything() -> None:
+def test_static_fleets_are_assumed_to_serve_everything() -> None:
     seen = scene(duration_s=3600.0, speed=24.0)
     seen.ledger.open(0.0)
     seen.ledger.bound("a", "fp8", 0.0)
@@ -362,6 +362,6 @@ def test_gpus_are_reported_as_dcgm_exporter_reports_them() -> None:
     assert families["DCGM_FI_DEV_POWER_USAGE"].samples[0].value == 300
 
 
-def test_a_draw_nobody_knows_is_no_series() -> None:
+def test_an_unknown_power_draw_has_no_series() -> None:
     families = {f.name: f for f in text_string_to_metric_families(exposition(lambda: [reading(power_w=None)]).decode())}
     assert families["DCGM_FI_DEV_POWER_USAGE"].samples == []

@@ -1,4 +1,4 @@
-"""`tidegate sandbox` as a user starts it: it shows something, and it leaves nothing behind, however it ends."""
+"""`tidegate sandbox` as a user runs it: it shows output, and leaves nothing behind in whatever way it ends."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def _programs() -> None:
 
 
 def _hears_ctrl_c() -> None:
-    """A shell starts what runs in the background deaf to Ctrl-C, and its children inherit that."""
+    """Restore SIGINT, which a shell ignores in background processes and their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

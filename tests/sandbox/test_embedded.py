@@ -1,4 +1,4 @@
-"""The parts of the embedded control plane on their own, and what only it can do."""
+"""Unit tests of the embedded control plane, and features that only it has."""
 
 import asyncio
 from typing import Any
@@ -98,7 +98,7 @@ def test_after_an_apply_an_object_is_what_its_managers_want(
     ],
     ids=["a quarter each", "a single replica is never missed", "up and down", "both zero would stand still", "counts"],
 )
-def test_percentages_of_a_rollout_round_apart(
+def test_surge_rounds_up_and_unavailability_rounds_down(
     rolling: dict[str, Any], replicas: int, expected: tuple[int, int]
 ) -> None:
     assert limits(rolling, replicas) == expected
@@ -142,7 +142,7 @@ def stored(count: int, *, history: int) -> Store:
     return store
 
 
-async def test_a_store_remembers_as_much_as_it_is_told_to() -> None:
+async def test_a_store_keeps_the_configured_length_of_history() -> None:
     store = stored(10, history=4)
     oldest = store.version - 4
     with store.watch("configmaps", oldest) as following:
@@ -153,7 +153,7 @@ async def test_a_store_remembers_as_much_as_it_is_told_to() -> None:
         store.watch("configmaps", oldest - 1)
 
 
-def test_a_snapshot_is_the_state_of_its_moment() -> None:
+def test_a_snapshot_is_the_state_at_its_version() -> None:
     store = Store()
     first = store.put("configmaps", ("a", "x"), {"metadata": {"name": "x"}})
     moment = store.version
@@ -163,7 +163,7 @@ def test_a_snapshot_is_the_state_of_its_moment() -> None:
     assert list(store.snapshot("configmaps", store.version)) == [("a", "y")]
 
 
-async def test_who_asked_for_what_is_recorded() -> None:
+async def test_requests_are_recorded_by_user() -> None:
     """So that a test can compare what a program does with the rights it is given."""
     async with EmbeddedControlPlane() as control_plane:
         account = await control_plane.service_account("tidegate-system", "tidegate")
@@ -177,7 +177,7 @@ async def test_who_asked_for_what_is_recorded() -> None:
     assert recorded == wanted
 
 
-async def test_nobody_gets_in_without_a_token() -> None:
+async def test_requests_without_a_token_are_rejected() -> None:
     async with EmbeddedControlPlane() as control_plane:
         admin = control_plane.admin
         stranger = Account(url=admin.url, ca_file=admin.ca_file, token="wrong")

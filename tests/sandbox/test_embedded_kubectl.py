@@ -1,4 +1,4 @@
-"""kubectl, a real one, against the embedded control plane: what a newcomer types must work."""
+"""A real kubectl with the embedded control plane: the commands of a new user must work."""
 
 import asyncio
 import shutil

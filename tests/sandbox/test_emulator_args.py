@@ -1,4 +1,4 @@
-"""vLLM's command line, read as vLLM reads it."""
+"""vLLM's command line, parsed as by vLLM."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_clients_may_ask_for_any_served_name_and_without_one_for_the_model() -> 
     assert parse(["m", "--served-model-name", "a", "b"]).served_names == ("a", "b")
 
 
-def test_an_argument_without_effect_is_named_not_swallowed() -> None:
+def test_an_argument_without_effect_is_reported() -> None:
     assert parse(["m", "--dtype", "bfloat16", "--enforce-eager"]).ignored == ("--dtype", "bfloat16", "--enforce-eager")
 
 
@@ -45,7 +45,7 @@ def test_an_argument_without_effect_is_named_not_swallowed() -> None:
         pytest.param(["m", "--custom-histogram-buckets", '{"request_latency": [2, 1]}'], id="buckets that fall"),
     ],
 )
-def test_what_vllm_would_refuse_is_refused(words: list[str]) -> None:
+def test_what_vllm_rejects_is_rejected(words: list[str]) -> None:
     with pytest.raises(SpecError):
         parse(words)
 

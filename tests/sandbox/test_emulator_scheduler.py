@@ -1,4 +1,4 @@
-"""The emulated engine's decisions: budget, order, blocks, preemption, and the law that comes out of its steps."""
+"""The emulated engine's scheduler: budget, order, blocks, preemption, and the law that results from its steps."""
 
 import pytest
 from hypothesis import given, settings
@@ -97,7 +97,7 @@ def test_a_step_that_preempted_admits_nobody() -> None:
     assert len(step.chunks) == 1
 
 
-def test_a_prompt_seen_before_is_computed_from_its_last_full_block_on() -> None:
+def test_a_cached_prompt_is_computed_from_its_last_full_block_on() -> None:
     tokens = list(range(100))
     contents = block_contents(tokens, 16)
     schedule = scheduler(caching=True)
@@ -109,7 +109,7 @@ def test_a_prompt_seen_before_is_computed_from_its_last_full_block_on() -> None:
     assert again.cached == 96
 
 
-def test_a_prompt_found_whole_in_the_cache_still_computes_its_last_block() -> None:
+def test_a_fully_cached_prompt_still_computes_its_last_block() -> None:
     contents = block_contents(list(range(96)), 16)
     schedule = scheduler(caching=True)
     schedule.add(request(96, contents=contents))

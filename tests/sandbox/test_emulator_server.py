@@ -1,4 +1,4 @@
-"""The emulated server over HTTP: what clients and Prometheus see, and how it goes down."""
+"""The emulated server over HTTP: what clients and Prometheus see, and how it shuts down."""
 
 import asyncio
 import json
@@ -264,7 +264,7 @@ async def test_a_context_longer_than_the_kv_cache_does_not_start() -> None:
             pass
 
 
-async def test_a_key_is_asked_for_where_one_is_set() -> None:
+async def test_an_api_key_is_required_if_one_is_set() -> None:
     async with serving("--api-key", "secret") as (_, client):
         assert (await client.get("/v1/models")).status == 401
         answer = await client.get("/v1/models", headers={"Authorization": "Bearer secret"})

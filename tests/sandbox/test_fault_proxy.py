@@ -1,4 +1,4 @@
-"""The fault proxy changes nothing unless told, and misbehaves exactly as told."""
+"""The fault proxy changes nothing without a fault, and injects exactly the configured faults."""
 
 import asyncio
 import time
@@ -56,7 +56,7 @@ async def test_a_watch_streams_through(proxy: FaultProxy, kube: Kube) -> None:
     ("code", "reason"),
     [(403, "Forbidden"), (409, "Conflict"), (410, "Expired"), (429, "TooManyRequests"), (500, "InternalError")],
 )
-async def test_a_refusal_looks_like_an_api_servers(proxy: FaultProxy, kube: Kube, code: int, reason: str) -> None:
+async def test_an_error_looks_like_an_api_servers(proxy: FaultProxy, kube: Kube, code: int, reason: str) -> None:
     proxy.add(Fault(kind=Kind.STATUS, code=code, retry_after_s=3, count=1))
     async with kube.session.get(f"{MAPS}/a") as answer:
         body = await answer.json()
@@ -65,7 +65,7 @@ async def test_a_refusal_looks_like_an_api_servers(proxy: FaultProxy, kube: Kube
     assert (await kube.call("GET", f"{MAPS}/a"))[0] == 200
 
 
-async def test_a_fault_strikes_only_what_it_names_and_as_often_as_told(proxy: FaultProxy, kube: Kube) -> None:
+async def test_a_fault_hits_only_matching_requests_and_only_count_times(proxy: FaultProxy, kube: Kube) -> None:
     proxy.add(Fault(kind=Kind.STATUS, path=r"^PATCH .*/configmaps/a", code=409, count=2, after=1))
     statuses = [(await kube.call("PATCH", f"{MAPS}/a", {"data": {}}, content_type=MERGE))[0] for _ in range(5)]
     assert statuses == [200, 409, 409, 200, 200]
@@ -99,8 +99,8 @@ async def test_a_reset_answers_nothing(proxy: FaultProxy, kube: Kube) -> None:
     assert (await kube.call("GET", f"{MAPS}/b"))[0] == 404
 
 
-async def test_a_dropped_answer_leaves_the_deed_done(proxy: FaultProxy, kube: Kube) -> None:
-    """The client cannot know: it must look before it tries again."""
+async def test_a_request_whose_answer_is_dropped_was_executed(proxy: FaultProxy, kube: Kube) -> None:
+    """The client cannot know that; it must read before it retries."""
     proxy.add(Fault(kind=Kind.DROP, path="POST", count=1))
     with pytest.raises(aiohttp.ClientError):
         await kube.create(MAPS, config_map("b"))

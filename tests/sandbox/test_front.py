@@ -1,4 +1,4 @@
-"""The front: which replica is next, and bytes that come through unchanged."""
+"""The front end: choice of the next replica, and unchanged bytes."""
 
 import asyncio
 import random

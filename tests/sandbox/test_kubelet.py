@@ -1,4 +1,4 @@
-"""Hollow nodes, on both control planes: what becomes of a pod that was bound to one."""
+"""Hollow nodes, on both control planes: what happens to a pod that is bound to one."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Which law, power and start-up a container gets, and which containers are vLLM servers."""
+"""Law, power and start-up time of a container, and which containers are vLLM servers."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def prior(words: list[str], gpus: int) -> PerformanceLaw:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_hardware_is_near_the_table_and_not_on_it(seed: int) -> None:
+def test_the_hardware_deviates_slightly_from_the_table(seed: int) -> None:
     found, table = hardware(seed=seed).law, prior(FP8, 1)
     factor = found.a_s / table.a_s
     assert 0 < abs(factor - 1) <= DEVIATION
@@ -43,7 +43,7 @@ def test_the_hardware_is_near_the_table_and_not_on_it(seed: int) -> None:
     assert found.kv_cache_tokens == table.kv_cache_tokens
 
 
-def test_replicas_of_a_tier_are_alike_and_tiers_are_not() -> None:
+def test_replicas_of_a_tier_are_equal_and_tiers_differ() -> None:
     assert hardware().law == hardware().law
     ratio = hardware().law.a_s / prior(FP8, 1).a_s
     other = ["serve", "Qwen/Qwen3-32B"]
@@ -67,7 +67,7 @@ def test_power_rises_with_load_from_an_idle_draw() -> None:
     assert 0 < known[0] < known[-1] <= 700
 
 
-def test_a_pods_own_times_are_its_own_and_can_be_repeated() -> None:
+def test_start_up_times_differ_by_pod_and_are_repeatable() -> None:
     assert drawn(100, seed=1, name="a") == drawn(100, seed=1, name="a")
     assert drawn(100, seed=1, name="a") != drawn(100, seed=1, name="b")
 
@@ -80,7 +80,7 @@ def test_a_pods_own_times_are_its_own_and_can_be_repeated() -> None:
         pytest.param({"image": "nginx", "args": ["-g", "daemon off;"]}, False, id="anything else"),
     ],
 )
-def test_a_vllm_container_is_told_from_others(container: Object, vllm: bool) -> None:
+def test_vllm_containers_are_recognized(container: Object, vllm: bool) -> None:
     assert is_vllm(container) is vllm
 
 

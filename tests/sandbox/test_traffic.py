@@ -1,4 +1,4 @@
-"""Traffic: arrivals as promised, outcomes as clients saw them."""
+"""Traffic: arrivals, replay, and outcomes as clients see them."""
 
 import asyncio
 import gzip
@@ -146,7 +146,7 @@ def test_a_real_trace_is_read() -> None:
     assert 3 < len(arrivals) / 600 < 9
 
 
-def test_the_peak_is_the_fullest_window() -> None:
+def test_the_peak_is_the_busiest_window() -> None:
     times = [0.0, 5.0, 5.1, 5.2, 9.0]
     arrivals = [Arrival(time_s=t, prompt_tokens=1, output_tokens=1) for t in times]
     assert peak_rps(arrivals, 1.0) == 3.0

@@ -1,5 +1,5 @@
 """
-The emulated server held to account by the real engine: opt-in (`pytest -m vllm`), minutes.
+The emulated server compared with the real engine: opt-in (`pytest -m vllm`), takes minutes.
 
 Needs the environment that `tidegate sandbox vllm-env` makes.
 """

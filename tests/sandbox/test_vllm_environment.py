@@ -1,4 +1,4 @@
-"""The environment of a real vLLM: found only when it is whole, and a failure says which step."""
+"""The environment of a real vLLM: found only if complete, and errors name the failed step."""
 
 import re
 from pathlib import Path
@@ -20,13 +20,13 @@ def test_nothing_is_found_where_nothing_was_made(cache: Path) -> None:
     assert find_environment() is None
 
 
-def test_half_an_environment_is_none(cache: Path) -> None:
+def test_an_incomplete_environment_is_not_found(cache: Path) -> None:
     folder = _made(cache, mark=False)
     assert folder.is_dir()
     assert find_environment() is None
 
 
-def test_a_whole_one_is_found_and_not_made_again(cache: Path) -> None:
+def test_a_complete_environment_is_found_and_not_created_again(cache: Path) -> None:
     folder = _made(cache, mark=True)
     said: list[str] = []
     assert make_environment(said.append) == find_environment() == Environment(folder=folder)

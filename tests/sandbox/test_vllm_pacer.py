@@ -1,4 +1,4 @@
-"""The pacer without vLLM: it reads plans of vLLM's shape and takes as long as the emulator does."""
+"""The pacer without vLLM: it reads scheduler outputs in vLLM's form, and its steps take as long as the emulator's."""
 
 import json
 from collections.abc import Sequence
@@ -81,11 +81,11 @@ def took_s(pace: Pace, clock: Clock, plan: Planned, *, work_s: float = 0.0) -> f
     return clock() - begun_s
 
 
-def test_a_prompt_takes_what_the_law_says(pace: Pace, clock: Clock) -> None:
+def test_a_prompt_takes_the_laws_time(pace: Pace, clock: Clock) -> None:
     assert took_s(pace, clock, prompt("a", 300)) == pytest.approx(0.01 + 300e-4)
 
 
-def test_a_decode_takes_what_the_law_says_with_its_context(pace: Pace, clock: Clock) -> None:
+def test_a_decode_takes_the_laws_time_for_its_context(pace: Pace, clock: Clock) -> None:
     took_s(pace, clock, prompt("a", 300))
     assert took_s(pace, clock, decode("a", computed=300, out=1)) == pytest.approx(0.02 + 1e-3 + 300e-6)
 
@@ -107,13 +107,13 @@ def test_time_lost_between_two_steps_of_a_busy_engine_is_made_up(pace: Pace, clo
     assert took_s(pace, clock, decode("a", computed=300, out=1)) == pytest.approx(0.0213 - 0.004)
 
 
-def test_idle_time_is_no_head_start(pace: Pace, clock: Clock) -> None:
+def test_idle_time_gives_no_head_start(pace: Pace, clock: Clock) -> None:
     took_s(pace, clock, prompt("a", 300))
     clock.pass_s(3.0)
     assert took_s(pace, clock, prompt("b", 300, finished=["a"])) == pytest.approx(0.04)
 
 
-def test_no_more_than_a_moment_is_made_up(pace: Pace, clock: Clock) -> None:
+def test_only_a_short_lag_is_made_up(pace: Pace, clock: Clock) -> None:
     took_s(pace, clock, prompt("a", 300))
     clock.pass_s(3.0)
     assert took_s(pace, clock, prompt("b", 3000)) == pytest.approx(0.31 - CATCH_UP_S)
@@ -130,7 +130,7 @@ def test_a_plan_without_tokens_takes_no_time(pace: Pace, clock: Clock) -> None:
     assert pace.kept["steps"] == 0
 
 
-def test_what_it_kept_up_with_is_written_down(clock: Clock, tmp_path: Path) -> None:
+def test_the_lag_is_written_to_the_file(clock: Clock, tmp_path: Path) -> None:
     told = tmp_path / "lag"
     took_s(Pace(LAW, clock=clock, sleep=clock.pass_s, told=told), clock, prompt("a", 300))
     kept = json.loads(told.read_text())

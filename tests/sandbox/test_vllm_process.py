@@ -1,4 +1,4 @@
-"""What a pod's arguments become for a real vLLM on the CPU, without starting one."""
+"""How a pod's arguments are translated for a real vLLM on the CPU, without starting one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,12 +39,12 @@ def test_arguments(words: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["--tensor-parallel-size 2", "--quantization fp8", "--kv-cache-dtype fp8"])
-def test_what_a_cpu_cannot_do_is_left_to_the_law(words: str) -> None:
+def test_arguments_unsupported_on_a_cpu_are_dropped(words: str) -> None:
     options = parse(["vllm", "serve", "m", *words.split()])
     assert arguments_of(options, LAW) == arguments_of(parse(["vllm", "serve", "m"]), LAW)
 
 
-async def test_a_death_that_a_real_engine_does_not_die_on_request_is_refused() -> None:
+async def test_faults_that_a_real_engine_does_not_support_are_rejected() -> None:
     options = parse(["vllm", "serve", "m"])
     spec = ServerSpec(options=options, law=LAW, address="127.0.0.1", fault=Fault.parse("crash-under-load:3"))
     with pytest.raises(SpecError, match="SANDBOX_FAULT"):

@@ -33,13 +33,13 @@ def traffic(arrival: Sequence[float], prompt: int | Sequence[int] = 100, output:
 
 def poisson(rps: float, duration_s: float, *, seed: int = 1, prompt: int = 500, output: int = 100) -> Trace:
     """Poisson arrivals of lognormal requests."""
-    dice = np.random.default_rng(seed)
-    arrival = np.cumsum(dice.exponential(1 / rps, int(rps * duration_s * 1.5) + 20))
+    rng = np.random.default_rng(seed)
+    arrival = np.cumsum(rng.exponential(1 / rps, int(rps * duration_s * 1.5) + 20))
     arrival = arrival[arrival < duration_s]
     return traffic(
         arrival.tolist(),
-        np.maximum(1, dice.lognormal(np.log(prompt), 0.6, len(arrival))).astype(int).tolist(),
-        np.maximum(1, dice.lognormal(np.log(output), 0.6, len(arrival))).astype(int).tolist(),
+        np.maximum(1, rng.lognormal(np.log(prompt), 0.6, len(arrival))).astype(int).tolist(),
+        np.maximum(1, rng.lognormal(np.log(output), 0.6, len(arrival))).astype(int).tolist(),
     )
 
 

@@ -58,7 +58,7 @@ def test_too_little_kv_memory_preempts_the_last_one_and_everybody_still_finishes
 
 
 def test_a_prompt_waits_until_all_of_it_finds_room_not_its_first_chunk() -> None:
-    """Four fit whole, of 8 chunks each; a fifth that began would be thrown out and start over until one ends."""
+    """Four prompts of 8 chunks each fit; a fifth one would be preempted and restarted until one of them ends."""
     load = traffic([0.0] * 8, prompt=800, output=100)
     small = replace(server(kv_cache_tokens=4 * 912), token_budget=100)
     state = finished(fleet(load, of=small))
@@ -67,8 +67,8 @@ def test_a_prompt_waits_until_all_of_it_finds_room_not_its_first_chunk() -> None
 
 
 @pytest.mark.parametrize("random_router", [False, True])
-def test_a_fleet_that_outgrows_its_slots_runs_as_if_it_had_had_them(random_router: bool) -> None:
-    """Five replicas, two seconds apart; from the third on there are requests in flight where room is made."""
+def test_a_fleet_that_outgrows_its_slots_runs_as_if_it_had_had_them_from_the_start(random_router: bool) -> None:
+    """Five replicas, two seconds apart; from the third on, requests are in flight when the slots are doubled."""
 
     def grown(slots: int) -> Requests:
         made = Fleet(
@@ -137,7 +137,7 @@ def by_single_steps(made: Fleet) -> State:
     return state
 
 
-def test_with_nobody_ready_requests_wait_at_the_gateway_and_go_to_the_first_replica() -> None:
+def test_without_a_ready_replica_requests_wait_at_the_gateway() -> None:
     made = fleet(traffic([1.0, 2.0, 3.0]), replicas=0)
     made.advance(10.0)
     assert made.tally()["at_gateway"] == 3
@@ -181,7 +181,7 @@ def test_the_same_seed_gives_the_same_run_to_the_last_bit(random_router: bool) -
     assert runs[0].requests.finish_s.tobytes() == runs[1].requests.finish_s.tobytes()
 
 
-def test_when_time_is_cut_into_pieces_nothing_changes() -> None:
+def test_advancing_in_small_steps_gives_the_same_result() -> None:
     trace = poisson(8.0, 40.0)
     whole, pieces = fleet(trace, replicas=2), fleet(trace, replicas=2)
     for now in np.arange(0.0, 60.0, 0.7):

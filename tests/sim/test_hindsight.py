@@ -1,4 +1,4 @@
-"""The clairvoyant: what it foresees, what it promises, and that hindsight never makes it worse."""
+"""The clairvoyant: what it foresees, which promises it keeps, and that more search never makes it worse."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import Cost, Quality
 from tidegate.sim.capacity import knee_rps
 from tidegate.sim.compare import compare
-from tidegate.sim.hindsight import courses
+from tidegate.sim.hindsight import problems
 from tidegate.sim.policies.bounds import know
 from tidegate.sim.scenario import Fault, Scenario, Service, Startup, TierTruth, Trouble
 from tidegate.sim.score import Result
@@ -35,7 +35,7 @@ def clairvoyant(of: Scenario) -> Result:
 
 
 def narrow(of: Scenario) -> Scenario:
-    """The same with replicas that run six requests at a time, about 5 requests/s: few requests make a fleet."""
+    """The same with replicas that run six requests at a time, about 5 requests/s: a few requests need a fleet."""
 
     def truth(one: TierTruth) -> TierTruth:
         return replace(one, server=replace(one.server, law=replace(one.server.law, running_max=6)))
@@ -44,7 +44,7 @@ def narrow(of: Scenario) -> Scenario:
     return replace(of, services=services)
 
 
-def test_it_creates_before_the_step_comes_and_not_much_before() -> None:
+def test_replicas_are_created_just_in_time_for_a_step() -> None:
     of = narrow(scenario(step(1.0, 13.0), duration_s=1200.0, startup=Startup(median_s=120.0, spread=0.0)))
     found = clairvoyant(of)
     assert found.score.met
@@ -53,7 +53,7 @@ def test_it_creates_before_the_step_comes_and_not_much_before() -> None:
     assert 420.0 <= grown <= 480.0
 
 
-def test_it_foresees_pods_that_get_stuck_and_creates_them_before() -> None:
+def test_pods_that_would_get_stuck_are_created_before_the_fault() -> None:
     fault = Fault(trouble=Trouble.STUCK_TIER, start_s=400.0, end_s=1100.0, target="chat/bf16")
     slow = Startup(median_s=120.0, spread=0.0)
     of = narrow(scenario(step(1.0, 13.0), duration_s=1200.0, faults=(fault,), startup=slow))
@@ -84,7 +84,7 @@ def test_a_mean_quality_is_kept_with_a_mix() -> None:
     assert found.usd < whole.usd
 
 
-def test_a_budget_is_never_passed_not_even_between_two_tiers() -> None:
+def test_a_budget_is_never_exceeded_not_even_during_a_tier_switch() -> None:
     of = changed(
         narrow(scenario(step(3.0, 8.0), tiers=TWO, duration_s=1200.0, initial={"bf16": 2})),
         cost=Cost(budget_usd_per_hour=10.0),
@@ -95,7 +95,7 @@ def test_a_budget_is_never_passed_not_even_between_two_tiers() -> None:
         assert 4 * row.wanted[KEY, "bf16"] + 2 * row.wanted[KEY, "int4"] <= 10.0 + 1e-9
 
 
-def test_nothing_runs_where_nothing_comes_and_zero_is_allowed() -> None:
+def test_nothing_runs_without_traffic_if_zero_is_allowed() -> None:
     busy = poisson(2.0, 600.0).arrival_s
     of = changed(
         scenario(traffic([*busy, *(busy + 1800.0)], prompt=500, output=100), duration_s=2400.0), replicas_min=0
@@ -106,7 +106,7 @@ def test_nothing_runs_where_nothing_comes_and_zero_is_allowed() -> None:
     assert any(row.wanted[KEY, "bf16"] == 0 for row in found.run.rows)
 
 
-def test_who_has_priority_is_served_where_accelerators_do_not_reach() -> None:
+def test_the_higher_priority_is_served_when_accelerators_are_short() -> None:
     first = narrow(scenario(poisson(6.0, 1200.0), duration_s=1200.0, capacity=4, initial={"bf16": 2}))
     high = replace(first.services[0], spec=replace(first.services[0].spec, priority=9))
     other = replace(first.services[0].spec, key=Key("test", "batch"), priority=1)
@@ -121,12 +121,12 @@ def test_deployments_that_fit_side_by_side_are_separate_problems() -> None:
     second = replace(base.services[0], spec=replace(base.services[0].spec, key=Key("test", "other")))
     both = replace(base, services=(base.services[0], second))
     known = {s.spec.key: know(both, s) for s in both.services}
-    assert len(courses(both, known)) == 2
+    assert len(problems(both, known)) == 2
     pools = {"gpu": replace(both.pools["gpu"], accelerator=replace(both.pools["gpu"].accelerator, capacity=3))}
-    assert len(courses(replace(both, pools=pools), known)) == 1
+    assert len(problems(replace(both, pools=pools), known)) == 1
 
 
-def test_a_tier_that_meets_no_target_is_left_and_the_others_serve() -> None:
+def test_a_tier_that_meets_no_target_is_left_for_the_others() -> None:
     of = scenario(poisson(10.0, 900.0), tiers=TWO, duration_s=900.0, initial={"bf16": 1})
     hopeless = replace(
         of.services[0].truths["bf16"].server, law=replace(of.services[0].truths["bf16"].server.law, a_s=0.2)
@@ -138,7 +138,7 @@ def test_a_tier_that_meets_no_target_is_left_and_the_others_serve() -> None:
     assert found.run.rows[-1].wanted[KEY, "int4"] >= 1
 
 
-def test_knees_hardly_depend_on_the_dice() -> None:
+def test_knees_hardly_depend_on_the_seed() -> None:
     trace, of = poisson(5.0, 3000.0), scenario(poisson(1.0, 60.0))
     service = of.services[0]
     found = [knee_rps(service.truths["bf16"].server, trace, service.spec.slo, seed=s) for s in range(3)]

@@ -85,12 +85,12 @@ def limit(behavior: Behavior, time_s: float, current: int, raw: int) -> int:
     return behavior.limit(time_s=time_s, current=current, raw=raw, low=1, high=100)
 
 
-def test_hpa_goes_up_at_once_by_at_most_the_larger_of_double_and_four() -> None:
+def test_hpa_scales_up_at_once_by_at_most_the_larger_of_100_percent_and_four_pods() -> None:
     assert limit(Behavior(), 0.0, 2, 50) == 6
     assert limit(Behavior(), 0.0, 10, 50) == 20
 
 
-def test_hpa_goes_down_to_the_highest_wish_of_the_window() -> None:
+def test_hpa_scales_down_to_the_highest_recommendation_of_the_window() -> None:
     behavior = Behavior()
     assert limit(behavior, 0.0, 10, 8) == 10, "what it finds is its first recommendation"
     assert limit(behavior, 15.0, 10, 2) == 10
@@ -105,14 +105,14 @@ def test_hpa_counts_what_it_changed_in_the_period() -> None:
     assert limit(behavior, 61.0, 3, 10) == 4
 
 
-def test_an_up_window_waits_for_the_lowest_wish() -> None:
+def test_an_up_window_uses_the_lowest_recommendation() -> None:
     behavior = Behavior(Rule(window_s=30.0, percent=100.0, pods=4.0, period_s=60.0))
     assert limit(behavior, 0.0, 2, 2) == 2
     assert limit(behavior, 15.0, 2, 6) == 2
     assert limit(behavior, 46.0, 2, 6) == 6
 
 
-def test_what_was_deleted_in_the_period_may_come_back_at_once() -> None:
+def test_replicas_removed_in_the_period_may_be_added_again_at_once() -> None:
     """One pod per 180 s from the period's start: 5 became 4, so 6 are allowed; what was added counts the other way."""
     behavior = Behavior(
         Rule(window_s=0.0, percent=0.0, pods=1.0, period_s=180.0),
@@ -124,8 +124,8 @@ def test_what_was_deleted_in_the_period_may_come_back_at_once() -> None:
     assert limit(behavior, 45.0, 6, 2) == 4
 
 
-def test_a_limit_never_turns_the_direction() -> None:
-    """Bounds lifted it by more than a period allows: that is no reason to take any of them back."""
+def test_a_limit_never_reverses_the_direction() -> None:
+    """The bounds raised it by more than a period allows, which is no reason to remove any of them."""
     behavior = Behavior(Rule(window_s=0.0, percent=0.0, pods=1.0, period_s=60.0))
     assert behavior.limit(time_s=0.0, current=1, raw=1, low=5, high=9) == 5
     assert limit(behavior, 15.0, 5, 9) == 5
@@ -151,7 +151,7 @@ def test_keda_on_waiting_asks_for_one_replica_per_five_waiting(waiting: float, w
 
 @pytest.mark.parametrize("make", [KedaOnWaiting, SloAwareKeda, KedaOnEpp, TokenAwareKeda, HpaOnUtilization])
 def test_a_prometheus_that_does_not_answer_is_an_error_and_the_fleet_is_held(make: type[OneTier]) -> None:
-    """An empty answer is 0 to KEDA's rules and shrinks the fleet; none at all is no reason to."""
+    """An empty answer counts as 0 in KEDA's rules and shrinks the fleet; no answer at all does not."""
     held, shrunk = make(BASE, "bf16"), make(BASE, "bf16")  # type: ignore[call-arg]
     idle = reading(running=0.0, gpu_utilization=0.0, kv_cache_usage=0.0, prompt_tokens_mean=100.0)
     for tick in range(1, 60):
@@ -172,7 +172,7 @@ def test_keda_goes_to_zero_after_its_cooldown_and_back_for_the_first_waiting_req
 
 
 def slo_keda(ttft_s: float, itl_s: float, *, wanted: int, ready: int | None = None) -> int:
-    """Its first change of mind under the same latencies, within four minutes; what it has where it never changes."""
+    """The first changed replica count under constant latencies within four minutes, or the initial one."""
     policy = SloAwareKeda(BASE, "bf16")
     seen = reading(ttft=latency(ttft_s), request_itl=latency(itl_s))
     for tick in range(1, 16):
@@ -199,7 +199,7 @@ def test_slo_aware_keda(ttft_s: float, itl_s: float, wanted: int, ready: int | N
     assert slo_keda(ttft_s, itl_s, wanted=wanted, ready=ready) == wish
 
 
-def test_a_fixed_fleet_lets_the_others_go_once_its_own_are_ready() -> None:
+def test_a_fixed_fleet_removes_other_tiers_once_its_own_are_ready() -> None:
     tiers = (tier("bf16"), tier("fp8"))
     two = scenario(poisson(1.0, 10.0), tiers=tiers)
     own, other = (KEY, "fp8"), (KEY, "bf16")
@@ -219,13 +219,13 @@ def test_a_fixed_fleet_lets_the_others_go_once_its_own_are_ready() -> None:
 
 
 @pytest.mark.parametrize("name", ["nobody", "slo-keda@int4", "tidegate@int4"])
-def test_a_policy_that_does_not_exist_is_refused_with_what_there_is(name: str) -> None:
+def test_an_unknown_policy_is_rejected_with_the_list_of_policies(name: str) -> None:
     with pytest.raises(SpecError):
         registry.check([name], BASE)
 
 
 @pytest.mark.parametrize("name", sorted(registry.RIVALS | registry.FLEETS))
-def test_every_rival_says_what_it_simplifies(name: str) -> None:
+def test_every_rival_documents_its_simplifications(name: str) -> None:
     make = (registry.RIVALS | registry.FLEETS)[name]
     said = [sys.modules[make.__module__].__doc__, *(parent.__doc__ for parent in make.__mro__)]
     assert any("implification" in (text or "") for text in said)

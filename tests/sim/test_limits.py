@@ -1,4 +1,4 @@
-"""Bounds in force, and wishes moved inside them."""
+"""Bounds in force, and wanted replicas moved within them."""
 
 from dataclasses import replace
 
@@ -82,10 +82,12 @@ def test_the_strictest_of_several_keeps_them_all_and_the_upper_bound_wins() -> N
         "a tier's own ceiling holds",
     ],
 )
-def test_a_wish_is_moved_inside(wish: dict[str, int], order: tuple[str, ...], least: int, kept: dict[str, int]) -> None:
+def test_wanted_replicas_are_moved_within_the_bounds(
+    wish: dict[str, int], order: tuple[str, ...], least: int, kept: dict[str, int]
+) -> None:
     assert inside(in_force(BASE, 0.0), wish, order=order, least=least) == kept
 
 
-def test_minimums_that_do_not_fit_under_the_ceiling_give_way_last() -> None:
+def test_minimums_that_do_not_fit_under_the_maximum_give_way_last() -> None:
     tight = Limits(low=3, idle=3, high=3, tiers={"bf16": (2, 3), "int4": (2, 3)})
     assert inside(tight, {}, order=("int4", "bf16"), least=3) == {"int4": 2, "bf16": 1}

@@ -1,4 +1,4 @@
-"""What Prometheus says of the simulated fleet."""
+"""What Prometheus reports about the simulated fleet."""
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_when_prometheus_is_down_replicas_are_still_counted_but_nothing_is_read(
     assert scraper.observe().deployments[KEY].gateway is None
 
 
-def test_the_gateway_counts_arrivals_and_its_queue_where_nothing_runs() -> None:
+def test_the_gateway_counts_arrivals_and_its_queue_when_nothing_runs() -> None:
     world, scraper = watched(scenario(poisson(4.0, 300.0)), 100.0)
     world.want({BF16: 0})
     for now in (115.0, 130.0, 145.0, 160.0):

@@ -107,7 +107,7 @@ def view(*, reading: TierReading | Missing, wanted: int, gateway: bool = False) 
         "the budget may force a smaller fleet even in silence",
     ],
 )
-def test_the_watchman_finds_what_is_broken(
+def test_the_checks_find_violations(
     reading: TierReading | Missing, before: int, bf16: int, int4: int, broken: str
 ) -> None:
     wish = {(KEY, "bf16"): bf16, (KEY, "int4"): int4}
@@ -136,7 +136,7 @@ def test_the_watchman_finds_what_is_broken(
         "down, up, down",
     ],
 )
-def test_settling_is_not_swinging(counts: list[int], settled: bool) -> None:
+def test_settling_is_not_oscillation(counts: list[int], settled: bool) -> None:
     start = chaos.DURATION_S - 15.0 * len(counts)
     history = [(start + 15.0 * (i + 1), {(KEY, "bf16"): n}) for i, n in enumerate(counts)]
     assert (list(chaos.swings(history)) == []) is settled

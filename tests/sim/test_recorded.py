@@ -97,8 +97,8 @@ def test_a_server_without_histograms_of_lengths_tells_them_by_its_counters(clien
     assert trace.output_tokens.mean() == pytest.approx(200, rel=0.05)
 
 
-def test_servers_that_speak_other_names_are_counted_too() -> None:
-    """A name is chosen for each replica, not for the fleet: else the first that anybody speaks hides the rest."""
+def test_servers_with_other_metric_names_are_counted_too() -> None:
+    """A metric name is chosen per replica, not for the fleet, where the first name found would hide the others."""
     asked = demand_query(dialect_of(MODEL, "test", window_s=120.0))
     names = ("vllm:time_to_first_token_seconds_count", "sglang:time_to_first_token_seconds_count")
     each = (

@@ -1,4 +1,4 @@
-"""The HTML report: what it says, and that a real browser shows it without loading anything."""
+"""The HTML report: its content, and that a real browser shows it without loading anything."""
 
 import json
 import re
@@ -139,13 +139,13 @@ def test_a_long_run_has_a_decision_at_each_point_up_to_its_end() -> None:
     assert max(np.diff([time_s for time_s, *_ in drawn])) <= 30
 
 
-def test_the_page_loads_nothing_and_no_name_ends_its_script(page: str) -> None:
+def test_the_page_loads_nothing_and_names_cannot_end_its_script(page: str) -> None:
     assert not re.findall(r"""(?:src|href)=|@import|url\(|fetch\(|XMLHttp""", page)
     assert page.count("</script>") == 2
 
 
 @pytest.mark.browser
-def test_a_browser_draws_it_and_tells_the_moment_under_the_pointer(page: str, tmp_path: Path) -> None:
+def test_a_browser_draws_it_and_shows_the_time_under_the_pointer(page: str, tmp_path: Path) -> None:
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("no Chromium here")

@@ -1,4 +1,4 @@
-"""The rivals' rules, on views made by hand: each row is arithmetic that their sources state."""
+"""The rivals' rules on hand-made views: each row is computed from their published formulas."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -143,7 +143,7 @@ def test_slo_keda_grows_with_the_worse_of_both_latencies() -> None:
     assert wishes == [4, 4, 8], "once its window of 30 s is over"
 
 
-def test_aibrix_halves_at_once_and_its_repair_waits() -> None:
+def test_aibrix_halves_at_once_and_the_fixed_variant_waits() -> None:
     one = spec("fp8")
     busy = Gauges(running=9, waiting=0, kv_usage=0.5, waiting_max=0, kv_usage_max=0.5)
     idle = Gauges(running=1, waiting=0, kv_usage=0.1, waiting_max=0, kv_usage_max=0.1)
@@ -154,7 +154,7 @@ def test_aibrix_halves_at_once_and_its_repair_waits() -> None:
         assert later.replicas[KEY, "fp8"] == expected, name
 
 
-def test_ray_grows_once_the_wish_has_lasted() -> None:
+def test_ray_grows_once_the_recommendation_has_lasted() -> None:
     one, rule = spec("fp8"), None
     rule = policy("ray-serve@fp8", one)
     seen = [
@@ -172,7 +172,7 @@ def test_wva_v1_adds_one_of_the_cheapest_when_spare_kv_runs_low() -> None:
     assert rule.decide(now).replicas == {(KEY, "int4"): 1, (KEY, "bf16"): 2}
 
 
-def test_wva_v1_gives_up_the_last_by_name_of_variants_that_cost_the_same() -> None:
+def test_wva_v1_removes_the_last_by_name_of_equally_expensive_variants() -> None:
     two = spec("bf16", "fp8")
     now = view(two, {"bf16": reading(), "fp8": reading()}, {"bf16": 2, "fp8": 2}, time_s=0.0)
     equal = {n: Accelerator(name=n, price_usd_per_hour=3.0) for n in ("bf16", "fp8")}
@@ -191,7 +191,7 @@ def test_wva_v2_buys_by_cost_per_capacity() -> None:
     assert choice.replicas[KEY, "int4"] == 1
 
 
-def test_wva_v2_gives_up_the_dearest_and_of_equals_the_smallest() -> None:
+def test_wva_v2_removes_the_most_expensive_variant_and_of_equals_the_smallest() -> None:
     two = spec("bf16", "int4")
     idle = Gauges(running=1, waiting=0, kv_usage=0.02, waiting_max=0, kv_usage_max=0.02)
     choice = policy("wva-v2", two).decide(
@@ -201,7 +201,7 @@ def test_wva_v2_gives_up_the_dearest_and_of_equals_the_smallest() -> None:
     assert choice.replicas == {(KEY, "bf16"): 0, (KEY, "int4"): 1}
 
 
-def test_wva_v2_believes_what_a_replica_held_when_it_had_a_queue() -> None:
+def test_wva_v2_takes_the_tokens_in_use_under_a_queue_as_capacity() -> None:
     one = spec("fp8")
     rule = policy("wva-v2", one)
     queued = Gauges(running=20, waiting=8, kv_usage=0.3, waiting_max=8, kv_usage_max=0.3)
@@ -224,20 +224,20 @@ def test_wva_v2_runs_with_both_of_its_samples_stabilisations() -> None:
 
 
 @pytest.mark.parametrize("name", ["wva-v1@fp8", "wva-v2@fp8", "wva-qm@fp8"])
-def test_wva_told_of_one_tier_leaves_the_others_to_go(name: str) -> None:
+def test_wva_with_one_tier_removes_the_others(name: str) -> None:
     two = spec("bf16", "fp8")
     now = view(two, {"bf16": reading(), "fp8": reading()}, {"bf16": 1, "fp8": 1})
     assert policy(name, two).decide(now).replicas[KEY, "bf16"] == 0
 
 
-def test_a_tuned_rival_tries_its_own_setting_first_and_says_which_it_was() -> None:
+def test_a_tuned_rival_tries_its_shipped_setting_first_and_names_each_setting() -> None:
     names = [make().name for make in registry.makers("slo-keda*@fp8", scenario(spec("fp8")))]
     assert names[0] == "slo-keda*@fp8"
     assert "slo-keda*@fp8 high=0.7" in names
     assert "slo-keda*@fp8 high=0.55" not in names
 
 
-def test_wva_qm_stays_with_what_carries_the_load() -> None:
+def test_wva_qm_keeps_the_fleet_that_carries_the_load() -> None:
     one = spec("fp8")
     rule = policy("wva-qm", one)
     calm = rule.decide(view(one, {"fp8": reading(arrival_rps=0.1)}, {"fp8": 1}))
@@ -274,7 +274,7 @@ def test_dynamo_without_a_finished_request(arrival_rps: float, before: int, afte
     [("keda-waiting", 0), ("keda-epp", 1), ("slo-keda", 1), ("token-keda", 1), ("hpa-gpu", 1)],
 )
 @pytest.mark.parametrize("before", [0, 1])
-def test_an_idle_rival_stands_at_the_minimum_that_it_ships_with(name: str, least: int, before: int) -> None:
+def test_an_idle_rival_stays_at_its_shipped_minimum(name: str, least: int, before: int) -> None:
     """Zero is allowed here, but llm-d's ScaledObjects state `minReplicaCount` 1 and more, and HPA knows no zero."""
     one = replace(spec("fp8"), replicas_min=0, scale_to_zero=ScaleToZero(idle_s=300.0))
     rule, wanted = policy(f"{name}@fp8", one), before
@@ -295,7 +295,7 @@ def test_every_rival_has_a_knob_for_hindsight(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["wva-v1@fp8", "wva-v2@fp8", "wva-qm@fp8"])
-def test_wva_is_blind_without_prometheus_and_stays(name: str) -> None:
+def test_wva_holds_without_prometheus(name: str) -> None:
     one = spec("fp8")
     full = Gauges(running=60, waiting=20, kv_usage=0.95, waiting_max=20, kv_usage_max=0.95)
     rule = policy(name, one)
@@ -304,7 +304,7 @@ def test_wva_is_blind_without_prometheus_and_stays(name: str) -> None:
         assert rule.decide(now).replicas[KEY, "fp8"] == 2
 
 
-def test_aibrix_asks_the_pods_itself_and_goes_on_without_prometheus() -> None:
+def test_aibrix_queries_pods_itself_and_works_without_prometheus() -> None:
     one = spec("fp8")
     full = Gauges(running=60, waiting=20, kv_usage=0.95, waiting_max=20, kv_usage_max=0.95)
     assert policy("aibrix-apa@fp8", one).decide(view(one, {}, {"fp8": 2}, gauges=full)).replicas[KEY, "fp8"] == 4
@@ -353,7 +353,7 @@ def test_a_fixed_fleet_is_moved_by_a_schedule(own: dict[str, int], at_s: float, 
 
 
 @pytest.mark.parametrize("name", [*registry.RIVALS, *registry.FLEETS])
-def test_a_rival_whose_tier_is_empty_fills_it_before_the_others_go(name: str) -> None:
+def test_a_rival_starts_its_own_tier_before_it_removes_the_others(name: str) -> None:
     two = spec("bf16", "fp8")
     choice = policy(f"{name}@fp8", two).decide(view(two, {"bf16": reading()}, {"bf16": 2}))
     assert choice.replicas == {(KEY, "fp8"): 1}

@@ -1,4 +1,4 @@
-"""The closed loop, its score, the bounds, and what a user gives it."""
+"""The closed loop, its score, the bounds, and scenarios from manifests."""
 
 from dataclasses import replace
 from math import inf
@@ -116,9 +116,10 @@ def test_the_same_seed_gives_the_same_score() -> None:
 
 def test_tidegate_serves_a_ramp_it_was_not_told_of() -> None:
     """
-    From 2 to 30 requests/s, ever steeper, where one replica holds about 25: the second one is due in the last minutes.
+    From 2 to 30 requests/s, ever steeper, while a replica carries about 25: the second one is needed in the last
+    minutes.
 
-    No start-up was ever seen, and the prior says 76 s where it takes 120: what misses are the requests of that minute.
+    No start-up was observed before, and the prior says 76 s instead of 120: the requests of that minute miss.
     """
     arrival = np.cumsum(1 / np.interp(np.arange(20_000), [0, 20_000], [2.0, 30.0]))
     load = traffic(arrival.tolist(), prompt=500, output=100)
@@ -153,7 +154,7 @@ def test_a_workload_is_the_means_of_its_trace() -> None:
     assert shape.prompt_variation == pytest.approx(0.5)
 
 
-def test_bounds_and_policies_stand_in_the_right_order() -> None:
+def test_bounds_cost_less_than_policies() -> None:
     results = {
         n: r.score for n, r in compare(scenario(poisson(6.0, 600.0)), ["static", "clairvoyant", "fluid"]).items()
     }
@@ -188,7 +189,7 @@ def test_the_cheapest_mix_keeps_the_mean_quality() -> None:
     assert fleet["int4"] > 0
 
 
-def test_a_table_has_a_row_per_policy_and_no_figure_that_is_none() -> None:
+def test_a_table_has_a_row_per_policy_and_no_missing_figures() -> None:
     results = {"test": {n: [r.score] for n, r in compare(scenario(poisson(3.0, 300.0)), ["static", "fluid"]).items()}}
     assert table(results).row_count == 2
     plain = rows(results)
@@ -198,7 +199,7 @@ def test_a_table_has_a_row_per_policy_and_no_figure_that_is_none() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SUITE))
-def test_every_scenario_of_the_suite_is_whole_and_says_what_it_is_for(name: str) -> None:
+def test_every_scenario_of_the_suite_is_complete_and_documented(name: str) -> None:
     of = named(name)
     assert of.name == name
     assert SUITE[name].__doc__
@@ -209,7 +210,7 @@ def test_every_scenario_of_the_suite_is_whole_and_says_what_it_is_for(name: str)
         assert sum(service.initial.values()) >= 1
 
 
-def test_the_suite_covers_what_it_promises() -> None:
+def test_the_suite_covers_its_topics() -> None:
     assert len(SUITE) >= 12
     with pytest.raises(SpecError, match="steady"):
         named("nothing")
@@ -268,13 +269,13 @@ def test_requests_after_the_end_tell_nothing_of_what_a_replica_carries() -> None
     assert knees[0]["bf16"] > 0
 
 
-def test_a_stated_context_limits_the_replica_and_silence_does_not() -> None:
+def test_a_stated_context_limits_the_replica_and_an_unstated_one_does_not() -> None:
     stated = replace(tier("bf16"), workload=WorkloadTemplate(image="vllm", args=("--max-model-len", "600")))
     service = offline(traffic([0.0, 1.0], prompt=[500, 501], output=100), tiers=(stated, tier("int4"))).services[0]
     assert {name: truth.server.context_max for name, truth in service.truths.items()} == {"bf16": 600.0, "int4": inf}
 
 
-def test_what_is_paused_in_the_cluster_acts_in_a_backtest() -> None:
+def test_a_paused_deployment_acts_in_a_backtest() -> None:
     of = offline(poisson(2.0, 300.0), paused=True, replicas_min=2)
     assert not of.services[0].spec.paused
     assert offline(poisson(2.0, 300.0), replicas_min=2).services[0].spec == of.services[0].spec
@@ -310,7 +311,7 @@ def test_bounds_are_kept_from_the_first_fleet_on(
         assert row.wanted[KEY, "bf16"] >= bf16
 
 
-def test_the_clairvoyant_has_what_a_schedule_asks_for_when_it_begins() -> None:
+def test_the_clairvoyant_is_ready_when_a_schedule_begins() -> None:
     """Four replicas from minute 10 to minute 15: ready in time, created no sooner than that takes, gone after it."""
     five = replace(ALWAYS, cron="10 * * * *", duration_s=300.0)
     base = scenario(poisson(1.0, 1500.0), duration_s=1500.0, startup=Startup(median_s=120.0, spread=0.0))

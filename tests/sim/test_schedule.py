@@ -1,4 +1,4 @@
-"""The cheapest course: the same as trying every course there is."""
+"""The cheapest schedule, compared with brute force over all schedules."""
 
 from dataclasses import replace
 from itertools import product
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.sim.builders import KEY, poisson, scenario, tier
 from tidegate.domain.spec import Cost, DeploymentSpec, ScaleToZero, Schedule
 from tidegate.sim.limits import in_force
-from tidegate.sim.schedule import Axis, Course, Floats, Grid, Toll, late_share
+from tidegate.sim.schedule import Axis, Floats, Grid, Penalties, Problem, late_share
 
 WINDOW_S = 60.0
 
@@ -30,9 +30,9 @@ def axis(name: str, windows: int, **changes: object) -> Axis:
     return Axis(**values | changes)  # type: ignore[arg-type]
 
 
-def course(demand: list[float], axes: list[Axis], capacity: float = 4.0, **changes: object) -> Course:
+def problem(demand: list[float], axes: list[Axis], capacity: float = 4.0, **changes: object) -> Problem:
     of = spec(**changes)
-    return Course(
+    return Problem(
         specs={KEY: of},
         axes=axes,
         demand_rps={KEY: np.array(demand)},
@@ -42,8 +42,8 @@ def course(demand: list[float], axes: list[Axis], capacity: float = 4.0, **chang
     )
 
 
-def usd(of: Course, path: list[tuple[int, ...]], toll: Toll) -> float:
-    """What a course costs, from the definitions; infinite where it breaks a bound."""
+def usd(of: Problem, path: list[tuple[int, ...]], penalty: Penalties) -> float:
+    """Cost of a schedule from the definitions, $; infinite if it breaks a bound."""
     total, limit = 0.0, of.capacity["gpu"][0]
     for window in range(1, len(path)):
         before, now = path[window - 1], path[window]
@@ -57,11 +57,11 @@ def usd(of: Course, path: list[tuple[int, ...]], toll: Toll) -> float:
             lead_s = window * WINDOW_S - a.created_s[window] + a.stay_s
             total += max(0, n - b) * a.usd_per_hour[window] * lead_s / 3600
             total += n * a.usd_per_hour[window] * WINDOW_S / 3600
-        total += tolls(of, window, now, toll)
+        total += penalty_usd(of, window, now, penalty)
     return total
 
 
-def tolls(of: Course, window: int, now: tuple[int, ...], toll: Toll) -> float:
+def penalty_usd(of: Problem, window: int, now: tuple[int, ...], penalty: Penalties) -> float:
     demand = of.demand_rps[KEY][window]
     fluid = sum(n * a.fluid_rps for n, a in zip(now, of.axes, strict=True))
     safety = sum(n * (a.fluid_rps - a.knee_rps) ** 2 for n, a in zip(now, of.axes, strict=True)) ** 0.5
@@ -69,7 +69,10 @@ def tolls(of: Course, window: int, now: tuple[int, ...], toll: Toll) -> float:
     served = sum(n * a.knee_rps for n, a in zip(now, of.axes, strict=True))
     quality = sum(n * a.knee_rps * a.quality for n, a in zip(now, of.axes, strict=True)) / served
     requests = demand * WINDOW_S
-    return toll.late_usd * (requests * late + max(0.0, demand - fluid) * WINDOW_S) - toll.poor_usd * requests * quality
+    return (
+        penalty.late_usd * (requests * late + max(0.0, demand - fluid) * WINDOW_S)
+        - penalty.poor_usd * requests * quality
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -80,7 +83,7 @@ def tolls(of: Course, window: int, now: tuple[int, ...], toll: Toll) -> float:
     poor=st.sampled_from([0.0, 1e-2]),
     budget=st.sampled_from([None, 4.5]),
 )
-def test_no_course_is_cheaper(
+def test_no_schedule_is_cheaper(
     demand: list[float], price: float, late: float, poor: float, budget: float | None
 ) -> None:
     windows = len(demand)
@@ -88,33 +91,35 @@ def test_no_course_is_cheaper(
         axis("bf16", windows),
         axis("int4", windows, usd_per_hour=np.full(windows, price), quality=0.9, knee_rps=6.0, initial=0),
     ]
-    of = course(demand, axes, capacity=3.0, cost=Cost(budget_usd_per_hour=budget))
-    toll = Toll(late_usd=late, poor_usd=poor)
-    found = [tuple(int(n) for n in row) for row in Grid(of).cheapest({KEY: toll})]
+    of = problem(demand, axes, capacity=3.0, cost=Cost(budget_usd_per_hour=budget))
+    penalty = Penalties(late_usd=late, poor_usd=poor)
+    found = [tuple(int(n) for n in row) for row in Grid(of).cheapest({KEY: penalty})]
     fleets = list(product(range(3), range(3)))
-    best = min(usd(of, [(1, 0), *rest], toll) for rest in product(fleets, repeat=windows - 1))
-    assert usd(of, found, toll) == pytest.approx(best, abs=1e-9)
+    best = min(usd(of, [(1, 0), *rest], penalty) for rest in product(fleets, repeat=windows - 1))
+    assert usd(of, found, penalty) == pytest.approx(best, abs=1e-9)
 
 
 def test_a_replica_that_cannot_be_created_in_time_is_kept_through_the_trough() -> None:
     """Two needed, then one, then two again: with a start-up of a window or more the second stays."""
     slow = axis("bf16", 4, initial=2, created_s=np.array([-np.inf, -np.inf, -np.inf, -np.inf]))
-    path = Grid(course([12.0, 12.0, 1.0, 12.0], [slow])).cheapest({KEY: Toll(late_usd=0.1)})
+    path = Grid(problem([12.0, 12.0, 1.0, 12.0], [slow])).cheapest({KEY: Penalties(late_usd=0.1)})
     assert [int(n) for n in path[:, 0]] == [2, 2, 2, 2]
 
 
-def test_a_trough_longer_than_a_start_is_used() -> None:
-    path = Grid(course([12.0, *[1.0] * 8, 12.0], [axis("bf16", 10, initial=2)])).cheapest({KEY: Toll(late_usd=0.1)})
+def test_a_trough_longer_than_a_start_up_is_used() -> None:
+    path = Grid(problem([12.0, *[1.0] * 8, 12.0], [axis("bf16", 10, initial=2)])).cheapest(
+        {KEY: Penalties(late_usd=0.1)}
+    )
     assert [int(n) for n in path[:, 0]] == [2, *[1] * 8, 2]
 
 
-def test_the_price_of_quality_moves_the_course_to_the_better_tier() -> None:
+def test_the_penalty_for_quality_moves_the_schedule_to_the_better_tier() -> None:
     axes = [
         axis("bf16", 4, usd_per_hour=np.full(4, 3.0)),
         axis("int4", 4, usd_per_hour=np.full(4, 1.0), quality=0.9, initial=1),
     ]
-    grid = Grid(course([5.0] * 4, axes))
-    cheap, good = (grid.cheapest({KEY: Toll(late_usd=0.01, poor_usd=p)}) for p in (0.0, 10.0))
+    grid = Grid(problem([5.0] * 4, axes))
+    cheap, good = (grid.cheapest({KEY: Penalties(late_usd=0.01, poor_usd=p)}) for p in (0.0, 10.0))
     assert cheap[-1].tolist() == [0, 1]
     assert grid.quality(KEY, cheap) < grid.quality(KEY, good)
     assert good[-1].tolist() == [1, 0]
@@ -130,17 +135,17 @@ def test_lateness_rises_through_the_target_at_the_knee(demand: float, low: float
     assert low <= share[0] <= high
 
 
-def test_no_course_takes_more_accelerators_than_there_are() -> None:
-    path = Grid(course([50.0] * 3, [axis("bf16", 3, most=8, initial=4)], capacity=4.0)).cheapest(
-        {KEY: Toll(late_usd=1.0)}
+def test_no_schedule_uses_more_accelerators_than_exist() -> None:
+    path = Grid(problem([50.0] * 3, [axis("bf16", 3, most=8, initial=4)], capacity=4.0)).cheapest(
+        {KEY: Penalties(late_usd=1.0)}
     )
     assert path.max() == 4
 
 
-def test_zero_waits_for_the_idle_time_that_the_user_wants() -> None:
+def test_zero_waits_for_the_idle_time() -> None:
     demand = [4.0, 4.0, 0.0, 0.0, 0.0, 0.0]
-    of = course(demand, [axis("bf16", len(demand))], replicas_min=0, scale_to_zero=ScaleToZero(idle_s=2 * WINDOW_S))
-    assert Grid(of).cheapest({KEY: Toll(late_usd=1.0)})[:, 0].tolist() == [1, 1, 1, 1, 0, 0]
+    of = problem(demand, [axis("bf16", len(demand))], replicas_min=0, scale_to_zero=ScaleToZero(idle_s=2 * WINDOW_S))
+    assert Grid(of).cheapest({KEY: Penalties(late_usd=1.0)})[:, 0].tolist() == [1, 1, 1, 1, 0, 0]
 
 
 def hour(low: int | None = None, high: int | None = None, *, minutes: float) -> Schedule:
@@ -170,18 +175,21 @@ def hour(low: int | None = None, high: int | None = None, *, minutes: float) -> 
 def test_bounds_hold_in_every_window(changes: dict[str, object], most: int, expected: list[int]) -> None:
     load = 12.0 if expected[0] == 2 else 1.0
     bf16 = axis("bf16", 6, most=most, initial=expected[0])
-    assert Grid(course([load] * 6, [bf16], **changes)).cheapest({KEY: Toll(late_usd=0.01)})[:, 0].tolist() == expected
+    assert (
+        Grid(problem([load] * 6, [bf16], **changes)).cheapest({KEY: Penalties(late_usd=0.01)})[:, 0].tolist()
+        == expected
+    )
 
 
 def test_a_tier_keeps_its_minimum_where_another_is_cheaper() -> None:
     tiers = (replace(tier("bf16"), replicas_min=1), tier("int4", quality=0.9))
     axes = [axis("bf16", 4), axis("int4", 4, usd_per_hour=np.full(4, 0.1), quality=0.9, initial=0)]
-    path = Grid(course([12.0] * 4, axes, tiers=tiers)).cheapest({KEY: Toll(late_usd=1.0)})
+    path = Grid(problem([12.0] * 4, axes, tiers=tiers)).cheapest({KEY: Penalties(late_usd=1.0)})
     assert path[1:].tolist() == [[1, 1]] * 3
 
 
 def test_a_bound_that_cannot_be_met_in_time_is_met_as_soon_as_can_be() -> None:
     never = -np.inf
     slow = axis("bf16", 5, created_s=np.array([never, never, never, 0.0, 0.0]))
-    path = Grid(course([1.0] * 5, [slow], replicas_min=2)).cheapest({KEY: Toll(late_usd=0.01)})
+    path = Grid(problem([1.0] * 5, [slow], replicas_min=2)).cheapest({KEY: Penalties(late_usd=0.01)})
     assert path[:, 0].tolist() == [1, 1, 1, 2, 2]

@@ -1,4 +1,4 @@
-"""Many runs at once: what is kept is not run again, and the ranking is the arithmetic it says."""
+"""Many runs: stored runs are not repeated, and the ranking is computed as documented."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     return fake
 
 
-def test_what_the_file_has_is_not_run_again(played: Played, tmp_path: Path) -> None:
+def test_stored_runs_are_not_repeated(played: Played, tmp_path: Path) -> None:
     plan = Plan(scenarios=["ramp", "tight-itl"], seeds=[1, 2], policies=["static", "fluid"], rows=tmp_path / "rows")
     done: list[tuple[int, int, str]] = []
     first = play(plan, lambda *report: done.append(report))
@@ -82,7 +82,7 @@ def test_a_score_survives_the_file(tmp_path: Path) -> None:
     assert read(None) == read(tmp_path / "absent") == {}
 
 
-def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
+def test_an_invalid_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     write(path, {("test", 5, "static"): one()})
     path.write_text(path.read_text() + '{"scenario": "ramp"}\n')
@@ -91,19 +91,19 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
-def test_rows_that_cannot_be_kept_are_told() -> None:
+def test_rows_that_cannot_be_written_are_reported() -> None:
     with pytest.raises(SourceError, match="/dev/full: NotWritten: No space left"):
         write(Path("/dev/full"), {("test", 5, "static"): one()})
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds() -> None:
+def test_two_processes_give_the_same_result_as_one() -> None:
     plan = Plan(scenarios=["tight-itl"], seeds=[1, 2], policies=["static", "keda-waiting@int4"])
     assert play(plan, lambda *_: None) == play(replace(plan, jobs=2), lambda *_: None)
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_is_told() -> None:
+def test_a_killed_process_is_reported() -> None:
     def kill(*_: object) -> None:
         for process in active_children():
             process.kill()
@@ -114,7 +114,7 @@ def test_a_process_that_is_killed_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupt_ends_all_processes_at_once(tmp_path: Path) -> None:
+def test_ctrl_c_ends_all_processes_at_once(tmp_path: Path) -> None:
     rows, seeds = tmp_path / "rows", ",".join(map(str, range(1, 101)))
     arguments = ("--scenario", "tight-itl", "--policy", "static", "--seeds", seeds, "--jobs", "2", "--rows", str(rows))
     command = [sys.executable, "-m", "tidegate", "backtest", "--suite", *arguments]
@@ -164,7 +164,7 @@ def test_means_over_seeds_are_marked_where_one_missed() -> None:
     assert summary(standings(results)).row_count == 2
 
 
-def test_a_word_stands_for_all_rivals() -> None:
+def test_rivals_stands_for_all_rivals() -> None:
     names = all_names("tidegate,rivals, rivals*")
     assert names[0] == "tidegate"
     assert {n for n in names if not n.endswith("*")} == {"tidegate", *RIVALS, *FLEETS}

@@ -121,7 +121,7 @@ def test_a_shape_that_does_not_exist_is_refused(text: str) -> None:
         generators.parse(text, seed=1)
 
 
-def test_a_recorded_day_is_read_whole() -> None:
+def test_a_recorded_day_is_read_completely() -> None:
     trace = traces.read(data_path("traces/azure2023_conv.csv.gz"))
     assert len(trace) == 19_366
     assert trace.span_s == pytest.approx(0.97 * SECONDS_PER_HOUR, rel=0.01)

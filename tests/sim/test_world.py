@@ -1,4 +1,4 @@
-"""Pods, accelerators, bills and faults."""
+"""Pods, accelerators, billing and faults."""
 
 import pytest
 
@@ -11,7 +11,7 @@ BF16 = (KEY, "bf16")
 
 
 def counts(world: World) -> tuple[int, int, int, int]:
-    """Pending, starting, ready, draining."""
+    """Numbers of pending, starting, ready and draining pods."""
     return tuple(len(world.of(BF16, life)) for life in (Life.PENDING, Life.STARTING, Life.READY, Life.DRAINING))  # type: ignore[return-value]
 
 
@@ -144,7 +144,7 @@ def test_start_up_times_scatter_around_their_median() -> None:
     assert took[-1] / took[0] > 2.0
 
 
-def test_a_large_fleet_is_only_larger() -> None:
+def test_a_large_fleet_behaves_like_a_small_one() -> None:
     world = World(scenario(poisson(50.0, 100.0), capacity=None))
     world.want({BF16: 600})
     world.advance(90.0)

@@ -1,10 +1,12 @@
 """
 The command line: thin, one file per command.
 
-Question: what did the person ask for? Enters: arguments. Leaves: text, and an exit code.
-May import: every room. Each command is loaded only when it is called, so that `tidegate plan` starts fast.
+Question: what does the user want to run?
+Enters:   arguments.
+Leaves:   text and an exit code.
+May import: every room. A command's module is imported only when it is called, so that `tidegate plan` starts fast.
 
-Exit codes: 0 done; 1 something failed; 2 wrong usage. Of `plan`: 1 wrong usage too, 2 the promises cannot be met.
+Exit codes: 0 success, 1 failure, 2 wrong usage. For `plan`: 1 also for wrong usage, 2 if the promises cannot be kept.
 """
 
 from collections.abc import Iterable
@@ -29,16 +31,16 @@ COMMANDS = {
 }
 
 
-# What a person with a cluster at hand needs; the rest runs in a pod or without a cluster.
+# Commands of the kubectl plugin. The others run in a pod or without a cluster.
 KUBECTL_COMMANDS = ("explain", "top", "plan", "pause", "resume")
 
 
 class LazyGroup(click.Group):
     """
-    A group that imports a command's module when the command is called.
+    A group that imports a command's module only when the command is called.
 
     Args:
-        names: Commands of this group, out of `COMMANDS`.
+        names: Commands of this group, from `COMMANDS`.
     """
 
     def __init__(self, *args: Any, names: Iterable[str] = tuple(COMMANDS), **kwargs: Any) -> None:
@@ -46,11 +48,11 @@ class LazyGroup(click.Group):
         self._names = tuple(names)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Command names, in their order."""
+        """Command names, in display order."""
         return list(self._names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name; None where there is none."""
+        """The command of that name; None if there is none."""
         if cmd_name not in self._names:
             return None
         command = import_module(f"tidegate.cli.{cmd_name}").command
@@ -58,7 +60,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in `--help`, without importing anything."""
+        """Write the list in `--help` without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self._names])
 

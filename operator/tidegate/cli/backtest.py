@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_POLICIES = "tidegate,static,slo-keda,clairvoyant"
 SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
-# What only a run from a manifest has a use for: the scenarios of the suite are what they are.
+# Options that are valid only with manifests; the suite's scenarios are fixed.
 MANIFEST_ONLY = (
     *("filenames", "traces", "prometheus", "start", "end", "token_file"),
     *("truth", "startup_s", "hours"),
@@ -91,7 +91,7 @@ def command(**options: Any) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The command line, as it was given."""
+    """The parsed options."""
 
     filenames: tuple[Path, ...]
     traces: tuple[str, ...]
@@ -145,7 +145,7 @@ def _report(path: Path, results: "Mapping[str, Mapping[str, Result]]") -> None:
 
 
 def _tournament(options: Options) -> None:
-    """The suite: many scenarios and seeds, one table."""
+    """Run the suite: many scenarios and seeds, one table."""
     from tidegate.sim.compare import all_names
     from tidegate.sim.policies.registry import check
     from tidegate.sim.suite import SUITE
@@ -215,7 +215,7 @@ def _from_manifest(options: Options) -> "Scenario":
 
 
 def _recorded(options: Options, deployments: "Mapping[Key, DeploymentSpec]") -> "dict[Key, Trace]":
-    """What Prometheus remembers of the model of each deployment, in its namespace."""
+    """Traffic of each deployment's model in its namespace, as recorded in Prometheus."""
     from tidegate.observe.prometheus import Access, Prometheus
     from tidegate.sim.recorded import check, recorded
 
@@ -243,7 +243,7 @@ def _traffic(traces: tuple[str, ...], keys: "list[Key]", seed: int) -> "dict[Key
 
 
 def _owner(text: str, keys: "list[Key]") -> "tuple[Key, str]":
-    """Whose trace it is, and where it comes from; without a name it is that of the only deployment there is."""
+    """Deployment and source of a `--trace` option; without a name there must be exactly one deployment."""
     name, equals, source = text.partition("=")
     owners = [k for k in keys if equals and name in (k.name, str(k))]
     if not owners and (not equals or Path(text).exists()):
@@ -280,7 +280,7 @@ def _results(runs: "list[Scenario]", names: str) -> "dict[str, Mapping[str, Resu
 
 @contextmanager
 def _progress(count: int) -> "Iterator[Callable[[int, str], Progress]]":
-    """The bar, told by policy and share of its run."""
+    """A progress bar over several scenarios, updated with the policy and the share of its run that is done."""
     with _bar() as update:
 
         def step(index: int, scenario: str) -> "Progress":
@@ -292,7 +292,7 @@ def _progress(count: int) -> "Iterator[Callable[[int, str], Progress]]":
 
 @contextmanager
 def _bar() -> "Iterator[Callable[[str, float], None]]":
-    """A bar on standard error where a person looks at it, nothing elsewhere; told what is done, and how much."""
+    """A progress bar on standard error, if that is a terminal; updated with a text and a share in [0, 1]."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar

@@ -1,12 +1,12 @@
-"""Where the commands that show tables write them."""
+"""The console on which commands print tables."""
 
 from rich.console import Console
 
-# More than any table takes: a terminal wraps what is too long for it, rich would cut names and figures, in a
-# pipe as if it were 80 wide.
+# Wider than any table. Otherwise rich would truncate names and numbers to the width of the terminal, or to 80 columns
+# in a pipe; now the terminal wraps long lines instead.
 WIDTH = 1000
 
 
 def console() -> Console:
-    """Standard output, for tables whose names and figures are whole, in a pipe too."""
+    """Standard output, on which tables are never truncated, not even in a pipe."""
     return Console(width=WIDTH, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`tidegate crds`: the custom resource definitions and their reference page, from the models."""
+"""`tidegate crds`: the custom resource definitions and their reference page, generated from the models."""
 
 from pathlib import Path
 

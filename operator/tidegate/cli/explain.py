@@ -1,4 +1,4 @@
-"""`tidegate explain`: why a deployment runs what it runs, from its status alone."""
+"""`tidegate explain`: why a deployment runs its current fleet, from its status alone."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tidegate.cli.pause import DeploymentName
 from tidegate.domain.key import Key
 from tidegate.report.currency import DOLLARS, amount, sign
 
-# Conditions that are well when they are False; the others are when they are True.
+# Conditions that are normally False; the others are normally True.
 _ABNORMAL = frozenset(
     {
         "Stalled",
@@ -45,7 +45,7 @@ def command(deployment: Key, kubeconfig: str | None, context: str | None, output
 
 
 def explanation(resource: Object) -> Iterator[RenderableType]:
-    """The page, part by part."""
+    """The output, part by part."""
     spec, status = resource["spec"], resource.get("status") or {}
     slo = spec["slo"]
     yield Text(f"{key_of(resource)}", style="bold") + Text(f"  {spec['model']}  mode {spec.get('mode', 'Auto')}")
@@ -135,7 +135,7 @@ def _alternatives(plans: list[Object], price: str) -> Iterator[RenderableType]:
 
 
 def _findings(resource: Object) -> Iterator[RenderableType]:
-    """What is not as it should be; silence where all is well."""
+    """The conditions that are not in their normal state."""
     yield ""
     found = [c for c in conditions_of(resource).values() if (c["status"] == "True") == (c["type"] in _ABNORMAL)]
     for condition in found:

@@ -1,4 +1,4 @@
-"""Custom resources for the commands that show or change them: one call, an error in words."""
+"""Read and change custom resources: one API call per command, errors as messages."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 
 def connection(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which cluster."""
+    """Add the options that select the cluster."""
     command = click.option("--context", help="Context in the kubeconfig.")(command)
     return click.option(
         "--kubeconfig", help="Kubeconfig file [default: as for kubectl; in a pod its service account]."
@@ -27,13 +27,13 @@ output_option = click.option("-o", "--output", type=click.Choice(["table", "json
 
 def read(path: str, *, kubeconfig: str | None, context: str | None) -> Object:
     """
-    One object, or one list.
+    Read an object or a list.
 
     Args:
-        path: Below the group, e.g. `namespaces/prod/inferencedeployments/chat`.
+        path: Relative to the API group and version, e.g. `namespaces/prod/inferencedeployments/chat`.
 
     Raises:
-        click.ClickException: The cluster refused or did not answer.
+        click.ClickException: The cluster rejected the request or did not answer.
     """
     from tidegate.ports import GROUP, VERSION, Call
 
@@ -42,10 +42,10 @@ def read(path: str, *, kubeconfig: str | None, context: str | None) -> Object:
 
 def send(call: "Call", *, kubeconfig: str | None, context: str | None) -> Object:
     """
-    One call.
+    Make one API call and return the response.
 
     Raises:
-        click.ClickException: The cluster refused or did not answer.
+        click.ClickException: The cluster rejected the request or did not answer.
     """
     from tidegate.errors import TidegateError
     from tidegate.runtime.kube import HttpKubeApi, load_configuration
@@ -66,5 +66,5 @@ def key_of(resource: Object) -> Key:
 
 
 def conditions_of(resource: Object) -> dict[str, Object]:
-    """Condition by type."""
+    """Conditions by type."""
     return {c["type"]: c for c in (resource.get("status") or {}).get("conditions", ())}

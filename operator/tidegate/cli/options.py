@@ -1,7 +1,8 @@
 """
-What several commands ask of their options: each one that is given counts, and is of use.
+Checks of options that several commands share.
 
-In:    options as click has them. Out: usage errors.
+In:    options as parsed by click.
+Out:   usage errors.
 """
 
 import os
@@ -14,11 +15,11 @@ from click.core import ParameterSource
 
 def refuse(*names: str, why: str) -> None:
     """
-    A usage error that names those of the options that were given although the command would ignore them.
+    Raise a usage error if any of these options was given, because the command would ignore it.
 
     Args:
-        names: Parameters of the command that runs.
-        why: What is shown behind their names, e.g. `only with --suite`.
+        names: Parameter names of the running command.
+        why: Shown after the names of the options, e.g. `only with --suite`.
     """
     context = click.get_current_context()
     given = [
@@ -31,7 +32,7 @@ def refuse(*names: str, why: str) -> None:
 
 
 def url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Callback of an option that holds the address of a server."""
+    """Callback of an option that takes the URL of a server."""
     if value is None:
         return None
     try:
@@ -45,7 +46,7 @@ def url(_context: click.Context, _option: click.Parameter, value: str | None) ->
 
 
 def written(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path | None:
-    """Callback of an option that holds a file to write: its folder is there before anything is worked out."""
+    """Callback of an option that takes an output file: its folder must be writable, checked before any work is done."""
     if value is not None and not (value.parent.is_dir() and os.access(value.parent, os.W_OK)):
         raise click.BadParameter(f"{str(value.parent)!r} is not a writable folder")
     return value

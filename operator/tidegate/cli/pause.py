@@ -1,4 +1,4 @@
-"""`tidegate pause` and `tidegate resume`: one annotation on one deployment."""
+"""`tidegate pause`, and what `tidegate resume` shares with it: set or remove one annotation of a deployment."""
 
 import click
 
@@ -12,7 +12,7 @@ class DeploymentName(click.ParamType[Key]):
     name = "namespace/name"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Key:
-        """The key; a usage error where a part is empty."""
+        """The key; a usage error if the value is not NAMESPACE/NAME or NAME."""
         if isinstance(value, Key):
             return value
         namespace, slash, name = str(value).rpartition("/")
@@ -23,7 +23,7 @@ class DeploymentName(click.ParamType[Key]):
 
 def annotate(key: Key, *, kubeconfig: str | None, context: str | None, paused: bool) -> None:
     """
-    Set or remove the annotation.
+    Set or remove the pause annotation.
 
     Raises:
         click.ClickException: The cluster refused or did not answer.

@@ -1,4 +1,4 @@
-"""`tidegate resume`: the end of a pause."""
+"""`tidegate resume`: end a pause."""
 
 import click
 

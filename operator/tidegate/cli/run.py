@@ -16,7 +16,7 @@ def _help(metadata: Any) -> str:
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """One option per setting, in their order."""
+    """Add one option per setting, in the order of the settings."""
     for item in reversed(fields(Settings)):
         is_switch = isinstance(item.default, bool)
         choices = item.metadata.get("choices")

@@ -100,7 +100,7 @@ def _vllm_is_there() -> None:
 
 
 def _scenario(options: "Options", manifest: Path | None) -> "Scenario":
-    """The manifests, checked as strictly as the API server will, and what they make of the demo."""
+    """The demo's scenario from the manifests, which are validated as strictly as the API server will."""
     import yaml
 
     from tidegate.api import crd, manifests
@@ -134,7 +134,7 @@ def binaries(effort: str) -> None:
         click.echo(line, err=True)
 
     failed = False
-    provider = Provider(say=say)  # one for all, so that a host that is silent is asked once
+    provider = Provider(say=say)  # shared, so that a host that does not answer is tried only once
     for name in PROGRAMS:
         try:
             found = provider.provide([name], Effort[effort])[name]

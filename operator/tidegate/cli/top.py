@@ -1,4 +1,4 @@
-"""`tidegate top`: every deployment in one line, from status alone."""
+"""`tidegate top`: one line per deployment, from the status alone."""
 
 import json
 
@@ -31,7 +31,7 @@ def command(namespace: str | None, sort: str, kubeconfig: str | None, context: s
 
 
 def overview(resources: list[Object]) -> Table:
-    """The table; its last row adds up what can be added."""
+    """The table; with several deployments the last row is a total."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("DEPLOYMENT")
     table.add_column("TIERS")
@@ -52,7 +52,7 @@ def overview(resources: list[Object]) -> Table:
 
 
 def _row(resource: Object, *, mixed: bool) -> list[str | Text]:
-    """The line of one deployment; each amount says its currency where the fleet is priced in several."""
+    """The row of one deployment. `mixed`: the fleet has several currencies, so each amount names its own."""
     status = resource.get("status") or {}
     goodput, cost = status.get("goodput") or {}, _cost(resource)
     ready, replicas = status.get("readyReplicas", "?"), status.get("replicas", "?")
@@ -74,7 +74,7 @@ def _row(resource: Object, *, mixed: bool) -> list[str | Text]:
 
 
 def _met(resource: Object) -> Text:
-    """Share of requests inside both targets, coloured by the promise."""
+    """Attainment, green if the promise is kept and red if not."""
     share = ((resource.get("status") or {}).get("goodput") or {}).get("attainment")
     state = conditions_of(resource).get("SLOMet", {}).get("status")
     return Text(
@@ -84,7 +84,7 @@ def _met(resource: Object) -> Text:
 
 
 def _why(resource: Object) -> str:
-    """What is wrong, or the reason of the last decision."""
+    """The reason of the condition Stalled, else the reason of the last decision."""
     found = conditions_of(resource)
     if "Stalled" in found:
         return str(found["Stalled"]["reason"])

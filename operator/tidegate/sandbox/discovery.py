@@ -1,9 +1,9 @@
 """
-Kubernetes discovery for a Prometheus that was built without it, as Debian's is.
+Kubernetes service discovery for a Prometheus that was built without it, as Debian's is.
 
 In:    pods and nodes, through the API server.
-Out:   Prometheus' HTTP discovery: the targets and labels that its own Kubernetes discovery gives for the roles `pod`
-       and `node`, as far as our rules use them, so that the rules are the same for both.
+Out:   Prometheus' HTTP service discovery, with the targets and labels of its Kubernetes discovery for the roles `pod`
+       and `node` that our relabelling rules use, so that the rules are the same for both.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from tidegate.sandbox.kube import Kube, Object
 PREFIX = "__meta_kubernetes"
 KUBELET_PORT = 10250
 COLLECTIONS = {"pods": "/api/v1/pods", "nodes": "/api/v1/nodes"}
-# Part of the import path of Prometheus' own discovery; it stands in every binary that has it.
+# Part of the import path of Prometheus' own discovery; every binary that includes it contains this string.
 OWN_DISCOVERY = b"discovery/kubernetes"
 CHUNK_BYTES = 1 << 20
 
 
 def finds_pods_itself(program: Path) -> bool:
-    """Whether a Prometheus binary has the Kubernetes discovery built in."""
+    """Whether a Prometheus binary includes Kubernetes service discovery."""
     before = b""
     with program.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -35,7 +35,7 @@ def finds_pods_itself(program: Path) -> bool:
 
 
 def pod_targets(pod: Object) -> Iterator[Object]:
-    """A target per container port of a pod that has an address."""
+    """One target per container port of a pod; none until the pod has an address."""
     status, metadata = pod.get("status") or {}, pod["metadata"]
     if not status.get("podIP"):
         return
@@ -55,7 +55,7 @@ def pod_targets(pod: Object) -> Iterator[Object]:
 
 
 def node_targets(node: Object) -> Iterator[Object]:
-    """The kubelet of a node, as Prometheus sees it."""
+    """The target of a node: its kubelet's address."""
     for address in (node.get("status") or {}).get("addresses") or []:
         if address["type"] == "InternalIP":
             labels = {f"{PREFIX}_node_name": node["metadata"]["name"]}
@@ -64,19 +64,19 @@ def node_targets(node: Object) -> Iterator[Object]:
 
 @dataclass(slots=True)
 class Discovery:
-    """Follows pods and nodes; its routes are `/targets/pods` and `/targets/nodes`."""
+    """Watches pods and nodes, and serves them at `/targets/pods` and `/targets/nodes`."""
 
     kube: Kube
     _seen: dict[str, dict[str, Object]] = field(default_factory=lambda: {name: {} for name in COLLECTIONS})
 
     async def run(self) -> None:
-        """Keep up with the API server, until cancelled."""
+        """Watch until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for name, path in COLLECTIONS.items():
                 tasks.create_task(self._follow(name, path))
 
     def add_routes(self, app: web.Application) -> None:
-        """Serve the targets."""
+        """Add the routes that serve the targets."""
         app.router.add_get("/targets/pods", self._pods)
         app.router.add_get("/targets/nodes", self._nodes)
 

@@ -1,15 +1,16 @@
 """
-What NVIDIA's dcgm-exporter would say about GPUs that are not there.
+An emulated NVIDIA dcgm-exporter.
 
-Question: how busy is each accelerator, and what does it draw? Enters: readings per accelerator.
-Leaves: Prometheus text with dcgm-exporter's names and labels.
+Question: how busy is each accelerator, and how much power does it draw?
+Enters:   readings per accelerator.
+Leaves:   Prometheus text with dcgm-exporter's names and labels.
 May import: prometheus_client.
 
-Utilization is the share of the last second in which a step ran, power a function of running requests (see
-`kubelet.hardware`): both follow from what the emulated servers did, neither was measured on a GPU.
+Utilization is the share of the last second in which a step ran; power is a function of the running requests (see
+`kubelet.hardware`). Both are derived from the emulated servers, not measured on a GPU.
 
-Source: names, help texts and labels as in NVIDIA/dcgm-exporter, `etc/default-counters.csv`, with the Kubernetes
-mapping on (`container`, `namespace`, `pod` of whoever holds the accelerator).
+Source: names, help texts and labels as in NVIDIA/dcgm-exporter, `etc/default-counters.csv`, with Kubernetes mapping
+enabled (`container`, `namespace` and `pod` that hold the accelerator).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,16 +33,16 @@ FAMILIES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
     """
-    One accelerator now.
+    The current reading of one accelerator.
 
     Args:
         node: Host name.
         index: Its number on the node.
         product: Product label, e.g. `NVIDIA-H100-80GB-HBM3`.
-        holder: Container, namespace and pod that hold it; empty strings: nobody.
-        utilization: Share of the last second, in [0, 1].
-        power_w: Draw; None: nothing is known, and no series says so.
-        memory_mib: Memory used and free.
+        holder: Container, namespace and pod that hold it; empty strings if it is free.
+        utilization: Busy share of the last second, in [0, 1].
+        power_w: Power draw, W; None: unknown, and the series is left out.
+        memory_mib: Memory used and free, MiB.
     """
 
     node: str
@@ -67,7 +68,7 @@ class GpuReading:
         )
 
     def values(self) -> Iterator[tuple[str, float]]:
-        """Family and value of each series."""
+        """Family name and value of each series."""
         yield "DCGM_FI_DEV_GPU_UTIL", round(100 * self.utilization)
         if self.power_w is not None:
             yield "DCGM_FI_DEV_POWER_USAGE", round(self.power_w, 3)
@@ -76,13 +77,13 @@ class GpuReading:
 
 
 class GpuCollector:
-    """A Prometheus collector over whatever `readings` gives at the moment of the scrape."""
+    """A Prometheus collector that calls `readings` at each scrape."""
 
     def __init__(self, readings: Callable[[], Iterable[GpuReading]]) -> None:
         self._readings = readings
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The families, one series per accelerator."""
+        """The families, with one series per accelerator."""
         families = {name: GaugeMetricFamily(name, text, labels=LABELS) for name, text in FAMILIES.items()}
         for reading in self._readings():
             for name, value in reading.values():

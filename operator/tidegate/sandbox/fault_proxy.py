@@ -1,10 +1,10 @@
 """
-A proxy that misbehaves on request, before an API server or Prometheus, real or embedded.
+A proxy that injects faults, in front of an API server or Prometheus, real or embedded.
 
-In:    requests over HTTP; the faults that are switched on.
-Out:   the upstream's answers, or a fault in their place; a record of what was asked and how it was answered.
-Rules: without a fault it changes nothing but the connection. Loopback only: clients speak plain HTTP to it, it speaks
-       HTTP or HTTPS to the upstream.
+In:    HTTP requests; the active faults.
+Out:   the upstream's responses, or faults instead; a record of all requests and how they were answered.
+Rules: without a fault, requests and responses pass unchanged. Loopback only: plain HTTP towards clients, HTTP or HTTPS
+       towards the upstream.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from aiohttp import web
 from tidegate.sandbox.control_plane.account import Account
 
 HOST = "127.0.0.1"
-# Headers that belong to one connection, not to the message.
+# Hop-by-hop headers, and those that the proxy sets itself; they are not forwarded.
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "content-encoding"})
 _HTML = "<html><head><title>502 Bad Gateway</title></head><body>a load balancer was here</body></html>"
 _REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 410: "Expired", 422: "Invalid"}
@@ -34,32 +34,32 @@ _REASONS |= {429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavaila
 
 
 class Kind(StrEnum):
-    """What goes wrong."""
+    """Kinds of faults."""
 
-    STATUS = "status"  # the upstream refuses, with `code`
-    HTML = "html"  # something in between answers, with `code` and a page
-    HALF = "half"  # the answer breaks off in the middle
-    GARBAGE = "garbage"  # 200, JSON by its header, and not JSON
-    HANG = "hang"  # no answer until the fault is taken away
-    SLOW = "slow"  # an answer after `delay_s`
-    RESET = "reset"  # the connection closes without an answer
-    GONE = "gone"  # a watch begins and says at once that its version is too old
-    DROP = "drop"  # the upstream does what was asked, and its answer is lost
+    STATUS = "status"  # an error of the upstream with `code`
+    HTML = "html"  # an HTML page of something in between, with `code`
+    HALF = "half"  # the body is cut off in the middle
+    GARBAGE = "garbage"  # 200 with Content-Type JSON and a body that is not JSON
+    HANG = "hang"  # no response until the fault is removed
+    SLOW = "slow"  # the response comes after `delay_s`
+    RESET = "reset"  # the connection is closed without a response
+    GONE = "gone"  # a watch starts and reports at once that its version is too old (410)
+    DROP = "drop"  # the upstream executes the request, but its response is lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """
-    One way to misbehave.
+    One fault.
 
     Args:
         kind: What goes wrong.
-        path: Regular expression that must be found in `METHOD /path?query`; the first fault that fits wins.
-        count: How many requests it hits; None: all, until it is taken away.
+        path: Regular expression searched in `METHOD /path?query`; the first matching fault applies.
+        count: How many requests it hits; None: all, until it is removed.
         code: HTTP status for STATUS and HTML.
         retry_after_s: `Retry-After` for STATUS, in whole seconds; None: no such header.
         delay_s: Seconds for SLOW.
-        after: Requests that are let through before the first is hit.
+        after: Matching requests that pass before the first one is hit.
     """
 
     kind: Kind
@@ -73,7 +73,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One request as the proxy answered it; `status` 0: there was no answer; `fault` None: it was passed on."""
+    """One request; `status` 0: there was no response; `fault` None: it was forwarded unchanged."""
 
     method: str
     path: str
@@ -83,7 +83,7 @@ class Seen:
 
 @dataclass(slots=True)
 class _Armed:
-    """A fault that is switched on, and how often it may still strike."""
+    """An active fault, and how many requests it may still hit."""
 
     fault: Fault
     left: int | None
@@ -93,10 +93,10 @@ class _Armed:
 
 class FaultProxy:
     """
-    A proxy before one upstream, on a free port; use as an async context manager.
+    A proxy in front of one upstream, on a free port; use as an async context manager.
 
     Args:
-        upstream: Address of the upstream.
+        upstream: URL of the upstream.
         ca_file: Certificate to trust; None for plain HTTP.
     """
 
@@ -109,7 +109,7 @@ class FaultProxy:
 
     @classmethod
     def before(cls, account: Account) -> Self:
-        """A proxy before the API server of an account."""
+        """A proxy in front of the API server of an account."""
         return cls(account.url, ca_file=account.ca_file)
 
     def account(self, account: Account) -> Account:
@@ -139,25 +139,25 @@ class FaultProxy:
         await self._session.close()
 
     def add(self, fault: Fault) -> int:
-        """Switches a fault on; returns its number."""
+        """Activates a fault; returns its number."""
         number = next(self._numbers)
         self._armed[number] = _Armed(fault, fault.count, fault.after)
         return number
 
     def remove(self, number: int) -> None:
-        """Switches a fault off; requests that hang on it go on to the upstream."""
+        """Removes a fault; requests that hang because of it are forwarded."""
         armed = self._armed.pop(number, None)
         if armed is not None:
             armed.lifted.set()
 
     def clear(self) -> None:
-        """Switches all faults off."""
+        """Removes all faults."""
         for number in list(self._armed):
             self.remove(number)
 
     @contextlib.contextmanager
     def having(self, fault: Fault) -> Iterator[None]:
-        """A fault for the time of a `with` block."""
+        """A fault that is active during a `with` block."""
         number = self.add(fault)
         try:
             yield
@@ -165,18 +165,18 @@ class FaultProxy:
             self.remove(number)
 
     def cut_watches(self) -> int:
-        """Breaks off every answer that is being streamed; returns how many."""
+        """Cuts off every response that is being streamed; returns how many."""
         cut = [task for task in self._streams if not task.done()]
         for task in cut:
             task.cancel()
         return len(cut)
 
     def hits(self, kind: Kind | None = None) -> int:
-        """How many requests a fault has struck, of one kind or of any."""
+        """How many requests were hit by faults of one kind, or of any kind."""
         return sum(each.fault is not None and kind in (None, each.fault) for each in self.seen)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """One request: struck by a fault, or passed on."""
+        """Handles one request: applies a fault or forwards it."""
         armed = self._pick(request)
         fault = armed.fault if armed else None
         try:
@@ -200,7 +200,7 @@ class FaultProxy:
         return await self._pass(request, cut=fault.kind)
 
     def _pick(self, request: web.Request) -> _Armed | None:
-        """The first fault that fits the request, counted."""
+        """The first matching fault, if any; counts the hit."""
         line = f"{request.method} {request.path_qs}"
         for number, armed in list(self._armed.items()):
             if not re.search(armed.fault.path, line):
@@ -218,7 +218,7 @@ class FaultProxy:
         return None
 
     async def _pass(self, request: web.Request, *, cut: Kind | None = None) -> web.StreamResponse:
-        """Passes a request on and its answer back, as it comes."""
+        """Forwards a request and streams the response back; `cut` may cut it off or drop it."""
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         body = await request.read() if request.can_read_body else None
         task = asyncio.current_task()
@@ -254,7 +254,7 @@ class FaultProxy:
 
 
 async def _half(request: web.Request, response: web.StreamResponse, body: bytes) -> web.StreamResponse:
-    """Promises the whole body, sends half of it, and hangs up."""
+    """Announces the whole body, sends half of it, and aborts the connection."""
     response.content_length = len(body)
     await response.prepare(request)
     await response.write(body[: len(body) // 2])
@@ -262,7 +262,7 @@ async def _half(request: web.Request, response: web.StreamResponse, body: bytes)
 
 
 def _break_off(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
-    """Closes the connection under the client's feet."""
+    """Aborts the connection to the client."""
     if request.transport is not None:
         request.transport.abort()
     return response if response is not None else web.Response(status=444)
@@ -279,13 +279,13 @@ def _status(code: int, message: str) -> dict[str, object]:
 
 
 def _refusal(fault: Fault, request: web.Request) -> web.Response:
-    """A refusal as an API server words it."""
+    """An error response in the form of an API server's."""
     headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
     body = _status(fault.code, f"the fault proxy refuses {request.method} {request.path}")
     return web.json_response(body, status=fault.code, headers=headers)
 
 
-# Faults that the upstream never hears of.
+# Faults whose requests never reach the upstream.
 _CANNED: dict[Kind, Callable[[Fault, web.Request], web.StreamResponse]] = {
     Kind.STATUS: _refusal,
     Kind.HTML: lambda fault, _: web.Response(status=fault.code, text=_HTML, content_type="text/html"),

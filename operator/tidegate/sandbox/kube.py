@@ -1,11 +1,11 @@
 """
-The Kubernetes API as the sandbox's own parts need it: raw objects, and a list-and-watch that never ends.
+A small Kubernetes client for the sandbox: raw objects, and an endless list-and-watch.
 
-In:    an aiohttp session that is some account.
-Out:   JSON objects as the API server gives them.
+In:    an authenticated aiohttp session.
+Out:   JSON objects as the API server sends them.
 
-Not the generated client: a stand-in kubelet sends a status patch per pod and state, and building models for each of
-them costs more than everything else that it does.
+Not the generated client: the emulated kubelet sends a status patch per pod and state, and building models for each
+would cost more than all its other work.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ WATCH_S = 300
 
 
 class KubeError(SourceError):
-    """The API server said no; `status` is the HTTP code."""
+    """The API server rejected a request; `status` is the HTTP code."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         self.status = status
@@ -34,7 +34,7 @@ class KubeError(SourceError):
 
 
 class Kind(StrEnum):
-    """How a patch is meant."""
+    """Content type of a patch."""
 
     MERGE = "application/merge-patch+json"
     STRATEGIC = "application/strategic-merge-patch+json"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One change of a watched collection; `gone` where the object is not there any more."""
+    """One change of a watched collection; `gone`: the object was deleted."""
 
     object: Object
     gone: bool
@@ -54,7 +54,7 @@ class Kube:
     A client of one API server.
 
     Args:
-        session: Base address, credentials and trust are its own.
+        session: Contains base URL, credentials and trusted certificates.
     """
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
@@ -69,7 +69,7 @@ class Kube:
         return await self._ask("POST", path, body=body)
 
     async def patch(self, path: str, body: Object, kind: Kind = Kind.MERGE) -> Object:
-        """PATCH an object; APPLY is server-side apply, by force, as `tidegate-sandbox`."""
+        """PATCH an object; APPLY is server-side apply with force, as field manager `tidegate-sandbox`."""
         parameters = {"fieldManager": "tidegate-sandbox", "force": "true"} if kind is Kind.APPLY else {}
         return await self._ask("PATCH", path, body=body, params=parameters, content=kind.value)
 
@@ -79,10 +79,10 @@ class Kube:
 
     async def follow(self, path: str, **selectors: str) -> AsyncIterator[Change]:
         """
-        Every object of a collection, then every change, for ever.
+        Yield every object of a collection, then every change, endlessly.
 
-        Broken watches are taken up again by a new list; what vanished meanwhile is reported as gone. An object whose
-        resourceVersion is known already is not reported twice.
+        After a broken watch it lists again and reports what was deleted meanwhile as gone. An object whose
+        resourceVersion is already known is not reported again.
 
         Args:
             path: The collection.
@@ -138,7 +138,7 @@ class Kube:
 
 
 def _difference(known: dict[str, Object], items: list[Object]) -> list[Change]:
-    """What a new list changes; `known` becomes the list."""
+    """The changes from `known` to a new list; `known` is updated to it."""
     found = {item["metadata"]["uid"]: item for item in items}
     gone = [Change(object=item, gone=True) for uid, item in known.items() if uid not in found]
     fresh = [
@@ -156,7 +156,7 @@ def _version(item: Object) -> str:
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length; aiohttp's own reader refuses long ones."""
+    """Lines of any length; aiohttp's own reader limits their length."""
     rest = b""
     async for part in content.iter_any():
         *whole, rest = (rest + part).split(b"\n")

@@ -1,13 +1,13 @@
 """
-A real Prometheus that finds the pods through the API server.
+Configuration of a real Prometheus that discovers the pods through the API server.
 
-In:    where targets come from, a port, how often to scrape.
-Out:   its configuration and its command line.
+In:    where targets come from, a port, the scrape interval.
+Out:   its configuration file and its command line.
 
-Pods are found as in any cluster: by the Kubernetes service discovery, with the labels that the Prometheus operator's
-PodMonitor would give them (`namespace`, `pod`, `container`, `node`, `job`). The one thing that is special here is the
-address: a pod reports 10.244.n.m and listens on 127.244.n.m. A Prometheus that was built without the discovery asks
-ours (`discovery`) and gets the same labels.
+Pods are discovered as in any cluster, by Kubernetes service discovery, and get the labels that a PodMonitor of the
+Prometheus operator would give them (`namespace`, `pod`, `container`, `node`, `job`). Only the address is special: a pod
+reports 10.244.n.m and listens on 127.244.n.m. A Prometheus that was built without Kubernetes discovery uses ours
+(`discovery`) and gets the same labels.
 """
 
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ REFRESH = "1s"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """
-    Where targets come from.
+    Where Prometheus gets its targets from.
 
     Args:
-        account: Who may list pods and nodes.
-        token_file: Where its token lies.
-        front_port: Where the front tells what waits, and where our own discovery answers.
-        own_discovery: Whether this Prometheus asks the API server itself.
+        account: An account that may list pods and nodes.
+        token_file: File with its token.
+        front_port: Port of the front end's `/metrics` and of our own discovery.
+        own_discovery: Whether this Prometheus includes Kubernetes service discovery.
     """
 
     account: Account
@@ -41,7 +41,7 @@ class Sources:
     own_discovery: bool
 
     def discovery(self, role: str) -> Object:
-        """The part of a scrape configuration that finds pods or nodes."""
+        """The part of a scrape configuration that discovers pods or nodes."""
         if not self.own_discovery:
             url = f"http://{HOST}:{self.front_port}/targets/{role}s"
             return {"http_sd_configs": [{"url": url, "refresh_interval": REFRESH}]}
@@ -56,7 +56,7 @@ class Sources:
 
 
 def configuration(sources: Sources, *, interval_s: float) -> str:
-    """The configuration file; `interval_s` is the time between two scrapes."""
+    """The configuration file; `interval_s` is the scrape interval."""
     front = {"job_name": "front", "static_configs": [{"targets": [f"{HOST}:{sources.front_port}"]}]}
     interval = f"{round(interval_s * 1000)}ms"
     document = {
@@ -67,7 +67,7 @@ def configuration(sources: Sources, *, interval_s: float) -> str:
 
 
 def command(program: Path, *, config: Path, data: Path, port: int) -> list[str]:
-    """The command line; on loopback, keeping a day at most."""
+    """The command line; Prometheus listens on loopback and keeps one day."""
     return [
         str(program),
         f"--config.file={config}",
@@ -79,7 +79,7 @@ def command(program: Path, *, config: Path, data: Path, port: int) -> list[str]:
 
 
 def _pods(sources: Sources) -> Object:
-    """vLLM's own metrics, from every running pod that the operator or the user gave a port `http` or `metrics`."""
+    """vLLM's own metrics, from every running pod with a port named `http` or `metrics`."""
     rules = [
         _keep("__meta_kubernetes_pod_phase", "Running"),
         _keep("__meta_kubernetes_pod_container_port_name", "http|metrics"),
@@ -118,7 +118,7 @@ def _gpus(sources: Sources) -> Object:
 
 
 def _listening() -> Object:
-    """The address a pod reports, as the one it listens on (`kubelet.addresses`)."""
+    """Replace the address that a pod reports by the one it listens on (see `kubelet.addresses`)."""
     return {
         "source_labels": ["__address__"],
         "regex": r"10\.244\.(.+)",

@@ -1,8 +1,8 @@
 """
-What one replica of a tier truly carries, found by running it: the knee a clairvoyant knows.
+The true capacity of a replica, found by simulation: its knee, which the clairvoyant knows.
 
-In:    a tier's truth, request lengths of the traffic in question, the targets.
-Out:   requests/s at which the target share of requests is still inside both targets.
+In:    the true performance of a tier, the traffic (for request lengths), the targets.
+Out:   the highest rate, requests/s, at which the target share of requests meets both targets.
 """
 
 from hashlib import blake2b
@@ -15,19 +15,20 @@ from tidegate.domain.spec import Slo
 from tidegate.sim.engine.fleet import Fleet, Server
 from tidegate.sim.traces import Trace
 
-# Requests of a trial: a rate far from the knee is told by the first few thousand, one close to it takes them all.
-# Twelve tiers of the suite, four seeds each: knees differ with a standard deviation of 0.6 to 3.2 % (5 % for long
-# answers), at most 7 % from their mean. With 1,500 requests it was 10 to 40 %: late requests come in clumps.
+# Requests of a short and of a long trial: the short one decides if the rate is far from the knee.
+# Over twelve tiers of the suite with four seeds each, the standard deviation of the knee is 0.6 to 3.2 % (5 % for long
+# answers), the largest deviation from the mean 7 %. With 1,500 requests it is 10 to 40 %, because late requests
+# cluster.
 REQUESTS = (3_000, 15_000)
 BATCHES = 20
-SURE = 3.0  # standard errors between a trial's share and the target at which a shorter trial is believed
+SURE = 3.0  # standard errors between attainment and target from which on the short trial decides
 HALVINGS = 7
-FEW_TOKENS = 16.0  # mean answers shorter than this have too few gaps for their mean to say anything
-WARM = 400  # first requests of a trial, served by a replica that is still filling
+FEW_TOKENS = 16.0  # with shorter mean answers, the mean inter-token latency is not meaningful
+WARM = 400  # first requests of a trial that are ignored, per replica: the replica is still filling
 
 
 def workload_of(trace: Trace) -> Workload:
-    """Mean request of a trace."""
+    """Means and coefficients of variation of a trace's requests."""
     prompt, output = trace.prompt_tokens.astype(float), trace.output_tokens.astype(float)
     return Workload(
         prompt_tokens=float(prompt.mean()),
@@ -40,13 +41,14 @@ def workload_of(trace: Trace) -> Workload:
 
 def knee_rps(server: Server, trace: Trace, slo: Slo, *, seed: int = 0, replicas: int = 1) -> float:
     """
-    Highest Poisson rate per replica with the target attainment; 0 where even an idle one misses.
+    Highest Poisson arrival rate per replica with the target attainment, requests/s; 0 if even an idle replica misses
+    it.
 
-    All trials share their random numbers: a lower rate is the same requests further apart.
+    All trials use the same random numbers: at a lower rate the same requests arrive further apart.
 
     Args:
-        trace: Source of request lengths, drawn at random.
-        replicas: In a fleet of so many behind a router that takes the one with the fewest requests.
+        trace: Its request lengths are drawn at random.
+        replicas: Size of the fleet, behind a router that picks the replica with the fewest requests.
     """
     lengths = b"".join(c.tobytes() for c in (trace.prompt_tokens, trace.output_tokens, trace.hit_tokens))
     known = (server, slo, (seed, replicas), blake2b(lengths).digest())
@@ -55,7 +57,7 @@ def knee_rps(server: Server, trace: Trace, slo: Slo, *, seed: int = 0, replicas:
     return _KNEES[known]
 
 
-# A knee takes a second or two to find, and one process asks for the same ones again and again.
+# Cache: a knee takes a second or two to find, and one process needs the same ones repeatedly.
 _KNEES: dict[tuple[Server, Slo, tuple[int, int], bytes], float] = {}
 
 
@@ -71,13 +73,13 @@ def _bisected(server: Server, trace: Trace, slo: Slo, seed: int, replicas: int) 
 
 
 def holds(server: Server, trace: Trace, slo: Slo, *, rps: float, seed: int, replicas: int = 1) -> bool:
-    """Whether each replica keeps the target share at that rate; trials grow until the answer is sure."""
+    """Whether a fleet reaches the target attainment at `rps` per replica; a long trial if the short one is unclear."""
     share = 0.0
     for count in REQUESTS:
         load = _load(trace, rps=rps * replicas, count=count * replicas, seed=seed)
         met = inside(server, load, slo, replicas=replicas)
         share = float(met.mean())
-        # Late requests come together, so the error is taken over stretches of the trial, not over requests.
+        # Late requests cluster, so the standard error is estimated from batches, not from single requests.
         error = np.std([b.mean() for b in np.array_split(met, BATCHES)]) / np.sqrt(BATCHES - 1)
         if abs(share - slo.attainment) > SURE * error:
             break
@@ -86,10 +88,11 @@ def holds(server: Server, trace: Trace, slo: Slo, *, rps: float, seed: int, repl
 
 def fluid_rps(server: Server, trace: Trace, slo: Slo) -> float:
     """
-    Rate that no replica can exceed with its mean inter-token latency inside the target; an upper bound of the knee.
+    Highest rate, requests/s, at which the mean inter-token latency meets the target; an upper bound of the knee.
 
-    It knows no queue and no chance: N* from the law at the target, Little's law for the rate. Of few gaps most see no
-    prompt, whatever their mean is: there it is the rate at which the replica has no time left.
+    It ignores queueing and variability: N* from the law at the target, then Little's law. Answers shorter than
+    `FEW_TOKENS` mostly decode undisturbed by prompts, whatever the mean says: for them it is the rate at which the
+    replica is busy all the time.
     """
     law, workload = server.law, workload_of(trace)
     if workload.output_tokens < FEW_TOKENS:
@@ -103,8 +106,8 @@ def fluid_rps(server: Server, trace: Trace, slo: Slo) -> float:
 
 
 def _load(trace: Trace, *, rps: float, count: int, seed: int) -> Trace:
-    """Poisson arrivals of requests as long as those of the trace."""
-    # One stream each for lengths and gaps: a longer trial begins with the requests of the shorter one.
+    """Poisson arrivals of requests with lengths drawn from the trace."""
+    # Separate random streams for lengths and gaps, so that a longer trial begins with the requests of the shorter one.
     picks, gaps = (np.random.default_rng((seed, stream)) for stream in range(2))
     rows = picks.integers(0, len(trace), count)
     return Trace(
@@ -116,7 +119,7 @@ def _load(trace: Trace, *, rps: float, count: int, seed: int) -> Trace:
 
 
 def inside(server: Server, load: Trace, slo: Slo, *, replicas: int) -> NDArray[np.bool_]:
-    """Which requests meet both targets on so many replicas, the first ones left out."""
+    """Which requests meet both targets, without the first `WARM` per replica."""
     fleet = Fleet([load], [server], ttft_edges=[slo.ttft_s], gap_edges=[slo.itl_s], slots=replicas)
     for _ in range(replicas):
         fleet.open(deployment=0, tier=0)

@@ -1,8 +1,8 @@
 """
-Several policies on one scenario, and the bounds that say how good any of them could have been.
+Several policies in one scenario, next to the bounds that show how good a policy could have been.
 
 In:    a scenario and policy names.
-Out:   one `Score` per name, the run kept where a report wants its series.
+Out:   one `Result` per name: the score, and the run behind it if there is one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,10 +33,10 @@ def compare(
     known: Mapping[str, Score] | None = None,
 ) -> dict[str, Result]:
     """
-    Run every named policy; a name that stands for several runs gives the best of them.
+    Run every named policy. If a name stands for several runs, the best of them counts.
 
     Args:
-        known: Scores of this scenario that need not be found out again.
+        known: Scores of this scenario from earlier runs, which are not repeated.
     """
     bench = _Bench(scenario, progress)
     bench.results |= {name: Result(score=one, run=None) for name, one in (known or {}).items()}
@@ -44,7 +44,7 @@ def compare(
 
 
 class _Bench:
-    """One scenario's runs, with what the bounds need to know found out once."""
+    """The runs of one scenario; what the bounds need to know is computed once."""
 
     def __init__(self, scenario: Scenario, progress: Progress | None) -> None:
         self.scenario, self.progress = scenario, progress
@@ -62,7 +62,7 @@ class _Bench:
         if name == "clairvoyant":
             return self._clairvoyant()
         base, tuned, tier = name.partition(registry.TUNED)
-        # The runs as shipped are among those that hindsight chooses from, and known already.
+        # The runs as shipped come first among the tuned ones, and their best is known already: skip them.
         best = self.result(base + tier) if tuned else None
         before = sum(1 for _ in self._makers(base + tier)) if tuned else 0
         for make in islice(self._makers(name), before, None):
@@ -85,7 +85,7 @@ class _Bench:
         return self._known
 
     def _run(self, policy: Policy, name: str, best: Score | None = None) -> Result | None:
-        """A run and its score; None where it was cut because it could not become better than `best`."""
+        """A run and its score; None if it was aborted because it could not beat `best`."""
         report = None if self.progress is None else partial(self.progress, name)
         look = None if best is None else partial(hopeless, best)
         done = run(self.scenario, policy, progress=report, hopeless=look)
@@ -117,10 +117,10 @@ class _Bench:
 
 def all_names(chosen: str) -> list[str]:
     """
-    Names from a comma-separated option; `rivals` and `rivals*` stand for all of them.
+    Names from an option, separated by commas or blanks; `rivals` and `rivals*` stand for all rivals.
 
     Raises:
-        SpecError: No name in it.
+        SpecError: There is no name in it.
     """
     found: list[str] = []
     for name in chain.from_iterable(p.split() for p in chosen.split(",")):

@@ -1,9 +1,9 @@
 """
-Made-up traffic with the statistics of real traffic.
+Synthetic traffic with the statistics of real traffic.
 
-A shape gives the arrival rate per second; arrivals are a gamma renewal process in operational time, so that they burst
-as real clients do (coefficient of variation 1 is Poisson; production clients have a median of 1.0 to 1.4); lengths are
-lognormal.
+A shape gives the arrival rate for each second. Arrivals are a gamma renewal process in operational time, so that they
+are as bursty as real clients (coefficient of variation: Poisson is 1; the median of production clients is 1.0 to 1.4).
+Lengths are lognormal.
 
 Source: ServeGen (arXiv 2505.09999) for burstiness and onset of tenants, Azure LLM traces 2023 and 2024 for lengths and
 the daily swing (chat 1.7 x mean at the peak hour, 0.46 x at the trough), Mooncake for long prompts.
@@ -26,10 +26,11 @@ Rates = NDArray[np.float64]  # requests/s for each second of the run; shape (sec
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
     """
-    Token lengths: lognormal with these means and coefficients of variation, cut at `longest`.
+    Lengths in tokens: lognormal with these means and coefficients of variation.
 
     Args:
-        hit: Share of prompt tokens that the prefix cache holds.
+        longest: Longest prompt; answers are cut at half of it.
+        hit: Share of prompt tokens found in the prefix cache, in [0, 1].
     """
 
     prompt: float
@@ -55,10 +56,10 @@ def generate(rates: Rates, lengths: Lengths, *, variation: float = 1.2, seed: in
         rates: Requests/s per second of the run; shape (seconds,).
         variation: Coefficient of variation of the time between arrivals, > 0.
     """
-    dice = np.random.default_rng(seed)
-    at = arrivals(rates, variation=variation, dice=dice)
-    prompt = spread(np.full(len(at), lengths.prompt), lengths.prompt_variation, dice=dice, longest=lengths.longest)
-    output = spread(np.full(len(at), lengths.output), lengths.output_variation, dice=dice, longest=lengths.longest // 2)
+    rng = np.random.default_rng(seed)
+    at = arrivals(rates, variation=variation, rng=rng)
+    prompt = spread(np.full(len(at), lengths.prompt), lengths.prompt_variation, rng=rng, longest=lengths.longest)
+    output = spread(np.full(len(at), lengths.output), lengths.output_variation, rng=rng, longest=lengths.longest // 2)
     return Trace(
         arrival_s=at,
         prompt_tokens=prompt,
@@ -68,30 +69,30 @@ def generate(rates: Rates, lengths: Lengths, *, variation: float = 1.2, seed: in
     )
 
 
-def arrivals(rates: Rates, *, variation: float, dice: np.random.Generator) -> Floats:
-    """Times of arrival, s, that follow a rate per second; gamma renewal in operational time."""
+def arrivals(rates: Rates, *, variation: float, rng: np.random.Generator) -> Floats:
+    """Arrival times, s, that follow a rate curve with one value per second: gamma renewal in operational time."""
     work = np.concatenate([[0.0], np.cumsum(rates)])
     count = int(work[-1] + 8 * variation * np.sqrt(work[-1] + 1) + 16)
     shape = 1.0 / variation**2
-    at = np.cumsum(dice.gamma(shape, 1.0 / shape, count))
+    at = np.cumsum(rng.gamma(shape, 1.0 / shape, count))
     at = at[at < work[-1]]
     return np.asarray(np.interp(at, work, np.arange(len(work), dtype=float)))
 
 
-def spread(means: Floats, variation: float, *, dice: np.random.Generator, longest: int = 131_072) -> NDArray[np.int64]:
-    """Lognormal token counts around their means, at least 1; shape as `means`."""
+def spread(means: Floats, variation: float, *, rng: np.random.Generator, longest: int = 131_072) -> NDArray[np.int64]:
+    """Lognormal token counts with the given means and coefficient of variation, in [1, longest]; shape as `means`."""
     squared = np.log1p(variation**2)
-    draws = means * dice.lognormal(-squared / 2, np.sqrt(squared), len(means))
+    draws = means * rng.lognormal(-squared / 2, np.sqrt(squared), len(means))
     return np.clip(draws, 1, longest).astype(np.int64)
 
 
 def steady(*, rps: float, duration_s: float) -> Rates:
-    """The same rate all along."""
+    """A constant rate."""
     return np.full(int(duration_s), rps)
 
 
 def diurnal(*, rps: float, duration_s: float, period_s: float = 86_400.0, swing: float = 0.65) -> Rates:
-    """A day: `rps` on average, (1 + swing) times that at the peak; trough at the start; an evening shoulder."""
+    """A day: `rps` on average, (1 + swing) times that at the peak, the trough at the start, and an evening shoulder."""
     phase = 2 * np.pi * np.arange(int(duration_s)) / period_s
     wave = -np.cos(phase) + 0.25 * np.sin(2 * phase)
     return np.asarray(rps * np.maximum(0.05, 1 + swing * wave / np.abs(wave).max()))
@@ -100,42 +101,42 @@ def diurnal(*, rps: float, duration_s: float, period_s: float = 86_400.0, swing:
 def bursty(
     *, rps: float, duration_s: float, factor: float = 4.0, length_s: float = 240.0, every_s: float = 1500.0, seed: int
 ) -> Rates:
-    """A floor of `rps`, and bursts of `factor` times as much that begin within seconds, at random."""
-    dice = np.random.default_rng(seed)
+    """A base rate of `rps`, with bursts of `factor` times that, which begin abruptly at random times."""
+    rng = np.random.default_rng(seed)
     rates = np.full(int(duration_s), rps)
-    at = every_s * dice.uniform(0.4, 0.8)
+    at = every_s * rng.uniform(0.4, 0.8)
     while at < duration_s:
-        length = length_s * dice.uniform(0.7, 1.5)
+        length = length_s * rng.uniform(0.7, 1.5)
         rates[int(at) : int(at + length)] = rps * factor
-        at += length + every_s * dice.uniform(0.5, 1.5)
+        at += length + every_s * rng.uniform(0.5, 1.5)
     return rates
 
 
 def on_off(*, rps: float, duration_s: float, on_s: float = 900.0, off_s: float = 1800.0) -> Rates:
-    """Traffic that comes and goes whole: office tools, batch jobs."""
+    """Full load and no load in turn, as of office tools or batch jobs."""
     second = np.arange(int(duration_s)) % (on_s + off_s)
     return np.where(second < on_s, rps, 0.0)
 
 
 def ramp(*, levels: tuple[float, ...], duration_s: float) -> Rates:
-    """Levels one after the other, each for its share of the run, joined by straight lines."""
+    """Levels at equal distances over the run, joined by straight lines."""
     nodes = np.linspace(0, duration_s, len(levels))
     return np.interp(np.arange(int(duration_s)), nodes, levels)
 
 
 def multi_tenant(*, rps: float, duration_s: float, seed: int, tenants: int = 8) -> Rates:
     """
-    Tenants of unequal size that come and go: the largest owns half of the load, each may stop and start again.
+    Tenants of unequal size that come and go; the largest has half of the load while all are active.
 
-    Source: ServeGen: one tenant owns 16 to 52 % of a service, and tenants' onsets make most steps.
+    Source: ServeGen: one tenant has 16 to 52 % of a service's load, and most steps are tenants that start.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     sizes = 0.5 ** np.arange(1, tenants + 1)
     total = np.zeros(int(duration_s))
     for size in sizes / sizes.sum():
-        at, active = 0.0, bool(dice.random() < 0.7)
+        at, active = 0.0, bool(rng.random() < 0.7)
         while at < duration_s:
-            length = dice.exponential(duration_s / 4)
+            length = rng.exponential(duration_s / 4)
             if active:
                 total[int(at) : int(at + length)] += size
             at, active = at + length, not active
@@ -158,7 +159,7 @@ def parse(text: str, *, seed: int) -> Trace:
     A trace from `SHAPE:RPS:HOURS[:LENGTHS]`, e.g. `diurnal:12:24:chat`.
 
     Raises:
-        SpecError: A shape or lengths that do not exist, or numbers that are none.
+        SpecError: The shape or the lengths do not exist, or a number is invalid.
     """
     name, *rest = text.split(":")
     if name not in SHAPES:

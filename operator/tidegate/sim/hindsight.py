@@ -1,11 +1,11 @@
 """
-The best course that anybody could have taken, searched for with the run itself as judge.
+Search for the best schedule with knowledge of the future; each candidate is judged by a full simulation.
 
-In:    a scenario, what is known of its tiers, a function that runs and scores a policy.
+In:    a scenario, the true performance of its tiers, a function that runs and scores a policy.
 Out:   the best run found.
 
-A schedule is exact for the fleet's law as it is stated there, and that law is an approximation: it sees each window
-alone. So what a late request costs is turned up or down until the whole run just keeps its promises.
+`schedule` is exact only for a simplified law that treats each window separately. So the penalty for late requests is
+raised or lowered until the simulated run just keeps its promises.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,26 +20,26 @@ from tidegate.sim.limits import Limits, strictest
 from tidegate.sim.pods import Market
 from tidegate.sim.policies.base import Policy
 from tidegate.sim.policies.bounds import Known
-from tidegate.sim.policies.clairvoyant import Clairvoyant, Leg
+from tidegate.sim.policies.clairvoyant import Clairvoyant, Solution
 from tidegate.sim.scenario import Scenario, Startup
-from tidegate.sim.schedule import Axis, Course, Floats, Grid, Ints, Toll
+from tidegate.sim.schedule import Axis, Floats, Grid, Ints, Penalties, Problem
 from tidegate.sim.score import Result, Score, badness
 from tidegate.sim.world import ACTUATION_S
 from tidegate.units import SECONDS_PER_HOUR
 
-# Demand is seen in windows of this length: shorter ones follow chance, longer ones miss bursts.
+# Length of a window of demand: shorter ones follow random variation, longer ones miss bursts.
 WINDOW_S = 30.0
-# Start-ups this many spreads late are reckoned with.
+# Start-ups are assumed to take the median times e**(SPREADS * spread).
 SPREADS = 1.0
-# Fleets of a problem times its windows: 160 MB of money, a second of work.
+# Largest number of fleets times windows in a problem: 160 MB of costs, a second of work.
 STATES_MAX = 20_000_000
-# Replicas of a tier beyond the peak's need are not looked at.
+# The largest fleet of a tier that is considered, relative to what the peak needs.
 PEAK_ROOM = 1.25
-# Price of a late request over that of serving one, in powers of two: the first, the least (a good request has to be
-# worth its money), and how it moves.
+# Penalty of a late request over the cost of serving one, log2: first value and minimum (a good request must be worth
+# its cost).
 LATE_FIRST, LATE_LEAST = 5.0, 1.0
-# The law is not the run. So several are tried: distance kept from what a fleet cannot exceed, over the measured one;
-# share of the demand that is reckoned with; how the price of a late request moves. Each begins at the best so far.
+# The simplified law differs from the simulation, so several settings are tried: `care` and `share` of `Penalties`, and
+# the steps by which the penalty for late requests moves (log2). Each begins with the penalties of the best run so far.
 TRIES = (
     (1.0, 1.0, (3.0, 2.0, 1.0, 0.5, 0.5)),
     (0.6, 1.0, (1.0, 0.5, 0.5)),
@@ -47,29 +47,31 @@ TRIES = (
     (0.6, 0.88, (1.0, 0.5, 0.5)),
     (1.6, 1.0, (1.0, 0.5, 0.5)),
 )
-# Dearest point of quality over a late request, and halvings on the way to the price that just keeps the mean.
+# Highest penalty for quality relative to that for a late request, and the number of bisections to find the lowest
+# penalty that keeps the mean quality.
 POOR_MAX, HALVINGS, DUST = 50.0, 10, 1e-6
 
 
-def courses(scenario: Scenario, known: Mapping[Key, Known]) -> list[Course]:
+def problems(scenario: Scenario, known: Mapping[Key, Known]) -> list[Problem]:
     """
-    One problem per deployment; a single one where they might want more accelerators together than there are.
+    One problem per deployment, or a single one if together they might need more accelerators than exist.
 
-    Then windows are as long as a start takes: what one deployment gives up serves the other only that much later.
+    The windows of a single problem are as long as a start-up, because an accelerator that one deployment gives up
+    serves the other only that much later.
     """
-    found: list[Course] = []
+    found: list[Problem] = []
     for tiers_max in (99, 2, 1):
-        found = [course(scenario, {k: v}, tiers_max=tiers_max) for k, v in known.items()]
+        found = [problem(scenario, {k: v}, tiers_max=tiers_max) for k, v in known.items()]
         if len(found) > 1 and scarce(found):
             slowest = max(lead_s(v.service.truths[n].startup) for v in known.values() for n in v.cheapest)
-            found = [course(scenario, known, tiers_max=tiers_max, window_s=WINDOW_S * ceil(slowest / WINDOW_S))]
+            found = [problem(scenario, known, tiers_max=tiers_max, window_s=WINDOW_S * ceil(slowest / WINDOW_S))]
         if all(states(c) <= STATES_MAX for c in found):
             break
     return found
 
 
-def scarce(found: list[Course]) -> bool:
-    """Whether the largest fleets worth a look do not fit together."""
+def scarce(found: list[Problem]) -> bool:
+    """Whether the largest fleets under consideration exceed the accelerators."""
     limits = {n: float(limit.min()) for c in found for n, limit in c.capacity.items()}
     wanted = dict.fromkeys(limits, 0)
     for axis in (a for c in found for a in c.axes if a.accelerator in limits):
@@ -78,24 +80,24 @@ def scarce(found: list[Course]) -> bool:
 
 
 def lead_s(startup: Startup) -> float:
-    """Time from a decision to a server, with the lateness that is reckoned with."""
+    """Assumed time from a decision to a ready replica, s."""
     return ACTUATION_S + startup.median_s * float(np.exp(SPREADS * startup.spread))
 
 
-def states(of: Course) -> int:
-    """Fleets of a problem, times its windows."""
+def states(of: Problem) -> int:
+    """Number of fleets of a problem times its windows."""
     return prod(a.most + 1 for a in of.axes) * len(next(iter(of.demand_rps.values())))
 
 
-def course(scenario: Scenario, known: Mapping[Key, Known], *, tiers_max: int, window_s: float = WINDOW_S) -> Course:
-    """The problem of some deployments, with so many tiers each at most."""
+def problem(scenario: Scenario, known: Mapping[Key, Known], *, tiers_max: int, window_s: float = WINDOW_S) -> Problem:
+    """The problem of some deployments, with at most `tiers_max` cheapest tiers each."""
     starts = np.arange(0.0, scenario.duration_s, window_s)
     # The last window ends with the run.
     edges = np.append(starts, scenario.duration_s)
     demand = {k: _demand(v, edges) for k, v in known.items()}
     market = Market(pools=scenario.pools, faults=scenario.faults)
     limits = {n: [market.capacity(n, s) for s in edges] for n in scenario.pools}
-    return Course(
+    return Problem(
         specs={k: v.service.spec for k, v in known.items()},
         axes=[a for k, v in known.items() for a in axes(scenario, v, demand[k], starts, tiers_max)],
         demand_rps=demand,
@@ -110,12 +112,12 @@ def course(scenario: Scenario, known: Mapping[Key, Known], *, tiers_max: int, wi
 
 
 def axes(scenario: Scenario, known: Known, demand: Floats, starts: Floats, tiers_max: int) -> list[Axis]:
-    """The tiers of a deployment that are worth a look, those that have a minimum, and those the run starts with."""
+    """Axes of a deployment: its cheapest tiers, those with a minimum, and those that the run starts with."""
     service, market = known.service, Market(pools=scenario.pools, faults=scenario.faults)
     spec, picked = service.spec, known.cheapest[:tiers_max]
     kept = [t.name for t in spec.tiers if any(limits.tiers[t.name][0] > 0 for limits in known.limits)]
     begun = [n for n, c in service.initial.items() if c > 0]
-    # Where nothing is usable the first tier serves what it can.
+    # If no tier is usable, the first one serves what it can.
     names = dict.fromkeys([*(picked or [spec.tiers[0].name]), *kept, *begun])
     found = []
     for name in names:
@@ -142,7 +144,7 @@ def axes(scenario: Scenario, known: Known, demand: Floats, starts: Floats, tiers
 
 
 def stay_s(known: Known) -> float:
-    """How long a request stays at the slowest that its target allows."""
+    """How long a mean request decodes at the target ITL, s."""
     return float(known.service.traffic.output_tokens.mean()) * known.service.spec.slo.itl_s
 
 
@@ -174,7 +176,7 @@ def _most(scenario: Scenario, known: Known, name: str, peak_rps: float) -> int:
 
 
 def _created(scenario: Scenario, known: Known, name: str, starts: Floats) -> Floats:
-    """Latest tick to create a replica that serves at each moment, faults foreseen; -inf: none; shape as `starts`."""
+    """Latest tick to create a replica that serves from each of `starts`, given all faults; -inf: none."""
     startup = known.service.truths[name].startup
     pool = scenario.pools[known.service.spec.tier(name).accelerator]
     node_s = 0.0 if pool.warm is None else pool.provision_s
@@ -183,7 +185,8 @@ def _created(scenario: Scenario, known: Known, name: str, starts: Floats) -> Flo
     for i, tick in enumerate(ticks):
         slow, begins_s = scenario.hindrance(known.service.spec.key, name, float(tick))
         ready[i] = begins_s + node_s + ACTUATION_S + slow * (lead_s(startup) - ACTUATION_S)
-    # Somebody who starts later is never ready sooner in the end: what counts is the soonest of this tick and all later.
+    # With a fault, a pod created later may be ready earlier. The minimum over this tick and all later ones is
+    # ascending.
     soonest = np.minimum.accumulate(ready[::-1])[::-1]
     last = np.searchsorted(soonest, starts, side="right") - 1
     return np.where(last >= 0, ticks[np.maximum(last, 0)] if len(ticks) else -np.inf, -np.inf)
@@ -191,15 +194,16 @@ def _created(scenario: Scenario, known: Known, name: str, starts: Floats) -> Flo
 
 class Search:
     """
-    The best run over prices of failure, and over how far the law is trusted.
+    Search over penalties, and over how far the simplified law is trusted.
 
     Args:
-        run: Runs a policy from beginning to end.
+        known: True performance by deployment.
+        run: Runs and scores a policy.
     """
 
     def __init__(self, scenario: Scenario, known: Mapping[Key, Known], run: Callable[[Policy], Result]) -> None:
         self._known, self._run = known, run
-        self._grids = [Grid(c) for c in courses(scenario, known)]
+        self._grids = [Grid(c) for c in problems(scenario, known)]
         self._late = dict.fromkeys(known, LATE_FIRST)
         self._floors = {k: v.service.spec.quality.average_minimum for k, v in known.items()}
         self._seen: dict[bytes, Score] = {}
@@ -207,7 +211,7 @@ class Search:
         self._best_late = dict(self._late)
 
     def best(self) -> Result:
-        """Try everything; the best run."""
+        """Try all settings and return the best run."""
         for care, share, moves in TRIES:
             self._late = dict(self._best_late)
             for move in moves:
@@ -216,21 +220,27 @@ class Search:
         return self._best
 
     def _planned(self, care: float, share: float) -> Score:
-        """The score of what is cheapest at the prices of now."""
-        tolls = {k: Toll(late_usd=_usd(v) * 2 ** self._late[k], care=care, share=share) for k, v in self._known.items()}
-        legs = [Leg(course=g.course, replicas=planned(g, tolls, self._floors)) for g in self._grids]
-        name = b"".join(leg.replicas.tobytes() for leg in legs)
+        """The score of the schedule that is cheapest at the current penalties."""
+        penalties = {
+            k: Penalties(late_usd=_usd(v) * 2 ** self._late[k], care=care, share=share) for k, v in self._known.items()
+        }
+        solutions = [Solution(problem=g.problem, replicas=planned(g, penalties, self._floors)) for g in self._grids]
+        name = b"".join(solution.replicas.tobytes() for solution in solutions)
         if name not in self._seen:
-            found = self._run(Clairvoyant(legs))
+            found = self._run(Clairvoyant(solutions))
             self._seen[name] = found.score
             if self._best is None or badness(found.score) < badness(self._best.score):
                 self._best, self._best_late = found, dict(self._late)
         return self._seen[name]
 
     def _turn(self, score: Score, move: float) -> None:
-        """Dearer failures where a promise was broken, cheaper ones where it was kept; by priority where they share."""
+        """
+        Raise the penalty of deployments that missed their attainment, lower it for the others.
+
+        Among deployments of one problem, it is raised only for the highest priority that missed.
+        """
         for grid in self._grids:
-            parts = {k: score.parts[str(k)] for k in grid.course.specs}
+            parts = {k: score.parts[str(k)] for k in grid.problem.specs}
             missed = [k for k, p in parts.items() if p.attainment is not None and p.attainment < p.target]
             first = max((parts[k].priority for k in missed), default=0)
             for key, part in parts.items():
@@ -242,18 +252,18 @@ class Search:
                     self._floors[key] += part.quality_target - part.quality
 
 
-def planned(grid: Grid, tolls: Mapping[Key, Toll], floors: Mapping[Key, float]) -> Ints:
-    """The cheapest course whose mean quality is no lower than the floors; the best there is where none is so good."""
-    mine = {k: tolls[k] for k in grid.course.specs}
+def planned(grid: Grid, penalties: Mapping[Key, Penalties], floors: Mapping[Key, float]) -> Ints:
+    """The cheapest schedule whose mean quality reaches the floors; the best one found if none does."""
+    mine = {k: penalties[k] for k in grid.problem.specs}
     best = grid.cheapest(mine)
     poor = [k for k in mine if grid.quality(k, best) < floors[k] - DUST]
     low, high = dict.fromkeys(poor, 0.0), {k: POOR_MAX * mine[k].late_usd for k in poor}
     price = dict(high)
     for _ in range(HALVINGS if poor else 0):
-        course = grid.cheapest(mine | {k: replace(mine[k], poor_usd=price[k]) for k in poor})
-        kept = {k: grid.quality(k, course) >= floors[k] - DUST for k in poor}
+        schedule = grid.cheapest(mine | {k: replace(mine[k], poor_usd=price[k]) for k in poor})
+        kept = {k: grid.quality(k, schedule) >= floors[k] - DUST for k in poor}
         if all(kept.values()) or price == high:
-            best = course
+            best = schedule
         high |= {k: price[k] for k in poor if kept[k]}
         low |= {k: price[k] for k in poor if not kept[k]}
         price = {k: (low[k] + high[k]) / 2 for k in poor}
@@ -261,7 +271,7 @@ def planned(grid: Grid, tolls: Mapping[Key, Toll], floors: Mapping[Key, float]) 
 
 
 def _usd(known: Known) -> float:
-    """Money for one request on the cheapest tier; where none is usable, that of a second of the first."""
+    """Cost of one request on the cheapest tier, $; if no tier is usable, of one second of the first tier."""
     if known.cheapest:
         return known.usd_per_request(known.cheapest[0])
     return next(iter(known.prices_usd.values())) / SECONDS_PER_HOUR

@@ -1,9 +1,9 @@
 """
-How many replicas a user wants at least and at most, at an instant: what every policy of a run has to keep.
+The replica bounds in force at a time, which apply to every policy.
 
-In:    a deployment and a unix time; or a wish.
-Out:   bounds on the total and on each tier; or the wish moved inside them.
-Rules: pure. The core's own reading of schedules. Where bounds contradict each other the upper one wins.
+In:    a deployment and a unix time; or wanted replicas.
+Out:   bounds of the total and of each tier; or the wanted replicas moved within them.
+Rules: pure. Schedules are evaluated by the core's own code. If bounds contradict each other, the upper one wins.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ class Limits:
     Bounds of one deployment.
 
     Args:
-        low, high: Fewest and most replicas in all.
-        idle: Fewest in all once nobody has asked for the idle time that the user wants.
-        tiers: Fewest and most of each tier, by name.
+        low, high: Minimum and maximum of the total.
+        idle: Minimum of the total once no request has arrived for the idle time (scale to zero).
+        tiers: Minimum and maximum by tier name.
     """
 
     low: int
@@ -31,7 +31,7 @@ class Limits:
 
 
 def in_force(spec: DeploymentSpec, time_s: float) -> Limits:
-    """The bounds at a unix time: schedules and a pinned total move those of the spec."""
+    """The bounds at a unix time: those of the spec, changed by schedules and by a pinned total."""
     low, high, asked = scheduled(spec, time_s)
     idle = 0 if spec.scale_to_zero is not None and not asked else low
     low = max(low, 1)
@@ -40,14 +40,14 @@ def in_force(spec: DeploymentSpec, time_s: float) -> Limits:
     tiers = {}
     for tier in spec.tiers:
         most = min(tier.replicas_max, high)
-        # A tier that is not good enough is never asked for, so nobody has to keep its minimum.
+        # A tier below the minimum quality is never used, so its minimum does not apply.
         tiers[tier.name] = (min(tier.replicas_min, most) if spec.quality.allows(tier.quality) else 0, most)
     reach = min(high, sum(most for _, most in tiers.values()))
     return Limits(low=min(low, reach), idle=min(idle, reach), high=high, tiers=tiers)
 
 
 def strictest(several: Sequence[Limits]) -> Limits:
-    """Bounds that keep all of several."""
+    """Bounds that satisfy all of several."""
     high = min(each.high for each in several)
     tiers = {}
     for name in several[0].tiers:
@@ -59,12 +59,12 @@ def strictest(several: Sequence[Limits]) -> Limits:
 
 def inside(limits: Limits, wish: Mapping[str, int], *, order: Sequence[str], least: int) -> dict[str, int]:
     """
-    A wish moved inside the bounds: the last tier of `order` gives way first, the first one fills up.
+    Wanted replicas moved within the bounds: the last tier of `order` is cut first, the first one is filled up first.
 
     Args:
-        wish: Replicas by tier name; none where a tier is not named.
-        order: The tiers that are moved; all others stand at their minimum.
-        least: Fewest replicas in all.
+        wish: Wanted replicas by tier name; 0 for tiers that are not named.
+        order: The tiers that may change; all others are assumed at their minimum.
+        least: Minimum of the total.
     """
     lows = {name: limits.tiers[name][0] for name in order}
     kept = {name: max(lows[name], min(limits.tiers[name][1], wish.get(name, 0))) for name in order}

@@ -1,9 +1,9 @@
 """
-What Prometheus would say of the fleet: cumulative counters sampled at scrapes, rates over a window, gauges of the
-last sample.
+What Prometheus would report about the fleet: counters sampled at scrapes, rates over a window, gauges from the last
+sample.
 
-A new pod's first sample loses what it counted before; a pod that is gone takes its series with it; the newest sample
-has an age. Arrivals are what an operator can know: first tokens plus the growth of the queues.
+What a new pod counted before its first sample is lost; the series of a pod end with the pod; the newest sample is
+some seconds old. The arrival rate is what an operator can derive: first tokens plus the growth of the queues.
 """
 
 from collections import deque
@@ -46,7 +46,7 @@ NO_ANSWER = "PrometheusDown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One scrape of one pod. Histograms are counts per bucket."""
+    """One scrape of one pod. Histograms hold counts per bucket, not cumulative."""
 
     time_s: float
     counters: Floats
@@ -60,7 +60,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
-    """Gauges of one pod at its last scrape, and their largest value within the window."""
+    """Gauges of one pod at its last scrape, and their maxima within the window."""
 
     running: int
     waiting: int
@@ -70,7 +70,7 @@ class Gauges:
 
 
 class Scraper:
-    """Prometheus of one run."""
+    """The Prometheus server of one run."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -78,7 +78,7 @@ class Scraper:
         self._gateway: deque[tuple[float, Floats]] = deque()
 
     def scrape(self) -> None:
-        """Sample every server that answers now."""
+        """Sample every replica that is ready or draining."""
         now = self.world.time_s
         live = [p for p in self.world.live if p.slot >= 0 and p.life in (Life.READY, Life.DRAINING)]
         for pod in live:
@@ -94,7 +94,7 @@ class Scraper:
             self._gateway.popleft()
 
     def observe(self) -> FleetObservation:
-        """The fleet as an operator would read it now."""
+        """The fleet as an operator would observe it now."""
         scenario, now = self.world.scenario, self.world.time_s
         seen = {}
         for index, service in enumerate(scenario.services):
@@ -108,7 +108,7 @@ class Scraper:
         return FleetObservation(time_s=scenario.start_s + now, deployments=seen)
 
     def gauges(self, tier: TierKey) -> list[Gauges]:
-        """Per-pod gauges of the ready pods of a tier that were scraped."""
+        """Gauges of each ready pod of a tier that was scraped at least once."""
         found = [self._series.get(p.number) for p in self.world.of(tier, Life.READY)]
         return [
             Gauges(
@@ -197,7 +197,7 @@ class Scraper:
         }
 
     def _rates(self, series: deque[Sample]) -> Sample | None:
-        """Per-second rates of one pod as `rate()` gives them; None with fewer than two samples in the window."""
+        """Per-second rates of one pod as `rate()` computes them; None with fewer than two samples in the window."""
         if len(series) < 2:
             return None
         first, last = series[0], series[-1]
@@ -205,7 +205,8 @@ class Scraper:
         each = span / (len(series) - 1)
         start_gap = first.time_s - (self.world.time_s - WINDOW_S)
         end_gap = self.world.time_s - last.time_s
-        # Prometheus stretches to the window's edge; where that is further than 1.1 intervals away, by half an interval.
+        # Prometheus extrapolates to the edge of the window, or by half an interval if the edge is more than
+        # 1.1 intervals away.
         reach = span + sum(g if g < 1.1 * each else each / 2 for g in (start_gap, end_gap))
         scale = reach / span / WINDOW_S
         return Sample(

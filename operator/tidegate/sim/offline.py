@@ -1,8 +1,8 @@
 """
-A run from what a user has: manifests and recorded traffic.
+A scenario from a user's manifests and traffic.
 
-In:    deployments and accelerators as the API gave them, a trace per deployment, how far the truth is off.
-Out:   a `Scenario`, its first fleet sized for the first minutes of the traffic.
+In:    deployments and accelerators as read from manifests, a trace per deployment, and `Settings`.
+Out:   a `Scenario` whose initial fleet is sized for the first minutes of the traffic.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from tidegate.sim.traces import Trace
 from tidegate.sim.truth import Twist, truths_of
 from tidegate.units import SECONDS_PER_HOUR, TICK_S
 
-# The fleet at second 0 serves the mean rate of this much traffic, or of the whole run where it is shorter.
+# The initial fleet is sized for the mean rate over this time, or over the whole run if that is shorter.
 FIRST_S = 300.0
 
 
@@ -32,10 +32,10 @@ class Settings:
     How a backtest is run.
 
     Args:
-        seed: Everything that is chance comes from it.
-        truth: Factor on every step time: 1.2 means the replicas are 20 % slower than the priors say.
-        startup_s: Median time from scale-up to ready, s.
-        duration_s: Cut the traffic here; None: all of it.
+        seed: Determines everything random.
+        truth: Factor on every step time: 1.2 means that replicas are 20 % slower than the priors say.
+        startup_s: Median time from getting a node to a ready replica, s.
+        duration_s: Where to cut the traffic; None: use all of it.
     """
 
     seed: int = 1
@@ -51,11 +51,11 @@ def scenario_of(
     settings: Settings,
 ) -> Scenario:
     """
-    The run that a manifest and traces describe.
+    The scenario that manifests and traces describe.
 
     Raises:
-        SpecError: A deployment without traffic, a time without a request, a tier on an unknown accelerator, or with
-            several engines in a replica; classes in several currencies.
+        SpecError: A deployment has no traffic, the first request comes after `duration_s`, a tier uses an unknown
+            accelerator or several engines per replica, or the classes have different currencies.
     """
     _check(deployments, accelerators, traffic)
     duration_s = _duration_s(traffic, settings)
@@ -73,7 +73,7 @@ def scenario_of(
 
 
 def _duration_s(traffic: Mapping[Key, Trace], settings: Settings) -> float:
-    """Length of the run: to the first tick after the last arrival, or as much of that as is wanted."""
+    """Length of the run: until the first tick after the last arrival, or as stated if that is shorter."""
     whole_s = (floor(max(t.span_s for t in traffic.values()) / TICK_S) + 1) * TICK_S
     if settings.duration_s is None:
         return whole_s
@@ -88,7 +88,7 @@ def _duration_s(traffic: Mapping[Key, Trace], settings: Settings) -> float:
 
 
 def _cut(trace: Trace, duration_s: float) -> Trace:
-    """What comes in the run: requests after it tell nothing of what a replica carries, unless there are no others."""
+    """The requests within the run; all of them if there are none, so that the lengths of requests are known."""
     within = trace.window(start_s=0.0, end_s=duration_s)
     return within if len(within) else trace
 
@@ -133,7 +133,7 @@ def _service(
 ) -> Service:
     twist = Twist(decode=settings.truth, prefill=settings.truth, startup=Startup(median_s=settings.startup_s))
     truths = truths_of(spec, accelerators, {"*": twist})
-    # A backtest asks what a policy would have done: what only recommends in the cluster, or is paused, acts here.
+    # The question is what a policy would have done, so deployments in mode Recommend, and paused ones, act here.
     initial = first_fleet(spec, trace, truths, accelerators, first_s=min(FIRST_S, duration_s))
     return Service(spec=spec.acting(), traffic=trace, truths=truths, initial=initial)
 
@@ -146,7 +146,7 @@ def first_fleet(
     *,
     first_s: float,
 ) -> dict[str, int]:
-    """Replicas of the cheapest tier for the mean rate of the first seconds, and what the bounds in force ask for."""
+    """Replicas of the cheapest tier for the mean rate of the first `first_s`, adjusted to the bounds in force."""
     rate = float(np.searchsorted(trace.arrival_s, first_s)) / first_s
     price = {t.name: accelerators[t.accelerator].price_usd_per_hour * t.accelerators_per_replica for t in spec.tiers}
     knees = {t.name: knee_rps(truths[t.name].server, trace, spec.slo) for t in spec.tiers}

@@ -1,9 +1,10 @@
 """
-Pods and accelerators: what Kubernetes does between a wish for replicas and a server that is ready.
+Pods, accelerators and their cost.
 
-In:    wanted replicas per tier, time, faults.
-Out:   pods with a life: pending (no accelerator), starting, ready, draining, gone; and their bill.
-Rules: all chance comes from one seeded generator.
+In:    pools, faults, time.
+Out:   the stages of a pod (pending, starting, ready, draining, gone), the capacity and price of accelerators at a time,
+       what a pod costs, and the order of removal.
+Rules: the only randomness comes from the generator that is passed in.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from tidegate.units import SECONDS_PER_HOUR
 
 
 class Life(Enum):
-    """Stages of a pod; a pod that is gone is only kept for the bill."""
+    """Stages of a pod. A pod that is gone is kept for billing only."""
 
     PENDING = auto()
     STARTING = auto()
@@ -36,11 +37,14 @@ class Pod:
     One replica's pod.
 
     Args:
-        service, tier: Indices of its deployment, and of its tier over all deployments.
-        accelerator, accelerators: What it occupies once it has a node.
-        created_s: When it was asked for. placed_s: when it got its accelerators. ready_s: when it serves.
-        deadline_s: When a draining one is killed. gone_s: when it left.
-        slot: Replica in the engine, -1 without.
+        service, tier: Indices of its deployment, and of its tier among the tiers of all deployments.
+        accelerator, accelerators: Class and number of accelerators that it occupies once it is placed.
+        created_s: When it was created.
+        placed_s: When it was bound to its accelerators.
+        ready_s: When it becomes ready.
+        deadline_s: When it is killed if it is still draining.
+        gone_s: When it ended.
+        slot: Its slot in the engine; -1: none yet.
     """
 
     number: int
@@ -59,7 +63,7 @@ class Pod:
 
 @dataclass(slots=True, kw_only=True)
 class Market:
-    """Capacity and price of accelerators over time, with the faults that change them."""
+    """Capacity and price of accelerators over time, including faults."""
 
     pools: Mapping[str, Pool]
     faults: tuple[Fault, ...]
@@ -70,7 +74,7 @@ class Market:
         return changed[-1] if changed else self.pools[name].accelerator.price_usd_per_hour
 
     def capacity(self, name: str, time_s: float) -> int | None:
-        """Accelerators that are there at a time; None: unlimited."""
+        """Accelerators that exist at a time; None: unlimited."""
         whole = self.pools[name].accelerator.capacity
         if whole is None:
             return None
@@ -82,7 +86,7 @@ class Market:
         return [*self._of(Trouble.LOST_NODES, name), *self._of(Trouble.SPOT_RECLAIM, name)]
 
     def bill_usd(self, pod: Pod, *, start_s: float, end_s: float) -> float:
-        """What a pod costs between two times, from getting its accelerators to its end."""
+        """Cost of a pod between two times, $; it counts from when it is bound to its accelerators until it is gone."""
         low, high = max(pod.placed_s, start_s), min(pod.gone_s, end_s)
         if high <= low:
             return 0.0
@@ -97,9 +101,9 @@ class Market:
         return [f for f in self.faults if f.trouble is trouble and f.hits(name)]
 
 
-def startup_s(startup: Startup, *, factor: float, dice: np.random.Generator) -> float:
-    """One draw of a start-up time, s."""
-    return float(startup.median_s * factor * np.exp(dice.normal(0.0, startup.spread)))
+def startup_s(startup: Startup, *, factor: float, rng: np.random.Generator) -> float:
+    """A random start-up time, s."""
+    return float(startup.median_s * factor * np.exp(rng.normal(0.0, startup.spread)))
 
 
 def held(pods: Iterable[Pod], accelerator: str) -> int:
@@ -109,9 +113,9 @@ def held(pods: Iterable[Pod], accelerator: str) -> int:
 
 def first_to_go(pods: list[Pod], load: Mapping[int, int]) -> list[Pod]:
     """
-    Pods in the order Kubernetes' ReplicaSet removes them: without a node, not ready, then the youngest ready.
+    Pods in the order in which a ReplicaSet removes them: pending, starting, then ready; the youngest first in each.
 
-    Among ready pods of the same age the one with fewest requests goes first.
+    Among pods of the same age, the one with the fewest requests goes first.
     """
     rank = {Life.PENDING: 0, Life.STARTING: 1, Life.READY: 2}
     return sorted(pods, key=lambda p: (rank[p.life], -p.created_s, load.get(p.number, 0), -p.number))

@@ -1,11 +1,12 @@
 """
-Traffic that Prometheus remembers: the load of a deployment over a span of time, made into requests again.
+Traffic recorded in Prometheus: requests are synthesized from the recorded load of a deployment.
 
-In:    a client, a deployment (its namespace, and the model that clients ask for), from when to when.
-Out:   a `Trace`: arrivals that follow the recorded rate minute by minute, lengths with the mean of each minute.
-Rules: what Prometheus does not keep is stated, not hidden: arrivals within a minute are a gamma renewal process and
-       lengths lognormal, both with the spread of published chat traffic. A minute without samples had no requests. What
-       a minute is told by reaches into the one before it, as a rate needs two scrapes.
+In:    a client, a deployment (its namespace and model), start and end.
+Out:   a `Trace`: arrivals that follow the recorded rate of each minute, lengths with the recorded mean of each minute.
+Rules: what Prometheus does not store is synthetic: arrivals within a minute are a gamma renewal process, lengths are
+       lognormal, both with the variation of published chat traffic. A minute without samples counts as a minute
+       without requests. The rate window is longer than a minute, because a rate needs two scrapes, so each value
+       includes part of the previous minute.
 """
 
 from collections.abc import Iterable
@@ -26,17 +27,17 @@ from tidegate.units import SECONDS_PER_DAY
 
 STEP_S = 60
 ANSWER_S = 20.0
-# vLLM and SGLang put the name that clients ask for on each of their series.
+# vLLM and SGLang put the model name that clients request on each of their series.
 MODEL_LABEL = "model_name"
 _METRICS = {signal.name: signal.metrics for signal in FLOW}
 
 
 def check(deployments: Iterable[DeploymentSpec]) -> None:
     """
-    Whether the metrics tell these deployments apart.
+    Check that the metrics of these deployments can be told apart.
 
     Raises:
-        SpecError: Two of them serve one model in one namespace.
+        SpecError: Two of them serve the same model in the same namespace.
     """
     served: dict[tuple[str, str], DeploymentSpec] = {}
     for spec in deployments:
@@ -48,10 +49,10 @@ def check(deployments: Iterable[DeploymentSpec]) -> None:
 
 def recorded(client: Prometheus, spec: DeploymentSpec, *, start_s: float, end_s: float, seed: int) -> Trace:
     """
-    Requests of one deployment between two unix times.
+    Requests of one deployment between two unix times, from 0 at `start_s`.
 
     Raises:
-        SourceError: Prometheus does not answer, or remembers no request of its model in that span and namespace.
+        SourceError: Prometheus does not answer, or has no request of the model in that time and namespace.
     """
     dialect = dialect_of(spec.model, spec.key.namespace, window_s=RATE_S_MIN)
     rates = _curve(client, demand_query(dialect), start_s, end_s)
@@ -60,19 +61,19 @@ def recorded(client: Prometheus, spec: DeploymentSpec, *, start_s: float, end_s:
         detail = f"no requests of {asked} between {start_s:.0f} and {end_s:.0f}"
         raise SourceError(source="prometheus", reason="NoSeries", detail=detail)
     prompt, output = (_lengths(client, query(dialect), start_s, end_s) for query in (prompt_query, output_query))
-    dice = np.random.default_rng(seed)
-    at = arrivals(np.repeat(np.nan_to_num(rates), STEP_S), variation=1.2, dice=dice)
+    rng = np.random.default_rng(seed)
+    at = arrivals(np.repeat(np.nan_to_num(rates), STEP_S), variation=1.2, rng=rng)
     minute = np.minimum((at / STEP_S).astype(np.int64), len(rates) - 1)
     return Trace(
         arrival_s=at,
-        prompt_tokens=spread(prompt[minute], CHAT.prompt_variation, dice=dice),
-        output_tokens=spread(output[minute], CHAT.output_variation, dice=dice),
+        prompt_tokens=spread(prompt[minute], CHAT.prompt_variation, rng=rng),
+        output_tokens=spread(output[minute], CHAT.output_variation, rng=rng),
         name=spec.model,
     )
 
 
 def dialect_of(model: str, namespace: str | None, *, window_s: float) -> Dialect:
-    """How to ask for what one model does in a namespace, or (None) everywhere, over a window."""
+    """The dialect that selects the series of one model in a namespace (None: in all), with rates over `window_s`."""
     dialect = Dialect(window_s=window_s, matchers={MODEL_LABEL: model})
     if namespace is None:
         return dialect
@@ -80,7 +81,7 @@ def dialect_of(model: str, namespace: str | None, *, window_s: float) -> Dialect
 
 
 def demand_query(dialect: Dialect) -> str:
-    """Requests/s that came, those that a full queue turned away included."""
+    """Arrival rate, requests/s, including requests that a full queue rejected."""
     return f"{_rate('started', dialect)} + ({_rate('rejected', dialect)} or vector(0))"
 
 
@@ -95,16 +96,16 @@ def output_query(dialect: Dialect) -> str:
 
 
 def _mean(length: str, tokens: str, requests: str, dialect: Dialect) -> str:
-    """From the histogram of lengths, else (SGLang) tokens over requests of the counters."""
+    """Mean from the histogram of lengths, or (SGLang) from the counters of tokens and requests."""
     pairs = ((f"{length}_sum", f"{length}_count"), (tokens, requests))
     return " or ".join(f"{_rate(above, dialect)} / ({_rate(below, dialect)} > 0)" for above, below in pairs)
 
 
 def _rate(signal: str, dialect: Dialect) -> str:
     """
-    Per second over all replicas. A fleet of several servers and versions speaks several names, each replica one.
+    Rate summed over all replicas. Engines and versions use different metric names; each replica has one of them.
 
-    A replica is a scraped target: where nothing names its pod, its `instance` still does.
+    A replica is a scrape target: `instance` identifies it if there is no pod label.
     """
     grouping = f"{dialect.grouping},instance"
     parts = [f"sum by ({grouping}) (rate({selector(metric, dialect)}{dialect.span}))" for metric in _METRICS[signal]]
@@ -112,7 +113,7 @@ def _rate(signal: str, dialect: Dialect) -> str:
 
 
 def _lengths(client: Prometheus, query: str, start_s: float, end_s: float) -> Floats:
-    """Mean length per minute; minutes in which nothing finished take that of their neighbours."""
+    """Mean length per minute; minutes in which no request finished are interpolated."""
     means = _curve(client, query, start_s, end_s)
     known = np.flatnonzero(np.isfinite(means))
     if len(known) == 0:
@@ -122,9 +123,9 @@ def _lengths(client: Prometheus, query: str, start_s: float, end_s: float) -> Fl
 
 
 def _curve(client: Prometheus, query: str, start_s: float, end_s: float) -> Floats:
-    """A value per minute, NaN where there is none; a day per question, so that no answer has too many points."""
+    """One value per minute, NaN where there is none. Each query covers a day, to stay below the limit of points."""
     values = np.full(max(1, int((end_s - start_s) // STEP_S)), np.nan)
-    begin_s = start_s + STEP_S  # the sample at a time stands for the minute before it
+    begin_s = start_s + STEP_S  # a sample stands for the minute before it
     while begin_s <= end_s:
         until_s = min(begin_s + SECONDS_PER_DAY - STEP_S, end_s)
         for series in client.custom_query_range(query, begin_s, until_s, f"{STEP_S}s", timeout=ANSWER_S):

@@ -1,9 +1,9 @@
 """
-The loop: time moves a tick, Prometheus scrapes, the policy decides, the world obeys.
+The closed loop: simulate until the next tick, scrape, let the policy decide, scale.
 
 In:    a scenario and a policy.
-Out:   a `Run`: the world after it, and one row per tick of what happened.
-Rules: the engine's conservation and Little's law are checked at the end of every run.
+Out:   a `Run`: the final state of the world, and one row per tick.
+Rules: conservation of requests and Little's law are checked at the end of every run.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +19,15 @@ from tidegate.sim.policies.base import Policy, View
 from tidegate.sim.scenario import Scenario
 from tidegate.sim.world import TierKey, World
 
-# After the last tick nobody scales any more; what is in flight gets this long to finish and is not billed.
+# After the last tick, requests in flight get this long to finish, s, without scaling and without billing.
 AFTERMATH_S = 600.0
-# Ticks between two looks at whether a run can still be the best of its name.
+# Ticks between two checks whether a run can still become the best of its name.
 LOOK_TICKS = 20
 
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """One tick: replicas by tier, money per hour, and why."""
+    """One tick: replicas by tier, cost per hour, cumulative arrivals by deployment, and the reasons."""
 
     time_s: float
     ready: Mapping[TierKey, int]
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """What one policy did in one scenario; `cut` says why it was not run to its end, where it was not."""
+    """What one policy did in one scenario; `cut` says why the run was aborted, empty if it was not."""
 
     scenario: Scenario
     policy: str
@@ -60,7 +60,7 @@ def run(
 
     Args:
         progress: Called after each tick with the share of the run that is done, in [0, 1].
-        hopeless: Asked now and then why there is no point in going on; empty where there is one.
+        hopeless: Called every `LOOK_TICKS`; a non-empty result is the reason to abort the run.
     """
     world = World(scenario)
     scraper = Scraper(world)
@@ -89,7 +89,7 @@ def run(
 
 
 def fleet_policy(scenario: Scenario, world: World) -> FleetPolicy:
-    """What users want, with the prices and capacities of now."""
+    """The users' specs, with the current prices and capacities."""
     accelerators = {
         name: replace(
             pool.accelerator,

@@ -1,7 +1,7 @@
 """
-What a run is made of: deployments with their traffic and hidden truth, accelerators, faults.
+The inputs of a run: deployments with their traffic and true performance, accelerators, faults.
 
-A `Scenario` is a value: the same one with the same seed gives the same run, to the last bit.
+A `Scenario` is a value: the same scenario with the same seed gives the same run, to the last bit.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ START_S = 1_767_225_600.0  # Thu 2026-01-01 00:00 UTC
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startup:
     """
-    Time from a pod's node to a ready server: lognormal around a median.
+    Time from getting a node to a ready server: lognormal.
 
     Args:
-        median_s: Half of the starts are faster, s, > 0.
+        median_s: Median, s, > 0.
         spread: Standard deviation of the logarithm; 0: always the median.
 
-    Source: 8B on one GPU 35 to 126 s to load (AccelMark), image pull and graph capture on top.
+    Source: loading 8B on one GPU takes 35 to 126 s (AccelMark), plus image pull and graph capture.
     """
 
     median_s: float = 120.0
@@ -38,7 +38,7 @@ class Startup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierTruth:
-    """What a tier really is; the policies see only what it does."""
+    """True performance of a tier. Policies see only the metrics that result from it."""
 
     server: Server
     startup: Startup = field(default_factory=Startup)
@@ -50,12 +50,12 @@ class Service:
     One deployment of a run.
 
     Args:
-        spec: What the user asked for.
-        traffic: Who comes, from second 0 of the run.
-        truths: By tier name.
+        spec: The user's deployment.
+        traffic: Requests, from second 0 of the run.
+        truths: True performance by tier name.
         initial: Replicas ready at second 0, by tier name.
         gateway: Whether a gateway in front reports arrivals and its queue.
-        history: What Prometheus remembers from before the run: (second, requests/s), seconds < 0 and rising.
+        history: Demand before the run, as Prometheus has it: (second, requests/s), seconds < 0 and ascending.
     """
 
     spec: DeploymentSpec
@@ -78,20 +78,20 @@ class Trouble(StrEnum):
     """Kinds of faults."""
 
     NO_METRICS = "NoMetrics"  # target: deployment name, or empty for all
-    STUCK_TIER = "StuckTier"  # target: deployment/tier; pods created in the span become ready after it
-    SLOW_START = "SlowStart"  # target: deployment/tier or empty; amount: factor on start-up
-    LOST_NODES = "LostNodes"  # target: accelerator; amount: accelerators gone at once, back at the end
-    SPOT_RECLAIM = "SpotReclaim"  # the same with `NOTICE_S` of warning
-    PRICE_CHANGE = "PriceChange"  # target: accelerator; amount: $/h until the end
+    STUCK_TIER = "StuckTier"  # target: deployment/tier; pods placed meanwhile begin to start only at the fault's end
+    SLOW_START = "SlowStart"  # target: deployment/tier, or empty for all; amount: factor on the start-up time
+    LOST_NODES = "LostNodes"  # target: accelerator; amount: accelerators lost at once, back at the fault's end
+    SPOT_RECLAIM = "SpotReclaim"  # the same with a notice of `NOTICE_S`
+    PRICE_CHANGE = "PriceChange"  # target: accelerator; amount: $/h until the fault's end
 
 
-# AWS warns 120 s ahead, GCP and Azure 30 s: the shorter one is the harder one.
+# AWS gives 120 s of notice, GCP and Azure 30 s. The shorter one is harder.
 NOTICE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong in [start_s, end_s); see `Trouble` for target and amount."""
+    """One fault in [start_s, end_s), seconds of the run; see `Trouble` for target and amount."""
 
     trouble: Trouble
     start_s: float
@@ -100,22 +100,22 @@ class Fault:
     amount: float = 0.0
 
     def active(self, time_s: float) -> bool:
-        """Whether it holds at that time."""
+        """Whether the fault is active at that time."""
         return self.start_s <= time_s < self.end_s
 
     def hits(self, name: str) -> bool:
-        """Whether its target is that one, or everybody."""
+        """Whether the fault's target is `name` or everything."""
         return self.target in ("", name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """
-    Accelerators of one class and the nodes they come on.
+    Accelerators of one class and their nodes.
 
     Args:
         accelerator: Class, price and capacity as the user states them.
-        warm: Accelerators on nodes that are already up; None: all. Further ones wait for a node.
+        warm: Accelerators on nodes that are already up; None: all. Others must wait for a new node.
         provision_s: Time until a new node is up, s.
     """
 
@@ -127,17 +127,17 @@ class Pool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """
-    A run.
+    All inputs of a run.
 
     Args:
-        name: What the table calls it.
+        name: Name in tables.
         services: The deployments that share the pools.
         pools: By accelerator name.
-        duration_s: Length of the run; arrivals after it are cut off.
-        start_s: Unix time of second 0 (schedules and daily patterns see it).
-        drain_s: Longest time a replica on its way out may finish its requests.
-        scrape_s, scrape_age_s: Prometheus interval, and age of the newest sample when a tick reads it.
-        random_router: Route at random instead of by least outstanding.
+        duration_s: Length of the run; later arrivals are cut off.
+        start_s: Unix time of second 0, for schedules and daily patterns.
+        drain_s: Longest time that a terminating replica may take to finish its requests.
+        scrape_s, scrape_age_s: Prometheus' scrape interval, and the age of the newest sample when a tick reads it.
+        random_router: Route at random instead of to the replica with the fewest outstanding requests.
     """
 
     name: str
@@ -155,17 +155,17 @@ class Scenario:
 
     @property
     def currency(self) -> str:
-        """ISO 4217 code of all its money."""
+        """ISO 4217 code of the currency of all amounts."""
         return currency_of(self.services[0].spec, {name: pool.accelerator for name, pool in self.pools.items()})
 
     def hindrance(self, key: Key, tier: str, time_s: float) -> tuple[float, float]:
-        """What faults do to a pod that gets its node now: a factor on its start-up, and when the start-up begins."""
+        """Effect of faults on a pod that is placed now: factor on its start-up time, and when its start-up begins."""
         active = [f for f in self.faults if f.active(time_s) and f.hits(f"{key.name}/{tier}")]
         factor = prod((f.amount for f in active if f.trouble is Trouble.SLOW_START), start=1.0)
         return factor, max((f.end_s for f in active if f.trouble is Trouble.STUCK_TIER), default=time_s)
 
     def service(self, key: Key) -> Service:
-        """The service of that deployment; KeyError where there is none."""
+        """The service of that deployment; KeyError if there is none."""
         for service in self.services:
             if service.spec.key == key:
                 return service

@@ -1,8 +1,8 @@
 """
-What a run was worth: one line of figures per policy, and per deployment.
+The figures of a run, in total and per deployment.
 
-Every request that arrived in the run counts; one that was dropped or has no last token when the run is over missed
-its targets. Money and GPU hours run from the moment a pod holds accelerators until it is gone.
+Every request that arrived during the run counts. One that was dropped, or is not finished when the run is over, missed
+its targets. Cost and GPU hours count from when a pod is bound to its accelerators until it is gone.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from tidegate.sim.scenario import Service
 from tidegate.sim.world import World
 from tidegate.units import MILLION, SECONDS_PER_HOUR
 
-# The planner keeps the mean quality of the fleet, requests are routed to whole replicas: this much is chance.
+# The planner controls the mean quality of the fleet; which replica serves a request is chance. Tolerance for that.
 QUALITY_DUST = 0.001
 MONEY_DUST = 1e-6
 
@@ -28,13 +28,13 @@ MONEY_DUST = 1e-6
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """
-    One deployment of a run. None: nothing to divide by.
+    One deployment of a run. None: there was nothing to divide by.
 
     Args:
-        attainment: Share of arrived requests inside both targets.
+        attainment: Share of arrived requests that met both targets.
         quality: Mean tier quality over finished requests.
-        dropped: Requests lost with their replica, refused, or not served to their end.
-        usd_per_hour_peak: Dearest fleet that was asked for.
+        dropped: Requests that were lost with their replica, rejected, or not finished.
+        usd_per_hour_peak: Cost of the most expensive fleet that was requested, $/h.
     """
 
     requests: int
@@ -56,7 +56,7 @@ class Part:
 
     @property
     def kept(self) -> bool:
-        """Whether the share inside the targets, the mean quality and the budget were all kept."""
+        """Whether attainment, mean quality and budget were all kept."""
         share = self.attainment is None or self.attainment >= self.target
         budget = self.budget_usd_per_hour is None or self.usd_per_hour_peak <= self.budget_usd_per_hour + MONEY_DUST
         return share and self.quality_kept and budget
@@ -69,7 +69,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One run, all deployments together. `joules_per_good_token` and money per good token: None where none was good."""
+    """One run, all deployments together. Figures per good token are None if no token was good."""
 
     scenario: str
     policy: str
@@ -86,17 +86,17 @@ class Score:
 
     @property
     def met(self) -> bool:
-        """Whether every deployment kept what its user asked for; see `Part.kept`."""
+        """Whether every deployment kept its promises; see `Part.kept`."""
         return all(p.kept for p in self.parts.values())
 
     def to_json(self) -> dict[str, object]:
-        """Plain values."""
+        """The score as JSON-serializable values."""
         return asdict(self) | {"met": self.met}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A score, and the run behind it (None for the fluid bound, which has none, and where only the score is kept)."""
+    """A score and its run; None for the fluid bound, which is not a run, and for scores read from a file."""
 
     score: Score
     run: Run | None
@@ -104,9 +104,10 @@ class Result:
 
 def badness(one: Score) -> tuple[float, ...]:
     """
-    Order of runs, best first: promises kept before promises broken, then money per good token.
+    Sort key of runs, best first.
 
-    Among broken ones the least broken: how far the attainment was missed, highest priority first, then the cheapest.
+    Runs that kept all promises come first, by cost per good token. The others follow by how far they missed the target
+    attainment, highest priority first, then by cost.
     """
     usd = inf if one.usd_per_million_good_tokens is None else one.usd_per_million_good_tokens
     if one.met:
@@ -147,7 +148,7 @@ def score(run: Run) -> Score:
 
 
 def good(requests: Requests, service: Service, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of some requests met both targets; shape as `rows`."""
+    """Which of the selected requests met both targets; shape as `rows`."""
     slo = service.spec.slo
     gaps = (requests.finish_s - requests.first_s) / np.maximum(requests.output - 1, 1)
     inside = (requests.first_s - requests.arrival_s <= slo.ttft_s) & (gaps <= slo.itl_s)
@@ -156,17 +157,18 @@ def good(requests: Requests, service: Service, rows: NDArray[np.bool_]) -> NDArr
 
 
 def from_json(row: Mapping[str, Any]) -> Score:
-    """A score from what `asdict` made of it; KeyError and TypeError where it is none."""
+    """The inverse of `asdict`; KeyError or TypeError if `row` is not a score."""
     values = {f.name: row[f.name] for f in fields(Score)}
     return Score(**values | {"parts": {k: Part(**v) for k, v in row["parts"].items()}})
 
 
 def hopeless(best: Score, world: World) -> str:
     """
-    Why a run that is not over cannot become better than another; empty where it still can.
+    Why an unfinished run can no longer beat the best one so far; empty if it still can.
 
-    Either the other kept all promises and this one has spent too much already, even if every token turns out good; or
-    more requests are late already than the target allows, or than were late in the other.
+    `dear`: the best run kept all promises, and this one has already spent more per token even if all tokens turn out
+    good. `late`: more requests have already missed their targets than the target attainment allows and than missed
+    them in the best run.
     """
     requests, now = world.fleet.state.requests, world.time_s
     spent = sum(world.market.bill_usd(pod, start_s=0.0, end_s=now) for pod in world.pods)
@@ -174,7 +176,7 @@ def hopeless(best: Score, world: World) -> str:
     if best.met and best.usd_per_million_good_tokens is not None and least > best.usd_per_million_good_tokens:
         return "dear"
     services = list(enumerate(world.scenario.services))
-    # Of two that broke a promise the one that did better by the highest priority is better.
+    # If the best run broke a promise, the attainment of the highest priority decides first.
     for index, service in services if best.met else [max(services, key=lambda s: s[1].spec.priority)]:
         part = best.parts[str(service.spec.key)]
         least_share = min(part.target, 1.0 if part.attainment is None else part.attainment)
@@ -215,7 +217,7 @@ def _part(requests: Requests, index: int, service: Service, run: Run, usd: float
 
 
 def _peak(run: Run, service: Service) -> float:
-    """Dearest fleet of a deployment that a policy asked for, $/h at the prices of its moment."""
+    """Cost of the most expensive fleet of a deployment that the policy requested, $/h, at the prices of that tick."""
     spec, market = service.spec, run.world.market
     return max(
         (

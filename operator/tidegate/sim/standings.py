@@ -1,7 +1,7 @@
 """
-Policies against each other over many runs: who kept the promises, and what it cost.
+Compare policies over many runs: which of them kept the promises, and at what cost.
 
-In:    scores by scenario and policy, one per seed, seeds in the same order everywhere.
+In:    scores by scenario and policy, one per seed, with seeds in the same order everywhere.
 Out:   one `Standing` per policy.
 """
 
@@ -15,7 +15,7 @@ from tidegate.sim.score import Score
 
 Results = Mapping[str, Mapping[str, Sequence[Score]]]
 
-# Costs are stated over this one's: the best that anybody is known to have done through the same actuators.
+# Costs are relative to this policy's: the best known result through the same actuators.
 REFERENCE = "clairvoyant"
 
 
@@ -25,11 +25,11 @@ class Standing:
     One policy over all runs.
 
     Args:
-        runs: Scenarios times seeds; 0 for a bound that is no run.
-        kept: Runs in which every promise was kept.
-        shortfall: Mean of how far attainment was below its target where it was; None where it never was.
-        cost: Geometric mean of money per good token over the reference's; None where it is not known.
-        cheaper: Runs in which it and tidegate kept all promises and it cost less per good token.
+        runs: Scenarios times seeds; 0 for the fluid bound.
+        kept: Runs in which it kept every promise.
+        shortfall: Mean distance of attainment to its target over the deployments that missed it; None if none did.
+        cost: Geometric mean of the cost per good token relative to the reference's; None if unknown.
+        cheaper: Runs in which both it and tidegate kept all promises and it cost less per good token.
         kept_alone: Runs in which it kept all promises and tidegate did not.
     """
 
@@ -43,18 +43,18 @@ class Standing:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is the one that others are compared with."""
+        """Whether this is tidegate's own policy."""
         return self.policy == OWN
 
 
 def standings(results: Results) -> list[Standing]:
-    """Policies in the order in which they first appear."""
+    """One standing per policy, in order of first appearance."""
     names = dict.fromkeys(name for group in results.values() for name in group)
     return [_standing(name, results) for name in names]
 
 
 def ratio(group: Mapping[str, Sequence[Score]], name: str, index: int) -> float | None:
-    """Money per good token of one run over that of the reference with the same seed; None where either is unknown."""
+    """Cost per good token of one run relative to the reference with the same seed; None if either is unknown."""
     if REFERENCE not in group:
         return None
     own, best = (group[n][index].usd_per_million_good_tokens for n in (name, REFERENCE))
@@ -62,7 +62,7 @@ def ratio(group: Mapping[str, Sequence[Score]], name: str, index: int) -> float 
 
 
 def ratios(group: Mapping[str, Sequence[Score]], name: str) -> list[float]:
-    """The same for every seed for which it is known."""
+    """`ratio` for every seed for which it is known."""
     found = (ratio(group, name, i) for i in range(len(group[name])))
     return [r for r in found if r is not None]
 
@@ -88,7 +88,7 @@ def _standing(name: str, results: Results) -> Standing:
 
 
 def _pairs(name: str, results: Results) -> Iterator[tuple[Score, Score | None]]:
-    """Runs of a policy with tidegate's of the same scenario and seed."""
+    """Runs of a policy, each with tidegate's run of the same scenario and seed, if there is one."""
     for group in results.values():
         for index, one in enumerate(group.get(name, ())):
             if one.attainment is not None:

@@ -1,9 +1,9 @@
 """
-The fixed scenarios that every version of the product is measured with.
+The fixed scenarios with which every version of the product is measured.
 
-Each is one to three simulated hours, sized so that a handful of replicas is needed: large fleets forgive whole
-numbers. Prices are the defaults a user would find on the market; truths are the shipped priors unless the scenario is
-about learning that they are wrong.
+Each takes one to three simulated hours and needs a handful of replicas: in a large fleet one replica more or less
+hardly matters. Prices are typical market prices. The true step times are the built-in priors, unless the scenario
+tests what happens when they are wrong.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from tidegate.sim.truth import Twist, truths_of
 
 HOUR = 3600.0
 PRICES = {"nvidia-h100": 3.0, "nvidia-h200": 3.8, "nvidia-a100": 1.6, "nvidia-l40s": 1.2, "nvidia-b200": 5.5}
-# Quality by tier name: what published evaluations leave of the full-precision score.
+# Quality by tier name: score relative to full precision, from published evaluations.
 QUALITY = {"bf16": 1.0, "fp8": 0.995, "int4": 0.96}
 LLAMA_8B, QWEN_32B, LLAMA_70B = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-32B", "meta-llama/Llama-3.1-70B"
 
@@ -31,12 +31,12 @@ Seeded = Callable[[int], Scenario]
 
 
 def accelerator(name: str, capacity: int | None = 64) -> Accelerator:
-    """A class at its default price."""
+    """An accelerator class at the suite's price."""
     return Accelerator(name=name, price_usd_per_hour=PRICES[name], capacity=capacity)
 
 
 def tiers(accelerator_name: str, widths: Mapping[str, int], *, most: int = 24) -> tuple[TierSpec, ...]:
-    """One tier per precision on one kind of accelerator; widths say how many accelerators a replica takes."""
+    """One tier per precision on one accelerator class; `widths`: accelerators per replica, by tier name."""
     return tuple(
         TierSpec(
             name=name,
@@ -51,7 +51,7 @@ def tiers(accelerator_name: str, widths: Mapping[str, int], *, most: int = 24) -
 
 
 def spec(name: str, model: str, slo: Slo, options: tuple[TierSpec, ...], **more: object) -> DeploymentSpec:
-    """A deployment with the suite's bounds."""
+    """A deployment with the suite's replica bounds, 1 to 24 unless stated in `more`."""
     bounds = {"replicas_min": 1, "replicas_max": 24} | more
     return DeploymentSpec(key=Key("suite", name), model=model, slo=slo, tiers=options, **bounds)  # type: ignore[arg-type]
 
@@ -59,7 +59,7 @@ def spec(name: str, model: str, slo: Slo, options: tuple[TierSpec, ...], **more:
 def service(
     of: DeploymentSpec, traffic: Trace, initial: Mapping[str, int], *, twists: Mapping[str, Twist] | None = None
 ) -> Service:
-    """A deployment with truths of the shipped priors, twisted where the scenario says so."""
+    """A deployment whose true performance is that of the built-in priors, changed by `twists`."""
     accelerators = {t.accelerator: accelerator(t.accelerator) for t in of.tiers}
     return Service(spec=of, traffic=traffic, truths=truths_of(of, accelerators, twists), initial=initial)
 
@@ -68,14 +68,14 @@ def scenario(
     name: str, services: tuple[Service, ...], *, hours: float, seed: int, capacity: int | None = 64,
     faults: tuple[Fault, ...] = (),
 ) -> Scenario:  # fmt: skip
-    """A run on pools of the suite's prices."""
+    """A scenario with one pool per accelerator class in use, at the suite's prices."""
     names = sorted({t.accelerator for s in services for t in s.spec.tiers})
     pools = {n: Pool(accelerator=accelerator(n, capacity)) for n in names}
     return Scenario(name=name, services=services, pools=pools, duration_s=hours * HOUR, faults=faults, seed=seed)
 
 
 CHAT_SLO = Slo(ttft_s=1.0, itl_s=0.040, attainment=0.99)
-# L40S servers are slow enough that a handful is needed for traffic that simulates in a second.
+# L40S servers are so slow that even traffic that simulates in a second needs a handful of them.
 SMALL_SLO = Slo(ttft_s=1.5, itl_s=0.060, attainment=0.99)
 H100, A100, L40S = "nvidia-h100", "nvidia-a100", "nvidia-l40s"
 QUESTIONS = Lengths(prompt=400, output=300)
@@ -83,7 +83,14 @@ QUESTIONS = Lengths(prompt=400, output=300)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """Traffic to be made: a rate per second, how long requests are, and how unevenly they come (1: Poisson)."""
+    """
+    Synthetic traffic.
+
+    Args:
+        rates: Requests/s, one value per second.
+        lengths: Prompt and output lengths.
+        variation: Coefficient of variation of the time between arrivals; 1: Poisson.
+    """
 
     rates: make.Rates
     lengths: Lengths
@@ -91,13 +98,13 @@ class Flow:
 
 
 def day(mean_rps: float, hours: float) -> make.Rates:
-    """A day squeezed into so many hours."""
+    """A day's load curve, compressed into `hours`."""
     return make.diurnal(rps=mean_rps, duration_s=hours * HOUR, period_s=hours * HOUR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extra:
-    """What is unusual about a run: faults, truths off the priors, accelerators in the pool."""
+    """What is unusual about a run: faults, deviations from the priors, accelerators per pool."""
 
     faults: tuple[Fault, ...] = ()
     twists: Mapping[str, Twist] = field(default_factory=dict)
@@ -107,7 +114,7 @@ class Extra:
 def single(
     of: DeploymentSpec, flow: Flow, *, name: str, initial: Mapping[str, int], seed: int, extra: Extra | None = None
 ) -> Scenario:
-    """A run with one deployment."""
+    """A scenario with one deployment."""
     extra = extra or Extra()
     traffic = make.generate(flow.rates, flow.lengths, variation=flow.variation, seed=seed, name=name)
     one = service(of, traffic, initial, twists=extra.twists)
@@ -149,7 +156,7 @@ def ramp(seed: int) -> Scenario:
 
 
 def on_off(seed: int) -> Scenario:
-    """Traffic that stops for 35 minutes at a time; zero replicas are allowed after 5 idle minutes."""
+    """Traffic that pauses for 35 minutes at a time; zero replicas are allowed after 5 idle minutes."""
     of = spec(
         "office", LLAMA_8B, Slo(ttft_s=2.0, itl_s=0.060, attainment=0.85), tiers(L40S, {"bf16": 1, "fp8": 1}),
         replicas_min=0, scale_to_zero=ScaleToZero(idle_s=300.0),
@@ -204,7 +211,7 @@ def quality_bound(seed: int) -> Scenario:
 
 
 def shared_pool(seed: int) -> Scenario:
-    """Two deployments peak together on 8 GPUs that do not hold both; the higher priority comes first."""
+    """Two deployments peak together on 8 GPUs, which are too few for both; the higher priority comes first."""
     options = tiers(H100, {"bf16": 2, "fp8": 1})
     paid = spec("paid", QWEN_32B, Slo(ttft_s=2.0, itl_s=0.060, attainment=0.97), options, priority=100)
     free = spec("free", QWEN_32B, Slo(ttft_s=4.0, itl_s=0.080, attainment=0.80), options, priority=10)
@@ -215,7 +222,7 @@ def shared_pool(seed: int) -> Scenario:
 
 
 def outage(seed: int) -> Scenario:
-    """Prometheus is gone for ten minutes at the peak."""
+    """Prometheus is down for ten minutes at the peak."""
     fault = Fault(trouble=Trouble.NO_METRICS, start_s=0.95 * HOUR, end_s=0.95 * HOUR + 600)
     of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1, "int4": 1}))
     return single(
@@ -244,7 +251,7 @@ def stuck(seed: int) -> Scenario:
 
 
 def slow_start(seed: int) -> Scenario:
-    """Replicas take ten minutes to start: weights come over a slow link."""
+    """Replicas take ten minutes to start: weights are loaded over a slow link."""
     of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1}))
     twists = {"*": Twist(startup=Startup(median_s=600.0, spread=0.2))}
     return single(
@@ -258,7 +265,7 @@ def slow_start(seed: int) -> Scenario:
 
 
 def wrong_prior(seed: int) -> Scenario:
-    """Every step takes 1.4 times what the priors say: sizing by the book fails."""
+    """Every step takes 1.4 times what the priors say: sizing by the priors fails."""
     of = spec("chat", LLAMA_8B, SMALL_SLO, tiers(L40S, {"bf16": 1, "fp8": 1, "int4": 1}))
     twists = {"*": Twist(decode=1.4, prefill=1.4)}
     return single(
@@ -272,7 +279,7 @@ def wrong_prior(seed: int) -> Scenario:
 
 
 def spot(seed: int) -> Scenario:
-    """A third of the GPUs is reclaimed at the peak with 30 s of notice, and comes back half an hour later."""
+    """A third of the GPUs is reclaimed at the peak with 30 s notice, and returns half an hour later."""
     of = spec("chat", QWEN_32B, Slo(ttft_s=3.0, itl_s=0.060, attainment=0.95), tiers(H100, {"bf16": 2, "fp8": 1}))
     fault = Fault(trouble=Trouble.SPOT_RECLAIM, start_s=HOUR, end_s=1.5 * HOUR, target=H100, amount=3)
     return single(
@@ -305,13 +312,18 @@ SUITE: dict[str, Seeded] = {
 }
 
 
-# A day of history is made of so many other runs of the same scenario.
+# The day of history is composed of this many other runs of the same scenario.
 OTHER_RUNS = 4
 HISTORY_S, HISTORY_STEP_S = 24 * HOUR, 60.0
 
 
 def named(name: str, *, seed: int = 1) -> Scenario:
-    """A scenario of the suite, with a day of history; SpecError where there is none of that name."""
+    """
+    A scenario of the suite, with a day of history.
+
+    Raises:
+        SpecError: There is no scenario of that name.
+    """
     if name not in SUITE:
         raise SpecError(field="--scenario", value=name, allowed=f"must be one of {', '.join(SUITE)}")
     scenario = SUITE[name](seed)
@@ -325,17 +337,20 @@ def named(name: str, *, seed: int = 1) -> Scenario:
 
 def history(runs: Sequence[Trace], duration_s: float, seed: int) -> tuple[tuple[float, float], ...]:
     """
-    What Prometheus remembers of the day before: the same kind of traffic, other requests.
+    Demand of the day before the run, as Prometheus has it: traffic of the same kind, but other requests.
 
-    Each run begins anywhere in its course, so the day tells how unevenly load comes and goes, but not when.
+    Each run is rotated to a random start, so the history shows how much the load varies, but not when.
+
+    Returns:
+        (second, requests/s), one pair per minute; seconds relative to the start of the run, < 0, ascending.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     edges = np.arange(0.0, duration_s + HISTORY_STEP_S, HISTORY_STEP_S)
     counts = [np.histogram(run.arrival_s, edges)[0] for run in runs]
     passes = ceil(HISTORY_S / duration_s)
-    day = np.concatenate([np.roll(counts[i % len(counts)], dice.integers(len(edges))) for i in range(passes)])
+    day = np.concatenate([np.roll(counts[i % len(counts)], rng.integers(len(edges))) for i in range(passes)])
     day = day[-int(HISTORY_S / HISTORY_STEP_S) :]
-    # A rate over two minutes, as it is read back.
+    # Rates over two minutes, as the operator reads them back.
     rates = (day[1:] + day[:-1]) / (2 * HISTORY_STEP_S)
     seconds = -HISTORY_STEP_S * np.arange(1, len(rates) + 1)[::-1]
     return tuple(zip(seconds.tolist(), rates.tolist(), strict=True))

@@ -24,7 +24,7 @@ MARK = " !"
 
 
 def table(results: Results, code: str = DOLLARS) -> Table:
-    """One row per scenario and policy; where a promise was not kept its attainment is red, and marked for all."""
+    """One row per scenario and policy; if a promise was not kept, the attainment is red and marked with `!`."""
     shown = _empty(_columns(code), left=2)
     for scenario, group in results.items():
         for name, scores in group.items():
@@ -45,7 +45,7 @@ def summary(standings: Sequence[Standing]) -> Table:
 
 
 def markdown(results: Results, standings: Sequence[Standing], code: str = DOLLARS) -> str:
-    """Both tables, the policies first."""
+    """Both tables, first the ranking of policies."""
     body = [
         [scenario, label(name, scores), *cells(scores, ratios(group, name))]
         for scenario, group in results.items()
@@ -55,7 +55,7 @@ def markdown(results: Results, standings: Sequence[Standing], code: str = DOLLAR
 
 
 def rows(results: Results, code: str = DOLLARS) -> list[dict[str, object]]:
-    """One plain row per scenario, policy and seed, every figure of `Score` in it; `usd` is money in `currency`."""
+    """One JSON row per scenario, policy and seed, with every figure of `Score`; amounts are in `currency`."""
     return [
         _plain(score.to_json()) | {"name": name, "currency": code, "cost_vs_clairvoyant": ratio(group, name, index)}
         for group in results.values()
@@ -65,13 +65,13 @@ def rows(results: Results, code: str = DOLLARS) -> list[dict[str, object]]:
 
 
 def label(name: str, scores: Sequence[Score]) -> str:
-    """What a row is called: the tier and the setting too where they are the same with every seed."""
+    """Label of a row: the policy's full name, with tier and setting, if it is the same for all seeds; else `name`."""
     found = {s.policy for s in scores}
     return found.pop() if len(found) == 1 else name
 
 
 def cells(scores: Sequence[Score], against: Sequence[float]) -> list[str]:
-    """Means over seeds as text, in the order of the columns after the policy; marked where one of them missed."""
+    """Means over seeds as text, in the order of the columns; the attainment is marked if a seed broke a promise."""
     attained = _mean([s.attainment for s in scores], 4)
     if any(s.attainment is not None and not s.met for s in scores):
         attained += MARK
@@ -112,7 +112,7 @@ def _empty(columns: Sequence[str], *, left: int) -> Table:
 
 def _markdown(columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     head = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    # A star would begin emphasis.
+    # An unescaped asterisk would start emphasis.
     return "\n".join([*head, *("| " + " | ".join(c.replace("*", r"\*") for c in row) + " |" for row in body)])
 
 

@@ -1,11 +1,11 @@
 """
-Many scenarios, many seeds, many policies: run what is not yet known, in as many processes as wanted.
+Many scenarios, seeds and policies: runs those that are not yet stored, in several processes.
 
-In:    names of scenarios of the suite, seeds, policies, and a file of rows that earlier runs left.
-Out:   scores by scenario and policy, one per seed; the file has all of them.
+In:    names of scenarios of the suite, seeds, policies, and a file with the rows of earlier runs.
+Out:   scores by scenario and policy, one per seed; new ones are appended to the file.
 
-The file is JSON lines, one run each. Nothing in it says which version of the simulator or of the core made it: whoever
-changes one of them takes the rows out that it touches.
+The file is JSON lines, one run each. It does not record which version of the simulator or of the core produced a row:
+after a change, delete the rows that it affects.
 """
 
 import json
@@ -30,11 +30,11 @@ Rows = dict[tuple[str, int, str], Score]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """
-    What is to be run.
+    What to run.
 
     Args:
-        rows: File of earlier runs, made where it is not there; None: nothing is kept.
-        jobs: Processes at the same time, >= 1.
+        rows: File with the rows of earlier runs, created if missing; None: nothing is stored.
+        jobs: Number of processes, >= 1.
     """
 
     scenarios: Sequence[str]
@@ -46,10 +46,10 @@ class Plan:
 
 def play(plan: Plan, done: Done) -> dict[str, dict[str, list[Score]]]:
     """
-    Every policy in every scenario with every seed.
+    Run every policy in every scenario with every seed.
 
     Args:
-        done: Called after each scenario and seed with how many are done, how many there are, and which it was.
+        done: Called after each scenario and seed with the number done, the total, and a label (scenario and seed).
 
     Raises:
         SourceError: A process was killed, or `plan.rows` cannot be written.
@@ -67,7 +67,7 @@ def play(plan: Plan, done: Done) -> dict[str, dict[str, list[Score]]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """What one process does at a time: policies of one scenario and seed, with what is known of others."""
+    """One work item of a process: policies to run for one scenario and seed, and scores that are already known."""
 
     scenario: str
     seed: int
@@ -88,7 +88,7 @@ def _played(work: list[Unit], jobs: int) -> Generator[tuple[Unit, dict[str, Scor
     if jobs == 1:
         yield from ((unit, _scores(unit)) for unit in work)
         return
-    # A fresh interpreter each: the compiler's threads do not live through a fork.
+    # Spawned, because the compiler's threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_uninterrupted) as pool:
         try:
             futures = {pool.submit(_scores, unit): unit for unit in work}
@@ -98,14 +98,14 @@ def _played(work: list[Unit], jobs: int) -> Generator[tuple[Unit, dict[str, Scor
             detail = f"a process of --jobs {jobs} was killed, most likely because memory ran out: try fewer jobs"
             raise SourceError(source="backtest", reason="ProcessEnded", detail=detail) from fault
         except BaseException:
-            # The pool would wait for all that is queued: hours. Without its processes it gives that up.
+            # Without its processes the pool stops at once; otherwise it would finish the queue, which can take hours.
             for process in active_children():
                 process.terminate()
             raise
 
 
 def _uninterrupted() -> None:
-    """A terminal interrupts every process of the command: the first one ends the others."""
+    """Ignore Ctrl-C, which a terminal sends to every process: the parent terminates the workers."""
     signal(SIGINT, SIG_IGN)
 
 
@@ -116,10 +116,10 @@ def _scores(unit: Unit) -> dict[str, Score]:
 
 def read(path: Path | None) -> Rows:
     """
-    Scores of a file; none where there is no file.
+    Scores stored in a file; empty if there is no file.
 
     Raises:
-        SpecError: A line that is no row.
+        SpecError: A line is not a row.
     """
     if path is None or not path.exists():
         return {}
@@ -137,10 +137,10 @@ def read(path: Path | None) -> Rows:
 
 def write(path: Path | None, scores: Rows) -> None:
     """
-    Append rows to a file.
+    Append scores to the file, if there is one.
 
     Raises:
-        SourceError: It cannot be written.
+        SourceError: The file cannot be written.
     """
     if path is None:
         return

@@ -2,7 +2,7 @@
 Traffic: when requests arrive and how long they are.
 
 In:    a CSV file, plain or gzipped, with the columns arrival_s, input_tokens, output_tokens.
-Out:   a `Trace`: three arrays on one clock that starts at 0.
+Out:   a `Trace`: arrival times from the start of the run, and token counts.
 """
 
 import csv
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tidegate.errors import SpecError
 from tidegate.units import SECONDS_PER_DAY
 
-# A file that begins later than this does not count from 0: its times are dates, or milliseconds.
+# If the first arrival is later than this, the times do not count from 0: they are dates, or milliseconds.
 FIRST_S_MAX = 30 * SECONDS_PER_DAY
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
-# A run of more than a year, or a request of more tokens than any model's context holds, is a slip of the units.
+# A run of more than a year, or a request with more tokens than any model's context, means that a unit is wrong.
 LONGEST_S = 366 * SECONDS_PER_DAY
 LARGEST = (LONGEST_S, 10_000_000, 10_000_000)
 UNITS = ("seconds from the start of the run", "tokens", "tokens")
@@ -32,10 +32,10 @@ class Trace:
     Requests of one deployment, sorted by arrival; shape (requests,) each.
 
     Args:
-        arrival_s: Seconds from the start of the run, not falling.
+        arrival_s: Seconds from the start of the run, ascending.
         prompt_tokens, output_tokens: Tokens, >= 1.
-        hit_tokens: Prompt tokens that the prefix cache holds; zeros where nothing is known.
-        name: What a table calls it.
+        hit_tokens: Prompt tokens found in the prefix cache; zeros if unknown.
+        name: Name in tables and messages.
     """
 
     arrival_s: NDArray[np.float64]
@@ -57,7 +57,7 @@ class Trace:
         return float(self.arrival_s[-1]) if len(self) else 0.0
 
     def window(self, *, start_s: float, end_s: float) -> "Trace":
-        """The requests of [start, end), moved so that `start_s` is 0."""
+        """The requests in [start_s, end_s), shifted so that `start_s` becomes 0."""
         low, high = np.searchsorted(self.arrival_s, [start_s, end_s])
         return Trace(
             arrival_s=self.arrival_s[low:high] - start_s, prompt_tokens=self.prompt_tokens[low:high],
@@ -67,11 +67,11 @@ class Trace:
 
 def read(path: Path) -> Trace:
     """
-    A trace from a CSV file (gzip by its suffix `.gz`).
+    A trace from a CSV file (gzipped if its suffix is `.gz`).
 
     Raises:
-        SpecError: The file is absent, has other columns, a line that is no request, or times that do not count from
-            0; it names line and value.
+        SpecError: The file cannot be read or is empty, its columns differ, a line is not a request, or its times do
+            not count from 0. It names line and value.
     """
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
@@ -90,7 +90,7 @@ def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defin
         )
     lines: list[int] = []
     values: list[tuple[float, float, float]] = []
-    for row in filter(None, rows):  # an empty line is none
+    for row in filter(None, rows):  # skip empty lines
         lines.append(rows.line_num)
         try:
             values.append((float(row[0]), float(row[1]), float(row[2])))
@@ -101,7 +101,7 @@ def _parse(rows: "csv._reader", path: Path) -> Trace:  # type: ignore[name-defin
     if not values:
         raise SpecError(field=path.name, value=None, allowed="must contain at least one request")
     table = np.array(values)
-    outside = np.argwhere(~((table >= 0) & (table <= LARGEST)))  # NaN is among them
+    outside = np.argwhere(~((table >= 0) & (table <= LARGEST)))  # includes NaN
     if len(outside):
         at, column = outside[0]
         value, allowed = f"{table[at, column]:.10g}", f"must be {UNITS[column]} from 0 to {LARGEST[column]:.0f}"

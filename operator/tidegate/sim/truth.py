@@ -1,8 +1,8 @@
 """
-The hidden truth about a tier: the prior the product ships, moved by a stated factor.
+The true performance of a tier: the built-in prior, times a factor.
 
-A factor of 1 says that the priors are right. Anything else is what learning has to find out: 1.3 makes every step 30 %
-slower than anybody was told.
+A factor of 1 means that the priors are right. Any other value has to be learned: with 1.3 every step takes 30 % longer
+than the priors say.
 """
 
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from tidegate.estimate.priors import prior_of
 from tidegate.sim.engine.fleet import Server
 from tidegate.sim.scenario import Startup, TierTruth
 
-# Draw of an accelerator that nobody knows anything of: a 400 W board at the H100's shares.
+# Draw of an unknown accelerator, W: a 400 W board with the H100's proportions.
 WATTS_IDLE_UNKNOWN, WATTS_FULL_UNKNOWN = 172.0, 344.0
-# log2 of the batch at half of the rise (estimate.power states the same anchors).
+# log2 of the batch at which the draw is halfway between idle and full (same anchors as in estimate.power).
 KNEE_LOG2 = {"a100": 2.5}
 KNEE_LOG2_OTHER = 4.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twist:
-    """How the truth departs from the prior: factors on decode and on prefill, and start-up."""
+    """How the truth differs from the prior: factors on decode and on prefill times, and the start-up time."""
 
     decode: float = 1.0
     prefill: float = 1.0
@@ -31,7 +31,7 @@ class Twist:
 
 
 def truth_of(model: str, tier: TierSpec, accelerator: Accelerator | None, twist: Twist | None = None) -> TierTruth:
-    """What a tier really does in a run."""
+    """The true performance of a tier in a run."""
     twist = twist or Twist()
     prior = prior_of(model, tier, accelerator)
     serving, law = prior.serving, prior.law
@@ -53,7 +53,7 @@ def truth_of(model: str, tier: TierSpec, accelerator: Accelerator | None, twist:
 def truths_of(
     spec: DeploymentSpec, accelerators: Mapping[str, Accelerator], twists: Mapping[str, Twist] | None = None
 ) -> dict[str, TierTruth]:
-    """Truth of every tier of a deployment; a twist under the name of its tier, or under `*` for the others."""
+    """True performance by tier name. `twists` by tier name; `*` applies to tiers that are not named."""
     twists = twists or {}
     return {
         t.name: truth_of(spec.model, t, accelerators.get(t.accelerator), twists.get(t.name, twists.get("*")))

@@ -1,8 +1,8 @@
 """
-The cluster around the replicas: it carries wishes out, lets pods start, drain and die, and keeps the bill.
+The cluster around the replicas: it scales, starts, drains and kills pods, and records what is billed.
 
-In:    a scenario; `want` per tick; `advance` in time order.
-Out:   the engine's requests, pods for the bill, and who is ready, starting or on the way out.
+In:    a scenario; `want` once per tick; `advance` in time order.
+Out:   the engine's requests, all pods (for billing), and which replicas are ready, starting or draining.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,18 +17,18 @@ from tidegate.sim.scenario import NOTICE_S, Fault, Scenario, TierTruth, Trouble
 
 TierKey = tuple[Key, str]
 
-# vLLM's own edges (time_to_first_token_seconds, inter_token_latency_seconds), s; the targets are put on top.
+# vLLM's bucket edges (time_to_first_token_seconds, inter_token_latency_seconds), s. The targets are added as edges.
 TTFT_EDGES = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
               20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)  # fmt: skip
 ITL_EDGES = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
              20.0, 40.0, 80.0)  # fmt: skip
 
-# Time from a decision to the pod objects that carry it out: one API round trip and a ReplicaSet sync.
+# Delay between a decision and the pods it creates, s: one API round trip and one ReplicaSet sync.
 ACTUATION_S = 1.0
 
 
 class World:
-    """One run's cluster."""
+    """The cluster of one run."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -44,7 +44,7 @@ class World:
         self.end_s = scenario.duration_s
         self.joules = 0.0
         self._joules_gone = 0.0
-        self._dice = np.random.default_rng(scenario.seed)
+        self._rng = np.random.default_rng(scenario.seed)
         slos = [s.spec.slo for s in scenario.services]
         self.fleet = Fleet(
             [s.traffic.window(start_s=0.0, end_s=scenario.duration_s) for s in scenario.services],
@@ -65,16 +65,16 @@ class World:
         """Seconds since the run began."""
         return self.fleet.time_s
 
-    def want(self, wishes: Mapping[TierKey, int]) -> None:
-        """Set replicas; what is not named stays as it is. Each tier that changes counts as one action."""
-        for tier, count in wishes.items():
+    def want(self, replicas: Mapping[TierKey, int]) -> None:
+        """Set replica counts; tiers that are not named keep theirs. Each tier that changes counts as one action."""
+        for tier, count in replicas.items():
             if self.wanted[tier] != count:
                 self.actions += 1
                 self.wanted[tier] = count
         self._reconcile()
 
     def advance(self, until_s: float) -> None:
-        """Live through everything up to a time."""
+        """Simulate up to a time, event by event."""
         while True:
             next_s = min([until_s, *self._events(until_s)])
             self.fleet.advance(next_s)
@@ -83,23 +83,23 @@ class World:
                 return
 
     def of(self, tier: TierKey, *lives: Life) -> list[Pod]:
-        """Live pods of a tier in some stages."""
+        """Live pods of a tier in any of the given stages."""
         index = self.tiers.index(tier)
         return [p for p in self.live if p.tier == index and p.life in lives]
 
     def usd_per_hour(self) -> float:
-        """What the accelerators that are held now cost."""
+        """Cost of all accelerators in use now, $/h."""
         held_now = [p for p in self.live if p.life in HOLDING]
         return sum(self.market.price_usd(p.accelerator, self.time_s) * p.accelerators for p in held_now)
 
     def finish(self, after_s: float) -> None:
-        """The bill ends now; replicas that serve go on until they are done, at most `after_s`, and nobody scales."""
+        """End billing now, then let the replicas serve for another `after_s` without scaling."""
         self.end_s = self.time_s
         self.joules = sum(self._joules(p) for p in self.live) + self._joules_gone
         self.fleet.advance(self.time_s + after_s)
 
     def _joules(self, pod: Pod) -> float:
-        """Energy of a pod since it was placed: busy as the engine booked it, idle for the rest."""
+        """Energy of a pod since it was placed, J: as the engine counted it while busy, idle draw otherwise."""
         if pod.placed_s > self.time_s:
             return 0.0
         idle_w = self.truths[pod.tier].server.watts_idle
@@ -138,7 +138,7 @@ class World:
         over = held(self.live, fault.target) - (limit if limit is not None else 0)
         victims = [p for p in self.live if p.accelerator == fault.target and p.life in HOLDING]
         gone = min(over, int(fault.amount)) if limit is not None else int(fault.amount)
-        for index in self._dice.permutation(len(victims)):
+        for index in self._rng.permutation(len(victims)):
             if gone <= 0:
                 return
             gone -= victims[index].accelerators
@@ -184,7 +184,7 @@ class World:
         pool = self.scenario.pools[pod.accelerator]
         node_s = pool.provision_s if pool.warm is not None and used + pod.accelerators > pool.warm else 0.0
         factor, begins_s = self.scenario.hindrance(*self.tiers[pod.tier], self.time_s)
-        took = startup_s(self.truths[pod.tier].startup, factor=factor, dice=self._dice)
+        took = startup_s(self.truths[pod.tier].startup, factor=factor, rng=self._rng)
         pod.ready_s = begins_s + ACTUATION_S + node_s + took
 
     def _open(self, pod: Pod) -> None:

@@ -1,8 +1,10 @@
 """
-`tidegate plan`: ask the decision core, without a cluster.
+`tidegate plan`: ask the decision core without a cluster.
 
-Question: which fleet would run, what would it do and cost, and why? Enters: ticks, or manifests and a demand. Leaves:
-plans, one per line, or tables for people. May import: every room, each only when it is needed.
+Question: which fleet would run, what would it achieve and cost, and why?
+Enters:   ticks, or manifests and a demand.
+Leaves:   plans, one per line, or tables.
+May import: every room, each only when needed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from tidegate.domain.spec import Accelerator, DeploymentSpec
 
 
-# Every option but --stream: a tick says all of it.
+# All options that are invalid with --stream, where the ticks contain everything.
 FOR_PEOPLE = (
     *("filenames", "demands", "prompt_tokens", "output_tokens", "prometheus", "token_file"),
     *("price_in", "price_out", "at", "output"),
@@ -32,13 +34,13 @@ FOR_PEOPLE = (
 
 
 class Misused(click.UsageError):
-    """Wrong usage of a command of which 2 is an answer."""
+    """Wrong usage, with exit code 1, because 2 means that the promises cannot be kept."""
 
     exit_code = 1
 
 
 class Plan(click.Command):
-    """A command whose wrong usage ends with 1."""
+    """A command that exits with 1 on wrong usage."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """As in click."""
@@ -111,7 +113,7 @@ def command(**options: Any) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The command line, as it was given."""
+    """The parsed options."""
 
     stream: bool
     filenames: tuple[Path, ...]
@@ -132,13 +134,13 @@ def _serve() -> None:
 
     from tidegate.cli.plan.stream import serve
 
-    # What the core makes is a tree that reference counts free: the collector would only walk it again and again.
+    # The core's data has no reference cycles: reference counting frees it, and the collector would only cost time.
     gc.disable()
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
 def _answer(options: Options) -> bool:
-    """Print the answer; True where every promise is kept."""
+    """Print the answer; True if all promises are kept."""
     from tidegate.cli.plan.question import Question, verdicts
     from tidegate.cli.plan.render import render
 
@@ -215,7 +217,11 @@ def _stated(options: Options, manifests: "Manifests", time_s: float) -> "dict[Ke
 
 
 def _check_context(tokens: float, manifests: "Manifests") -> None:
-    """Of requests that are longer than a server takes nobody is served, and none of them is late."""
+    """
+    Check that requests fit into each tier's context.
+
+    Servers would reject longer ones, and a rejected request is never late, so the plan would look good.
+    """
     from tidegate.estimate.priors import prior_of
 
     for key, spec in manifests.deployments.items():
@@ -227,7 +233,7 @@ def _check_context(tokens: float, manifests: "Manifests") -> None:
 
 
 def _rates(demands: tuple[str, ...], keys: "list[Key]") -> "dict[Key, float]":
-    """Requests/s by deployment; every one of the manifests has to have a rate, its own or the one for all."""
+    """Requests/s by deployment: its own rate, or the one given for all; a usage error if a deployment has neither."""
     own: dict[Key, float] = {}
     shared: dict[Key, float] = {}
     for text in demands:

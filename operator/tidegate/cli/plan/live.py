@@ -1,8 +1,8 @@
 """
-The demand of a model as Prometheus knows it: the load of now, a week of it, and what its requests look like.
+The demand of a model from Prometheus: current load, the last week, and request lengths.
 
-No cluster is asked: series are found by the model's name, those of the deployment's namespace, or all there are where
-it has none.
+No cluster is needed: series are selected by model name in the deployment's namespace, or in all namespaces if there
+are none in it.
 """
 
 import math
@@ -15,22 +15,22 @@ from tidegate.observe.prometheus import Prometheus
 from tidegate.sim.recorded import MODEL_LABEL, demand_query, dialect_of, output_query, prompt_query
 from tidegate.units import SECONDS_PER_DAY
 
-# The window of now, and the step of the past: a week of it stays below the 11,000 points that a server gives.
+# Window of the current rate, s, and step of the history, s: a week of it is below Prometheus' limit of 11,000 points.
 WINDOW_S, STEP_S, DAYS = 300, 300, 7
 
 
 def measured(client: Prometheus, key: Key, model: str, *, time_s: float) -> Load:
     """
-    The load of one deployment's model.
+    The measured load of one deployment's model.
 
     Args:
-        client: Where to ask.
+        client: The Prometheus server.
         key: The deployment.
-        model: The name that clients ask for.
-        time_s: Now, unix seconds.
+        model: Model name that clients request.
+        time_s: Current time, unix seconds.
 
     Raises:
-        SourceError: Prometheus does not answer, or knows no request of this model.
+        SourceError: Prometheus does not answer, or has no requests of this model.
     """
     dialect = dialect_of(model, key.namespace, window_s=WINDOW_S)
     rate = _number(client, demand_query(dialect), time_s)

@@ -1,9 +1,9 @@
 """
-A question to the core: this manifest and this demand, which fleet, and what would it do and cost?
+Ask the core: which fleet would run for these manifests and this demand, and what would it achieve and cost?
 
-In:    specs and classes, the load of each deployment. Out: one `Verdict` per deployment, decided by one step of the
-       cycle over all of them, from no replica at all. What a manifest keeps from acting acts here: the question is what
-       it would do.
+In:    specs and classes, the load of each deployment.
+Out:   one `Verdict` per deployment, decided by one step of the cycle over all of them, with no replicas running.
+       Deployments in mode Recommend or Off, and paused ones, act here: the question is what they would do.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from tidegate.forecast import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.units import MILLION, SECONDS_PER_HOUR
 
-# What must be so for the promises to be kept; any other finding of these types breaks one.
+# Condition statuses that mean that the promises are kept; any other status breaks one.
 KEPT = {"SLOMet": "True", "WithinBudget": "True", "QualityReduced": "False"}
-# Rounds of the search for the break-even; whatever they leave is on the safe side.
+# Maximum rounds of the search for the break-even; if it ends early, the result is too high, which is the safe side.
 ROUNDS_MAX = 64
-# What a fleet carries is looked for between these, requests/s, and to this share of it.
+# Smallest and largest rate in the search for what a fleet carries, requests/s, and its relative precision.
 RATE_LEAST, RATE_MOST, RATE_DUST = 1e-3, 1e6, 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Demand of one deployment: its forecast's memory, and the stated or measured mean rate and request shape."""
+    """Demand of one deployment: memory of the forecast, and the stated or measured mean rate and request lengths."""
 
     memory: ForecastMemory
     rate_rps: float
@@ -38,13 +38,13 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiPrice:
-    """Price of somebody else's API, $ per million prompt tokens and per million output tokens, >= 0."""
+    """Price of a hosted API, $ per million prompt tokens and per million output tokens, >= 0."""
 
     usd_per_million_in: float
     usd_per_million_out: float
 
     def usd_per_hour(self, load: Load, rate_rps: float) -> float:
-        """What so many requests of this shape would cost there."""
+        """Cost at the API of requests like `load`'s at a rate, $/h."""
         per_request = load.prompt_tokens * self.usd_per_million_in + load.output_tokens * self.usd_per_million_out
         return rate_rps * SECONDS_PER_HOUR * per_request / MILLION
 
@@ -52,12 +52,13 @@ class ApiPrice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakEven:
     """
-    Own fleet against an API.
+    Cost of the own fleet compared with an API.
 
     Args:
-        api_usd_per_hour: The API at the demand in question.
-        own_usd_per_hour: The decided fleet.
-        rate_rps: Demand from which on the own fleet is not dearer, up to the most that it carries; None: there is none.
+        api_usd_per_hour: Cost at the API for the given demand.
+        own_usd_per_hour: Cost of the decided fleet.
+        rate_rps: From this demand up to the most that it can carry, the own fleet costs no more than the API; None:
+            there is no such demand.
     """
 
     api_usd_per_hour: float
@@ -67,7 +68,7 @@ class BreakEven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The decision for one deployment, and what it was asked for."""
+    """The decision for one deployment, with the spec and load it was made for."""
 
     spec: DeploymentSpec
     load: Load
@@ -76,14 +77,14 @@ class Verdict:
 
     @property
     def supposed(self) -> str:
-        """What the manifest says and the question leaves out; empty: nothing."""
+        """A note that the manifest's mode or pause is ignored; empty if it has none."""
         said = [f"mode {self.spec.mode.value}"] if self.spec.mode is not Mode.AUTO else []
         said += ["paused"] if self.spec.paused else []
         return f"the manifest says {' and '.join(said)}: this is what mode Auto would do" if said else ""
 
     @property
     def is_kept(self) -> bool:
-        """True where every promise is kept: the targets, the budget, the average quality."""
+        """Whether all promises are kept: targets, budget, average quality."""
         if self.decision.error is not None:
             return False
         found = {c.type: c.status.value for c in self.decision.conditions}
@@ -100,7 +101,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Everything that is asked: specs, classes, loads by deployment, and the time (for schedules), unix seconds."""
+    """Specs, classes, loads by deployment, and the time for schedules, unix seconds."""
 
     deployments: Mapping[Key, DeploymentSpec]
     accelerators: Mapping[str, Accelerator]
@@ -108,7 +109,7 @@ class Question:
     time_s: float
 
     def decide(self, loads: Mapping[Key, Load] | None = None) -> Mapping[Key, Decision]:
-        """One step of the cycle with nothing running."""
+        """Decisions of one step of the cycle with no replicas running; for `loads` if given."""
         asked = self.loads if loads is None else loads
         memory = FleetMemory(deployments={key: DeploymentMemory(forecast=load.memory) for key, load in asked.items()})
         seen = {key: _nothing_runs(self.deployments[key], load) for key, load in asked.items()}
@@ -119,7 +120,7 @@ class Question:
 
 
 def verdicts(question: Question, *, price: ApiPrice | None) -> list[Verdict]:
-    """The answer for each deployment, in the order of the manifests; `price` None: no break-even is worked out."""
+    """One verdict per deployment, in the order of the manifests; with break-even if there is a `price`."""
     decisions = question.decide()
     found = []
     for key, load in question.loads.items():
@@ -131,11 +132,12 @@ def verdicts(question: Question, *, price: ApiPrice | None) -> list[Verdict]:
 
 def break_even(question: Question, key: Key, decision: Decision, price: ApiPrice) -> BreakEven:
     """
-    The demand from which on the own fleet, alone, costs no more than the API.
+    The demand from which on the own fleet of this deployment, planned alone, costs no more than the API.
 
-    d(0) = the most that it carries; d(n+1) = demand whose API bill is the fleet of d(n). A fleet costs whole replicas:
-    with one more of them it may be dearer again, so the search comes from above. Its cost only rises with demand: none
-    between d(n+1) and d(n) costs more than that of d(n), so each d(n) is a demand from which on it is not dearer.
+    d(0) = the most that the fleet can carry; d(n+1) = the demand at which the API costs as much as the fleet for d(n).
+    The search descends, because the fleet's cost is a step function: one replica more may make it more expensive than
+    the API again. As the cost never falls with demand, no fleet between d(n+1) and d(n) costs more than that for d(n),
+    so from each d(n) on the fleet costs no more than the API.
     """
     load = question.loads[key]
     assert decision.prediction is not None, "only for a decided fleet"
@@ -157,7 +159,7 @@ def _descend(question: Question, key: Key, usd_per_rps_hour: float) -> float | N
 
 
 def _most_rps(question: Question, key: Key) -> float:
-    """The most that the fleet carries with every promise kept, requests/s, to `RATE_DUST` below it; 0: nothing."""
+    """The highest demand that a fleet can carry with all promises kept, requests/s, within `RATE_DUST`; 0: none."""
     low, high = 0.0, 1.0
     while high < RATE_MOST and _served_usd(question, key, high) is not None:
         low, high = high, 2 * high
@@ -168,7 +170,7 @@ def _most_rps(question: Question, key: Key) -> float:
 
 
 def _served_usd(question: Question, key: Key, rate_rps: float) -> float | None:
-    """What the fleet for a demand above 0 costs, $/h; None where none serves it with every promise kept."""
+    """Cost of the fleet for a demand above 0, $/h; None if no fleet serves it with all promises kept."""
     load = stated(question.loads[key], rate_rps, question.time_s)
     verdict = Verdict(spec=question.deployments[key], load=load, decision=question.decide({key: load})[key])
     prediction, fleet = verdict.decision.prediction, verdict.decision.tiers.values()
@@ -178,7 +180,7 @@ def _served_usd(question: Question, key: Key, rate_rps: float) -> float | None:
 
 
 def stated(load: Load, rate_rps: float, time_s: float) -> Load:
-    """The same requests at another steady rate."""
+    """A load with the same request lengths at a constant rate."""
     memory = forecast.suppose(
         rate_rps=rate_rps, prompt_tokens=load.prompt_tokens, output_tokens=load.output_tokens, time_s=time_s - 1.0
     )

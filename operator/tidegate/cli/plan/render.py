@@ -1,5 +1,5 @@
 """
-Verdicts as text for people, Markdown for a pull request, JSON for a pipeline.
+Render verdicts as text, Markdown or JSON.
 """
 
 import json
@@ -21,7 +21,7 @@ from tidegate.units import milliseconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """One table: a title, its columns (the first is text, the rest numbers), and its rows."""
+    """A table: title, column names, rows of text."""
 
     title: str
     columns: tuple[str, ...]
@@ -30,11 +30,11 @@ class Sheet:
 
 def render(verdicts: Sequence[Verdict], accelerators: Mapping[str, Accelerator], *, form: str) -> str:
     """
-    The whole answer.
+    The whole output of `tidegate plan`.
 
     Args:
         verdicts: One per deployment.
-        accelerators: Classes by name, for what a tier costs.
+        accelerators: Classes by name, for prices.
         form: `text`, `markdown` or `json`.
     """
     verdicts = [_named(verdict, accelerators) for verdict in verdicts]
@@ -46,7 +46,7 @@ def render(verdicts: Sequence[Verdict], accelerators: Mapping[str, Accelerator],
 
 
 def _named(verdict: Verdict, accelerators: Mapping[str, Accelerator]) -> Verdict:
-    """The verdict, its amounts named in the currency of its classes."""
+    """The verdict with the amounts in its messages in the currency of its classes."""
     return replace(verdict, decision=in_currency(verdict.decision, currency_of(verdict.spec, accelerators)))
 
 
@@ -171,7 +171,7 @@ def _markdown(sheet: Sheet) -> str:
 
 
 def _json(verdict: Verdict, accelerators: Mapping[str, Accelerator]) -> dict[str, object]:
-    """The plan as the protocol writes it, and what only people ask for."""
+    """The plan as in the protocol, with additional fields."""
     import msgspec
 
     decision, even = verdict.decision, verdict.break_even

@@ -1,7 +1,7 @@
 """
-The decision core without a cluster: ticks in, plans out, state kept between the lines as the operator keeps it.
+The plan protocol: ticks in, plans out, without a cluster. State is kept between lines as in the operator.
 
-No clock, no randomness, no network: the same lines give the same bytes.
+No clock, no randomness, no network: the same input lines give the same output bytes.
 """
 
 from collections.abc import Iterable
@@ -26,12 +26,12 @@ Entry = answer.Plan | answer.Refusal
 @dataclass(slots=True)
 class Wanted:
     """
-    The spec of one deployment as last sent.
+    The spec of one deployment.
 
     Args:
-        raw: Its bytes, to tell whether the next one is the same.
-        spec: The last valid one; None: there was none yet.
-        fault: What is wrong with the last one sent; None: nothing.
+        raw: Bytes of the spec last sent, to detect changes.
+        spec: The last valid spec; None: none yet.
+        fault: Why the spec last sent is invalid; None: it is valid.
     """
 
     raw: bytes
@@ -42,14 +42,16 @@ class Wanted:
 @dataclass(slots=True)
 class Stream:
     """
-    What the process keeps between lines.
+    The state kept between lines.
 
     Args:
-        memory: What the core learned.
+        memory: The core's memory.
         wanted: Specs by deployment.
-        seen: What was last seen of each deployment; of one whose tick cannot be read, what it still holds.
-        accelerators: Classes of the last tick that named any, and what is wrong with those that cannot be used.
-        time_s: Time of the last tick that was planned; None: none yet.
+        seen: The last valid observation of each deployment; it tells which accelerators a deployment occupies whose
+            current entry is invalid.
+        accelerators: Valid classes of the last tick that listed any.
+        class_faults: Why the other classes of that tick are invalid.
+        time_s: Time of the last planned tick; None: none yet.
     """
 
     memory: FleetMemory = field(default_factory=FleetMemory)
@@ -60,7 +62,7 @@ class Stream:
     time_s: float | None = None
 
     def answer(self, line: bytes) -> bytes:
-        """The output line for an input line; an input that cannot be read changes nothing."""
+        """The output line for an input line; an invalid line changes no state."""
         try:
             tick = protocol.read_tick(line)
             self._check_time(tick.time)
@@ -96,7 +98,7 @@ class Stream:
                 self.accelerators[accelerator.name] = accelerator
 
     def _take(self, key: Key, deployment: protocol.Deployment) -> SpecError | None:
-        """Take in what a tick says of one deployment; why it cannot be planned, or None."""
+        """Store a tick's entry of one deployment. Returns why it cannot be planned, or None."""
         fault = self._want(key, bytes(deployment.spec))
         try:
             self.seen[key] = protocol.observation_of(deployment)
@@ -105,7 +107,7 @@ class Stream:
         return fault
 
     def _want(self, key: Key, raw: bytes) -> SpecError | None:
-        """Take a new spec, or hold on to the last one; what is wrong where it cannot be used."""
+        """Store a new spec, or keep the last one. Returns why it cannot be used, or None."""
         wanted = self.wanted.get(key)
         if raw not in (b"", b"null") and (wanted is None or raw != wanted.raw):
             wanted = self.wanted[key] = _wanted(key, raw, wanted)
@@ -121,7 +123,7 @@ class Stream:
         return None
 
     def _plan(self, time_s: float, entries: dict[Key, Entry | None]) -> None:
-        """One step of the core; fills the entries that are still open and forgets what the tick does not list."""
+        """Run one step of the core, fill in the plans, and forget deployments that the tick does not list."""
         self.wanted = {key: self.wanted[key] for key in entries if key in self.wanted}
         self.seen = {key: self.seen[key] for key in entries if key in self.seen}
         specs = {key: wanted.spec for key, wanted in self.wanted.items() if wanted.spec is not None}
@@ -136,7 +138,7 @@ class Stream:
 
 
 def serve(lines: BinaryIO, out: BinaryIO) -> None:
-    """Answer each line, flushed before the next is read; a fault of our own costs one line, not the process."""
+    """Answer each line and flush before reading the next. A bug in the planner fails one line, not the process."""
     stream = Stream()
     for line in lines:
         try:
@@ -148,7 +150,7 @@ def serve(lines: BinaryIO, out: BinaryIO) -> None:
 
 
 def _read(raw: msgspec.Raw) -> tuple[Key, protocol.Deployment | SpecError]:
-    """One entry of a tick and whose it is, or why it cannot be read."""
+    """Key of one entry of a tick, and the entry or why it is invalid."""
     try:
         deployment = protocol.read_deployment(raw)
     except SpecError as fault:
@@ -157,7 +159,7 @@ def _read(raw: msgspec.Raw) -> tuple[Key, protocol.Deployment | SpecError]:
 
 
 def _wanted(key: Key, raw: bytes, before: Wanted | None) -> Wanted:
-    """The spec in these bytes; where it is wrong the last valid one stays known, so that nothing learned is lost."""
+    """Parse a spec; if it is invalid, keep the last valid one, so that nothing learned is lost."""
     try:
         return Wanted(raw=raw, spec=deployment_spec(key, msgspec.json.decode(raw), offline=True), fault=None)
     except SpecError as fault:

@@ -1,10 +1,10 @@
 """
-Builds a program from its Go module; the module's go.sum is in the repository, so the same source comes out everywhere.
+Build a program from its Go module. The module's go.sum is in the repository, so the source is the same everywhere.
 
 In:    a `Module`.
 Out:   the program as a file, or a `FetchError`.
-Rules: Go comes from PATH, else as the wheel that `go-toolchain.txt` pins, unpacked into the cache for the time of the
-       builds. Where the toolchain is ours, its caches (several GB) go with it; where it is the user's, so are they.
+Rules: Go comes from PATH, or else from the wheel pinned in `go-toolchain.txt`, unpacked into the cache for the duration
+       of the builds. The caches of our own toolchain (several GB) are deleted with it; the user's Go uses the user's.
 """
 
 import os
@@ -29,8 +29,8 @@ class Builder:
     Runs `go build`.
 
     Args:
-        folder: Where a toolchain of our own is unpacked, and where it keeps its caches; empty at first.
-        say: Gets one line of progress now and then.
+        folder: Where our own toolchain is unpacked and has its caches; empty at first.
+        say: Called with lines of progress.
     """
 
     def __init__(self, folder: Path, say: Say) -> None:
@@ -38,7 +38,7 @@ class Builder:
         self._go: tuple[str, Mapping[str, str]] | None = None
 
     def build(self, module: Module, *, workspace: Path) -> tuple[Path, str]:
-        """The built program in `workspace`, and the toolchain in words."""
+        """Path of the built program, in `workspace`, and the version of the toolchain."""
         if self._go is None:
             self._go = self._toolchain()
         go, environment = self._go
@@ -54,7 +54,7 @@ class Builder:
         return output, _version(go, environment)
 
     def _toolchain(self) -> tuple[str, Mapping[str, str]]:
-        """Path of `go` and the environment it runs in."""
+        """Path of `go` and the environment variables to run it with."""
         common = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
         found = shutil.which("go")
         if found and _numbers(_version(found, common)) >= GO_OLDEST:
@@ -71,12 +71,12 @@ class Builder:
         go = wheel / "go" / "bin" / "go"
         for tool in (wheel / "go").glob("bin/*"), (wheel / "go").glob("pkg/tool/*/*"):
             for path in tool:
-                path.chmod(0o755)  # installers do not keep the mode of data files
+                path.chmod(0o755)  # pip does not preserve the mode of data files
         ours = {"GOPATH": str(self._folder / "path"), "GOCACHE": str(self._folder / "objects")}
         return str(go), {**common, **ours, "GOFLAGS": "-modcacherw", "GOROOT": str(wheel / "go")}
 
     def _count(self, go: str, module: Module, environment: Mapping[str, str]) -> int:
-        """Packages in the build; fetches the modules' source on the way, which is where a missing network shows."""
+        """Number of packages in the build. This downloads the modules' source, and so fails without network access."""
         self._say(f"reading {module.output}'s modules (downloads their source on a first build)")
         command = [go, "list", "-mod=readonly", "-deps", module.target]
         done = subprocess.run(command, cwd=module.folder, env=environment, capture_output=True, text=True, check=False)
@@ -85,7 +85,7 @@ class Builder:
         return len(done.stdout.splitlines())
 
     def _run(self, command: list[str], module: Module, environment: Mapping[str, str], *, total: int) -> None:
-        """Runs the build; `go build -v` names each package as it is compiled, which makes the progress."""
+        """Runs the build. `go build -v` prints each package that it compiles, from which progress is reported."""
         tail: list[str] = []
         compiled, spoke = 0, time.monotonic()
         with subprocess.Popen(

@@ -1,12 +1,12 @@
 """
-The user's cache folder: programs that were fetched once, and the note beside each that says where it came from.
+The user's cache folder: fetched programs, each with a note about its origin.
 
     ~/.cache/tidegate/programs/NAME/VERSION/NAME          the program, or a link to a shared one
     ~/.cache/tidegate/programs/NAME/VERSION/origin.txt    one line
 
-VERSION is the one that was wanted; what a system's package holds may be a little older, and the origin says so.
+VERSION is the wanted version. A program from a system package may be a little older; its origin says so.
 
-Rules: a program appears whole or not at all (made aside, then renamed). One process fetches at a time.
+Rules: programs are stored atomically (written to a temporary folder, then renamed). Only one process fetches at a time.
 """
 
 import fcntl
@@ -33,13 +33,13 @@ class Cache:
     The programs under one folder.
 
     Args:
-        folder: Where they lie; made when something is stored.
+        folder: The cache folder; created when something is stored.
     """
 
     folder: Path
 
     def find(self, name: str, version: str) -> tuple[Path, str] | None:
-        """The stored program and its origin; None where it is not stored."""
+        """The stored program and its origin; None if it is not stored."""
         path = self._place(name, version) / name
         if not path.is_file():
             return None
@@ -47,7 +47,7 @@ class Cache:
         return path, note.read_text().strip() if note.exists() else "unknown origin"
 
     def store(self, name: str, version: str, *, program: Path, origin: str) -> Path:
-        """Moves a finished program into the cache under its name, replacing what lay there; returns its path."""
+        """Moves a program into the cache, replacing an existing one; returns its path."""
         place = self._place(name, version)
         place.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=place.parent))
@@ -62,14 +62,14 @@ class Cache:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """An empty folder on the cache's file system, gone afterwards."""
+        """A temporary folder on the cache's file system."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="work-") as folder:
             yield Path(folder)
 
     @contextmanager
     def lock(self, say: Say) -> Iterator[None]:
-        """Holds the cache for one process, until that process ends at the latest; says so when it waits for another."""
+        """Locks the cache for this process; calls `say` if it has to wait for another one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as handle:
             try:

@@ -1,9 +1,9 @@
 """
 Which programs the sandbox needs, in which versions, and where their projects publish them.
 
-In:    the platform this runs on.
+In:    the current platform.
 Out:   `PROGRAMS`, one entry per program.
-Rules: the only file that holds a URL. Checksums are the ones each project publishes beside its artefact.
+Rules: the only file with URLs. Checksums are those that each project publishes with its release.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ MODULES = Path(__file__).parent
 
 
 class Effort(IntEnum):
-    """How much trouble a caller allows: each step includes the ones before it."""
+    """How much effort is allowed to get a program; each level includes the previous ones."""
 
     LOOK = 0  # milliseconds: PATH and the cache
     DOWNLOAD = 1  # seconds: a release, or the system's package
@@ -33,12 +33,12 @@ class Effort(IntEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """
-    One published artefact.
+    One published file.
 
     Args:
-        url: Where it lies.
-        sums_url: Where its project publishes its SHA-256, alone or in a list that names the file.
-        member: Path inside the archive; empty where the artefact is the program itself.
+        url: Its URL.
+        sums_url: Where the project publishes its SHA-256, alone or in a list that names the file.
+        member: Path of the program inside the archive; empty: the file is the program itself.
     """
 
     url: str
@@ -53,9 +53,9 @@ class Module:
 
     Args:
         folder: The folder with go.mod and go.sum.
-        target: What `go build` is asked for: `.` or an import path.
+        target: Argument of `go build`: `.` or an import path.
         output: File name of the result; several programs may share one.
-        stamps: Variables set at link time, so that the program knows its version.
+        stamps: Variables set at link time, so that the program reports its version.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Module:
     stamps: tuple[tuple[str, str], ...] = ()
 
     def digest(self) -> str:
-        """Twelve hex digits that change with the source: the name of a shared result in the cache."""
+        """Hash of the sources, twelve hex digits: the version of a shared result in the cache."""
         sources = b"".join(path.read_bytes() for path in sorted(self.folder.iterdir()))
         return hashlib.sha256(sources).hexdigest()[:12]
 
@@ -72,16 +72,16 @@ class Module:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """
-    A program the sandbox runs.
+    A program that the sandbox runs.
 
     Args:
-        name: File name, as found on PATH.
-        version: The version we fetch or build.
-        oldest: The oldest version that is accepted when it is found on the machine.
+        name: File name, as on PATH.
+        version: The version that is fetched or built.
+        oldest: The oldest version that is accepted if it is found on the machine.
         version_command: Arguments that make it print its version.
-        release: Its release for an (os, architecture), None where the project publishes none for it.
-        package: Debian package that carries it, empty for none that is new enough.
-        module: How it is built, None where it is not.
+        release: Returns its release for (os, architecture); None if the project publishes none.
+        package: Debian package that contains it; empty: none is new enough.
+        module: The module to build it from; None: it is not built.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Program:
 
 
 def this_platform() -> tuple[str, str]:
-    """The (os, architecture) of this machine in Go's words, e.g. `("linux", "amd64")`."""
+    """(os, architecture) of this machine in Go's terms, e.g. `("linux", "amd64")`."""
     architecture = platform.machine().lower()
     return platform.system().lower(), {"x86_64": "amd64", "aarch64": "arm64"}.get(architecture, architecture)
 
@@ -112,7 +112,7 @@ def _kubernetes_release(name: str) -> Callable[[str, str], Release | None]:
 
 
 def _etcd_release(system: str, architecture: str) -> Release | None:
-    if system != "linux":  # the other platforms get zip files; they build instead
+    if system != "linux":  # other platforms have zip files only, so it is built there
         return None
     folder = f"https://github.com/etcd-io/etcd/releases/download/v{ETCD_VERSION}"
     stem = f"etcd-v{ETCD_VERSION}-{system}-{architecture}"
@@ -136,7 +136,7 @@ _KUBERNETES_MODULE = Module(
     folder=MODULES / "kubernetes",
     target=".",
     output="tidegate-kubernetes",
-    # Without these the server calls itself v0.0.0-master+$Format:%H$, which neither kubectl nor Helm can parse.
+    # Without these the server reports v0.0.0-master+$Format:%H$, which neither kubectl nor Helm can parse.
     stamps=(
         (f"{_VERSION_PACKAGE}.gitVersion", f"v{KUBERNETES_VERSION}"),
         (f"{_VERSION_PACKAGE}.gitMajor", _MAJOR),
@@ -149,7 +149,7 @@ _HELM_MODULE = Module(
     output="helm",
     stamps=(
         ("helm.sh/helm/v3/internal/version.version", f"v{HELM_VERSION}"),
-        # As the project's own releases: without a cluster, `helm template` takes charts for this Kubernetes.
+        # As in Helm's own releases: the Kubernetes version that `helm template` assumes without a cluster.
         ("helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor", _MAJOR),
         ("helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor", _MINOR),
         ("helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor", _MAJOR),
@@ -175,7 +175,7 @@ def _kubernetes(name: str) -> Program:
     )
 
 
-# etcd, the API server and its two companions: what `RealControlPlane` starts.
+# What `RealControlPlane` starts.
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 PROGRAMS = {
@@ -217,5 +217,5 @@ PROGRAMS = {
     )
 }
 
-# A sandbox without it works; with it the user can look around.
+# Not needed by the sandbox itself, but useful to inspect it.
 OPTIONAL = frozenset({"kubectl"})

@@ -1,9 +1,9 @@
 """
-A program out of a Debian package: downloaded by the system's own apt, unpacked into the cache, installed nowhere.
+Get a program from a Debian package: download it with apt and unpack it, without installing it.
 
-In:    a package name and the program inside it.
+In:    a package name and the name of the program in it.
 Out:   the program as a file, or a `FetchError`.
-Rules: needs neither root nor a change to the system, only package lists that are there.
+Rules: needs no root and does not change the system, but needs existing package lists.
 """
 
 import shutil
@@ -17,10 +17,10 @@ APT_TIMEOUT_S = 120.0
 
 def from_package(package: str, *, program: str, workspace: Path) -> Path:
     """
-    The program of that name in `workspace`.
+    Path of the unpacked program, in `workspace`.
 
     Raises:
-        FetchError: No apt here, no such package, or no such program in it.
+        FetchError: There is no apt, no such package, or no such program in it.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise FetchError("this system does not have apt-get and dpkg")

@@ -1,8 +1,8 @@
 """
-The order in which a program is looked for, and the record of what was tried.
+Find or fetch programs, in a fixed order, and record what was tried.
 
-In:    names, and how much trouble is allowed.
-Out:   a `Found` per program; a `SourceError` that names each way that was tried where one cannot be had.
+In:    names, and how much effort is allowed.
+Out:   a `Found` per program, or a `SourceError` that lists everything that was tried.
 """
 
 import os
@@ -26,11 +26,11 @@ ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """
-    A program that can be run.
+    An executable program.
 
     Args:
-        path: Where it lies.
-        origin: Where it came from, in words, e.g. `PATH` or `built with go1.26.8`.
+        path: Path of the file.
+        origin: Where it came from, e.g. `found in PATH` or `built from source with go1.26.8`.
     """
 
     path: Path
@@ -41,22 +41,22 @@ def provide(
     names: Iterable[str], *, effort: Effort = Effort.LOOK, say: Say = lambda line: None, cache: Cache | None = None
 ) -> dict[str, Found]:
     """
-    The programs of those names.
+    Finds or fetches programs.
 
     Args:
         names: Keys of `PROGRAMS`.
-        effort: How much trouble is allowed.
-        say: Gets lines of progress.
-        cache: Where fetched programs lie; the user's cache folder unless told.
+        effort: How much effort is allowed.
+        say: Called with lines of progress.
+        cache: Where fetched programs are stored; None: the user's cache folder.
 
     Raises:
-        SourceError: One cannot be had with that effort; the text lists what was tried for it.
+        SourceError: A program cannot be provided with that effort; the text lists what was tried.
     """
     return Provider(say=say, cache=cache).provide(names, effort)
 
 
 class Provider:
-    """Looks for programs, and remembers what did not work, so that it is not tried twice."""
+    """Finds or fetches programs, and remembers what failed, so that it is not tried twice."""
 
     def __init__(self, *, say: Say, cache: Cache | None = None) -> None:
         self._cache, self._say = cache or Cache(folder=cache_folder()), say
@@ -81,7 +81,7 @@ class Provider:
         return {name: found[name] for name in names}
 
     def _look(self, program: Program) -> Found | None:
-        """The program as it lies on this machine, if it is new enough."""
+        """The program if it is on this machine and new enough."""
         tried = self._tried.setdefault(program.name, [])
         for source, path in _places(program.name):
             version = installed_version(path, program)
@@ -97,7 +97,7 @@ class Provider:
         return None
 
     def _fetch(self, program: Program, effort: Effort) -> Found:
-        """Gets a program that is not here, by the first way that works."""
+        """Fetches a missing program in the first way that works."""
         if stored := self._cache.find(program.name, program.version):  # another process, or a shared build
             return Found(path=stored[0], origin=stored[1])
         ways: list[Callable[[Program, Path], tuple[Path, str]]] = [self._download, self._unpack]
@@ -132,7 +132,7 @@ class Provider:
         return path, f"unpacked from the system's package {program.package} ({'.'.join(map(str, version))})"
 
     def _build(self, program: Program, workspace: Path) -> tuple[Path, str]:
-        """Builds the program's module; programs of one module share the result."""
+        """Builds the program's module. Programs of the same module share the result."""
         if program.module is None:
             raise FetchError("it cannot be built from source here")
         built, origin = self._built(program.module, workspace)
@@ -165,7 +165,7 @@ class Provider:
 
 
 def _places(name: str) -> list[tuple[str, Path]]:
-    """Where the machine itself may hold the program: (source in words, path)."""
+    """Where the program is on this machine outside the cache: (source, path)."""
     places = []
     assets = os.environ.get(ASSETS_VARIABLE)
     if assets and (path := shutil.which(name, path=assets)):
@@ -176,7 +176,7 @@ def _places(name: str) -> list[tuple[str, Path]]:
 
 
 def installed_version(path: Path, program: Program) -> tuple[int, int] | None:
-    """The (major, minor) the program says it is; None where it does not run or does not say."""
+    """(major, minor) that the program reports; None if it does not run or reports none."""
     try:
         done = subprocess.run(
             [str(path), *program.version_command], capture_output=True, text=True, timeout=20, check=False

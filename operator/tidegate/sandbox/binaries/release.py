@@ -1,9 +1,9 @@
 """
-Downloads a project's own release and checks it against the SHA-256 that the project publishes beside it.
+Download a project's release and check it against the SHA-256 that the project publishes with it.
 
 In:    a `Release`.
-Out:   the program as a file, or a `FetchError` that says what did not work.
-Rules: fails fast: a host that does not answer within seconds is not asked again in this run.
+Out:   the program as a file, or a `FetchError` that says what failed.
+Rules: fails fast: a host that does not answer within seconds is not tried again in this run.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ from tidegate.sandbox.binaries.catalog import Release
 
 CONNECT_TIMEOUT_S = 5.0
 CHUNK_BYTES = 1 << 20
-# One line of progress for each of these, so that a log stays readable.
+# One line of progress per this many bytes.
 PROGRESS_BYTES = 20 << 20
 
 
 class FetchError(Exception):
-    """One way to get a program did not work; the text says why. The next way is tried."""
+    """One way to get a program failed; the text says why. The next way is tried."""
 
 
 class Downloader:
-    """Fetches releases; remembers hosts that did not answer."""
+    """Downloads releases, and remembers hosts that did not answer."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
@@ -35,10 +35,10 @@ class Downloader:
 
     def fetch(self, release: Release, *, workspace: Path) -> Path:
         """
-        The checked program in `workspace`.
+        Path of the verified program, in `workspace`.
 
         Raises:
-            FetchError: The host is silent, the file is missing, or the checksum differs.
+            FetchError: The host does not answer, the file is missing, or the checksum differs.
         """
         name = release.url.rsplit("/", 1)[-1]
         wanted = published_sum(self._text(release.sums_url), name=name)
@@ -81,10 +81,10 @@ class Downloader:
 
 def published_sum(text: str, *, name: str) -> str:
     """
-    The SHA-256 of `name` in a published list: lines of `SUM  NAME`, or one sum alone.
+    The SHA-256 of `name` in a published list: lines of `SUM  NAME`, or a single sum.
 
     Raises:
-        FetchError: The list does not name the file, or what stands there is no SHA-256.
+        FetchError: The list does not name the file, or the entry is not a SHA-256.
     """
     lines = [line.split() for line in text.splitlines() if line.strip()]
     sums = [line[0] for line in lines if len(line) == 2 and line[1].lstrip("*").rsplit("/", 1)[-1] == name]
@@ -102,7 +102,7 @@ def sha256(path: Path) -> str:
 
 
 def unpack(archive: Path, member: str) -> Path:
-    """One file out of a tar archive, beside it; nothing else is written."""
+    """Extracts one file from a tar archive into the archive's folder; returns its path."""
     target = archive.parent / Path(member).name
     try:
         with tarfile.open(archive) as tar:

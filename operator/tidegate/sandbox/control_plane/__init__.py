@@ -1,12 +1,14 @@
 """
 A real Kubernetes control plane on loopback: etcd, API server with RBAC, controller manager, scheduler.
 
-Question: where is a cluster to act on? Enters: the programs (`binaries`). Leaves: a URL, a CA, tokens and kubeconfigs.
-May import: `sandbox.binaries`, `errors`, aiohttp. No process and no file is left when it stops, however it stops.
+Question: where does the operator find a cluster?
+Enters:   the programs (see `binaries`).
+Leaves:   a URL, a CA, tokens and kubeconfigs. No process and no file remains after it stops.
+May import: `sandbox.binaries`, `errors`, aiohttp.
 
-    processes     child processes that die with us
-    account       what a client needs to speak to an API server, as a value and as a kubeconfig
-    certificates  for a server of our own on loopback
+    processes     child processes that end with this process
+    account       address and credentials of a client, as a value and as a kubeconfig
+    certificates  a certificate for our own servers on loopback
     real          the four programs, their flags, and when they are ready
 """
 

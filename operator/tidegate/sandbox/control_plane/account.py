@@ -1,5 +1,5 @@
 """
-What a client needs to speak to an API server: the address, whom to trust, who it is.
+What a client needs to access an API server: address, trusted certificate, token.
 
 In:    URL, CA, token.
 Out:   the same as a kubeconfig file, as an aiohttp session, and as plain values for another process.
@@ -26,7 +26,7 @@ class Account:
         url: Address of the API server.
         ca_file: Certificate to trust; None for plain HTTP.
         token: Bearer token.
-        namespace: Where commands act unless told otherwise.
+        namespace: Default namespace.
     """
 
     url: str
@@ -36,12 +36,12 @@ class Account:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
-        """The account that `to_json` made these of; more of them may stand beside it."""
+        """The inverse of `to_json`; other fields are ignored."""
         ca_file = Path(fields["ca_file"]) if fields["ca_file"] else None
         return cls(url=fields["url"], ca_file=ca_file, token=fields["token"])
 
     def to_json(self) -> dict[str, str | None]:
-        """What a process of its own needs to be this account: `url`, `ca_file` and `token`."""
+        """The account for another process: `url`, `ca_file` and `token`."""
         ca_file = str(self.ca_file) if self.ca_file is not None else None
         return {"url": self.url, "ca_file": ca_file, "token": self.token}
 
@@ -69,7 +69,7 @@ class Account:
         return path
 
     def session(self) -> aiohttp.ClientSession:
-        """A client session that is this account; paths are relative to the API server."""
+        """A client session with this account's credentials; paths are relative to the API server."""
         context = ssl.create_default_context(cafile=str(self.ca_file)) if self.ca_file else None
         connector = aiohttp.TCPConnector(ssl=context if context is not None else True)
         return aiohttp.ClientSession(

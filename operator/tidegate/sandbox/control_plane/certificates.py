@@ -1,9 +1,9 @@
 """
-A certificate for a server on loopback, trusted by whoever is given the file.
+A self-signed certificate for a server on loopback.
 
 In:    a folder.
 Out:   the certificate and its key as files, and a server's TLS context.
-Rules: lives a day: nothing of a sandbox is meant to last longer.
+Rules: valid for one day, because no sandbox is meant to run longer.
 """
 
 import ipaddress
@@ -19,11 +19,11 @@ from cryptography.x509.oid import NameOID
 
 def self_signed(folder: Path, *, address: str) -> Path:
     """
-    Writes `server.crt` and `server.key`; returns the path of the first, which is also what clients trust.
+    Writes `server.crt` and `server.key`; returns the path of the first, which clients must trust.
 
     Args:
         folder: Where they are written.
-        address: The IP address the server listens on.
+        address: The IP address on which the server listens.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tidegate-sandbox")])
@@ -51,7 +51,7 @@ def self_signed(folder: Path, *, address: str) -> Path:
 
 
 def server_context(certificate: Path) -> ssl.SSLContext:
-    """The TLS context of a server that shows this certificate."""
+    """The TLS context of a server with this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     return context

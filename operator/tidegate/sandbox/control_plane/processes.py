@@ -1,10 +1,11 @@
 """
-Child processes that do not outlive us, and the folder they work in.
+Child processes that do not outlive this process, and their working folder.
 
 In:    commands.
 Out:   running processes, each with its own log file.
-Rules: children get their own session, so that Ctrl-C reaches only us and we stop them in order. On Linux the kernel
-       kills them when the thread that started them ends, so `kill -9` leaves none; start them from the main thread.
+Rules: children get their own session, so that Ctrl-C reaches only this process, which stops them in order. On Linux the
+       kernel kills them when the thread that started them ends, so even `kill -9` leaves none. Start them from the main
+       thread.
 """
 
 import atexit
@@ -35,10 +36,10 @@ def _die_with_parent() -> None:
 
 def working_folder(parent: Path | None = None) -> Path:
     """
-    A new folder named after this process; folders of processes that are gone are removed on the way.
+    Creates a folder named after this process, and removes the folders of processes that no longer exist.
 
     Args:
-        parent: Where it is made; the system's temporary folder unless told.
+        parent: Where to create it; None: the system's temporary folder.
     """
     parent = parent or Path(tempfile.gettempdir())
     for folder in parent.glob(f"{FOLDER_PREFIX}*"):
@@ -60,7 +61,7 @@ def _alive(pid: int) -> bool:
 
 class Processes:
     """
-    A set of child processes that is stopped as one.
+    A set of child processes that is stopped as a whole.
 
     Args:
         logs: Folder for one log file per process.
@@ -91,7 +92,7 @@ class Processes:
         return self.logs / f"{name}.log"
 
     def dead(self) -> dict[str, str]:
-        """Processes that ended by themselves, each with its exit code and the last lines of its log."""
+        """Processes that ended on their own, each with its exit code and the last lines of its log."""
         return {
             name: f"exit code {process.returncode}; {self.tail(name)}"
             for name, process in self._running.items()
@@ -104,7 +105,7 @@ class Processes:
         return " | ".join(lines[-LOG_TAIL_LINES:])
 
     def kill(self, name: str, *, how: signal.Signals = signal.SIGKILL) -> None:
-        """Ends one process with that signal and waits for it; it can be started again."""
+        """Sends a signal to one process and waits until it ends; it can then be started again."""
         process = self._running.pop(name)
         process.send_signal(how)
         process.wait()
@@ -114,7 +115,7 @@ class Processes:
         return self._running[name].pid
 
     def stop(self, grace_s: float = STOP_S) -> None:
-        """Ends all, the last started first: a request, `grace_s` seconds, then by force. Stopping twice is fine."""
+        """Stops all in reverse order of their start: SIGTERM, and SIGKILL after `grace_s`. May be called twice."""
         atexit.unregister(self.stop)
         for process in reversed(self._running.values()):
             process.terminate()

@@ -1,9 +1,9 @@
 """
-The real control plane: which flags its four programs get, and when it is ready.
+The real control plane: the flags of its four programs, and when it is ready.
 
 In:    paths of the programs.
-Out:   `RealControlPlane`, an async context manager with the same face as the embedded one.
-Rules: loopback only, free ports, a folder of its own. etcd does not sync to disk: nothing here is worth a power cut.
+Out:   `RealControlPlane`, an async context manager with the same interface as the embedded one.
+Rules: loopback only, free ports, its own folder. etcd does not sync to disk, because nothing has to survive a crash.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ POLL_S = 0.1
 
 class RealControlPlane:
     """
-    etcd, kube-apiserver, kube-controller-manager and kube-scheduler, started on entry and gone on exit.
+    etcd, kube-apiserver, kube-controller-manager and kube-scheduler, started on entry and stopped on exit.
 
     Args:
-        programs: Where the four lie, as `binaries.provide` says.
-        parent: Where its folder is made; the system's temporary folder unless told.
+        programs: The four programs, from `binaries.provide`.
+        parent: Where its folder is created; None: the system's temporary folder.
     """
 
     kind = "kubernetes"
@@ -51,7 +51,7 @@ class RealControlPlane:
 
     @property
     def admin(self) -> Account:
-        """The account that may do everything."""
+        """An account with all permissions."""
         return Account(url=self.url, ca_file=self.folder / "certificates" / "apiserver.crt", token=self._token)
 
     async def __aenter__(self) -> Self:
@@ -67,15 +67,15 @@ class RealControlPlane:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.processes.stop(grace_s=0.0)  # nothing in it is kept, so nothing needs to be written back
+        self.processes.stop(grace_s=0.0)  # no data is kept, so nothing needs to be flushed
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def service_account(self, namespace: str, name: str) -> Account:
         """
-        A real token of a service account that exists, from the TokenRequest API.
+        An account with a token of an existing service account, from the TokenRequest API.
 
         Raises:
-            SourceError: The API server refuses it.
+            SourceError: The API server rejects the request.
         """
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         request = {
@@ -90,7 +90,7 @@ class RealControlPlane:
         return Account(url=self.url, ca_file=self.admin.ca_file, token=body["status"]["token"], namespace=namespace)
 
     async def _start(self) -> None:
-        """etcd and the API server first; the other two as soon as it answers."""
+        """Starts etcd and the API server, and the other two once the API server is ready."""
         self._write_secrets()
         self.processes.start("etcd", [self._programs["etcd"], *self._etcd_flags()])
         self.processes.start("kube-apiserver", [self._programs["kube-apiserver"], *self._apiserver_flags()])
@@ -105,7 +105,7 @@ class RealControlPlane:
         await self._until_usable()
 
     def _write_secrets(self) -> None:
-        """The key that signs service account tokens, and the admin's own token."""
+        """Writes the key that signs service account tokens, and the admin's token."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
@@ -135,7 +135,7 @@ class RealControlPlane:
         return [
             f"--etcd-servers=http://{HOST}:{self._ports['etcd']}",
             *(f"--bind-address={HOST}", f"--advertise-address={HOST}", f"--secure-port={self._ports['api']}"),
-            f"--cert-dir={self.folder / 'certificates'}",  # the API server makes its own certificate there
+            f"--cert-dir={self.folder / 'certificates'}",  # the API server creates its own certificate there
             *(f"--service-account-issuer={self.url}", f"--service-account-key-file={key}"),
             f"--service-account-signing-key-file={key}",
             *("--authorization-mode=RBAC", f"--token-auth-file={self.folder / 'tokens.csv'}", "--anonymous-auth=false"),
@@ -146,7 +146,7 @@ class RealControlPlane:
         return [f"--service-account-private-key-file={self.folder / 'accounts.key'}"]
 
     async def _until_ready(self) -> None:
-        """Waits for the API server's own word."""
+        """Waits until the API server reports that it is ready."""
 
         async def ready() -> bool:
             if not (self.folder / "certificates" / "apiserver.crt").exists():
@@ -157,7 +157,7 @@ class RealControlPlane:
         await self._wait(ready, what="the API server")
 
     async def _until_usable(self) -> None:
-        """Waits until pods can be made: the controller manager has made the default service account."""
+        """Waits until pods can be created, that is until the default service account exists."""
 
         async def usable() -> bool:
             path = "/api/v1/namespaces/default/serviceaccounts/default"
@@ -183,7 +183,7 @@ class RealControlPlane:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now. All are held until all are known, so that they differ."""
+    """Ports that are free now. All are held until the last one is found, so that they differ."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

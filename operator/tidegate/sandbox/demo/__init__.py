@@ -1,17 +1,18 @@
 """
-The demo: a day of traffic in minutes, and what Tidegate makes of it.
+The demo: a day of traffic in minutes, and how Tidegate handles it.
 
-Question: what does it look like when it works? Enters: a manifest, traffic, a duration.
-Leaves: a live view, a table at the end, and nothing running.
+Question: what does Tidegate look like when it works?
+Enters:   manifests, traffic, a duration.
+Leaves:   a live view and a table at the end; nothing keeps running.
 May import: every room of the sandbox, domain, rich.
 
-    scenario   what is shown: manifests, nodes, traffic, how fast time passes
-    stage      everything that runs: control plane, Prometheus, nodes, front, operator
-    ledger     what the pods cost, from the moment they are bound
-    scene      what is to be seen right now, gathered from all of that
-    view       the scene on a terminal, or as lines
+    scenario   the inputs: manifests, nodes, traffic, time scales
+    stage      everything that runs: control plane, Prometheus, nodes, front end, operator
+    ledger     what the pods cost, from when they are bound
+    scene      the current state, collected from all of that
+    view       shows the scene on a terminal, or as lines
     verdict    the table at the end
-    run        all of it in order
+    run        runs all of it in order
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 from tidegate.sandbox.demo.run import run
 from tidegate.sandbox.demo.scenario import Options, Scenario
 
-# What is shown where the user brings nothing.
+# The default manifest.
 MANIFEST = Path(__file__).with_name("demo.yaml")
 
 __all__ = ["MANIFEST", "Options", "Scenario", "run"]

@@ -1,5 +1,5 @@
 """
-`kubectl apply --server-side` in a few lines: an object of any kind, by what the API server says of its kinds.
+A minimal `kubectl apply --server-side` for objects of any kind, using the API server's discovery.
 
 In:    a manifest.
 Out:   the object, applied.
@@ -11,7 +11,7 @@ from typing import Any
 from tidegate.errors import SourceError
 from tidegate.sandbox.kube import Kind, Kube, KubeError, Object
 
-# A CRD is served some moments after it is made.
+# A CRD is served a moment after it is created.
 PATIENCE_S = 20.0
 RETRY_S = 0.1
 
@@ -20,10 +20,10 @@ async def apply(kube: Kube, document: Object) -> Object:
     """
     Apply one object.
 
-    A namespace that is not there is made first. A kind that is not served yet is waited for.
+    Creates its namespace if that is missing, and waits for its kind if that is not served yet.
 
     Raises:
-        SourceError: The API server refuses it, or does not know its kind.
+        SourceError: The API server rejects it, or does not know its kind.
     """
     clock = asyncio.get_running_loop().time
     deadline_s = clock() + PATIENCE_S

@@ -1,9 +1,9 @@
 """
-What the fleet costs: every accelerator from the moment a pod is bound to it until the pod is gone.
+Cost of the fleet: an accelerator costs from when a pod is bound to it until the pod is gone.
 
 In:    pods as they change, prices by tier, time.
-Out:   dollars and accelerator hours so far, dollars per hour now, the dearest fleet so far.
-Rules: starting and terminating replicas cost what ready ones cost; a pod that waits for room costs nothing.
+Out:   dollars and accelerator hours so far, current dollars per hour, the most expensive fleet so far.
+Rules: starting and terminating replicas cost as much as ready ones; a pending pod costs nothing.
 """
 
 from collections import Counter
@@ -17,11 +17,13 @@ from tidegate.units import SECONDS_PER_HOUR
 @dataclass(slots=True)
 class Ledger:
     """
-    Books of one deployment.
+    Cost account of one deployment.
 
     Args:
-        price: Dollars per hour of one replica of a tier.
-        gpus: Accelerators of one replica of a tier.
+        price: Returns dollars per hour of one replica of a tier.
+        gpus: Returns accelerators of one replica of a tier.
+        usd, gpu_hours: Totals so far.
+        peak: The most expensive fleet so far, replicas by tier.
     """
 
     price: Callable[[str], float]
@@ -34,19 +36,19 @@ class Ledger:
     _until_s: float = inf
 
     def open(self, now_s: float, *, until_s: float = inf) -> None:
-        """Begin to count at that time, on what runs already, and count up to the other one."""
+        """Start to count at `now_s`, including pods that are already bound, and stop at `until_s`."""
         self._since_s, self._until_s = now_s, until_s
         self.peak = self.replicas
 
     def bound(self, uid: str, tier: str, now_s: float) -> None:
-        """A pod has its accelerators."""
+        """A pod was bound to its accelerators."""
         self.pass_time(now_s)
         self._bound[uid] = tier
         if now_s < self._until_s and self.usd_per_hour > self._cost(self.peak):
             self.peak = self.replicas
 
     def gone(self, uid: str, now_s: float) -> None:
-        """A pod has given them back."""
+        """A pod has released its accelerators."""
         self.pass_time(now_s)
         self._bound.pop(uid, None)
 
@@ -62,12 +64,12 @@ class Ledger:
 
     @property
     def replicas(self) -> Counter[str]:
-        """Replicas that hold accelerators now, by tier."""
+        """Replicas that currently hold accelerators, by tier."""
         return Counter(self._bound.values())
 
     @property
     def usd_per_hour(self) -> float:
-        """Dollars per hour now."""
+        """Current dollars per hour."""
         return self._cost(self.replicas)
 
     def _cost(self, replicas: Counter[str]) -> float:

@@ -1,7 +1,7 @@
 """
-The operator's service account and what it may do: the chart's own rules, without Helm.
+The operator's service account and its permissions: the chart's RBAC rules, without Helm.
 
-In:    a namespace and a name; the chart of the clone we run from.
+In:    a namespace and a name; the chart in this clone.
 Out:   manifests.
 """
 
@@ -18,10 +18,10 @@ RULES = Path(__file__).parents[4] / "charts" / "tidegate" / "files" / "rbac.yaml
 
 def rights(namespace: str, name: str) -> list[Object]:
     """
-    Namespace, account, and the two roles of an operator that serves all namespaces.
+    Manifests of the namespace, the account and the two roles of an operator that serves all namespaces.
 
     Raises:
-        SourceError: We do not run from a clone, so the chart is not there.
+        SourceError: The chart is missing, because this is not a clone.
     """
     if not RULES.exists():
         raise SourceError(

@@ -1,8 +1,8 @@
 """
-The demo from beginning to end.
+Run the demo from beginning to end.
 
 In:    a scenario.
-Out:   what a person sees.
+Out:   output on the console.
 """
 
 import asyncio
@@ -25,20 +25,20 @@ from tidegate.sandbox.embedded import EmbeddedControlPlane
 
 FRAME_S = 0.5
 LINE_S = 5.0
-# The traffic begins when somebody can answer it, and at the latest after this long: a start-up at the demo's pace takes
-# three minutes at most, the operator and a busy machine some more.
+# Traffic starts when a replica is ready, but at the latest after a start-up of three minutes, shortened by the demo's
+# pace, plus a margin for the operator and a busy machine.
 FIRST_REPLICA_S, MARGIN_S = 180.0, 60.0
-# How long the last answers may take after the last arrival.
+# How long to wait for the last answers after the replay.
 TAIL_S = 60.0
 
 
 def run(scenario: Scenario, *, console: Console) -> None:
     """
-    Show it.
+    Run the demo.
 
     Raises:
-        SourceError: A program cannot be had, or a part died; the text says which and why.
-        KeyboardInterrupt: The user had enough. Everything is stopped all the same.
+        SourceError: A program is not available, or a part died; the text says which and why.
+        KeyboardInterrupt: The user pressed Ctrl-C; everything was stopped.
     """
     asyncio.run(_show(scenario, console))
 
@@ -69,7 +69,7 @@ async def _show(scenario: Scenario, console: Console) -> None:
 
 
 async def _play(stage: Stage, scene: Scene, observer: Observer, console: Console) -> None:
-    """Wait for a first replica, then the replay with its live view."""
+    """Wait for a first replica, then run the replay with its live view."""
     clock = asyncio.get_running_loop().time
     await _first_replica(stage, scene, console)
     outcomes = stage.start_traffic()
@@ -99,7 +99,7 @@ async def _first_replica(stage: Stage, scene: Scene, console: Console) -> None:
 
 
 class _Screen:
-    """A live view on a terminal; a line now and then elsewhere."""
+    """A live view on a terminal; otherwise a line every `LINE_S`."""
 
     def __init__(self, console: Console, scene: Scene) -> None:
         self._console, self._scene = console, scene
@@ -125,7 +125,7 @@ class _Screen:
 
 
 async def _keep(stage: Stage, console: Console) -> None:
-    """Leave everything up until Ctrl-C."""
+    """Keep everything running until Ctrl-C."""
     console.print(f"\nexport KUBECONFIG={stage.kubeconfig}", highlight=False, soft_wrap=True)
     console.print(f"clients: {stage.url}/v1   Prometheus: {stage.prometheus_url}   logs: {stage.processes.logs}")
     console.print("Everything keeps running until Ctrl-C.")
@@ -135,7 +135,7 @@ async def _keep(stage: Stage, console: Console) -> None:
 
 
 def _plane(scenario: Scenario, say: Say) -> ControlPlane:
-    """The real control plane where it can be had without a build, else the embedded one at once."""
+    """The wanted control plane; for `auto` the real one if it needs no build, else the embedded one."""
     wanted = scenario.options.control_plane
     if wanted == "embedded":
         return EmbeddedControlPlane()

@@ -1,10 +1,10 @@
 """
-What is shown: whose manifests, on which nodes, under which traffic, how fast.
+The inputs of a demo: manifests, nodes, traffic, time scales.
 
-Two clocks run here. Traffic passes `speed` times faster than life: a day in five minutes is 288. Latencies and the
-operator are in real time. Start-ups, image pulls, probes and preStop sleeps pass `pace` times faster, at most 12: a
-replica that takes two minutes takes ten seconds. So in the demo's day a replica comes, measured against the load,
-up to 24 times later than in life: what the demo shows is harder than what it stands for.
+There are three time scales. Traffic is `speed` times faster than real time: 288 for a day in five minutes. Start-ups,
+image pulls, probes and preStop sleeps are `pace` times faster, at most 12: two minutes take ten seconds. Latencies and
+the operator run in real time. So relative to the load, a replica starts up to 24 times later than in reality: the demo
+is harder than reality.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,24 +24,24 @@ from tidegate.units import SECONDS_PER_DAY
 DURATION_S = 300.0
 PACE_MOST = 12.0
 GPUS_PER_NODE = 8
-# Accelerators of a class that does not say how many there are.
+# Accelerators of a class without `capacity`.
 GPUS_WITHOUT_CAPACITY = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """
-    What the user asked for on the command line.
+    Options of the command line.
 
     Args:
-        trace: CSV to replay; None: the generated day.
+        trace: CSV to replay; None: a generated day.
         duration_s: Length of the replay, > 0.
-        speed: Seconds of traffic per second; None: a generated day fills the duration, a trace runs as it was.
+        speed: Seconds of traffic per second; None: a generated day fills the duration, a trace runs in real time.
         control_plane: `auto`, `kubernetes` or `embedded`.
         runtime: `emulated` or `vllm`: what runs a pod's vLLM container.
-        policy: How the front balances.
-        keep: Leave everything up at the end.
-        seed: Of everything that is drawn.
+        policy: How the front end balances.
+        keep: Keep everything running at the end.
+        seed: Seed of everything random.
     """
 
     trace: Path | None = None
@@ -57,13 +57,13 @@ class Options:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """
-    What is shown, worked out.
+    All inputs of a demo.
 
     Args:
-        options: As asked for.
-        documents: The user's manifests, as they are applied.
+        options: Options of the command line.
+        documents: The user's manifests.
         definitions: The CRDs.
-        deployment: The deployment that gets the traffic: the first of the manifests.
+        deployment: The deployment that gets the traffic: the first one in the manifests.
         accelerators: By name.
         arrivals: The traffic.
         speed: Seconds of traffic per second.
@@ -79,7 +79,7 @@ class Scenario:
 
     @property
     def pace(self) -> float:
-        """How much faster than life start-ups pass; see the module."""
+        """How many times faster than real time start-ups are; see the module."""
         return min(PACE_MOST, max(1.0, self.speed))
 
     @property
@@ -93,7 +93,7 @@ class Scenario:
         return currency_of(self.deployment, self.accelerators)
 
     def price_usd_per_hour(self, tier: str) -> float:
-        """What one replica of a tier costs."""
+        """Price of one replica of a tier."""
         spec = self.deployment.tier(tier)
         return self.accelerators[spec.accelerator].price_usd_per_hour * spec.accelerators_per_replica
 
@@ -111,10 +111,10 @@ def scenario(
     accelerators: Mapping[str, Accelerator],
 ) -> Scenario:
     """
-    Work out what is shown.
+    The scenario of a demo.
 
     Raises:
-        SpecError: There is no deployment, a tier names a class that the manifests lack, or the trace is none.
+        SpecError: There is no deployment, a tier's class is not in the manifests, or the trace is invalid.
     """
     if not deployments:
         raise SpecError(field="--manifest", value=None, allowed="must contain an InferenceDeployment")
@@ -142,13 +142,13 @@ def _traffic(options: Options) -> tuple[Sequence[Arrival], float]:
     if options.speed is None:
         speed = day_speed(options.duration_s)
         return day(Shape(), duration_s=options.duration_s, seed=options.seed), speed
-    # A part of a day that passes at another speed: from midnight on, as far as the duration reaches.
+    # At another speed only a part of the day fits into the duration, or the day ends before it.
     arrivals = day(Shape(), duration_s=SECONDS_PER_DAY / options.speed, seed=options.seed)
     return [arrival for arrival in arrivals if arrival.time_s < options.duration_s], options.speed
 
 
 def machines_for(accelerators: Mapping[str, Accelerator], *, first: int = 1) -> list[Machine]:
-    """Nodes that offer what the classes say there is, eight accelerators each at most, numbered from `first`."""
+    """Nodes with the accelerators of all classes, at most eight per node, numbered from `first`."""
     machines: list[Machine] = []
     for name, accelerator in sorted(accelerators.items()):
         left = accelerator.capacity if accelerator.capacity is not None else GPUS_WITHOUT_CAPACITY

@@ -1,8 +1,8 @@
 """
-What is to be seen right now, gathered from everything that runs.
+The current state of a demo, collected from everything that runs.
 
-In:    pods and the custom resource as the API server has them, outcomes from the replayer, Prometheus, the nodes' lag.
-Out:   a `Scene`, changed in place.
+In:    pods and the custom resource from the API server, outcomes from the replayer, Prometheus, the nodes' lag.
+Out:   a `Scene`, updated in place.
 """
 
 import asyncio
@@ -24,25 +24,34 @@ from tidegate.sandbox.kube import Change, Object
 from tidegate.sandbox.traffic.outcomes import Outcome, Summary, summary
 
 POLL_S = 1.0
-# How far back "now" reaches.
+# Window of the figures labelled "now".
 RECENT_S = 20.0
-# How far back the operator's own figures reach: its window, and the tick that it takes to say so.
+# How far back the operator's figures reach: its rate window plus a tick.
 CLAIM_S = 15.0
 
 
 @dataclass(slots=True)
 class Scene:
     """
-    Everything that is shown.
+    Everything that the view shows.
 
     Args:
-        scenario: What is shown.
-        ledger: What it costs.
+        scenario: The inputs.
+        ledger: The cost.
+        started_s: Start of the replay, event loop time; None: not started.
+        outcomes: Requests that have ended.
+        pods: The deployment's pods by uid.
+        status: The deployment's status.
+        decisions: Recent decisions: (seconds of the replay, reason, message).
+        gpu_utilization: Mean over accelerators in use, in [0, 1]; None: unknown.
+        lag: How late the servers' steps ended; see `Lag.figures`.
+        queued: Requests that wait for a replica.
+        claims: The operator's own attainment: (seconds of the replay, attainment).
     """
 
     scenario: Scenario
     ledger: Ledger
-    started_s: float | None = None  # of the replay, loop time
+    started_s: float | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     pods: dict[str, Object] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +59,7 @@ class Scene:
     gpu_utilization: float | None = None
     lag: dict[str, float] = field(default_factory=dict)
     queued: int = 0
-    claims: list[tuple[float, float]] = field(default_factory=list)  # when, and the operator's own attainment
+    claims: list[tuple[float, float]] = field(default_factory=list)
 
     def elapsed_s(self, now_s: float) -> float:
         """Seconds of the replay; 0 before it starts."""
@@ -71,19 +80,20 @@ class Scene:
         return sum(1 for a in self.scenario.arrivals if elapsed_s - window_s < a.time_s <= elapsed_s) / window_s
 
     def in_flight(self, elapsed_s: float) -> int:
-        """Requests that were due and are not over."""
+        """Requests that were due and have not ended."""
         return sum(1 for a in self.scenario.arrivals if a.time_s <= elapsed_s) - len(self.outcomes)
 
     def recent(self, elapsed_s: float) -> Summary:
-        """What clients saw in the last seconds."""
+        """What clients saw in the last `RECENT_S`."""
         ended = [o for o in self.outcomes if o.ended_s > elapsed_s - RECENT_S]
         return summary(ended, self.scenario.deployment.slo)
 
     def compared(self) -> tuple[float, float] | None:
         """
-        The operator's own attainment over the run and its clients', over the same windows; None: it never said any.
+        Attainment according to the operator and according to clients, in the same windows; None: the operator gave
+        none.
 
-        Each claim is weighted by the requests that ended in its window.
+        Each value of the operator is weighted by the requests that ended in its window.
         """
         claimed = seen = weight = 0.0
         for at_s, claim in self.claims:
@@ -96,7 +106,7 @@ class Scene:
         return (claimed / weight, seen / weight) if weight else None
 
     def close(self, now_s: float) -> None:
-        """The replay is over: a request that has no outcome by now has failed."""
+        """End the replay: requests without an outcome count as failed."""
         missing = len(self.scenario.arrivals) - len(self.outcomes)
         silent = Outcome(
             arrival_s=self.scenario.duration_s,
@@ -110,17 +120,17 @@ class Scene:
         self.outcomes += [silent] * missing
 
     def whole(self) -> Summary:
-        """What clients saw so far."""
+        """What clients saw in the whole replay so far."""
         return summary(self.outcomes, self.scenario.deployment.slo)
 
 
 def tier_of(pod: Object) -> str:
-    """The tier a pod belongs to."""
+    """The tier of a pod."""
     return str(pod["metadata"].get("labels", {}).get(TIER_LABEL, "?"))
 
 
 def state_of(pod: Object) -> str:
-    """A pod's state in one word."""
+    """State of a pod: `ready`, `starting`, `pending` or `leaving`."""
     if "deletionTimestamp" in pod["metadata"]:
         return "leaving"
     if not pod["spec"].get("nodeName"):
@@ -131,7 +141,7 @@ def state_of(pod: Object) -> str:
 
 
 def holds_accelerators(pod: Object) -> bool:
-    """Whether the scheduler counts the pod's accelerators as taken: it is bound and has not ended."""
+    """Whether the pod occupies its accelerators: it is bound and has not ended."""
     ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
     return bool(pod["spec"].get("nodeName")) and not ended
 
@@ -144,14 +154,14 @@ class Observer:
         self._read = 0
 
     async def run(self) -> None:
-        """Follow everything, until cancelled."""
+        """Update the scene until cancelled."""
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_pods())
             tasks.create_task(self._follow_status())
             tasks.create_task(self._poll(session))
 
     def read_outcomes(self, path: Path) -> None:
-        """Take in what the replayer wrote since the last call."""
+        """Read the outcomes that the replayer wrote since the last call."""
         if not path.exists():
             return
         with path.open() as file:

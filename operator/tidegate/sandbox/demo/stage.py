@@ -1,11 +1,11 @@
 """
-Everything that runs during a demo, and that does not run after it.
+Everything that runs during a demo.
 
-In:    a scenario, and the programs that were found.
-Out:   a `Stage` with addresses; on exit every process is gone and every file deleted.
+In:    a scenario, and the programs.
+Out:   a `Stage` with addresses; on exit every process is stopped and every file deleted.
 
-The order: control plane, definitions and rights, Prometheus, nodes, front, operator, manifests. Each part is a
-process of its own, so that none waits for another's interpreter, and each dies with this one.
+Order of start: control plane, CRDs and RBAC, Prometheus, nodes, front end, operator, manifests. Each part is a separate
+process, so that none waits for another's interpreter, and all end with this one.
 """
 
 import json
@@ -37,8 +37,7 @@ from tidegate.sandbox.kubelet.nodes import EXPORTER_PORT
 HOST = "127.0.0.1"
 OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "tidegate-system", "tidegate"
 SCRAPE_S = 1.0
-# What an installation would leave at its defaults, shortened as the day is: seconds between plans, window of rates,
-# age at which a sample says nothing any more. They are the smallest values the operator takes.
+# Tick, rate window and stale age are shortened, because the day is compressed; they are the smallest allowed values.
 OPERATOR_FLAGS = ("--tick=5", "--window=10", "--stale=10", "--history-days=0")
 
 Say = Callable[[str], None]
@@ -47,7 +46,7 @@ ControlPlane = RealControlPlane | EmbeddedControlPlane
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where things listen on 127.0.0.1."""
+    """Ports on 127.0.0.1."""
 
     prometheus: int
     front: int
@@ -57,13 +56,13 @@ class Ports:
 
 class Stage:
     """
-    The stage; an async context manager.
+    Everything that runs; an async context manager.
 
     Args:
-        scenario: What is shown.
+        scenario: The inputs.
         plane: A control plane that is not started yet.
-        prometheus_program: Where Prometheus lies.
-        say: Gets a line per step.
+        prometheus_program: The Prometheus program.
+        say: Called with a line per step.
     """
 
     def __init__(self, scenario: Scenario, *, plane: ControlPlane, prometheus_program: Found, say: Say) -> None:
@@ -74,17 +73,17 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """Where clients send their requests."""
+        """URL for clients."""
         return f"http://{HOST}:{self.ports.front}"
 
     @property
     def prometheus_url(self) -> str:
-        """Where Prometheus answers."""
+        """URL of Prometheus."""
         return f"http://{HOST}:{self.ports.prometheus}"
 
     @property
     def lag_urls(self) -> list[str]:
-        """Where each node tells how its servers keep up."""
+        """URLs at which each node reports how late its servers' steps end."""
         return [f"http://{listening(node_address(m.number))}:{EXPORTER_PORT}/emulator" for m in self.machines]
 
     async def __aenter__(self) -> Self:
@@ -127,12 +126,12 @@ class Stage:
         await self.apply(self.scenario.documents)
 
     async def apply(self, documents: Sequence[Object]) -> None:
-        """Server-side apply; namespaces that are missing are made, kinds that are too new are waited for."""
+        """Apply objects server-side; see `demo.apply`."""
         for document in documents:
             await apply(self.kube, document)
 
     def start_traffic(self) -> Path:
-        """Start the replayer; the file its outcomes come in."""
+        """Start the replayer; returns the file to which it writes outcomes."""
         rows = [(a.time_s, a.prompt_tokens, a.output_tokens) for a in self.scenario.arrivals]
         arrivals = self._write("arrivals.json", json.dumps(rows))
         outcomes = self.folder / "outcomes.jsonl"
@@ -148,17 +147,17 @@ class Stage:
 
     def check(self) -> None:
         """
-        Nothing that should run has died.
+        Check that everything is running.
 
         Raises:
-            SourceError: Something has; with the end of its log.
+            SourceError: A process died; with the end of its log.
         """
         for name, why in self.processes.dead().items():
             if name != "traffic" or "exit code 0" not in why:
                 raise SourceError(source=name, reason="Died", detail=why)
 
     def start_prometheus(self) -> None:
-        """Start Prometheus; after it was stopped, start it again on what it had stored."""
+        """Start Prometheus, or restart it with its data after it was stopped."""
         admin = self._plane.admin
         token = self._write("token", admin.token)
         sources = prometheus.Sources(
@@ -194,7 +193,7 @@ class Stage:
         self._start_module("front", config)
 
     async def start_operator(self) -> None:
-        """Start the operator; after it was killed, start it again."""
+        """Start the operator, or restart it after it was killed."""
         account = await self._plane.service_account(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
         kubeconfig = account.write_kubeconfig(self.folder / "operator.kubeconfig")
         command = [
@@ -212,7 +211,7 @@ class Stage:
         self.processes.start(name, [sys.executable, "-m", f"tidegate.sandbox.{name}", str(path)])
 
     def _write(self, name: str, text: str) -> Path:
-        """A file that only we may read: some hold tokens."""
+        """Write a file that only this user can read, because some contain tokens."""
         path = self.folder / name
         path.touch(mode=0o600)
         path.write_text(text)

@@ -1,12 +1,12 @@
 """
-The table at the end: what clients got, what it cost, and what it would have cost otherwise.
+The table at the end: what clients got, what it cost, and what static fleets would have cost.
 
 In:    the scene when the replay is over.
-Out:   rows and remarks, then a table.
+Out:   a table and remarks.
 
-The rivals are static fleets. They were not run: each is assumed to serve every request within the targets, which favors
-it. `its peak fleet, fixed` is the most expensive fleet of this run, kept from beginning to end; `only TIER, for the
-peak` is the first tier of the manifest, sized for the highest load by the capacity that the operator learned.
+The static fleets were not run: each is assumed to serve every request within the targets, which favors them. `its peak
+fleet, fixed` is the most expensive fleet of this run, kept throughout; `only TIER, for the peak` is the first tier of
+the manifest, sized for the highest load with the capacity that the operator learned.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ from tidegate.sandbox.demo.scene import Scene
 from tidegate.sandbox.traffic.arrivals import peak_rps
 from tidegate.units import MILLION, SECONDS_PER_HOUR
 
-# The highest load is taken over a window as long as a replica takes to come.
+# Window of the highest load: about the start-up time of a replica.
 PEAK_WINDOW_S = 10.0
-# A run whose servers were later than this with more of their steps than that says so beside its figures.
+# If a larger share of the servers' steps ended late, the machine was too slow and a remark says so.
 LATE_SHARE = 0.05
-# From here on (a day in less than two minutes) a run says more about its own haste than about the operator.
+# If traffic is faster than start-ups by more than this factor (a day in less than two minutes), no operator can follow.
 HURRY = 60.0
 
 
@@ -34,11 +34,11 @@ class Row:
     One fleet.
 
     Args:
-        name: Which.
-        attainment: Share of requests inside both targets; None: not run.
+        name: Name in the table.
+        attainment: Share of requests that met both targets; None: not run.
         usd: Dollars over the replay.
         gpu_hours: Accelerator hours over the replay.
-        good_tokens: Output tokens of requests inside both targets.
+        good_tokens: Output tokens of requests that met both targets.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Row:
 
     @property
     def usd_per_million_good_tokens(self) -> float | None:
-        """None where there was no good token."""
+        """None if there were no good tokens."""
         return self.usd / self.good_tokens * MILLION if self.good_tokens else None
 
 
 def rows(scene: Scene) -> list[Row]:
-    """Tidegate, and the fleets that stand still."""
+    """Tidegate's row, and those of the static fleets."""
     whole, scenario, ledger = scene.whole(), scene.scenario, scene.ledger
     hours = scenario.duration_s / SECONDS_PER_HOUR
     found = [
@@ -82,12 +82,12 @@ def rows(scene: Scene) -> list[Row]:
 
 
 def mix(replicas: Mapping[str, int]) -> str:
-    """A fleet in words."""
+    """A fleet as text, e.g. `7 fp8 + 4 int4`."""
     return " + ".join(f"{count} {tier}" for tier, count in sorted(replicas.items()) if count) or "nothing"
 
 
 def _alone(scene: Scene) -> dict[str, Mapping[str, int]]:
-    """The first tier alone, sized for the highest load; nothing where its capacity is not known."""
+    """The first tier alone, sized for the highest load; empty if its capacity is unknown."""
     first = scene.scenario.deployment.tiers[0].name
     for tier in scene.status.get("tiers") or []:
         capacity_rps = float(tier.get("capacityPerReplica") or 0.0)
@@ -98,7 +98,7 @@ def _alone(scene: Scene) -> dict[str, Mapping[str, int]]:
 
 
 def table(scene: Scene) -> Table:
-    """The rows as a table; accelerator hours and dollars as if the compressed time had passed in full."""
+    """The rows as a table, with accelerator hours and dollars scaled up to the uncompressed time."""
     scale = scene.scenario.speed
     grid = Table(title=f"{_span(scene)} in {scene.scenario.duration_s:.0f} s", title_justify="left")
     unit = sign(scene.scenario.currency)
@@ -118,7 +118,7 @@ def table(scene: Scene) -> Table:
 
 
 def remarks(scene: Scene) -> list[str]:
-    """What has to be said beside the figures."""
+    """Sentences below the table."""
     whole, slo = scene.whole(), scene.scenario.deployment.slo
     said = [
         f"{whole.requests} requests, {whole.failed} failed; promised: {slo.attainment:.0%} within "

@@ -1,8 +1,8 @@
 """
-The scene on a terminal, or as lines where there is none.
+Show the scene on a terminal, or as lines if there is none.
 
 In:    the scene, the time.
-Out:   something that rich can draw; or one line.
+Out:   a rich renderable, or one line of text.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ def picture(scene: Scene, now_s: float) -> RenderableType:
 
 
 def line(scene: Scene, now_s: float) -> str:
-    """The same in one line."""
+    """The scene in one line."""
     elapsed_s = scene.elapsed_s(now_s)
     recent = scene.recent(elapsed_s)
     fleet = Counter({tier: states["ready"] for tier, states in scene.replicas().items()})
@@ -46,13 +46,13 @@ def line(scene: Scene, now_s: float) -> str:
 
 
 def clock(scene: Scene, elapsed_s: float) -> str:
-    """The time of the traffic: hours and minutes."""
+    """Time of day of the traffic, as HH:MM."""
     seconds = elapsed_s * scene.scenario.speed % SECONDS_PER_DAY
     return f"{int(seconds // SECONDS_PER_HOUR):02d}:{int(seconds % SECONDS_PER_HOUR // 60):02d}"
 
 
 def graph(values: list[float]) -> str:
-    """A row of bars, the highest value full height."""
+    """A bar chart in one line, scaled to the highest value."""
     top = max(values, default=0.0)
     if top <= 0:
         return BARS[0] * len(values)

@@ -1,10 +1,10 @@
 """
-Server-side apply: who owns which field, what an apply changes, and where two managers disagree.
+Server-side apply: field ownership, merging, conflicts.
 
-In:    the live object, what a manager applies, a `Shape` that knows which lists have keys.
+In:    the live object, the configuration that a manager applies, a `Shape` that knows which lists have keys.
 Out:   the merged object with its `managedFields`; a 409 that names fields and managers.
-Rules: a field set is a set of paths; a path is a tuple of elements in the notation of `managedFields`:
-       `f:name` a field, `k:{...}` the item of a list with keys, `v:...` a member of a set, `.` the item itself.
+Rules: a field set is a set of paths. A path is a tuple of elements in the notation of `managedFields`: `f:name` is a
+       field, `k:{...}` an item of a list with keys, `v:...` a member of a set, `.` the item itself.
 """
 
 import json
@@ -17,20 +17,20 @@ from tidegate.sandbox.embedded.schema import Node, child
 from tidegate.sandbox.embedded.store import copied
 
 Path = tuple[str, ...]
-# Fields of the metadata that the server itself looks after.
+# Metadata fields that the server manages.
 _OURS = frozenset(
     {
         *("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"),
         *("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"),
     }
 )
-# What stands for a key that an item of a list does not state.
+# Defaults of list keys that an item may omit.
 _KEY_DEFAULTS = {"protocol": "TCP"}
 
 
 class Shape:
     """
-    Which lists have keys, which values change as a whole.
+    Structure of a kind: which lists have keys, which values are replaced as a whole.
 
     Args:
         kind: Kind of the object.
@@ -41,7 +41,7 @@ class Shape:
         self.kind, self.root = kind, root
 
     def below(self, node: Node | None, name: str) -> Node | None:
-        """The schema of a field of what `node` describes."""
+        """The schema of field `name` in `node`."""
         return None if node is None else child(node, name)
 
     def items(self, node: Node | None) -> Node | None:
@@ -49,17 +49,17 @@ class Shape:
         return None if node is None else (node.get("items") or {})
 
     def keys(self, node: Node | None, name: str) -> tuple[str, ...]:
-        """The keys of the list in field `name`; empty where it has none."""
+        """The keys of the list in field `name`; empty if it has none."""
         if node is None or name == "ownerReferences":
             return keys_of(self.kind, name)
         return tuple(node.get("x-kubernetes-list-map-keys") or ()) if self._type(node) == "map" else ()
 
     def is_set(self, node: Node | None, name: str) -> bool:
-        """Whether the list is a set of plain values."""
+        """Whether the list in field `name` is a set of scalars."""
         return name in SETS or (node is not None and self._type(node) == "set")
 
     def is_atomic(self, node: Node | None, name: str) -> bool:
-        """Whether the map changes as a whole."""
+        """Whether the map in field `name` is replaced as a whole."""
         if node is None:
             return name in ATOMIC
         return node.get("x-kubernetes-map-type") == "atomic"
@@ -70,7 +70,7 @@ class Shape:
 
 
 def owned_fields(item: dict[str, Any], shape: Shape) -> dict[Path, Any]:
-    """The fields an object sets, as path -> value; what the server looks after is left out."""
+    """The fields that an object sets, as path -> value, without those that the server manages."""
     found = {}
     for path, value in _walk(item, (), shape.root, shape, ""):
         if path[0] in ("f:apiVersion", "f:kind") or path == ("f:metadata",):
@@ -98,7 +98,7 @@ def _walk(value: Any, path: Path, node: Node | None, shape: Shape, name: str) ->
 
 
 def item_element(item: dict[str, Any], keys: tuple[str, ...]) -> str:
-    """The path element of an item of a list with keys."""
+    """The path element of an item in a list with keys."""
     identity = {key: item.get(key, _KEY_DEFAULTS.get(key)) for key in keys}
     present = {key: each for key, each in identity.items() if each is not None}
     return "k:" + json.dumps(present, sort_keys=True, separators=(",", ":"))
@@ -123,10 +123,10 @@ def from_tree(tree: dict[str, Any], path: Path = ()) -> set[Path]:
 
 class Managers:
     """
-    The `managedFields` of one object, in a form that can be reckoned with.
+    The `managedFields` of one object as field sets.
 
     Args:
-        item: The live object; None before it is made.
+        item: The live object; None if it does not exist yet.
     """
 
     def __init__(self, item: dict[str, Any] | None) -> None:
@@ -139,34 +139,34 @@ class Managers:
             self._rest[key] = {name: entry[name] for name in ("apiVersion", "time") if name in entry}
 
     def of(self, key: tuple[str, str, str]) -> set[Path]:
-        """Fields of one (manager, operation, subresource)."""
+        """Fields owned by one (manager, operation, subresource)."""
         return self._sets.get(key, set())
 
     def others(self, key: tuple[str, str, str]) -> dict[tuple[str, str, str], set[Path]]:
-        """Fields of everybody else."""
+        """Fields owned by all others."""
         return {other: paths for other, paths in self._sets.items() if other != key}
 
     def describe(self, key: tuple[str, str, str]) -> str:
-        """A manager as a conflict names it."""
+        """Description of a manager in a conflict."""
         rest = self._rest[key]
         text = f'"{key[0]}"' + (f' with subresource "{key[2]}"' if key[2] else "")
-        # Only of those who do not apply it is said when they wrote: they may not know that they own anything.
+        # As in Kubernetes, version and time are named only for managers that do not use apply.
         return text if key[1] == "Apply" else f"{text} using {rest['apiVersion']} at {rest['time']}"
 
     def give(self, key: tuple[str, str, str], paths: set[Path], *, api_version: str, now: str) -> None:
-        """This manager owns exactly these fields from now on."""
+        """Sets the fields that a manager owns."""
         if paths == self._sets.get(key):
             return
         self._sets[key] = paths
         self._rest[key] = {"apiVersion": api_version, "time": now}
 
     def take(self, key: tuple[str, str, str], paths: set[Path]) -> None:
-        """These fields belong to nobody but `key`; what lies below them goes along."""
+        """Removes these fields, and those below them, from all managers except `key`."""
         for other, theirs in self.others(key).items():
             self._sets[other] = {path for path in theirs if not any(path[: len(taken)] == taken for taken in paths)}
 
     def entries(self) -> list[dict[str, Any]]:
-        """The `managedFields`; managers that own nothing are left out."""
+        """The `managedFields`, without managers that own nothing."""
         return [
             {
                 "manager": manager,
@@ -185,20 +185,20 @@ def apply(
     live: dict[str, Any] | None, wanted: dict[str, Any], shape: Shape, *, key: tuple[str, str, str], force: bool
 ) -> tuple[dict[str, Any], Managers, set[Path]]:
     """
-    Merges what a manager applies into the live object.
+    Merges an applied configuration into the live object.
 
     Args:
-        live: The object as it is; None where there is none yet.
-        wanted: What the manager applies: all it wants, nothing else.
-        shape: Which lists have keys.
+        live: The live object; None if it does not exist yet.
+        wanted: The complete configuration of this manager.
+        shape: Structure of the kind.
         key: The manager: (name, `Apply`, subresource).
-        force: Take fields that others own, instead of a conflict.
+        force: Take over fields that others own, instead of raising a conflict.
 
     Returns:
-        The merged object; the managers (without the new set of this one); that new set.
+        The merged object; the managers, without this one's new fields; this manager's new fields.
 
     Raises:
-        ApiError: 409 where others own what is applied with another value.
+        ApiError: 409 if others own fields that are applied with a different value.
     """
     managers = Managers(live)
     fields = owned_fields(wanted, shape)
@@ -215,7 +215,7 @@ def apply(
     merged = _merge(copied(live) if live else {}, wanted, shape.root, shape, "")
     owned_elsewhere = {path for paths in managers.others(key).values() for path in paths}
     given_up = managers.of(key) - fields.keys() - owned_elsewhere
-    # Whole items first: an item that has lost its key can no longer be found.
+    # Whole items first, because an item cannot be found any more after its key was removed.
     for path in sorted(given_up, key=lambda each: (each[-1] != ".", -len(each))):
         _remove(merged, path, keep=owned_elsewhere | fields.keys())
     return merged, managers, set(fields)
@@ -251,7 +251,7 @@ def _merge_items(
 
 
 def _remove(value: Any, path: Path, *, keep: set[Path]) -> None:
-    """Takes a field out of an object; the items and maps around it stay where somebody else owns something in them."""
+    """Removes a field from an object, and the items and maps around it unless something in them is kept."""
     trail = []
     for element in path[:-1]:
         trail.append((value, element))
@@ -293,7 +293,7 @@ def _is(item: Any, element: str) -> bool:
 
 
 def readable(path: Path) -> str:
-    """A path as a conflict shows it: `.spec.containers[name="vllm"].image`."""
+    """A path as shown in a conflict: `.spec.containers[name="vllm"].image`."""
     text = ""
     for element in path:
         if element.startswith("f:"):
@@ -307,7 +307,7 @@ def readable(path: Path) -> str:
 
 
 def changed_fields(old: dict[str, Any], new: dict[str, Any], shape: Shape) -> tuple[set[Path], set[Path]]:
-    """What an ordinary write changes: (fields set anew or otherwise, fields that are gone)."""
+    """What a write other than apply changes: (fields added or changed, fields removed)."""
     before, after = owned_fields(old, shape), owned_fields(new, shape)
     changed = {path for path, value in after.items() if before.get(path, _ABSENT) != value}
     return changed, before.keys() - after.keys()

@@ -1,9 +1,9 @@
 """
-What the embedded control plane knows about built-in kinds: their defaults, and which of their lists have keys.
+Built-in kinds: defaults, validation, and which of their lists have keys.
 
 In:    an object of a built-in kind.
-Out:   the same with the defaults a real API server fills in, where a client would notice their absence.
-Rules: kept small on purpose; a kind that is not named here is stored as it comes.
+Out:   the object with the defaults of a real API server, as far as clients would notice them; invalid fields.
+Rules: kept small on purpose; kinds that are not named here are stored unchanged.
 """
 
 import random
@@ -12,7 +12,7 @@ from typing import Any
 
 from tidegate.sandbox.embedded.failures import cause
 
-# The lists that Kubernetes merges by key. By the field's name alone, which is unambiguous in the kinds served here.
+# Keys of the lists that Kubernetes merges by key, by field name, which is unambiguous except for Service ports.
 LIST_KEYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("containers", "initContainers", "ephemeralContainers", "env", "volumes"), ("name",)),
     **dict.fromkeys(("imagePullSecrets", "containerStatuses", "secrets"), ("name",)),
@@ -27,12 +27,12 @@ LIST_KEYS: dict[str, tuple[str, ...]] = {
 }
 SERVICE_PORT_KEYS = ("port", "protocol")
 SETS = frozenset({"finalizers"})
-# Maps that change as a whole.
+# Maps that are replaced as a whole.
 ATOMIC = frozenset({"selector", "nodeSelector", "labelSelector", "configMapKeyRef", "secretKeyRef", "fieldRef"})
 
 
 def keys_of(kind: str, field: str) -> tuple[str, ...]:
-    """The keys of a list in a built-in kind; empty where it changes as a whole."""
+    """The keys of a list in a built-in kind; empty if it is replaced as a whole."""
     return SERVICE_PORT_KEYS if (kind, field) == ("Service", "ports") else LIST_KEYS.get(field, ())
 
 
@@ -135,7 +135,7 @@ _FILLERS: dict[str, Callable[[dict[str, Any]], None]] = {
 
 
 def faults(item: dict[str, Any]) -> list[dict[str, str]]:
-    """What a real API server refuses in the built-in kinds that Tidegate writes."""
+    """What a real API server rejects in the built-in kinds that Tidegate writes, as causes of a 422."""
     if item["kind"] in ("Deployment", "ReplicaSet"):
         return _workload_faults(item["spec"])
     if item["kind"] == "Pod":

@@ -1,9 +1,9 @@
 """
-CEL: the `x-kubernetes-validations` of a schema, run over an object.
+CEL: evaluate the `x-kubernetes-validations` of a schema on an object.
 
 In:    an object, its old state, the schema.
-Out:   causes of a 422, one per rule that does not hold.
-Rules: the language is the library's; the functions that Kubernetes adds are added here as far as they are used.
+Out:   causes of a 422, one per violated rule.
+Rules: a library evaluates CEL; of Kubernetes' additional functions only those in use are provided.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,16 +25,16 @@ def _program(rule: str) -> Any:
 
 def broken_rules(value: Any, old: Any, node: Node, path: str = "") -> Iterator[dict[str, str]]:
     """
-    Walks an object and its schema side by side and runs every rule on the way.
+    Walks through a value and its schema and evaluates every rule.
 
     Args:
-        value: What stands here now.
-        old: What stood here before; None where nothing did, which skips the rules about changes.
-        node: Its schema.
-        path: Where here is.
+        value: The new value.
+        old: The old value; None: there was none, and rules with `oldSelf` are skipped.
+        node: The schema of the value.
+        path: The path of the value.
     """
     if old is not None and value == old:
-        return  # what was there before is not judged again, as in Kubernetes ("ratcheting")
+        return  # unchanged values are not validated again, as in Kubernetes ("ratcheting")
     if rules := node.get("x-kubernetes-validations"):
         variables = {"self": _typed(value, node), "oldSelf": _typed(old, node)}
         context = cel.Context(variables=variables, functions=_FUNCTIONS)
@@ -54,7 +54,7 @@ def broken_rules(value: Any, old: Any, node: Node, path: str = "") -> Iterator[d
 
 
 def _counterpart(item: Any, old: Any, node: Node) -> Any:
-    """The old state of a list item: found by its keys; None in lists without keys, as in Kubernetes."""
+    """The old state of a list item, found by its keys; None in lists without keys, as in Kubernetes."""
     keys = node.get("x-kubernetes-list-map-keys")
     if not keys or not isinstance(old, list):
         return None
@@ -75,7 +75,7 @@ def _broken(rule: dict[str, Any], context: Any, value: Any, path: str) -> Iterat
 
 
 def _typed(value: Any, node: Node) -> Any:
-    """JSON as CEL sees it: a `number` is a double even where it is written without a point."""
+    """JSON with CEL's types: a `number` is a double even if it is written without a decimal point."""
     if isinstance(value, dict):
         properties = node.get("properties") or {}
         additional = node.get("additionalProperties")

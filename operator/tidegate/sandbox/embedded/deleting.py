@@ -1,5 +1,5 @@
 """
-How objects go: preconditions, grace, finalizers, and what becomes of those they own.
+Deletion: preconditions, grace periods, finalizers, propagation policies.
 
 In:    a `Request` with delete options.
 Out:   (HTTP status, the object or a `Status`).
@@ -19,7 +19,7 @@ POD_GRACE_S = 30
 
 
 class Deleter:
-    """All deletions from one store."""
+    """Deletes objects from one store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -55,15 +55,15 @@ class Deleter:
 
     def end(self, resource: Resource, item: Object, options: dict[str, Any]) -> Object:
         """
-        Asks an object to go; it goes at once where nothing holds it.
+        Marks an object for deletion, and removes it at once if no finalizer and no grace period holds it.
 
         Args:
             resource: Its kind.
-            item: As it is now.
+            item: Its current state.
             options: `propagationPolicy`, `gracePeriodSeconds`.
 
         Returns:
-            Its state after that.
+            Its new state.
         """
         metadata = {**item["metadata"]}
         key = (metadata.get("namespace", ""), metadata["name"])
@@ -87,7 +87,7 @@ class Deleter:
 
 
 def _options(request: Request) -> dict[str, Any]:
-    """Options from the body, else from the URL."""
+    """Delete options from the body, or else from the URL."""
     options = request.item()
     names = ("gracePeriodSeconds", "propagationPolicy", "orphanDependents")
     options = {name: request.query[name] for name in names if name in request.query} | options
@@ -97,7 +97,7 @@ def _options(request: Request) -> dict[str, Any]:
 
 
 def _grace(resource: Resource, item: Object, options: dict[str, Any]) -> int:
-    """Seconds a pod gets to end: none where it never ran; other kinds end at once."""
+    """Grace period of a pod, s; 0 if it is not bound or has ended, and for other kinds."""
     if resource.key != "pods":
         return 0
     if not item["spec"].get("nodeName") or item.get("status", {}).get("phase") in ("Succeeded", "Failed"):

@@ -1,5 +1,5 @@
 """
-What clients ask before they ask for objects: which groups, versions and kinds there are.
+API discovery: which groups, versions and kinds are served.
 
 In:    the registry.
 Out:   discovery documents, the version, an OpenAPI document.
@@ -10,14 +10,14 @@ from typing import Any
 from tidegate.sandbox.embedded.resources import VERBS, Registry, Resource
 
 VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.3+embedded", "platform": "linux/amd64", "gitCommit": ""}
-# An OpenAPI v2 document without kinds, as protobuf: swagger "2.0", info {title, version}, no paths. Old kubectls read
-# nothing but protobuf here; for a kind that the document does not name they leave the checking to the server.
+# An OpenAPI v2 document without kinds, as protobuf: swagger "2.0", info {title, version}, no paths. Old kubectls accept
+# only protobuf here, and leave validation to the server for kinds that the document does not contain.
 OPENAPI_V2_PROTOBUF = b"\x0a\x032.0\x12\x13\x0a\x08tidegate\x12\x07sandbox\x42\x00"
 OPENAPI_V2 = {"swagger": "2.0", "info": {"title": "tidegate", "version": "sandbox"}, "paths": {}}
 
 
 def document(path: str, registry: Registry) -> dict[str, Any] | None:
-    """The discovery document at a path; None where there is none."""
+    """The discovery document at a path; None if there is none."""
     parts = path.strip("/").split("/")
     match parts:
         case ["version"]:
@@ -45,7 +45,7 @@ def _group(name: str, registry: Registry) -> dict[str, Any]:
 
 
 def _age_of_version(version: str) -> tuple[int, str]:
-    """Stable versions first, then beta, then alpha."""
+    """Sort key: stable versions first, then beta, then alpha."""
     return (2 if "alpha" in version else 1 if "beta" in version else 0), version
 
 

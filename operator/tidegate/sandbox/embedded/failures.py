@@ -1,8 +1,8 @@
 """
-What the API server answers when it refuses: a `Status`, in Kubernetes' own words.
+Error responses of the API server: a `Status` with Kubernetes' own wording.
 
 In:    what went wrong.
-Out:   `ApiError`, raised anywhere below the HTTP layer and rendered there.
+Out:   `ApiError`, raised anywhere below the HTTP layer, which renders it.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from typing import Any
 
 class ApiError(Exception):
     """
-    A refusal.
+    An error response.
 
     Args:
         code: HTTP status.
-        reason: One CamelCase word for programs.
-        message: The sentence for people.
+        reason: Machine-readable reason in CamelCase.
+        message: Human-readable message.
         details: Kubernetes' `details`: name, group, kind, causes.
     """
 
@@ -38,7 +38,7 @@ class ApiError(Exception):
 
 
 def cause(field: str, message: str, reason: str = "FieldValueInvalid") -> dict[str, str]:
-    """One field's fault inside a 422."""
+    """One invalid field in a 422."""
     return {"reason": reason, "message": message, "field": field}
 
 
@@ -50,21 +50,21 @@ def not_found(resource: str, name: str) -> ApiError:
 
 
 def already_exists(resource: str, name: str) -> ApiError:
-    """409 for a create of what is there."""
+    """409 for creating an object that exists."""
     plural, _, group = resource.partition(".")
     details = {"name": name, "kind": plural} | ({"group": group} if group else {})
     return ApiError(409, "AlreadyExists", f'{resource} "{name}" already exists', details)
 
 
 def conflict(resource: str, name: str, why: str = "") -> ApiError:
-    """409 for a write that was made from an old state."""
+    """409 for a write based on an outdated state."""
     why = why or "the object has been modified; please apply your changes to the latest version and try again"
     details = {"name": name, "kind": resource.partition(".")[0]}
     return ApiError(409, "Conflict", f'Operation cannot be fulfilled on {resource} "{name}": {why}', details)
 
 
 def invalid(kind: str, name: str, causes: Sequence[dict[str, str]]) -> ApiError:
-    """422 with every fault that was found; `kind` is `Kind.group`."""
+    """422 with all invalid fields; `kind` is `Kind.group`."""
     faults = [f"{each['field']}: {each['message']}" for each in causes]
     text = faults[0] if len(faults) == 1 else f"[{', '.join(faults)}]"
     details = {"name": name, "kind": kind.partition(".")[0], "causes": list(causes)}
@@ -77,12 +77,12 @@ def bad_request(message: str) -> ApiError:
 
 
 def expired(message: str) -> ApiError:
-    """410: the history the caller asks for is gone; list again."""
+    """410: the requested history is no longer available; the client must list again."""
     return ApiError(410, "Expired", message)
 
 
 def apply_conflict(conflicts: Sequence[tuple[str, str]]) -> ApiError:
-    """409 of a server-side apply: fields that other managers own, as (manager in words, field path)."""
+    """409 of a server-side apply: fields owned by other managers, as (description of the manager, field path)."""
     count = f"{len(conflicts)} conflict{'s' if len(conflicts) > 1 else ''}"
     managers = {manager for manager, _ in conflicts}
     if len(managers) == 1:

@@ -1,5 +1,5 @@
 """
-Three of the four ways to patch an object; the fourth, server-side apply, has its own file.
+Merge, JSON and strategic-merge patches. Server-side apply has its own file.
 
 In:    an object and a patch.
 Out:   a new object; the old one is not changed.
@@ -21,7 +21,7 @@ APPLY = "application/apply-patch+yaml"
 
 
 def merge_patch(value: Any, patch: Any) -> Any:
-    """RFC 7386: null removes, objects merge, everything else replaces."""
+    """Merge patch (RFC 7386): null removes, objects are merged, everything else is replaced."""
     if not isinstance(patch, dict):
         return copied(patch)
     result = dict(value) if isinstance(value, dict) else {}
@@ -35,10 +35,10 @@ def merge_patch(value: Any, patch: Any) -> Any:
 
 def json_patch(value: dict[str, Any], patch: Any, *, kind: str) -> dict[str, Any]:
     """
-    RFC 6902.
+    JSON patch (RFC 6902).
 
     Raises:
-        ApiError: 400 where it is no JSON patch, 422 where it does not fit the object.
+        ApiError: 400 if it is not a JSON patch, 422 if it cannot be applied to the object.
     """
     name = value.get("metadata", {}).get("name", "")
     try:
@@ -57,7 +57,7 @@ def json_patch(value: dict[str, Any], patch: Any, *, kind: str) -> dict[str, Any
 
 
 def strategic_patch(value: dict[str, Any], patch: dict[str, Any], *, kind: str) -> dict[str, Any]:
-    """Kubernetes' own merge: lists with keys merge by key, `$patch` and its kin direct it. Built-in kinds only."""
+    """Strategic merge patch: lists with keys are merged by key; supports `$patch` directives. Built-in kinds only."""
     return _merge_map(value, patch, kind)
 
 
@@ -83,14 +83,14 @@ def _merge_map(value: Any, patch: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _direct(result: dict[str, Any], name: str, values: list[Any]) -> None:
-    """`$deleteFromPrimitiveList/FIELD` takes values out; `$setElementOrder/FIELD` has no effect on what is there."""
+    """Apply a directive: `$deleteFromPrimitiveList/FIELD` removes values; `$setElementOrder/FIELD` is ignored."""
     directive, _, field = name.partition("/")
     if directive == "$deleteFromPrimitiveList" and field in result:
         result[field] = [each for each in result[field] if each not in values]
 
 
 def _merge_list(old: list[Any], new: list[Any], field: str, kind: str) -> list[Any]:
-    # Strategic merge knows one key per list: the first of those that server-side apply uses.
+    # Strategic merge has one key per list: the first of those that server-side apply uses.
     key = next(iter(keys_of(kind, field)), None)
     if field in SETS:
         return [*old, *(each for each in new if each not in old)]

@@ -1,8 +1,8 @@
 """
-Reads: one object, a list, a page of a list.
+Reads: an object, a list, a page of a list.
 
 In:    a `Request`.
-Out:   an object or a list as it was at one version; 410 for a page of a list whose version is forgotten.
+Out:   an object, or a list as of one version; 410 for a page whose version is no longer in the history.
 """
 
 import base64
@@ -20,7 +20,7 @@ from tidegate.sandbox.embedded.store import Key, Object, Store
 
 def get(store: Store, request: Request) -> Object:
     """
-    One object, or its scale.
+    An object, or its scale.
 
     Raises:
         ApiError: 404.
@@ -32,10 +32,10 @@ def get(store: Store, request: Request) -> Object:
 
 
 def selection(request: Request) -> Predicate:
-    """What the request's label and field selectors let through."""
+    """Predicate for the request's label and field selectors."""
     labels = label_selector(request.query.get("labelSelector", ""))
     fields = field_selector(request.query.get("fieldSelector", ""), resource=request.resource.key)
-    named = request.name  # a watch of one object, as older clients write it
+    named = request.name  # older clients watch a single object by its name in the path
 
     def chosen(item: Object) -> bool:
         return labels(item) and fields(item) and (not named or item["metadata"]["name"] == named)
@@ -44,17 +44,17 @@ def selection(request: Request) -> Predicate:
 
 
 def select(items: Iterable[Object], request: Request) -> list[Object]:
-    """Those of the objects that the request's selectors let through."""
+    """The objects that match the request's selectors."""
     chosen = selection(request)
     return [item for item in items if chosen(item)]
 
 
 def list_page(store: Store, request: Request) -> dict[str, Any]:
     """
-    A list, or with `limit` one page of it. All pages show the state at the version of the first.
+    A list, or with `limit` one page of it. All pages show the state at the version of the first page.
 
     Raises:
-        ApiError: 410 where the version of a `continue` is forgotten; 504 for a version that is not there yet.
+        ApiError: 410 if the version of `continue` is no longer in the history; 504 for a version in the future.
     """
     version, after = store.version, None
     if token := request.query.get("continue"):
@@ -76,7 +76,7 @@ def list_page(store: Store, request: Request) -> dict[str, Any]:
     metadata: dict[str, Any] = {"resourceVersion": str(version)}
     if len(rest) > len(page):
         metadata |= {"continue": _write_token(version, page[-1][0])}
-        # With a selector the real API server cannot tell how many remain, and says nothing.
+        # With a selector the real API server does not know how many remain, and omits the count.
         if not (request.query.get("labelSelector") or request.query.get("fieldSelector")):
             metadata |= {"remainingItemCount": len(rest) - len(page)}
     resource = request.resource

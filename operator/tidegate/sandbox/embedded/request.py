@@ -1,8 +1,8 @@
 """
-One request to the API server, as the rest of the embedded control plane sees it.
+One request to the API server, independent of HTTP.
 
 In:    method, path, query, headers, body.
-Out:   `Request`; a 404 where the path leads nowhere.
+Out:   a `Request`; 404 for unknown paths.
 """
 
 import json
@@ -16,12 +16,12 @@ from tidegate.sandbox.embedded.events import to_core
 from tidegate.sandbox.embedded.failures import ApiError, bad_request
 from tidegate.sandbox.embedded.resources import Registry, Resource
 
-# Subresources that a kind has without saying so.
+# Subresources that are accepted for every kind.
 _ACTIONS = ("binding", "eviction", "token", "finalize")
 
 
 class NowhereError(Exception):
-    """No such page: a group, version or kind that is not served. Answered in plain text, as Kubernetes does."""
+    """The group, version or kind is not served: 404 in plain text, as in Kubernetes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,18 +30,18 @@ class Request:
     A request for objects.
 
     Args:
-        verb: What RBAC calls it: get, list, watch, create, update, patch, delete, deletecollection.
-        resource: Of which kind.
-        namespace: Where; empty for cluster-scoped kinds and for all namespaces.
-        name: Which object; empty for all.
+        verb: RBAC verb: get, list, watch, create, update, patch, delete, deletecollection.
+        resource: The kind.
+        namespace: Empty for cluster-scoped kinds and for all namespaces.
+        name: Name of the object; empty for all.
         subresource: `status`, `scale` ...; empty for the object itself.
         query: Parameters of the URL.
-        content_type: Of the body, without parameters.
-        body: The body, unread.
+        content_type: Content type of the body, without parameters.
+        body: The raw body.
         agent: The client's `User-Agent`.
-        accept: What the client wants to read.
-        renamed: Whether the client speaks of Events in the words of `events.k8s.io`.
-        warnings: Sentences for the `Warning` header, filled on the way.
+        accept: The `Accept` header.
+        renamed: Whether Events are in the form of `events.k8s.io`.
+        warnings: Texts for the `Warning` header, added while the request is handled.
     """
 
     verb: str
@@ -64,24 +64,24 @@ class Request:
 
     @property
     def manager(self) -> str:
-        """The field manager: the parameter, else the program's name from `User-Agent`."""
+        """The field manager: the parameter, or else the program name in `User-Agent`."""
         return self.query.get("fieldManager") or self.agent.split("/")[0] or "unknown"
 
     @property
     def dry_run(self) -> bool:
-        """Whether nothing is to be kept."""
+        """Whether nothing is to be stored."""
         return self.query.get("dryRun") == "All"
 
     def flag(self, name: str) -> bool:
-        """A parameter as a truth value."""
+        """A parameter as a boolean."""
         return self.query.get(name, "").lower() in ("true", "1")
 
     def content(self) -> Any:
         """
-        The body, read; an empty one is an empty object.
+        The parsed body; an empty object if it is empty.
 
         Raises:
-            ApiError: 400 where it cannot be read.
+            ApiError: 400 if it is not valid JSON or YAML.
         """
         if not self.body.strip():
             return {}
@@ -96,7 +96,7 @@ class Request:
         The body as an object.
 
         Raises:
-            ApiError: 400 where it is none.
+            ApiError: 400 if it is not an object.
         """
         content = self.content()
         if not isinstance(content, dict):
@@ -106,10 +106,10 @@ class Request:
 
 def locate(path: str, registry: Registry) -> tuple[Resource, str, str, str]:
     """
-    (resource, namespace, name, subresource) behind a path.
+    (resource, namespace, name, subresource) of a path.
 
     Raises:
-        NowhereError: It leads nowhere.
+        NowhereError: The group, version or kind is not served.
         ApiError: 404 for a subresource that the kind does not have.
     """
     parts = path.strip("/").split("/")
@@ -127,7 +127,12 @@ def locate(path: str, registry: Registry) -> tuple[Resource, str, str, str]:
 
 
 def verb_of(method: str, *, name: str, watch: bool) -> str:
-    """What RBAC calls a method on an object or on a collection."""
+    """
+    The RBAC verb of an HTTP method on an object or on a collection.
+
+    Raises:
+        ApiError: 405 if there is none.
+    """
     if method == "GET":
         return "watch" if watch else "get" if name else "list"
     if method == "DELETE":

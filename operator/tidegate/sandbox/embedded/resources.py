@@ -1,8 +1,8 @@
 """
-Which kinds of objects there are: the built-in ones that are used here, and those a CustomResourceDefinition adds.
+The kinds that are served: the built-in ones in use, and those defined by CustomResourceDefinitions.
 
 In:    CRDs.
-Out:   `Registry`: a `Resource` per (group, version, plural).
+Out:   a `Registry`: one `Resource` per (group, version, plural).
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Where a kind keeps what its scale subresource shows, as paths of field names."""
+    """Where an object has the fields of its scale subresource, as paths of field names."""
 
     replicas: tuple[str, ...] = ("spec", "replicas")
     status_replicas: tuple[str, ...] = ("status", "replicas")
@@ -26,20 +26,20 @@ class Scale:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
     """
-    One kind as it is served.
+    One served kind.
 
     Args:
-        group: API group, empty for the core.
+        group: API group; empty for the core group.
         version: Served version.
         kind: Kind.
         plural: Name in URLs.
-        short_names: What kubectl users type.
-        categories: Groups of kinds that kubectl users type, e.g. `all`.
-        namespaced: Whether objects live in namespaces.
-        status: Whether there is a status subresource that is written apart.
-        generation: Whether `metadata.generation` counts changes of what is wanted.
-        scale: The scale subresource, None where there is none.
-        schema: The schema of a custom resource, None for built-in kinds.
+        short_names: Short names for kubectl.
+        categories: Categories for kubectl, e.g. `all`.
+        namespaced: Whether objects belong to namespaces.
+        status: Whether there is a status subresource.
+        generation: Whether `metadata.generation` counts changes outside metadata and status.
+        scale: The scale subresource; None: there is none.
+        schema: The schema of a custom resource; None for built-in kinds.
         columns: `additionalPrinterColumns` of a custom resource.
     """
 
@@ -63,12 +63,12 @@ class Resource:
 
     @property
     def key(self) -> str:
-        """`plural.group`, as Kubernetes' messages name it; the same for all versions of a kind."""
+        """`plural.group`, as in Kubernetes' messages; the same for all versions of a kind."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def qualified_kind(self) -> str:
-        """`Kind.group`, as Kubernetes' validation messages name it."""
+        """`Kind.group`, as in Kubernetes' validation messages."""
         return f"{self.kind}.{self.group}" if self.group else self.kind
 
     def subresources(self) -> list[str]:
@@ -131,25 +131,25 @@ BUILT_IN = (
 
 @dataclass(slots=True)
 class Registry:
-    """All kinds that are served now."""
+    """All kinds that are currently served."""
 
     resources: dict[tuple[str, str, str], Resource] = field(
         default_factory=lambda: {(each.group, each.version, each.plural): each for each in BUILT_IN}
     )
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
-        """The kind behind a URL; None where there is none."""
+        """The kind of a URL; None if there is none."""
         return self.resources.get((group, version, plural))
 
     def by_key(self, key: str) -> Resource:
-        """The kind behind `plural.group`."""
+        """The kind with the key `plural.group`."""
         return next(resource for resource in self if resource.key == key)
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(list(self.resources.values()))
 
     def define(self, crd: dict[str, Any]) -> None:
-        """Serves the versions of a CRD, and no longer those it served before."""
+        """Serves the versions of a CRD, replacing those of its previous state."""
         self.forget(crd)
         for version in crd["spec"]["versions"]:
             if version.get("served"):
@@ -157,7 +157,7 @@ class Registry:
                 self.resources[(resource.group, resource.version, resource.plural)] = resource
 
     def forget(self, crd: dict[str, Any]) -> None:
-        """Serves the CRD's kind no longer."""
+        """Stops serving the CRD's kind."""
         group, plural = crd["spec"]["group"], crd["spec"]["names"]["plural"]
         for key in [key for key in self.resources if key[0] == group and key[2] == plural]:
             del self.resources[key]

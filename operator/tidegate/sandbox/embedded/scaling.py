@@ -1,5 +1,5 @@
 """
-The scale subresource: the same small object for every kind that has replicas.
+The scale subresource: the same small object for every kind with replicas.
 
 In:    an object and its kind's `Scale` paths.
 Out:   a `Scale` object; the object with another replica count.
@@ -28,14 +28,14 @@ def to_scale(item: dict[str, Any], resource: Resource) -> dict[str, Any]:
         "kind": "Scale",
         "apiVersion": API_VERSION,
         "metadata": {name: metadata[name] for name in kept if name in metadata} | _managed(item, paths),
-        # A count of zero is left out, here as in a real API server, and so has no owner either.
+        # A count of zero is omitted, as in a real API server, and therefore has no owner.
         "spec": {"replicas": replicas} if (replicas := _at(item, paths.replicas)) else {},
         "status": status,
     }
 
 
 def _managed(item: dict[str, Any], paths: Scale) -> dict[str, Any]:
-    """The entries of `managedFields` that own the replica count, in the scale's own words."""
+    """The entries of `managedFields` that own the replica count, with the field paths of a `Scale`."""
     target = tuple(f"f:{name}" for name in paths.replicas)
     entries = [
         {**entry, "apiVersion": API_VERSION, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
@@ -55,10 +55,10 @@ def _has(tree: dict[str, Any], path: Path) -> bool:
 
 def with_scale(item: dict[str, Any], scale: dict[str, Any], resource: Resource) -> dict[str, Any]:
     """
-    The object with the replica count a `Scale` asks for.
+    The object with the replica count of a `Scale`.
 
     Raises:
-        ApiError: 422 where the count is no whole number from zero on.
+        ApiError: 422 if the count is not an integer >= 0.
     """
     paths = resource.scale
     assert paths is not None

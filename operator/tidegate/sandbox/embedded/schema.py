@@ -1,10 +1,10 @@
 """
-The schema of a custom resource: defaulting, pruning, validation, and which lists are merged by key.
+The schema of a custom resource: defaulting, pruning, validation.
 
 In:    `openAPIV3Schema` of a CRD version.
-Out:   `Schema`, whose methods take whole objects.
-Rules: structural schemas only. JSON Schema does the checking of single values, CEL what spans fields; the sentences
-       are worded as the real API server words them.
+Out:   a `Schema`, whose methods take whole objects.
+Rules: structural schemas only. JSON Schema validates single values, CEL everything that spans fields. Messages are
+       worded as by the real API server.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ ANY: Node = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 class Schema:
-    """One version's schema, ready for use."""
+    """The schema of one version."""
 
     def __init__(self, root: Node) -> None:
-        # The API server itself looks after these three, whatever the CRD says about them.
+        # The API server itself defines these three, whatever the CRD says.
         standard = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": ANY}
         self.root = {**root, "properties": {**root.get("properties", {}), **standard}}
         self._validator = _Validator(_json_schema(self.root))
@@ -34,17 +34,17 @@ class Schema:
         _default(item, self.root)
 
     def prune(self, item: dict[str, Any]) -> list[str]:
-        """Drops fields that the schema does not know, in place; returns their paths."""
+        """Removes unknown fields, in place; returns their paths."""
         return list(_prune(item, self.root, ""))
 
     def faults(self, item: dict[str, Any], old: dict[str, Any] | None = None) -> list[dict[str, str]]:
-        """Everything that is wrong with an object, as causes of a 422. CEL runs only where the types are right."""
+        """All invalid fields, as causes of a 422. CEL rules are evaluated only if the JSON Schema is satisfied."""
         found = [each for error in self._validator.iter_errors(item) for each in _causes(error)]
         return found or list(broken_rules(item, old, self.root))
 
 
 def child(node: Node, name: str) -> Node:
-    """The schema of a field: a property, else what the map's values are, else anything."""
+    """The schema of a field: that of the property, else that of the map's values, else anything."""
     properties = node.get("properties") or {}
     if name in properties:
         return dict(properties[name])
@@ -59,7 +59,7 @@ def _default(value: Any, node: Node) -> None:
             if "default" in field and (name not in value or (value[name] is None and not nullable)):
                 value[name] = copied(field["default"])
             elif value.get(name, "") is None and not nullable:
-                del value[name]  # null means absent where the schema does not allow null
+                del value[name]  # null means absent unless the schema allows null
         for name in value:
             _default(value[name], child(node, name))
     elif isinstance(value, list):
@@ -85,7 +85,7 @@ def _prune(value: Any, node: Node, path: str) -> Iterator[str]:
 
 
 def _json_schema(node: Node) -> Node:
-    """A structural schema as plain JSON Schema: Kubernetes' own extensions translated."""
+    """A structural schema as plain JSON Schema, with Kubernetes' extensions translated."""
     kept: Node = {
         name: node[name]
         for name in (
@@ -113,7 +113,7 @@ def _json_schema(node: Node) -> Node:
 
 
 def _unique(validator: Any, keys: list[str], items: Any, schema: Node) -> Iterator[ValidationError]:
-    """Our own JSON Schema keyword: no two items of a map list or a set alike."""
+    """Our own JSON Schema keyword `x-keys`: items of a map list or a set must be unique."""
     seen = []
     for index, item in enumerate(items if isinstance(items, list) else []):
         identity = {name: item.get(name) for name in keys} if keys and isinstance(item, dict) else item
@@ -138,8 +138,8 @@ _WORDS: dict[str, Callable[[str, Any], str]] = {
 
 
 def _causes(error: ValidationError) -> Iterator[dict[str, str]]:
-    """One finding of the JSON Schema validator in Kubernetes' words."""
-    found = cast(Any, error)  # the stubs say that any of its fields may be unset; on a finding none is
+    """One error of the JSON Schema validator in Kubernetes' wording."""
+    found = cast(Any, error)  # by the stubs any field may be unset, which does not happen for errors of the validator
     path, shown, keyword, limit = (
         _path(found.absolute_path),
         _shown(found.instance),

@@ -1,7 +1,7 @@
 """
 Label and field selectors.
 
-In:    the selector as it stands in a URL or in an object.
+In:    a selector from a URL or from an object.
 Out:   a predicate on objects.
 """
 
@@ -19,17 +19,17 @@ _NAME = re.compile(r"^[A-Za-z0-9./_-]+$")
 
 def label_selector(text: str) -> Predicate:
     """
-    `a=b,c!=d,e in (f,g),h,!i` as a predicate.
+    A label selector such as `a=b,c!=d,e in (f,g),h,!i` as a predicate.
 
     Raises:
-        ApiError: 400 where it cannot be read.
+        ApiError: 400 if it is invalid.
     """
     tests = [_label_test(part.strip()) for part in _split(text)]
     return lambda item: all(test(item["metadata"].get("labels") or {}) for test in tests)
 
 
 def _split(text: str) -> list[str]:
-    """Parts between commas that stand outside parentheses."""
+    """Parts between commas outside parentheses."""
     return [part for part in re.split(r",(?![^(]*\))", text) if part.strip()]
 
 
@@ -73,7 +73,7 @@ def _expression_holds(expression: dict[str, Any], labels: dict[str, str]) -> boo
 
 
 def selector_text(selector: dict[str, Any]) -> str:
-    """A `LabelSelector` object as the text a scale subresource shows."""
+    """A `LabelSelector` object as text, for the scale subresource."""
     parts = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
     for each in selector.get("matchExpressions") or []:
         values = ",".join(each.get("values") or [])
@@ -83,7 +83,7 @@ def selector_text(selector: dict[str, Any]) -> str:
     return ",".join(parts)
 
 
-# What the real API server indexes; any other field is refused, as there.
+# Fields that the real API server supports; any other field is rejected, as there.
 _FIELDS = {
     "pods": {"spec.nodeName", "status.phase", "spec.restartPolicy", "spec.schedulerName", "status.podIP"},
     "nodes": {"spec.unschedulable"},
@@ -98,10 +98,10 @@ _FIELDS = {
 
 def field_selector(text: str, *, resource: str) -> Predicate:
     """
-    `a.b=c,d.e!=f` as a predicate.
+    A field selector such as `a.b=c,d.e!=f` as a predicate.
 
     Raises:
-        ApiError: 400 for a field that the kind does not index.
+        ApiError: 400 if it is invalid, or for a field that the kind does not support.
     """
     tests = []
     for part in _split(text):
@@ -116,7 +116,7 @@ def field_selector(text: str, *, resource: str) -> Predicate:
 
 
 def _unknown_field(path: str, resource: str) -> str:
-    """The refusal of a field; kinds that index none of their own word it differently."""
+    """The error for an unsupported field; for kinds without fields of their own, Kubernetes words it differently."""
     if resource in _FIELDS:
         return f"field label not supported: {path}"
     return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'

@@ -1,8 +1,8 @@
 """
-HTTP: the face of the embedded control plane, with the same Python face as the real one.
+The embedded control plane's HTTP server, with the same Python interface as the real control plane.
 
 In:    requests with a bearer token.
-Out:   JSON; who asked for what is recorded, so that a test can compare it with the rights the chart grants.
+Out:   JSON. Requests are recorded by user, so that a test can compare them with the permissions in the chart.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ Right = tuple[str, str, str, str]  # (verb, group, resource, subresource), as in
 
 class EmbeddedControlPlane:
     """
-    An API server and the few controllers the sandbox needs, in this process, on a free loopback port.
+    An API server and the few controllers that the sandbox needs, in this process, on a free loopback port.
 
     Args:
-        controllers: Whether Deployments become pods, pods are bound, and so on; off for tests of the API alone.
-        history: How many changes a watch can look back on.
+        controllers: Whether to run the controllers; off for tests of the API alone.
+        history: How many changes are kept for watches.
     """
 
     kind = "embedded"
@@ -55,12 +55,12 @@ class EmbeddedControlPlane:
 
     @property
     def admin(self) -> Account:
-        """The account that may do everything."""
+        """An account with all permissions."""
         return Account(url=self.url, ca_file=self._certificate, token=self._admin_token)
 
     async def __aenter__(self) -> Self:
         self._folder = working_folder()
-        # Clients in Go send no token over plain HTTP, so there has to be a certificate.
+        # Go clients send no token over plain HTTP, so TLS is needed.
         self._certificate = self_signed(self._folder, address=HOST)
         app = web.Application(client_max_size=BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._answer)
@@ -85,13 +85,13 @@ class EmbeddedControlPlane:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def service_account(self, namespace: str, name: str) -> Account:
-        """A token of a service account; `requested` then tells what it was used for."""
+        """An account with a token of a service account; its requests are recorded in `requested`."""
         token = secrets.token_urlsafe(24)
         self._tokens[token] = f"system:serviceaccount:{namespace}:{name}"
         return Account(url=self.url, ca_file=self._certificate, token=token, namespace=namespace)
 
     def _follow_definitions(self, change: Change) -> None:
-        """A CRD that comes, changes or goes changes what is served; with it go its objects."""
+        """Update the served kinds when a CRD changes; when it is deleted, delete its objects."""
         if change.resource != "customresourcedefinitions.apiextensions.k8s.io":
             return
         if change.new is not None:
@@ -103,7 +103,7 @@ class EmbeddedControlPlane:
             self.registry.forget(change.old)
 
     async def _answer(self, http: web.Request) -> web.StreamResponse:
-        """Any request: failures become `Status` objects, in the one place that catches them."""
+        """Answer a request; the only place that turns errors into `Status` objects."""
         try:
             user = self._authenticate(http)
             if static := self._static(http):
@@ -164,7 +164,7 @@ class EmbeddedControlPlane:
         )
 
     def _objects(self, request: Request) -> tuple[int, Object]:
-        """One request for objects that is answered at once."""
+        """Answer a request for objects, except watches."""
         if request.subresource in ("binding", "eviction", "token"):
             return self._action(request)
         answers: Mapping[str, Callable[[Request], tuple[int, Object]]] = {
@@ -179,7 +179,7 @@ class EmbeddedControlPlane:
         return answers[request.verb](request)
 
     def _action(self, request: Request) -> tuple[int, Object]:
-        """Subresources that are actions: bind a pod, evict it, ask for a token."""
+        """Subresources that are actions: bind a pod, evict it, request a token."""
         if request.verb != "create":
             raise failures.ApiError(405, "MethodNotAllowed", "only POST is allowed here")
         if request.subresource == "binding":
@@ -201,7 +201,7 @@ class EmbeddedControlPlane:
 
 
 def _shaped(body: Object, request: Request) -> Object:
-    """A body in the form the client wants most of those it accepts."""
+    """A body in the first supported form that the client accepts."""
     resource = request.resource
     if body.get("kind") in ("Status", "Scale") or request.subresource not in ("", "status"):
         return body
@@ -219,7 +219,7 @@ def _shaped(body: Object, request: Request) -> Object:
 
 
 def _renamed(body: Object) -> Object:
-    """Events in the words of `events.k8s.io`."""
+    """Events in the form of `events.k8s.io`."""
     if "items" in body:
         return {**body, "apiVersion": f"{events.GROUP}/v1", "items": [_renamed(each) for each in body["items"]]}
     return events.from_core(body)
@@ -232,7 +232,7 @@ def _list_metadata(body: Object) -> dict[str, Any]:
 
 
 def _versioned(body: Object, resource: Resource) -> Object:
-    """Objects of a kind with several versions are shown in the one that was asked for."""
+    """Objects in the requested version of their kind."""
     if "items" in body:
         return {**body, "items": [_versioned(each, resource) for each in body["items"]]}
     return body if body.get("apiVersion") == resource.api_version else {**body, "apiVersion": resource.api_version}

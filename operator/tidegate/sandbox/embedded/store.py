@@ -1,9 +1,9 @@
 """
-Objects, their versions and their history: what etcd and the watch cache are to the real API server.
+Objects, their versions and their history: the counterpart of etcd and the watch cache.
 
-In:    whole new states of objects.
-Out:   states, consistent lists at a version, streams of changes; 410 where the history is too short.
-Rules: one counter for all objects, as in etcd. A stored object is never changed in place.
+In:    complete new states of objects.
+Out:   states, consistent lists at a version, streams of changes; 410 if the history is too short.
+Rules: one version counter for all objects, as in etcd. A stored object is never modified in place.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tidegate.sandbox.embedded.failures import expired
 Object = dict[str, Any]
 Key = tuple[str, str]  # (namespace, name); the namespace is empty for cluster-scoped kinds
 
-# Changes that are remembered: about ten minutes of a busy sandbox. A real API server forgets after five minutes.
+# Length of the history in changes: about ten minutes of a busy sandbox. A real API server keeps five minutes.
 HISTORY_LENGTH = 20_000
 
 
@@ -31,15 +31,15 @@ def copied(value: Any) -> Any:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """
-    One step in the life of one object.
+    One change of one object.
 
     Args:
-        version: The store's counter after it.
+        version: The store's version after the change.
         resource: `plural.group`.
-        key: Which object.
-        old: State before; None where it was created.
-        new: State after; None where it is gone.
-        last: Of an object that is gone: its state before, with the version of its end.
+        key: Key of the object.
+        old: Previous state; None if it was created.
+        new: New state; None if it was deleted.
+        last: If it was deleted: its previous state with the version of the deletion.
     """
 
     version: int
@@ -55,32 +55,32 @@ class Store:
     All objects of one control plane.
 
     Args:
-        history: How many changes are remembered.
+        history: How many changes are kept.
     """
 
     def __init__(self, *, history: int = HISTORY_LENGTH) -> None:
         self.version = 1
         self._objects: dict[str, dict[Key, Object]] = {}
         self._history: deque[Change] = deque(maxlen=history)
-        self._forgotten = 1  # newest version whose change is no longer remembered
+        self._forgotten = 1  # newest version whose change is no longer in the history
         self._watchers: dict[str, set[asyncio.Queue[Change]]] = {}
         self.listeners: list[Callable[[Change], None]] = []
 
     def get(self, resource: str, key: Key) -> Object | None:
-        """The object as it is now; do not change it."""
+        """The current state of an object; do not modify it."""
         return self._objects.get(resource, {}).get(key)
 
     def objects(self, resource: str, namespace: str | None = None) -> list[Object]:
-        """All objects of a kind now, in one namespace or (None) in all; do not change them."""
+        """All current objects of a kind, in one namespace or (None) in all; do not modify them."""
         stored = self._objects.get(resource, {})
         return [each for key, each in stored.items() if namespace is None or key[0] == namespace]
 
     def snapshot(self, resource: str, version: int) -> dict[Key, Object]:
         """
-        All objects of a kind as they were at a version, by key in order.
+        All objects of a kind as of a version, sorted by key.
 
         Raises:
-            ApiError: 410 where the history does not reach back that far.
+            ApiError: 410 if the history does not reach back that far.
         """
         state = dict(self._objects.get(resource, {}))
         for change in self._since(version):
@@ -101,7 +101,7 @@ class Store:
         return new
 
     def remove(self, resource: str, key: Key) -> Object:
-        """Takes an object away; returns its last state, with the version of its end."""
+        """Removes an object; returns its last state with the version of the deletion."""
         self.version += 1
         old = self._objects[resource].pop(key)
         last = {**old, "metadata": {**old["metadata"], "resourceVersion": str(self.version)}}
@@ -109,25 +109,25 @@ class Store:
         return last
 
     def forget(self) -> None:
-        """Forgets the whole history, as a compaction does: older versions answer 410 from here on."""
+        """Drops the whole history, as a compaction does: older versions give 410 from now on."""
         self._history.clear()
         self._forgotten = self.version
 
     def watch(self, resource: str, version: int) -> "Watch":
         """
-        The changes of one kind after a version, those that were and those that will be.
+        All changes of a kind after a version, past and future.
 
         Raises:
-            ApiError: 410 where the history does not reach back that far.
+            ApiError: 410 if the history does not reach back that far.
         """
         return Watch(self, resource, [each for each in self._since(version) if each.resource == resource][::-1])
 
     def attach(self, resource: str, queue: "asyncio.Queue[Change]") -> None:
-        """From now on the queue gets the changes of a kind."""
+        """Sends the changes of a kind to the queue from now on."""
         self._watchers.setdefault(resource, set()).add(queue)
 
     def detach(self, resource: str, queue: "asyncio.Queue[Change]") -> None:
-        """The queue gets no more changes."""
+        """Sends no more changes to the queue."""
         self._watchers[resource].discard(queue)
 
     def _since(self, version: int) -> Iterator[Change]:
@@ -150,7 +150,7 @@ class Store:
 
 
 class Watch:
-    """Changes of one kind, the remembered ones first; use as a context manager."""
+    """Changes of one kind, beginning with those in the history; use as a context manager."""
 
     def __init__(self, store: Store, resource: str, past: list[Change]) -> None:
         self._store, self._resource = store, resource
@@ -166,7 +166,7 @@ class Watch:
         self._store.detach(self._resource, self._queue)
 
     async def next(self, timeout_s: float) -> Change | None:
-        """The next change; None where there was none for so long."""
+        """The next change; None if there is none within the timeout."""
         try:
             return await asyncio.wait_for(self._queue.get(), timeout_s)
         except TimeoutError:

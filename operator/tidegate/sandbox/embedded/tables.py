@@ -1,8 +1,8 @@
 """
-What kubectl prints: objects as tables, with the columns a real API server sends.
+Objects as tables for kubectl, with the columns of a real API server.
 
 In:    objects of one kind.
-Out:   a `Table`; or, for clients that only want names and labels, `PartialObjectMetadata`.
+Out:   a `Table`; or `PartialObjectMetadata` for clients that want metadata only.
 """
 
 import re
@@ -19,7 +19,7 @@ _STEP = re.compile(r"\.?([A-Za-z0-9_-]+)|\[\?\(@\.([\w.]+)==[\"']([^\"']*)[\"']\
 
 
 def table(items: Sequence[Object], resource: Resource, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Objects as a `Table`; each row carries its object's metadata."""
+    """Objects as a `Table`; each row includes its object's metadata."""
     columns = _columns(resource)
     return {
         "kind": "Table",
@@ -34,13 +34,13 @@ def table(items: Sequence[Object], resource: Resource, metadata: dict[str, Any])
 
 
 def partial(item: Object) -> dict[str, Any]:
-    """An object's metadata alone."""
+    """An object's metadata as `PartialObjectMetadata`."""
     head = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
     return {**head, "metadata": item["metadata"]}
 
 
 def age(text: str | None) -> str:
-    """How long ago a moment is, as kubectl writes it: `42s`, `7m5s`, `3h2m`, `5d`."""
+    """Time since a timestamp in kubectl's format: `42s`, `7m5s`, `3h2m`, `5d`."""
     if not text:
         return "<unknown>"
     seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()))
@@ -57,7 +57,7 @@ def age(text: str | None) -> str:
 
 
 def at_path(item: Any, path: str) -> Any:
-    """What a JSONPath of a printer column points to; None where nothing is."""
+    """The value at a printer column's JSONPath; None if there is none."""
     for step in _STEP.finditer(path):
         name, filter_path, wanted, index, quoted = step.groups()
         if filter_path is not None:
@@ -93,7 +93,7 @@ def _custom(column: dict[str, Any]) -> Column:
 
 
 def _pod_status(item: Object) -> str:
-    """What kubectl shows as a pod's status: the reason why it waits or ended, else its phase."""
+    """A pod's status in kubectl: the reason why a container waits or ended, else the phase."""
     if item["metadata"].get("deletionTimestamp"):
         return "Terminating"
     status = item.get("status", {})

@@ -1,8 +1,8 @@
 """
-Watch streams: what changed since a version, one JSON document per line, for as long as the client stays.
+Watch streams: all changes since a version, until a timeout or until the client disconnects.
 
 In:    a `Request` with `watch=true`.
-Out:   events ADDED, MODIFIED, DELETED, BOOKMARK; one ERROR with a 410 where the history is too short.
+Out:   events ADDED, MODIFIED, DELETED, BOOKMARK; a single ERROR with 410 if the history is too short.
 """
 
 import random
@@ -17,7 +17,7 @@ from tidegate.sandbox.embedded.selectors import Predicate
 from tidegate.sandbox.embedded.store import Change, Object, Store
 
 BOOKMARK_S = 60.0
-# A real API server ends a watch after 30 to 60 minutes where the client names no time.
+# A real API server ends a watch after 30 to 60 minutes if the client gives no timeout.
 LIFETIME_S = 1800.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 Event = tuple[str, Object]
@@ -28,7 +28,7 @@ def watch(store: Store, request: Request) -> AsyncGenerator[Event, None]:
     The events of one watch, in order.
 
     Raises:
-        ApiError: The request cannot be read; raised here, before the stream begins.
+        ApiError: The request is invalid; raised before the stream begins.
     """
     chosen = selection(request)
     with_initial = request.query.get("sendInitialEvents")
@@ -66,14 +66,14 @@ async def _events(store: Store, request: Request, chosen: Predicate) -> AsyncGen
 
 
 def bookmark(request: Request, version: int, annotations: dict[str, str] | None = None) -> Object:
-    """An object that carries nothing but a version."""
+    """A bookmark: an object with nothing but a resourceVersion."""
     metadata: dict[str, Any] = {"resourceVersion": str(version), "creationTimestamp": None}
     metadata |= {"annotations": annotations} if annotations else {}
     return {"kind": request.resource.kind, "apiVersion": request.resource.api_version, "metadata": metadata}
 
 
 def seen(change: Change, chosen: Predicate) -> Event | None:
-    """How a watcher sees a change: an object that leaves its selector is deleted for it, one that enters is added."""
+    """The event for a change: an object that stops matching the selector is DELETED, one that starts is ADDED."""
     was = change.old is not None and chosen(change.old)
     if change.new is None:
         return ("DELETED", change.last or {}) if was else None

@@ -1,9 +1,9 @@
 """
-The one path that every write takes: what is checked, what is filled in, what is kept, who owns what.
+The single path of all writes: validation, defaults, metadata, ownership.
 
 In:    a `Request`.
-Out:   (HTTP status, object); an `ApiError` where it is refused.
-Rules: nothing here waits, so that two writes never interleave: a patch always meets the newest state.
+Out:   (HTTP status, object); an `ApiError` if the request is rejected.
+Rules: nothing here awaits, so writes never interleave and a patch always applies to the newest state.
 """
 
 import random
@@ -28,18 +28,24 @@ _SUBDOMAIN_WORDS = (
 )
 # Metadata that a client cannot change.
 _FIXED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
-# These keep the status they are created with: a node reports itself.
+# Kinds that keep the status with which they are created: a node reports itself.
 _STATUS_FROM_CLIENT = frozenset({"nodes"})
 
 
 def timestamp(at: datetime | None = None) -> str:
-    """A moment (now unless told) as Kubernetes writes it: whole seconds, UTC."""
+    """A time (default: now) in Kubernetes' format: whole seconds, UTC."""
     return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
-    """Who makes a write: the key in `managedFields`, and (for an apply) what remains of it after the merge."""
+    """
+    Who makes a write.
+
+    Args:
+        key: (manager, operation, subresource) in `managedFields`.
+        applied: For an apply: the managers after the merge, and the fields that it owns.
+    """
 
     key: tuple[str, str, str]
     applied: tuple[Managers, set[tuple[str, ...]]] | None = None
@@ -47,11 +53,11 @@ class Ownership:
 
 class Writer:
     """
-    All writes to one control plane.
+    Executes all writes to one control plane.
 
     Args:
-        store: Where the objects are.
-        registry: Which kinds there are.
+        store: The objects.
+        registry: The served kinds.
     """
 
     def __init__(self, store: Store, registry: Registry) -> None:
@@ -66,20 +72,20 @@ class Writer:
         return self._replace(request, self._existing(request), request.item())
 
     def patch(self, request: Request) -> tuple[int, Object]:
-        """PATCH, in any of its four ways."""
+        """PATCH of any type."""
         if request.content_type == patching.APPLY:
             return self._apply(request)
         old = self._existing(request)
         return self._replace(request, old, _patched(request, _shown(old, request)))
 
     def _replace(self, request: Request, old: Object, new: Object) -> tuple[int, Object]:
-        """A whole new state of the object, or of its scale."""
+        """Stores a complete new state of an object, or of its scale."""
         if request.subresource == "scale":
             new = _with_version(with_scale(old, new, request.resource), new)
         return 200, _shown(self._save(request, old, new, _ownership(request, "Update")), request)
 
     def _apply(self, request: Request) -> tuple[int, Object]:
-        """Server-side apply; makes the object where it is not there."""
+        """Server-side apply; creates the object if it does not exist."""
         if not request.query.get("fieldManager"):
             fault = failures.cause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
             raise failures.invalid("PatchOptions.meta.k8s.io", "", [fault])
@@ -105,7 +111,7 @@ class Writer:
         return 200, _shown(self._save(request, old, merged, ownership), request)
 
     def bind(self, request: Request) -> tuple[int, Object]:
-        """POST to `pods/NAME/binding`: the scheduler's word."""
+        """POST to `pods/NAME/binding`: assigns a pod to a node."""
         old = self._existing(request)
         if old["spec"].get("nodeName"):
             raise failures.conflict("pods/binding", request.name, f"pod {request.name} is already assigned to node")
@@ -145,7 +151,7 @@ class Writer:
         return self.store.put(resource.key, key, new)
 
     def _save(self, request: Request, old: Object, wanted: Object, ownership: Ownership) -> Object:
-        """An update of what is there, whatever kind of request it came as."""
+        """Updates an existing object, for all kinds of requests."""
         resource, new = request.resource, copied(wanted)
         self._check_identity(request, new)
         metadata = new["metadata"]
@@ -171,7 +177,7 @@ class Writer:
         return saved
 
     def _check_identity(self, request: Request, item: Object) -> None:
-        """The body must be of the kind, and for the object, that the URL names."""
+        """Checks that the body has the kind, namespace and name of the URL, and that the namespace exists."""
         resource = request.resource
         item.setdefault("apiVersion", resource.api_version)
         item.setdefault("kind", resource.kind)
@@ -198,7 +204,7 @@ class Writer:
                 raise failures.ApiError(403, "Forbidden", f'{resource.key} "" is forbidden: {text}')
 
     def _check(self, request: Request, new: Object, old: Object | None) -> None:
-        """Defaults, pruning and validation."""
+        """Fills in defaults, prunes and validates."""
         resource, name = request.resource, new["metadata"].get("name", "")
         found = []
         if not name:
@@ -218,13 +224,13 @@ class Writer:
             raise failures.invalid(resource.qualified_kind, name, found)
 
     def _own(self, request: Request, old: Object, new: Object, ownership: Ownership) -> None:
-        """Brings `managedFields` up to date."""
+        """Updates `managedFields`."""
         key, now = ownership.key, timestamp()
         api_version = request.resource.api_version
         shape = _shape(request.resource)
         if ownership.applied is not None:
             managers, fields = ownership.applied
-            # Defaults that this write filled in belong to nobody, as in Kubernetes; what it applied belongs to it.
+            # Applied fields belong to the manager; defaults filled in by this write belong to nobody, as in Kubernetes.
             managers.give(key, fields & owned_fields(new, shape).keys(), api_version=api_version, now=now)
         else:
             managers = Managers(old)
@@ -247,10 +253,10 @@ def _shown(item: Object, request: Request) -> Object:
 
 def _scaled_fields(old: Object, new: Object, changed: set[Path], resource: Resource) -> tuple[set[Path], set[Path]]:
     """
-    What a write through the scale changes in ownership: (fields the writer owns, fields nobody owns any more).
+    Changes in ownership by a write through the scale: (fields that the writer owns, fields that lose their owner).
 
-    Two quirks of a real API server, kept here on purpose: a count of zero is left out of a `Scale` and so has no owner;
-    and where nobody owned the count before, the writer is not recorded either.
+    Two quirks of the real API server are reproduced: a count of zero is omitted from a `Scale` and so has no owner; and
+    if the count had no owner before, the writer is not recorded.
     """
     if "managedFields" not in to_scale(old, resource)["metadata"]:
         return set(), set()
@@ -258,7 +264,7 @@ def _scaled_fields(old: Object, new: Object, changed: set[Path], resource: Resou
 
 
 def _with_version(item: Object, scale: Object) -> Object:
-    """An object to be written under the condition that a `Scale` names."""
+    """An object with the resourceVersion of a `Scale`, as a condition for the write."""
     version = (scale.get("metadata") or {}).get("resourceVersion", "")
     return {**item, "metadata": {**item["metadata"], "resourceVersion": version}}
 
@@ -277,7 +283,7 @@ def _patched(request: Request, before: Object) -> Object:
         raise failures.ApiError(
             415, "UnsupportedMediaType", f"{accepted}{patching.JSON}, {patching.MERGE}, {patching.APPLY}"
         )
-    # Only a resourceVersion that the patch itself names is a condition.
+    # Only a resourceVersion in the patch itself is a condition.
     named = content.get("metadata") or {} if isinstance(content, dict) else {}
     version = named.get("resourceVersion", "")
     if request.content_type == patching.JSON and result["metadata"].get("resourceVersion") != before["metadata"].get(
@@ -292,7 +298,7 @@ def _shape(resource: Resource) -> Shape:
 
 
 def _split(resource: Resource, old: Object, new: Object, *, subresource: str) -> Object:
-    """Keeps the halves apart: an ordinary write leaves the status as it is, a status write everything else."""
+    """Separates spec and status: a normal write keeps the old status, a status write keeps everything else."""
     metadata = {**new["metadata"]}
     for name in _FIXED:
         metadata.pop(name, None)
@@ -309,12 +315,12 @@ def _split(resource: Resource, old: Object, new: Object, *, subresource: str) ->
 
 
 def _wanted(item: Object) -> Object:
-    """What counts for the generation: everything but metadata and status."""
+    """The part whose changes count for the generation: everything except metadata and status."""
     return {name: value for name, value in item.items() if name not in ("metadata", "status")}
 
 
 def _same(old: Object, new: Object) -> bool:
-    """Whether a write changes nothing but the times in `managedFields`."""
+    """Whether a write changes nothing except the times in `managedFields`."""
 
     def plain(item: Object) -> Object:
         metadata = {name: value for name, value in item["metadata"].items() if name != "resourceVersion"}
@@ -325,14 +331,14 @@ def _same(old: Object, new: Object) -> bool:
 
 
 def may_go(item: Object) -> bool:
-    """Whether an object that was asked to go has nothing left to wait for."""
+    """Whether an object that is marked for deletion can be removed now."""
     metadata = item["metadata"]
     waiting = metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds")
     return bool(metadata.get("deletionTimestamp")) and not waiting and item["kind"] != "Namespace"
 
 
 def _report_unknown(request: Request, unknown: list[str]) -> None:
-    """What the schema does not know: refused, warned of or dropped in silence, as the client asks."""
+    """Handles unknown fields as the client wants: reject, warn, or drop silently."""
     how = request.query.get("fieldValidation", "Warn")
     if unknown and how == "Strict":
         text = ", ".join(f'unknown field "{field}"' for field in unknown)
@@ -342,7 +348,7 @@ def _report_unknown(request: Request, unknown: list[str]) -> None:
 
 
 def _guarded(request: Request, fill: Any) -> None:
-    """Runs a default filler; an object so odd that it trips is a bad request, not a crash."""
+    """Runs a function that fills in defaults; if it fails on a malformed object, that is a bad request, not a crash."""
     try:
         fill()
     except (AttributeError, KeyError, TypeError) as error:
@@ -361,12 +367,12 @@ def _immutable(new: Object, old: Object | None) -> list[dict[str, str]]:
 
 
 def random_suffix(length: int = 5) -> str:
-    """Letters and digits for a generated name; no vowels, so that no words appear."""
+    """Random letters and digits for a generated name, without vowels, so that they form no words."""
     return "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=length))
 
 
 def set_condition(status: dict[str, Any], condition: dict[str, Any]) -> None:
-    """Puts a condition into a status; its transition time moves only where its status does."""
+    """Sets a condition in a status; its transition time changes only if its status does."""
     conditions = status.setdefault("conditions", [])
     old = next((each for each in conditions if each["type"] == condition["type"]), None)
     moved = old is None or old["status"] != condition["status"]
@@ -376,5 +382,5 @@ def set_condition(status: dict[str, Any], condition: dict[str, Any]) -> None:
 
 
 def deadline(seconds: int) -> str:
-    """A moment so many seconds from now."""
+    """The time `seconds` from now, in Kubernetes' format."""
     return timestamp(datetime.now(UTC) + timedelta(seconds=seconds))

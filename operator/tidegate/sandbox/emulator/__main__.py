@@ -17,7 +17,7 @@ from tidegate.sandbox.emulator.server import LAW_VARIABLE, EmulatedServer, Serve
 
 
 async def serve(arguments: list[str]) -> int:
-    """Run until SIGTERM has drained it, or a fault ends it; the exit code."""
+    """Run until it has drained after SIGTERM, or until a fault ends it; returns the exit code."""
     options = parse(arguments, os.environ)
     law = PerformanceLaw(**json.loads(os.environ[LAW_VARIABLE]))
     fault = Fault.parse(os.environ.get(FAULT_VARIABLE))

@@ -1,8 +1,8 @@
 """
-What a client reads: one JSON body, or a stream of server-sent events.
+The response to a client: one JSON body, or a stream of server-sent events.
 
-A stream carries one event per token, or one event with several where the client's connection was slower than the
-engine, as in vLLM.
+A stream has one event per token. If the client's connection is slower than the engine, an event has several tokens, as
+in vLLM.
 """
 
 import json
@@ -16,7 +16,7 @@ from tidegate.units import milliseconds
 
 
 class Answer:
-    """The answer to one request, as the tokens come out of the engine."""
+    """The answer to one request, as the engine emits its tokens."""
 
     def __init__(self, ask: Ask, ticket: Ticket, *, metrics: bool) -> None:
         self._ask, self._ticket, self._metrics = ask, ticket, metrics
@@ -28,7 +28,7 @@ class Answer:
         }
 
     async def whole(self) -> web.Response:
-        """Wait for the last token and answer at once."""
+        """Wait for the last token, then send the whole answer."""
         while not self._ticket.request.done:
             await self._ticket.news()
         text = words(0, self._ticket.request.emitted)
@@ -42,7 +42,7 @@ class Answer:
         return web.json_response(body)
 
     async def stream(self, http: web.Request) -> web.StreamResponse:
-        """Write tokens as they come."""
+        """Send tokens as they are emitted."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(http)
         if self._ask.chat:
@@ -61,7 +61,7 @@ class Answer:
         return response
 
     def _frame(self) -> tuple[str, str]:
-        """What stands before and after the text of an event; made once, for there are many events."""
+        """What precedes and follows the text of an event; computed once, because there are many events."""
         head = json.dumps(self._head)[:-1]
         opened = '"delta": {"content": "' if self._ask.chat else '"text": "'
         closed = '"}' if self._ask.chat else '"'
@@ -83,7 +83,7 @@ class Answer:
         return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
     def _request_metrics(self) -> dict[str, float]:
-        """`--enable-per-request-metrics`; its time to first token leaves the queue out, as in vLLM."""
+        """Result of `--enable-per-request-metrics`; its time to first token excludes the queue, as in vLLM."""
         request = self._ticket.request
         assert request.first_scheduled_s is not None, "it is done"
         assert request.first_token_s is not None, "it is done"

@@ -1,8 +1,8 @@
 """
-vLLM's command line, as far as it changes what an emulated server does.
+Parse vLLM's command line, as far as it affects an emulated server.
 
-The container arguments of a pod run here unchanged. An argument that would change nothing here is named in
-`Options.ignored`, so that the server's log says so; none is silently accepted.
+A pod's container arguments work unchanged. Arguments without effect are listed in `Options.ignored` and logged by the
+server; none is silently ignored.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tidegate.errors import SpecError
 
-# What stands before the arguments in an image's entry point or a pod's command.
+# Words that precede the arguments in an image's entry point or a pod's command.
 LAUNCHERS = ("vllm", "serve", "python", "python3", "-m", "vllm.entrypoints.openai.api_server")
 
 BUCKET_FAMILIES = ("time_to_first_token", "inter_token_latency", "request_latency")
@@ -22,15 +22,15 @@ BUCKET_FAMILIES = ("time_to_first_token", "inter_token_latency", "request_latenc
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """
-    What the arguments say; names are vLLM's.
+    The parsed arguments.
 
     Args:
-        served_names: Names clients may ask for; metrics carry the first.
-        model_len: Most tokens of a request; None: as much as fits.
-        queued_reqs, queued_tokens: Admission limits; None: everybody is let in.
-        shutdown_timeout_s: How long SIGTERM waits for running requests; 0: it does not.
-        buckets: Own histogram edges by family.
-        ignored: Arguments without effect here.
+        served_names: Model names that clients may request; metrics use the first.
+        model_len: Longest request, tokens; None: as much as fits.
+        queued_reqs, queued_tokens: Admission limits; None: no limit.
+        shutdown_timeout_s: How long SIGTERM waits for running requests; 0: not at all.
+        buckets: Custom histogram edges by family.
+        ignored: Arguments without effect.
     """
 
     model: str
@@ -58,14 +58,14 @@ class Options:
 
 def parse(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
     """
-    Read a container's command and arguments.
+    Parse a container's command and arguments.
 
     Args:
-        arguments: Command and args of the container, launcher words included or not.
-        env: Its environment; `VLLM_SERVER_DEV_MODE=1` opens the sleep endpoints, `VLLM_API_KEY` asks for a key.
+        arguments: Command and args of the container, with or without launcher words.
+        env: Its environment; `VLLM_SERVER_DEV_MODE=1` enables the sleep endpoints, `VLLM_API_KEY` requires a key.
 
     Raises:
-        SpecError: An argument has no value or a wrong one; vLLM would exit at once.
+        SpecError: An argument has no value or an invalid one, so that vLLM would exit at once.
     """
     env = env or {}
     found, rest = _parser().parse_known_args(_without_launcher(_unwrapped(arguments)))
@@ -108,7 +108,7 @@ def _parser() -> _Parser:
     parser.add_argument("--served-model-name", nargs="+")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    # Parallelism has its effect through the law of the hardware, which reads it itself.
+    # Parallelism takes effect through the law; `kubelet.hardware` parses it again.
     parser.add_argument("--tensor-parallel-size", "-tp", type=_positive, default=1)
     parser.add_argument("--pipeline-parallel-size", "-pp", type=_positive, default=1)
     parser.add_argument("--quantization", "-q")
@@ -143,7 +143,7 @@ def _tokens(text: str) -> int:
 
 
 def _unwrapped(arguments: Sequence[str]) -> list[str]:
-    """The words inside `sh -c "..."`, where a pod's command is one."""
+    """The words inside `sh -c "..."` if the command is one."""
     words = list(arguments)
     if len(words) >= 3 and words[0].rsplit("/", 1)[-1] in ("sh", "bash") and words[1] in ("-c", "-ec"):
         words = [word for word in shlex.split(words[2]) if word != "exec"]
@@ -157,7 +157,7 @@ def _without_launcher(words: list[str]) -> list[str]:
 
 
 def _dashed(word: str) -> str:
-    """vLLM takes underscores for dashes in the names of arguments."""
+    """Replace underscores in an argument's name by dashes, as vLLM does."""
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")

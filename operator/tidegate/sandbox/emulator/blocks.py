@@ -1,8 +1,8 @@
 """
-The KV cache of one replica: blocks of tokens, shared between requests that begin alike.
+The KV cache of one replica: blocks of tokens, shared between requests with a common prefix.
 
-Only full blocks of a prompt are shared. A block nobody holds keeps its content until somebody needs the room, the
-one unused longest first. Block 0 is never given out, as in vLLM, which is why usage divides by blocks - 1.
+Only full blocks of a prompt are shared. A block that no request holds keeps its content until the space is needed;
+the least recently used is evicted first. Block 0 is never allocated, as in vLLM, so usage is relative to blocks - 1.
 """
 
 from collections import OrderedDict
@@ -12,10 +12,10 @@ from itertools import takewhile
 
 class BlockPool:
     """
-    Counts of free and held blocks, and which content sits in which.
+    Counts free and held blocks, and knows which contents are cached.
 
     Args:
-        blocks: Blocks in all, >= 2.
+        blocks: Total number of blocks, >= 2.
         caching: Whether prompts share blocks (vLLM's prefix caching).
     """
 
@@ -25,20 +25,20 @@ class BlockPool:
         self.caching = caching
         self._free = self.usable
         self._held: dict[int, int] = {}  # content -> requests that hold it
-        self._idle: OrderedDict[int, None] = OrderedDict()  # content nobody holds, oldest first; counted in _free
+        self._idle: OrderedDict[int, None] = OrderedDict()  # content that no request holds, oldest first; in _free
 
     @property
     def usage(self) -> float:
-        """Share of the blocks that requests hold, in [0, 1]."""
+        """Share of the blocks held by requests, in [0, 1]."""
         return 1.0 - self._free / self.usable
 
     @property
     def free(self) -> int:
-        """Blocks that can be given out now."""
+        """Blocks that can be allocated now."""
         return self._free
 
     def cached_prefix(self, contents: Sequence[int]) -> int:
-        """How many of the first blocks are there already; 0 where caching is off."""
+        """How many of the first blocks are cached; 0 if caching is off."""
         if not self.caching:
             return 0
         return sum(1 for _ in takewhile(lambda c: c in self._held or c in self._idle, contents))
@@ -52,11 +52,11 @@ class BlockPool:
             self._held[content] = self._held.get(content, 0) + 1
 
     def idle_among(self, contents: Sequence[int]) -> int:
-        """How many of these would leave the free blocks by being held."""
+        """How many of these contents count as free blocks now, and would not if they were held."""
         return sum(1 for content in contents if content in self._idle)
 
     def take(self, count: int) -> bool:
-        """Take fresh blocks; False, and nothing taken, where there are too few."""
+        """Allocate blocks; False, without allocating any, if too few are free."""
         if count > self._free:
             return False
         self._free -= count
@@ -65,14 +65,14 @@ class BlockPool:
         return True
 
     def publish(self, content: int) -> bool:
-        """Let others find a block that was taken and is now full; False where another request published it first."""
+        """Make an allocated block that is now full available to others; False if its content is cached already."""
         if not self.caching or content in self._held or content in self._idle:
             return False
         self._held[content] = 1
         return True
 
     def release(self, *, contents: Sequence[int], anonymous: int) -> None:
-        """Give back held contents (kept until the room is needed) and blocks without shareable content."""
+        """Free held contents, which stay cached until the space is needed, and blocks without shareable content."""
         self._free += anonymous
         for content in reversed(contents):
             self._held[content] -= 1
@@ -82,5 +82,5 @@ class BlockPool:
                 self._free += 1
 
     def forget(self) -> None:
-        """Drop every content that nobody holds (vLLM's reset of the prefix cache)."""
+        """Evict all content that no request holds (vLLM's reset of the prefix cache)."""
         self._idle.clear()

@@ -1,8 +1,8 @@
 """
-The labels of `vllm:cache_config_info`: what a replica's KV cache is.
+The labels of `vllm:cache_config_info`, which describe a replica's KV cache.
 
-`num_gpu_blocks`, `block_size` and `kv_cache_size_tokens` are how an operator learns a replica's room for context. The
-other labels hold what vLLM 0.32 shows by default.
+From `num_gpu_blocks`, `block_size` and `kv_cache_size_tokens` an operator learns the size of the cache. The other
+labels have vLLM 0.32's default values.
 """
 
 from tidegate.sandbox.emulator.args import Options
@@ -40,7 +40,7 @@ _DEFAULTS = {
 
 
 def cache_info(options: Options, *, blocks: int, model_len: int) -> dict[str, str]:
-    """Labels for a replica with so many blocks; `model_len` bounds how many longest requests fit at once."""
+    """Labels for a replica with `blocks` KV blocks, where the longest request has `model_len` tokens."""
     tokens = blocks * options.block_tokens
     return _DEFAULTS | {
         "block_size": str(options.block_tokens),

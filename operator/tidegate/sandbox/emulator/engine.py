@@ -1,5 +1,5 @@
 """
-The engine of one emulated server: runs the scheduler's steps at the pace of the law (`lag`: and says how late it is).
+The engine of one emulated server: runs the scheduler's steps at the pace of the law, and counts how late they end.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from tidegate.sandbox.emulator.steps import step_s
 
 
 class EngineDead(Exception):
-    """The engine is gone; nothing more comes out."""
+    """The engine is dead and emits no more tokens."""
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A request in the engine, and the bell that rings when it has news."""
+    """A request in the engine; `bell` is set when it emits a token or the engine dies."""
 
     request: Request
     max_tokens: int
@@ -34,7 +34,7 @@ class Ticket:
         Wait for the next token.
 
         Returns:
-            Tokens out so far; more than one new one where the caller was slow.
+            Tokens emitted so far; several new ones if the caller was slow.
 
         Raises:
             EngineDead: The engine died or was killed.
@@ -51,12 +51,12 @@ class Engine:
     One replica's engine.
 
     Args:
-        law: How fast it is.
-        limits: vLLM's knobs.
+        law: Its performance law.
+        limits: vLLM's limits.
         pool: Its KV cache.
-        metrics: Where it books what it does.
+        metrics: Its metrics.
         fault: How it fails.
-        lag: Where it books how late it is; servers of one node may share it.
+        lag: Where its lag is counted; servers of one node may share it.
         died: Called with an exit code when a fault kills it.
     """
 
@@ -84,19 +84,19 @@ class Engine:
 
     @property
     def busy_s(self) -> float:
-        """Seconds that steps have run so far, the one that runs now included."""
+        """Total time of steps so far, s, including the running one."""
         if self._step_since_s is None:
             return self._busy_s
         return self._busy_s + max(0.0, asyncio.get_running_loop().time() - self._step_since_s)
 
     @property
     def unfinished(self) -> int:
-        """Requests inside, waiting and running."""
+        """Waiting and running requests."""
         return len(self._tickets)
 
     @property
     def queued_tokens(self) -> int:
-        """Prompt tokens of the requests whose first token is not out."""
+        """Prompt tokens of requests without a first token."""
         return sum(r.prompt_tokens for r in self._tickets if r.emitted == 0)
 
     def start(self) -> None:
@@ -104,7 +104,7 @@ class Engine:
         self._task = asyncio.create_task(self._run())
 
     def submit(self, request: Request, *, max_tokens: int, finish_reason: str) -> Ticket:
-        """Take a request in."""
+        """Accept a request."""
         ticket = Ticket(request=request, max_tokens=max_tokens, finish_reason=finish_reason, bell=asyncio.Event())
         self._tickets[request] = ticket
         self.scheduler.add(request)
@@ -114,37 +114,37 @@ class Engine:
         return ticket
 
     def abort(self, request: Request) -> None:
-        """Forget a request whose client has gone. As in vLLM, no metric says that it was there."""
+        """Remove a request whose client disconnected. As in vLLM, no metric counts it."""
         if self._tickets.pop(request, None) is not None:
             self.scheduler.remove(request)
             self._left.set()
             self._book_state()
 
     def abort_all(self) -> None:
-        """End every request inside; their clients see the connection cut."""
+        """Abort all requests; their clients' connections are cut."""
         for ticket in list(self._tickets.values()):
             ticket.dead = True
             ticket.bell.set()
             self.abort(ticket.request)
 
     def pause(self) -> None:
-        """Hold every step; requests are taken in and wait."""
+        """Run no steps; requests are still accepted and wait."""
         self.paused = True
         self._book_state()
 
     def resume(self) -> None:
-        """Go on."""
+        """Run steps again."""
         self.paused = False
         self._work.set()
 
     async def drained(self) -> None:
-        """Return when nothing is left inside."""
+        """Wait until no request is left."""
         while self._tickets:
             self._left.clear()
             await self._left.wait()
 
     def kill(self) -> None:
-        """Stop at once: every waiting client hears that the engine is dead."""
+        """Stop at once; waiting clients get `EngineDead`."""
         if self._task is not None:
             self._task.cancel()
         for ticket in self._tickets.values():
@@ -154,7 +154,7 @@ class Engine:
         self._left.set()
 
     def stop(self) -> None:
-        """Stop at once and tell nobody: what SIGTERM does to a vLLM server that has no shutdown timeout."""
+        """Stop at once without notice to clients, as vLLM does at SIGTERM without a shutdown timeout."""
         if self._task is not None:
             self._task.cancel()
 
@@ -186,8 +186,8 @@ class Engine:
             start_s = max(end_s, now_s - CATCH_UP_S)
 
     async def _idle(self, *, preempted: int) -> None:
-        # A request alone that preempted itself is admitted again by the next step. Otherwise nothing fits or nothing
-        # is there, and only a new request, an abort or a resume can change that.
+        # A single request that preempted itself is admitted again in the next step. Otherwise nothing fits or nothing
+        # waits, and only a new request, an abort or a resume can change that.
         self.metrics.preemptions.inc(preempted)
         if not preempted:
             self._work.clear()

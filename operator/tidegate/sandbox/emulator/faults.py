@@ -1,5 +1,5 @@
 """
-The switches that make an emulated server fail the way real ones do.
+Faults that make an emulated server fail as real ones do.
 
 Written as NAME or NAME:NUMBER, e.g. `slow:3`, in the container's environment variable `SANDBOX_FAULT`.
 """
@@ -15,29 +15,29 @@ FAULT_VARIABLE = "SANDBOX_FAULT"
 
 
 class FaultKind(StrEnum):
-    """How it fails."""
+    """Kinds of faults."""
 
     NONE = "none"
     NEVER_READY = "never-ready"  # the port never opens
-    DEAD_AT_FIRST_REQUEST = "dead-at-first-request"  # healthy until somebody asks (a missing kernel, say)
+    DEAD_AT_FIRST_REQUEST = "dead-at-first-request"  # healthy until the first request (for example a missing kernel)
     SLOW = "slow"  # every step takes NUMBER times as long
-    CRASH_UNDER_LOAD = "crash-under-load"  # dies once NUMBER requests run
+    CRASH_UNDER_LOAD = "crash-under-load"  # dies when more than NUMBER requests run
 
 
-# What NUMBER is where none is given.
+# Defaults of NUMBER.
 USUAL = {FaultKind.SLOW: 3.0, FaultKind.CRASH_UNDER_LOAD: 8.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One failure; `number` is a factor (slow) or a count (crash-under-load)."""
+    """A fault; `number` is a factor (slow) or a count (crash-under-load)."""
 
     kind: FaultKind = FaultKind.NONE
     number: float = 0.0
 
     @classmethod
     def parse(cls, text: str | None) -> "Fault":
-        """The fault of that text; none for an empty one."""
+        """The fault in a text; `NONE` if it is empty."""
         if not text:
             return cls()
         name, _, number = text.partition(":")
@@ -49,5 +49,5 @@ class Fault:
             raise SpecError(field=FAULT_VARIABLE, value=text, allowed=allowed) from wrong
 
     def applied_to(self, law: PerformanceLaw) -> PerformanceLaw:
-        """The law of a server that fails in this way, given that of a sound one."""
+        """The law of a server with this fault, given the law of a healthy one."""
         return slower(law, self.number) if self.kind is FaultKind.SLOW else law

@@ -1,7 +1,7 @@
 """
-The families that vLLM's HTTP layer adds to `/metrics`: counts, sizes and durations by handler.
+The metric families of vLLM's HTTP layer: counts, sizes and durations by handler.
 
-Misleading for an operator, faithfully so: a rejected stream counts as 2xx.
+As in vLLM, a rejected stream counts as 2xx, which is misleading for an operator.
 """
 
 from prometheus_client import (
@@ -57,11 +57,11 @@ class HttpMetrics:
 
     def answered(self, *, handler: str, method: str, status: int, sizes: tuple[int, int], duration_s: float) -> None:
         """
-        Book one answered request.
+        Count one answered request.
 
         Args:
             handler: Path of the route.
-            sizes: Content lengths of request and response; 0 where the header is missing, as in a stream.
+            sizes: Content lengths of request and response, bytes; 0 without the header, as in a stream.
         """
         if handler in UNCOUNTED:
             return

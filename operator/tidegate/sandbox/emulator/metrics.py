@@ -1,7 +1,7 @@
 """
-`/metrics` of vLLM 0.32: the engine's families, with its names, types, labels and bucket edges.
+The engine's metric families of vLLM 0.32, with its names, types, labels and bucket edges.
 
-Each server has its own registry, so that many servers share a process. The HTTP server's own families are in
+Each server has its own registry, so that many servers can share a process. The HTTP layer's families are in
 `http_metrics.py`.
 """
 
@@ -36,7 +36,7 @@ SOURCES = ("local_compute", "local_cache_hit", "external_kv_transfer")
 CACHE_SOURCES = ("device", "host", "disk", "p2p", "external_unspecified")
 REJECTIONS = ("max_num_queued_reqs", "max_num_queued_tokens")
 
-# Families that stay at zero: what feeds them (MFU accounting, KV connectors, multimodal input) is not emulated.
+# Families that stay at zero, because their sources (MFU accounting, KV connectors, multimodal input) are not emulated.
 ZERO_COUNTERS = {
     "estimated_flops_per_gpu": "Estimated number of floating point operations per GPU.",
     "estimated_read_bytes_per_gpu": "Estimated number of bytes read from memory per GPU.",
@@ -49,7 +49,7 @@ ZERO_COUNTERS = {
 
 
 def length_edges(model_len: int) -> tuple[float, ...]:
-    """The 1-2-5 series up to the longest request, as vLLM builds its length histograms."""
+    """Edges of vLLM's length histograms: the 1-2-5 series up to the longest request."""
     series = (mantissa * 10**power for power in range(12) for mantissa in (1, 2, 5))
     return tuple(float(edge) for edge in series if edge <= model_len)
 
@@ -59,9 +59,9 @@ class EngineMetrics:
     The engine's families of one server.
 
     Args:
-        model_name: Value of the label, the first served name.
-        model_len: Longest request, tokens; ends the length histograms.
-        buckets: Own edges by family (`--custom-histogram-buckets`).
+        model_name: Value of the label `model_name`: the first served name.
+        model_len: Longest request, tokens; the end of the length histograms.
+        buckets: Custom edges by family (`--custom-histogram-buckets`).
         cache_info: Labels of `vllm:cache_config_info`.
     """
 
@@ -152,7 +152,7 @@ class EngineMetrics:
         self.decode = self._histogram("request_decode_time_seconds", "Time in DECODE.", whole)
 
     def stepped(self, step: Step, *, running: int, waiting: int, kv_usage: float) -> None:
-        """Book one finished step and the state it leaves."""
+        """Count one finished step and set the gauges."""
         self.iteration.observe(step.tokens)
         if step.preempted:
             self.preemptions.inc(step.preempted)
@@ -166,7 +166,7 @@ class EngineMetrics:
         self.kv_usage.set(kv_usage)
 
     def first_token(self, request: Request, now_s: float) -> None:
-        """Book a first token, and the prompt that it took."""
+        """Count a first token and its prompt."""
         fresh = request.prompt_tokens - request.cached
         self.ttft.observe(now_s - request.arrived_s)
         self.prompt_tokens.inc(request.prompt_tokens)
@@ -178,7 +178,7 @@ class EngineMetrics:
         self._cached_by.labels(**self._labels, source="device").inc(request.cached)
 
     def finished(self, request: Request, *, max_tokens: int, reason: str, now_s: float) -> None:
-        """Book a request whose last token is out."""
+        """Count a finished request."""
         assert request.first_scheduled_s is not None, "it ran"
         assert request.first_token_s is not None, "it had a first token"
         decode_s = request.last_token_s - request.first_token_s
@@ -198,11 +198,11 @@ class EngineMetrics:
         self.request_computed.observe(request.prefill_computed)
 
     def rejected(self, reason: str) -> None:
-        """Book a request that a queue limit turned away."""
+        """Count a request that was rejected by a queue limit."""
         self._rejections.labels(self._labels["model_name"], reason).inc()
 
     def asleep(self, level: int | None) -> None:
-        """Book the sleep level; None: awake."""
+        """Set the sleep level; None: awake."""
         states = {"awake": level is None, "weights_offloaded": level == 1, "discard_all": level == 2}
         for state, holds in states.items():
             self._sleep.labels(**self._labels, sleep_state=state).set(float(holds))

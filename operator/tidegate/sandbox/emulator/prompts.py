@@ -1,8 +1,8 @@
 """
-Requests as clients send them: what is asked for, how long the prompt is, which blocks it shares with others.
+Parse requests: what is asked for, how long the prompt is, which blocks it shares with others.
 
-There is no tokenizer here. Token ids count as what they are; text counts one token per four characters, rounded up,
-which is what common tokenizers give for English.
+There is no tokenizer. Token ids are counted exactly; text counts as one token per four characters, rounded up, which is
+typical of tokenizers for English.
 """
 
 import json
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import count
 
 CHARACTERS_PER_TOKEN = 4
-# What vLLM takes where a completion names no limit.
+# vLLM's default limit of a completion.
 COMPLETION_TOKENS = 16
 
 Content = str | list[int]
 
 
 class BadRequest(Exception):
-    """The client's mistake; `status` is what vLLM answers."""
+    """An invalid request; `status` is vLLM's HTTP status for it."""
 
     def __init__(self, message: str, *, status: int = 400, kind: str = "BadRequestError") -> None:
         self.status, self.kind = status, kind
@@ -28,15 +28,15 @@ class BadRequest(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """
-    One request, read and checked.
+    One valid request.
 
     Args:
-        chat: Whether it came by /v1/chat/completions.
+        chat: Whether it came through /v1/chat/completions.
         content: The prompt, as text or token ids.
         prompt_tokens: Its length, >= 1.
-        output_tokens: Tokens the answer will have.
-        max_tokens: The limit the client set, or the one that holds without.
-        stopped: Whether the answer ends by itself (`stop`) before the limit (`length`).
+        output_tokens: Tokens that the answer will have.
+        max_tokens: The client's limit, or the default.
+        stopped: Whether the answer ends on its own (`stop`) before the limit (`length`).
     """
 
     model: str
@@ -52,13 +52,13 @@ class Ask:
 
 def read(body: bytes, *, chat: bool, names: Sequence[str], model_len: int) -> Ask:
     """
-    Check a request body.
+    Parse and check a request body.
 
-    Without `ignore_eos` the answer ends by itself at a length that the prompt determines, half of the limit on
-    average; with it, at the limit. So all servers of one process give the same request the same answer.
+    Without `ignore_eos` the answer ends on its own at a length derived from the prompt: about 0.6 of the limit (at most
+    512) on average. With it the answer ends at the limit. So all servers of one process give a request the same answer.
 
     Raises:
-        BadRequest: As vLLM would answer 400 or 404.
+        BadRequest: vLLM would answer 400 or 404.
     """
     fields = _object(body)
     model = fields.get("model") or names[0]
@@ -93,7 +93,7 @@ def tokens_of(content: Content) -> int:
 
 
 def block_contents(content: Content, block_tokens: int) -> list[int]:
-    """One number per full block; equal up to a block exactly where the prompts are."""
+    """One number per full block; equal numbers mean equal prompts up to the end of that block."""
     width = block_tokens if isinstance(content, list) else block_tokens * CHARACTERS_PER_TOKEN
     contents: list[int] = []
     before = 0
@@ -109,12 +109,12 @@ _serial = count()
 
 
 def words(start: int, end: int) -> str:
-    """The words of an answer from token `start` up to `end`; one word a token."""
+    """The text of an answer from token `start` to `end`; one word per token."""
     return "".join(_WORDS[index % len(_WORDS)] for index in range(start, end))
 
 
 def new_id(chat: bool) -> str:
-    """An id as vLLM makes them."""
+    """A unique id in vLLM's format."""
     return f"{'chatcmpl' if chat else 'cmpl'}-{next(_serial):016x}"
 
 
@@ -162,6 +162,6 @@ def _limit(fields: dict[str, object], *, chat: bool, room: int) -> int:
 
 
 def _own_length(content: Content, limit: int) -> int:
-    # Between nothing and the limit, and sometimes past it; at most what a person would wait for.
+    # 0.1 to 1.1 times the limit, or times 512 if that is less, which is about as long as a person would wait for.
     spread = hash(tuple(content) if isinstance(content, list) else content) % 1000 / 1000
     return max(1, round(min(limit, 512) * (0.1 + spread)))

@@ -1,7 +1,7 @@
 """
 The HTTP routes of an emulated server.
 
-`/emulator` is ours alone: how the server keeps up with its law. Everything else is vLLM's.
+`/emulator` is our own: how late the server's steps end. All other routes are vLLM's.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ BODY_BYTES = 16 * 2**20
 
 
 class Routes:
-    """Handlers of one server."""
+    """The HTTP handlers of one server."""
 
     def __init__(self, server: "EmulatedServer") -> None:
         self.server = server
         self.in_flight = 0
 
     def app(self) -> web.Application:
-        """The application; the sleep endpoints are there in dev mode only, as in vLLM."""
+        """The web application; the sleep endpoints exist in dev mode only, as in vLLM."""
         app = web.Application(client_max_size=BODY_BYTES, middlewares=[self._counted(), self._keyed()])
         app.router.add_get("/health", self.health)
         app.router.add_route("*", "/ping", self.health)
@@ -56,7 +56,7 @@ class Routes:
         app.router.add_post("/reset_prefix_cache", self.reset_prefix_cache)
 
     async def health(self, _: web.Request) -> web.Response:
-        """200 as long as the engine lives: draining, asleep and paused too."""
+        """200 as long as the engine lives, even while draining, asleep or paused."""
         return web.Response(status=503 if self.server.dead else 200)
 
     async def version(self, _: web.Request) -> web.Response:
@@ -75,7 +75,7 @@ class Routes:
         )
 
     async def emulator(self, _: web.Request) -> web.Response:
-        """How this server keeps up."""
+        """Requests and lag of this server."""
         return web.json_response(self.server.describe())
 
     async def models(self, _: web.Request) -> web.Response:
@@ -102,7 +102,7 @@ class Routes:
         return await self._generate(request, chat=True)
 
     async def sleep(self, request: web.Request) -> web.Response:
-        """Sleep at a level: 0 holds steps, 1 offloads weights, 2 discards them. Requests that come in wait."""
+        """Sleep at a level: 0 pauses steps, 1 offloads weights, 2 discards them. New requests wait."""
         level = int(request.query.get("level", "1"))
         await self._hold(request)
         self.server.sleep_level = level
@@ -110,7 +110,7 @@ class Routes:
         return web.Response()
 
     async def wake_up(self, _: web.Request) -> web.Response:
-        """Go on: /wake_up and /resume."""
+        """Resume steps, for /wake_up and /resume."""
         self.server.sleep_level = None
         self.server.metrics.asleep(None)
         self.server.engine.resume()
@@ -121,12 +121,12 @@ class Routes:
         return web.json_response({"is_sleeping": self.server.sleep_level is not None})
 
     async def pause(self, request: web.Request) -> web.Response:
-        """Hold every step."""
+        """Pause steps."""
         await self._hold(request)
         return web.Response()
 
     async def _hold(self, request: web.Request) -> None:
-        """Hold every step; what is in flight is ended (`mode=abort`), finished first (`wait`), or stays."""
+        """Pause steps; requests in flight are aborted (`mode=abort`), finished first (`wait`), or kept."""
         mode = request.query.get("mode", "abort")
         if mode == "abort":
             self.server.engine.abort_all()
@@ -135,11 +135,11 @@ class Routes:
         self.server.engine.pause()
 
     async def is_paused(self, _: web.Request) -> web.Response:
-        """Whether steps are on hold."""
+        """Whether steps are paused."""
         return web.json_response({"is_paused": self.server.engine.paused})
 
     async def reset_prefix_cache(self, _: web.Request) -> web.Response:
-        """Forget cached prompts."""
+        """Evict cached prompts."""
         self.server.engine.scheduler.pool.forget()
         return web.Response()
 
@@ -177,7 +177,7 @@ class Routes:
         return self.server.engine.submit(request, max_tokens=ask.max_tokens, finish_reason=reason)
 
     def _overflow(self) -> str | None:
-        """The limit that turns the next request away; None: it may come in."""
+        """The queue limit that rejects the next request; None: it is accepted."""
         options, engine = self.server.spec.options, self.server.engine
         if options.queued_reqs is not None and engine.unfinished >= options.queued_reqs:
             return "max_num_queued_reqs"
@@ -224,7 +224,7 @@ class Routes:
 
 
 def _cut(http: web.Request) -> web.StreamResponse:
-    """A dead process cuts its connections in the middle of whatever they carried."""
+    """Cut the connection, as a dead process does."""
     if http.transport is not None:
         http.transport.abort()
     return web.Response(status=500)
@@ -236,7 +236,7 @@ def _error(message: str, *, kind: str, status: int) -> web.Response:
 
 
 async def _rejection(http: web.Request, ask: Ask, reason: str) -> web.StreamResponse:
-    """503; inside a stream it is an event of a response that began with 200."""
+    """Reject a request: 503, or for a stream an error event in a response with status 200."""
     refused = _error(f"the queue is full ({reason})", kind="ServiceUnavailableError", status=503)
     if not ask.stream:
         return refused

@@ -1,14 +1,14 @@
 """
-vLLM V1's scheduler, one step at a time: who computes how many tokens now.
+vLLM V1's scheduler, step by step: how many tokens of each request are computed.
 
-    1. a budget of tokens per step (max-num-batched-tokens);
-    2. running requests first, in the order they came: the next token of an answer, or the next chunk of a prompt;
-    3. then waiting requests, first come first served, while the budget, max-num-seqs and free blocks for their whole
-       prompt allow;
-    4. no block left: the request that came last loses its blocks and starts over from the head of the queue, its
-       answer so far counted to its prompt (recompute preemption). A step that preempted admits nobody.
+    1. There is a budget of tokens per step (max-num-batched-tokens).
+    2. Running requests first, in order of admission: the next token of an answer, or the next chunk of a prompt.
+    3. Then waiting requests, first come first served, as long as the budget, max-num-seqs and free blocks for their
+       whole prompt allow.
+    4. If no block is free, the request admitted last loses its blocks and goes back to the head of the queue; its
+       prompt and its answer so far are recomputed (recompute preemption). A step that preempts admits no request.
 
-Pure: no clock and no event loop. Times are arguments, in seconds of any one clock.
+Pure: no clock and no event loop. Times are arguments, in seconds of one clock.
 
 Source: the order of decisions is that of vllm/v1/core/sched/scheduler.py.
 """
@@ -24,13 +24,18 @@ from tidegate.sandbox.emulator.steps import StepLoad
 @dataclass(slots=True, kw_only=True, eq=False)
 class Request:
     """
-    One request inside the engine; it changes as the engine works on it.
+    One request in the engine, with its mutable state.
 
     Args:
         prompt_tokens: Tokens of the prompt, >= 1.
-        output_tokens: Tokens the answer will have, >= 1.
-        contents: One number per full block of the prompt; equal numbers mean equal prompts up to there.
-        arrived_s: When the server took it in.
+        output_tokens: Tokens that the answer will have, >= 1.
+        contents: One number per full block of the prompt; equal numbers mean equal prompts up to the end of that block.
+        arrived_s: When the server accepted it.
+        emitted: Tokens of the answer so far.
+        computed: Tokens whose KV is in memory.
+        cached, prefill_computed: Prompt tokens found in the prefix cache, and the others.
+        target: Tokens to compute before the next token is emitted.
+        held, anonymous: Shared contents that it holds, and number of its other blocks.
     """
 
     prompt_tokens: int
@@ -41,7 +46,7 @@ class Request:
     computed: int = 0
     cached: int = 0
     prefill_computed: int = 0
-    target: int = 0  # tokens to compute before the next token comes out
+    target: int = 0
     held: list[int] = field(default_factory=list)
     anonymous: int = 0
     preemptions: int = 0
@@ -54,18 +59,18 @@ class Request:
 
     @property
     def done(self) -> bool:
-        """Whether the last token is out."""
+        """Whether the last token was emitted."""
         return self.emitted >= self.output_tokens
 
     @property
     def decoding(self) -> bool:
-        """Whether exactly one token is to be computed for the next one to come out."""
+        """Whether exactly one token must be computed before the next one is emitted."""
         return self.emitted > 0 and self.target - self.computed == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """vLLM's knobs: tokens per step, requests at once, tokens per block."""
+    """vLLM's limits: tokens per step, concurrent requests, tokens per block."""
 
     batched_tokens: int = 8192
     seqs: int = 256
@@ -74,7 +79,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one step does: tokens computed per request, and what that costs."""
+    """One step: tokens to compute per request, its load, and the number of preemptions."""
 
     chunks: Sequence[tuple[Request, int]]
     load: StepLoad
@@ -99,7 +104,7 @@ class Scheduler:
         self.waiting.append(request)
 
     def remove(self, request: Request) -> None:
-        """Forget a request whose client has gone; nothing happens where it is unknown."""
+        """Remove a request whose client disconnected, if it is known."""
         if request in self.waiting:
             self.waiting.remove(request)
         elif request in self.running:
@@ -107,7 +112,7 @@ class Scheduler:
             self._free(request)
 
     def schedule(self, now_s: float) -> Step:
-        """Decide the next step; an empty one (no chunks) where nothing can be done."""
+        """Decide the next step; without chunks if nothing can be computed."""
         chunks: list[tuple[Request, int]] = []
         budget, preempted = self._serve_running(chunks, self.limits.batched_tokens)
         if not preempted:
@@ -122,11 +127,11 @@ class Scheduler:
 
     def complete(self, step: Step, now_s: float) -> list[Request]:
         """
-        Book what the step computed.
+        Apply what the step computed.
 
         Returns:
-            The requests that got a token, in the order they run. Those that are done have left the scheduler; requests
-            removed while the step ran get nothing.
+            The requests that emitted a token, in the order of the step. Finished ones have left the scheduler. Requests
+            that were removed during the step are not included.
         """
         emitted = []
         for request, count in step.chunks:
@@ -165,7 +170,7 @@ class Scheduler:
             hits = self._usable_prefix(request)
             cached = len(hits) * self.limits.block_tokens
             count = min(request.target - cached, budget)
-            # The whole prompt has to find room, not its first chunk (vLLM's `scheduler_reserve_full_isl`).
+            # The whole prompt must fit, not just its first chunk (vLLM's `scheduler_reserve_full_isl`).
             if self._blocks_for(request.target) - len(hits) + self.pool.idle_among(hits) > self.pool.free:
                 return
             self.waiting.popleft()
@@ -181,7 +186,7 @@ class Scheduler:
             budget -= count
 
     def _usable_prefix(self, request: Request) -> Sequence[int]:
-        """Blocks found in the cache, one token at least left to compute: its output is the next token."""
+        """Cached blocks of the prompt; at least one token is left to compute, because its output is the next token."""
         found = self.pool.cached_prefix(request.contents)
         return request.contents[: min(found, (request.target - 1) // self.limits.block_tokens)]
 
@@ -199,7 +204,7 @@ class Scheduler:
 
     def _publish(self, request: Request) -> None:
         full = min(request.computed // self.limits.block_tokens, len(request.contents))
-        # Held contents are a prefix: the first one that somebody else published ends the sharing.
+        # Held contents are a prefix, so sharing ends at the first block that another request has published.
         while len(request.held) < full and self.pool.publish(request.contents[len(request.held)]):
             request.held.append(request.contents[len(request.held)])
             request.anonymous -= 1

@@ -1,9 +1,9 @@
 """
-One emulated vLLM server: HTTP on a loopback address, an engine behind it, and the way it goes down.
+One emulated vLLM server: HTTP on a loopback address, an engine, and its shutdown.
 
-Faithful where an operator could be hurt: a rejected stream is HTTP 200 with an error inside; a draining server still
-says it is healthy and answers new requests with 500; SIGTERM without a shutdown timeout leaves open streams hanging;
-a sleeping server takes requests in and shows none of them.
+Behavior that causes trouble for operators is emulated as well: a rejected stream is HTTP 200 with an error event; a
+draining server reports healthy but answers new requests with 500; SIGTERM without a shutdown timeout leaves open
+streams hanging; a sleeping server accepts requests but its metrics do not show them.
 """
 
 import asyncio
@@ -27,19 +27,28 @@ from tidegate.sandbox.emulator.scheduler import Limits
 
 log = logging.getLogger(__name__)
 
-# The law of a server that is started with one of its own: the fields of a `PerformanceLaw` as JSON.
+# Environment variable that sets a server's law: the fields of a `PerformanceLaw` as JSON.
 LAW_VARIABLE = "TIDEGATE_LAW"
-# Longest request where the arguments name none and memory would allow more.
+# Default of the longest request, tokens, if memory allows it.
 MODEL_LEN = 32768
-# A vLLM process that has nothing left to do is gone about so long after SIGTERM.
+# An idle vLLM process exits about this long after SIGTERM.
 IDLE_EXIT_S = 1.5
-# How long a server whose engine died still answers /health with 503.
+# How long a server whose engine died continues to answer /health with 503.
 DEAD_LINGER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSpec:
-    """What runs where: vLLM's options, the law of the hardware, where to listen, how it fails, who books its lag."""
+    """
+    A server to run.
+
+    Args:
+        options: vLLM's options.
+        law: The law of its hardware.
+        address: Where it listens.
+        fault: How it fails.
+        lag: Where its lag is counted.
+    """
 
     options: Options
     law: PerformanceLaw
@@ -52,10 +61,10 @@ class EmulatedServer:
     """
     A vLLM server.
 
-    `start` opens the port, `terminate` is SIGTERM, `kill` is SIGKILL, `exited` gives the exit code when it is over.
+    `start` opens the port, `terminate` is SIGTERM, `kill` is SIGKILL, `exited` gives the exit code when it ends.
 
     Raises:
-        SpecError: The longest request does not fit into the KV cache; vLLM refuses to start then.
+        SpecError: The longest request does not fit into the KV cache, in which case vLLM does not start.
     """
 
     def __init__(self, spec: ServerSpec) -> None:
@@ -111,10 +120,10 @@ class EmulatedServer:
 
     async def terminate(self) -> None:
         """
-        SIGTERM. Returns at once; `exited` resolves when the process would be gone.
+        SIGTERM. Returns at once; `exited` resolves when the process would end.
 
-        With a shutdown timeout running requests finish and new ones get 500. Without one the engine stops at once,
-        the port closes, and streams that are open hang until SIGKILL.
+        With a shutdown timeout, running requests finish and new ones get 500. Without one, the engine stops at once,
+        the port closes, and open streams hang until SIGKILL.
         """
         if self.draining or self.exited.done():
             return
@@ -122,11 +131,11 @@ class EmulatedServer:
         self._spawn(self._drain())
 
     async def kill(self) -> None:
-        """SIGKILL: everything is gone at once, connections are cut."""
+        """SIGKILL: ends at once and cuts all connections."""
         await self._leave(137)
 
     def describe(self) -> dict[str, float]:
-        """What it has in hand, and how far it kept up with its own law; see `Lag`."""
+        """Its requests, total time of its steps, and its lag; see `Lag`."""
         return {
             "unfinished": self.engine.unfinished,
             "running": len(self.engine.scheduler.running),
@@ -155,7 +164,7 @@ class EmulatedServer:
         elif self.engine.unfinished:
             self.engine.stop()
             await self._close_port()
-            return  # the process hangs with its open streams until somebody kills it
+            return  # the process hangs with its open streams until it is killed
         await asyncio.sleep(IDLE_EXIT_S)
         await self._leave(0)
 

@@ -1,13 +1,13 @@
 """
-How long one engine step takes, so that the performance law emerges from the steps.
+How long one engine step takes, such that the performance law results from the steps.
 
     with decodes:   a + b*decodes + c*context + p1*prefill_tokens
     prefill alone:  max(a, p0 + p1*prefill_tokens)
 
-The fixed cost of a prompt, p0, is the launch of a pass that has no decode in it. A mixed step already pays `a` for
-that, and the law's ITL has no p0 in it. N running requests that answer with osl tokens start N/osl prompts a step,
-so a mixed step carries N*isl/osl prompt tokens: the fourth term of the law. No pass is faster than `a`, the time to
-read the weights once.
+The fixed cost of a prompt, p0, is the launch of a step without decodes. A mixed step already pays `a` for that, and
+the law's ITL does not include p0. N running requests with answers of osl tokens start N/osl prompts per step, so a
+mixed step contains N*isl/osl prompt tokens: the fourth term of the law. No step is faster than `a`, the time to read
+the weights once.
 """
 
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ from tidegate.domain.law import PerformanceLaw
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepLoad:
     """
-    What one step carries.
+    The work of one step.
 
     Args:
-        decodes: Requests that get their next token, >= 0.
-        context_tokens: Context of those requests, summed.
+        decodes: Requests that decode one token, >= 0.
+        context_tokens: Sum of their contexts.
         prefill_tokens: Prompt tokens computed, over all requests, >= 0.
     """
 
@@ -32,7 +32,7 @@ class StepLoad:
 
 
 def slower(law: PerformanceLaw, factor: float) -> PerformanceLaw:
-    """The law with every time multiplied, and so every step."""
+    """The law with every step time multiplied by a factor."""
     return replace(
         law,
         a_s=law.a_s * factor,
@@ -44,7 +44,7 @@ def slower(law: PerformanceLaw, factor: float) -> PerformanceLaw:
 
 
 def step_s(law: PerformanceLaw, load: StepLoad) -> float:
-    """Seconds of one step under the law; > 0 for a law with `a_s` > 0."""
+    """Time of one step by the law, s; > 0 if the law's `a_s` is."""
     if load.decodes == 0:
         return max(law.a_s, law.p0_s + law.p1_s * load.prefill_tokens)
     decode = law.a_s + law.b_s * load.decodes + law.c_s * load.context_tokens

@@ -1,9 +1,10 @@
 """
-`python -m tidegate.sandbox.front FILE`: fronts as a process of their own, until SIGTERM.
+`python -m tidegate.sandbox.front FILE`: front ends in a separate process, until SIGTERM.
 
-FILE is JSON: `url`, `ca_file`, `token` of the API server, `policy`, and `services`: a list of `namespace`, `name`,
-`port` (where the front of that Service listens on 127.0.0.1). `/metrics` on `metrics_port` says what waits, by Service:
-the signal of a gateway, and the only one while no replica is up. The same port answers Prometheus' HTTP discovery.
+FILE is JSON: `url`, `ca_file`, `token` of the API server; `policy`; `services`, a list of `namespace`, `name` and
+`port` (on which the front end of that Service listens on 127.0.0.1); `metrics_port`. `/metrics` on that port shows
+queued connections by Service, like a gateway, which is the only signal while no replica runs. The same port serves
+Prometheus' HTTP service discovery.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ HOST = "127.0.0.1"
 
 
 async def follow(kube: Kube, namespace: str, service: str, backends: Backends) -> None:
-    """Keep the replicas of a Service up to date, for ever."""
+    """Keep the replicas of a Service up to date, endlessly."""
     path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
     async for change in kube.follow(path, labelSelector=f"kubernetes.io/service-name={service}"):
         found = frozenset() if change.gone else backends_in(change.object)
@@ -35,7 +36,7 @@ async def follow(kube: Kube, namespace: str, service: str, backends: Backends) -
 
 
 async def serve(config: dict[str, Any]) -> None:
-    """Run the fronts of a configuration until SIGTERM."""
+    """Run the configured front ends until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     waiting: dict[str, Backends] = {}

@@ -1,8 +1,8 @@
 """
-The replicas behind a Service, and which one is next.
+The replicas behind a Service, and the choice of the next one.
 
 In:    EndpointSlices as they change, connections as they open and close.
-Out:   an address and port, or a wait until there is one.
+Out:   address and port of a replica, after waiting if none is ready.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class Policy(StrEnum):
 
 
 def backends_in(endpoint_slice: Object) -> frozenset[Backend]:
-    """Addresses of the ready endpoints of a slice, where they listen."""
+    """Listening address and port of each ready endpoint of a slice."""
     ports = [int(port["port"]) for port in endpoint_slice.get("ports") or [] if port.get("port")]
     ready = [e for e in endpoint_slice.get("endpoints") or [] if (e.get("conditions") or {}).get("ready", True)]
     return frozenset((listening(address), ports[0]) for e in ready for address in e["addresses"] if ports)
@@ -36,11 +36,11 @@ class Backends:
     Ready replicas, and how many connections each has.
 
     Args:
-        policy: How one is picked.
-        chance: Where randomness comes from; ties are broken by it.
+        policy: How a replica is picked.
+        chance: Random generator, also to break ties.
         queued: Connections that wait for a replica.
-        taken: Connections so far.
-        open: Connections by replica; one without any is not in it.
+        taken: Total number of connections.
+        open: Open connections by replica; replicas without any are absent.
     """
 
     policy: Policy = Policy.LEAST
@@ -52,7 +52,7 @@ class Backends:
     _some: asyncio.Event = field(default_factory=asyncio.Event)
 
     def update(self, name: str, ready: frozenset[Backend]) -> None:
-        """What a slice says now; empty where it is gone."""
+        """Set the ready replicas of a slice; empty if the slice was deleted."""
         self._slices[name] = ready
         if self.ready:
             self._some.set()
@@ -61,11 +61,11 @@ class Backends:
 
     @property
     def ready(self) -> list[Backend]:
-        """Replicas that may get a connection, in a fixed order."""
+        """The ready replicas, sorted."""
         return sorted(frozenset().union(*self._slices.values()))
 
     def pick(self) -> Backend | None:
-        """The next one; None where there is none."""
+        """The replica for the next connection; None if none is ready."""
         ready = self.ready
         if not ready:
             return None
@@ -75,7 +75,7 @@ class Backends:
         return self.chance.choice([b for b in ready if self.open.get(b, 0) == fewest])
 
     async def next(self, patience_s: float) -> Backend | None:
-        """The next one, waited for where there is none; None when nobody came in time."""
+        """The replica for the next connection; waits up to `patience_s` for one, then returns None."""
         self.queued += 1
         self.taken += 1
         try:
@@ -89,11 +89,11 @@ class Backends:
             self.queued -= 1
 
     def opened(self, backend: Backend) -> None:
-        """A connection to it opened."""
+        """Count a new connection."""
         self.open[backend] = self.open.get(backend, 0) + 1
 
     def closed(self, backend: Backend) -> None:
-        """A connection to it closed."""
+        """Count a closed connection."""
         self.open[backend] -= 1
         if self.open[backend] == 0:
             del self.open[backend]

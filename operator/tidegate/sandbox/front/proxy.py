@@ -1,8 +1,8 @@
 """
-Bytes from client to replica and back, with as little in between as possible.
+Forward bytes between client and replica with as little overhead as possible.
 
-Protocols instead of streams: a token passes here in one call, and ten replicas' worth of tokens in a few percent of
-a core.
+It uses asyncio protocols instead of streams: a token takes one call, and the tokens of ten replicas take a few percent
+of a core.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class Front:
 
     Args:
         backends: The replicas behind it.
-        patience_s: How long a connection waits for a replica where none is ready.
+        patience_s: How long a connection waits for a replica if none is ready.
     """
 
     def __init__(self, backends: Backends, *, patience_s: float = PATIENCE_S) -> None:
@@ -32,19 +32,19 @@ class Front:
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; the port (0 takes a free one)."""
+        """Start to listen; returns the port (0 picks a free one)."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Client(self), host, port)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Close the listener; open connections live on until they end."""
+        """Close the listener; open connections continue until they end."""
         if self._server is not None:
             self._server.close()
 
 
 class _Side(asyncio.Protocol):
-    """One side of a connection; what it reads goes to the other."""
+    """One side of a connection; what it reads is written to the other."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -63,7 +63,7 @@ class _Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.peer is not None and self.peer.transport is not None:
-            # A reset stays a reset: a client must not take half an answer for a whole one.
+            # Forward a reset as a reset, so that a client does not take half an answer for a complete one.
             self.peer.transport.abort() if exc is not None else self.peer.transport.close()
 
     def pause_writing(self) -> None:
@@ -75,7 +75,7 @@ class _Side(asyncio.Protocol):
             self.peer.transport.resume_reading()
 
     def join(self, peer: "_Side") -> None:
-        """Pass on to `peer` from now on, first what came before it was there."""
+        """Forward to `peer` from now on, beginning with the data received so far."""
         self.peer = peer
         assert peer.transport is not None, "it is connected"
         for data in self._held:
@@ -84,7 +84,7 @@ class _Side(asyncio.Protocol):
 
 
 class _Replica(_Side):
-    """The side of the replica."""
+    """The replica's side."""
 
     def __init__(self, front: Front, backend: Backend) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class _Replica(_Side):
         front.backends.opened(backend)
 
     def eof_received(self) -> bool:
-        """A replica that has said everything is done with: False closes its side, and that closes the client's."""
+        """False: when the replica has sent everything, its side is closed, and with it the client's."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,7 +101,7 @@ class _Replica(_Side):
 
 
 class _Client(_Side):
-    """The side of the client; it finds the other one."""
+    """The client's side; it looks for a replica."""
 
     def __init__(self, front: Front) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Client(_Side):
         self._search = asyncio.get_running_loop().create_task(self._connect())
 
     def eof_received(self) -> bool:
-        """A client that has asked everything may still read; only one that waits for a replica is taken as gone."""
+        """True: a client that has sent everything still reads. While it waits for a replica, EOF means that it left."""
         if self.peer is None or self.peer.transport is None:
             return False
         self.peer.transport.write_eof()

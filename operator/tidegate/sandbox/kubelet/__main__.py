@@ -1,9 +1,9 @@
 """
-`python -m tidegate.sandbox.kubelet FILE`: hollow nodes as a process of their own, until SIGTERM.
+`python -m tidegate.sandbox.kubelet FILE`: hollow nodes in a separate process, until SIGTERM.
 
 FILE is JSON: `url`, `ca_file`, `token` of the API server, `pace`, `seed`, `runtime` (`emulated` or `vllm`), and
 `machines` (fields of `Machine`).
-A process of its own, because the servers' steps and the rest of the sandbox should not wait for one interpreter.
+A separate process, so that the servers' steps do not compete with the rest of the sandbox for one interpreter.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from tidegate.sandbox.vllm.factory import Factory
 
 
 async def serve(config: dict[str, Any]) -> None:
-    """Run the nodes of a configuration until SIGTERM."""
+    """Run the configured nodes until SIGTERM."""
     async with AsyncExitStack() as exits:
         session = await exits.enter_async_context(Account.from_json(config).session())
         factory = await exits.enter_async_context(_factory()) if config["runtime"] == "vllm" else None

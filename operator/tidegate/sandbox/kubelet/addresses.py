@@ -1,9 +1,9 @@
 """
 Pod addresses, and the loopback addresses behind them.
 
-Kubernetes refuses 127.0.0.0/8 in Endpoints and EndpointSlices. So a pod reports an ordinary address, 10.244.NODE.N,
-and its server listens on 127.244.NODE.N. Whoever connects (Prometheus, the front) swaps the first number; no packet
-leaves loopback.
+Kubernetes rejects 127.0.0.0/8 in Endpoints and EndpointSlices. So a pod reports an ordinary address, 10.244.NODE.N,
+and its server listens on 127.244.NODE.N. Clients (Prometheus, the front end) replace the first number; no packet leaves
+loopback.
 """
 
 import socket
@@ -21,21 +21,25 @@ def node_address(node: int) -> str:
 
 
 def listening(address: str) -> str:
-    """Where a server behind a reported address listens; any other address is its own."""
+    """The address on which the server behind a reported address listens; other addresses are returned unchanged."""
     prefix = f"{REPORTED}{NETWORK}."
     return LISTENING + address.removeprefix(REPORTED) if address.startswith(prefix) else address
 
 
 class Claim:
     """
-    Node numbers in a row that nobody else has, held until closed or until this process ends, however it ends.
+    Consecutive node numbers that no other sandbox uses, held until closed or until this process ends.
 
-    Looking for a free port and taking it later is a race between sandboxes that start at once. So a UDP socket is bound
-    on the port that each node will listen on over TCP: the kernel gives it to one of them, and takes it back by itself.
+    To look for a free port and use it later would be a race between sandboxes that start at once. So a UDP socket is
+    bound to the port on which each node will listen over TCP: the kernel lets only one process have it, and frees it
+    when that process ends.
 
     Args:
-        count: Nodes, 1 to 200.
-        port: What every node listens on.
+        count: Number of nodes, 1 to 200.
+        port: Port on which every node listens.
+
+    Raises:
+        SourceError: There are not enough free numbers.
     """
 
     def __init__(self, count: int, *, port: int) -> None:
@@ -48,12 +52,12 @@ class Claim:
         raise SourceError(source="loopback", reason="NoAddress", detail=f"no {count} free networks in 127.244.0.0/16")
 
     def close(self) -> None:
-        """Give the numbers back."""
+        """Release the numbers."""
         while self._sockets:
             self._sockets.pop().close()
 
     def _take(self, address: str, port: int) -> bool:
-        """Holds one address; False where somebody has it, or listens there without having claimed it."""
+        """Hold one address; False if another process holds it or listens there over TCP."""
         held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             held.bind((address, port))
@@ -76,7 +80,7 @@ def _is_free(address: str, port: int) -> bool:
 
 class Addresses:
     """
-    Pod addresses of one node. One that was given back is used again last, so that a late client finds nobody.
+    Pod addresses of one node. A released address is reused as late as possible, so that a late client reaches no one.
 
     Args:
         node: Number of the node, 0 to 255.
@@ -91,5 +95,5 @@ class Addresses:
         return self._free.pop(0)
 
     def give_back(self, address: str) -> None:
-        """The address of a pod that is gone."""
+        """Release the address of a pod that has ended."""
         self._free.append(address)

@@ -1,8 +1,8 @@
 """
-One container of a pod: pull, start, probe, crash, back off, start again.
+One container of a pod: pull, start, probe, crash, back off, restart.
 
 In:    a container of a pod spec, and where it runs.
-Out:   its state as a kubelet would report it; `changed` is called whenever it is another.
+Out:   its state as a kubelet reports it; `Host.changed` is called after each change.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tidegate.sandbox.kubelet.machines import timestamp
 from tidegate.sandbox.kubelet.probes import Probe, probe_of
 from tidegate.sandbox.kubelet.runtime import Place, VllmProcess, WaitingProcess, is_vllm, pull_s, start
 
-# A crashed container waits 10 s, then twice as long each time, up to 5 minutes; a run of 10 minutes resets it.
+# Back-off of a crashed container: 10 s, doubled each time up to 5 minutes; reset after it ran for 10 minutes.
 BACKOFF_S, BACKOFF_S_MOST = 10.0, 300.0
 BACKOFF_RESET_S = 600.0
 
@@ -33,23 +33,23 @@ class Host(Protocol):
         """Return when the image is on the node."""
 
     def changed(self) -> None:
-        """The container's state is another."""
+        """Called when the container's state has changed."""
 
     def event(self, kind: str, reason: str, message: str) -> None:
-        """Something a person would want to read in `kubectl describe`."""
+        """Record an event about the pod."""
 
 
 @dataclass(slots=True)
 class Run:
-    """One life of a container."""
+    """One run of a container; `restarting`: the kubelet itself kills it, after a failed probe."""
 
     process: VllmProcess | WaitingProcess
     started: datetime
-    restarting: bool = False  # whether the kubelet itself ends it
+    restarting: bool = False
 
 
 class Container:
-    """See the module."""
+    """One container; `restarts`: whether it is restarted when it ends (restart policy)."""
 
     def __init__(self, spec: Object, *, place: Place, host: Host, restarts: bool) -> None:
         self.spec, self.place, self._host, self._restarting = spec, place, host, restarts
@@ -80,7 +80,7 @@ class Container:
         }
 
     async def run(self) -> None:
-        """Run until cancelled, or until it ended for good (restart policy)."""
+        """Run until cancelled, or until it ends and is not restarted."""
         await self._host.pulled(str(self.spec.get("image", "")), self._pull_s())
         backoff_s = BACKOFF_S
         while True:
@@ -96,7 +96,7 @@ class Container:
             self.restart_count += 1
 
     async def stop(self, *, grace_s: float) -> None:
-        """SIGTERM, and SIGKILL when it is not gone after `grace_s`."""
+        """SIGTERM, and SIGKILL if it has not ended after `grace_s`."""
         run = self.run_now
         if run is None:
             return
@@ -108,7 +108,7 @@ class Container:
         self._ended(await run.process.exited, "Completed", run.started)
 
     async def kill(self) -> None:
-        """SIGKILL now; nothing is reported, because nobody is left to be told."""
+        """SIGKILL, without reporting it."""
         if self.run_now is not None:
             await self.run_now.process.kill()
 
@@ -116,10 +116,10 @@ class Container:
         try:
             return pull_s(self.spec, self.place)
         except SpecError:
-            return 0.0  # the start itself will say what is wrong
+            return 0.0  # the error is reported at the start
 
     async def _live(self, began: datetime) -> tuple[int, str]:
-        """One life; its exit code and the reason a kubelet gives for it."""
+        """One run; returns its exit code and a kubelet's reason for it."""
         try:
             process = start(self.spec, self.place)
         except SpecError as wrong:
@@ -140,7 +140,7 @@ class Container:
         return code, "OOMKilled" if code == 137 and not run.restarting else "Error"
 
     async def _probe(self, run: Run) -> None:
-        """Startup first; then readiness and liveness side by side."""
+        """Run the startup probe, then the readiness and liveness probes concurrently."""
         if self._startup is not None:
             async with aclosing(self._startup.verdicts(self._host.session)) as verdicts:
                 async for passed in verdicts:

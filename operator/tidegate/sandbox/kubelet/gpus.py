@@ -1,7 +1,7 @@
 """
-The accelerators of one node: who holds which, how busy they are.
+The accelerators of one node: which container holds which, and how busy they are.
 
-In:    pods that come and go.
+In:    pods as they start and end.
 Out:   readings for the exporter.
 """
 
@@ -17,13 +17,13 @@ from tidegate.sandbox.kubelet.runtime import VllmProcess, gpus_of
 
 SAMPLE_S = 1.0
 NOBODY = ("", "", "")
-# vLLM takes its share of the memory when it starts, whether it needs it or not.
+# vLLM allocates this share of the memory at start, whether it needs it or not.
 MEMORY_SHARE = 0.92
 
 
 @dataclass(slots=True)
 class Holding:
-    """A container and the accelerators it has."""
+    """A container and its accelerators."""
 
     pod: Pod
     container: Container
@@ -33,7 +33,7 @@ class Holding:
 
     @property
     def process(self) -> VllmProcess | None:
-        """Its vLLM server; None while none runs."""
+        """Its vLLM server; None if none is running."""
         run = self.container.run_now
         return run.process if run is not None and isinstance(run.process, VllmProcess) else None
 
@@ -50,7 +50,7 @@ class Gpus:
         self._free = list(range(self.machine.gpus))
 
     def take(self, pod: Pod) -> None:
-        """Give a pod's containers the accelerators that the scheduler counted for them."""
+        """Assign accelerators to a pod's containers, as many as the scheduler counted."""
         for container in pod.containers:
             count = gpus_of(container.spec)
             given, self._free = tuple(self._free[:count]), self._free[count:]
@@ -58,13 +58,13 @@ class Gpus:
                 self._held.append(Holding(pod, container, given))
 
     def give_back(self, pod: Pod) -> None:
-        """Take a pod's accelerators back."""
+        """Free a pod's accelerators."""
         for holding in [h for h in self._held if h.pod is pod]:
             self._held.remove(holding)
             self._free = sorted([*self._free, *holding.gpus])
 
     async def sample(self) -> None:
-        """Keep utilization up to date, once a second, for ever."""
+        """Update the utilization once per second, endlessly."""
         clock = asyncio.get_running_loop().time
         before_s = clock()
         while True:
@@ -78,7 +78,7 @@ class Gpus:
             before_s = now_s
 
     def readings(self) -> Iterator[GpuReading]:
-        """Every accelerator of the node, held or free."""
+        """Readings of all accelerators of the node, held or free."""
         for holding in self._held:
             yield from self._of(holding)
         for index in self._free:

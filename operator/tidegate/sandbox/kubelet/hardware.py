@@ -1,12 +1,12 @@
 """
-What a container would do on the accelerators it got: its law, its power, its start-up.
+How a container performs on its accelerators: law, power draw, start-up time.
 
 In:    the container, the node's product label, a seed.
 Out:   a `Hardware`.
 
-The law is the product's own prior for that model, accelerator, precision and parallelism, moved by up to a tenth:
-no real fleet equals a table, and an operator whose prior is exactly right has nothing to learn. The deviation is
-drawn from the seed and from what the tier is, so that all replicas of a tier are alike and runs can be repeated.
+The law is the built-in prior for that model, accelerator, precision and parallelism, changed by up to a tenth, because
+no real fleet matches a table exactly and the operator must learn the difference. The deviation depends on the seed and
+the tier, so all replicas of a tier are alike and runs are repeatable.
 """
 
 import json
@@ -24,12 +24,12 @@ from tidegate.sandbox.emulator.args import Options
 from tidegate.sandbox.emulator.server import LAW_VARIABLE
 from tidegate.sandbox.emulator.steps import slower
 
-# How far from the table the hardware may be, and how much start-ups of one tier differ.
+# Largest relative deviation from the prior, and standard deviation of the logarithm of start-up times.
 DEVIATION = 0.1
 STARTUP_SPREAD = 0.12
-# Share of a start-up that is the image's pull, where the node does not have the image yet.
+# Share of the image pull in a start-up, if the node does not have the image yet.
 PULL_SHARE = 0.3
-# Draw of an accelerator that holds weights and has nothing to do, over that for one request. A guess; nobody says.
+# Draw of an idle accelerator with loaded weights, relative to that with one request. An estimate without a source.
 IDLE_SHARE = 0.5
 
 
@@ -39,10 +39,10 @@ class Hardware:
     One container on its accelerators.
 
     Args:
-        law: How fast it is.
-        startup_s: From container start to an open port, s of an unhurried cluster.
-        pull_s: Pull of its image, where the node lacks it.
-        serving: What it serves.
+        law: Its performance law.
+        startup_s: Time from container start to an open port, s, at pace 1.
+        pull_s: Time of the image pull if the node lacks the image, s, at pace 1.
+        serving: What it serves, and how.
     """
 
     law: PerformanceLaw
@@ -51,7 +51,7 @@ class Hardware:
     serving: Serving
 
     def power_w(self, running: float) -> float | None:
-        """Draw of all its accelerators with so many running requests, W; None where nothing is known of them."""
+        """Draw of all its accelerators with `running` requests, W; None if the accelerator is unknown."""
         draw = power_w(self.serving, running)
         return draw * IDLE_SHARE if draw is not None and running < 1 else draw
 
@@ -63,12 +63,12 @@ def hardware_of(
     The hardware of a vLLM container.
 
     Args:
-        options: Its arguments, read.
-        arguments: The same, as written.
-        env: Its environment; `TIDEGATE_LAW` (fields of a `PerformanceLaw` as JSON) overrides the table.
+        options: Its parsed arguments.
+        arguments: Its arguments as written.
+        env: Its environment; `TIDEGATE_LAW` (fields of a `PerformanceLaw` as JSON) overrides the prior.
         product: Product label of the node.
-        gpus: Accelerators it asks for.
-        seed: Of the whole sandbox.
+        gpus: Accelerators that it requests.
+        seed: Seed of the sandbox.
     """
     tier = TierSpec(
         name="tier",
@@ -88,5 +88,5 @@ def hardware_of(
 
 
 def drawn(median_s: float, *, seed: int, name: str) -> float:
-    """One pod's own time around a median; the same pod name gives the same time."""
+    """A random time around a median; the same seed and name give the same time."""
     return median_s * random.Random(f"{seed}/{name}").lognormvariate(0.0, STARTUP_SPREAD)

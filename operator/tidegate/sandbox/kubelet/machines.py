@@ -1,7 +1,7 @@
 """
-Node and Lease objects, as the kubelet and NVIDIA's operator would write them.
+Node and Lease objects, as the kubelet and NVIDIA's GPU operator would write them.
 
-In:    what a node has.
+In:    a `Machine`.
 Out:   API objects.
 """
 
@@ -26,13 +26,13 @@ class Machine:
     One node.
 
     Args:
-        name: Its name.
+        name: Name of the node.
         number: Third byte of its addresses, 0 to 255, unique.
         product: Value of the label `nvidia.com/gpu.product`, e.g. `NVIDIA-H100-80GB-HBM3`.
-        gpus: How many of them.
-        gpu_memory_gib: Memory of one.
-        resource: Kubernetes resource that they are.
-        labels: More labels, e.g. what an AcceleratorClass selects its nodes by.
+        gpus: Number of GPUs.
+        gpu_memory_gib: Memory of one GPU, GiB.
+        resource: Kubernetes resource name of the GPUs.
+        labels: Additional labels, e.g. those by which an AcceleratorClass selects its nodes.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Machine:
 
 
 def node_object(machine: Machine) -> Object:
-    """The Node, without its status."""
+    """The Node object without its status."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -67,7 +67,7 @@ def node_object(machine: Machine) -> Object:
 
 
 def node_status(machine: Machine, now: datetime) -> Object:
-    """Its status: ready, with GPUs."""
+    """The Node's status: ready, with its GPUs."""
     amounts = {
         "cpu": "192",
         "memory": "2Ti",
@@ -115,7 +115,7 @@ def _condition(kind: str, status: str, reason: str, *, now: datetime) -> Object:
 
 
 def lease_object(machine: Machine, now: datetime) -> Object:
-    """The heartbeat. Without it the node is marked unreachable after 40 s."""
+    """The Lease that is the node's heartbeat. Without renewal the node is marked unreachable after 40 s."""
     return {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -129,5 +129,5 @@ def lease_object(machine: Machine, now: datetime) -> Object:
 
 
 def timestamp(now: datetime) -> str:
-    """A time as Kubernetes writes it, UTC."""
+    """A UTC time in Kubernetes' format."""
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")

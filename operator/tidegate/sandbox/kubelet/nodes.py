@@ -1,8 +1,8 @@
 """
 Several hollow nodes in one process.
 
-In:    machines, and an account at the API server.
-Out:   Node objects that stay ready, and pods that live on them.
+In:    machines, and a client of the API server.
+Out:   Node objects that stay ready, and the pods that run on them.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ PODS = "/api/v1/pods"
 
 @dataclass(slots=True)
 class Node:
-    """One node and what is on it."""
+    """One node, its accelerators and its pod addresses."""
 
     machine: Machine
     services: NodeServices
@@ -56,11 +56,11 @@ class HollowNodes:
     The nodes.
 
     Args:
-        kube: An account that may do what kubelets do.
-        machines: The nodes to make.
-        pace: How much faster than life start-ups and probes pass, >= 1.
-        seed: What start-up times and hardware are drawn from.
-        factory: Makes real vLLM servers; None: they are emulated.
+        kube: A client with the permissions of kubelets.
+        machines: The nodes to create.
+        pace: How many times faster than real time start-ups and probes are, >= 1.
+        seed: Seed of start-up times and hardware.
+        factory: Starts real vLLM servers; None: they are emulated.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class HollowNodes:
         self._exporters: list[web.AppRunner] = []
 
     async def run(self) -> None:
-        """Register the nodes and keep them until cancelled; then every server on them is gone."""
+        """Register the nodes and run them until cancelled; then stop every server on them."""
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
             try:
                 for machine in self._machines:
@@ -176,7 +176,7 @@ class HollowNodes:
         try:
             await pod.run()
         except Exception:
-            # One pod's failure must not take the node with it.
+            # A failure of one pod must not end the node.
             log.exception("pod %s", pod.place.pod)
         finally:
             node.gpus.give_back(pod)

@@ -1,8 +1,8 @@
 """
-One pod on a hollow node: its containers, what it reports, how it ends.
+One pod on a hollow node: its containers, its status, its deletion.
 
-In:    a pod bound to the node, later its changes.
-Out:   status patches, events, and its removal once it has ended.
+In:    a pod bound to the node, and its later changes.
+Out:   status patches, events, and the removal of the object after a deletion.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ Recorder = Callable[[Object, str, str, str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeServices:
     """
-    What a node lends to its pods.
+    What a node provides to its pods.
 
     Args:
-        kube: The API.
-        session: For probes and hooks.
-        pulled: Returns when an image is on the node.
-        record: Writes an event about an object: type, reason, message.
+        kube: The API client.
+        session: HTTP session for probes and hooks.
+        pulled: Returns when an image is on the node; arguments: image, pull time (s).
+        record: Writes an event about an object; arguments: object, type, reason, message.
         address: The node's own address.
     """
 
@@ -49,7 +49,7 @@ class NodeServices:
 
 
 class Pod:
-    """See the module. `run` is the pod's life; `delete` asks for its end, `vanish` states it."""
+    """One pod. `run` runs it; `delete` begins its deletion; `vanish` says that its object no longer exists."""
 
     def __init__(self, pod: Object, *, place: Place, services: NodeServices) -> None:
         self.object, self.place, self._services = pod, place, services
@@ -78,16 +78,16 @@ class Pod:
         self._services.record(self.object, kind, reason, message)
 
     def delete(self, grace_s: float) -> None:
-        """The API says that it has to end within `grace_s`."""
+        """Its object was marked for deletion: end within `grace_s`."""
         self._grace_s = grace_s
         self._ending.set()
 
     def vanish(self) -> None:
-        """The API does not know it any more: end at once."""
+        """Its object no longer exists: end at once."""
         self._vanished.set()
 
     async def run(self) -> None:
-        """Live and end."""
+        """Run the containers until the pod is deleted or vanishes; then end them and remove the object."""
         lives = [asyncio.create_task(container.run()) for container in self.containers]
         reporter = asyncio.create_task(self._report())
         self._news.set()
@@ -115,7 +115,7 @@ class Pod:
                 wait.cancel()
 
     async def _end(self) -> None:
-        """preStop, SIGTERM, SIGKILL, in the time the pod has; cut short when the pod vanishes meanwhile."""
+        """preStop, SIGTERM and SIGKILL within the grace period; aborted if the pod vanishes meanwhile."""
         ends = asyncio.create_task(self._end_containers())
         vanished = asyncio.create_task(self._vanished.wait())
         await asyncio.wait({ends, vanished}, return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +138,7 @@ class Pod:
         await container.stop(grace_s=deadline_s - clock())
 
     async def _hook(self, container: Container, hook: Object) -> None:
-        """A preStop hook: a sleep (at the sandbox's pace), or an HTTP request. Other commands pass at once."""
+        """Run a preStop hook: a sleep (at the sandbox's pace) or an HTTP request. Other commands succeed at once."""
         if "sleep" in hook:
             await asyncio.sleep(float(hook["sleep"]["seconds"]) / self.place.pace)
         elif "exec" in hook:
@@ -151,7 +151,7 @@ class Pod:
                 await self.session.get(f"http://{listening(self.place.address)}:{port}/{path}")
 
     async def _report(self) -> None:
-        """Patch the status whenever something changed; what changes meanwhile goes into the next patch."""
+        """Patch the status after each change; changes during a patch go into the next one."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -179,7 +179,7 @@ class Pod:
         )
 
     async def _remove(self) -> None:
-        """The last status, then the object itself: only the kubelet may say that a pod has ended."""
+        """Write the last status, then delete the object with grace period 0, as a kubelet does."""
         uid = self.object["metadata"]["uid"]
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
         while not self._vanished.is_set():

@@ -1,9 +1,9 @@
 """
-Probes of a container, actually called.
+Probes of a container, which are really called.
 
-In:    a probe as the pod spec has it.
+In:    a probe of a pod spec.
 Out:   whether it passed, and when it has passed or failed often enough.
-Rules: periods and delays pass at the sandbox's pace like start-ups do; a call's time limit is real time.
+Rules: periods and delays are divided by the sandbox's pace, like start-ups; the timeout of a call is real time.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import aiohttp
 from tidegate.sandbox.kube import Object
 from tidegate.sandbox.kubelet.addresses import listening
 
-# However fast time passes, a probe is not called more often than this.
+# Shortest period of a probe, s, at any pace.
 PERIOD_S_LEAST = 0.25
 
 
@@ -25,10 +25,10 @@ class Probe:
     One probe.
 
     Args:
-        url: What is asked; None for exec and gRPC probes, which pass.
-        delay_s, period_s: At the sandbox's pace.
-        timeout_s: Real time.
-        successes, failures: How many in a row count.
+        url: What is requested; None for exec and gRPC probes, which always pass.
+        delay_s, period_s: At the sandbox's pace, s.
+        timeout_s: Real time, s.
+        successes, failures: Thresholds: how many in a row count.
     """
 
     url: str | None
@@ -39,7 +39,7 @@ class Probe:
     failures: int
 
     async def call(self, session: aiohttp.ClientSession) -> bool:
-        """Ask once."""
+        """Call it once; whether it passed."""
         if self.url is None:
             return True
         try:
@@ -49,7 +49,7 @@ class Probe:
             return False
 
     async def verdicts(self, session: aiohttp.ClientSession) -> AsyncGenerator[bool, None]:
-        """True each time it has passed `successes` times in a row, False each time it has failed `failures` times."""
+        """Yield True after `successes` passes in a row, False after `failures` failures in a row, repeatedly."""
         await asyncio.sleep(self.delay_s)
         passed = failed = 0
         while True:
@@ -65,7 +65,7 @@ class Probe:
 
 
 def probe_of(container: Object, kind: str, *, address: str | None, pace: float) -> Probe | None:
-    """The container's probe of that kind (`startupProbe`, ...) at a pod address (None: there is no port to ask)."""
+    """The container's probe of that kind (`startupProbe`, ...); with `address` None nothing listens and it passes."""
     spec = container.get(kind)
     if not spec:
         return None
@@ -89,7 +89,7 @@ def _url(spec: Object, container: Object, address: str) -> str | None:
 
 
 def named_port(container: Object, port: object) -> int:
-    """A port number; names are those of the container's ports."""
+    """The number of a port that is given as a number or as a name of the container's ports."""
     for entry in container.get("ports") or []:
         if entry.get("name") == port:
             return int(entry["containerPort"])

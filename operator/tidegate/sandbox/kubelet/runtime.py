@@ -1,8 +1,8 @@
 """
 Containers as processes: a vLLM server, emulated or (opt-in) real and paced, or one that only waits.
 
-In:    a container of a pod spec and where it runs.
-Out:   a process: it starts, it can be asked or forced to stop, and it ends with an exit code.
+In:    a container of a pod spec, and where it runs.
+Out:   a process that can be terminated or killed and ends with an exit code.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ class Place:
 
     Args:
         address: The pod's reported address.
-        pod: Name of the pod; start-up times are drawn from it.
+        pod: Name of the pod, from which start-up times are derived.
         product: Product label of the node.
-        pace: How much faster than life start-ups pass.
-        seed: Of the whole sandbox.
-        lag: Where its servers book how late they are.
-        factory: Makes real vLLM servers; None: they are emulated.
+        pace: How many times faster than real time start-ups are.
+        seed: Seed of the sandbox.
+        lag: Where the lag of its servers is counted.
+        factory: Starts real vLLM servers; None: they are emulated.
     """
 
     address: str
@@ -49,30 +49,30 @@ class Place:
 
 
 def is_vllm(container: Object) -> bool:
-    """Whether a container is a vLLM server: by its image, or by how it is started."""
+    """Whether a container is a vLLM server, judged by its image or its first words."""
     named = "vllm" in str(container.get("image", "")).lower()
     return named or any("vllm" in word for word in _words(container)[:4])
 
 
 def _words(container: Object) -> list[str]:
-    """How a container is started: its command and arguments."""
+    """Command and arguments of a container."""
     return [*(container.get("command") or []), *(container.get("args") or [])]
 
 
 def environment(container: Object) -> dict[str, str]:
-    """Plain values of a container's environment; references to other objects are left out."""
+    """Environment of a container, without references to other objects."""
     return {entry["name"]: str(entry["value"]) for entry in container.get("env") or [] if "value" in entry}
 
 
 def gpus_of(container: Object) -> int:
-    """Accelerators a container asks for: every extended resource counts (`nvidia.com/gpu`, `amd.com/gpu`)."""
+    """Accelerators that a container requests; all extended resources count (`nvidia.com/gpu`, `amd.com/gpu`)."""
     resources = container.get("resources") or {}
     limits = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
     return sum(int(count) for name, count in limits.items() if "/" in name)
 
 
 class WaitingProcess:
-    """A container that is not vLLM: it runs until it is told to stop."""
+    """A container that is not vLLM: it runs until it is stopped."""
 
     def __init__(self) -> None:
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -92,10 +92,10 @@ class WaitingProcess:
 
 class VllmProcess:
     """
-    A vLLM container: loads its weights, then serves.
+    A vLLM container: waits for its start-up time, then serves.
 
     Raises:
-        SpecError: vLLM would refuse the arguments, or the context does not fit into memory.
+        SpecError: vLLM would reject the arguments, or the context does not fit into memory.
     """
 
     def __init__(self, container: Object, place: Place) -> None:
@@ -114,7 +114,7 @@ class VllmProcess:
         self._loading = asyncio.create_task(self._load(place))
 
     async def terminate(self) -> None:
-        """SIGTERM: while it loads it ends at once, afterwards it drains."""
+        """SIGTERM: ends at once during start-up, afterwards drains."""
         if self._serving:
             await self.server.terminate()
         else:
@@ -148,7 +148,7 @@ def start(container: Object, place: Place) -> VllmProcess | WaitingProcess:
 
 
 def pull_s(container: Object, place: Place) -> float:
-    """How long its image takes on a node that does not have it, at the sandbox's pace; 0 for what is not vLLM."""
+    """Time of its image pull, s, at the sandbox's pace; 0 for containers that are not vLLM."""
     if not is_vllm(container):
         return 0.0
     return drawn(_hardware(container, place).pull_s, seed=place.seed, name=f"{place.pod}/pull") / place.pace

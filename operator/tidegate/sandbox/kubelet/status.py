@@ -1,7 +1,7 @@
 """
-What a kubelet writes into a pod's status, as values.
+The pod status that a kubelet writes.
 
-In:    states of containers, and when which condition changed.
+In:    states of containers, and the previous conditions.
 Out:   the body of a merge patch on /status.
 """
 
@@ -16,7 +16,7 @@ def phase_of(containers: Sequence[Object]) -> str:
     """
     The pod's phase from its container statuses.
 
-    Pending until every container has started once; Succeeded or Failed when all ended for good; else Running.
+    Pending until every container has started once; Succeeded or Failed when all have terminated; else Running.
     """
     if any("waiting" in c["state"] and c["restartCount"] == 0 and not c["lastState"] for c in containers):
         return "Pending"
@@ -27,7 +27,7 @@ def phase_of(containers: Sequence[Object]) -> str:
 
 
 def condition_values(containers: Sequence[Object]) -> dict[str, tuple[str, str]]:
-    """Status and reason of each condition the kubelet owns."""
+    """Status and reason of each condition that the kubelet owns."""
     ready = ("True", "") if all(c["ready"] for c in containers) else ("False", "ContainersNotReady")
     return {
         "PodReadyToStartContainers": ("True", ""),
@@ -60,7 +60,7 @@ def pod_status(
 
 
 def merged_conditions(before: Sequence[Object], values: Mapping[str, tuple[str, str]], now: datetime) -> list[Object]:
-    """Conditions of others kept, ours written; the transition time moves only where a status changes."""
+    """Conditions with ours updated and others kept; the transition time changes only if the status does."""
     found = {str(c["type"]): c for c in before}
     for kind, (status, reason) in values.items():
         old = found.get(kind)

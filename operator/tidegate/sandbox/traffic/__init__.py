@@ -1,13 +1,15 @@
 """
-Traffic: requests that come when they come, and what their clients saw.
+Traffic: open-loop requests, and what their clients saw.
 
-Question: did users get what was promised? Enters: arrivals with lengths. Leaves: one outcome per request, and from
-those attainment, percentiles and good tokens. This is the truth that the operator's own figures are compared with.
+Question: did users get what was promised?
+Enters:   arrivals with lengths.
+Leaves:   one outcome per request; from these attainment, percentiles and good tokens. They are the reference for the
+          operator's own figures.
 May import: domain, aiohttp, numpy.
 
     arrivals    a generated day, or a CSV file
     replay      open loop: an arrival does not wait for earlier answers
-    outcomes    what one client saw, and what many saw together
+    outcomes    one client's outcome, and summaries
 """
 
 from tidegate.sandbox.traffic.arrivals import Arrival, day, read_csv

@@ -1,8 +1,8 @@
 """
-`python -m tidegate.sandbox.traffic FILE`: the replayer as a process of its own, so that nothing delays its clock.
+`python -m tidegate.sandbox.traffic FILE`: the replayer in a separate process, so that nothing delays it.
 
 FILE is JSON: `arrivals` (a JSON file of rows: seconds, prompt tokens, output tokens), `url`, `model`, `seed`, and
-`outcomes`, the file it writes: first the unix time of the start, then one outcome a line, as JSON.
+`outcomes`, the file that it writes: the unix time of the start, then one outcome per line as JSON.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """
-Arrivals: a day made up in a few lines, or a trace from a file.
+Arrivals: a generated day, or a trace from a file.
 
 In:    a shape or a CSV (`arrival_s,input_tokens,output_tokens`).
 Out:   arrivals in order, in seconds of the replay.
-Rules: the rate in requests/s stays what it is when a day passes faster: time is compressed and requests are thinned
-       by the same factor. Squeezing all requests of a day into minutes would be another, far larger service.
+Rules: the rate in requests/s does not change when a day passes faster: time is compressed and requests are thinned by
+       the same factor. All requests of a day within minutes would be a different, far larger service.
 """
 
 import csv
@@ -26,7 +26,7 @@ STEP_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """One request: when it comes (s from the start of the replay) and how long it is (tokens)."""
+    """One request: arrival, s from the start of the replay, and lengths in tokens."""
 
     time_s: float
     prompt_tokens: int
@@ -39,12 +39,12 @@ class Shape:
     A service's day.
 
     Args:
-        peak_rps: Highest rate of the daily curve, bursts not counted, requests/s.
-        night_share: Lowest rate over the highest.
+        peak_rps: Highest rate of the daily curve without bursts, requests/s.
+        night_share: Lowest rate relative to the highest.
         prompt_tokens, output_tokens: Mean lengths.
         variation: Coefficient of variation of both lengths.
-        bursts: When bursts begin, share of the day; each multiplies the rate by `burst_factor` for a fortieth of it.
-        burst_factor: By how much.
+        bursts: When bursts begin, as shares of the day; each lasts a fortieth of the day.
+        burst_factor: Factor on the rate during a burst.
     """
 
     peak_rps: float = 12.0
@@ -56,7 +56,7 @@ class Shape:
     burst_factor: float = 1.4
 
     def rate_rps(self, share: float) -> float:
-        """Requests/s at that share of the day: night, morning rise, a long afternoon, evening fall."""
+        """Requests/s at that share of the day: low at night, highest after noon, plus bursts."""
         wave = 0.5 - 0.5 * cos(2 * pi * (share - 0.06))
         level = self.night_share + (1 - self.night_share) * wave
         burst = any(begin <= share < begin + 0.025 for begin in self.bursts)
@@ -67,7 +67,7 @@ def day(shape: Shape, *, duration_s: float, seed: int) -> list[Arrival]:
     """
     One day of that shape, compressed into `duration_s`.
 
-    Arrivals are Poisson around the rate, lengths gamma-distributed; the same seed gives the same day.
+    Arrivals are Poisson, lengths gamma-distributed; the same seed gives the same day.
     """
     chance = np.random.default_rng(seed)
     times: list[float] = []
@@ -85,16 +85,16 @@ def day(shape: Shape, *, duration_s: float, seed: int) -> list[Arrival]:
 
 def read_csv(path: Path, *, speed: float, duration_s: float | None, seed: int) -> list[Arrival]:
     """
-    A trace from a file (gzip where it ends in .gz).
+    A trace from a file (gzipped if it ends in .gz).
 
     Args:
-        path: Columns `arrival_s,input_tokens,output_tokens`, sorted by arrival.
+        path: CSV with the columns `arrival_s,input_tokens,output_tokens`, sorted by arrival.
         speed: Seconds of the trace per second of the replay, >= 1. One request in `speed` is kept, at random.
-        duration_s: Where the replay ends; None: with the trace.
-        seed: Of the thinning.
+        duration_s: Length of the replay; None: the whole trace.
+        seed: Seed of the thinning.
 
     Raises:
-        SpecError: The file is not such a trace.
+        SpecError: `speed` is below 1, or the file is not such a trace.
     """
     if speed < 1:
         raise SpecError(field="--speed", value=speed, allowed="must be 1 or more: a trace is not slowed down")
@@ -120,12 +120,12 @@ def read_csv(path: Path, *, speed: float, duration_s: float | None, seed: int) -
 
 
 def day_speed(duration_s: float) -> float:
-    """How many times faster than life a day passes in `duration_s`."""
+    """Speed at which a day passes in `duration_s`."""
     return SECONDS_PER_DAY / duration_s
 
 
 def peak_rps(arrivals: Sequence[Arrival], window_s: float) -> float:
-    """Highest rate over any window of that length that starts with an arrival, requests/s."""
+    """Highest mean rate over a window of that length, requests/s."""
     times = np.array([arrival.time_s for arrival in arrivals])
     if not len(times):
         return 0.0

@@ -1,7 +1,7 @@
 """
-What one client saw, and what many saw together.
+The outcome of a request as its client saw it, and summaries of many.
 
-In:    times as a client's clock has them.
+In:    times by the client's clock.
 Out:   attainment, percentiles, good tokens.
 """
 
@@ -20,12 +20,12 @@ class Outcome:
 
     Args:
         arrival_s: When it was due, s from the start of the replay.
-        late_s: How long after that it was really sent: the replayer's own lag.
-        ttft_s: From sending to the first token; None: none came.
-        itl_s: Mean gap between its tokens; None where there were fewer than two.
-        output_tokens: Tokens that came.
-        ended_s: When it was over, s from the start of the replay.
-        error: Empty, or why it failed: an HTTP status, an error event, a broken connection.
+        late_s: How much later it was sent, s: the replayer's own lag.
+        ttft_s: Time from sending to the first token, s; None: there was none.
+        itl_s: Mean time between its tokens, s; None: fewer than two tokens.
+        output_tokens: Tokens received.
+        ended_s: When it ended, s from the start of the replay.
+        error: Why it failed (HTTP status, error event, broken connection); empty if it did not.
     """
 
     arrival_s: float
@@ -37,7 +37,7 @@ class Outcome:
     error: str = ""
 
     def good(self, slo: Slo) -> bool:
-        """Whether it came whole and inside both targets. A single token has no gap to be late with."""
+        """Whether it was complete and met both targets. For a single token only TTFT counts."""
         if self.error or self.ttft_s is None or self.ttft_s > slo.ttft_s:
             return False
         return self.itl_s is None or self.itl_s <= slo.itl_s
@@ -46,14 +46,14 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """
-    Many requests together; None where nothing was observed.
+    Summary of many requests; None where nothing was observed.
 
     Args:
-        requests, failed: How many ended, and how many of them in an error.
-        attainment: Share inside both targets, in [0, 1]; failed requests are outside.
-        ttft_s_p50, ttft_s_p95, itl_s_p50, itl_s_p95: Percentiles over requests that had tokens.
-        good_tokens, tokens: Output tokens of requests inside both targets, and of all.
-        late_s_worst: The replayer's own worst lag.
+        requests, failed: How many ended, and how many of them with an error.
+        attainment: Share that met both targets, in [0, 1]; failed requests did not.
+        ttft_s_p50, ttft_s_p95, itl_s_p50, itl_s_p95: Percentiles over requests with tokens, s.
+        good_tokens, tokens: Output tokens of requests that met both targets, and of all.
+        late_s_worst: Largest lag of the replayer, s.
     """
 
     requests: int
@@ -69,7 +69,7 @@ class Summary:
 
 
 def summary(outcomes: Sequence[Outcome], slo: Slo) -> Summary:
-    """What those requests saw together."""
+    """Summarize outcomes."""
     good = [outcome for outcome in outcomes if outcome.good(slo)]
     ttft = [o.ttft_s for o in outcomes if o.ttft_s is not None]
     itl = [o.itl_s for o in outcomes if o.itl_s is not None]

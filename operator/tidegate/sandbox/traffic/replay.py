@@ -1,10 +1,10 @@
 """
-Open-loop replay: each request is sent when it is due, whatever became of the ones before it.
+Open-loop replay: each request is sent when it is due, independent of earlier ones.
 
 In:    arrivals and an address.
-Out:   an outcome per request, as soon as it is over.
-Rules: one connection per request; times are the client's own, from before the request is written; tokens are counted
-       by the usage that the server states at the end, because an event may carry several.
+Out:   one outcome per request, as soon as it ends.
+Rules: one connection per request; times are measured by the client, starting before the request is written; the number
+       of tokens is the usage that the server reports at the end, because an event may contain several tokens.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import aiohttp
 from tidegate.sandbox.traffic.arrivals import Arrival
 from tidegate.sandbox.traffic.outcomes import Outcome
 
-# Token ids are below the smallest vocabulary that real servers have, and above its special tokens.
+# Range of token ids: within the smallest vocabulary of a real server, and above its special tokens.
 IDS = (10, 1000)
 TIMEOUT_S = 120.0
 DONE = b"data: [DONE]"
@@ -26,7 +26,7 @@ DONE = b"data: [DONE]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where requests go: the front's address, and the model they ask for."""
+    """Where requests are sent: URL of the front end, and model name."""
 
     url: str
     model: str
@@ -35,13 +35,13 @@ class Target:
 
 async def replay(arrivals: Sequence[Arrival], target: Target, *, seed: int, ended: Callable[[Outcome], None]) -> None:
     """
-    Send every request when it is due and return when the last one is over.
+    Send every request when it is due, and return when the last one has ended.
 
     Args:
         arrivals: Sorted by time.
-        target: Where they go.
-        seed: Of the prompts; no two share a beginning.
-        ended: Gets each outcome.
+        target: Where to send them.
+        seed: Seed of the prompts, which are random, so that they share no prefix.
+        ended: Called with each outcome.
     """
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     timeout = aiohttp.ClientTimeout(total=target.timeout_s)
@@ -98,7 +98,7 @@ async def _one(
 
 
 class _Reading:
-    """What came of one stream so far. Only its end is parsed; a busy machine has better things to do."""
+    """What was read from one stream so far. Only its end is parsed, to save CPU time."""
 
     def __init__(self) -> None:
         self.first_s: float | None = None
@@ -106,22 +106,22 @@ class _Reading:
         self._tail = b""
 
     def add(self, part: bytes, now_s: float) -> None:
-        """Bytes that came now."""
+        """Process bytes received at `now_s`."""
         if self.first_s is None:
             self.first_s = now_s
-        # The end of the stream (usage, DONE) is no token; it comes with the last one or right after it.
+        # The end of the stream (usage, DONE) is not a token; it comes with the last token or right after it.
         if b'"choices": [{' in part or b'"choices":[{' in part:
             self.last_s = now_s
         self._tail = (self._tail + part)[-2000:]
 
     @property
     def tokens(self) -> int:
-        """Tokens that the server says it sent; 0 where the stream broke off."""
+        """Tokens according to the server's usage; 0 if the stream was cut off."""
         usage = self._json_after(b'"usage": {') or self._json_after(b'"usage":{')
         return int(usage.get("completion_tokens", 0)) if usage else 0
 
     def error(self) -> str:
-        """Why the stream is not whole; empty where it is."""
+        """Why the stream is incomplete; empty if it is complete."""
         if b'data: {"error"' in self._tail:
             return "error event"
         return "" if DONE in self._tail else "broken off"

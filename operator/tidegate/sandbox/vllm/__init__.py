@@ -1,18 +1,18 @@
 """
-Real vLLM servers on the CPU, paced to the performance law: what holds the emulated servers to account.
+Real vLLM servers on the CPU, paced to the performance law, to validate the emulated servers.
 
-Question: does the emulation behave like the engine it stands for?
-Enters:   vLLM's own command line and a `PerformanceLaw`. Leaves: real servers on loopback addresses, one process group
-          each, and how far each kept up with its law.
-May import: domain, `sandbox.binaries.cache`, `sandbox.emulator`. vLLM itself lives in an environment of its own
-          in the user's cache; only `pacer`, `parent` and `tiny` touch it, and they run there.
+Question: does the emulation behave like the real engine?
+Enters:   vLLM's own command line and a `PerformanceLaw`.
+Leaves:   real servers on loopback addresses, one process group each, and how late their steps ended.
+May import: domain, `sandbox.binaries.cache`, `sandbox.emulator`. vLLM is installed in a separate environment in the
+          user's cache; only `pacer`, `parent` and `tiny` import it, and they run there.
 
-    environment   makes and finds that environment
-    tiny          a model of random weights and its tokenizer (runs there)
-    pacer         sleeps out what the law says of each engine step (runs there)
+    environment   creates and finds that environment
+    tiny          a model with random weights, and its tokenizer (runs there)
+    pacer         makes each engine step take as long as the law says (runs there)
     parent        has vLLM imported and forks servers (runs there)
-    factory       the other end of `parent`: start, stop and watch servers
-    process       such a server in the place of an emulated one
+    factory       the counterpart of `parent`: starts, stops and watches servers
+    process       such a server in place of an emulated one
 
-What is real: everything but the duration of a step and the sense of the answers.
+Everything is real except the duration of a step and the content of the answers.
 """

@@ -1,12 +1,11 @@
 """
-The environment that holds vLLM: a folder in the user's cache, made once, never the project's own.
+The virtual environment for vLLM: in the user's cache, created once, separate from the project's own.
 
-    ~/.cache/tidegate/vllm/DIGEST-PYTHON/      a virtual environment; the digest is that of what it holds
+    ~/.cache/tidegate/vllm/DIGEST-PYTHON/      the digest is that of the lock file
 
-In:    the lock file beside this module, the Python that runs this.
+In:    the lock file next to this module, the running Python.
 Out:   an `Environment`, or a `SourceError` that says what failed.
-Rules: every file is checked against its SHA-256; the folder carries its mark only when it is whole and vLLM has been
-       imported in it.
+Rules: every file is checked against its SHA-256. The marker file is created last, after vLLM was imported successfully.
 """
 
 import hashlib
@@ -22,17 +21,17 @@ from tidegate.sandbox.binaries.cache import Cache, Say, cache_folder
 
 LOCK = Path(__file__).with_name("requirements.txt")
 MARK = "whole"
-# The folder that holds the package `tidegate`: the environment has none of its own.
+# The folder that contains the package `tidegate`, which is not installed in the environment.
 SOURCES = Path(__file__).parents[3]
 INSTALL_TIMEOUT_S = 3600.0
 CHECK_TIMEOUT_S = 600.0
 
-# vLLM looks up its own version under the name `vllm`; the build for the CPU is called otherwise.
+# vLLM looks up its version under the package name `vllm`, but the CPU build has another name.
 ALIAS = "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n"
 ALIAS_FOLDER = "vllm-0.32.0+cpu.dist-info"
 
-# What vLLM needs to hear to run on a small machine that may not reach the network. One thread per server: OpenMP's
-# spinning threads on busy cores made a token 25 times slower. `nobind`: the cores belong to others too.
+# Settings for a small machine without network access. One thread per server: on busy cores OpenMP's spinning threads
+# make a token 25 times slower. `nobind`: the cores are shared with other processes.
 VARIABLES = {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
@@ -45,7 +44,7 @@ VARIABLES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """
-    A place where vLLM can be imported.
+    An environment in which vLLM can be imported.
 
     Args:
         folder: The virtual environment.
@@ -59,30 +58,31 @@ class Environment:
         return self.folder / "bin" / "python"
 
     def variables(self) -> dict[str, str]:
-        """What its processes get to see: this process' variables, vLLM's own, and where Tidegate's sources lie."""
+        """Environment variables of its processes: this process's, `VARIABLES`, and the path of Tidegate's sources."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VLLM_"))}
         return kept | VARIABLES | {"PYTHONPATH": str(SOURCES)}
 
     def module(self, name: str, *arguments: str) -> list[str]:
-        """Command line of one of this room's modules that run there."""
+        """Command line that runs a module of this package in the environment."""
         return [str(self.python), "-m", f"tidegate.sandbox.vllm.{name}", *arguments]
 
 
 def find_environment() -> Environment | None:
-    """The environment, where it has been made; None where it has not."""
+    """The environment if it exists."""
     folder = _folder()
     return Environment(folder=folder) if (folder / MARK).exists() else None
 
 
 def make_environment(say: Say) -> Environment:
     """
-    The environment, made where it is missing: about 3 GB of downloads and 5 GB of disk, most of it torch's CUDA part.
+    The environment; creates it if it is missing: about 3 GB of downloads and 5 GB of disk, mostly torch's CUDA
+    libraries.
 
     Args:
-        say: Gets a line per step.
+        say: Called with a line per step.
 
     Raises:
-        SourceError: A step failed; the last line of its own words is in the detail.
+        SourceError: A step failed; the detail has the last line of its output.
     """
     found = find_environment()
     if found is not None:
@@ -110,7 +110,7 @@ def _folder() -> Path:
 
 
 def _install() -> list[str]:
-    # No dependencies: the lock names all that is wanted, and less than the build's own metadata ask for.
+    # No dependencies: the lock file lists everything that is needed, which is less than the build's metadata requires.
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-cache-dir", "--require-hashes"]
     return ["-m", "pip", "install", *options, "-r", str(LOCK)]
 

@@ -1,9 +1,9 @@
 """
-Starts and stops real vLLM servers.
+Start and stop real vLLM servers.
 
 In:    an environment, vLLM's arguments, a law, an address.
-Out:   servers that answer there.
-Rules: leaving the factory leaves nothing running and no file but the model in the environment's folder.
+Out:   running servers.
+Rules: after the factory is closed nothing runs, and no file remains except the model in the environment's folder.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from tidegate.sandbox.vllm.pacer import NOTHING_KEPT
 WARM_TIMEOUT_S, READY_TIMEOUT_S = 300.0, 180.0
 POLL_S = 0.1
 
-# What a server on the CPU needs to start in seconds: no compilation, no worker process of its own, and only as much
-# memory for its KV cache as the tests fill.
+# Arguments that let a server start in seconds on the CPU: no compilation, no worker process, and a small KV cache that
+# is enough for the tests.
 ON_CPU = (
     "--dtype=bfloat16",
     "--enforce-eager",
@@ -45,12 +45,12 @@ ON_CPU = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """
-    One server.
+    A server to start.
 
     Args:
-        arguments: vLLM's, without model, host and port.
-        law: How fast it is.
-        env: More variables.
+        arguments: vLLM's arguments, without model, host and port.
+        law: Its performance law.
+        env: Additional environment variables.
         address, port: Where it listens.
     """
 
@@ -62,7 +62,7 @@ class Order:
 
 
 class RealServer:
-    """A server of the factory; `exited` gives its exit code when it is over."""
+    """A server started by the factory; `exited` gives its exit code when it ends."""
 
     def __init__(self, order: Order, *, pid: int, folder: Path) -> None:
         self.order, self.pid = order, pid
@@ -71,17 +71,17 @@ class RealServer:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Its URL."""
         return f"http://{self.order.address}:{self.order.port}"
 
     async def ready(self) -> None:
         """
-        Return when a request has been answered. `/health` says yes before the engine has done anything.
+        Wait until a request is answered, because `/health` succeeds before the engine has worked.
 
         Raises:
             SourceError: It ended, or did not answer in time; with the last line of its log.
         """
-        # No model is named: a server takes the one it has. A key that it asks for is not ours to know.
+        # Without a model name the server uses the one that it has. 401 (an API key is required) also counts as ready.
         body = {"prompt": [17, 18, 19], "max_tokens": 2, "ignore_eos": True}
         async with aiohttp.ClientSession() as session:
             for _ in range(round(READY_TIMEOUT_S / POLL_S)):
@@ -96,17 +96,17 @@ class RealServer:
         raise SourceError(source="vllm", reason="NotReady", detail=lines[-1] if lines else "its log is empty")
 
     def terminate(self) -> None:
-        """SIGTERM to the server alone, as a kubelet does."""
+        """SIGTERM to the server process only, as a kubelet does."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL, to its engine too."""
+        """SIGKILL to its whole process group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def told(self) -> dict[str, float]:
-        """How far it kept up with its law, at most half a second old; all zero before the first step."""
+        """How late its steps ended, at most half a second old; all zero before the first step."""
         path = self._folder / "lag"
         if not path.exists():
             return dict(NOTHING_KEPT)
@@ -115,10 +115,10 @@ class RealServer:
 
 class Factory:
     """
-    The warm parent, seen from here; an async context manager.
+    Starts servers through a parent process that has vLLM imported; an async context manager.
 
     Raises:
-        SourceError: On entering: the parent did not come up.
+        SourceError: On entry, if the parent does not start.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -128,7 +128,7 @@ class Factory:
         self._asked: deque[tuple[Order, Path, asyncio.Future[RealServer]]] = deque()
         self._reading: asyncio.Task[None] | None = None
         self._folder = Path()
-        # A model belongs to the words that made it.
+        # The model's folder is named after the source code that generates it.
         maker = hashlib.sha256(Path(__file__).with_name("tiny.py").read_bytes()).hexdigest()[:12]
         self._model = environment.folder / f"tiny-{maker}"
 
@@ -147,7 +147,7 @@ class Factory:
         await self.close()
 
     async def start(self, order: Order) -> RealServer:
-        """A new server; it takes some seconds until it is ready."""
+        """Start a server; it takes some seconds until it is ready."""
         assert self._parent is not None, "entered"
         assert self._parent.stdin is not None, "a pipe"
         folder = Path(tempfile.mkdtemp(dir=self._folder))
@@ -227,7 +227,7 @@ class Factory:
             started.set_exception(SourceError(source="vllm", reason="ParentDied", detail=self._last_words()))
 
     async def _message(self) -> dict[str, Any] | None:
-        """The parent's next word; lines that vLLM's imports print are no words."""
+        """The parent's next message, skipping lines that vLLM's imports print; None at the end."""
         assert self._parent is not None, "started"
         assert self._parent.stdout is not None, "a pipe"
         while line := await self._parent.stdout.readline():

@@ -1,15 +1,15 @@
 """
-Sleeps out what the law says of each step of a real vLLM engine.
+Make each step of a real vLLM engine take as long as the law says.
 
-In:    vLLM's own plan of a step: which request gets how many tokens, and what it has computed so far.
-Out:   the same step, ended when an accelerator with this law would have ended it.
+In:    vLLM's scheduler output for a step: how many tokens each request gets, and what it has computed so far.
+Out:   the same step, which ends when it would end on an accelerator with this law.
 
-The time of a step is the emulator's (`emulator.steps.step_s`): one function for both. What a step carries is read from
-vLLM's plan, not from our scheduler, so that a difference in scheduling shows. As in the emulator a step begins where
-the one before it ended, while the engine has work: vLLM's own overhead on this CPU is then part of the step, as on an
-accelerator it hides behind one.
+The time of a step is the emulator's: both use `emulator.steps.step_s`. The content of a step is read from vLLM's
+scheduler output, not from our scheduler, so that a difference in scheduling becomes visible. As in the emulator, while
+the engine has work a step begins when the previous one ended by the law. So vLLM's own overhead on this CPU is part of
+the step, as on an accelerator, where it overlaps with one.
 
-Runs in vLLM's environment. Source of the shape of the plan: vllm/v1/core/sched/output.py.
+Runs in vLLM's environment. Source of the structure: vllm/v1/core/sched/output.py.
 """
 
 import json
@@ -24,7 +24,7 @@ from tidegate.sandbox.emulator.lag import CATCH_UP_S, Lag
 from tidegate.sandbox.emulator.steps import StepLoad, step_s
 
 TOLD_EVERY_S = 0.5
-# What is told: how late steps were so far, seconds of steps, requests inside at the last one.
+# The figures that are written: lateness of steps so far, total time of steps (s), requests inside at the last step.
 NOTHING_KEPT = {**Lag().figures(), "busy_s": 0.0, "running": 0.0}
 
 
@@ -37,7 +37,7 @@ class NewRequest(Protocol):
 
 
 class KnownRequests(Protocol):
-    """Requests that were scheduled before; the lists run side by side."""
+    """Requests that were scheduled before, as parallel lists."""
 
     req_ids: Sequence[str]
     num_computed_tokens: Sequence[int]
@@ -45,7 +45,7 @@ class KnownRequests(Protocol):
 
 
 class Plan(Protocol):
-    """What vLLM's scheduler decided for one step."""
+    """vLLM's scheduler output for one step."""
 
     scheduled_new_reqs: Sequence[NewRequest]
     scheduled_cached_reqs: KnownRequests
@@ -55,13 +55,13 @@ class Plan(Protocol):
 
 class Pace:
     """
-    The clock of one engine.
+    Paces the steps of one engine.
 
     Args:
-        law: How fast it is.
-        clock: Seconds of any one clock.
-        sleep: Waits so many seconds.
-        told: Where the figures of `kept` are written, about twice a second; None: nowhere.
+        law: Its performance law.
+        clock: Returns seconds of a monotonic clock.
+        sleep: Sleeps this many seconds.
+        told: File to which the figures in `kept` are written, about twice a second; None: not written.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Pace:
         self.kept = dict(NOTHING_KEPT)
 
     def begin(self, plan: Plan) -> None:
-        """A step begins; one without tokens takes no time."""
+        """Begin a step; a step without tokens takes no time."""
         busy = bool(self._inside - plan.finished_req_ids)
         for gone in plan.finished_req_ids:
             self._prompts.pop(gone, None)
         load = self._load(plan)
-        # A request that was preempted is not in the plan and still there.
+        # A preempted request is not in the plan but still in the engine.
         self._inside = frozenset(self._prompts)
         now_s = self._clock()
         start_s = max(self._end_s, now_s - CATCH_UP_S) if busy else now_s
@@ -94,7 +94,7 @@ class Pace:
         self._end_s = start_s + self._length_s
 
     def end(self) -> None:
-        """Wait until the step is over by the law."""
+        """Wait until the step ends by the law."""
         if self._length_s == 0.0:
             return
         self._sleep(max(0.0, self._end_s - self._clock()))
@@ -110,7 +110,7 @@ class Pace:
             self._prompts[new.req_id] = len(new.prompt_token_ids)
         known = plan.scheduled_cached_reqs
         for name, computed, out in zip(known.req_ids, known.num_computed_tokens, known.num_output_tokens, strict=True):
-            # One token is missing until the next one comes out: a decode. More: a prompt, or one that starts over.
+            # One token left to compute: a decode. More: a prompt chunk, or a request that is recomputed.
             if out > 0 and self._prompts[name] + out - computed == 1:
                 decodes += 1
                 context += computed
@@ -127,7 +127,7 @@ class Pace:
 
 
 def install(pace: Pace) -> None:
-    """Pace every engine that this process and its children run from now on."""
+    """Pace all engines of this process and its children from now on."""
     from vllm.v1.executor.uniproc_executor import UniProcExecutor  # noqa: PLC0415  only there
 
     execute, sample = UniProcExecutor.execute_model, UniProcExecutor.sample_tokens
@@ -137,7 +137,7 @@ def install(pace: Pace) -> None:
         return execute(self, scheduler_output, non_block)
 
     def sample_tokens(self: Any, grammar_output: Any, non_block: bool = False) -> Any:
-        # The forward pass and the sampling are both part of a step.
+        # A step includes the forward pass and the sampling.
         sampled = sample(self, grammar_output, non_block)
         pace.end()
         return sampled

@@ -1,14 +1,15 @@
 """
-`python -m tidegate.sandbox.vllm.parent`: has vLLM imported, and forks a server for every line it reads.
+`python -m tidegate.sandbox.vllm.parent`: imports vLLM once, then forks a server for every line that it reads.
 
-Three interpreters that import vLLM are nearly all of its start-up (25 s and more on two cores); a fork has them for
-free and is ready in a few seconds.
+Most of vLLM's start-up (25 s and more on two cores) is three interpreters that import it. A fork avoids that and is
+ready in a few seconds.
 
-In:    a JSON line per server: `arguments` (vLLM's), `env` (more variables), `log` (a file), `law` (the fields of a
-       `PerformanceLaw`), `lag` (the file where the server tells how far it kept up).
-Out:   JSON lines: `{"ready": true}` once, `{"started": PID}` per server in the order asked, and when one is over
-       `{"exited": PID, "code": N}`.
-Rules: each server leads a process group; all die with this process, and this one with its input.
+In:    a JSON line per server: `arguments` (vLLM's), `env` (additional variables), `log` (a file), `law` (the fields of
+a
+       `PerformanceLaw`), `lag` (the file to which the server writes how late its steps end).
+Out:   JSON lines: `{"ready": true}` once, `{"started": PID}` per server in the order of the input, and
+       `{"exited": PID, "code": N}` when one ends.
+Rules: each server leads a process group; all end with this process, and this process ends with its input.
 
 Runs in vLLM's environment.
 """
@@ -31,7 +32,7 @@ from tidegate.sandbox.vllm import pacer
 POLL_S = 0.1
 PR_SET_PDEATHSIG = 1
 
-# What a server would import first, and so what it has after the fork.
+# Modules that are imported before the fork.
 WARM = (
     "vllm.model_executor.models.llama",
     "vllm.v1.attention.backends.cpu_attn",
@@ -40,7 +41,7 @@ WARM = (
     "vllm.v1.worker.cpu_model_runner",
     "vllm.v1.worker.cpu_worker",
 )
-# Modules that took over vLLM's choice of how processes are made; on CPUs it insists on fresh interpreters.
+# Modules that import vLLM's choice of the multiprocessing start method, which on CPUs is to spawn.
 SPAWNING = (
     "vllm.utils.system_utils",
     "vllm.v1.engine.coordinator",
@@ -50,7 +51,7 @@ SPAWNING = (
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Fork servers until the input ends."""
     _warm()
     os.register_at_fork(after_in_child=_die_with_parent)
     servers: set[int] = set()
@@ -74,11 +75,11 @@ def _warm() -> None:
     for name in WARM:
         import_module(name)
     for name in SPAWNING:
-        # Set on the module, since each of them holds its own reference to the function.
+        # Replaced in each module, because each has its own reference to the function.
         import_module(name).get_mp_context = lambda: multiprocessing.get_context("fork")  # type: ignore[attr-defined]
     cpu = import_module("torch").cpu
     if cpu._is_amx_tile_supported():
-        # Else the first short prompt dies of SIGILL: nobody has asked the kernel for the tiles.
+        # Without this the first short prompt dies of SIGILL, because AMX tiles must be requested from the kernel.
         cpu._init_amx()
 
 

@@ -1,11 +1,11 @@
 """
-A real server in the place of an emulated one: same arguments, same law, same way to start and stop it.
+A real server in place of an emulated one: same arguments, same law, same interface.
 
-In:    what an emulated server is made of (`ServerSpec`) and a factory.
+In:    a `ServerSpec` and a factory.
 Out:   a paced vLLM server on the pod's address.
 
-What cannot be had on a CPU is left out of the arguments: parallelism, quantization, the type of the KV cache. The law
-says already what they do to speed and memory.
+Arguments that a CPU does not support are dropped (parallelism, quantization, KV cache type): the law already accounts
+for their effect on speed and memory.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ from tidegate.sandbox.vllm.factory import Factory, Order, RealServer
 log = logging.getLogger(__name__)
 
 SAMPLE_S = 1.0
-# On the CPU blocks are multiples of this; a cache of so many tokens stays as large.
+# On the CPU, block sizes are multiples of this, in tokens; the total size of the cache does not change.
 BLOCK_UNIT = 32
 KILLED = 137
-# What a real engine can be made to do from outside; the others are deaths of its own.
+# Faults that can be imposed on a real engine from outside; the others would have to happen inside it.
 FAULTS = (FaultKind.NONE, FaultKind.NEVER_READY, FaultKind.SLOW)
 
 
 class PacedServer:
     """
-    A vLLM server.
+    A paced vLLM server.
 
     `start` returns when it answers, `terminate` is SIGTERM, `kill` is SIGKILL, `exited` gives the exit code.
 
     Raises:
-        SpecError: It is to fail in a way that a real engine does not fail on request.
+        SpecError: The fault is not supported with a real engine.
     """
 
     def __init__(self, spec: ServerSpec, factory: Factory) -> None:
@@ -84,7 +84,7 @@ class PacedServer:
             self.exited.set_result(KILLED)
 
     def describe(self) -> dict[str, float]:
-        """Requests in its last step, and the seconds its steps have run; at most a second and a half old."""
+        """Requests in its last step, and total time of its steps, s; at most a second and a half old."""
         return dict(self._figures)
 
     async def _watch(self, server: RealServer) -> None:
@@ -92,7 +92,7 @@ class PacedServer:
         while not server.exited.done():
             await asyncio.wait([server.exited], timeout=SAMPLE_S)
             now = await server.told()
-            # An engine without work writes nothing: what it said last is no news.
+            # An idle engine writes nothing, so its last figure for running requests is outdated.
             worked = now["busy_s"] > before["busy_s"]
             self._figures = {"running": now["running"] if worked else 0.0, "busy_s": now["busy_s"]}
             lag = self.spec.lag
@@ -106,7 +106,7 @@ class PacedServer:
 
 
 def arguments_of(options: Options, law: PerformanceLaw) -> list[str]:
-    """vLLM's arguments for a server with those options that is as large as the law says."""
+    """vLLM's arguments for a server with these options and the law's limits on batch and KV cache."""
     block_tokens = -(-options.block_tokens // BLOCK_UNIT) * BLOCK_UNIT
     held = options.blocks_override * options.block_tokens if options.blocks_override else int(law.kv_cache_tokens)
     blocks = max(2, held // block_tokens)

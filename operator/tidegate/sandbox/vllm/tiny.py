@@ -1,8 +1,8 @@
 """
-`python -m tidegate.sandbox.vllm.tiny FOLDER`: a language model of random weights, with a tokenizer, small enough that
-its own speed does not matter.
+`python -m tidegate.sandbox.vllm.tiny FOLDER`: write a language model with random weights and its tokenizer, so small
+that its own speed does not matter.
 
-Runs in vLLM's environment. Nothing is downloaded; the same call writes the same model.
+Runs in vLLM's environment. Nothing is downloaded, and the result is always the same.
 """
 
 import random
@@ -23,7 +23,7 @@ CHAT = "{% for m in messages %}<begin>{{ m['role'] }}: {{ m['content'] }}\n{% en
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level pairs, learned from made-up words; every text can be written with it."""
+    """A byte-level BPE tokenizer, trained on invented words; it can encode any text."""
     chance = random.Random(SEED)
     words = ["".join(chance.choices(SYLLABLES, k=chance.randint(1, 4))) for _ in range(4000)]
     lines = (" ".join(chance.choices(words, k=12)) for _ in range(4000))
@@ -46,7 +46,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def model() -> LlamaForCausalLM:
-    """One layer, 64 wide."""
+    """A Llama model with one layer of width 64."""
     torch.manual_seed(SEED)
     config = LlamaConfig(
         vocab_size=VOCABULARY,

@@ -1,8 +1,8 @@
 """
 Iteration-level replicas, compiled.
 
-Question: which request runs in which step of which replica, and when does each token come out?
-Enters:   arrivals, a step-time law per tier, replicas that come and go.
+Question: which request runs in which step of which replica, and when is each token emitted?
+Enters:   arrivals, step times per tier, replicas that are added and removed.
 Leaves:   times per request, counters per replica.
-May import: numpy, numba, domain. No randomness but its own counter-based stream, no clock.
+May import: numpy, numba, domain, `sim.traces`. No clock; no randomness except the router's own generator.
 """

@@ -1,9 +1,9 @@
 """
-The face of the compiled engine: replicas come and go, time moves on, requests have times.
+The interface of the compiled engine: add and remove replicas, advance the time.
 
 In:    traffic, one `Server` per tier, calls in time order.
-Out:   per-request times and per-replica counters.
-Rules: deterministic; `check` holds conservation and Little's law after every run.
+Out:   times per request and counters per replica.
+Rules: deterministic; `check` verifies conservation of requests and Little's law after a run.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ from tidegate.sim.engine.state import (
 )
 from tidegate.sim.traces import Trace
 
-# The largest relative gap between the two sides of Little's law that float sums may leave.
+# Largest relative difference between the two sides of Little's law that rounding errors may cause.
 DUST = 1e-6
 
 
@@ -51,10 +51,10 @@ class StepTable:
     Measured parts of a step, s.
 
     Args:
-        linear_tokens, linear_s: Linear layers by tokens in the step; shape (nodes,) each, tokens rising.
+        linear_tokens, linear_s: Linear layers by tokens in the step; shape (nodes,) each, tokens ascending.
         decode_batch, decode_context, decode_s: Decode attention by batch and mean context; decode_s has shape
             (batches, contexts).
-        attention_s: Prompt attention per chunk token and token of prefix, s.
+        attention_s: Prompt attention per token of the chunk and token of its prefix, s.
     """
 
     linear_tokens: tuple[float, ...]
@@ -68,16 +68,16 @@ class StepTable:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """
-    The truth about one replica of a tier.
+    The true performance of one replica of a tier.
 
     Args:
-        law: Step times and the two limits on the batch. With `table`, only the limits are used.
-        table: Measured step times instead of the law.
+        law: Step times, and the two limits on the batch. With `table`, only the limits are used.
+        table: Measured step times, instead of the law's.
         token_budget: vLLM's max-num-batched-tokens.
-        overhead_s: HTTP, tokenizer and engine loop, added to every first token and end.
-        watts_idle, watts_full: Draw of the whole replica at batch 1 and at a full batch.
-        watts_knee: log2 of the batch at which half of the rise is reached.
-        context_max: vLLM's max-model-len: longest prompt and answer together, tokens; infinite where it is not stated.
+        overhead_s: HTTP, tokenizer and engine loop, s: added to the time of the first token and to the finish time.
+        watts_idle, watts_full: Lower and upper end of the replica's power draw, W.
+        watts_knee: log2 of the batch at which the draw is halfway between them.
+        context_max: vLLM's max-model-len: prompt and answer together, tokens; infinite if not stated.
     """
 
     law: PerformanceLaw
@@ -92,14 +92,14 @@ class Server:
 
 class Fleet:
     """
-    Replicas of all tiers of all deployments, and the traffic that runs over them.
+    The replicas of all tiers of all deployments, and their traffic.
 
     Args:
         traffic: One trace per deployment, all on the same clock.
-        servers: Truth per tier; a replica names its tier by index.
-        ttft_edges, gap_edges: Upper bounds of the histograms, s, without infinity.
-        slots: Replicas there is room for at first; where more are alive at once, room is made.
-        random_router: Route at random instead of to the replica with fewest outstanding requests.
+        servers: One per tier; a replica refers to its tier by index.
+        ttft_edges, gap_edges: Upper bounds of the histogram buckets, s, without infinity.
+        slots: Initial number of replica slots; doubled when more replicas exist at once.
+        random_router: Route at random instead of to the replica with the fewest outstanding requests.
     """
 
     def __init__(
@@ -124,12 +124,12 @@ class Fleet:
         self.time_s = 0.0
 
     def advance(self, until_s: float) -> None:
-        """Let everything before `until_s` happen."""
+        """Simulate up to `until_s`."""
         route.advance(self.state, until_s)
         self.time_s = until_s
 
     def open(self, *, deployment: int, tier: int) -> int:
-        """A replica becomes ready now; queued requests of its deployment go to it. Returns its slot."""
+        """A replica becomes ready now, and the gateway's queue is routed. Returns its slot."""
         if not (self.state.slots.life == FREE).any():
             self.state = _grown(self.state)
         slots = self.state.slots
@@ -145,23 +145,23 @@ class Fleet:
         return slot
 
     def drain(self, slot: int) -> None:
-        """No new requests for this replica; what it holds goes on."""
+        """Route no new requests to this replica; it goes on serving those that it has."""
         self.state.slots.life[slot] = DRAINING
         self._refresh(int(self.state.slots.deployment[slot]))
 
     def close(self, slot: int) -> None:
-        """The replica is gone now, and what it still held is lost."""
+        """Remove the replica now; the requests it still has are lost."""
         slots = self.state.slots
         slots.life[slot] = FREE
         self._refresh(int(slots.deployment[slot]))
         route.evict(self.state, slot, self.time_s)
 
     def load(self, slot: int) -> int:
-        """Requests a replica holds."""
+        """Running and waiting requests of a replica."""
         return int(self.state.slots.running_count[slot] + self.state.slots.waiting_count[slot])
 
     def tally(self) -> dict[str, int]:
-        """Requests by state of life."""
+        """Number of requests by state."""
         life = self.state.requests.life
         names = {
             "ahead": AHEAD, "at_gateway": AT_GATEWAY, "waiting": WAITING,
@@ -171,10 +171,10 @@ class Fleet:
 
     def check(self) -> None:
         """
-        Conservation and Little's law over what is alive; an AssertionError means the engine is wrong.
+        Check conservation of requests and Little's law; an AssertionError means that the engine is wrong.
 
-        Every request that arrived is finished, in flight or dropped, and each replica's integral of requests present
-        equals the time stayed by those that left plus the time the others have stayed so far.
+        Every request that arrived is finished, in flight or dropped. For each live replica, the time integral of the
+        requests present equals the time stayed by those that left plus the time stayed so far by the others.
         """
         state, slots = self.state, self.state.slots
         count = self.tally()
@@ -190,7 +190,7 @@ class Fleet:
             assert abs(present - stayed - so_far) <= DUST * max(1.0, present), f"Little's law fails on slot {slot}"
 
     def held(self, slot: int) -> list[int]:
-        """Rows of the requests a replica holds, running ones first."""
+        """Rows of a replica's requests, running ones first."""
         slots, requests = self.state.slots, self.state.requests
         rows = [int(r) for r in slots.running[slot, : slots.running_count[slot]]]
         row = int(slots.head[slot])
@@ -239,7 +239,7 @@ def _slots(count: int, sequences: int, ttft: int, gap: int) -> Slots:
 
 
 def _grown(state: State) -> State:
-    """Twice the slots; those there are keep their numbers."""
+    """The state with twice as many slots; existing ones keep their index."""
     count = len(state.slots.life)
     slots = Slots(*(np.concatenate([part, np.zeros_like(part)]) for part in state.slots))
     candidates = np.pad(state.front.candidates, ((0, 0), (0, count)))

@@ -1,9 +1,9 @@
 """
-The one place that knows the compiler.
+The only module that uses the compiler (numba).
 
-Machine code is kept on disk between runs, in a folder named after the engine's sources. The compiler itself looks only
-at the file of the outermost function, so that without the name a change in a called file would go unnoticed.
-Where no folder can be written (a read-only container without a home) each process compiles for itself: half a minute.
+Machine code is cached on disk, in a folder whose name is a hash of the engine's sources: numba itself checks only the
+file of the outermost function, and would miss a change in a file that it calls. If no folder can be written (a
+read-only container without a home), each process compiles, which takes half a minute.
 """
 
 import os
@@ -25,7 +25,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def cache_folder() -> Path | None:
-    """Where machine code of exactly these sources is kept; None where nothing can be written."""
+    """Cache folder for machine code of exactly these sources; None if none can be written."""
     digest = sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
@@ -44,5 +44,5 @@ if FOLDER is not None:
 
 
 def compiled(function: Function) -> Function:
-    """Machine code of a function; the types are those of the first call."""
+    """Compile a function at its first call, for the types of that call."""
     return cast("Function", numba.njit(cache=FOLDER is not None)(function))

@@ -1,16 +1,16 @@
 """
-One replica between two instants: vLLM V1's scheduler, a step at a time.
+Advance one replica: vLLM V1's scheduler, step by step.
 
-Order of a step: running requests first, in order of admission (one decode token each, or the next chunk of the
-prompt), while the token budget lasts; then waiting requests, first come first served, while there is room in batch and
-budget, and KV blocks for the whole prompt: vLLM's habit since pull request 37307, before it looked at the first chunk
-only. A request that gets no block preempts the last running one, whose KV is thrown away and computed again later. A
-step that preempts admits nobody.
+A step schedules running requests first, in order of admission (one decode token each, or the next chunk of the
+prompt), as long as the token budget lasts. Then it admits waiting requests, first come first served, as long as batch
+size and token budget allow and there are free KV blocks for the whole prompt (as vLLM does since pull request 37307).
+A request that gets no block preempts the last running one, whose KV is discarded and recomputed later. A step that
+preempts admits no request.
 
-Stretches in which every running request decodes and nobody can join are taken in one closed-form jump: step times
-then grow in arithmetic progression.
+Stretches in which every running request decodes and none can be admitted are computed in one closed-form jump: their
+step times are an arithmetic progression.
 
-Source: vLLM V1 `vllm/v1/core/sched/scheduler.py` (behaviour), B4 of LLMServingSim and Vidur for what matters.
+Source: vLLM V1 `vllm/v1/core/sched/scheduler.py` (behavior); LLMServingSim and Vidur for which effects matter.
 """
 
 from math import ceil, sqrt
@@ -46,13 +46,13 @@ from tidegate.sim.engine.state import (
 
 @compiled
 def blocks_of(tokens: int) -> int:
-    """KV blocks that hold so many tokens."""
+    """Number of KV blocks that `tokens` need."""
     return (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
 
 
 @compiled
 def bucket(edges: Floats, value: float) -> int:
-    """Index of the first edge at or above the value; len(edges) past the last."""
+    """Index of the first edge >= value; len(edges) if there is none."""
     low, high = 0, len(edges)
     while low < high:
         middle = (low + high) // 2
@@ -65,7 +65,7 @@ def bucket(edges: Floats, value: float) -> int:
 
 @compiled
 def advance_replica(state: State, slot: int, until_s: float) -> None:
-    """Start every step that begins before `until_s`; the last one may end after it."""
+    """Run every step that begins before `until_s`; the last one may end after it."""
     slots = state.slots
     while slots.clock_s[slot] < until_s and slots.running_count[slot] + slots.waiting_count[slot] > 0:
         if not jump(state, slot, until_s):
@@ -76,9 +76,9 @@ def advance_replica(state: State, slot: int, until_s: float) -> None:
 @compiled
 def quiet_until(state: State, slot: int) -> float:
     """
-    Time before which no step begins in which a request can leave, so that the router need not look again.
+    Time before which no step begins in which a request can finish; until then the router need not advance the replica.
 
-    Every step yields at most one token per request, and none is shorter than an empty one.
+    Every step yields at most one token per request and takes at least `steptime.least_s`.
     """
     slots, requests = state.slots, state.requests
     count = slots.running_count[slot]
@@ -89,13 +89,13 @@ def quiet_until(state: State, slot: int) -> float:
         row = slots.running[slot, i]
         steps = min(steps, requests.output[row] - requests.done[row])
     least = steptime.least_s(state.tiers, slots.tier[slot])
-    # A step is booked whole when it begins, so what counts is when the last one can begin.
+    # A step takes effect as a whole when it begins, so what counts is when the last one can begin.
     return float(slots.clock_s[slot] + least * (steps - 1) * (1.0 - 1e-9))
 
 
 @compiled
 def jump(state: State, slot: int, until_s: float) -> bool:
-    """Take a stretch of decode-only steps at once; False where the next step is of another kind."""
+    """Run a stretch of decode-only steps at once; False if the next step is not one."""
     slots, requests = state.slots, state.requests
     count = slots.running_count[slot]
     if count == 0 or can_admit(state, slot):
@@ -121,7 +121,7 @@ def jump(state: State, slot: int, until_s: float) -> bool:
 
 @compiled
 def steps_until(first: float, growth: float, span_s: float) -> int:
-    """Fewest steps that fill the span when each takes `growth` longer than the one before."""
+    """Smallest number of steps that cover the span, if each takes `growth` longer than the previous one; at least 1."""
     if growth <= 1e-15:
         return max(1, ceil(span_s / first))
     lead = first / growth - 0.5
@@ -130,7 +130,7 @@ def steps_until(first: float, growth: float, span_s: float) -> int:
 
 @compiled
 def reserve(state: State, slot: int, steps: int) -> bool:
-    """Take the blocks that so many decode steps of all running requests need; False, and none taken, if too few."""
+    """Allocate the blocks for `steps` decode steps of all running requests; False if too few are free, then none."""
     slots, requests = state.slots, state.requests
     need = 0
     for i in range(slots.running_count[slot]):
@@ -144,7 +144,7 @@ def reserve(state: State, slot: int, steps: int) -> bool:
 
 @compiled
 def decode(state: State, slot: int, steps: int, total_s: float) -> None:
-    """Book `steps` decode steps of every running request, together `total_s` long."""
+    """Apply `steps` decode steps of every running request, which take `total_s` in total."""
     slots, requests = state.slots, state.requests
     count = slots.running_count[slot]
     spend(state, slot, total_s)
@@ -167,7 +167,7 @@ def decode(state: State, slot: int, steps: int, total_s: float) -> None:
 
 @compiled
 def spend(state: State, slot: int, seconds: float) -> None:
-    """Move the replica's clock and book busy time, energy and presence."""
+    """Advance the replica's clock, and count busy time, energy and the presence of requests."""
     slots = state.slots
     counters = slots.counters[slot]
     counters[BUSY_S] += seconds
@@ -178,7 +178,7 @@ def spend(state: State, slot: int, seconds: float) -> None:
 
 @compiled
 def can_admit(state: State, slot: int) -> bool:
-    """Whether the head of the queue would join the next step if all running requests decode."""
+    """Whether the head of the queue would be admitted in the next step if all running requests decode."""
     slots, requests = state.slots, state.requests
     if slots.waiting_count[slot] == 0:
         return False
@@ -218,14 +218,14 @@ def step(state: State, slot: int) -> None:
 
 @compiled
 def left(state: State, row: int) -> int:
-    """Tokens of a request that are known and not yet computed."""
+    """Tokens of a request, prompt and answer so far, whose KV is not computed yet."""
     requests = state.requests
     return int(requests.prompt[row] + requests.done[row] - requests.computed[row])
 
 
 @compiled
 def schedule_running(state: State, slot: int, budget: int) -> tuple[int, bool]:
-    """Give every running request its share of the budget, preempting the last where blocks run out."""
+    """Schedule the running requests within the budget, preempting the last one while blocks are short."""
     slots, requests, scratch = state.slots, state.requests, state.front.scratch
     i, preempted = 0, False
     while i < slots.running_count[slot]:
@@ -246,7 +246,7 @@ def schedule_running(state: State, slot: int, budget: int) -> tuple[int, bool]:
 
 @compiled
 def preempt_last(state: State, slot: int) -> None:
-    """Send the last running request back to the head of the queue; its KV is lost."""
+    """Move the last running request back to the head of the queue and discard its KV."""
     slots, requests = state.slots, state.requests
     slots.running_count[slot] -= 1
     row = slots.running[slot, slots.running_count[slot]]
@@ -263,13 +263,13 @@ def preempt_last(state: State, slot: int) -> None:
 
 @compiled
 def admit(state: State, slot: int, budget: int) -> None:
-    """Let waiting requests join, first come first served, until batch, budget or blocks are full."""
+    """Admit waiting requests, first come first served, until batch size, token budget or blocks are exhausted."""
     slots, requests, scratch = state.slots, state.requests, state.front.scratch
     most = int(state.tiers.scalars[slots.tier[slot], SEQUENCES_MAX])
     while slots.waiting_count[slot] > 0 and budget > 0 and slots.running_count[slot] < most:
         row = slots.head[slot]
         whole = requests.prompt[row] + requests.done[row]
-        # It takes the blocks of its first chunk only, but does not begin where the rest would find none.
+        # It allocates only the blocks of its first chunk, but is admitted only if the whole prompt would fit.
         if blocks_of(whole) > slots.blocks_free[slot]:
             break
         start = min(requests.hit[row], whole - 1)
@@ -288,7 +288,7 @@ def admit(state: State, slot: int, budget: int) -> None:
 
 @compiled
 def emit(state: State, slot: int, row: int, chunk: int) -> None:
-    """Book the chunk a request computed, and the token that comes out once nothing is left to compute."""
+    """Apply the chunk that a request computed, and emit a token if nothing is left to compute."""
     requests, slots = state.requests, state.slots
     was_prompt = requests.done[row] == 0
     requests.computed[row] += chunk
@@ -314,7 +314,7 @@ def emit(state: State, slot: int, row: int, chunk: int) -> None:
 
 @compiled
 def retire(state: State, slot: int) -> None:
-    """Take finished requests out of the batch, order kept, and give their blocks back."""
+    """Remove finished requests from the batch, keep the order of the others, and free their blocks."""
     slots, requests = state.slots, state.requests
     kept = 0
     for i in range(slots.running_count[slot]):
@@ -340,5 +340,5 @@ def retire(state: State, slot: int) -> None:
 
 @compiled
 def blocks_total(state: State, slot: int) -> int:
-    """KV blocks of a replica, used or free."""
+    """Total number of KV blocks of a replica."""
     return int(state.tiers.scalars[state.slots.tier[slot], BLOCKS])

@@ -1,8 +1,8 @@
 """
-The fleet between two instants: arrivals in order, each to one replica.
+Advance the fleet: arrivals in order, each routed to one replica.
 
-Replicas touch each other only through the router, so between two arrivals each advances alone.
-A request that is longer than a replica's `max-model-len`, or can never fit into its KV memory, is refused.
+Replicas interact only through the router, so each advances on its own between two arrivals.
+A request that is longer than a replica's `max-model-len`, or than its whole KV memory, is rejected.
 """
 
 from tidegate.sim.engine.jit import compiled
@@ -18,13 +18,13 @@ from tidegate.sim.engine.state import (
     State,
 )
 
-NEXT, ROUTER, DICE = 0, 1, 2
+NEXT, ROUTER, RNG = 0, 1, 2
 LEAST_OUTSTANDING, RANDOM = 0, 1
 
 
 @compiled
 def advance(state: State, until_s: float) -> None:
-    """Let every arrival before `until_s` happen and bring every replica up to it."""
+    """Route every arrival before `until_s`, then advance every replica to that time."""
     requests, front, slots = state.requests, state.front, state.slots
     row = front.cursor[NEXT]
     while row < len(requests.arrival_s) and requests.arrival_s[row] < until_s:
@@ -39,7 +39,7 @@ def advance(state: State, until_s: float) -> None:
 
 @compiled
 def route(state: State, row: int, now_s: float) -> None:
-    """Send one request to a ready replica of its deployment, or let it wait at the gateway where there is none."""
+    """Send one request to a ready replica of its deployment, or queue it at the gateway if there is none."""
     requests, front = state.requests, state.front
     deployment = requests.deployment[row]
     count = front.candidate_count[deployment]
@@ -62,15 +62,15 @@ def route(state: State, row: int, now_s: float) -> None:
 
 @compiled
 def roll(state: State) -> int:
-    """Next number of the router's own pseudo-random stream (a linear congruence, 31 bits)."""
+    """Next number of the router's own pseudo-random generator (linear congruential, 31 bits)."""
     cursor = state.front.cursor
-    cursor[DICE] = (cursor[DICE] * 1103515245 + 12345) % 2147483648
-    return int(cursor[DICE] >> 8)
+    cursor[RNG] = (cursor[RNG] * 1103515245 + 12345) % 2147483648
+    return int(cursor[RNG] >> 8)
 
 
 @compiled
 def outstanding(state: State, slot: int) -> int:
-    """Requests a replica holds."""
+    """Running and waiting requests of a replica."""
     return int(state.slots.running_count[slot] + state.slots.waiting_count[slot])
 
 
@@ -106,7 +106,7 @@ def enqueue(state: State, row: int, slot: int, now_s: float) -> None:
     else:
         requests.after[slots.tail[slot]] = row
     slots.tail[slot] = row
-    # A replica at rest starts now; one in the middle of a step holds the newcomer until the step ends.
+    # An idle replica starts now. In a busy one the request waits until the current step ends.
     slots.clock_s[slot] = max(slots.clock_s[slot], now_s)
     slots.counters[slot, PRESENT_S] += slots.clock_s[slot] - now_s
     slots.waiting_count[slot] += 1
@@ -115,7 +115,7 @@ def enqueue(state: State, row: int, slot: int, now_s: float) -> None:
 
 @compiled
 def flush(state: State, deployment: int, now_s: float) -> None:
-    """Hand the gateway's queue to the replicas that are ready now."""
+    """Route the gateway's queue to the replicas that are ready now."""
     requests, front = state.requests, state.front
     row, count = front.head[deployment], front.waiting_count[deployment]
     front.waiting_count[deployment] = 0

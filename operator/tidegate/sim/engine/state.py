@@ -1,7 +1,7 @@
 """
 The fleet as arrays: one row per request, per replica slot, per tier.
 
-A tuple of arrays and not a class, because compiled code reads it; `fleet.Fleet` is the face that people use.
+Tuples of arrays instead of classes, because compiled code reads them; `fleet.Fleet` is the interface to use.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,8 @@ FREE, READY, DRAINING = range(3)
 # Counters of a replica, all cumulative like Prometheus counters.
 ARRIVED, COMPLETED, PROMPT_TOKENS, OUTPUT_TOKENS, PREEMPTIONS, HIT_TOKENS = range(6)
 TTFT_SUM, GAP_SUM, BUSY_S, BUSY_JOULES, PROMPT_DONE, OUTPUT_DONE = range(6, 12)
-PRESENT_S, STAYED_S = 12, 13  # two sides of Little's law: requests present x time, and time stayed by those who left
+# The two sides of Little's law: integral of the requests present over time, and total time stayed by finished requests.
+PRESENT_S, STAYED_S = 12, 13
 COUNTERS = 14
 
 # Columns of a tier's row in `Tiers.scalars`.
@@ -36,7 +37,8 @@ class Requests(NamedTuple):
     """
     Traffic, sorted by arrival; shape (requests,) each.
 
-    `done` = answer tokens out; `computed` = tokens whose KV is in memory; `after` = next in the queue it stands in.
+    `done` = answer tokens emitted; `computed` = tokens whose KV is in memory; `after` = row of the next request in the
+    same queue; `token_s` = time of the last token; `entered_s` = time it came to its replica.
     """
 
     arrival_s: Floats
@@ -59,9 +61,10 @@ class Slots(NamedTuple):
     """
     Replica slots; shape (slots,) unless stated.
 
-    `clock_s` = end of the last step, which may lie past the time asked for; `quiet_s` = time before which nobody can
-    finish here; `running` (slots, sequences) holds request rows in order of admission; the three histograms are
-    (slots, edges + 1) counts per bucket, not cumulative.
+    `clock_s` = end of the last step, which may be later than the simulated time; `quiet_s` = time before which no step
+    begins in which a request can finish; `running` (slots, sequences) holds request rows in order of admission;
+    `head` and `tail` are the ends of the waiting queue; the three histograms (slots, edges + 1) hold counts per bucket,
+    not cumulative.
     """
 
     life: Ints
@@ -83,7 +86,7 @@ class Slots(NamedTuple):
 
 class Tiers(NamedTuple):
     """
-    What a step costs per tier: `scalars` (tiers, columns), and the tables of the tiers of kind TABLE.
+    Step times per tier: `scalars` (tiers, columns), and the tables of tiers of kind TABLE.
 
     `linear_s` (tiers, nodes) over `linear_tokens`; `decode_s` (tiers, batches, contexts) over its two axes.
     """
@@ -98,9 +101,9 @@ class Tiers(NamedTuple):
 
 class Front(NamedTuple):
     """
-    What stands before the replicas: queue at the gateway per deployment, the router's candidates, cursor and dice.
+    What stands in front of the replicas: the gateway's queue per deployment, and the router's state.
 
-    `candidates` (deployments, slots) lists ready slots, `candidate_count` (deployments,) how many.
+    `candidates` (deployments, slots) lists the ready slots, `candidate_count` (deployments,) says how many there are.
     """
 
     head: Ints
@@ -109,7 +112,7 @@ class Front(NamedTuple):
     arrived: Ints
     candidates: Ints
     candidate_count: Ints
-    cursor: Ints  # [next request row, router: 0 least outstanding, 1 random, dice]
+    cursor: Ints  # [row of the next arrival; router: 0 least outstanding, 1 random; state of the router's generator]
     ttft_edges: Floats
     gap_edges: Floats
     scratch: Ints

@@ -1,9 +1,9 @@
 """
 How long one engine step takes.
 
-Two kinds. LAW composes the performance law of `domain.law` per step, so that the served ITL comes out as its four
-terms: a step with decodes takes `a + b*n + c*context + p1*prompt tokens`; a step of prompts alone takes
-`p0 + p1*prompt tokens`, and never less than `a` (the weights are read once either way).
+Two kinds. LAW applies the performance law of `domain.law` to each step, so that the resulting ITL follows its four
+terms: a step with decodes takes `a + b*n + c*context + p1*prompt tokens`; a step with prompts only takes
+`p0 + p1*prompt tokens`, but at least `a` (the weights are read once either way).
 TABLE adds measured parts: linear layers by tokens in the step, decode attention by batch and mean context, and
 prompt attention `k * chunk * (prefix + chunk/2)`.
 """
@@ -28,7 +28,7 @@ from tidegate.sim.engine.state import (
 
 @compiled
 def bracket(axis: Floats, value: float) -> int:
-    """Index i with axis[i] <= value < axis[i+1], kept inside the axis so that the ends extrapolate."""
+    """Index i with axis[i] <= value < axis[i+1]; outside the axis the first or last interval, for extrapolation."""
     low, high = 0, len(axis) - 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -41,7 +41,7 @@ def bracket(axis: Floats, value: float) -> int:
 
 @compiled
 def along(axis: Floats, values: Floats, value: float) -> float:
-    """Straight line between nodes; beyond the last node the last slope goes on, before the first it is flat."""
+    """Linear interpolation; constant before the first node, extrapolated with the last slope after the last."""
     if value <= axis[0]:
         return float(values[0])
     i = bracket(axis, value)
@@ -52,10 +52,10 @@ def along(axis: Floats, values: Floats, value: float) -> float:
 @compiled
 def decode_line(tiers: Tiers, tier: int, decodes: int, context: float) -> tuple[float, float, float]:
     """
-    Decode part of a TABLE tier as a straight line in the sum of contexts, valid up to a limit.
+    Decode attention time of a TABLE tier, as a linear function of the sum of contexts, valid up to a limit.
 
     Returns:
-        (value at `context`, slope per token of context, sum of contexts up to which the slope holds).
+        (time at `context`, s; slope per token of context; sum of contexts up to which the slope holds).
     """
     axis = tiers.decode_context
     mean = context / decodes
@@ -69,7 +69,7 @@ def decode_line(tiers: Tiers, tier: int, decodes: int, context: float) -> tuple[
 
 @compiled
 def step_line(tiers: Tiers, tier: int, decodes: int, context: float) -> tuple[float, float, float]:
-    """Time of a decode-only step, its slope per token of context, and the context up to which the slope holds."""
+    """Time of a decode-only step, s, its slope per token of context, and the context up to which the slope holds."""
     row = tiers.scalars[tier]
     if row[KIND] == LAW:
         value = row[STEP_BASE] + row[PER_DECODE] * decodes + row[PER_CONTEXT] * context
@@ -80,7 +80,7 @@ def step_line(tiers: Tiers, tier: int, decodes: int, context: float) -> tuple[fl
 
 @compiled
 def least_s(tiers: Tiers, tier: int) -> float:
-    """Time that no step undercuts, s."""
+    """Lower bound of the time of a step, s."""
     row = tiers.scalars[tier]
     return float(row[STEP_BASE] if row[KIND] == LAW else tiers.linear_s[tier, 0])
 
@@ -91,10 +91,10 @@ def step_s(tiers: Tiers, tier: int, decodes: int, context: float, prompt_tokens:
     Time of any step, s.
 
     Args:
-        decodes: Requests that make one token.
+        decodes: Requests that decode one token.
         context: Sum of their contexts, tokens.
         prompt_tokens: Prompt tokens computed in the step.
-        attention: Sum over prompt chunks of chunk * (prefix + chunk/2), tokens squared.
+        attention: Sum of chunk * (prefix + chunk/2) over all prompt chunks, tokens squared.
     """
     row = tiers.scalars[tier]
     if row[KIND] == LAW:
@@ -111,10 +111,10 @@ def step_s(tiers: Tiers, tier: int, decodes: int, context: float, prompt_tokens:
 @compiled
 def watts(tiers: Tiers, tier: int, running: float) -> float:
     """
-    Draw of one replica with so many running requests, W: rises with the logarithm of the batch.
+    Power draw of one replica with `running` requests, W: a logistic function of log2(running).
 
-    Source: logistic in log2(batch) with the H100 anchors of ML.ENERGY v3 (arXiv 2601.22076); other accelerators
-    scaled by board power, which is an estimate.
+    Source: H100 anchors of ML.ENERGY v3 (arXiv 2601.22076); other accelerators are scaled by board power, which is an
+    estimate.
     """
     row = tiers.scalars[tier]
     share = 1.0 / (1.0 + 2.0 ** (-1.442695 * (log2(max(running, 1.0)) - row[WATTS_KNEE])))
@@ -123,7 +123,7 @@ def watts(tiers: Tiers, tier: int, running: float) -> float:
 
 @compiled
 def log2(value: float) -> float:
-    """Binary logarithm by halving; exact to the linear remainder, enough for a power curve."""
+    """Binary logarithm of a value >= 1, linear between powers of two, which is enough for a power curve."""
     result = 0.0
     while value >= 2.0:
         value /= 2.0

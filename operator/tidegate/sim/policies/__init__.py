@@ -1,5 +1,4 @@
 """
-Scaling policies: tidegate's own, the rivals people run today, and two bounds. One file per family.
-
-Every simplification stands in the docstring of the policy it concerns.
+Scaling policies: tidegate's own, the autoscalers in use today (rivals), a static fleet, and two bounds. One file per
+family. The docstring of each policy names its simplifications.
 """

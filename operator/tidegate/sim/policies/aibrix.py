@@ -1,7 +1,7 @@
 """
-AIBrix' pod autoscaler in its APA mode.
+AIBrix's pod autoscaler in APA mode.
 
-Source: aibrix `pkg/controller/podautoscaler/` (algorithm, aggregation, stabilisation).
+Source: aibrix `pkg/controller/podautoscaler/` (algorithm, aggregation, stabilization).
 """
 
 from collections import deque
@@ -13,16 +13,16 @@ from tidegate.sim.scenario import Scenario
 
 class Apa(OneTier):
     """
-    KV cache use, averaged over pods and then over 180 s, target 0.5; tolerance 10 %, at most twice or half at once.
+    KV cache use, averaged over pods and then over 180 s, target 0.5; tolerance 10 %, at most doubled or halved at once.
 
-    The stabiliser takes the largest recommendation of the window (0 s) on the way up and the *smallest* of the window
-    (300 s) on the way down, the reverse of HPA's. That is how it is coded; `aibrix-fixed` has it the other way.
-    Simplifications: asked every 15 s instead of every 10; without the guard against pods that still start (it came in
-    September 2026).
+    On the way up the stabilizer takes the largest recommendation of its window (0 s), on the way down the *smallest* of
+    its window (300 s), the reverse of HPA. That is how the code is; `aibrix-fixed` takes the largest on the way down.
+    Simplifications: evaluated every 15 s instead of every 10; without the guard for starting pods (added in September
+    2026).
 
     Args:
-        target: KV use to hold, the knob.
-        fixed: The largest of the window on the way down.
+        target: Target KV use; the knob.
+        fixed: Take the largest recommendation of the window on the way down.
     """
 
     KNOB = ("target", (0.05, 0.1, 0.2, 0.35, 0.5, 0.7))
@@ -42,7 +42,7 @@ class Apa(OneTier):
         low, high = bounds(view, tier)
         pods = view.gauges(tier)
         if current == 0 or not pods:
-            # It does not scale from zero by itself; a schedule or a person would.
+            # It does not scale up from zero by itself; a schedule or a person is assumed to do it.
             return max(low, current, 1 if view.queued(tier[0]) > 0 else 0)
         use = sum(p.kv_usage for p in pods) / len(pods)
         raw = self._raw(current, mean_of_last(self._seen[tier], view, use, window_s=self.WINDOW_S))
@@ -63,7 +63,7 @@ class Apa(OneTier):
 
 
 class FixedApa(Apa):
-    """The same with the stabiliser the way HPA has it: the largest recommendation of the window on the way down."""
+    """`Apa` with HPA's stabilization: the largest recommendation of the window on the way down."""
 
     NAME = "aibrix-fixed"
 

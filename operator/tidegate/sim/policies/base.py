@@ -1,8 +1,8 @@
 """
-What every policy sees, and what it answers.
+The interface of a policy: what it sees, and what it decides.
 
-A policy is called once per tick (15 s). Rivals that run faster or slower loops say in their docstring what that
-changes. A rival steers one tier (it knows no others); its name carries it: `slo-keda@fp8`.
+A policy is called once per tick (15 s). If a rival's own loop is faster or slower, its docstring says what that
+changes. Most rivals scale one tier and know no others; the tier is part of the name: `slo-keda@fp8`.
 """
 
 from abc import ABC, abstractmethod
@@ -24,15 +24,15 @@ TierKey = tuple[Key, str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """
-    One instant as a policy sees it.
+    The state of a tick as a policy sees it.
 
     Args:
-        time_s: Seconds since the run began.
-        observation: What Prometheus and the API server say.
-        policy: What users want, with the prices and capacities of now.
-        wanted: Replicas asked for and in force, by tier.
-        gauges: Per-pod gauges of a tier's ready pods, for rules that look at pods.
-        history: Demand before the run as Prometheus remembers it: (unix s, requests/s) by rising time.
+        time_s: Seconds since the start of the run.
+        observation: What Prometheus and the API server report.
+        policy: The users' specs, with the current prices and capacities.
+        wanted: Requested replicas by tier.
+        gauges: Returns the gauges of each ready pod of a tier, for rules that look at pods.
+        history: Demand before the run, as Prometheus has it: (unix s, requests/s), ascending. Only at the first tick.
     """
 
     time_s: float
@@ -47,12 +47,12 @@ class View:
         return self.observation.deployments[tier[0]].tiers[tier[1]]
 
     def reading(self, tier: TierKey) -> TierReading | None:
-        """Metrics of one tier; None where there are none."""
+        """Metrics of one tier; None if they are missing."""
         reading = self.state(tier).reading
         return None if isinstance(reading, Missing) else reading
 
     def answered(self, tier: TierKey) -> bool:
-        """Whether Prometheus answered at all: an empty answer is one, a refused connection is none."""
+        """Whether Prometheus answered at all; an empty answer counts, a refused connection does not."""
         reading = self.state(tier).reading
         return not (isinstance(reading, Missing) and reading.reason == NO_ANSWER)
 
@@ -65,34 +65,35 @@ class View:
         return in_force(self.policy.deployments[key], self.observation.time_s)
 
     def queued(self, key: Key) -> float:
-        """Requests that wait at the gateway; 0 where there is no gateway."""
+        """Requests waiting at the gateway; 0 if there is no gateway."""
         gateway = self.observation.deployments[key].gateway
         return 0.0 if gateway is None else gateway.queued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Replicas to set by tier (unnamed ones stay), and the sentence for each deployment."""
+    """A decision: replicas by tier (others keep theirs), and the reason by deployment."""
 
     replicas: Mapping[TierKey, int]
     reasons: Mapping[Key, str] = field(default_factory=dict)
 
 
 class Policy(Protocol):
-    """A scaling rule in closed loop."""
+    """A scaling policy."""
 
     name: str
 
     def decide(self, view: View) -> Choice:
-        """What to set now."""
+        """Decide the replicas."""
         ...
 
 
 def bounds(view: View, tier: TierKey) -> tuple[int, int]:
     """
-    Fewest and most replicas of a rival's only tier, now: the deployment's bounds less the others' minimum, and its own.
+    Minimum and maximum of the tier that a rival scales: the tier's own, and the deployment's less the other tiers'
+    minima.
 
-    A rival's autoscaler knows no schedules: the bounds are those that a cron job of its user patches into it.
+    Rivals know no schedules: their users are assumed to patch these bounds into the autoscaler with a cron job.
     """
     limits = view.limits(tier[0])
     others = sum(low for name, (low, _) in limits.tiers.items() if name != tier[1])
@@ -102,13 +103,13 @@ def bounds(view: View, tier: TierKey) -> tuple[int, int]:
 
 
 def held(view: View, tier: TierKey, count: int) -> int:
-    """A count inside the bounds of a rival's only tier."""
+    """A count moved within the bounds of the tier that a rival scales."""
     low, high = bounds(view, tier)
     return max(low, min(high, count))
 
 
 def mean_of_last(seen: deque[tuple[float, float]], view: View, value: float, *, window_s: float) -> float:
-    """Mean of a value over the last seconds, the one of now included; `seen` keeps (time, value)."""
+    """Mean of a value over the last `window_s`, including the current one; `seen` stores (time, value)."""
     seen.append((view.time_s, value))
     while seen[0][0] <= view.time_s - window_s:
         seen.popleft()
@@ -116,7 +117,7 @@ def mean_of_last(seen: deque[tuple[float, float]], view: View, value: float, *, 
 
 
 def chosen_tiers(scenario: Scenario, name: str) -> list[TierKey]:
-    """The tier of that name in every deployment; where a deployment has none of that name, its first tier."""
+    """The tier of that name in each deployment; its first tier if a deployment has none of that name."""
     picked = []
     for service in scenario.services:
         names = [t.name for t in service.spec.tiers]
@@ -126,10 +127,10 @@ def chosen_tiers(scenario: Scenario, name: str) -> list[TierKey]:
 
 def others_at_minimum(view: View, tiers: list[TierKey], replicas: Mapping[TierKey, int]) -> dict[TierKey, int]:
     """
-    A rival's wish for every tier: its own as decided; the others go down to their minimum, mostly none, once its own
-    are ready to take over.
+    A rival's decision for all tiers: its own as decided, the others at their minimum (usually 0) once its own are
+    ready.
 
-    Make before break: the fleet a run starts with may be of other tiers than the policy's own.
+    Make before break: a run may start with replicas of tiers that the policy does not use.
     """
     wish = dict(replicas)
     for key in view.policy.deployments:
@@ -142,13 +143,13 @@ def others_at_minimum(view: View, tiers: list[TierKey], replicas: Mapping[TierKe
 
 
 class OneTier(ABC):
-    """A rival that steers one tier of each deployment: its rule for that tier, and the others at their minimum."""
+    """A rival that scales one tier of each deployment by its rule and keeps the others at their minimum."""
 
     name: str
     _tiers: list[TierKey]
 
     def decide(self, view: View) -> Choice:
-        """The rule, once for each deployment; whatever it says, the bounds hold."""
+        """Apply the rule to each deployment, within the bounds."""
         wish = {tier: held(view, tier, self._one(view, tier)) for tier in self._tiers}
         return Choice(replicas=others_at_minimum(view, self._tiers, wish))
 

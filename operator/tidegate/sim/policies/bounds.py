@@ -1,8 +1,8 @@
 """
-What the two bounds know: the future, the truth, and what a fleet without whole numbers would cost.
+The true performance that the static fleet and the bounds are given, and the fluid bound.
 
-`fluid` divides demand by what no replica can exceed and pays for fractions; nothing can cost less. The clairvoyant is
-in `clairvoyant`.
+`fluid` divides the demand by the rate that no replica can exceed, and pays for fractional replicas: a lower bound of
+the cost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,12 @@ DUST = 1e-9
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """
-    Hidden truth of a deployment by tier: knees and what no replica can exceed (requests/s), prices ($/h).
+    True performance of a deployment, by tier.
 
     Args:
+        knees_rps: Highest rate of a replica at the target attainment, requests/s.
+        fluids_rps: Rate that a replica cannot exceed, requests/s.
+        prices_usd: Price of a replica at the start, $/h.
         limits: Bounds in force at each tick, from second 0 on.
     """
 
@@ -37,18 +40,18 @@ class Known:
 
     @property
     def cheapest(self) -> list[str]:
-        """Usable tiers by $ per request, cheapest first; those below the quality floor left out."""
+        """Usable tiers by $ per request, cheapest first, without those below the minimum quality."""
         floor = self.service.spec.quality.minimum
         usable = [t.name for t in self.service.spec.tiers if t.quality >= floor and self.knees_rps[t.name] > 0]
         return sorted(usable, key=self.usd_per_request)
 
     def usd_per_request(self, name: str) -> float:
-        """Money per request of a replica at its knee."""
+        """Cost of a request on a replica at its knee, $."""
         return self.prices_usd[name] / self.knees_rps[name] / SECONDS_PER_HOUR
 
 
 def know(scenario: Scenario, service: Service) -> Known:
-    """Find out by running replicas what nobody tells the policies."""
+    """Find the true performance by simulation."""
     trace, spec = service.traffic, service.spec
     servers = {t.name: service.truths[t.name].server for t in spec.tiers}
     return Known(
@@ -67,9 +70,9 @@ def _price(scenario: Scenario, service: Service, name: str) -> float:
 
 def cheapest_mix(known: Known, demand_rps: float, names: Sequence[str], limits: Limits) -> dict[str, int]:
     """
-    The cheapest whole fleet of some tiers that carries a demand inside bounds, budget and mean quality.
+    The cheapest fleet of some tiers that carries a demand within bounds, budget and mean quality.
 
-    The other tiers stand at their minimum. Short of it, the one that carries most.
+    The other tiers are at their minimum. If no fleet carries the demand, the one that carries most.
     """
     others = {n: low for n, (low, _) in limits.tiers.items() if n not in names}
 
@@ -90,7 +93,7 @@ def cheapest_mix(known: Known, demand_rps: float, names: Sequence[str], limits: 
 
 
 def _kept(known: Known, fleet: Mapping[str, int], limits: Limits) -> bool:
-    """Whether a fleet at its knee is inside bounds, budget and mean quality."""
+    """Whether a fleet keeps bounds, budget and, with each replica at its knee, the mean quality."""
     spec, budget = known.service.spec, known.service.spec.cost.budget_usd_per_hour
     served = sum(n * known.knees_rps[t] for t, n in fleet.items())
     quality = sum(n * known.knees_rps[t] * spec.tier(t).quality for t, n in fleet.items())
@@ -103,7 +106,7 @@ def _kept(known: Known, fleet: Mapping[str, int], limits: Limits) -> bool:
 
 
 def fluid_usd(scenario: Scenario, service: Service) -> float:
-    """Money that no fleet can undercut: demand over the fluid rate of the cheapest allowed tier, fractions paid."""
+    """Lower bound of the cost, $: fractional replicas of the cheapest allowed tier at its fluid rate."""
     rates = {
         t.name: fluid_rps(service.truths[t.name].server, service.traffic, service.spec.slo) for t in service.spec.tiers
     }

@@ -1,8 +1,8 @@
 """
-The clairvoyant: it knows the demand to come, the truth of every tier and what will break, and acts like everybody else.
+The clairvoyant: knows all demand, faults and the true performance of every tier, and acts through the same actuators.
 
-It answers with a course: replicas per window that somebody computed beforehand. Pods that have to be up in a window are
-created as late as that allows; where bounds, budget or accelerators leave no room for a pod of later, it waits.
+It follows a schedule of replicas per window that was computed beforehand. Pods needed in a window are created as late
+as possible; if bounds, budget or accelerators leave no room for a pod of a later window yet, it waits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,37 +13,39 @@ from numpy.typing import NDArray
 
 from tidegate.domain.key import Key
 from tidegate.sim.policies.base import Choice, TierKey, View, others_at_minimum
-from tidegate.sim.schedule import Course
+from tidegate.sim.schedule import Problem
 
 DUST = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leg:
-    """A course and its answer: replicas per window and axis; shape (windows, axes)."""
+class Solution:
+    """A problem and its solution: replicas per window and axis; shape (windows, axes)."""
 
-    course: Course
+    problem: Problem
     replicas: NDArray[np.int64]
 
 
 class Clairvoyant:
     """
-    Follows one course, or several that do not touch each other.
+    Follows one schedule, or several independent ones.
 
     Args:
-        legs: Together they name every deployment once.
+        solutions: Together they contain every deployment once.
     """
 
-    def __init__(self, legs: Sequence[Leg]) -> None:
+    def __init__(self, solutions: Sequence[Solution]) -> None:
         self.name = "clairvoyant"
-        self._legs = legs
+        self._solutions = solutions
 
     def decide(self, view: View) -> Choice:
-        """What is needed now, and what has to be created now."""
+        """The replicas of the current window, plus those that must be created now for later windows."""
         wish: dict[TierKey, int] = {}
-        for leg in self._legs:
-            window = min(int(view.time_s // leg.course.window_s), len(leg.replicas) - 1)
-            wish |= {(a.key, a.name): int(n) for a, n in zip(leg.course.axes, leg.replicas[window], strict=True)}
+        for solution in self._solutions:
+            window = min(int(view.time_s // solution.problem.window_s), len(solution.replicas) - 1)
+            wish |= {
+                (a.key, a.name): int(n) for a, n in zip(solution.problem.axes, solution.replicas[window], strict=True)
+            }
         for tier, count in self._due(view.time_s):
             more = wish | {tier: count}
             if count > wish[tier] and fits(view, more):
@@ -51,17 +53,17 @@ class Clairvoyant:
         return Choice(replicas=others_at_minimum(view, list(wish), wish))
 
     def _due(self, now_s: float) -> Iterator[tuple[TierKey, int]]:
-        """Tiers and counts of later windows for which now is the time to create, soonest first."""
-        for leg in self._legs:
-            first = int(now_s // leg.course.window_s) + 1
-            for axis, counts in zip(leg.course.axes, leg.replicas.T, strict=True):
+        """Tiers and counts of later windows whose replicas must be created by now, earliest window first."""
+        for solution in self._solutions:
+            first = int(now_s // solution.problem.window_s) + 1
+            for axis, counts in zip(solution.problem.axes, solution.replicas.T, strict=True):
                 last = int(np.searchsorted(axis.created_s, now_s, side="right"))
                 for count in counts[first:last]:
                     yield (axis.key, axis.name), int(count)
 
 
 def fits(view: View, wish: Mapping[TierKey, int]) -> bool:
-    """Whether a wish keeps the upper bounds and budgets of its deployments, and the accelerators there are."""
+    """Whether the replicas keep upper bounds, budgets and the capacity of accelerators."""
     used: dict[str, int] = {}
     for key in {k for k, _ in wish}:
         usd, total = _weigh(view, key, wish, used)
@@ -73,7 +75,7 @@ def fits(view: View, wish: Mapping[TierKey, int]) -> bool:
 
 
 def _weigh(view: View, key: Key, wish: Mapping[TierKey, int], used: dict[str, int]) -> tuple[float, int]:
-    """Price ($/h) and replicas of a deployment's wish; what it occupies is added to `used`."""
+    """Cost ($/h) and total of a deployment's replicas; its accelerators are added to `used`."""
     usd, total = 0.0, 0
     for tier in view.policy.deployments[key].tiers:
         count = wish.get((key, tier.name), 0)

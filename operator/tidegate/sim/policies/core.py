@@ -1,9 +1,9 @@
 """
-Tidegate itself: `cycle.step`, the same code that the operator runs, with nothing between.
+Tidegate's own policy: `cycle.step`, the code that the operator runs.
 
-`tidegate` plans over all tiers; `tidegate@TIER` sees a deployment that has that tier alone.
-Simplifications: none. Memory is carried as the operator carries it, and demand before the run is read back at its
-beginning as an operator reads it back from Prometheus.
+`tidegate` plans with all tiers; `tidegate@TIER` is given deployments with that tier only.
+Simplifications: none. Memory is kept between ticks as in the operator, and at the start the demand before the run is
+read back, as the operator does from Prometheus.
 """
 
 from dataclasses import replace
@@ -31,7 +31,7 @@ class Tidegate:
         self._tier = tier
 
     def decide(self, view: View) -> Choice:
-        """One step of the core."""
+        """Run one step of the core."""
         policy, observation = view.policy, view.observation
         if self._tier is not None:
             policy, observation = only(policy, observation, self._tier)
@@ -46,7 +46,7 @@ class Tidegate:
 
 
 def remembered(view: View) -> FleetMemory:
-    """The memory of an operator that starts now."""
+    """The memory of an operator that has just started and read back the demand history."""
     return FleetMemory(
         deployments={
             key: DeploymentMemory(forecast=forecast.backfill(None, history=curve))
@@ -57,7 +57,7 @@ def remembered(view: View) -> FleetMemory:
 
 
 def only(policy: FleetPolicy, observation: FleetObservation, tier: str) -> tuple[FleetPolicy, FleetObservation]:
-    """The same fleet with one tier per deployment; a deployment without that tier keeps its first."""
+    """The fleet reduced to one tier per deployment; a deployment without that tier keeps its first."""
     specs: dict[object, DeploymentSpec] = {}
     seen: dict[object, DeploymentObservation] = {}
     for key, spec in policy.deployments.items():

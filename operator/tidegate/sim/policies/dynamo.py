@@ -13,17 +13,18 @@ from tidegate.sim.scenario import Scenario
 
 class Dynamo:
     """
-    Requests of the next 180 s over what one engine serves at its best batch inside the mean latency targets.
+    Predicted requests of the next 180 s, divided by the rate of one engine at the best batch within the latency
+    targets.
 
-    engine rate = max over N of N / (osl * ITL(N)) with ITL(N) and the time to prefill inside the targets; no headroom
-    and no queue. Grows or shrinks by 8 at most per interval. Where nobody asks there is no mean length: that is idle
-    since 1.6.1, and one engine stays.
-    Simplifications: it is given the true performance law (a perfect profile); the predictor is the last interval plus
-    its change, damped by half, in place of ARIMA without a season, refitted each interval; the load loop is off, as
-    shipped; with no SLA-eligible batch it sizes for N = 1.
+    engine rate = max over N of N / (osl * ITL(N)), with mean ITL(N) and prefill time within the targets; no headroom,
+    no queueing. The count changes by at most 8 per interval. Without requests there is no mean length; since 1.6.1 that
+    counts as idle, and one engine remains.
+    Simplifications: it is given the true performance law (a perfect profile); the prediction is the last interval plus
+    half of its change, in place of ARIMA without a season, refitted each interval; the load loop is off, as shipped; if
+    no batch meets the targets it sizes for N = 1.
 
     Args:
-        headroom: Demand is multiplied by it; 1 as shipped, the knob.
+        headroom: Factor on the demand, 1 as shipped; the knob.
     """
 
     KNOB = ("headroom", (1.0, 1.15, 1.3, 1.45, 1.6, 2.0))
@@ -39,7 +40,7 @@ class Dynamo:
         self._due_s = 0.0
 
     def decide(self, view: View) -> Choice:
-        """Collect; decide at the end of each interval."""
+        """Collect arrival rates; decide at the end of each interval."""
         for tier in self._tiers:
             reading = view.reading(tier)
             if reading is not None and reading.arrival_rps is not None:
@@ -62,13 +63,13 @@ class Dynamo:
         if current == 0:
             return max(low, 1 if view.queued(tier[0]) > 0 else 0)
         if not seen or reading is None or view.state(tier).ready < current:
-            return current  # holds while a scaling operation is under way or numbers are missing
+            return current  # it holds while replicas are starting or metrics are missing
         self._past[tier].append(sum(seen) / len(seen))
         prompt, output = reading.prompt_tokens_mean, reading.output_tokens_mean
         if prompt and output:
             wish = ceil(self._demand_rps(tier) / self._engine_rps(view, tier, prompt, output))
         else:
-            wish = current if seen[-1] > 0 else 1  # requests, but no finished one; or nobody
+            wish = current if seen[-1] > 0 else 1  # requests arrive but none has finished; or idle
         wish = max(current - self.STEP_MAX, min(current + self.STEP_MAX, wish))
         return max(low, 1, min(high, wish))
 

@@ -1,9 +1,9 @@
 """
-Kubernetes' HorizontalPodAutoscaler: the controller that most rivals hand their number to.
+Kubernetes' HorizontalPodAutoscaler, through which most rivals scale.
 
 Source: kubernetes `pkg/controller/podautoscaler/{replica_calculator,horizontal}.go`.
-Simplifications: one metric per rule; unready pods are taken as pods without a sample (counted as 0 on scale-up), the
-CPU initialisation period is not modelled; synced at every tick (15 s, as by default).
+Simplifications: one metric per rule; pods that are not ready count as pods without a sample (0 on scale-up); no CPU
+initialization period; synchronized at every tick (15 s, the default).
 """
 
 from collections import deque
@@ -18,7 +18,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One direction of `spec.behavior`: window, and the most change per period (the larger of the two wins)."""
+    """One direction of `spec.behavior`: stabilization window, and largest change per period (the larger limit wins)."""
 
     window_s: float
     percent: float = 100.0
@@ -32,7 +32,7 @@ DOWN_DEFAULT = Rule(window_s=300.0, percent=100.0)
 
 @dataclass(slots=True)
 class Behavior:
-    """Stabilisation and rate limits of one target, with their memory."""
+    """Stabilization and rate limits of one target, with their state."""
 
     up: Rule = UP_DEFAULT
     down: Rule = DOWN_DEFAULT
@@ -40,9 +40,9 @@ class Behavior:
     _changed: deque[tuple[float, int]] = field(default_factory=deque)
 
     def limit(self, *, time_s: float, current: int, raw: int, low: int, high: int) -> int:
-        """The replicas HPA would set for a raw recommendation."""
+        """The replicas that HPA sets for a raw recommendation."""
         if not self._asked:
-            self._asked.append((time_s, current))  # what it finds is its first recommendation
+            self._asked.append((time_s, current))  # the existing count is the first recommendation
         steady = self._stabilised(time_s, current, raw)
         self._asked.append((time_s, raw))
         while self._asked and self._asked[0][0] <= time_s - max(self.up.window_s, self.down.window_s):
@@ -71,12 +71,12 @@ class Behavior:
         return max(wish, min(current, int(min(by_percent, by_pods))))
 
     def _before(self, time_s: float, current: int) -> int:
-        """Replicas at the start of a period: those of now without what was added, with what was deleted since."""
+        """Replicas at the start of a period: the current ones, less those added since, plus those removed since."""
         return current - sum(change for t, change in self._changed if t > time_s)
 
 
 def per_pod(value: float, target: float, current: int) -> int:
-    """External metric of type AverageValue: ceil(sum / target), within 10 % of the present no change."""
+    """External metric of type AverageValue: ceil(sum / target), unchanged within a tolerance of 10 %."""
     if current > 0 and abs(1 - value / (target * current)) <= TOLERANCE:
         return current
     return ceil(value / target - 1e-9)
@@ -86,10 +86,10 @@ class HpaOnUtilization(OneTier):
     """
     HPA on the mean GPU utilization of its pods (DCGM through an adapter), target 70 %.
 
-    The most common first try; utilization says whether the GPU has work, not whether requests are late.
+    The most common first attempt. Utilization says whether the GPU has work, not whether requests are late.
 
     Args:
-        target: Share of time busy to hold, in (0, 1), the knob.
+        target: Target utilization, in (0, 1); the knob.
     """
 
     KNOB = ("target", (0.3, 0.5, 0.7, 0.85, 0.95))
@@ -111,7 +111,7 @@ class HpaOnUtilization(OneTier):
         if abs(1 - ratio) > TOLERANCE:
             raw = ceil(ratio * ready)
             if ratio > 1 and current > ready:
-                # Pods that are not ready count as 0 on scale-up; no change where that turns the direction.
+                # Pods that are not ready count as 0 on scale-up; if that reverses the direction, nothing changes.
                 damped = reading.gpu_utilization * ready / current / self._target
                 raw = ceil(damped * current) if damped > 1 + TOLERANCE else current
         behavior = self._behaviors[tier]

@@ -1,7 +1,7 @@
 """
-KEDA rules that llm-d and production-stack users run.
+KEDA rules of llm-d and production-stack.
 
-An empty answer counts as 0 (`ignoreNullValues`); a Prometheus that does not answer is an error, and HPA holds.
+An empty query result counts as 0 (`ignoreNullValues`). If Prometheus does not answer, that is an error, and HPA holds.
 
 Source: keda `pkg/scalers/prometheus_scaler.go`; llm-d `guides/workload-autoscaling` (README.slo-aware.md).
 """
@@ -18,10 +18,10 @@ from tidegate.sim.scenario import Scenario
 
 class KedaRule(OneTier):
     """
-    A rule on numbers that KEDA asks of Prometheus: an error is no number, and HPA holds what there is.
+    A rule based on KEDA's Prometheus queries: on an error, HPA holds the current replicas.
 
-    KEDA brings a workload up to `minReplicaCount`, and takes it to zero only where that is 0. llm-d's manifests state 1
-    (the SLO-aware one 3), so that its rules never sleep.
+    KEDA scales a workload up to `minReplicaCount`, and to zero only if that is 0. llm-d's manifests set 1 (the
+    SLO-aware one 3), so its rules never scale to zero.
     """
 
     REPLICAS_MIN = 1
@@ -36,18 +36,18 @@ class KedaRule(OneTier):
 
     @abstractmethod
     def _asked(self, view: View, tier: TierKey) -> int:
-        """Replicas to set for the tier where Prometheus answered, if with nothing."""
+        """Replicas to set for the tier when Prometheus answered, possibly with an empty result."""
 
 
 class KedaOnWaiting(KedaRule):
     """
     KEDA's prometheus trigger on `sum(vllm:num_requests_waiting)`, threshold 5 (production-stack's example).
 
-    Waiting is about zero below the knee, so the fleet saws.
-    Simplifications: the cooldown to zero (300 s) is modelled only where the deployment may go to zero.
+    Below the knee almost no requests wait, so the fleet oscillates.
+    Simplifications: the cooldown to zero (300 s) is modelled only if the deployment may go to zero.
 
     Args:
-        threshold: Waiting requests per replica, the knob.
+        threshold: Waiting requests per replica; the knob.
     """
 
     KNOB = ("threshold", (0.25, 0.5, 1.0, 2.0, 5.0, 10.0))
@@ -77,15 +77,15 @@ class KedaOnWaiting(KedaRule):
 
 class SloAwareKeda(KedaRule):
     """
-    llm-d's SLO-aware rule, the successor of WVA and the one to beat.
+    llm-d's SLO-aware rule, the successor of WVA and the strongest rival.
 
     s = avg over 45 s of min(max(P90 TTFT / target, P90 TPOT / target), 2); c = ready / provisioned;
     s > 0.55: n + ceil(n * (s*c/0.55 - 1)); s < 0.40: n - floor(n * (1 - s/0.40)); NaN counts as 0.
     HPA: up window 30 s, max(100 %, 4 pods) per 60 s; down window 180 s, 1 pod per 120 s.
-    Simplifications: measured latency (their fallback), not the predicted one; histograms over 60 s as theirs.
+    Simplifications: measured latency (its fallback) instead of predicted; histograms over 60 s, as shipped.
 
     Args:
-        high: The upper threshold, the knob; the lower one stays at 8/11 of it, as shipped.
+        high: The upper threshold; the knob. The lower one is 8/11 of it, as shipped.
     """
 
     KNOB = ("high", (0.3, 0.45, 0.55, 0.7, 0.85, 1.0))
@@ -116,7 +116,7 @@ class SloAwareKeda(KedaRule):
 
 
 def stress(reading: TierReading | None, ttft_s: float, itl_s: float) -> float:
-    """Worse of the two P90 latencies over its target; 0 where nothing was seen, as their NaN rule has it."""
+    """The larger ratio of a P90 latency to its target; 0 without data, because llm-d's rule maps NaN to 0."""
     if reading is None:
         return 0.0
     ttft = reading.ttft.quantile(0.9) if reading.ttft else None

@@ -13,14 +13,15 @@ from tidegate.sim.scenario import Scenario
 
 class Kpa(OneTier):
     """
-    Concurrency over a stable window of 60 s, and a panic mode on the last 6 s.
+    Concurrency over a stable window of 60 s, and a panic mode based on the last 6 s.
 
-    Target 100 x 70 % requests per replica; up 1000 times at most, down to half; panic at twice what runs.
-    Simplifications: asked every 15 s instead of every 2, so the panic window is the newest sample; concurrency is
-    running plus waiting requests as the servers report them, plus what the gateway holds; no activator in the path.
+    Target: 100 x 70 % requests per replica; at most 1000 times the ready replicas, at least half of them; panic if
+    twice the ready replicas are needed.
+    Simplifications: evaluated every 15 s instead of every 2, so the panic window is the newest sample; concurrency is
+    the sum of running and waiting requests at the servers and requests queued at the gateway; no activator.
 
     Args:
-        target: Requests per replica, the knob.
+        target: Requests per replica; the knob.
     """
 
     KNOB = ("target", (8.0, 16.0, 24.0, 32.0, 48.0, 70.0, 100.0, 140.0))

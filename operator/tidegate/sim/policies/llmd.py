@@ -1,5 +1,5 @@
 """
-llm-d's default: KEDA on the endpoint picker's own signals.
+llm-d's other KEDA rules: the default one, on signals of the endpoint picker, and the token-aware one.
 
 Source: llm-d `guides/workload-autoscaling` (queue and running overlay); kubernetes HPA for the rest.
 """
@@ -15,11 +15,11 @@ class KedaOnEpp(KedaRule):
     The larger of two triggers: queue at the endpoint picker (target 1 per replica) and running requests (target 16).
 
     HPA: up window 0 s and 100 % per 15 s, down window 300 s and 100 % per 15 s.
-    Simplifications: the picker's queue is the gateway's queue plus what waits in the servers (its flow control keeps
-    both in one place); no overshoot guard, as in the default overlay.
+    Simplifications: the picker's queue is the gateway's queue plus the requests waiting in the servers (its flow
+    control holds both in one place); no overshoot guard, as in the default overlay.
 
     Args:
-        running: Running requests per replica, the knob.
+        running: Running requests per replica; the knob.
     """
 
     KNOB = ("running", (8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0))
@@ -43,14 +43,14 @@ class KedaOnEpp(KedaRule):
 
 class TokenAwareKeda(KedaRule):
     """
-    llm-d's token-aware rule: seconds of prefill in flight over 1.5, or KV use over 0.8, whichever asks for more.
+    llm-d's token-aware rule: seconds of prefill in flight over 1.5, or KV use over 0.8, whichever needs more replicas.
 
-    backlog_s = prompt tokens in flight / peak prefill rate; the rate is the true one, which a user would have measured.
+    backlog_s = prompt tokens in flight / peak prefill rate. The rule is given the true rate; a user would measure it.
     HPA: up window 0 s and one pod per 180 s, down window 300 s and one pod per 300 s.
-    Simplification: prompt tokens in flight are waiting requests times the mean prompt.
+    Simplification: prompt tokens in flight are waiting requests times the mean prompt length.
 
     Args:
-        backlog_s: Seconds of prefill per replica, the knob.
+        backlog_s: Seconds of prefill per replica; the knob.
     """
 
     KNOB = ("backlog_s", (0.1, 0.25, 0.5, 1.0, 1.5, 3.0))

@@ -13,13 +13,14 @@ from tidegate.sim.scenario import Scenario
 
 class RayServe(OneTier):
     """
-    Ongoing requests over 30 s against a target of 2 per replica; 30 s of agreement to grow, 600 s to shrink.
+    Mean ongoing requests over 30 s against a target of 2 per replica. It grows if that holds for 30 s, shrinks if it
+    holds for 600 s.
 
-    Simplifications: asked every 15 s instead of ten times a second, so delays are counted in ticks of 15 s; ongoing
-    requests are what the servers report plus what the gateway holds.
+    Simplifications: evaluated every 15 s instead of ten times a second, so delays are counted in ticks of 15 s; ongoing
+    requests are those at the servers plus those queued at the gateway.
 
     Args:
-        target: Ongoing requests per replica, the knob. The default of 2 is far below what a batching LLM server holds.
+        target: Ongoing requests per replica; the knob. The default of 2 is far below what a batching LLM server runs.
     """
 
     KNOB = ("target", (2.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0))
@@ -30,7 +31,7 @@ class RayServe(OneTier):
         self._tiers = chosen_tiers(scenario, tier)
         self._target = target
         self._seen: dict[TierKey, deque[tuple[float, float]]] = {t: deque() for t in self._tiers}
-        # Since when the wish has pointed up (+) or down (-); None while it agrees with what runs.
+        # Direction of the wanted change (+1 or -1) and since when; None while there is none.
         self._since: dict[TierKey, tuple[int, float] | None] = dict.fromkeys(self._tiers)
 
     def _one(self, view: View, tier: TierKey) -> int:

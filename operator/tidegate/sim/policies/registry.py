@@ -1,8 +1,8 @@
 """
-Policies by name: `NAME`, `NAME@TIER`, and either with `*` behind the name (`slo-keda*@fp8`): knob tuned in hindsight.
+Policies by name: `NAME` or `NAME@TIER`; with `*` after the name (`slo-keda*@fp8`) its knob is tuned in hindsight.
 
-A rival runs once on every tier where none is named, and the best of its runs stands for it: hindsight it would not
-have. One that can steer several runs with all of them too. With `*` it runs for every value of its knob besides.
+If no tier is named, a rival runs once per tier and its best run counts, a choice that it could not have made in
+advance. A rival that can scale several tiers also runs with all of them. With `*` it runs with every value of its knob.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from tidegate.sim.policies.rayserve import RayServe
 from tidegate.sim.policies.wva import Queueing, Saturation, Tokens
 from tidegate.sim.scenario import Scenario
 
-# One tier each; the maker takes the scenario and the tier's name. `KNOB` of each: parameter and values for hindsight.
+# Rivals that scale one tier. Called with the scenario and the tier's name. `KNOB`: parameter and values to tune.
 RIVALS: dict[str, Any] = {
     "slo-keda": SloAwareKeda,
     "keda-epp": KedaOnEpp,
@@ -37,7 +37,7 @@ RIVALS: dict[str, Any] = {
     "dynamo": Dynamo,
 }
 
-# Rivals that steer every tier, or the one they are told of; the maker takes the scenario and None or its name.
+# Rivals that can scale several tiers. Called with the scenario and the name of a tier, or None for all tiers.
 FLEETS: dict[str, Any] = {"wva-v1": Saturation, "wva-v2": Tokens, "wva-qm": Queueing}
 
 # Whole-fleet policies and bounds, made by `compare`.
@@ -47,16 +47,17 @@ TUNED = "*"
 
 
 def names() -> list[str]:
-    """Every policy name, without tiers and without tuning."""
+    """All policy names, without tiers and without `*`."""
     return [OWN, *RIVALS, *FLEETS, *BOUNDS]
 
 
 def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
     """
-    Makers of the runs that stand for a policy name, those as shipped first; each policy bears its own full name.
+    Constructors of all policies that a name stands for, those with shipped settings first. Each policy has its full
+    name.
 
     Raises:
-        SpecError: No such policy, or no such tier.
+        SpecError: There is no such policy, or no such tier.
     """
     head, _, tier = name.partition("@")
     base, tuned = head.removesuffix(TUNED), head.endswith(TUNED)
@@ -67,7 +68,7 @@ def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
         yield partial(Tidegate, tier or None)
     elif base in RIVALS or base in FLEETS:
         policy = {**RIVALS, **FLEETS}[base]
-        # Who is told of every tier may do better with one: also a choice of whoever sets it up.
+        # A rival that can scale all tiers may do better with a single one.
         tiers = [tier] if tier else [*([None] if base in FLEETS else []), *known]
         for setting in settings(policy, tuned=tuned):
             for each in tiers:
@@ -78,7 +79,7 @@ def makers(name: str, scenario: Scenario) -> Iterator[Callable[[], Policy]]:
 
 
 def settings(policy: Any, *, tuned: bool) -> Iterator[dict[str, Any]]:
-    """Arguments of the runs of a rival: as shipped (`SHIPPED` where its source ships several), times the knob's."""
+    """Arguments of a rival's runs: as shipped (each value of `SHIPPED`, if any), then with the knob's values."""
     parameter, values = getattr(policy, "SHIPPED", ("", ()))
     shipped: list[dict[str, Any]] = [{parameter: v} for v in values] or [{}]
     yield from shipped
@@ -95,7 +96,12 @@ def _made(make: Callable[[], Policy], name: str, setting: dict[str, Any]) -> Pol
 
 
 def check(chosen: list[str], scenario: Scenario) -> None:
-    """A SpecError for the first name that cannot run on this scenario; before anything runs."""
+    """
+    Check that all names can run in this scenario.
+
+    Raises:
+        SpecError: One of them cannot.
+    """
     for name in chosen:
         if name not in (*BOUNDS, "static" + TUNED):
             list(makers(name, scenario))

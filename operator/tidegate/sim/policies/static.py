@@ -1,8 +1,9 @@
 """
-A fixed fleet: what a team runs that has no autoscaler.
+A fixed fleet, as a team without an autoscaler runs it.
 
-It is sized for the busiest minute, which it is told, as is what a replica truly carries: the cheapest mix of tiers
-and each tier alone, the best of which stands (a mix can be worse than its sum: the router loads replicas alike).
+It is given the busiest minute and the true capacity of each tier in advance. The cheapest mix of tiers for that minute
+and each tier alone are tried, and the best one counts. (A mix may carry less than the sum of its replicas, because the
+router loads all replicas alike.)
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,18 +18,18 @@ from tidegate.sim.policies.bounds import Known, cheapest_mix
 from tidegate.sim.scenario import Scenario
 
 PEAK_S = 60.0
-# Share of the busiest minute that hindsight may size it for.
+# Values of the knob: share of the busiest minute's rate for which the fleet is sized.
 SHARES = (0.6, 0.7, 0.8, 0.9, 1.15, 1.3)
 
 
 class Static:
-    """Always the same replicas, as far as the bounds in force allow: somebody's cron job moves it where they change."""
+    """Constant replica counts, moved within the bounds in force (assumed to be done by a cron job of the user)."""
 
     def __init__(self, replicas: Mapping[TierKey, int], *, name: str = "static") -> None:
         self.name, self._replicas = name, dict(replicas)
 
     def decide(self, view: View) -> Choice:
-        """The same again; tiers it does not name go once its own are ready."""
+        """The fixed replicas; other tiers go to their minimum once these are ready."""
         wish: dict[TierKey, int] = {}
         for key in dict.fromkeys(key for key, _ in self._replicas):
             mine = {name: count for (owner, name), count in self._replicas.items() if owner == key}
@@ -39,7 +40,7 @@ class Static:
 
 
 def fixed(scenario: Scenario, known: Mapping[Key, Known], *, tuned: bool) -> Iterator[Callable[[], Static]]:
-    """Makers of the fixed fleets, for the whole busiest minute; with `tuned` for shares of it too."""
+    """Constructors of the fixed fleets for the busiest minute; with `tuned` also for shares of it."""
     for share in (1.0, *(SHARES if tuned else ())):
         seen: list[dict[TierKey, int]] = []
         for pick in range(1 + max(len(k.cheapest) for k in known.values())):
@@ -51,7 +52,7 @@ def fixed(scenario: Scenario, known: Mapping[Key, Known], *, tuned: bool) -> Ite
 
 
 def _fleet(scenario: Scenario, known: Mapping[Key, Known], share: float, pick: int) -> dict[TierKey, int]:
-    """The cheapest mix (pick 0), or the cheapest, second cheapest ... tier alone."""
+    """The cheapest mix (pick 0), or the cheapest (1), second cheapest (2) ... tier alone."""
     wish: dict[TierKey, int] = {}
     edges = np.arange(0, scenario.duration_s + PEAK_S, PEAK_S)
     for key, one in known.items():

@@ -1,8 +1,8 @@
 """
-llm-d's Workload Variant Autoscaler (ended with v0.9): the one rival that knows several variants of a model.
+llm-d's Workload Variant Autoscaler (ended with v0.9): the only rival that knows several variants of a model.
 
-Source: llm-d/llm-d-workload-variant-autoscaler, `internal/engines/saturation`, `internal/queueing/analyzer`; read at
-v0.5 (V1) and v0.9 (V2, queueing model). A variant is a tier; cost is its price per replica and hour.
+Source: llm-d/llm-d-workload-variant-autoscaler, `internal/engines/saturation`, `internal/queueing/analyzer`, as of
+v0.5 (V1) and v0.9 (V2, queueing model). A variant is a tier; its cost is the price per replica and hour.
 """
 
 from collections import deque
@@ -30,15 +30,15 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """For ties."""
+        """The tier's name, which breaks ties."""
         return self.tier[1]
 
 
 def variants(view: View, key: Key, tiers: list[TierKey]) -> list[Variant]:
     """
-    Tiers of a deployment that it was told of, cheapest first.
+    The tiers of a deployment that WVA scales, cheapest first.
 
-    The total's upper bound is each variant's own, as theirs has no total.
+    WVA has no bound on the total, so the deployment's maximum limits each variant.
     """
     spec, limits = view.policy.deployments[key], view.limits(key)
     found = []
@@ -58,12 +58,12 @@ def variants(view: View, key: Key, tiers: list[TierKey]) -> list[Variant]:
 
 
 def seen(view: View, tier: TierKey) -> list[Gauges]:
-    """Pods of a tier as Prometheus tells of them; none while it does not answer."""
+    """Gauges of a tier's pods; none while its metrics are missing."""
     return [] if view.reading(tier) is None else view.gauges(tier)
 
 
 def told(scenario: Scenario, tier: str | None) -> list[TierKey]:
-    """Tiers that somebody annotated for it: all of them, or one of each deployment."""
+    """The tiers that WVA scales: all of them, or one of each deployment."""
     if tier is not None:
         return chosen_tiers(scenario, tier)
     return [(s.spec.key, t.name) for s in scenario.services for t in s.spec.tiers]
@@ -71,7 +71,7 @@ def told(scenario: Scenario, tier: str | None) -> list[TierKey]:
 
 def bounded(view: View, key: Key, wish: dict[TierKey, int], order: list[Variant]) -> dict[TierKey, int]:
     """
-    The wish inside the deployment's total: WVA has no such bound; the dearest variants give way, the cheapest fills up.
+    WVA's decision within the total, which WVA does not know: expensive variants are cut, the cheapest is filled up.
 
     Args:
         order: Variants, cheapest first.
@@ -88,13 +88,13 @@ def _is_idle(view: View, key: Key) -> bool:
 
 @dataclass(slots=True)
 class Delay:
-    """HPA's stabilisation on one number, both ways."""
+    """HPA's stabilization, with the same window in both directions."""
 
     window_s: float
     asked: deque[tuple[float, int]]
 
     def settle(self, time_s: float, current: int, raw: int) -> int:
-        """The replicas HPA would set."""
+        """The replicas that HPA sets."""
         self.asked.append((time_s, raw))
         while self.asked[0][0] < time_s - self.window_s:
             self.asked.popleft()
@@ -104,14 +104,15 @@ class Delay:
 
 class Saturation:
     """
-    V1: one replica more of the cheapest variant when spare KV or queue of the unsaturated replicas runs low, one less
-    of the dearest (of equals the last by name) when the rest could take its load; nothing while a replica starts.
+    V1: adds a replica of the cheapest variant when the spare KV or queue capacity of the unsaturated replicas is low,
+    and removes one of the most expensive (ties: the last by name) when the rest could take its load. It does nothing
+    while a replica is starting.
 
-    HPA behind it as the chart ships it: 240 s of stabilisation both ways.
-    Simplification: decided at every second tick (30 s); the GPU limiter (off by default) is not modelled.
+    The HPA behind it is configured as in the chart: 240 s of stabilization in both directions.
+    Simplification: evaluated at every second tick (30 s); the GPU limiter (off by default) is not modelled.
 
     Args:
-        spare: Spare KV share that triggers growth, the knob.
+        spare: Spare share of the KV cache below which it grows; the knob.
     """
 
     KNOB = ("spare", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
@@ -127,7 +128,7 @@ class Saturation:
         self._tick = 0
 
     def decide(self, view: View) -> Choice:
-        """One loop, and the HPA that follows its gauge."""
+        """Run one loop of WVA, and the HPA that follows its gauge."""
         self._tick += 1
         wish: dict[TierKey, int] = {}
         for key in self._keys:
@@ -167,7 +168,10 @@ class Saturation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """What WVA's optimizer is given: capacity of one replica by tier, supply of now, supply to come, and demand."""
+    """
+    Inputs of WVA's optimizer, in one unit of load: capacity of a replica by tier, supply of the ready replicas and with
+    those starting, demand, and the shares of supply above which it grows and below which it shrinks.
+    """
 
     capacity: dict[TierKey, float]
     supply: float
@@ -178,7 +182,7 @@ class Balance:
 
 
 def cost_aware(found: list[Variant], balance: Balance) -> dict[TierKey, int]:
-    """The greedy optimizer: grow by cost per capacity, shrink the dearest; the cheapest keeps one."""
+    """The greedy optimizer: add the cheapest per capacity, remove the most expensive; the last variant keeps one."""
     wish = {v.tier: v.target for v in found}
     lacking = max(0.0, balance.demand / balance.high - balance.anticipated)
     spare = max(0.0, balance.supply - balance.demand / balance.low)
@@ -202,17 +206,17 @@ def cost_aware(found: list[Variant], balance: Balance) -> dict[TierKey, int]:
 
 class Tokens:
     """
-    V2: KV tokens in use and waiting against what a replica holds.
+    V2: KV tokens in use and waiting, relative to the KV tokens that the replicas can hold.
 
-    A replica holds the lesser of 80 % of its KV cache and what it had in use when it had a queue: now, else the mean of
-    the last ten such moments, else what its arguments allow. A variant without replicas has what it had, else what
-    another on the same accelerators has.
-    HPA behind it, with the stabilisation of either of the two v0.9 samples: none, or 60 s both ways.
-    Simplification: one analysis per tick (15 s, as theirs).
+    A replica holds at most 80 % of its KV cache, and at most as much as it had in use while it had a queue: now, else
+    the mean of the last ten such samples, else what its arguments allow. A variant without replicas is assumed to hold
+    what it held before, else what another variant on the same accelerators holds.
+    The HPA behind it has the stabilization of one of the two v0.9 samples: none, or 60 s in both directions.
+    Simplification: one analysis per tick (15 s, as shipped).
 
     Args:
-        high: Share of supply above which it grows, the knob; it shrinks below 14/17 of that (0.70, as shipped).
-        window_s: Stabilisation of the HPA.
+        high: Share of supply above which it grows; the knob. It shrinks below 14/17 of that (0.70, as shipped).
+        window_s: Stabilization window of the HPA, s.
     """
 
     KNOB = ("high", (0.2, 0.35, 0.5, 0.65, 0.85, 0.95))
@@ -233,7 +237,7 @@ class Tokens:
         self._delays: dict[TierKey, Delay] = {}
 
     def decide(self, view: View) -> Choice:
-        """One loop, and the HPA that follows its gauge."""
+        """Run one loop of WVA, and the HPA that follows its gauge."""
         wish: dict[TierKey, int] = {}
         for key in self._keys:
             found = variants(view, key, self._tiers)
@@ -261,7 +265,7 @@ class Tokens:
         return self._servers[variant.tier].law.kv_cache_tokens
 
     def _capacity(self, variant: Variant, pod: Gauges, prompt: float, output: float) -> float:
-        """Tokens one pod holds."""
+        """KV tokens that one pod can hold."""
         by_memory, in_use = self.KV * self._kv(variant), pod.kv_usage_max * self._kv(variant)
         bucket = sum(output >= edge for edge in self.LENGTHS)
         full = self._full.setdefault((variant.tier, bucket), deque(maxlen=self.SAMPLES))
@@ -271,13 +275,13 @@ class Tokens:
         return min(by_memory, sum(full) / len(full) if full else self._by_arguments(variant, prompt, output))
 
     def _by_arguments(self, variant: Variant, prompt: float, output: float) -> float:
-        """Tokens of as many requests as the batched tokens of a step and `max-num-seqs` allow."""
+        """KV tokens of as many requests as `max-num-batched-tokens` and `max-num-seqs` allow."""
         server = self._servers[variant.tier]
         batch = min(server.token_budget * output / (prompt + output), server.law.running_max)
         return batch * (prompt + output / 2)
 
     def _believed(self, view: View, variant: Variant, prompt: float, output: float) -> float:
-        """Capacity of a variant: its own, now or before; else of one on the same accelerators; else by arguments."""
+        """Capacity of a variant: its last known one, else that of one on the same accelerators, else by arguments."""
         spec = view.spec(variant.tier)
         own = spec.tier(variant.name)
         like = [
@@ -293,14 +297,15 @@ class Tokens:
 
 class Queueing:
     """
-    The queueing model, repaired: capacity is the rate at which the *mean* TTFT and ITL meet their targets.
+    The queueing model, repaired: capacity is the highest rate at which the *mean* TTFT and ITL meet their targets.
 
-    A birth-death chain with batch-dependent service, bisected. As shipped its supply came from the desired count, so it
-    could never grow; here supply is ready replicas times capacity. Nobody ships this: our construction.
-    Simplifications: parameters are the truth in place of their filter's estimate; TTFT is the wait plus one prefill.
+    A birth-death chain with batch-dependent service rates, solved by bisection. As shipped, supply comes from the
+    desired count, so it can never grow; here supply is ready replicas times capacity. This repair is ours; nobody ships
+    it.
+    Simplifications: true parameters in place of its filter's estimates; TTFT is the wait plus one prefill.
 
     Args:
-        high: Share of capacity above which it grows, the knob; 1 as written.
+        high: Share of capacity above which it grows, 1 as in its code; the knob.
     """
 
     KNOB = ("high", (0.5, 0.6, 0.7, 0.78, 0.85, 1.0))
@@ -315,7 +320,7 @@ class Queueing:
         self._known: dict[tuple[TierKey, int, int], float] = {}
 
     def decide(self, view: View) -> Choice:
-        """One loop."""
+        """Run one loop of WVA."""
         wish: dict[TierKey, int] = {}
         for key in self._keys:
             found = variants(view, key, self._tiers)
@@ -333,7 +338,7 @@ class Queueing:
         return cost_aware(found, balance)
 
     def _capacity(self, view: View, tier: TierKey, prompt: float, output: float) -> float:
-        # Lengths in steps of 5 %: the chain is solved once per shape.
+        # Round the lengths, so that the chain is solved once per request shape.
         rounded = (tier, round(20 * prompt**0.25), round(20 * output**0.25))
         if rounded not in self._known:
             self._known[rounded] = self._solve(view, tier, prompt, output)
@@ -359,7 +364,7 @@ class Queueing:
     def _meets(
         self, rate: float, rates: list[float], prefill: float, output: float, targets: tuple[float, float]
     ) -> bool:
-        """Mean TTFT and ITL of the chain at an arrival rate against the targets."""
+        """Whether mean TTFT and ITL of the chain meet the targets at an arrival rate."""
         chance, total, waiting, served, weight = 1.0, 1.0, 0.0, 0.0, 0.0
         for n in range(1, len(rates) + self.QUEUE + 1):
             chance *= rate / rates[min(n, len(rates)) - 1]
@@ -375,7 +380,7 @@ class Queueing:
 
 
 def shape(view: View, key: Key, found: list[Variant]) -> tuple[float, float]:
-    """Mean prompt and output tokens over the variants that report; WVA's own guess of 512 and 256 before that."""
+    """Mean prompt and output tokens over the variants that report them; WVA's defaults of 512 and 256 if none does."""
     readings = [r for v in found if (r := view.reading(v.tier)) is not None]
     prompts = [r.prompt_tokens_mean for r in readings if r.prompt_tokens_mean]
     outputs = [r.output_tokens_mean for r in readings if r.output_tokens_mean]
@@ -388,7 +393,7 @@ def shape(view: View, key: Key, found: list[Variant]) -> tuple[float, float]:
 def balance_of(
     view: View, found: list[Variant], capacity: dict[TierKey, float], demand: float, *, high: float, low: float
 ) -> Balance:
-    """Supply of ready replicas, and of those that exist; replicas on their way count as if they were there."""
+    """The optimizer's inputs; `anticipated` counts starting replicas as if they were ready."""
     ready = sum(view.state(v.tier).ready * capacity[v.tier] for v in found)
     wanted = sum(v.target * capacity[v.tier] for v in found)
     return Balance(capacity=capacity, supply=ready, anticipated=max(ready, wanted), demand=demand, high=high, low=low)

@@ -1,8 +1,10 @@
 """
-The backtest as one HTML file that needs nothing else.
+The backtest report: one self-contained HTML file.
 
-Question: what happened, what did it cost, and how do the policies compare? Enters: results of `compare`. Leaves: HTML.
-May import: sim, domain, units. The page is `page.html`; it draws with the browser's own SVG and loads nothing.
+Question: what happened, what did it cost, and how do the policies compare?
+Enters:   results of `compare`.
+Leaves:   HTML. The template is `page.html`; it draws with SVG and loads nothing.
+May import: sim, domain, units, `report.currency`.
 """
 
 from tidegate.sim.report.page import html

@@ -1,5 +1,5 @@
 """
-Results into the page: the figures as JSON inside it, and the sentences a manager reads first.
+Fill the page: the figures as embedded JSON, and a summary in two or three sentences.
 """
 
 import json
@@ -16,7 +16,7 @@ from tidegate.sim.report.series import demand, edges_of, names_of, series
 from tidegate.sim.score import Result, Score
 
 MARK = "/*DATA*/"
-# What nobody could have run: it knows the future, or pays for fractions of replicas.
+# Bounds that nobody could have run: they know the future, or pay for fractional replicas.
 UNREAL = ("clairvoyant", "fluid")
 
 
@@ -34,7 +34,7 @@ def html(results: Mapping[str, Mapping[str, Result]]) -> str:
         "currency": code,
         "scenarios": [_scenario(name, group, code) for name, group in results.items()],
     }
-    # `<` never stands in the JSON, so nothing in a name can end the script element.
+    # `<` is escaped, so that a name cannot end the script element.
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return files("tidegate.sim.report").joinpath("page.html").read_text(encoding="utf-8").replace(MARK, text)
 
@@ -91,7 +91,7 @@ def _known(value: float | None) -> float | None:
 
 
 def summary(scores: Mapping[str, Score], code: str = DOLLARS) -> str:
-    """Two or three sentences: did it keep the promise, for how much, and who else did."""
+    """Sentences: Tidegate's result and cost, the cheapest other policy that kept the promise, and the clairvoyant."""
 
     def bill(score: Score) -> str:
         return amount(f"{score.usd:.2f}", code)

@@ -1,8 +1,8 @@
 """
-A run as a few hundred numbers that can be drawn.
+A run as a few hundred points to draw.
 
 In:    a run.
-Out:   plain values: demand, replicas by tier, attainment and money over equal stretches of time, and the decisions.
+Out:   plain values: demand, replicas by tier, attainment and cost per interval of time, and the decisions.
 """
 
 from collections.abc import Iterable
@@ -16,15 +16,15 @@ from tidegate.report.currency import priced
 from tidegate.sim.runner import Run
 from tidegate.sim.score import good
 
-# Wide enough for a desktop's chart: one point every three pixels or so.
+# Enough for a chart on a desktop screen: about one point per three pixels.
 POINTS_MAX = 320
-# Of more decisions (a day of one deployment has some 260) those are kept that stand where a stretch ends: each point of
-# the chart has its own, and the page stays small.
+# If there are more decisions (a day of one deployment has about 260), only the last one of each interval and
+# deployment is kept, so that the page stays small and each point of the chart still has its decision.
 DECISIONS_MAX = 400
 
 
 def edges_of(duration_s: float, tick_s: float) -> NDArray[np.float64]:
-    """Edges of the stretches, s from the start: whole ticks each; shape (stretches + 1,)."""
+    """Edges of the intervals, s from the start, each a whole number of ticks; shape (intervals + 1,)."""
     ticks = int(np.ceil(duration_s / tick_s))
     step = max(1, int(np.ceil(ticks / POINTS_MAX)))
     edges = np.arange(0, ticks + step, step, dtype=np.float64) * tick_s
@@ -33,14 +33,14 @@ def edges_of(duration_s: float, tick_s: float) -> NDArray[np.float64]:
 
 
 def demand(run: Run) -> list[float]:
-    """Arrivals per second in each stretch, all deployments together."""
+    """Arrivals per second in each interval, all deployments together."""
     edges = edges_of(run.scenario.duration_s, run.scenario.tick_s)
     counts = np.histogram(run.world.fleet.state.requests.arrival_s, edges)[0]
     return _rounded(counts / np.diff(edges), 3)
 
 
 def series(run: Run) -> dict[str, Any]:
-    """What the page draws of one policy; lists have one value per stretch, None where nothing arrived."""
+    """What the page shows of one policy; lists have one value per interval, None where nothing arrived."""
     scenario = run.scenario
     edges = edges_of(scenario.duration_s, scenario.tick_s)
     last = np.clip(np.searchsorted([r.time_s for r in run.rows], edges[1:], side="right") - 1, 0, None)
@@ -56,26 +56,26 @@ def series(run: Run) -> dict[str, Any]:
 
 
 def _labels(tiers: Iterable[tuple[Key, str]]) -> dict[tuple[Key, str], str]:
-    """What each tier is called: with its deployment where there are several, with the namespace where names repeat."""
+    """Label of each tier: with its deployment if there are several, and the namespace if two share a name."""
     names = names_of({key for key, _ in tiers})
     return {(key, tier): tier if len(names) == 1 else f"{names[key]} {tier}" for key, tier in tiers}
 
 
 def names_of(keys: Iterable[Key]) -> dict[Key, str]:
-    """What each deployment is called."""
+    """Label of each deployment: its name; NAMESPACE/NAME for all of them if two share a name."""
     keys = list(keys)
     shared = len({key.name for key in keys}) < len(keys)
     return {key: str(key) if shared else key.name for key in keys}
 
 
 def _paid(run: Run, times: Iterable[float]) -> list[float]:
-    """The bill up to each time, $."""
+    """Total cost up to each time, $."""
     world = run.world
     return [sum(world.market.bill_usd(pod, start_s=0.0, end_s=time_s) for pod in world.pods) for time_s in times]
 
 
 def _attainment(run: Run, edges: NDArray[np.float64]) -> list[float | None]:
-    """Share of the requests that arrived in each stretch that met both targets, all deployments together."""
+    """Of the requests that arrived in each interval, the share that met both targets; all deployments together."""
     requests = run.world.fleet.state.requests
     met = np.zeros(len(requests.arrival_s), dtype=bool)
     for index, service in enumerate(run.scenario.services):
@@ -86,7 +86,7 @@ def _attainment(run: Run, edges: NDArray[np.float64]) -> list[float | None]:
 
 
 def _decisions(run: Run, edges: NDArray[np.float64]) -> list[list[Any]]:
-    """(time s, deployment, sentence) of each decision that differs from the last by its reason or its replicas."""
+    """[time s, deployment, sentence] of each decision whose reason or replicas differ from the previous one."""
     found: list[list[Any]] = []
     names, code = names_of(service.spec.key for service in run.scenario.services), run.scenario.currency
     before: dict[Key, tuple[str, tuple[int, ...]]] = {}

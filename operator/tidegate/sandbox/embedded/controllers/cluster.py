@@ -1,8 +1,8 @@
 """
-What every controller needs: the objects, and the few ways in which controllers write them.
+What all controllers share: access to the objects, and the few ways to write them.
 
 In:    the store and the write path.
-Out:   `Cluster`.
+Out:   a `Cluster`.
 """
 
 from dataclasses import dataclass
@@ -28,26 +28,26 @@ def key_of(item: Object) -> Key:
 
 
 def controller_of(item: Object) -> dict[str, Any] | None:
-    """The owner reference of the object that controls this one."""
+    """The owner reference to the object's controller; None if it has none."""
     owners = item["metadata"].get("ownerReferences") or []
     return next((owner for owner in owners if owner.get("controller")), None)
 
 
 def owner_reference(item: Object) -> dict[str, Any]:
-    """A reference to the object that controls."""
+    """An owner reference to a controlling object."""
     head = {"apiVersion": item["apiVersion"], "kind": item["kind"], "name": item["metadata"]["name"]}
     return {**head, "uid": item["metadata"]["uid"], "controller": True, "blockOwnerDeletion": True}
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether a pod's condition Ready holds."""
+    """Whether a pod is ready."""
     conditions = pod.get("status", {}).get("conditions", [])
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """The objects, and how controllers write them."""
+    """The objects, and the ways in which controllers write them."""
 
     store: Store
     registry: Registry
@@ -55,13 +55,13 @@ class Cluster:
     deleter: Deleter
 
     def owned(self, resource: str, owner: Object) -> list[Object]:
-        """The objects of a kind that one object controls."""
+        """The objects of a kind that `owner` controls."""
         uid = owner["metadata"]["uid"]
         mine = self.store.objects(resource, owner["metadata"].get("namespace"))
         return [each for each in mine if (controller_of(each) or {}).get("uid") == uid]
 
     def create(self, resource: str, item: Object) -> Object | None:
-        """Makes an object; None where it is refused, e.g. in a namespace that is going."""
+        """Creates an object; None if that is rejected, e.g. in a namespace that is being deleted."""
         request = Request(
             verb="create",
             resource=self.registry.by_key(resource),
@@ -75,23 +75,23 @@ class Cluster:
             return None
 
     def write_status(self, resource: str, item: Object, status: dict[str, Any]) -> None:
-        """Stores a status where it differs."""
+        """Stores a status if it differs."""
         if status != item.get("status"):
             self.store.put(resource, key_of(item), {**item, "status": status})
 
     def write_spec(self, resource: str, item: Object, **fields: Any) -> Object:
-        """Stores changed fields of a spec, as another generation."""
+        """Stores changed fields of a spec and increments the generation."""
         metadata = {**item["metadata"], "generation": item["metadata"].get("generation", 0) + 1}
         return self.store.put(
             resource, key_of(item), {**item, "metadata": metadata, "spec": {**item["spec"], **fields}}
         )
 
     def delete(self, resource: str, item: Object) -> None:
-        """Asks an object to go."""
+        """Deletes an object."""
         self.deleter.end(self.registry.by_key(resource), item, {})
 
     def record(self, item: Object, *, reason: str, message: str, kind: str = "Normal", component: str) -> None:
-        """An Event about an object; the same one again only counts up."""
+        """Records an Event about an object; a repeated one only increases the count."""
         namespace, name = key_of(item)
         about = {"kind": item["kind"], "apiVersion": item["apiVersion"], "name": name, "uid": item["metadata"]["uid"]}
         about |= {"namespace": namespace} if namespace else {}

@@ -1,8 +1,8 @@
 """
-Service -> EndpointSlice: which addresses stand behind a Service's name, and which of them serve.
+Service -> EndpointSlice: the addresses of a Service's pods, and which of them are ready.
 
 In:    a Service with a selector.
-Out:   one EndpointSlice, which the Service owns.
+Out:   one EndpointSlice, owned by the Service.
 """
 
 from typing import Any
@@ -16,13 +16,13 @@ MANAGER_LABEL = {"endpointslice.kubernetes.io/managed-by": "endpointslice-contro
 
 
 class Endpoints:
-    """Keeps each Service's EndpointSlice."""
+    """Keeps each Service's EndpointSlice up to date."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     def look(self, service: Object) -> None:
-        """Writes the slice where it differs."""
+        """Creates the slice, or updates it if it differs."""
         selector = service["spec"].get("selector")
         if not selector or service["metadata"].get("deletionTimestamp"):
             return
@@ -60,7 +60,7 @@ def _endpoint(pod: Object, service: Object) -> dict[str, Any]:
 
 
 def _port(port: dict[str, Any], pods: list[Object]) -> dict[str, Any]:
-    """A Service port as the pods listen on it; a target given by name is looked up in their containers."""
+    """The pods' port behind a Service port; a target port given by name is looked up in their containers."""
     target = port.get("targetPort", port["port"])
     if isinstance(target, str):
         listening = (

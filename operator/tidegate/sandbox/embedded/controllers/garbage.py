@@ -1,9 +1,9 @@
 """
-What goes because something else went: objects whose owners are gone, and everything in a namespace that is going.
+Garbage collection: objects whose owners were deleted, and everything in a namespace that is being deleted.
 
 In:    changes in the store.
 Out:   deletions.
-Rules: dependents are found by an index over owner uids, so that the work is in proportion to what goes.
+Rules: dependents are found by an index of owner uids, so the work is proportional to the number of deletions.
 """
 
 from tidegate.sandbox.embedded.controllers.cluster import Cluster
@@ -25,11 +25,11 @@ class Garbage:
 
     @property
     def waiting(self) -> bool:
-        """Whether something is to be looked at."""
+        """Whether objects are queued."""
         return bool(self._pending)
 
     def notice(self, change: Change) -> None:
-        """Keeps the index, and remembers what has to be looked at."""
+        """Updates the index, and queues the objects that a change affects."""
         place = (change.resource, change.key)
         self._index(change.old, place, present=False)
         self._index(change.new, place, present=True)
@@ -50,7 +50,7 @@ class Garbage:
                 self._pending[place] = None
 
     def look(self) -> None:
-        """Looks at one object that may have to go."""
+        """Handles one queued object."""
         if not self._pending:
             return
         place = next(iter(self._pending))
@@ -66,7 +66,7 @@ class Garbage:
             self._cluster.delete(place[0], item)
 
     def furnish(self, namespace: Object) -> None:
-        """The service account every namespace has."""
+        """Creates the default service account of a namespace."""
         name = namespace["metadata"]["name"]
         if self._cluster.store.get("serviceaccounts", (name, "default")) is None:
             self._cluster.create("serviceaccounts", {"metadata": {"name": "default", "namespace": name}})
@@ -82,7 +82,7 @@ class Garbage:
                     del self._dependents[owner["uid"]]
 
     def _wake_owner(self, uid: str) -> None:
-        """An owner that waits for its dependents may be able to go now."""
+        """Queues an owner, whose deletion may wait for its dependents."""
         if place := self._alive.get(uid):
             self._pending[place] = None
 
@@ -96,7 +96,7 @@ class Garbage:
         return bool(owners) and not any(owner["uid"] in self._alive for owner in owners)
 
     def _finish(self, place: Place, item: Object) -> None:
-        """Carries out what a foreground or orphan deletion waits for."""
+        """Carries out a foreground or orphan deletion."""
         uid, finalizers = item["metadata"]["uid"], item["metadata"].get("finalizers") or []
         dependents = [
             (where, found) for where in self._dependents.get(uid, {}) if (found := self._cluster.store.get(*where))
@@ -128,7 +128,7 @@ class Garbage:
             self._cluster.store.put(*place, {**item, "metadata": metadata})
 
     def _namespace(self, namespace: Object) -> None:
-        """Furnishes a new namespace; empties one that is going, and lets it go when it is empty."""
+        """Sets up a new namespace; empties one that is being deleted, and removes it once it is empty."""
         if not namespace["metadata"].get("deletionTimestamp"):
             self.furnish(namespace)
             return

@@ -1,9 +1,9 @@
 """
-Which objects need a look, and the one task that looks at them.
+The queue of objects to reconcile, and the task that works it off.
 
 In:    changes in the store.
-Out:   calls of the controllers, each with the key of one object.
-Rules: an object is looked at once for any number of changes; everything runs in one task, so controllers never race.
+Out:   calls of the controllers, each with one object.
+Rules: an object is queued once for any number of changes. All controllers run in one task, so they never race.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tidegate.sandbox.embedded.resources import Registry
 from tidegate.sandbox.embedded.store import Change, Key, Object, Store
 from tidegate.sandbox.embedded.writing import Writer
 
-# A rollout that gets nowhere is noticed by looking again, not by a change.
+# Period at which rollouts are checked, s, because a rollout without progress causes no change.
 RELOOK_S = 1.0
 
 
@@ -44,7 +44,7 @@ class Controllers:
         store.listeners.append(self._notice)
 
     async def start(self) -> None:
-        """Looks at everything once, then at what changes."""
+        """Reconciles all objects once, then those that change."""
         for resource in self._steps:
             for item in self._cluster.store.objects(resource):
                 self._mark(resource, key_of(item))
@@ -53,7 +53,7 @@ class Controllers:
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._relook())]
 
     async def stop(self) -> None:
-        """Ends the tasks."""
+        """Stops the tasks."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -65,7 +65,7 @@ class Controllers:
         self._wake.set()
 
     def _notice(self, change: Change) -> None:
-        """What has to be looked at because of a change."""
+        """Queues the objects that a change affects."""
         self._garbage.notice(change)
         self._wake.set()
         item = change.new or change.old or {}
@@ -112,5 +112,5 @@ class Controllers:
 
 
 def _frees_room(change: Change) -> bool:
-    """Whether a pod's change can let another pod in."""
+    """Whether a pod's change may free resources for another pod."""
     return change.new is None or change.new.get("status", {}).get("phase") in ("Succeeded", "Failed")

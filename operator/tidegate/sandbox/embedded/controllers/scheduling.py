@@ -1,10 +1,10 @@
 """
-Which node a pod runs on: the first check of a real scheduler, by what nodes offer and pods ask for.
+Bind pods to nodes, by node resources and pod requests.
 
 In:    a pod without a node.
-Out:   a binding; or the condition PodScheduled=False with the reason, worded as the real scheduler words it.
-Rules: node selectors, taints and resource requests count, affinity does not. The fullest node that fits wins, which
-       keeps whole nodes free for replicas that need many GPUs.
+Out:   a binding; or the condition PodScheduled=False with a reason worded as by the real scheduler.
+Rules: node selectors, taints and resource requests are considered, affinity is not. The fullest node that fits is
+       chosen, which keeps whole nodes free for replicas that need many GPUs.
 """
 
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ from tidegate.sandbox.embedded.writing import set_condition
 
 
 def requests(pod: Object) -> dict[str, Decimal]:
-    """What a pod asks for in all, by resource."""
+    """Total requests of a pod, by resource."""
     total: dict[str, Decimal] = defaultdict(Decimal)
     for container in pod["spec"].get("containers", []):
         for name, value in (container.get("resources", {}).get("requests") or {}).items():
@@ -39,7 +39,7 @@ class Scheduler:
         self._cluster = cluster
 
     def look(self, pod: Object) -> None:
-        """Binds one pod, or says why it cannot be bound."""
+        """Binds one pod, or reports why it cannot be bound."""
         if pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp"):
             return
         obstacles: Counter[str] = Counter()
@@ -57,7 +57,7 @@ class Scheduler:
             self._refuse(pod, len(nodes), obstacles)
 
     def _free(self, node: Object) -> dict[str, Decimal]:
-        """What a node has left."""
+        """Free resources of a node."""
         offered = node.get("status", {}).get("allocatable") or {}
         free = {name: _quantity(value) for name, value in offered.items()}
         for pod in self._cluster.store.objects(PODS):
@@ -89,7 +89,7 @@ class Scheduler:
 
 
 def _obstacles(pod: Object, node: Object, free: dict[str, Decimal]) -> list[str]:
-    """Why a pod cannot run on a node; empty where it can."""
+    """Why a pod cannot run on a node; empty if it can."""
     spec = node.get("spec", {})
     if spec.get("unschedulable"):
         return ["node(s) were unschedulable"]

@@ -1,5 +1,5 @@
 """
-Deployment -> ReplicaSet -> Pod, with rolling updates, as the controller manager does it.
+Deployment -> ReplicaSet -> Pod, with rolling updates, as in the controller manager.
 
 In:    a Deployment or a ReplicaSet.
 Out:   ReplicaSets, Pods, their statuses.
@@ -29,13 +29,13 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 class Deployments:
-    """Keeps each Deployment's ReplicaSets as its spec wants them."""
+    """Reconciles Deployments."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     def look(self, deployment: Object) -> None:
-        """One step towards what the spec wants."""
+        """Makes one step towards the spec, and updates the status."""
         owned = self._cluster.owned(REPLICA_SETS, deployment)
         if deployment["metadata"].get("deletionTimestamp"):
             return
@@ -49,7 +49,7 @@ class Deployments:
         self._report(deployment, name)
 
     def is_moving(self, deployment: Object) -> bool:
-        """Whether a rollout is under way, so that its deadline has to be watched."""
+        """Whether a rollout is in progress, so that its deadline must be checked."""
         status = deployment.get("status", {})
         done = status.get("updatedReplicas", 0) == status.get("availableReplicas", 0) == deployment["spec"]["replicas"]
         return not done or status.get("observedGeneration") != deployment["metadata"]["generation"]
@@ -79,7 +79,7 @@ class Deployments:
         return made
 
     def _roll(self, deployment: Object, current: Object, others: list[Object]) -> None:
-        """Moves replicas from the other ReplicaSets to the current one, within surge and unavailability."""
+        """Moves replicas from the other ReplicaSets to the current one, within maxSurge and maxUnavailable."""
         wanted = deployment["spec"]["replicas"]
         old_total = sum(each["spec"]["replicas"] for each in others)
         if deployment["spec"]["strategy"]["type"] == "Recreate":
@@ -95,7 +95,7 @@ class Deployments:
         current = self._resize(deployment, current, new)
         missing = new - current.get("status", {}).get("availableReplicas", 0)
         excess = new + old_total - (wanted - unavailable) - missing
-        # Replicas that are not available serve nobody: they go first, and whatever the limits say.
+        # Unavailable replicas are removed first, independent of the limits, because they serve nothing.
         for each in sorted(others, key=lambda item: item["metadata"]["creationTimestamp"]):
             size = each["spec"]["replicas"]
             broken = size - each.get("status", {}).get("availableReplicas", 0)
@@ -113,7 +113,7 @@ class Deployments:
         return resized
 
     def _say(self, deployment: Object, replica_set: Object, *, before: int) -> None:
-        """The event about a resized ReplicaSet."""
+        """Records the event about a resized ReplicaSet."""
         replicas = replica_set["spec"]["replicas"]
         word = "up" if replicas > before else "down"
         text = f"Scaled {word} replica set {replica_set['metadata']['name']} from {before} to {replicas}"
@@ -143,12 +143,12 @@ class Deployments:
         set_condition(status, available)
         done = current.get("replicas", 0) == current.get("availableReplicas", 0) == wanted == totals["replicas"]
         set_condition(status, self._progress(deployment, status, done=done))
-        # In a fixed order, so that looking twice writes once.
+        # A fixed order, so that an unchanged status is not written again.
         status["conditions"].sort(key=lambda each: str(each["type"]))
         self._cluster.write_status(DEPLOYMENTS, deployment, status)
 
     def _progress(self, deployment: Object, status: dict[str, Any], *, done: bool) -> dict[str, Any]:
-        """The condition Progressing; it fails where nothing moved for the deployment's deadline."""
+        """The condition Progressing; False if nothing changed within the deployment's deadline."""
         old: dict[str, Any] = next((each for each in status["conditions"] if each["type"] == "Progressing"), {})
         counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", *_READY)]
         before = [deployment.get("status", {}).get(key, 0) for key in ("replicas", "updatedReplicas", *_READY)]
@@ -174,7 +174,7 @@ _READY = ("readyReplicas", "availableReplicas")
 
 
 def limits(rolling: dict[str, Any], replicas: int) -> tuple[int, int]:
-    """(replicas above, replicas below) what is wanted during a rolling update; percentages round apart, as upstream."""
+    """(maxSurge, maxUnavailable) in replicas; percentages are rounded up and down respectively, as in Kubernetes."""
     surge = _share(rolling.get("maxSurge", "25%"), replicas, math.ceil)
     unavailable = _share(rolling.get("maxUnavailable", "25%"), replicas, math.floor)
     return surge, unavailable if surge or unavailable else 1
@@ -185,18 +185,18 @@ def _share(value: Any, replicas: int, rounding: Any) -> int:
 
 
 def template_hash(template: dict[str, Any]) -> str:
-    """Ten letters and digits that change with the pod template."""
+    """Hash of the pod template, ten hex digits."""
     return hashlib.sha256(msgspec.json.encode(template, order="sorted")).hexdigest()[:10]
 
 
 class ReplicaSets:
-    """Keeps each ReplicaSet's pods at the count its spec wants."""
+    """Reconciles ReplicaSets."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     def look(self, replica_set: Object) -> None:
-        """Makes or ends pods, then counts them."""
+        """Creates or deletes pods, and updates the status."""
         if replica_set["metadata"].get("deletionTimestamp"):
             return
         pods = self._pods(replica_set)
@@ -208,7 +208,7 @@ class ReplicaSets:
         self._report(replica_set)
 
     def _pods(self, replica_set: Object) -> list[Object]:
-        """Its pods that count: neither on their way out nor at their end."""
+        """Its pods that are neither terminating nor ended."""
         matches = object_selector(replica_set["spec"]["selector"])
         return [
             pod
@@ -241,7 +241,7 @@ class ReplicaSets:
 
 
 def _expendable(pod: Object) -> tuple[Any, ...]:
-    """Which pods go first: unbound, not running, not ready, cheap by annotation, young."""
+    """Sort key of pods to delete: first unbound, not running, not ready, low deletion cost, young."""
     cost = int((pod["metadata"].get("annotations") or {}).get(DELETION_COST, 0))
     running = pod.get("status", {}).get("phase") == "Running"
     born = datetime.fromisoformat(pod["metadata"]["creationTimestamp"]).timestamp()
