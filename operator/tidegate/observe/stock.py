@@ -35,8 +35,7 @@ def accelerator_use(
     - So do accelerators of our pods on nodes that their class does not (or no longer) select, or under another resource
       name than the class's `resourceName`.
     - Accelerators of our terminating pods will soon be free for others, so they count. They do not if the node takes no
-    new
-      pods. If the pod hangs, they count as somebody else's.
+      new pods. If the pod hangs, they count as somebody else's.
     - If two classes select a node, what our pods of one class hold there is not available to the other.
 
     Args:
@@ -103,7 +102,7 @@ def usable_capacity(accelerator: Accelerator, use: AcceleratorUse | None) -> int
 
 
 def unprovisioned(accelerator: Accelerator, use: AcceleratorUse | None) -> int:
-    """Accelerators of the stated ceiling that no node offers; 0 where none is stated, or no node can be seen."""
+    """The part of the stated capacity that no node offers; 0 if none is stated, or nodes cannot be read."""
     if accelerator.capacity is None or use is None:
         return 0
     return max(accelerator.capacity - _offered(use), 0)
