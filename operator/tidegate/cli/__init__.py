@@ -24,7 +24,7 @@ COMMANDS = {
     "backtest": "Replay traffic: what each policy would have done and cost.",
     "explain": "Explain the current decision of a deployment.",
     "top": "Show load, replicas, attainment and cost of all deployments.",
-    "pause": "Pause a deployment: plan and report, scale nothing.",
+    "pause": "Pause a deployment: plan and scale nothing.",
     "resume": "Resume a paused deployment.",
     "crds": "Print the custom resource definitions.",
     "sandbox": "Run the whole product on this machine.",

@@ -45,6 +45,6 @@ def annotate(key: Key, *, kubeconfig: str | None, context: str | None, paused: b
 @click.argument("deployment", type=DeploymentName())
 @connection
 def command(deployment: Key, kubeconfig: str | None, context: str | None) -> None:
-    """Pause DEPLOYMENT (NAMESPACE/NAME): Tidegate keeps planning and reporting, but scales nothing."""
+    """Pause DEPLOYMENT (NAMESPACE/NAME): Tidegate plans and scales nothing, but keeps measuring and reporting."""
     annotate(deployment, kubeconfig=kubeconfig, context=context, paused=True)
     click.echo(f"{deployment} is paused")
