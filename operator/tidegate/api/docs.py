@@ -31,7 +31,7 @@ On an InferenceDeployment, and on the objects that Tidegate creates:
 
 | on | key | meaning |
 | --- | --- | --- |
-| deployment | annotation `{PAUSED_ANNOTATION}` | `"true"`: plan and scale nothing; keep measuring, learning and reporting (`tidegate pause`). |
+| deployment | annotation `{PAUSED_ANNOTATION}` | `"true"`: plan and scale nothing (`tidegate pause`). |
 | deployment | label `{SHARD_LABEL}` | Which installation manages it ([sharding](../operations.md#sharding)). |
 | created objects | label `{DEPLOYMENT_LABEL}` | Name of the InferenceDeployment. |
 | created objects | label `{TIER_LABEL}` | Name of the tier. |
