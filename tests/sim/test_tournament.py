@@ -109,7 +109,7 @@ def test_a_killed_process_is_reported() -> None:
             process.kill()
 
     plan = Plan(scenarios=["tight-itl"], seeds=list(range(20)), policies=["static"], jobs=2)
-    with pytest.raises(SourceError, match="a process of --jobs 2 was ended from outside"):
+    with pytest.raises(SourceError, match="a process of --jobs 2 was killed"):
         play(plan, kill)
 
 
