@@ -58,7 +58,6 @@ class Stock:
     def scene(self, order: Order, *, now_s: float, clock_s: float) -> Scene:
         """Everything that is known when an order is carried out; unix and monotonic seconds."""
         self._prune(clock_s)
-        self._index(order.view)
         scene = Scene(
             order=order,
             now_s=now_s,
@@ -103,6 +102,7 @@ class Stock:
 
     def manifests(self, order: Order) -> tuple[Manifest, ...]:
         """What the deployment should own."""
+        self._index(order.view)
         resource, known_kind = order.resource, order.view.has_pod_monitors
         key = (*_needs(resource, order.accelerators), known_kind)
         known = self._made.get(resource.uid) or self._made_before.get(resource.uid)

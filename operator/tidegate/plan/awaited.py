@@ -10,7 +10,7 @@ from math import inf
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import TierState
 from tidegate.plan.cuts import DUST
-from tidegate.plan.fleet import profile
+from tidegate.plan.fleet import Fleet, profile
 from tidegate.plan.limits import Limits
 from tidegate.plan.memo import Memo
 from tidegate.plan.memory import PlanMemory, TierProgress
@@ -64,7 +64,7 @@ def await_all(
     progress, arrivals = _follow(problem, before, time_s, freed=freed)
     # If something is given up or accelerators are shared out, there is no room for a replacement of a late replica.
     room = before is None or (before.given is Given.NOTHING and not before.grant)
-    if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo, arrivals):
+    if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo):
         return _follow(problem, before, time_s, freed=freed, hurried=True)
     return progress, arrivals
 
@@ -105,9 +105,8 @@ def _for_nodes(problem: Problem, coming: Mapping[str, int]) -> bool:
 
 def _kept(problem: Problem, memo: Memo, base: Limits, *, asked: float) -> bool:
     """Whether the ready replicas keep the lower bound, and the promise until the fastest tier could be ready."""
-    model = memo.model
-    ready = tuple([problem.states.get(name, TierState()).ready for name in model.names])
-    reached = profile(model, ready).attainment(scenarios(problem.forecast, model.fastest_s + TICK_S))
+    ready = _ready(problem)
+    reached = _attainment(problem, memo, ready, lead_s=memo.model.fastest_s + TICK_S)
     return sum(ready) >= base.total[0] and reached >= asked - DUST
 
 
@@ -122,7 +121,16 @@ def _overdue(problem: Problem, progress: tuple[TierProgress, ...], time_s: float
     return False
 
 
-def _carries_now(problem: Problem, memo: Memo, arrivals: tuple[Arrivals, ...]) -> bool:
+def _carries_now(problem: Problem, memo: Memo) -> bool:
     """Whether the ready replicas keep the promise at the current load."""
-    ready = profile(memo.model, tuple([a.ready for a in arrivals]))
-    return ready.attainment(scenarios(problem.forecast, 0.0)) >= problem.spec.slo.attainment
+    return _attainment(problem, memo, _ready(problem), lead_s=0.0) >= problem.spec.slo.attainment
+
+
+def _ready(problem: Problem) -> Fleet:
+    """Ready replicas by tier."""
+    return tuple([problem.states.get(tier.name, TierState()).ready for tier in problem.spec.tiers])
+
+
+def _attainment(problem: Problem, memo: Memo, fleet: Fleet, *, lead_s: float) -> float:
+    """What a fleet reaches at the demand up to a lead time."""
+    return profile(memo.model, fleet).attainment(scenarios(problem.forecast, lead_s))
