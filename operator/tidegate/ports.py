@@ -278,13 +278,14 @@ class AcceleratorUse:
     Accelerators of one class: what the matching nodes offer, and who holds how many.
 
     Args:
-        elsewhere: The part of `by_tidegate` that is on nodes which do not match, or no longer do.
+        blocks: How many nodes Tidegate may hold this many accelerators on, by that number. What it has on nodes that
+            do not match, or no longer do, is included.
     """
 
     allocatable: int
     by_tidegate: int
     by_others: int
-    elsewhere: int = 0
+    blocks: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

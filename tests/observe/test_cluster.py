@@ -506,3 +506,14 @@ def test_the_specs_of_other_deployments_do_not_matter() -> None:
     other = replace(SPEC, key=Key("prod", "code"), tiers=(tier("fp8"),))
     sight = cluster(pod("new", labels=OURS)).look([other], {}, Harvest(time_s=NOW, samples={}))
     assert sight.deployments[other.key].tiers["fp8"].ready == 0
+
+
+def test_a_tier_knows_how_many_of_its_replicas_the_nodes_can_hold() -> None:
+    others = pod("training", labels={"app": "training"}, requests={"nvidia.com/gpu": 5})
+    wide = replace(SPEC, tiers=(replace(tier("bf16"), accelerators_per_replica=2), tier("fp8")))
+    subject = cluster(others, workloads=(view("chat-fp8", replicas=0, labels=OURS),))
+    subject.nodes.items |= {("", "m"): NodeView(name="m", labels={}, allocatable={"nvidia.com/gpu": 1}, usable=True)}
+    sight = subject.look([wide], {"h100": H100}, Harvest(time_s=NOW, samples=Missing(reason="Timeout")))
+    assert sight.accelerators["h100"].capacity == 4
+    states = sight.deployments[CHAT].tiers
+    assert (states["bf16"].placeable, states["fp8"].placeable) == (1, None)

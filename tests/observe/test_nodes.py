@@ -1,5 +1,6 @@
 """Nodes that an autoscaler brings: from pods to decisions and back, with a scheduler between."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -33,19 +34,23 @@ SPEC = DeploymentSpec(
 )
 
 
+def use(*, by_others: int = 0, blocks: Mapping[int, int] | None = None) -> AcceleratorUse:
+    """Of eight accelerators."""
+    return AcceleratorUse(allocatable=8, by_tidegate=0, by_others=by_others, blocks=blocks or {})
+
+
 @pytest.mark.parametrize(
-    ("capacity", "use", "expected"),
+    ("capacity", "used", "expected"),
     [
-        pytest.param(None, AcceleratorUse(allocatable=8, by_tidegate=0, by_others=0), 0, id="no ceiling is stated"),
-        pytest.param(16, AcceleratorUse(allocatable=8, by_tidegate=0, by_others=0), 8, id="half of it is there"),
-        pytest.param(16, AcceleratorUse(allocatable=8, by_tidegate=0, by_others=8), 16, id="others have all there is"),
-        pytest.param(4, AcceleratorUse(allocatable=8, by_tidegate=0, by_others=0), 0, id="more than may be used"),
-        pytest.param(8, AcceleratorUse(allocatable=4, by_tidegate=4, by_others=0, elsewhere=4), 0, id="some elsewhere"),
+        pytest.param(None, use(blocks={8: 1}), 0, id="no ceiling is stated"),
+        pytest.param(16, use(blocks={8: 1}), 8, id="half of it is there"),
+        pytest.param(16, use(by_others=8), 16, id="others have all there is"),
+        pytest.param(4, use(blocks={8: 1}), 0, id="more than may be used"),
         pytest.param(16, None, 0, id="nodes may not be listed"),
     ],
 )
-def test_accelerators_that_no_node_offers_yet(capacity: int | None, use: AcceleratorUse | None, expected: int) -> None:
-    assert unprovisioned(replace(CLASSES["h100"], capacity=capacity), use) == expected
+def test_accelerators_that_no_node_offers_yet(capacity: int | None, used: AcceleratorUse | None, expected: int) -> None:
+    assert unprovisioned(replace(CLASSES["h100"], capacity=capacity), used) == expected
 
 
 def test_a_start_is_as_long_as_the_wait_for_its_node_and_one_that_was_withdrawn_says_nothing() -> None:

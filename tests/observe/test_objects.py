@@ -1,16 +1,11 @@
-"""
-What is kept of Kubernetes objects, and who holds the accelerators.
-"""
+"""What is kept of Kubernetes objects."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tidegate.domain.spec import Accelerator
-from tidegate.observe.objects import NodeView, PodView, node_view, pod_view, scaled_view, scaler_view, workload_view
-from tidegate.observe.stock import accelerator_use, usable_capacity
-from tidegate.ports import AcceleratorUse, ObjectRef
+from tidegate.observe.objects import node_view, pod_view, scaled_view, scaler_view, workload_view
+from tidegate.ports import ObjectRef
 
 GPU = "nvidia.com/gpu"
 
@@ -209,127 +204,3 @@ def test_a_scaled_object_without_a_kind_means_a_deployment() -> None:
         raw, api_version="keda.sh/v1alpha1", kind="ScaledObject", default_target=("apps/v1", "Deployment")
     )
     assert found.target == ObjectRef(api_version="apps/v1", kind="Deployment", namespace="prod", name="chat")
-
-
-def node(name: str, amount: int, *, usable: bool = True, **labels: str) -> NodeView:
-    return NodeView(name=name, labels=labels, allocatable={GPU: amount}, usable=usable)
-
-
-NOW = 10_000.0
-
-
-def holder(uid: str, where: str, amount: int, *, ended: bool = False, gone_s: float | None = None) -> PodView:
-    return PodView(
-        namespace="x",
-        name=uid,
-        uid=uid,
-        labels={},
-        created_s=0.0,
-        ready_s=None,
-        ready=False,
-        terminating=gone_s is not None,
-        unschedulable=False,
-        ended=ended,
-        node=where,
-        requests={GPU: amount},
-        gone_s=gone_s,
-    )
-
-
-@pytest.mark.parametrize(
-    ("nodes", "pods", "expected"),
-    [
-        pytest.param([node("a", 8, kind="h100")], [], (8, 0, 0), id="an empty node"),
-        pytest.param([node("a", 8, kind="a10")], [], (0, 0, 0), id="a node of another class"),
-        pytest.param(
-            [node("a", 8, kind="h100")],
-            [holder("ours", "a", 2), holder("theirs", "a", 3)],
-            (8, 2, 3),
-            id="ours and others' on one node",
-        ),
-        pytest.param(
-            [node("a", 8, kind="h100")],
-            [holder("ours", "", 2), holder("done", "a", 4, ended=True)],
-            (8, 0, 0),
-            id="not bound, or over",
-        ),
-        pytest.param(
-            [node("a", 8, usable=False, kind="h100")],
-            [holder("ours", "a", 2), holder("theirs", "a", 1)],
-            (3, 2, 1),
-            id="a cordoned node offers only what is held",
-        ),
-        pytest.param(
-            [node("a", 8, kind="h100")],
-            [holder("ours", "a", 2, gone_s=NOW + 60)],
-            (8, 2, 0),
-            id="one on its way out gives back what it holds",
-        ),
-        pytest.param(
-            [node("a", 8, usable=False, kind="h100"), node("b", 8, kind="h100")],
-            [holder("ours", "a", 2, gone_s=NOW + 60), holder("theirs", "a", 4), holder("more", "a", 2, gone_s=NOW)],
-            (12, 0, 4),
-            id="one on its way out of a node that is drained or dead gives nothing back",
-        ),
-        pytest.param(
-            [node("a", 8, kind="h100")],
-            [holder("ours", "a", 2, gone_s=NOW - 120)],
-            (8, 0, 2),
-            id="one that hangs keeps what it holds",
-        ),
-        pytest.param(
-            [node("a", 0, kind="h100")],
-            [holder("ours", "a", 2), holder("theirs", "a", 1)],
-            (3, 2, 1),
-            id="a node whose device plugin is away offers what is held",
-        ),
-        pytest.param(
-            [node("a", 8, kind="h1OO"), node("b", 8, kind="h100")],
-            [holder("ours", "a", 2), holder("theirs", "a", 1)],
-            (8, 2, 0),
-            id="ours on a node that is not selected any more",
-        ),
-        pytest.param(
-            [NodeView(name="a", labels={"kind": "h100"}, allocatable={"amd.com/gpu": 8}, usable=True)],
-            [replace(holder("ours", "a", 2), requests={"amd.com/gpu": 2, "rdma/ib": 1}), holder("theirs", "a", 0)],
-            (2, 2, 0),
-            id="the class names another resource than ours hold",
-        ),
-    ],
-)
-def test_accelerators_are_counted_by_holder(
-    nodes: list[NodeView], pods: list[PodView], expected: tuple[int, int, int]
-) -> None:
-    h100 = Accelerator(name="h100", price_usd_per_hour=3.0, node_selector={"kind": "h100"})
-    use = accelerator_use([h100], nodes, pods, {"ours": "h100"}, time_s=NOW)["h100"]
-    assert (use.allocatable, use.by_tidegate, use.by_others) == expected
-
-
-def test_accelerators_of_a_node_in_two_classes_are_counted_once() -> None:
-    whole = Accelerator(name="h100", price_usd_per_hour=3.0, node_selector={"kind": "h100"})
-    part = Accelerator(name="pool", price_usd_per_hour=3.0, node_selector={"kind": "h100", "pool": "a"})
-    nodes, pods = [node("a", 8, kind="h100", pool="a")], [holder("ours", "a", 6)]
-    use = accelerator_use([whole, part], nodes, pods, {"ours": "h100"}, time_s=NOW)
-    assert usable_capacity(whole, use["h100"]) == 8
-    assert usable_capacity(part, use["pool"]) == 2
-
-
-@pytest.mark.parametrize(
-    ("stated", "use", "capacity"),
-    [
-        pytest.param(64, AcceleratorUse(allocatable=8, by_tidegate=0, by_others=4), 64, id="the stated ceiling holds"),
-        pytest.param(
-            None, AcceleratorUse(allocatable=8, by_tidegate=2, by_others=3), 5, id="the nodes' offer without others'"
-        ),
-        pytest.param(None, AcceleratorUse(allocatable=2, by_tidegate=0, by_others=3), 0, id="never below nothing"),
-        pytest.param(
-            None,
-            AcceleratorUse(allocatable=0, by_tidegate=2, by_others=0, elsewhere=2),
-            2,
-            id="what runs on nodes that the class does not select any more stays",
-        ),
-        pytest.param(None, None, None, id="nodes cannot be seen: unknown, not none"),
-    ],
-)
-def test_capacity(stated: int | None, use: AcceleratorUse | None, capacity: int | None) -> None:
-    assert usable_capacity(Accelerator(name="h", price_usd_per_hour=1.0, capacity=stated), use) == capacity

@@ -124,6 +124,7 @@ class Loop:
     ready: dict[str, int] = field(default_factory=dict)
     starting: list[tuple[int, str]] = field(default_factory=list)  # (ticks left, tier)
     stuck: frozenset[str] = frozenset()
+    placeable: dict[str, int] = field(default_factory=dict)
     history: list[Decision] = field(default_factory=list)
 
     def states(self, silent: Sequence[str] = (), rate: float = 1.0) -> dict[str, TierState]:
@@ -134,7 +135,8 @@ class Loop:
             if t.name in silent and ready:
                 shown = Missing(reason="Timeout", detail="prometheus did not answer")
             starting = sum(1 for _, name in self.starting if name == t.name)
-            found[t.name] = TierState(ready=ready, starting=starting, reading=shown)
+            most = self.placeable.get(t.name)
+            found[t.name] = TierState(ready=ready, starting=starting, placeable=most, reading=shown)
         return found
 
     def problem(

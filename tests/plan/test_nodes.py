@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tick, tier
-from tidegate.domain.decision import Decision
+from tidegate.domain.decision import Constraint, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import TierState
-from tidegate.domain.spec import Accelerator
+from tidegate.domain.spec import Accelerator, TierSpec
 
 OD, SPOT = tier("od", high=8), tier("spot", accelerator="l40s", high=8)
 ESTIMATES = {"od": estimate(5), "spot": estimate(5)}  # usual after 120 s, late after 300
@@ -138,3 +138,60 @@ def test_what_drains_does_not_make_room_of_nodes_that_are_not_there() -> None:
     subject = loop(0, leaving={"spot": 1})
     subject.run(forecast(LOAD), 4)
     assert fleet(subject.history[-1]) == {"od": 2}
+
+
+WIDE, NARROW = tier("wide", gpus=4), tier("narrow", gpus=1)
+TWELVE = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=12)}
+
+
+def scattered(*tiers: TierSpec, placeable: int = 0, **more: object) -> Loop:
+    """Twelve accelerators are free, but so spread over nodes that they hold only a few replicas of four."""
+    estimates = {"wide": estimate(20), "narrow": estimate(2)}
+    wanted = spec(*tiers, replicas_max=12)
+    return Loop(spec=wanted, estimates=estimates, pools=TWELVE, placeable={"wide": placeable}, **more)  # type: ignore[arg-type]
+
+
+def condition(decision: Decision, type_: str) -> tuple[str, str]:
+    (found,) = [c for c in decision.conditions if c.type == type_]
+    return found.reason, found.message
+
+
+def test_replicas_that_no_node_can_hold_are_not_requested_and_the_decision_says_why() -> None:
+    decision = scattered(WIDE, placeable=2).run(forecast(50), 3)
+    assert fleet(decision) == {"wide": 2}
+    assert decision.binding is Constraint.CAPACITY
+    assert condition(decision, "CapacityAvailable") == (
+        "AcceleratorsScattered",
+        "no node has enough free accelerators for another replica of: wide",
+    )
+    roomy = scattered(WIDE, placeable=3).run(forecast(50), 3)
+    assert (fleet(roomy), roomy.binding) == ({"wide": 3}, Constraint.NONE)
+
+
+def test_a_tier_of_small_replicas_takes_over_what_no_node_can_hold() -> None:
+    subject = scattered(WIDE, NARROW, placeable=1)
+    decision = subject.tick(forecast(30))
+    assert fleet(decision) == {"wide": 1, "narrow": 5}
+    subject.placeable = {}  # others left their nodes
+    subject.pools = {"h100": replace(TWELVE["h100"], capacity=16)}
+    assert fleet(subject.run(forecast(30), 60)) == {"wide": 2}
+
+
+def test_what_serves_stays_however_little_the_nodes_are_said_to_hold() -> None:
+    subject = scattered(WIDE, placeable=0, ready={"wide": 2})
+    assert fleet(subject.run(forecast(30), 60)) == {"wide": 2}
+
+
+def test_a_lower_bound_gives_way_to_what_the_nodes_hold() -> None:
+    subject = scattered(replace(WIDE, replicas_min=3), placeable=1)
+    decision = subject.run(forecast(5), 3)
+    assert (fleet(decision), decision.binding) == ({"wide": 1}, Constraint.CAPACITY)
+
+
+def test_a_lower_priority_does_not_make_room_for_a_replica_that_no_node_can_hold() -> None:
+    high = scattered(WIDE, placeable=1)
+    high.spec = replace(high.spec, key=Key("prod", "high"), priority=10)
+    low = scattered(NARROW, ready={"narrow": 8})
+    for _ in range(40):
+        decisions = tick([high, low], [50.0, 16.0], TWELVE)
+        assert [fleet(each) for each in decisions] == [{"wide": 1}, {"narrow": 8}]

@@ -50,7 +50,9 @@ def loops(draw: st.DrawFn) -> Loop:
         scale_down_window_s=draw(st.sampled_from((0.0, 60.0, 300.0))),
         scale_to_zero=draw(st.sampled_from((None, ScaleToZero(idle_s=120.0)))),
     )
-    return Loop(spec=wanted, estimates=estimates, pools=pools, startup_ticks=draw(st.sampled_from((0, 3))), memory=None)
+    placeable = {name: most for name in names if (most := draw(st.sampled_from((None, None, 0, 1, 3)))) is not None}
+    startup_ticks = draw(st.sampled_from((0, 3)))
+    return Loop(spec=wanted, estimates=estimates, pools=pools, startup_ticks=startup_ticks, placeable=placeable)
 
 
 rates = st.floats(0.05, 40)
@@ -68,6 +70,7 @@ def keeps_promises(loop: Loop, decision: Decision) -> None:
     assert sum(counts.values()) <= loop.spec.replicas_max
     assert all(counts[t.name] <= t.replicas_max for t in loop.spec.tiers)
     assert all(counts[t.name] == 0 for t in loop.spec.tiers if t.quality < loop.spec.quality.minimum)
+    assert all(counts[name] <= most for name, most in loop.placeable.items())
     budget = loop.spec.cost.budget_usd_per_hour
     assert budget is None or cost(loop, decision) <= budget + 1e-6
     for name, pool in loop.pools.items():
@@ -163,6 +166,7 @@ def test_a_restart_through_json_changes_no_later_decision(loop: Loop, phases: li
 @settings(max_examples=40, deadline=None)
 @given(loops(), rates)
 def test_zero_needs_proof_and_one_request_ends_it(loop: Loop, rate: float) -> None:
+    loop.placeable = {}
     loop.spec = replace(loop.spec, scale_to_zero=ScaleToZero(idle_s=120.0))
     loop.run(forecast(rate), 5)
     silent = loop.run(forecast(0.0, idle_s=10_000.0), 10, silent=NAMES)

@@ -198,6 +198,8 @@ class TierState:
         failing: The part of `starting` that crashes repeatedly, cannot be started, or may not be created.
         unasked: The part of `starting` beyond what the workload asks for: pods of a rollout that cannot start.
         trouble: What is wrong with the failing replicas, in words; empty: nothing.
+        placeable: Replicas of this tier that the nodes can hold, if the free accelerators are so spread over nodes that
+            it is fewer than the capacity of the class allows. None: no such limit is known.
         reading: Metrics, or why there are none. A tier without a ready replica has `Missing("NoReplicas")`.
     """
 
@@ -211,6 +213,7 @@ class TierState:
     failing: int = 0
     unasked: int = 0
     trouble: str = ""
+    placeable: int | None = None
     reading: TierReading | Missing = Missing(reason="NoReplicas")
 
     @property

@@ -2,15 +2,17 @@
 Accelerators: what the nodes offer, and who holds how many.
 
 In:    nodes, pods, which pods are Tidegate's and of which class, and the classes.
-Out:   `AcceleratorUse` by class.
+Out:   `AcceleratorUse` by class, and from that the capacity and the replicas that the nodes can hold.
 Rules: pure.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from tidegate.domain.spec import Accelerator
+from tidegate.domain.spec import Accelerator, TierSpec
+from tidegate.observe.kinds import BUILT_IN
 from tidegate.observe.objects import NodeView, PodView
+from tidegate.observe.replicas import TierView
 from tidegate.ports import AcceleratorUse
 
 # After the grace period the kubelet kills a pod and unmounts its volumes within seconds. A pod that still exists this
@@ -70,18 +72,21 @@ def _held(pods: Iterable[PodView], own: Mapping[str, str], resources: Mapping[st
 
 
 def _use(accelerator: Accelerator, nodes: Iterable[NodeView], held: _Held) -> AcceleratorUse:
-    allocatable = by_tidegate = by_others = elsewhere = 0
+    allocatable = by_tidegate = by_others = 0
+    blocks: Counter[int] = Counter()
     for node in nodes:
         holders = held.get((node.name, accelerator.resource_name), {})
         ours, all_ = holders.get(accelerator.name, 0), sum(holders.values())
         by_tidegate += ours
         if not selects(accelerator, node):
-            elsewhere += ours
+            blocks[ours] += 1
             continue
         offered = node.allocatable.get(accelerator.resource_name, 0) if node.usable else 0
         allocatable += max(offered, all_)
         by_others += all_ - ours
-    return AcceleratorUse(allocatable=allocatable, by_tidegate=by_tidegate, by_others=by_others, elsewhere=elsewhere)
+        blocks[max(offered, all_) - (all_ - ours)] += 1
+    del blocks[0]
+    return AcceleratorUse(allocatable=allocatable, by_tidegate=by_tidegate, by_others=by_others, blocks=blocks)
 
 
 def selects(accelerator: Accelerator, node: NodeView) -> bool:
@@ -109,4 +114,25 @@ def unprovisioned(accelerator: Accelerator, use: AcceleratorUse | None) -> int:
 
 
 def _offered(use: AcceleratorUse) -> int:
-    return max(use.allocatable - use.by_others, 0) + use.elsewhere
+    return sum(size * nodes for size, nodes in use.blocks.items())
+
+
+def placeable(
+    tier: TierSpec, view: TierView, accelerator: Accelerator | None, use: AcceleratorUse | None
+) -> int | None:
+    """
+    Replicas that the nodes can hold if Tidegate's other replicas leave; None: as many as the capacity allows, or
+    unknown.
+
+    Three accelerators that others left free on each of four nodes are twelve, but hold no replica of four. Replicas
+    that are groups of pods may span nodes, and nodes that an autoscaler may add can have any size: these are not
+    judged.
+    """
+    target, each = tier.target_ref, tier.accelerators_per_replica
+    single = target is None or (target.api_version, target.kind) in BUILT_IN
+    if accelerator is None or use is None or not single or unprovisioned(accelerator, use):
+        return None
+    fits = sum(size // each * nodes for size, nodes in use.blocks.items())
+    if fits >= (usable_capacity(accelerator, use) or 0) // each:
+        return None
+    return max(fits, sum(1 for pod in view.pods if pod.node and not pod.ended and not pod.terminating))

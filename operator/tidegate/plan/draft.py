@@ -124,6 +124,16 @@ class Draft:
         return any(n < had and a.healthy for n, had, a in zip(fleet, before, self.arrivals, strict=True))
 
     @property
+    def scattered(self) -> list[str]:
+        """Tiers of which the target has all replicas that the nodes can hold; see `TierState.placeable`."""
+        states = [self.problem.states.get(name) for name in self.model.names]
+        return [
+            name
+            for name, n, state in zip(self.model.names, self.target, states, strict=True)
+            if state is not None and state.placeable is not None and n >= state.placeable
+        ]
+
+    @property
     def under(self) -> int:
         """Replicas that the target lacks to the lower bounds of the total or of the usable tiers, whichever is more."""
         pairs = zip(self.target, self.spec.tiers, self.model.usable, strict=True)

@@ -178,7 +178,10 @@ def binding(draft: Draft, memo: Memo) -> Constraint:
     anyhow = replace(limits, total=(0, sum(wish)), tiers=tuple([(0, n) for n in wish]))
     if not any(model.usable):
         return Constraint.QUALITY if all(model.known) else Constraint.CAPACITY
-    closed = any(a.blocked and n > a.counted for a, n in zip(draft.arrivals, wish, strict=True))
+    closed = any(a.blocked and n > a.counted for a, n in zip(draft.arrivals, wish, strict=True)) or any(
+        name in draft.scattered and n > planned
+        for name, n, planned in zip(model.names, wish, draft.target, strict=True)
+    )
     broken = (
         (model.usd_per_hour(wish) > limits.budget, Constraint.BUDGET),
         (closed or not anyhow.below(model, wish), Constraint.CAPACITY),

@@ -40,7 +40,8 @@ def open_draft(
     before = problem.remembered
     memo = memo_of(problem, before, accelerators)
     model = memo.model
-    base = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
+    stated = memo.limits or limits(problem.spec, model=model, accelerators=accelerators, time_s=time_s)
+    base = _placeable(stated, problem)
     budget = _budget(problem, before or PlanMemory(), time_s)
     asked = error_budget.asked(budget, problem.spec.slo)
     progress, arrivals = await_all(problem, memo, base, time_s, asked=asked, vacancies=vacancies)
@@ -154,6 +155,20 @@ def _capped(base: Limits, blocked: tuple[int, ...], model: FleetModel) -> Limits
         tiers = tuple([b if ok else t for b, t, ok in zip(base.tiers, tiers, model.known, strict=True)])
         low = high = min(low, sum([most for _, most in tiers]))
     return replace(base, total=(low, high), tiers=tiers)
+
+
+def _placeable(base: Limits, problem: Problem) -> Limits:
+    """The limits with each tier capped at what the nodes can hold; what serves is never above the cap."""
+    states = [problem.states.get(tier.name) for tier in problem.spec.tiers]
+    if all(state is None or state.placeable is None for state in states):
+        return base
+    highs = [
+        high if state is None or state.placeable is None else min(high, max(state.placeable, state.ready))
+        for state, (_, high) in zip(states, base.tiers, strict=True)
+    ]
+    low, high = base.total
+    tiers = tuple([(min(least, most), most) for (least, _), most in zip(base.tiers, highs, strict=True)])
+    return replace(base, total=(min(low, sum(highs)), high), tiers=tiers)
 
 
 def _basis(spec: DeploymentSpec, model: FleetModel, base: Limits, blocked: tuple[int, ...]) -> int:
