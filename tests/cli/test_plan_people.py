@@ -283,6 +283,21 @@ def test_zero_replicas_are_no_break_even(tmp_path: Path, changes: dict[str, Any]
     assert answered("-f", path, "--demand", 0, *PRICES)["breakEven"]["arrival_rate"] == even["arrival_rate"]
 
 
+def test_without_a_price_the_own_fleet_is_never_dearer(tmp_path: Path) -> None:
+    free = {**ACCELERATOR, "spec": {**ACCELERATOR["spec"], "pricePerHour": "0"}}
+    path = written(tmp_path, free, manifest())
+    assert answered("-f", path, "--demand", 5, *PRICES)["breakEven"]["arrival_rate"] == 0.0
+
+
+def test_a_fleet_that_begins_on_free_accelerators_is_never_dearer(tmp_path: Path) -> None:
+    """A free accelerator carries what it can; the paid ones beyond it cost less than the API does for the whole."""
+    free = {"metadata": {"name": "own"}, "spec": {**ACCELERATOR["spec"], "pricePerHour": "0", "capacity": 1}}
+    tiers = [{"name": name, "accelerator": class_} for name, class_ in (("owned", "own"), ("rented", "h100"))]
+    path = written(tmp_path, ACCELERATOR, {**ACCELERATOR, **free}, manifest(tiers=tiers))
+    assert own_usd(path, 30) > 0
+    assert answered("-f", path, "--demand", 30, *PRICES)["breakEven"]["arrival_rate"] == 0.0
+
+
 @pytest.mark.parametrize("price", [0, 0.000001])
 def test_an_api_that_costs_next_to_nothing_is_never_beaten(chat: Path, price: float) -> None:
     result = run("-f", chat, "--demand", 5, "--api-price-in", price, "--api-price-out", price)

@@ -152,6 +152,8 @@ def _descend(question: Question, key: Key, usd_per_rps_hour: float) -> float | N
         usd = _served_usd(question, key, rate) if rate > 0 else None
         if usd is None or usd / usd_per_rps_hour > rate * (1 + 1e-9):
             return found
+        if usd == 0:  # on accelerators without a price it is so from the first request on
+            return 0.0
         found, before, rate = rate, rate, usd / usd_per_rps_hour
         if rate >= before * (1 - 1e-6):
             return found
