@@ -126,6 +126,11 @@ def test_small_numbers_keep_their_precision() -> None:
     assert spec.tier("bf16").hint.c_s == pytest.approx(5e-11)
 
 
+@pytest.mark.parametrize(("value", "read"), [(3 * 12.34, 37.02), (1 / 3, 0.333333333)])
+def test_numbers_that_a_script_computed_are_rounded_to_nine_decimals(value: float, read: float) -> None:
+    assert parsed(offline=True, **{"spec.cost.budgetPerHour": value}).cost.budget_usd_per_hour == read
+
+
 def test_tiers_need_no_pods() -> None:
     tier = parsed(offline=True, **{"spec.tiers.1.targetRef": Absent}).tier("fp8")
     assert (tier.workload, tier.target_ref) == (None, None)

@@ -18,7 +18,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 # replace 2, and a tier needs neither workload nor targetRef.
 OFFLINE = "offline"
 
-DECIMAL_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
+DECIMALS = 9
+DECIMAL_PATTERN = rf"^(0|[1-9][0-9]{{0,11}})(\.[0-9]{{1,{DECIMALS}}})?$"
 DECIMAL_LENGTH = 22
 LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -188,7 +189,11 @@ def _whole(value: object) -> object:
 
 
 def _text_of_number(value: object, info: ValidationInfo) -> object:
-    """Without a cluster, a number as a decimal string (JSON from a script); anything else unchanged."""
+    """
+    Without a cluster, a number as a decimal string with at most nine decimals; anything else unchanged.
+
+    Scripts compute their numbers: three times 12.34 is 37.019999999999996.
+    """
     if is_offline(info) and isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{Decimal(repr(value)).normalize():f}"
+        return f"{Decimal(repr(round(value, DECIMALS))).normalize():f}"
     return value
