@@ -253,6 +253,16 @@ def test_a_message_that_differs_only_in_its_numbers_stays() -> None:
     assert status_of(status=first, **with_age(30)) == first
 
 
+def test_a_message_about_another_tier_is_renewed() -> None:
+    def stuck(tier: str) -> dict[str, Any]:
+        found = finding("CapacityAvailable", "ReplicasStuck", f"replicas do not start in time: {tier}", Status.FALSE)
+        return {"decision": decision(conditions=(found,))}
+
+    later = status_of(status=status_of(**stuck("h100")), **stuck("h200"))
+    told = next(c for c in later["conditions"] if c["type"] == "CapacityAvailable")
+    assert told["message"] == "replicas do not start in time: h200"
+
+
 def test_a_message_is_renewed_when_the_spec_changes() -> None:
     def inside(money: str) -> dict[str, Any]:
         return {

@@ -50,7 +50,8 @@ ALWAYS = (
     "QualityReduced",
     "ScalingLimited",
 )
-_NUMBER = re.compile(r"\d+([.:]\d+)*")
+# Digits within a name (fp8, h100, chat-2) are no number.
+_NUMBER = re.compile(r"(?<![\w.-])\d+([.:]\d+)*")
 MESSAGE_LENGTH = 1024
 
 
