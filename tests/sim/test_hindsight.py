@@ -53,6 +53,13 @@ def test_replicas_are_created_just_in_time_for_a_step() -> None:
     assert 420.0 <= grown <= 480.0
 
 
+def test_the_promise_is_kept_on_accelerators_without_a_price() -> None:
+    of = narrow(scenario(step(1.0, 13.0), duration_s=1200.0))
+    pool = of.pools["gpu"]
+    free = replace(pool, accelerator=replace(pool.accelerator, price_usd_per_hour=0.0))
+    assert clairvoyant(replace(of, pools={"gpu": free})).score.met
+
+
 def test_pods_that_would_get_stuck_are_created_before_the_fault() -> None:
     fault = Fault(trouble=Trouble.STUCK_TIER, start_s=400.0, end_s=1100.0, target="chat/bf16")
     slow = Startup(median_s=120.0, spread=0.0)

@@ -142,6 +142,19 @@ def test_no_schedule_uses_more_accelerators_than_exist() -> None:
     assert path.max() == 4
 
 
+def test_a_first_fleet_above_the_limits_leaves_as_far_as_it_must() -> None:
+    axes = [axis("bf16", 4, initial=2), axis("int4", 4, initial=0, accelerator="other")]
+    path = Grid(problem([12.0] * 4, axes, capacity=1.0)).cheapest({KEY: Penalties(late_usd=1.0)})
+    assert path[:, 0].tolist() == [1] * 4
+    assert path[-1].tolist() == [1, 1]
+
+
+def test_without_a_price_it_is_also_too_late_for_what_cannot_be_created_in_time() -> None:
+    late = axis("bf16", 4, usd_per_hour=np.zeros(4), created_s=np.array([-np.inf, -np.inf, 60.0, 120.0]))
+    path = Grid(problem([12.0] * 4, [late])).cheapest({KEY: Penalties(late_usd=1.0)})
+    assert path[:, 0].tolist() == [1, 1, 2, 2]
+
+
 def test_zero_waits_for_the_idle_time() -> None:
     demand = [4.0, 4.0, 0.0, 0.0, 0.0, 0.0]
     of = problem(demand, [axis("bf16", len(demand))], replicas_min=0, scale_to_zero=ScaleToZero(idle_s=2 * WINDOW_S))

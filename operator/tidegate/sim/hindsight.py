@@ -271,7 +271,10 @@ def planned(grid: Grid, penalties: Mapping[Key, Penalties], floors: Mapping[Key,
 
 
 def _usd(known: Known) -> float:
-    """Cost of one request on the cheapest tier, $; if no tier is usable, of one second of the first tier."""
-    if known.cheapest:
-        return known.usd_per_request(known.cheapest[0])
-    return next(iter(known.prices_usd.values())) / SECONDS_PER_HOUR
+    """
+    Cost of one request on the cheapest usable tier that has a price, $; if there is none, of one second of the first
+    tier that has one, or else at $1/h.
+    """
+    requests = [known.usd_per_request(name) for name in known.cheapest]
+    seconds = [usd / SECONDS_PER_HOUR for usd in (*known.prices_usd.values(), 1.0)]
+    return next(usd for usd in (*requests, *seconds) if usd > 0)

@@ -122,6 +122,9 @@ class Grid:
         start = tuple(a.initial for a in axes)
         value = np.full(self.shape, NEVER)
         value[start] = 0.0
+        if not self._open(0)[start]:  # the first fleet may be above the limits; what is too much leaves at once
+            for axis in range(len(axes)):
+                value = _shrunk(value, axis)
         values = [value]
         steps = self._steps()
         for window in range(1, len(steps)):
@@ -155,8 +158,9 @@ class Grid:
         columns = []
         for axis in self.problem.axes:
             starts = np.arange(len(axis.created_s)) * self.problem.window_s
-            paid_s = starts - axis.created_s + axis.stay_s
-            columns.append(np.minimum(NEVER, paid_s * axis.usd_per_hour / SECONDS_PER_HOUR))
+            in_time = np.isfinite(axis.created_s)
+            paid_s = np.where(in_time, starts - axis.created_s, 0.0) + axis.stay_s
+            columns.append(np.where(in_time, paid_s * axis.usd_per_hour / SECONDS_PER_HOUR, NEVER))
         return np.array(columns).T
 
     def _stage(self, window: int, penalties: Mapping[Key, Penalties]) -> Floats:
