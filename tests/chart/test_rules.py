@@ -18,6 +18,7 @@ from tests.chart.rendering import by_kind, render
 from tests.report.test_metrics import CHAT, tick
 from tidegate.domain.decision import Condition, Decision, Reason, Status
 from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierReading
+from tidegate.domain.spec import Accelerator
 from tidegate.errors import SourceError
 from tidegate.report.metrics import Metrics, Tick
 from tidegate.sandbox.binaries import Effort, provide
@@ -204,6 +205,21 @@ async def test_what_only_looks_bad_alerts_nobody(tmp_path: Path) -> None:
         await asyncio.sleep(1.0)
         pages.show(well())
         await stays_silent(url, 6.0)
+
+
+@pytest.mark.cluster
+async def test_tokens_of_accelerators_without_a_price_count_too(tmp_path: Path) -> None:
+    pages = Pages()
+    pages.show(replace(well(), accelerators={"h100": Accelerator(name="h100", price_usd_per_hour=0.0)}))
+    async with prometheus(pages, tmp_path) as url, aiohttp.ClientSession() as session:
+        await until_firing(url, set())
+        for _ in range(20):
+            async with session.get(f"{url}/query", params={"query": "tidegate:million_output_tokens_per_hour:max"}) as got:
+                found = (await got.json())["data"]["result"]
+            if found:
+                break
+            await asyncio.sleep(0.5)
+    assert [float(each["value"][1]) for each in found] == [18.0]
 
 
 @pytest.mark.cluster

@@ -94,6 +94,7 @@ def page(metrics: Metrics) -> dict[str, dict[tuple[str, ...], float]]:
         ("attainment_ratio", 0.9),
         ("attainment_target_ratio", 0.99),
         ("goodput_requests_per_second", 3.6),
+        ("output_tokens_per_second", 1000.0),
         ("goodput_tokens_per_second", 900.0),
         ("forecast_requests_per_second", 9.0),
         ("cost_dollars_per_hour", 18.0),

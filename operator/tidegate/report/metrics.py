@@ -59,6 +59,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "attainment_target_ratio": ("The promised share.", _DEPLOYMENT),
     "arrival_requests_per_second": ("Arriving requests, rejected ones included.", _DEPLOYMENT),
     "goodput_requests_per_second": ("Requests that met both targets.", _DEPLOYMENT),
+    "output_tokens_per_second": ("Output tokens.", _DEPLOYMENT),
     "goodput_tokens_per_second": ("Output tokens of requests that met both targets.", _DEPLOYMENT),
     "forecast_requests_per_second": ("Forecast demand (90 % quantile).", _DEPLOYMENT),
     "forecast_horizon_seconds": ("How far ahead that forecast is.", _DEPLOYMENT),
@@ -144,6 +145,7 @@ def _goodput_samples(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
         yield "attainment_upper_ratio", owner, got.attainment.upper
     yield "arrival_requests_per_second", owner, got.arrival_rps
     yield "goodput_requests_per_second", owner, got.good_rps
+    yield "output_tokens_per_second", owner, got.output_tokens_per_s
     yield "goodput_tokens_per_second", owner, got.good_tokens_per_s
     yield "ttft_p95_seconds", owner, got.ttft.p95_s if got.ttft is not None else None
     yield "itl_p95_seconds", owner, got.itl.p95_s if got.itl is not None else None
