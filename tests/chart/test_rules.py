@@ -214,7 +214,9 @@ async def test_tokens_of_accelerators_without_a_price_count_too(tmp_path: Path) 
     async with prometheus(pages, tmp_path) as url, aiohttp.ClientSession() as session:
         await until_firing(url, set())
         for _ in range(20):
-            async with session.get(f"{url}/query", params={"query": "tidegate:million_output_tokens_per_hour:max"}) as got:
+            async with session.get(
+                f"{url}/query", params={"query": "tidegate:million_output_tokens_per_hour:max"}
+            ) as got:
                 found = (await got.json())["data"]["result"]
             if found:
                 break

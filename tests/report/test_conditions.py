@@ -20,6 +20,11 @@ def finding(kind: str, reason: str, message: str = "told", status: Status = Stat
     return Condition(type=kind, status=status, reason=reason, message=message)
 
 
+# A budget for two replicas, and a plan that keeps it.
+POOR = replace(SPEC, cost=Cost(budget_usd_per_hour=6.0))
+FRUGAL = decision(conditions=(finding("WithinBudget", "Planned"),))
+
+
 def status_of(**more: Any) -> dict[str, Any]:
     return deployment_status(report(**more))
 
@@ -98,6 +103,35 @@ def status_of(**more: Any) -> dict[str, Any]:
             "WithinBudget",
             ("False", "Above"),
             id="a budget that is broken is told before the price that is aimed at",
+        ),
+        pytest.param(
+            {"spec": replace(POOR, mode=Mode.RECOMMEND), "decision": FRUGAL, "observation": observation(ready=3)},
+            "WithinBudget",
+            ("False", "AboveBudget"),
+            id="whoever scales while it only recommends is above the budget",
+        ),
+        pytest.param(
+            {"spec": replace(POOR, mode=Mode.RECOMMEND), "decision": FRUGAL, "observation": observation(ready=2)},
+            "WithinBudget",
+            ("True", "Planned"),
+            id="whoever scales while it only recommends keeps the budget",
+        ),
+        pytest.param(
+            {
+                "spec": POOR,
+                "decision": FRUGAL,
+                "observation": observation(ready=3),
+                "outcome": Outcome(conditions=(finding("ScalingLimited", "OtherAutoscaler"),)),
+            },
+            "WithinBudget",
+            ("False", "AboveBudget"),
+            id="another autoscaler is above the budget",
+        ),
+        pytest.param(
+            {"spec": POOR, "decision": FRUGAL, "observation": observation(ready=3)},
+            "WithinBudget",
+            ("True", "Planned"),
+            id="what the plan removes now does not break the budget",
         ),
         pytest.param(
             {"spec": replace(SPEC, mode=Mode.RECOMMEND)}, "Ready", ("True", "Recommending"), id="it recommends"

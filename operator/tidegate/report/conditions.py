@@ -20,6 +20,7 @@ from tidegate.errors import SpecError
 from tidegate.ports import Report, by_key, own_workload
 from tidegate.report.currency import amount, currency_of
 from tidegate.report.numbers import instant
+from tidegate.report.price import price_per_hour
 
 Json = dict[str, Any]
 
@@ -53,6 +54,8 @@ ALWAYS = (
 # Digits within a name (fp8, h100, chat-2) are no number.
 _NUMBER = re.compile(r"(?<![\w.-])\d+([.:]\d+)*")
 MESSAGE_LENGTH = 1024
+# A price this close to the budget, as a share of it, is rounding: 3 * 1.1 is above 3.3.
+DUST = 1e-9
 
 
 def conditions(report: Report, seen: Goodput | None, per_million: str | None = None) -> list[Json]:
@@ -120,7 +123,7 @@ def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
         found.append(_true("Paused", "PausedByAnnotation", "the annotation tidegate.io/paused is true"))
     if decision is not None and decision.reason is Reason.FALLBACK:
         found.append(_true("FallbackActive", "MetricsMissing", decision.message))
-    return [*found, *_slo_missed(report, seen)]
+    return [*found, *_above_budget(report), *_slo_missed(report, seen)]
 
 
 def _unknown_accelerators(spec: DeploymentSpec, report: Report) -> Sequence[Condition]:
@@ -159,6 +162,20 @@ def _activation_unknown(report: Report) -> Sequence[Condition]:
         return ()  # it only waits for its turn
     message = f"the activationQuery fails, so requests do not wake the deployment: {why.detail or why.reason}"
     return (_condition("MetricsAvailable", Status.FALSE, why.reason, message),)
+
+
+def _above_budget(report: Report) -> Sequence[Condition]:
+    """The replicas are above the budget, and the plan, which is not, is not carried out: somebody else set them."""
+    spec, found = report.resource.valid_spec, report.outcome.conditions if report.outcome else ()
+    budget = spec.cost.budget_usd_per_hour
+    if budget is None or (spec.acts and not any(c.type == "ScalingLimited" for c in found)):
+        return ()
+    usd = price_per_hour(spec.joined(report.leaving), report.observation, report.accelerators)
+    if usd is None or usd <= budget * (1 + DUST):
+        return ()
+    limit = amount(f"{budget:.2f}", currency_of(spec, report.accelerators))
+    message = f"the replicas cost more than the budget of {limit}/h"
+    return (_condition("WithinBudget", Status.FALSE, "AboveBudget", message),)
 
 
 def _slo_missed(report: Report, seen: Goodput | None) -> Sequence[Condition]:
