@@ -97,6 +97,12 @@ def test_an_accelerator_is_known_by_its_product() -> None:
         pytest.param({"spec.schedules.0.timeZone": "Europe"}, "spec.schedules[0].timeZone", "Europe", id="half a zone"),
         pytest.param({"spec.schedules.0.cron": "0 25 * * *"}, "spec.schedules[0].cron", "0 25 * * *", id="an hour"),
         pytest.param({"spec.schedules.0.cron": "0 7 31 2 *"}, "spec.schedules[0].cron", "0 7 31 2 *", id="a date"),
+        pytest.param(
+            {"spec.tiers.1.targetRef.name": "chat-bf16"},
+            "spec.tiers[1].targetRef.name",
+            "chat-bf16",
+            id="a target that another tier's Deployment is",
+        ),
     ],
 )
 def test_errors_that_no_schema_can_express_are_reported(changes: dict[str, object], field: str, value: str) -> None:

@@ -25,6 +25,7 @@ from tidegate.api.tier import Performance, Tier, Workload
 from tidegate.domain import spec as domain
 from tidegate.domain.key import Key
 from tidegate.errors import SpecError, shown
+from tidegate.ports import own_workload, workload_ref
 from tidegate.units import KILO, seconds
 
 Json = Mapping[str, Any]
@@ -163,8 +164,19 @@ def _deployment(key: Key, model: InferenceDeploymentSpec, *, paused: bool = Fals
         schedules=tuple(_schedule(i, schedule) for i, schedule in enumerate(model.schedules)),
         paused=paused,
     )
+    _check_targets(spec)
     pods.try_on(spec)
     return spec
+
+
+def _check_targets(spec: domain.DeploymentSpec) -> None:
+    """Reject a target that is the Deployment made for another tier: each tier would undo the other's scaling."""
+    made = {own_workload(spec.key, tier.name): tier.name for tier in spec.tiers if tier.workload is not None}
+    for i, tier in enumerate(spec.tiers):
+        ref = workload_ref(spec.key, tier)
+        if tier.target_ref is not None and ref in made:
+            allowed = f"must not be the Deployment that Tidegate creates for tier {made[ref]}; rename that tier"
+            raise SpecError(field=f"spec.tiers[{i}].targetRef.name", value=ref.name, allowed=allowed)
 
 
 def _tier(tier: Tier, model: InferenceDeploymentSpec) -> domain.TierSpec:
