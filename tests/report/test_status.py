@@ -273,6 +273,7 @@ def test_an_invalid_spec_keeps_the_status_and_says_what_is_wrong() -> None:
     fault = SpecError(field="spec.schedules[0].timeZone", value="Mars/Base", allowed="a time zone is")
     after = deployment_status(report(status=before, spec=fault, decision=None, observation=None, generation=2))
     assert condition(after, "Stalled") == ("True", "InvalidSpec")
+    assert condition(after, "Ready") == ("False", "InvalidSpec")
     assert after["observedGeneration"] == 2
     assert after["tiers"] == before["tiers"]
 

@@ -114,7 +114,8 @@ def _findings(report: Report, seen: Goodput | None) -> Sequence[Condition]:
     """
     spec, decision = report.resource.spec, report.decision
     if isinstance(spec, SpecError):
-        return (_true("Stalled", "InvalidSpec", str(spec)),)
+        why = ("InvalidSpec", str(spec))
+        return (_true("Stalled", *why), _condition("Ready", Status.FALSE, *why))
     found: list[Condition] = list(decision.conditions) if decision is not None else []
     found += [*_unknown_accelerators(spec, report), *_mixed_currencies(spec, report), *_mismatches(spec, report)]
     found += _activation_unknown(report)
