@@ -5,15 +5,17 @@ From problems to decisions: plan each deployment alone, share scarce accelerator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tidegate.domain.decision import Decision
+from tidegate.domain.decision import Constraint, Decision
 from tidegate.domain.holdings import left_by
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
 from tidegate.domain.spec import Accelerator, DeploymentSpec
 from tidegate.errors import FAULTS
 from tidegate.plan.awaited import Vacancies
+from tidegate.plan.binding import binding
+from tidegate.plan.cuts import DUST
 from tidegate.plan.draft import Draft, classes_used
-from tidegate.plan.explain import binding, explain, survey, tier_decisions
+from tidegate.plan.explain import explain, survey, tier_decisions
 from tidegate.plan.fleet import Fleet
 from tidegate.plan.limits import Limits
 from tidegate.plan.memory import PlanMemory
@@ -140,13 +142,17 @@ def _survey_due(draft: Draft) -> bool:
     """
     Whether to recompute the uncapped plan and the alternatives.
 
-    They are due if the plan changed, if a new search gave something up, or periodically.
+    They are due if the plan changed, if a new search gave something up, periodically, and if a plan falls short that no
+    limit kept short at the last survey.
     """
     before = draft.memory
     if before is None or (draft.searched and draft.given is not Given.NOTHING):
         return True
     plan = (draft.ideal, draft.target, draft.basis, draft.given)
     if plan != (before.ideal, before.target, before.basis, before.given):
+        return True
+    unexplained = draft.given is Given.ATTAINMENT and draft.binding is Constraint.NONE
+    if unexplained and draft.attained is not None and draft.attained < draft.asked - DUST:
         return True
     return draft.problem.survey_due(draft.time_s)
 

@@ -160,6 +160,10 @@ class Draft:
         # In a blocked tier, whatever the fleet has beyond the counted replicas is the stuck ones themselves.
         return tuple([max(n, (min(n, a.counted) if a.blocked else n) + more) for n, a, more in asked])
 
+    def without_stuck(self, fleet: Fleet) -> Fleet:
+        """What is expected to serve of a fleet: all but its stuck replicas."""
+        return tuple([min(n, max(a.counted, n - a.stuck)) for n, a in zip(fleet, self.arrivals, strict=True)])
+
     def _still_asked(self, tier: Arrivals) -> int:
         """
         Stuck replicas of a tier that stay requested.

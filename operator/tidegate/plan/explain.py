@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tidegate.domain.decision import Alternative, Constraint, Decision, Prediction, Reason, TierDecision
+from tidegate.domain.decision import Alternative, Decision, Prediction, Reason, TierDecision
 from tidegate.plan.conditions import conditions
+from tidegate.plan.cuts import DUST
 from tidegate.plan.draft import Draft
-from tidegate.plan.fleet import Fleet, Profile, expected_attainment, mean_quality
+from tidegate.plan.fleet import Fleet, FleetModel, Profile, expected_attainment, mean_quality
+from tidegate.plan.limits import MONEY_DUST, accelerators_used
 from tidegate.plan.memo import Memo
 from tidegate.plan.search import alone
 from tidegate.plan.sentence import LIMITED, Outcome, sentence, three_digits
@@ -22,8 +24,6 @@ UNCAPPED_MAX = 2_000
 ALTERNATIVES_MAX = 3
 # Less than one request a day counts as none: the forecast is never exactly zero, and a price per token would be absurd.
 SOMEBODY_RPS = 1.0 / SECONDS_PER_DAY
-# For these reasons fewer replicas than the lower bounds are intended: nothing is planned, or the deployment is idle.
-LEFT_ALONE = frozenset({Reason.PAUSED, Reason.MODE_OFF, Reason.SCALED_TO_ZERO})
 # These reasons take precedence; the others are replaced by a more informative one, such as a binding limit.
 SPOKEN = frozenset(
     {
@@ -42,11 +42,13 @@ SPOKEN = frozenset(
 def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
     """The decision to set `fleet` now, on the way to the draft's target; `memo.tiers` describes this fleet."""
     model, demand = draft.model, draft.demand
-    curve = draft.profile_of(fleet)
+    serving = draft.without_stuck(fleet)
+    curve = draft.profile_of(serving)
     outcome = Outcome(
         fleet=fleet,
+        serving=serving,
         usd_per_hour=model.usd_per_hour(fleet),
-        attainment=_attained(draft, fleet, curve),
+        attainment=_attained(draft, serving, curve),
         profile=curve,
         binding=draft.binding,
     )
@@ -62,7 +64,7 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
         conditions=conditions(
             draft,
             attainment=outcome.attainment,
-            quality=curve.latency(demand.mean_rps)[2] if any(fleet) else 1.0,
+            quality=curve.latency(demand.mean_rps)[2] if any(serving) else 1.0,
             usd_per_hour=outcome.usd_per_hour,
             binding=outcome.binding,
         ),
@@ -143,64 +145,37 @@ def _alternatives(draft: Draft, fleets: list[Fleet]) -> tuple[Alternative, ...]:
 
 def _why_not(draft: Draft, fleet: Fleet, *, attainment: float, quality: float) -> str:
     """The first reason that applies."""
-    model, spec, limits = draft.model, draft.spec, draft.limits
-    usd, planned = model.usd_per_hour(fleet), model.usd_per_hour(draft.target)
+    model, limits, target = draft.model, draft.limits, draft.target
+    more_usd = model.usd_per_hour(fleet) - model.usd_per_hour(target)
     of = "" if model.relaxed is None else " (at the targets planned for instead)"
-    promised, average = spec.slo.attainment, spec.quality.average_minimum
-    reached, mean = three_digits(attainment, promised=promised), three_digits(quality, promised=average)
+    asked, average = draft.asked, draft.spec.quality.average_minimum
+    reached, mean = three_digits(attainment, promised=asked), three_digits(quality, promised=average)
+    budget = f"${model.usd_per_hour(fleet):.2f}/h is above the budget of ${limits.budget:.2f}/h"
+    same = abs(more_usd) <= MONEY_DUST
     reasons = (
-        (attainment < promised, f"attainment {reached}{of} is below {promised:g}"),
-        (usd > limits.budget, f"${usd:.2f}/h is above the budget of ${limits.budget:.2f}/h"),
-        (quality < average, f"mean quality {mean} is below {average:g}"),
+        (attainment < asked - DUST, f"attainment {reached}{of} is below {asked:g}"),
+        (model.usd_per_hour(fleet) > limits.budget + MONEY_DUST, budget),
+        (quality < average - DUST, f"mean quality {mean} is below {average:g}"),
         (not limits.below(model, fleet), "exceeds the replica bounds or the available accelerators"),
         (not limits.hold(model, fleet), "is below the minimum number of replicas"),
-        (usd > planned, f"costs ${usd - planned:.2f}/h more"),
-        (
-            usd == planned and model.cost(fleet) > model.cost(draft.target),
-            "costs the same but uses more accelerators",
-        ),
-        (usd == planned, "costs the same and carries no more load"),
-        (True, f"saves ${planned - usd:.2f}/h, but not enough to pay for the move, or not for long enough yet"),
+        (_of_others(draft, fleet), "needs accelerators that are left to other deployments"),
+        (more_usd > MONEY_DUST, f"costs ${more_usd:.2f}/h more"),
+        (same and model.cost(fleet) > model.cost(target), "costs the same but uses more accelerators"),
+        (same and _carried(model, fleet) <= _carried(model, target) + DUST, "costs the same and carries no more load"),
+        (same, "costs the same, and the move to it would come on top"),
+        (True, f"saves ${-more_usd:.2f}/h, but not enough to pay for the move, or not for long enough yet"),
     )
     return next(text for holds, text in reasons if holds)
 
 
-def binding(draft: Draft, memo: Memo) -> Constraint:
-    """The constraint that separates the plan from the uncapped one, or keeps it below a lower bound."""
-    if draft.target != draft.ideal:
-        return Constraint.CAPACITY
-    if draft.under > 0 and any(draft.model.usable) and draft.reason not in LEFT_ALONE:
-        return _underbound(draft)
-    if draft.given in (Given.NOTHING, Given.TARGET):
-        return Constraint.NONE
-    model, limits = draft.model, draft.limits
-    wish = tuple([(memo.uncapped or {}).get(name, 0) for name in model.names])
-    anyhow = replace(limits, total=(0, sum(wish)), tiers=tuple([(0, n) for n in wish]))
-    if not any(model.usable):
-        return Constraint.QUALITY if all(model.known) else Constraint.CAPACITY
-    closed = any(a.blocked and n > a.counted for a, n in zip(draft.arrivals, wish, strict=True)) or any(
-        name in draft.scattered and n > planned
-        for name, n, planned in zip(model.names, wish, draft.target, strict=True)
-    )
-    broken = (
-        (model.usd_per_hour(wish) > limits.budget, Constraint.BUDGET),
-        (closed or not anyhow.below(model, wish), Constraint.CAPACITY),
-        (not limits.below(model, wish), Constraint.MAX_REPLICAS),
-        (draft.given is Given.QUALITY, Constraint.QUALITY),
-    )
-    return next((constraint for holds, constraint in broken if holds), Constraint.NONE)
+def _of_others(draft: Draft, fleet: Fleet) -> bool:
+    """Whether a fleet needs more of a shared class than the deployment was left with."""
+    used = accelerators_used(draft.model, fleet)
+    return draft.target != draft.ideal and any(used.get(name, 0) > own for name, (own, _) in draft.grant.items())
 
 
-def _underbound(draft: Draft) -> Constraint:
-    """What a lower bound gives way to: the budget if there are accelerators for one more replica, else capacity."""
-    model, target = draft.model, draft.target
-    free = replace(draft.base, budget=float("inf"))
-    more = [
-        tuple([n + (j == i) for j, n in enumerate(target)])
-        for i, (ok, a) in enumerate(zip(model.usable, draft.arrivals, strict=True))
-        if ok and not a.blocked
-    ]
-    return Constraint.BUDGET if any(free.below(model, fleet) for fleet in more) else Constraint.CAPACITY
+def _carried(model: FleetModel, fleet: Fleet) -> float:
+    return sum([n * capacity for n, capacity in zip(fleet, model.capacities, strict=True)])
 
 
 def _reason(draft: Draft, outcome: Outcome) -> Reason:
@@ -227,24 +202,30 @@ def _cut(draft: Draft) -> bool:
 
 
 def _prediction(draft: Draft, outcome: Outcome) -> Prediction:
-    demand, fleet = draft.demand, outcome.fleet
+    demand, serving = draft.demand, outcome.serving
     usd, attainment = outcome.usd_per_hour, outcome.attainment * draft.model.reachable
-    if not any(fleet):
+    if not any(serving):
         return Prediction(
             attainment=None, ttft_s_p95=None, itl_s_p95=None, usd_per_hour=usd, usd_per_million_output_tokens=None
         )
     ttft, itl, quality = outcome.profile.latency(demand.shown_rps)
-    tokens_per_s = demand.mean_rps * draft.problem.forecast.output_tokens if demand.mean_rps > SOMEBODY_RPS else 0.0
-    per_million = usd / SECONDS_PER_HOUR / tokens_per_s * MILLION if tokens_per_s > 0 else None
-    powers = [p * n if p is not None else None for p, n in zip(draft.model.powers, fleet, strict=True) if n]
+    arriving_rps, tokens = demand.mean_rps, draft.problem.forecast.output_tokens
+    if arriving_rps <= SOMEBODY_RPS:
+        arriving_rps = 0.0
+    tokens_per_s = min(arriving_rps, outcome.profile.rates[-1]) * tokens  # more than the fleet can serve has to wait
+    powers = [p * n if p is not None else None for p, n in zip(draft.model.powers, serving, strict=True) if n]
     watts = sum([p for p in powers if p is not None]) if None not in powers else None
     return Prediction(
         attainment=attainment,
         ttft_s_p95=None if outcome.profile.is_beyond(demand.shown_rps) else ttft,
         itl_s_p95=itl,
         usd_per_hour=usd,
-        usd_per_million_output_tokens=per_million,
-        usd_per_million_good_tokens=per_million / attainment if per_million and attainment else None,
+        usd_per_million_output_tokens=_usd_per_million(usd, tokens_per_s),
+        usd_per_million_good_tokens=_usd_per_million(usd, arriving_rps * attainment * tokens),
         joules_per_output_token=watts / tokens_per_s if watts is not None and tokens_per_s > 0 else None,
         quality_mean=quality,
     )
+
+
+def _usd_per_million(usd_per_hour: float, tokens_per_s: float) -> float | None:
+    return usd_per_hour / SECONDS_PER_HOUR / tokens_per_s * MILLION if tokens_per_s > 0 else None

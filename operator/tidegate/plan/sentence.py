@@ -8,8 +8,10 @@ from math import floor
 from tidegate.domain.decision import Constraint, Reason
 from tidegate.domain.estimate import Relaxed
 from tidegate.domain.spec import Slo
+from tidegate.plan.cuts import DUST
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet, Profile
+from tidegate.plan.solve import Given
 
 LIMITED = {
     Constraint.BUDGET: Reason.BUDGET_LIMITED,
@@ -20,9 +22,10 @@ LIMITED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Prediction for the decided fleet, for the message and the conditions."""
+    """Prediction for the decided fleet, for the message and the conditions. `serving`: without its stuck replicas."""
 
     fleet: Fleet
+    serving: Fleet
     usd_per_hour: float
     attainment: float
     profile: Profile
@@ -49,16 +52,41 @@ def sentence(draft: Draft, outcome: Outcome, reason: Reason) -> str:
     demand = draft.demand
     seen = f"forecast {demand.shown_rps:.1f} req/s (p90, {demand.horizon_s:.0f} s ahead)"
     if reason in LIMITED.values():
-        if draft.under > 0 and outcome.attainment >= draft.asked:
-            return f"the lower bounds need more than {outcome.binding.value} allows: {plan}"
-        promised = draft.spec.slo.attainment
-        missed = f"attainment {three_digits(outcome.attainment, promised=promised)} of {promised:g}"
-        return f"{seen} needs more than {outcome.binding.value} allows: {plan}, {missed}"
+        return _limited(draft, outcome, seen, plan)
     if outcome.fleet != draft.target:
         return f"{seen} needs {fleet_text(draft.model.names, draft.target)}; next step {plan}"
     if reason is Reason.STABILIZING:
         return f"{seen} needs less than {plan}; waiting for the stabilization window"
+    if draft.given is Given.NOTHING and _kept_up(draft):
+        who = "spec.replicas asks" if draft.limits.pinned else "the lower bounds ask"
+        return f"{seen} needs less than {who} for: {plan}"
     return f"{seen} needs {plan}"
+
+
+def _limited(draft: Draft, outcome: Outcome, seen: str, plan: str) -> str:
+    """What a limit keeps from the plan: replicas, or only the mix it would rather have."""
+    limit, promised = outcome.binding.value, draft.spec.slo.attainment
+    attained = f"attainment {three_digits(outcome.attainment, promised=promised)} of {promised:g}"
+    if outcome.attainment < draft.asked - DUST:
+        return f"{seen} needs more than {limit} allows: {plan}, {attained}"
+    if draft.under > 0:
+        return f"the lower bounds need more than {limit} allows: {plan}"
+    if draft.target != draft.ideal:
+        wish = fleet_text(draft.model.names, draft.ideal)
+        return f"{seen} calls for {wish}, for which {limit} leaves no room; instead {plan}, {attained}"
+    return f"{seen} gets all that {limit} allows: {plan}, {attained}"
+
+
+def _kept_up(draft: Draft) -> bool:
+    """Whether only the lower bounds keep the replica that carries least."""
+    target, limits, capacities = draft.target, draft.limits, draft.model.capacities
+    pairs = enumerate(zip(target, limits.tiers, strict=True))
+    bound = [i for i, (n, (low, _)) in pairs if n and (n == low or sum(target) == limits.total[0])]
+    if not bound or sum(target) == 1:
+        return False
+    least = min(bound, key=lambda i: capacities[i])
+    fewer = tuple([n - (i == least) for i, n in enumerate(target)])
+    return draft.profile_of(fewer).attainment(draft.demand) >= draft.asked
 
 
 def _left_alone(draft: Draft, plan: str) -> str:
@@ -76,7 +104,7 @@ def _waiting_for_other_things(draft: Draft, plan: str) -> str:
 
 def _stuck(draft: Draft, plan: str) -> str:
     stuck = fleet_text(draft.model.names, tuple([a.stuck for a in draft.arrivals]))
-    return f"{stuck} did not start in time; continuing with {plan}"
+    return f"{stuck} did not start in time; requested now: {plan}"
 
 
 def _best_effort(draft: Draft, plan: str) -> str:
@@ -126,7 +154,12 @@ def _out_of_reach(slo: Slo, idle_ttft_s: float, idle_itl_s: float, attainment: f
     return " and ".join(parts) or f"attainment {slo.attainment:g} cannot be met (at most {attainment:.3f})"
 
 
+def _pinned(draft: Draft, plan: str) -> str:
+    return f"spec.replicas fixes the total at {draft.spec.replicas_pinned}: {plan}"
+
+
 SPECIAL = {
+    Reason.PINNED: _pinned,
     Reason.PAUSED: _left_alone,
     Reason.MODE_OFF: _left_alone,
     Reason.SCALED_TO_ZERO: _asleep,

@@ -12,7 +12,6 @@ Its own plan is made with what the others leave.
 
 from collections.abc import Mapping, Sequence
 
-from tidegate.domain.decision import Reason
 from tidegate.domain.spec import Accelerator
 from tidegate.plan.combine import Option, combine, hardly_better
 from tidegate.plan.draft import Draft, classes_used
@@ -114,8 +113,6 @@ def _allocate(members: Sequence[Draft], short: Mapping[str, int]) -> None:
         draft.grant = {name: (used.get(name, 0), size) for name, size in short.items() if name in draft.model.classes}
         if allotted.fleet != draft.ideal:
             draft.searched = True
-            if draft.reason in (Reason.DEMAND_RISING, Reason.INITIAL):
-                draft.reason = Reason.CAPACITY_LIMITED
 
 
 def _chosen(members: Sequence[Draft], priorities: Sequence[int], short: Mapping[str, int]) -> list[Option]:

@@ -1,0 +1,81 @@
+"""
+Which limit binds: what separates the plan from the one without limits, or keeps it below a lower bound.
+
+If several limits do, it is one without which the plan could grow; raising another alone would change nothing.
+"""
+
+from dataclasses import replace
+
+from tidegate.domain.decision import Constraint, Reason
+from tidegate.plan.draft import Draft
+from tidegate.plan.fleet import Fleet
+from tidegate.plan.limits import Limits
+from tidegate.plan.memo import Memo
+from tidegate.plan.sentence import LIMITED
+from tidegate.plan.solve import Given
+
+# For these reasons fewer replicas than the lower bounds are intended: nothing is planned, or the deployment is idle.
+LEFT_ALONE = frozenset({Reason.PAUSED, Reason.MODE_OFF, Reason.SCALED_TO_ZERO})
+
+
+def binding(draft: Draft, memo: Memo) -> Constraint:
+    """The constraint that separates the plan from the uncapped one, or keeps it below a lower bound."""
+    if draft.target != draft.ideal:
+        return Constraint.CAPACITY
+    if draft.under > 0 and any(draft.model.usable) and draft.reason not in LEFT_ALONE:
+        return _underbound(draft)
+    if draft.given in (Given.NOTHING, Given.TARGET):
+        return Constraint.NONE
+    model, limits = draft.model, draft.limits
+    if not any(model.usable):
+        return Constraint.QUALITY if all(model.known) else Constraint.CAPACITY
+    # Lower bounds of the tiers stay: what the plan needs comes on top of them.
+    lows = [low for low, _ in limits.tiers]
+    wish = tuple([max(low, (memo.uncapped or {}).get(name, 0)) for name, low in zip(model.names, lows, strict=True)])
+    broken = [kind for kind in LIMITED if not _only(draft, wish, kind).below(model, wish)]
+    if not broken:
+        return Constraint.QUALITY if draft.given is Given.QUALITY else Constraint.NONE
+    return next((kind for kind in broken if _may_grow(draft, wish, without=kind)), broken[0])
+
+
+def _only(draft: Draft, wish: Fleet, kind: Constraint) -> Limits:
+    """The limits of one kind alone, for fleets up to `wish`. A tier that may not grow, or that no node has room for, is short of
+    capacity."""
+    limits, most = draft.limits, draft.base.total[1]
+    free = Limits(total=(0, sum(wish)), tiers=tuple([(0, n) for n in wish]), budget=float("inf"), room={})
+    if kind is Constraint.BUDGET:
+        return replace(free, budget=limits.budget)
+    full = [
+        (a.blocked and ok) or name in draft.scattered
+        for a, ok, name in zip(draft.arrivals, draft.model.known, draft.model.names, strict=True)
+    ]
+    if kind is Constraint.MAX_REPLICAS:
+        bounds = zip(full, draft.spec.tiers, limits.tiers, strict=True)
+        tiers = [(0, min(tier.replicas_max, most)) if closed else now for closed, tier, now in bounds]
+        return replace(free, total=draft.base.total, tiers=tuple(tiers))
+    bounds = zip(full, limits.tiers, wish, strict=True)
+    return replace(free, room=limits.room, tiers=tuple([now if closed else (0, n) for closed, now, n in bounds]))
+
+
+def _may_grow(draft: Draft, wish: Fleet, *, without: Constraint) -> bool:
+    """Whether the target may grow towards `wish` if one limit alone is lifted."""
+    target = draft.target
+    others = [_only(draft, tuple(map(max, wish, target)), kind) for kind in LIMITED if kind is not without]
+    more = [_with_one_more(target, i) for i, n in enumerate(wish) if n > target[i]]
+    return any(all(limits.below(draft.model, fleet) for limits in others) for fleet in more)
+
+
+def _with_one_more(fleet: Fleet, tier: int) -> Fleet:
+    return tuple([n + (i == tier) for i, n in enumerate(fleet)])
+
+
+def _underbound(draft: Draft) -> Constraint:
+    """What a lower bound gives way to: the budget if there are accelerators for one more replica, else capacity."""
+    model, target = draft.model, draft.target
+    free = replace(draft.base, budget=float("inf"))
+    more = [
+        _with_one_more(target, i)
+        for i, (ok, a) in enumerate(zip(model.usable, draft.arrivals, strict=True))
+        if ok and not a.blocked
+    ]
+    return Constraint.BUDGET if any(free.below(model, fleet) for fleet in more) else Constraint.CAPACITY
