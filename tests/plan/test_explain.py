@@ -179,6 +179,14 @@ def test_a_plan_that_carries_more_for_the_same_money_lost_by_the_move_to_it() ->
     assert other(decision, {"fp8": 3}).why_not == "costs the same, and the move to it would come on top"
 
 
+def test_a_load_that_fell_right_after_a_growth_is_said_to_wait_for_the_window() -> None:
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(38), 3)
+    decision = loop.tick(forecast(8))
+    assert decision.reason is Reason.STABILIZING
+    assert decision.message.endswith("needs less than 8 x bf16: $24.00/h; waiting for the stabilization window")
+
+
 def test_a_plan_that_gets_all_it_wants_in_the_end_is_not_limited() -> None:
     """The first class is short; of the second, which is then short too, one deployment gets all that it wants."""
     pools = {"h100": replace(POOLS["h100"], capacity=2), "l40s": replace(POOLS["l40s"], capacity=6)}

@@ -54,7 +54,7 @@ def pursue(draft: Draft) -> None:
     recovered = draft.given >= Given.TARGET and attained >= draft.asked
     if changed or recovered or draft.problem.survey_due(draft.time_s) or _drifted(draft):
         _reconsider(draft)
-    elif draft.given is Given.NOTHING and _fewer_would_do(draft):
+    if draft.reason is Reason.STEADY and (draft.given is Given.NOTHING or recovered) and _fewer_would_do(draft):
         draft.reason = Reason.STABILIZING
 
 
