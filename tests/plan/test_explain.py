@@ -200,3 +200,12 @@ def test_a_plan_that_gets_all_it_wants_in_the_end_is_not_limited() -> None:
     assert (short.reason, short.binding) == (Reason.CAPACITY_LIMITED, Constraint.CAPACITY)
     assert (served.reason, served.binding) == (Reason.INITIAL, Constraint.NONE)
     assert served.message == "forecast 31.0 req/s (p90, 135 s ahead) needs 6 x fp8: $7.20/h"
+
+
+def test_since_when_metrics_are_missing_is_told_as_a_moment() -> None:
+    """The condition is written once, and read at any time after."""
+    loop = Loop(spec=spec(), estimates=ONE)
+    loop.run(forecast(4), 3)
+    decision = loop.run(forecast(4), 9, silent=("bf16",))
+    said = next(c.message for c in decision.conditions if c.type == "MetricsAvailable")
+    assert said == "tier bf16: prometheus did not answer; last complete at 2023-11-14 22:13:50 UTC"

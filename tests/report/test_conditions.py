@@ -287,14 +287,34 @@ def test_a_message_that_differs_only_in_its_numbers_stays() -> None:
     assert status_of(status=first, **with_age(30)) == first
 
 
-def test_a_message_about_another_tier_is_renewed() -> None:
-    def stuck(tier: str) -> dict[str, Any]:
-        found = finding("CapacityAvailable", "ReplicasStuck", f"replicas do not start in time: {tier}", Status.FALSE)
-        return {"decision": decision(conditions=(found,))}
+@pytest.mark.parametrize(
+    ("kind", "reason", "status", "before", "after"),
+    [
+        ("CapacityAvailable", "ReplicasStuck", Status.FALSE, "not in time: int4", "not in time: int8"),
+        ("CapacityAvailable", "ReplicasStuck", Status.FALSE, "not in time: tp-2", "not in time: tp-4"),
+        ("MetricsAvailable", "Timeout", Status.FALSE, "tier 4bit: no answer", "tier 8bit: no answer"),
+        ("SLOMet", "ErrorBudgetLeft", Status.TRUE, "at least 0.98", "at least 0.96"),
+        ("SLOMet", "TooFewReplicas", Status.FALSE, "below 0.96", "below 0.99"),
+    ],
+    ids=["another precision", "another width", "a digit in front", "less is asked for", "more is asked for"],
+)
+def test_a_message_about_something_else_is_not_taken_for_the_same(
+    kind: str, reason: str, status: Status, before: str, after: str
+) -> None:
+    first = status_of(decision=decision(conditions=(finding(kind, reason, before, status),)))
+    second = status_of(status=first, decision=decision(conditions=(finding(kind, reason, after, status),)))
+    assert next(c["message"] for c in second["conditions"] if c["type"] == kind) == after
 
-    later = status_of(status=status_of(**stuck("h100")), **stuck("h200"))
-    told = next(c for c in later["conditions"] if c["type"] == "CapacityAvailable")
-    assert told["message"] == "replicas do not start in time: h200"
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("10 s", "20 s"), ("back-off 2m40s", "back-off 5m0s"), ("at 10.0.0.1:8000", "at 10.0.0.2:8000")],
+)
+def test_a_number_that_moves_is_not_written_each_time(before: str, after: str) -> None:
+    first = status_of(decision=decision(conditions=(finding("CapacityAvailable", "R", before, Status.FALSE),)))
+    assert first == status_of(
+        status=first, decision=decision(conditions=(finding("CapacityAvailable", "R", after, Status.FALSE),))
+    )
 
 
 def test_a_message_is_renewed_when_the_spec_changes() -> None:

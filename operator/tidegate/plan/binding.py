@@ -39,8 +39,11 @@ def binding(draft: Draft, memo: Memo) -> Constraint:
 
 
 def _only(draft: Draft, wish: Fleet, kind: Constraint) -> Limits:
-    """The limits of one kind alone, for fleets up to `wish`. A tier that may not grow, or that no node has room for, is short of
-    capacity."""
+    """
+    The limits of one kind alone, for fleets up to `wish`.
+
+    A tier that may not grow, or that no node has room for, is short of capacity.
+    """
     limits, most = draft.limits, draft.base.total[1]
     free = Limits(total=(0, sum(wish)), tiers=tuple([(0, n) for n in wish]), budget=float("inf"), room={})
     if kind is Constraint.BUDGET:
@@ -50,11 +53,11 @@ def _only(draft: Draft, wish: Fleet, kind: Constraint) -> Limits:
         for a, ok, name in zip(draft.arrivals, draft.model.known, draft.model.names, strict=True)
     ]
     if kind is Constraint.MAX_REPLICAS:
-        bounds = zip(full, draft.spec.tiers, limits.tiers, strict=True)
-        tiers = [(0, min(tier.replicas_max, most)) if closed else now for closed, tier, now in bounds]
+        highs = [min(tier.replicas_max, most) for tier in draft.spec.tiers]
+        tiers = [(0, high) if closed else now for closed, high, now in zip(full, highs, limits.tiers, strict=True)]
         return replace(free, total=draft.base.total, tiers=tuple(tiers))
-    bounds = zip(full, limits.tiers, wish, strict=True)
-    return replace(free, room=limits.room, tiers=tuple([now if closed else (0, n) for closed, now, n in bounds]))
+    tiers = [now if closed else (0, n) for closed, now, n in zip(full, limits.tiers, wish, strict=True)]
+    return replace(free, room=limits.room, tiers=tuple(tiers))
 
 
 def _may_grow(draft: Draft, wish: Fleet, *, without: Constraint) -> bool:

@@ -2,6 +2,7 @@
 The planner's findings as conditions. Messages contain no number that changes every tick, so that status is stable.
 """
 
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from tidegate.domain.decision import Condition, Constraint, Reason, Status
@@ -73,16 +74,20 @@ def _budget(draft: Draft, usd_per_hour: float) -> Condition:
 def _metrics(draft: Draft) -> Condition:
     if draft.missing is not None:
         since = draft.fresh_s
-        age = f"; last complete {draft.time_s - since:.0f} s ago" if since is not None else "; never complete so far"
+        when = f"last complete at {_clock(since)}" if since is not None else "never complete so far"
         return Condition(
             type="MetricsAvailable",
             status=Status.FALSE,
             reason=draft.missing.reason,
-            message=f"{draft.missing.detail}{age}",
+            message=f"{draft.missing.detail}; {when}",
         )
     if draft.sight is Sight.NOTHING_RUNS and draft.problem.gateway is None:
         return _made("MetricsAvailable", Status.UNKNOWN, "NoReplicas", "no replica is ready, so none reports")
     return _made("MetricsAvailable", Status.TRUE, "Fresh", "every tier with a ready replica reports")
+
+
+def _clock(time_s: float) -> str:
+    return datetime.fromtimestamp(int(time_s), tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _capacity(draft: Draft, binding: Constraint) -> Condition:

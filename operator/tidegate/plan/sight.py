@@ -51,7 +51,8 @@ def _gap(tier: str, reading: TierReading | Missing) -> Missing | None:
     if isinstance(reading, Missing):
         return Missing(reason=reading.reason, detail=f"tier {tier}: {reading.detail or reading.reason}")
     if reading.older_than(STALE_S):
-        return Missing(reason="Stale", detail=f"tier {tier}: the newest sample is {reading.age_s:.0f} s old")
+        limit_s = max(STALE_S, reading.window_s)
+        return Missing(reason="Stale", detail=f"tier {tier}: the newest sample is older than {limit_s:.0f} s")
     if reading.arrival_rps is None:
         return Missing(reason="NoArrivalRate", detail=f"tier {tier}: no arrival rate")
     return None

@@ -51,8 +51,8 @@ ALWAYS = (
     "QualityReduced",
     "ScalingLimited",
 )
-# Digits within a name (fp8, h100, chat-2) are no number.
-_NUMBER = re.compile(r"(?<![\w.-])\d+([.:]\d+)*")
+# A number that may move, such as 95, 0.25, 10.0.0.1 or 2m40s. A digit in a name (int4, tp-2, 4bit) is none.
+_NUMBER = re.compile(r"(?<![\w-])\d+([.:]\d+)*(m\d+)?(?=(ms|s|h)?(?![\w-]))")
 MESSAGE_LENGTH = 1024
 # A price this close to the budget, as a share of it, is rounding: 3 * 1.1 is above 3.3.
 DUST = 1e-9
@@ -103,6 +103,8 @@ def as_json(finding: Condition, previous: Mapping[str, Any], generation: int, ti
 def _same_text(finding: Condition, previous: Mapping[str, Any]) -> bool:
     if previous.get("reason") != finding.reason:
         return False
+    if finding.type == "SLOMet" and finding.reason != "TargetInfeasible":
+        return False  # the share that the plan aims at moves in steps, and is nowhere else
     before, after = str(previous.get("message")), finding.message[:MESSAGE_LENGTH]
     return before == after or _NUMBER.sub("#", before) == _NUMBER.sub("#", after)
 
@@ -233,8 +235,8 @@ def _add_progress(found: dict[str, Condition], report: Report, previous: Mapping
     dead = not ready and found["CapacityAvailable"].reason == "ReplicasStuck"
     if "Stalled" in found or report.decision is None or not _acts(report) or dead:
         return
-    if (new or under_way) and (coming := max(missing, _outdated(report))):
-        found["Reconciling"] = _true("Reconciling", "Starting", f"{coming} replicas are starting")
+    if (new or under_way) and (missing or _outdated(report)):
+        found["Reconciling"] = _true("Reconciling", "Starting", "replicas are starting")
     elif new and report.outcome is not None and report.outcome.actions:
         found["Reconciling"] = _true("Reconciling", "Starting", "objects were just created or updated")
 
