@@ -155,6 +155,12 @@ def test_unknown_numbers_have_no_series_and_missing_metrics_are_flagged() -> Non
     assert shown["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 1.0
 
 
+def test_a_tier_without_an_arrival_rate_is_flagged_like_one_without_metrics() -> None:
+    metrics = Metrics("1")
+    metrics.show(tick(reading=replace(FULL, arrival_rps=None)))
+    assert page(metrics)["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 1.0
+
+
 def test_the_bounds_enclose_the_share() -> None:
     metrics = Metrics("1")
     metrics.show(tick(reading=replace(FULL, ttft=histogram(0.95, 0.5))))

@@ -135,7 +135,8 @@ def _states(owner: tuple[str, str], seen: DeploymentObservation) -> Iterator[Sam
         yield "startup_seconds", tier, state.startup_s
         reading = state.reading if isinstance(state.reading, TierReading) else None
         yield "metric_age_seconds", tier, reading.age_s if reading is not None else None
-        yield "metrics_missing", tier, float(state.ready > 0 and reading is None)
+        # Without an arrival rate, the plan holds the tier as if nothing were known.
+        yield "metrics_missing", tier, float(state.ready > 0 and (reading is None or reading.arrival_rps is None))
 
 
 def _goodput_samples(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
