@@ -202,6 +202,25 @@ def test_a_plan_that_gets_all_it_wants_in_the_end_is_not_limited() -> None:
     assert served.message == "forecast 31.0 req/s (p90, 135 s ahead) needs 6 x fp8: $7.20/h"
 
 
+def test_a_plan_that_is_left_another_mix_names_both_and_the_step_between() -> None:
+    tiers = (tier("bf16"),), (tier("fp8"), tier("int4"))
+    loops = [
+        Loop(
+            spec=replace(spec(*tiers[i]), key=Key("prod", name)),
+            estimates={"bf16": estimate(6), "fp8": estimate(3), "int4": estimate(6)},
+            startup_ticks=2,
+            ready=ready,
+        )
+        for i, (name, ready) in enumerate((("large", {"bf16": 1}), ("small", {"fp8": 1})))
+    ]
+    _, small_one = tick(loops, (28, 11.5), small(4))
+    wish, left = (
+        "1 x fp8 + 2 x int4, for which Capacity leaves no room",
+        "2 x int4, next step 1 x fp8 + 2 x int4: $9.00/h",
+    )
+    assert f"calls for {wish}; instead {left}, attainment" in small_one.message
+
+
 def test_since_when_metrics_are_missing_is_told_as_a_moment() -> None:
     """The condition is written once, and read at any time after."""
     loop = Loop(spec=spec(), estimates=ONE)

@@ -72,8 +72,9 @@ def _limited(draft: Draft, outcome: Outcome, seen: str, plan: str) -> str:
     if draft.under > 0:
         return f"the lower bounds need more than {limit} allows: {plan}"
     if draft.target != draft.ideal:
-        wish = fleet_text(draft.model.names, draft.ideal)
-        return f"{seen} calls for {wish}, for which {limit} leaves no room; instead {plan}, {attained}"
+        wish, target = [fleet_text(draft.model.names, fleet) for fleet in (draft.ideal, draft.target)]
+        step = plan if outcome.fleet == draft.target else f"{target}, next step {plan}"
+        return f"{seen} calls for {wish}, for which {limit} leaves no room; instead {step}, {attained}"
     return f"{seen} gets all that {limit} allows: {plan}, {attained}"
 
 
