@@ -86,6 +86,16 @@ def test_replicas_that_do_not_start_are_not_expected_to_serve() -> None:
     assert status(decision, "SLOMet") == (Status.FALSE, "CapacityLimited")
 
 
+def test_a_target_that_only_a_stuck_tier_meets_is_not_infeasible() -> None:
+    estimates = {"bf16": estimate(6), "int4": estimate(5, idle=0.7)}
+    loop = Loop(spec=spec(tier("bf16"), tier("int4")), estimates=estimates, startup_ticks=4, stuck=frozenset({"bf16"}))
+    decision = loop.run(forecast(10), 30)
+    assert fleet(decision)["int4"] > 0
+    assert decision.binding is Constraint.CAPACITY
+    assert status(decision, "SLOMet") == (Status.FALSE, "CapacityLimited")
+    assert status(decision, "CapacityAvailable") == (Status.FALSE, "ReplicasStuck")
+
+
 def test_tokens_that_nobody_can_serve_make_nothing_cheaper() -> None:
     prices = []
     for rate in (6.7, 40, 400):

@@ -20,7 +20,8 @@ LEFT_ALONE = frozenset({Reason.PAUSED, Reason.MODE_OFF, Reason.SCALED_TO_ZERO})
 
 def binding(draft: Draft, memo: Memo) -> Constraint:
     """The constraint that separates the plan from the uncapped one, or keeps it below a lower bound."""
-    if draft.target != draft.ideal:
+    shut_out = draft.given is Given.TARGET and not draft.infeasible  # a tier that meets the target does not start
+    if draft.target != draft.ideal or shut_out:
         return Constraint.CAPACITY
     if draft.under > 0 and any(draft.model.usable) and draft.reason not in LEFT_ALONE:
         return _underbound(draft)

@@ -48,7 +48,7 @@ def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
         text = f"TTFT {relaxed.ttft_s * 1e3:.0f} ms, ITL {relaxed.itl_s * 1e3:.0f} ms"
         message = f"no tier meets the targets even without load; planned for {text}"
         return _made("SLOMet", Status.FALSE, "TargetInfeasible", message)
-    if draft.given is Given.TARGET:
+    if draft.infeasible:
         return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even without load")
     if attainment < target - DUST and draft.reason is not Reason.SCALED_TO_ZERO:
         reason = "TooFewReplicas" if binding is Constraint.NONE else f"{binding.value}Limited"

@@ -21,7 +21,7 @@ from tidegate.plan.problem import Problem
 from tidegate.plan.regret import Regret
 from tidegate.plan.scenario import Scenarios, scenarios
 from tidegate.plan.sight import Sight
-from tidegate.plan.solve import Given
+from tidegate.plan.solve import Given, attainment_idle
 from tidegate.plan.startup import Arrivals
 from tidegate.units import SECONDS_PER_HOUR, TICK_S
 
@@ -103,6 +103,11 @@ class Draft:
     def asked(self) -> float:
         """Attainment that a plan must reach: the promised one, less what the error budget allows."""
         return error_budget.asked(self.error_budget, self.spec.slo)
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether the target is given up because no tier meets it without load, nor would one that does not start."""
+        return self.given is Given.TARGET and attainment_idle(self.model, self.base) < self.asked
 
     @property
     def counted(self) -> Fleet:

@@ -185,7 +185,7 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
         return reason
     if any(a.stuck for a in draft.arrivals):
         reason = Reason.REPLICAS_STUCK
-    elif draft.given is Given.TARGET or draft.model.relaxed is not None:
+    elif draft.infeasible or draft.model.relaxed is not None:
         reason = Reason.TARGET_INFEASIBLE
     elif _cut(draft) and outcome.binding in LIMITED:
         reason = LIMITED[outcome.binding]
@@ -198,7 +198,7 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
 
 def _cut(draft: Draft) -> bool:
     """Whether the plan falls short: attainment given up, accelerators shared out, or lower bounds not met."""
-    return draft.given is Given.ATTAINMENT or draft.target != draft.ideal or draft.under > 0
+    return draft.given >= Given.TARGET or draft.target != draft.ideal or draft.under > 0
 
 
 def _prediction(draft: Draft, outcome: Outcome) -> Prediction:
