@@ -96,6 +96,14 @@ def test_a_target_that_only_a_stuck_tier_meets_is_not_infeasible() -> None:
     assert status(decision, "CapacityAvailable") == (Status.FALSE, "ReplicasStuck")
 
 
+def test_a_tier_that_is_switched_off_is_not_the_one_that_comes_closest() -> None:
+    wanted = spec(tier("bf16", high=0), tier("int4"))
+    decision = Loop(spec=wanted, estimates={"bf16": estimate(6), "int4": estimate(5, idle=0.7)}).tick(forecast(10))
+    assert decision.reason is Reason.TARGET_INFEASIBLE
+    said = "attainment 0.99 cannot be met (at most 0.700), even by an idle int4 replica; best effort: "
+    assert decision.message.startswith(said)
+
+
 def test_tokens_that_nobody_can_serve_make_nothing_cheaper() -> None:
     prices = []
     for rate in (6.7, 40, 400):

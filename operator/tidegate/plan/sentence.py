@@ -131,7 +131,7 @@ def infeasible(draft: Draft) -> str:
     model, slo = draft.model, draft.spec.slo
     if model.relaxed is not None:
         return _instead(model.relaxed, slo)
-    allowed = [i for i, ok in enumerate(model.usable) if ok] or [0]
+    allowed = [i for i, (_, high) in enumerate(draft.base.tiers) if high > 0] or [0]
     best = max(allowed, key=lambda i: float(model.goods[0, i, 0] / max(model.rates[i, 0], 1e-12)))
     ttft, itl = float(model.ttft[best, 0]), float(model.itl[best, 0])
     attainment = float(model.goods[0, best, 0] / max(model.rates[best, 0], 1e-12))
