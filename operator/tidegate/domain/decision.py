@@ -69,8 +69,8 @@ class Prediction:
     """
     What the decided fleet will do at the forecast demand. None: nothing runs, or it is not known.
 
-    Money is in $/h and in $ per million output tokens (all tokens, and those of requests that met both targets). If the
-    demand exceeds what the fleet can serve, the TTFT has no percentile: it grows with the queue.
+    Money is in $/h and in $ per million output tokens (all that it serves, and those of requests that met both
+    targets). If the demand exceeds what the fleet can serve, the TTFT has no percentile: it grows with the queue.
     """
 
     attainment: float | None
