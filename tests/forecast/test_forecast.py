@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from itertools import pairwise
 
 import pytest
@@ -111,14 +112,23 @@ def test_idle_time_goes_on_after_a_clock_was_set_right() -> None:
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.floats(5.0, 60.0), st.floats(0.5, 50.0)), min_size=2, max_size=60), st.floats(0.2, 20.0))
+@given(st.lists(st.tuples(st.floats(5.0, 60.0), st.floats(50.0, 500.0)), min_size=2, max_size=60), st.floats(1.0, 20.0))
 def test_forecasts_scale_with_the_load(load: Load, times: float) -> None:
-    """To a tenth; errors are kept in bins, so a quantile far below the load is no finer than a hundredth of it."""
+    """Far above 1 request/s, to a tenth; a quantile far below the load is no finer than a hundredth of it."""
     base, scaled = predicted(load), predicted(load, times=times)
     coarse = 0.01 * max(rate for _, rate in load)
     for plain, larger in zip(base.horizons, scaled.horizons, strict=True):
         for one, other in zip(plain.rates_rps, larger.rates_rps, strict=True):
             assert other == pytest.approx(one * times, rel=0.1, abs=coarse * times)
+
+
+def test_days_of_few_requests_do_not_widen_the_forecast_after_a_launch() -> None:
+    draw = random.Random(1)
+    few = [(60.0, sum(draw.random() < 0.05 for _ in range(60)) / 60) for _ in range(2 * 24 * 60)]
+    launched = [(60.0, rate * draw.gauss(1.0, 0.03)) for rate in [100.0] * 360 + [40.0] * 360]
+    memory, now = watched(few + launched)
+    expected = forecast.predict(memory, horizons_s=(120.0,), time_s=now).horizons[0]
+    assert expected.quantile(0.95) < 50.0
 
 
 @pytest.mark.parametrize("tick_s", [5.0, 15.0, 60.0])

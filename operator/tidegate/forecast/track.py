@@ -4,12 +4,13 @@ The record of one horizon: past forecasts and their errors, which give the weigh
 Forecasts are recorded regularly. When the time that a forecast is for has come, it is compared with the observed load.
 So the errors are real ones at that horizon, not assumptions of a model.
 
-    x = sqrt(seen/u + g) - sqrt(expected/u + g)        u: the usual load, about a day's mean; g: `GROUND`
+    x = sqrt(seen/u + g) - sqrt(expected/u + g)        u: `unit_rps`, g: `GROUND`
 
-Counts scatter with the square root of their size, so x has the same width at any load, and errors of a quiet night and
-of a busy hour are comparable. Near zero load, x is a difference in units of the usual load. So a burst out of nothing
-counts, and is not taken for a factor by which a busy hour could be multiplied. The histogram stores x unscaled. Scaled
-by its recent size it would be sharper in calm periods, but after a burst it would predict bursts that never occurred.
+The unit u is the usual load, about a day's mean, plus `GROUND_RPS`. Counts scatter with the square root of their size,
+so x has the same width at any load, and errors of a quiet night and of a busy hour are comparable. Near zero load, x is
+a difference in units of u. So a burst out of nothing counts, and is not taken for a factor by which a busy hour could
+be multiplied. The histogram stores x unscaled. Scaled by its recent size it would be sharper in calm periods, but after
+a burst it would predict bursts that never occurred.
 """
 
 import math
@@ -47,8 +48,10 @@ LOSS_PRIOR = 800
 LEAN_DOUBT, LEAN_HALF = 1 / 3, 150 * SAMPLE_WEIGHT
 # Share of the usual load below which the scale is nearly linear, so that one request after silence is a small error.
 GROUND = 0.05
-# Added to the usual load, so that it is above 0 even without any load.
-GROUND_RPS = 1e-4
+# Added to the usual load, so that days of few requests before a launch say little about the time after it. At three
+# requests a minute chance alone would give x a standard deviation of 0.3; at a hundred times that load it is 0.03. Old
+# errors take weeks to be forgotten, and meanwhile would ask for twice the replicas. At 1 request/s chance is 0.06.
+GROUND_RPS = 1.0
 # There are many pending forecasts over all deployments, and packed bytes take a fifth of the memory of numbers.
 _MEDIAN = LEVELS.index(0.5)
 _EXPECTED = Struct(f"<{len(EXPERTS) + 1}H")
@@ -56,7 +59,7 @@ _CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
 
 
 def unit_rps(usual_rps: float) -> float:
-    """The unit u of loads: the usual load, requests/s, > 0."""
+    """The unit u of loads: the usual load and `GROUND_RPS`, requests/s, > 0."""
     return usual_rps + GROUND_RPS
 
 
