@@ -100,6 +100,7 @@ SINGLE = [
     ("knative-kpa@fp8", {"running": 250.0}, 3, 4, "250 requests at 70 a replica ask for four"),
     ("ray-serve@fp8", {"running": 30.0}, 3, 3, "a wish that has not lasted thirty seconds is not carried out"),
     ("token-keda@fp8", {"waiting": 400.0}, 2, 3, "eight seconds of prefill ask for six, one pod at a time"),
+    ("token-keda@fp8", {"kv_cache_usage": 0.9}, 4, 5, "four caches at 0.9 hold what five hold at 0.8"),
 ]
 
 
@@ -109,7 +110,7 @@ TOKENS = [
     ([(0, 150.0), (15, 75.0), (299, 75.0), (301, 75.0)], 2, [2, 2, 2, 1], "down after five minutes of agreement"),
     ([(0, 75.0), (301, 75.0), (331, 75.0), (600, 75.0), (615, 75.0)], 4, [4, 3, 3, 3, 2], "down a pod in five minutes"),
     ([(0, 75.0), (301, 75.0), (316, 750.0)], 4, [4, 3, 5], "down does not block up, and what went may come back"),
-    ([(0, 750.0), (15, 750.0), (181, 750.0)], 2, [3, 3, 4], "up one pod in three minutes"),
+    ([(0, 750.0), (15, 750.0), (179, 750.0), (181, 750.0)], 2, [3, 3, 3, 4], "up one pod in three minutes"),
 ]
 
 
@@ -130,6 +131,53 @@ def test_a_rule_for_one_tier(name: str, metrics: dict[str, float], before: int, 
     one = spec("fp8")
     choice = policy(name, one).decide(view(one, {"fp8": reading(**metrics)}, {"fp8": before}))
     assert choice.replicas[KEY, "fp8"] == after
+
+
+# Metrics by time, replicas before, and after each decision; all replicas are ready at once.
+COURSES = [
+    (
+        "knative-kpa", "running", [(0, 300), (15, 70), (60, 70), (75, 70), (90, 280)], 2, [5, 5, 5, 2, 4],
+        "a panic lasts until 60 s after the need, keeps its highest wish meanwhile, and at most halves afterwards",
+    ),
+    (
+        "ray-serve", "running", [(0, 20), (15, 20), (30, 20), (45, 60), (60, 60), (75, 60)], 3, [3, 3, 10, 10, 10, 20],
+        "after a step the next wish has to last as well",
+    ),
+    ("ray-serve", "running", [(0, 20), (15, 0), (30, 40)], 6, [6, 6, 6], "a wish that was interrupted starts anew"),
+    (
+        "aibrix-apa", "kv_cache_usage", [(0, 0.25), (200, 1.0), (290, 0.0)], 4, [2, 4, 4],
+        "who is on target over three minutes stays, whatever was asked for before",
+    ),
+    ("aibrix-apa", "kv_cache_usage", [(0, 0.0)], 5, [2], "at most halved, rounded down"),
+    ("aibrix-fixed", "kv_cache_usage", [(0, 0.5), (285, 0.1), (300, 0.1)], 8, [8, 8, 4], "the window is five minutes"),
+    (
+        "slo-keda", "ttft", [(0, 0.1), (165, 0.1), (180, 0.1), (285, 0.1), (300, 0.1)], 4, [4, 4, 3, 3, 2],
+        "down after three minutes, one pod in two",
+    ),
+    (
+        "slo-keda", "ttft", [(0, 0.5), (15, 0.5), (30, 0.5), (45, 1.1), (60, 1.1)], 4, [4, 4, 4, 4, 6],
+        "three samples are averaged: 0.7 asks for 4 + ceil(4 * (0.7/0.55 - 1))",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "metric", "course", "before", "after", "why"), COURSES, ids=[r[5] for r in COURSES])
+def test_a_rule_over_time(
+    name: str, metric: str, course: list[tuple[float, float]], before: int, after: list[int], why: str
+) -> None:
+    one = spec("fp8")
+    rule, seen = policy(f"{name}@fp8", one), [before]
+    for time_s, value in course:
+        pod = Gauges(running=0, waiting=0, kv_usage=value, waiting_max=0, kv_usage_max=value)
+        metrics = reading(**{metric: histogram(value) if metric == "ttft" else value})
+        now = view(one, {"fp8": metrics}, {"fp8": seen[-1]}, time_s=float(time_s), gauges=pod)
+        seen.append(rule.decide(now).replicas[KEY, "fp8"])
+    assert seen[1:] == after
+
+
+def test_knative_holds_what_it_cannot_see() -> None:
+    one = spec("fp8")
+    assert policy("knative-kpa@fp8", one).decide(view(one, {}, {"fp8": 3})).replicas[KEY, "fp8"] == 3
 
 
 def test_slo_keda_grows_with_the_worse_of_both_latencies() -> None:
@@ -168,8 +216,11 @@ def test_wva_v1_adds_one_of_the_cheapest_when_spare_kv_runs_low() -> None:
     two = spec("bf16", "int4")
     tight = Gauges(running=9, waiting=0, kv_usage=0.75, waiting_max=0, kv_usage_max=0.75)
     rule = policy("wva-v1", two)
-    now = view(two, {"bf16": reading()}, {"bf16": 2}, time_s=0.0, gauges=tight)
-    assert rule.decide(now).replicas == {(KEY, "int4"): 1, (KEY, "bf16"): 2}
+    first, settled = (
+        rule.decide(view(two, {"bf16": reading()}, {"bf16": 2}, time_s=t, gauges=tight)).replicas for t in (0.0, 240.0)
+    )
+    assert first == {(KEY, "int4"): 0, (KEY, "bf16"): 2}
+    assert settled == {(KEY, "int4"): 1, (KEY, "bf16"): 2}
 
 
 def test_wva_v1_removes_the_last_by_name_of_equally_expensive_variants() -> None:
@@ -177,7 +228,21 @@ def test_wva_v1_removes_the_last_by_name_of_equally_expensive_variants() -> None
     now = view(two, {"bf16": reading(), "fp8": reading()}, {"bf16": 2, "fp8": 2}, time_s=0.0)
     equal = {n: Accelerator(name=n, price_usd_per_hour=3.0) for n in ("bf16", "fp8")}
     now = replace(now, policy=replace(now.policy, accelerators=equal))
-    assert policy("wva-v1", two).decide(now).replicas == {(KEY, "bf16"): 2, (KEY, "fp8"): 1}
+    rule = policy("wva-v1", two)
+    rule.decide(now)
+    assert rule.decide(replace(now, time_s=240.0)).replicas == {(KEY, "bf16"): 2, (KEY, "fp8"): 1}
+
+
+@pytest.mark.parametrize("kv_usage", [0.0, 0.75], ids=["idle", "full"])
+def test_the_hpa_behind_wva_v1_keeps_what_it_finds_for_four_minutes(kv_usage: float) -> None:
+    one = spec("fp8")
+    pod = Gauges(running=9, waiting=0, kv_usage=kv_usage, waiting_max=0, kv_usage_max=kv_usage)
+    rule = policy("wva-v1@fp8", one)
+    wishes = [
+        rule.decide(view(one, {"fp8": reading()}, {"fp8": 4}, time_s=15.0 * tick, gauges=pod)).replicas[KEY, "fp8"]
+        for tick in range(1, 18)
+    ]
+    assert wishes == [4] * 16 + [5 if kv_usage else 3]
 
 
 def test_wva_v2_buys_by_cost_per_capacity() -> None:
@@ -254,6 +319,32 @@ def test_dynamo_decides_once_per_interval_and_at_most_eight_at_a_time() -> None:
         for t in range(0, 181, 15)
     ]
     assert wishes == [2] * 12 + [10]
+
+
+def test_dynamo_follows_half_of_the_change_between_two_intervals() -> None:
+    """A replica's best batch serves 22 requests/s: 20 need one, 60 after 20 are expected to become 80 and need four."""
+    one = spec("fp8")
+    rule, seen = policy("dynamo@fp8", one), [1]
+    for t in range(0, 361, 15):
+        now = view(one, {"fp8": reading(arrival_rps=20.0 if t <= 180 else 60.0)}, {"fp8": seen[-1]}, time_s=t)
+        seen.append(rule.decide(now).replicas[KEY, "fp8"])
+    assert seen[1:] == [1] * 24 + [4]
+
+
+@pytest.mark.parametrize(
+    ("itl_s", "ready", "after"),
+    [(0.05, 2, 1), (0.012, 2, 2), (0.05, 1, 2)],
+    ids=["the largest batch", "the largest batch inside the target", "it holds while a replica starts"],
+)
+def test_dynamo_divides_by_the_best_batch(itl_s: float, ready: int, after: int) -> None:
+    """22 requests/s with 83 running, 16 with the 39 whose tokens take at most 12 ms."""
+    one = replace(spec("fp8"), slo=Slo(ttft_s=1.0, itl_s=itl_s))
+    rule = policy("dynamo@fp8", one)
+    seen = [
+        rule.decide(view(one, {"fp8": reading(arrival_rps=20.0)}, {"fp8": 2}, ready={"fp8": ready}, time_s=t))
+        for t in range(0, 181, 15)
+    ]
+    assert seen[-1].replicas[KEY, "fp8"] == after
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class RayServe(OneTier):
             return current  # stale reports are dropped
         now = queued + (reading.running or 0.0) + (reading.waiting or 0.0)
         ongoing = mean_of_last(self._seen[tier], view, now, window_s=self.LOOK_BACK_S)
-        wish = max(low, 1 if ongoing > 0 else 0, min(high, ceil(ongoing / self._target - 1e-9)))
+        wish = max(low, min(high, ceil(ongoing / self._target - 1e-9)))
         return wish if self._has_lasted(view.time_s, tier, current, wish) else current
 
     def _has_lasted(self, time_s: float, tier: TierKey, current: int, wish: int) -> bool:

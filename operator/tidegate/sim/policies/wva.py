@@ -88,18 +88,20 @@ def _is_idle(view: View, key: Key) -> bool:
 
 @dataclass(slots=True)
 class Delay:
-    """HPA's stabilization, with the same window in both directions."""
+    """HPA's stabilization, with the same window in both directions. What it finds is its first recommendation."""
 
     window_s: float
     asked: deque[tuple[float, int]]
 
     def settle(self, time_s: float, current: int, raw: int) -> int:
         """The replicas that HPA sets."""
-        self.asked.append((time_s, raw))
-        while self.asked[0][0] < time_s - self.window_s:
+        if not self.asked:
+            self.asked.append((time_s, current))
+        while self.asked and self.asked[0][0] <= time_s - self.window_s:
             self.asked.popleft()
-        values = [value for _, value in self.asked]
-        return max(current, min(values)) if raw >= current else min(current, max(values))
+        recent = [raw, *(value for _, value in self.asked)]
+        self.asked.append((time_s, raw))
+        return max(current, min(recent)) if raw >= current else min(current, max(recent))
 
 
 class Saturation:
