@@ -20,7 +20,7 @@ from tidegate.errors import SpecError
 from tidegate.sim.metrics import NO_ANSWER, Gauges
 from tidegate.sim.policies import registry
 from tidegate.sim.policies.base import OneTier, View
-from tidegate.sim.policies.hpa import Behavior, HpaOnUtilization, Rule, per_pod
+from tidegate.sim.policies.hpa import Behavior, HpaOnUtilization, Rule, by_mean, per_pod
 from tidegate.sim.policies.keda import KedaOnWaiting, SloAwareKeda
 from tidegate.sim.policies.llmd import KedaOnEpp, TokenAwareKeda
 from tidegate.sim.policies.static import Static
@@ -86,8 +86,10 @@ def limit(behavior: Behavior, time_s: float, current: int, raw: int) -> int:
 
 
 def test_hpa_scales_up_at_once_by_at_most_the_larger_of_100_percent_and_four_pods() -> None:
-    assert limit(Behavior(), 0.0, 2, 50) == 6
-    assert limit(Behavior(), 0.0, 10, 50) == 20
+    small, large = Behavior(), Behavior()
+    assert limit(small, 0.0, 2, 50) == 6
+    assert limit(small, 15.0, 6, 50) == 12, "and again in the next period"
+    assert limit(large, 0.0, 10, 50) == 20
 
 
 def test_hpa_scales_down_to_the_highest_recommendation_of_the_window() -> None:
@@ -142,6 +144,21 @@ def test_hpa_on_utilization(utilization: float | None, ready: int, wanted: int) 
     assert choice.replicas[BF16] == wanted
 
 
+@pytest.mark.parametrize(
+    ("ratio", "ready", "current", "wanted"),
+    [
+        (1.3, 4, 4, 6), (0.5, 4, 4, 2), (1.05, 10, 10, 10), (1.9, 3, 4, 6), (1.4, 3, 4, 4), (1.4, 1, 4, 4),
+        (0.1, 2, 4, 3), (0.9, 2, 4, 4), (0.0, 1, 1, 0),
+    ],
+    ids=[
+        "up", "down", "inside tolerance", "starting pods count as 0 on the way up", "which may be inside tolerance",
+        "and never turns up into down", "as on target on the way down", "which may be inside tolerance too", "idle",
+    ],
+)  # fmt: skip
+def test_a_mean_over_pods_fills_in_those_without_a_sample(ratio: float, ready: int, current: int, wanted: int) -> None:
+    assert by_mean(ratio, ready=ready, current=current) == wanted
+
+
 @pytest.mark.parametrize(("waiting", "wanted"), [(0, 2), (10, 2), (23, 5), (100, 6)])
 def test_keda_on_waiting_asks_for_one_replica_per_five_waiting(waiting: float, wanted: int) -> None:
     policy = KedaOnWaiting(BASE, "bf16")
@@ -165,10 +182,17 @@ def test_keda_goes_to_zero_after_its_cooldown_and_back_for_the_first_waiting_req
     policy = KedaOnWaiting(BASE, "bf16")
     idle = reading(running=0.0)
     assert policy.decide(view(idle, time_s=15.0, wanted=1, zero=True)).replicas[BF16] == 1
+    assert policy.decide(view(idle, time_s=300.0, wanted=1, zero=True)).replicas[BF16] == 1
     assert policy.decide(view(idle, time_s=330.0, wanted=1, zero=True)).replicas[BF16] == 0
     gone = Missing(reason="NoReplicas")
     assert policy.decide(view(gone, time_s=345.0, wanted=0, zero=True)).replicas[BF16] == 0
     assert policy.decide(view(gone, time_s=360.0, wanted=0, zero=True, queued=3)).replicas[BF16] == 1
+
+
+def test_keda_does_not_go_to_zero_while_requests_run() -> None:
+    policy = KedaOnWaiting(BASE, "bf16")
+    for time_s in (15.0, 330.0, 645.0):
+        assert policy.decide(view(reading(), time_s=time_s, wanted=1, zero=True)).replicas[BF16] == 1
 
 
 def slo_keda(ttft_s: float, itl_s: float, *, wanted: int, ready: int | None = None) -> int:
@@ -190,10 +214,14 @@ def slo_keda(ttft_s: float, itl_s: float, *, wanted: int, ready: int | None = No
         (0.10, 0.055, 4, None, 8),
         (1.10, 0.010, 4, 2, 4),
         (0.20, 0.010, 4, None, 3),
+        (0.36, 0.010, 4, 2, 4),
         (9.00, 0.010, 4, None, 8),
     ],
-    ids=["between the thresholds", "late first tokens", "slow tokens", "credit for what starts", "one less", "capped"],
-)
+    ids=[
+        "between the thresholds", "late first tokens", "slow tokens", "credit for what starts", "one less",
+        "no credit on the way down", "capped",
+    ],
+)  # fmt: skip
 def test_slo_aware_keda(ttft_s: float, itl_s: float, wanted: int, ready: int | None, wish: int) -> None:
     """Targets are 1 s and 50 ms: s = 1.1 asks for 4 + ceil(4 * (1.1/0.55 - 1)) = 8."""
     assert slo_keda(ttft_s, itl_s, wanted=wanted, ready=ready) == wish

@@ -2,7 +2,7 @@
 Kubernetes' HorizontalPodAutoscaler, through which most rivals scale.
 
 Source: kubernetes `pkg/controller/podautoscaler/{replica_calculator,horizontal}.go`.
-Simplifications: one metric per rule; pods that are not ready count as pods without a sample (0 on scale-up); no CPU
+Simplifications: one metric per rule; pods that are not ready count as pods without a sample; no CPU
 initialization period; synchronized at every tick (15 s, the default).
 """
 
@@ -82,6 +82,24 @@ def per_pod(value: float, target: float, current: int) -> int:
     return ceil(value / target - 1e-9)
 
 
+def by_mean(ratio: float, *, ready: int, current: int) -> int:
+    """
+    Pods metric: ceil(ratio x pods), unchanged within the tolerance.
+
+    A pod without a sample counts as 0 on scale-up and as on target on scale-down; if that reverses the direction,
+    nothing changes.
+
+    Args:
+        ratio: Mean of the pods that have a sample over the target.
+        ready, current: Pods with a sample, and all.
+    """
+    silent = max(0, current - ready) if ratio < 1 else 0
+    wish, pods = ratio * ready + silent, max(ready, current)
+    if abs(1 - wish / pods) <= TOLERANCE or (wish > pods) != (ratio > 1):
+        return current
+    return ceil(wish)
+
+
 class HpaOnUtilization(OneTier):
     """
     HPA on the mean GPU utilization of its pods (DCGM through an adapter), target 70 %.
@@ -105,14 +123,6 @@ class HpaOnUtilization(OneTier):
         low, high = bounds(view, tier)
         if reading is None or reading.gpu_utilization is None:
             return max(1, low, current)  # minReplicas is 1
-        ready = max(1, view.state(tier).ready)
-        ratio = reading.gpu_utilization / self._target
-        raw = current
-        if abs(1 - ratio) > TOLERANCE:
-            raw = ceil(ratio * ready)
-            if ratio > 1 and current > ready:
-                # Pods that are not ready count as 0 on scale-up; if that reverses the direction, nothing changes.
-                damped = reading.gpu_utilization * ready / current / self._target
-                raw = ceil(damped * current) if damped > 1 + TOLERANCE else current
+        raw = by_mean(reading.gpu_utilization / self._target, ready=view.state(tier).ready, current=current)
         behavior = self._behaviors[tier]
         return behavior.limit(time_s=view.time_s, current=current, raw=raw, low=max(1, low), high=high)
