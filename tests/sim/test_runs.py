@@ -19,7 +19,7 @@ from tidegate.sim.policies.core import Tidegate
 from tidegate.sim.policies.static import Static
 from tidegate.sim.runner import Run, run
 from tidegate.sim.scenario import Scenario, Startup
-from tidegate.sim.score import badness, score
+from tidegate.sim.score import Score, badness, score
 from tidegate.sim.suite import SUITE, named
 from tidegate.sim.table import rows, table
 from tidegate.sim.traces import Trace
@@ -44,6 +44,27 @@ def test_every_request_is_scored_and_the_bill_is_hours_times_price() -> None:
     assert result.met
     assert part.usd_per_hour_peak == pytest.approx(2.0)
     assert result.usd_per_million_good_tokens == pytest.approx(result.usd / part.good_tokens * 1e6)
+
+
+def test_the_figures_of_a_run_are_those_of_its_good_requests_and_all_its_accelerators() -> None:
+    """Two accelerators for ten minutes; the first token of the long prompt takes 1.2 s, and none of its 40 is good."""
+    two = traffic([10.0, 100.0], prompt=[100, 60_000], output=[10, 40])
+    of = run(scenario(two, tiers=(tier(width=2),)), STILL)
+    result = score(of)
+    assert result.attainment == 0.5
+    assert result.parts[str(KEY)].good_tokens == 10
+    assert result.gpu_hours == pytest.approx(2 / 6)
+    assert result.usd == pytest.approx(4.0 / 6)
+    assert result.usd_per_million_good_tokens == pytest.approx(4.0 / 6 / 10 * 1e6)
+    assert result.joules_per_good_token == pytest.approx(300 * 600 / 10, rel=0.01), "it is idle most of the time"
+
+
+@pytest.mark.parametrize(("itl_s", "good"), [(0.0102, 1.0), (0.006, 0.0)])
+def test_two_tokens_have_one_gap(itl_s: float, good: float) -> None:
+    base = scenario(traffic([10.0], output=2))
+    spec = replace(base.services[0].spec, slo=Slo(ttft_s=1.0, itl_s=itl_s))
+    result = score(run(replace(base, services=(replace(base.services[0], spec=spec),)), STILL))
+    assert result.attainment == good
 
 
 def test_energy_lies_between_idle_and_full_draw() -> None:
@@ -174,6 +195,20 @@ def test_a_run_that_meets_its_targets_beats_a_cheaper_one_that_does_not() -> Non
     assert badness(met) < badness(missed)
     assert badness(met) < badness(dear)
     assert badness(met) < badness(poor)
+
+
+def test_of_two_runs_that_miss_the_one_that_serves_the_higher_priority_is_better() -> None:
+    whole = score(done())
+    (part,) = whole.parts.values()
+
+    def both(batch: float, paid: float) -> Score:
+        parts = {
+            "batch": replace(part, attainment=batch, priority=1),
+            "paid": replace(part, attainment=paid, priority=9),
+        }
+        return replace(whole, parts=parts)
+
+    assert badness(both(batch=0.1, paid=0.9)) < badness(both(batch=1.0, paid=0.8))
 
 
 def test_the_cheapest_mix_keeps_the_mean_quality() -> None:
