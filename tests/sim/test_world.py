@@ -75,15 +75,44 @@ def test_a_replica_on_its_way_out_finishes_its_requests_and_is_billed_until_then
     assert counts(world) == (0, 0, 1, 0)
     assert world.fleet.tally()["finished"] == 2
     assert world.fleet.tally()["dropped"] == 0
+    assert bill(world, 600.0) == pytest.approx((100 + 600) * 2.0 / 3600)
+
+
+def test_a_replica_on_its_way_out_still_holds_its_accelerators() -> None:
+    world = World(scenario(traffic([0.0, 0.0], output=2000), initial={"bf16": 2}, capacity=2))
+    world.advance(1.0)
+    world.want({BF16: 1})
+    world.want({BF16: 2})
+    assert counts(world) == (1, 0, 1, 1)
+    world.advance(30.0)
+    assert counts(world) == (0, 1, 1, 0)
+
+
+def test_a_replica_that_is_gone_has_used_its_energy() -> None:
+    world = World(scenario(traffic([700.0]), initial={"bf16": 2}))
+    world.advance(300.0)
+    world.want({BF16: 1})
+    world.advance(600.0)
+    world.finish(0.0)
+    assert world.joules == pytest.approx(300 * (300 + 600))
+
+
+def test_the_youngest_of_the_ready_replicas_goes_first() -> None:
+    world = World(scenario(traffic([700.0])))
+    world.want({BF16: 2})
+    world.advance(90.0)
+    world.want({BF16: 1})
+    assert [pod.number for pod in world.of(BF16, Life.READY)] == [0]
 
 
 def test_a_replica_that_drains_too_long_is_killed_with_its_requests() -> None:
     world = World(scenario(traffic([0.0, 0.0], output=20_000), initial={"bf16": 2}))
     world.advance(1.0)
     world.want({BF16: 1})
-    world.advance(1.0 + 121.0)
+    world.advance(1.0 + 134.0)
     assert counts(world) == (0, 0, 1, 0)
     assert world.fleet.tally()["dropped"] == 1
+    assert min(pod.gone_s for pod in world.pods) == 1.0 + 120.0
 
 
 @pytest.mark.parametrize(
@@ -99,6 +128,14 @@ def test_lost_accelerators_take_pods_with_them(trouble: Trouble, at: float, left
     assert world.market.capacity("gpu", at) == (4 if at < 100 else 2)
 
 
+def test_a_wide_replica_takes_all_its_accelerators_with_it() -> None:
+    fault = Fault(trouble=Trouble.LOST_NODES, start_s=100.0, end_s=300.0, target="gpu", amount=2)
+    wide = scenario(poisson(1.0, 10.0), tiers=(tier(width=2),), initial={"bf16": 2}, capacity=4, faults=(fault,))
+    world = World(wide)
+    world.advance(200.0)
+    assert counts(world) == (1, 0, 1, 0)
+
+
 def test_after_nodes_return_the_replicas_come_back_by_themselves() -> None:
     fault = Fault(trouble=Trouble.LOST_NODES, start_s=100.0, end_s=300.0, target="gpu", amount=2)
     world = World(scenario(poisson(5.0, 400.0), initial={"bf16": 4}, capacity=4, faults=(fault,)))
@@ -106,6 +143,7 @@ def test_after_nodes_return_the_replicas_come_back_by_themselves() -> None:
     assert counts(world)[:3] == (2, 0, 2)
     world.advance(300.0 + 60.0 + ACTUATION_S + 0.1)
     assert counts(world)[:3] == (0, 0, 4)
+    assert world.last_startup_s[BF16] == pytest.approx(60.0 + ACTUATION_S), "waiting for a node is no start-up"
 
 
 def test_pods_of_a_stuck_tier_start_only_after_the_fault() -> None:
