@@ -101,10 +101,11 @@ def test_hpa_scales_down_to_the_highest_recommendation_of_the_window() -> None:
 
 
 def test_hpa_counts_what_it_changed_in_the_period() -> None:
-    behavior = Behavior(Rule(window_s=0.0, percent=0.0, pods=1.0, period_s=60.0))
+    once = Rule(window_s=0.0, percent=0.0, pods=1.0, period_s=60.0)
+    behavior = Behavior(once, replace(once, period_s=120.0))
     assert limit(behavior, 0.0, 2, 10) == 3
     assert limit(behavior, 15.0, 3, 10) == 3
-    assert limit(behavior, 61.0, 3, 10) == 4
+    assert limit(behavior, 60.0, 3, 10) == 4
 
 
 def test_an_up_window_uses_the_lowest_recommendation() -> None:

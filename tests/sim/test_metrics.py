@@ -1,9 +1,11 @@
 """What Prometheus reports about the simulated fleet."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.sim.builders import KEY, poisson, scenario
+from tests.sim.builders import KEY, poisson, scenario, traffic
 from tidegate.domain.observation import Missing, TierReading, TierState
 from tidegate.sim.metrics import Scraper
 from tidegate.sim.scenario import Fault, Scenario, Trouble
@@ -59,6 +61,41 @@ def test_histograms_count_requests_and_gaps_of_the_window() -> None:
     share = seen.ttft.share_at_most(1.0)
     assert share is not None
     assert share[0] == share[1], "a target is an edge, so the share is exact"
+
+
+def test_a_queue_that_grows_is_demand_too() -> None:
+    _, scraper = watched(scenario(poisson(60.0, 300.0)), 120.0)
+    seen = reading(scraper)
+    assert seen.completion_rps is not None
+    assert seen.completion_rps < 40
+    assert seen.arrival_rps == pytest.approx(60.0, rel=0.1)
+
+
+def test_a_cached_prefix_counts_in_the_hit_rate_and_in_the_length_of_a_prompt() -> None:
+    whole = traffic(np.arange(0.0, 120.0, 0.5).tolist(), prompt=400, output=10)
+    _, scraper = watched(scenario(replace(whole, hit_tokens=whole.prompt_tokens // 4)), 120.0)
+    seen = reading(scraper)
+    assert seen.prefix_cache_hit_rate == pytest.approx(0.25)
+    assert seen.prompt_tokens_mean == pytest.approx(400)
+    assert seen.prompt_tokens_per_s == pytest.approx(2 * 300, rel=0.1)
+
+
+def test_gauges_of_a_pod_are_its_last_ones_and_the_largest_of_the_minute() -> None:
+    """Two hundred requests just before one scrape, all of them done before the next one."""
+    _, scraper = watched(scenario(traffic([39.99] * 200)), 60.0)
+    (pod,) = scraper.gauges(BF16)
+    assert (pod.running, pod.waiting, pod.kv_usage) == (0, 0, 0.0)
+    assert pod.waiting_max > 100
+    assert pod.kv_usage_max > 0.01
+
+
+def test_pods_without_a_place_and_pods_on_their_way_out_are_told_apart() -> None:
+    busy = traffic([0.0] * 4, output=5000)
+    world, scraper = watched(scenario(busy, initial={"bf16": 2}, capacity=3), 30.0)
+    world.want({BF16: 5})
+    assert (state(scraper).ready, state(scraper).starting, state(scraper).unschedulable) == (2, 3, 2)
+    world.want({BF16: 1})
+    assert (state(scraper).ready, state(scraper).starting, state(scraper).terminating) == (1, 0, 1)
 
 
 def test_after_one_scrape_gauges_are_known_and_rates_are_not() -> None:
