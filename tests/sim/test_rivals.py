@@ -266,6 +266,30 @@ def test_wva_v2_removes_the_most_expensive_variant_and_of_equals_the_smallest() 
     assert choice.replicas == {(KEY, "bf16"): 0, (KEY, "int4"): 1}
 
 
+def test_wva_v1_grows_for_a_queue_alone() -> None:
+    one = spec("fp8")
+    rule = policy("wva-v1", one)
+    # One more waiting request would saturate it: of five, one is spare, and three should be.
+    queue = Gauges(running=9, waiting=4, kv_usage=0.1, waiting_max=4, kv_usage_max=0.1)
+    wishes = [rule.decide(view(one, {"fp8": reading()}, {"fp8": 2}, time_s=t, gauges=queue)) for t in (0.0, 240.0)]
+    assert [wish.replicas[KEY, "fp8"] for wish in wishes] == [2, 3]
+
+
+WVA_V2 = [
+    (0.79, {}, 3, 1, 3, "starting replicas count when it grows, and do not when it shrinks"),
+    (0.0, {}, 3, 3, 1, "the last variant keeps a replica"),
+    (0.3, {"prompt_tokens_mean": 20.0}, 1, 1, 2, "256 requests of 20 tokens and half an answer hold 30,720 tokens"),
+]
+
+
+@pytest.mark.parametrize(("kv", "lengths", "wanted", "ready", "wish", "why"), WVA_V2, ids=[r[5] for r in WVA_V2])
+def test_wva_v2_on_one_tier(kv: float, lengths: dict[str, float], wanted: int, ready: int, wish: int, why: str) -> None:
+    one = replace(spec("fp8"), replicas_min=0, scale_to_zero=ScaleToZero(idle_s=300.0))
+    pod = Gauges(running=0, waiting=0, kv_usage=kv, waiting_max=0, kv_usage_max=kv)
+    now = view(one, {"fp8": reading(**lengths)}, {"fp8": wanted}, ready={"fp8": ready}, gauges=pod)
+    assert policy("wva-v2@fp8", one).decide(now).replicas[KEY, "fp8"] == wish
+
+
 def test_wva_v2_takes_the_tokens_in_use_under_a_queue_as_capacity() -> None:
     one = spec("fp8")
     rule = policy("wva-v2", one)
