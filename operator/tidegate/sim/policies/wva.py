@@ -6,7 +6,7 @@ v0.5 (V1) and v0.9 (V2, queueing model). A variant is a tier; its cost is the pr
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, floor
 from statistics import median
 
@@ -91,15 +91,13 @@ class Delay:
     """HPA's stabilization, with the same window in both directions. What it finds is its first recommendation."""
 
     window_s: float
-    asked: deque[tuple[float, int]]
+    asked: list[tuple[float, int]] = field(default_factory=list)
 
     def settle(self, time_s: float, current: int, raw: int) -> int:
         """The replicas that HPA sets."""
         if not self.asked:
             self.asked.append((time_s, current))
-        while self.asked and self.asked[0][0] <= time_s - self.window_s:
-            self.asked.popleft()
-        recent = [raw, *(value for _, value in self.asked)]
+        recent = [raw, *(value for at_s, value in self.asked if at_s > time_s - self.window_s)]
         self.asked.append((time_s, raw))
         return max(current, min(recent)) if raw >= current else min(current, max(recent))
 
@@ -139,7 +137,7 @@ class Saturation:
                 self._asked |= self._one(view, key, found)
             settled = {}
             for v in found:
-                delay = self._delays.setdefault(v.tier, Delay(self.WINDOW_S, deque()))
+                delay = self._delays.setdefault(v.tier, Delay(self.WINDOW_S))
                 settled[v.tier] = delay.settle(view.time_s, v.target, self._asked.get(v.tier, v.target))
             wish |= bounded(view, key, settled, found)
         return Choice(replicas=others_at_minimum(view, self._tiers, wish))
@@ -244,7 +242,7 @@ class Tokens:
         for key in self._keys:
             found = variants(view, key, self._tiers)
             asked = self._one(view, key, found)
-            delays = {v.tier: self._delays.setdefault(v.tier, Delay(self._window_s, deque())) for v in found}
+            delays = {v.tier: self._delays.setdefault(v.tier, Delay(self._window_s)) for v in found}
             settled = {v.tier: delays[v.tier].settle(view.time_s, v.target, asked[v.tier]) for v in found}
             wish |= bounded(view, key, settled, found)
         return Choice(replicas=others_at_minimum(view, self._tiers, wish))
