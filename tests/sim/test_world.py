@@ -99,6 +99,7 @@ def test_a_replica_that_is_gone_has_used_its_energy() -> None:
 
 def test_the_youngest_of_the_ready_replicas_goes_first() -> None:
     world = World(scenario(traffic([700.0])))
+    world.advance(10.0)
     world.want({BF16: 2})
     world.advance(90.0)
     world.want({BF16: 1})
@@ -132,7 +133,7 @@ def test_a_wide_replica_takes_all_its_accelerators_with_it() -> None:
     fault = Fault(trouble=Trouble.LOST_NODES, start_s=100.0, end_s=300.0, target="gpu", amount=2)
     wide = scenario(poisson(1.0, 10.0), tiers=(tier(width=2),), initial={"bf16": 2}, capacity=4, faults=(fault,))
     world = World(wide)
-    world.advance(200.0)
+    world.advance(110.0)
     assert counts(world) == (1, 0, 1, 0)
 
 
