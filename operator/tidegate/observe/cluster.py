@@ -25,7 +25,7 @@ from tidegate.observe.objects import ScalerView, node_view, owned_view, pod_view
 from tidegate.observe.pods import PodIndex
 from tidegate.observe.replicas import Roster, TierKey, TierView
 from tidegate.observe.selectors import parse_selector
-from tidegate.observe.stock import accelerator_use, placeable, unprovisioned, usable_capacity
+from tidegate.observe.stock import accelerator_use, unprovisioned, usable_capacity, with_placeable
 from tidegate.ports import (
     DEPLOYMENT_LABEL,
     TIER_LABEL,
@@ -213,11 +213,7 @@ class Cluster:
         joined = {spec.key: spec.joined(removed.get(spec.key, ())) for spec in specs}
         seen = [spec for spec in specs if self._knows(spec)]
         use = self._use(joined.values(), tiers, accelerators.values(), time_s=harvest.time_s)
-        for spec in joined.values():
-            for tier in spec.tiers:
-                name, class_ = (spec.key, tier.name), tier.accelerator
-                most = placeable(tier, tiers[name], accelerators.get(class_), use.get(class_))
-                states[name] = replace(states[name], placeable=most)
+        states = with_placeable(states, joined.values(), tiers, accelerators, use)
         return Sight(
             deployments={
                 spec.key: _observation(

@@ -8,11 +8,13 @@ Rules: pure.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from tidegate.domain.spec import Accelerator, TierSpec
+from tidegate.domain.observation import TierState
+from tidegate.domain.spec import Accelerator, DeploymentSpec, TierSpec
 from tidegate.observe.kinds import BUILT_IN
 from tidegate.observe.objects import NodeView, PodView
-from tidegate.observe.replicas import TierView
+from tidegate.observe.replicas import TierKey, TierView
 from tidegate.ports import AcceleratorUse
 
 # After the grace period the kubelet kills a pod and unmounts its volumes within seconds. A pod that still exists this
@@ -115,6 +117,24 @@ def unprovisioned(accelerator: Accelerator, use: AcceleratorUse | None) -> int:
 
 def _offered(use: AcceleratorUse) -> int:
     return sum(size * nodes for size, nodes in use.blocks.items())
+
+
+def with_placeable(
+    states: Mapping[TierKey, TierState],
+    specs: Iterable[DeploymentSpec],
+    views: Mapping[TierKey, TierView],
+    classes: Mapping[str, Accelerator],
+    use: Mapping[str, AcceleratorUse],
+) -> dict[TierKey, TierState]:
+    """The states with `placeable` filled in."""
+    found = dict(states)
+    for spec in specs:
+        for tier in spec.tiers:
+            name, class_ = (spec.key, tier.name), tier.accelerator
+            most = placeable(tier, views[name], classes.get(class_), use.get(class_))
+            if most is not None:
+                found[name] = replace(found[name], placeable=most)
+    return found
 
 
 def placeable(

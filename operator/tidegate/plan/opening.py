@@ -46,8 +46,6 @@ def open_draft(
     asked = error_budget.asked(budget, problem.spec.slo)
     progress, arrivals = await_all(problem, memo, base, time_s, asked=asked, vacancies=vacancies)
     blocked = blocked_at(model, arrivals)
-    same = memo.blocked == blocked and memo.basis and memo.limits is base
-    basis = memo.basis if same else _basis(problem.spec, model, base, blocked)
     seen, missing = sight(problem.states)
     last = before or _first_memory(model, arrivals, time_s)
     current = _still_coming(last.ideal, arrivals)
@@ -59,7 +57,7 @@ def open_draft(
         model=model,
         base=base,
         limits=_capped(base, blocked, model),
-        basis=basis,
+        basis=_basis(memo, problem.spec, base, blocked),
         progress=progress,
         arrivals=arrivals,
         sight=seen,
@@ -171,10 +169,12 @@ def _placeable(base: Limits, problem: Problem) -> Limits:
     return replace(base, total=(min(low, sum(highs)), high), tiers=tiers)
 
 
-def _basis(spec: DeploymentSpec, model: FleetModel, base: Limits, blocked: tuple[int, ...]) -> int:
+def _basis(memo: Memo, spec: DeploymentSpec, base: Limits, blocked: tuple[int, ...]) -> int:
     """Digest of everything that a plan depends on except load and performance; the same in every process."""
+    if memo.basis and memo.blocked == blocked and memo.limits is base:
+        return memo.basis
     closed = tuple([cap >= 0 for cap in blocked])
-    parts = (spec.slo, spec.quality, model.prices.tolist(), model.usable, closed)
+    parts = (spec.slo, spec.quality, memo.model.prices.tolist(), memo.model.usable, closed)
     room = sorted(base.room.items())
     text = repr((parts, base.total, base.tiers, base.budget, room, base.pinned, base.idle))
     return crc32(text.encode()) or 1
