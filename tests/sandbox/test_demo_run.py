@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interrupts import hears_ctrl_c
 from tidegate.errors import SourceError
 from tidegate.sandbox.binaries import Effort, provide
 
@@ -27,11 +28,6 @@ def _programs() -> None:
         pytest.skip(f"needs Prometheus: {missing}")
 
 
-def _hears_ctrl_c() -> None:
-    """Restore SIGINT, which a shell ignores in background processes and their children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextmanager
 def demo(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The command with its output in a pipe; whatever it makes lies below `folder`."""
@@ -44,7 +40,7 @@ def demo(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
         env=environment,
         start_new_session=True,
-        preexec_fn=_hears_ctrl_c,  # noqa: PLW1509 (no threads here)
+        preexec_fn=hears_ctrl_c,  # noqa: PLW1509 (no threads here)
     ) as process:
         try:
             yield process

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interrupts import hears_ctrl_c
 from tests.sim.builders import KEY, poisson, scenario
 from tidegate.errors import SourceError, SpecError
 from tidegate.sim import tournament
@@ -118,7 +119,13 @@ def test_ctrl_c_ends_all_processes_at_once(tmp_path: Path) -> None:
     rows, seeds = tmp_path / "rows", ",".join(map(str, range(1, 101)))
     arguments = ("--scenario", "tight-itl", "--policy", "static", "--seeds", seeds, "--jobs", "2", "--rows", str(rows))
     command = [sys.executable, "-m", "tidegate", "backtest", "--suite", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hears_ctrl_c,  # noqa: PLW1509 (no threads here)
+    ) as process:
         for _ in range(600):
             if rows.exists():
                 break
