@@ -277,6 +277,27 @@ def test_history_teaches_the_time_of_day(step_s: float) -> None:
     assert memory.season.usual_rps(NOON + 1_800) == pytest.approx(daily(NOON + 1_800), rel=0.2)
 
 
+def usual(memory: ForecastMemory, time_s: float) -> float | None:
+    return forecast.predict(memory, horizons_s=HORIZONS, time_s=time_s).usual_rps
+
+
+def test_after_minutes_without_metrics_the_usual_load_of_the_hour_is_the_best_guess() -> None:
+    start = NOON - 7 * 86_400
+    history = [(start + i * 300.0, daily(start + i * 300.0)) for i in range(7 * 288 + 1)]
+    memory = forecast.backfill(None, history=history)
+    assert usual(memory, NOON + 285.0) is None
+    for hours in (0.1, 6, 18, 30, 24 * 9):
+        now = NOON + hours * 3_600
+        assert usual(memory, now) == pytest.approx(daily(now), rel=0.25)
+
+
+def test_the_usual_load_of_an_hour_that_was_never_seen_is_not_known() -> None:
+    memory, now = watched(steady(5.0, hours=3))
+    assert usual(memory, now + 86_400 - 3_600) == pytest.approx(5.0, rel=0.1)
+    assert usual(memory, now + 6 * 3_600) is None
+    assert usual(ForecastMemory(), NOON) is None
+
+
 def test_history_older_than_the_memory_is_not_taken_twice() -> None:
     memory, now = watched(steady(5.0, hours=1))
     assert forecast.backfill(memory, history=[(now - 60.0, 50.0), (now, 50.0)]) == memory

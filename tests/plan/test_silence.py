@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plan.fleets import Loop, estimate, spec, tick, tier, total
+from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, spec, tick, tier, total
 from tidegate.domain.decision import Decision, Reason
 from tidegate.domain.key import Key
-from tidegate.domain.spec import Accelerator, TierSpec
+from tidegate.domain.spec import Accelerator, Cost, TierSpec
+from tidegate.plan import choose
 
 NAMES = ("bf16", "fp8")
 SLOW = 1_000  # ticks: never ready in a test
@@ -110,3 +111,64 @@ def test_an_exchange_in_a_full_pool_waits_until_metrics_are_back() -> None:
     for _ in range(40):
         round_of([first, second], [1.0, 1.0], silent=True)
         assert (first.ready, second.ready) == ({"bf16": 1, "fp8": 0}, {"bf16": 1, "fp8": 1})
+
+
+def silent(subject: Loop, usual_rps: float | None, *, minutes: float = 0.0) -> Decision:
+    """The last decision after so long without any metrics, at least one; four requests/s were seen last."""
+    for _ in range(max(1, round(minutes * 60 / subject.tick_s))):
+        decision = subject.tick(replace(forecast(4), usual_rps=usual_rps), silent=NAMES)
+    return decision
+
+
+def morning(**limits: object) -> Loop:
+    """A night's fleet, just before its metrics stop."""
+    subject = loop("chat", POOLS, tier("bf16"))
+    subject.spec = replace(subject.spec, **limits)  # type: ignore[arg-type]
+    assert fleet(subject.run(forecast(4), 40)) == {"bf16": 1}
+    return subject
+
+
+def test_a_fleet_without_metrics_grows_to_what_is_usual_at_the_hour() -> None:
+    subject = morning()
+    assert fleet(silent(subject, 19.0, minutes=4.5)) == {"bf16": 1}
+    grown = silent(subject, 19.0, minutes=1)
+    assert (fleet(grown), grown.reason) == ({"bf16": 4}, Reason.FALLBACK)
+    assert "for at least the 19.0 req/s that are usual at this hour" in grown.message
+    assert fleet(silent(subject, 2.0, minutes=60)) == {"bf16": 4}
+    assert fleet(silent(subject, None)) == {"bf16": 4}
+
+
+@pytest.mark.parametrize(
+    "limits", [{"cost": Cost(budget_usd_per_hour=7.0)}, {"replicas_max": 2}], ids=["the budget", "the bound"]
+)
+def test_without_metrics_growth_ends_at_the_limits(limits: dict[str, object]) -> None:
+    assert fleet(silent(morning(**limits), 19.0, minutes=10)) == {"bf16": 2}
+
+
+def test_what_is_usual_at_night_is_no_reason_to_grow() -> None:
+    assert fleet(silent(morning(), 3.0, minutes=30)) == {"bf16": 1}
+
+
+@pytest.mark.parametrize(
+    ("priority", "usual_rps", "ready"),
+    [
+        pytest.param(1, 9.0, (2, 4), id="of a lower priority: what is left"),
+        pytest.param(1, 14.0, (1, 4), id="of a lower priority: not enough is left to help"),
+        pytest.param(100, 14.0, (3, 3), id="of a higher priority"),
+    ],
+)
+def test_in_a_shared_pool_usual_demand_counts_like_any_other(
+    priority: int, usual_rps: float, ready: tuple[int, int]
+) -> None:
+    pools = pool(6)
+    blind = loop("blind", pools, tier("bf16"), priority=priority, ready={"bf16": 1})
+    seen = loop("seen", pools, tier("bf16"), priority=50, ready={"bf16": 4})
+    for _ in range(60):
+        expecting = replace(forecast(4), usual_rps=usual_rps)
+        problems = [blind.problem(expecting, silent=NAMES), seen.problem(forecast(18))]
+        outcome = choose(problems, accelerators=pools, time_s=blind.time_s)
+        for one in (blind, seen):
+            one.memory, decision = outcome[one.spec.key]
+            one.obey(decision)
+            one.time_s += one.tick_s
+    assert (blind.ready["bf16"], seen.ready["bf16"]) == ready

@@ -80,6 +80,8 @@ class DemandForecast:
         horizons: One per requested horizon, by rising `horizon_s`, at least one; all with the same levels.
         idle_s: Seconds that were observed to be without arrivals and without answers in progress; 0 while there is
             traffic. A gap in the metrics does not start it.
+        usual_rps: After minutes without metrics, the usual load at this time of the day and week, requests/s: the
+            higher one of this half hour and the next. None: not known, or there are metrics.
     """
 
     now_rps: float
@@ -89,3 +91,4 @@ class DemandForecast:
     burstiness: float
     horizons: tuple[HorizonForecast, ...]
     idle_s: float
+    usual_rps: float | None = None

@@ -25,6 +25,8 @@ VARIATION_MIN, VARIATION_MAX = 0.1, 4.0
 # day of observation the factor is 1.05, with which peaks are exceeded as often as the levels say (Azure 2024,
 # ServeGen); at the start it is 1.25.
 ABOVE_RECORD, ABOVE_FIRST = 1.05, 1.25
+# After this long without metrics, the season is the best guess at the load.
+BLIND_S = 300.0
 _NOTHING = (0.0,) * len(LEVELS)
 
 
@@ -39,6 +41,7 @@ def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: fl
     """
     shape, seen_s = memory.shape, memory.time_s
     idle = 0.0 if seen_s is None or memory.idle_since_s is None else seen_s - memory.idle_since_s
+    blind = seen_s is None or time_s - seen_s >= BLIND_S
     return DemandForecast(
         now_rps=memory.levels.last,
         queued=memory.queued,
@@ -47,6 +50,7 @@ def predict(memory: ForecastMemory, *, horizons_s: tuple[float, ...], time_s: fl
         burstiness=max(shape.dispersion, 1.0),
         horizons=_horizons(memory, horizons_s, time_s),
         idle_s=idle,
+        usual_rps=memory.season.expected_rps(time_s) if blind else None,
     )
 
 

@@ -113,6 +113,11 @@ class Season:
             return UNKNOWN
         return left + (right - left) * (place - index)
 
+    def expected_rps(self, time_s: float) -> float | None:
+        """Usual load at any time, requests/s: the higher one of that half hour and the next; None: unknown."""
+        usual = max(neighbours(self.daily, self.weekly, int(time_s // SLOT_S))[1:3])
+        return usual if usual >= 0.0 else None
+
 
 def neighbours(daily: tuple[int, ...], weekly: tuple[int, ...], slot: int) -> tuple[float, float, float, float]:
     """Usual load in the middle of the four slots from `slot - 1`."""

@@ -1,8 +1,8 @@
 """
 When not to plan: paused, without metrics, or scaled to zero.
 
-Missing metrics never shrink anything: meanwhile the plan in force is held, and what runs stays. Scaling to zero needs
-proof that there are no requests, and one sign of a request ends it.
+Missing metrics never shrink anything: meanwhile the plan in force is held, and what runs stays. It grows only to what
+the hour usually needs. Scaling to zero needs proof that there are no requests, and one sign of a request ends it.
 """
 
 from dataclasses import replace
@@ -55,7 +55,8 @@ def _carry_over(draft: Draft) -> None:
 
 def _hold(draft: Draft) -> None:
     """
-    Hold the plan in force, with at least what runs; after `FALLBACK_S` restore the last good plan.
+    Hold the plan in force, with at least what runs; after `FALLBACK_S` restore the last good plan, or more if the load
+    is usually higher at this hour.
 
     Limits that change meanwhile apply, because the user set them. As much of what runs stays as they allow.
     """
@@ -79,6 +80,20 @@ def _hold(draft: Draft) -> None:
             if draft.limits.hold(draft.model, free.fleet):
                 solution = free
         draft.ideal, draft.given, draft.searched = solution.fleet, solution.given, True
+    if draft.reason is Reason.FALLBACK:
+        _grow_as_usual(draft)
+
+
+def _grow_as_usual(draft: Draft) -> None:
+    """Add what the usual load at this hour needs: a night's fleet would not carry the day that follows it."""
+    known, usual = draft.demand, draft.problem.forecast.usual_rps
+    draft.demand = known if usual is None else known.at_least(usual)
+    if draft.demand is known or draft.profile_of(draft.ideal).attainment(draft.demand) >= draft.asked:
+        return
+    kept = at_least(draft.limits, draft.ideal)
+    fleet = solve(draft.model, kept, draft.goal(draft.demand)).fleet
+    if kept.hold(draft.model, fleet):
+        draft.ideal = fleet
 
 
 def _held(draft: Draft) -> Fleet:

@@ -117,7 +117,9 @@ def _held(draft: Draft, plan: str) -> str:
 
 
 def _fallen_back(draft: Draft, plan: str) -> str:
-    return f"{_blind(draft)}; last good plan: {plan}"
+    usual = draft.problem.forecast.usual_rps
+    hour = f", for at least the {usual:.1f} req/s that are usual at this hour" if usual is not None else ""
+    return f"{_blind(draft)}; last good plan{hour}: {plan}"
 
 
 def _blind(draft: Draft) -> str:
