@@ -50,8 +50,8 @@ LEAN_DOUBT, LEAN_HALF = 1 / 3, 150 * SAMPLE_WEIGHT
 GROUND = 0.05
 # Added to the usual load, so that days of few requests before a launch say little about the time after it. At three
 # requests a minute chance alone would give x a standard deviation of 0.3; at a hundred times that load it is 0.03. Old
-# errors take weeks to be forgotten, and meanwhile would ask for twice the replicas. At 1 request/s chance is 0.06.
-GROUND_RPS = 1.0
+# errors take weeks to be forgotten, and meanwhile would ask for twice the replicas.
+GROUND_RPS = 0.5
 # There are many pending forecasts over all deployments, and packed bytes take a fifth of the memory of numbers.
 _MEDIAN = LEVELS.index(0.5)
 _EXPECTED = Struct(f"<{len(EXPERTS) + 1}H")
