@@ -131,11 +131,35 @@ async def test_a_silent_watch_is_resumed_where_it_was() -> None:
     assert len(api.calls) == 1, "no relist"
 
 
+@pytest.mark.parametrize("end", [None, down()], ids=["ended", "cut"])
+async def test_a_cache_whose_watches_all_end_before_a_bookmark_is_confirmed_by_a_list(
+    end: ApiError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy between us and the server closes connections that were idle for 50 s."""
+    monkeypatch.setattr(module, "BACKOFF_MIN_S", 0.01)
+    monkeypatch.setattr(module, "random", SimpleNamespace(uniform=lambda low, high: high))
+    api, paused = ScriptedApi(), list[float]()
+    api.answers["GET", PATH] = page(pod("p", 1), version=5)
+
+    async def sleep(pause_s: float) -> None:
+        paused.append(pause_s)
+
+    async with informing(api) as (informer, clock, _changes):
+        monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
+        for count in range(1, 6):
+            await until(lambda: len(api.watches) == count)  # noqa: B023
+            assert informer.age_s() < 70
+            clock.now_s += 50
+            api.events(PATH).put_nowait(end)
+        assert names(informer) == {"p"}
+    assert set(paused) <= {0.02}, "a watch that was up for a while is reopened soon"
+
+
 @pytest.mark.parametrize(
     ("lasts_s", "pauses"),
     [
         pytest.param(0.2, [1.0, 2.0, 4.0], id="at once, ever more slowly"),
-        pytest.param(290.0, [], id="at its time, without a pause"),
+        pytest.param(20.0, [], id="after a while, without a pause"),
     ],
 )
 async def test_a_watch_that_ends_at_once_is_resumed(

@@ -4,9 +4,10 @@ One kind of object, kept in memory: list once, then watch.
 In:    a collection of the API server, and a function that trims its objects.
 Out:   `Informer.items`, always the last known state, and whether and when it was last confirmed.
 Rules: lists in pages. A relist replaces everything, so objects deleted while the watch was down disappear. A watch that
-       is silent for longer than the interval of bookmarks is reopened. A server that fails or refuses is asked again
-       with a back-off; meanwhile the cache stays and ages. An object that cannot be read keeps its last known state.
-       Raises nothing but cancellation.
+       is silent for longer than the interval of bookmarks is reopened; if all end before a bookmark comes, because a
+       proxy cuts them, lists confirm the cache. A server that fails or refuses is asked again with a back-off;
+       meanwhile the cache stays and ages. An object that cannot be read keeps its last known state. Raises nothing but
+       cancellation.
 
 Source:
     Behaviour of client-go's Reflector (`tools/cache/reflector.go`): Replace after a relist, 410 handling, bookmarks.
@@ -99,7 +100,7 @@ class Informer(Generic[Item]):
         """Keep the cache up to date until cancelled."""
         while True:
             try:
-                if not self._version:
+                if not self._version or self.age_s() > SILENCE_S:
                     await self._list()
                 await self._watch()
                 self._failures = 0
@@ -179,9 +180,14 @@ class Informer(Generic[Item]):
             "timeoutSeconds": str(WATCH_S),
         }
         began_s, heard = self._clock(), False
-        async for event in self._api.watch(Call(method="GET", path=self.path, params=params, timeout_s=SILENCE_S)):
-            heard = True
-            self._apply(event)
+        try:
+            async for event in self._api.watch(Call(method="GET", path=self.path, params=params, timeout_s=SILENCE_S)):
+                heard = True
+                self._apply(event)
+        except ApiError:
+            if self._clock() - began_s > BACKOFF_MAX_S:
+                self._failures = 0  # it worked meanwhile
+            raise
         if not heard and self._clock() - began_s < SHORT_S:
             raise ApiError(status=0, reason="ShortWatch", detail=f"the watch of {self.path} ended immediately")
 
