@@ -250,6 +250,19 @@ def test_the_inventory_is_complete_when_everything_listed_has_arrived() -> None:
     assert stock.behind() == 0
 
 
+def test_what_is_dropped_during_a_list_is_not_missed_at_the_next_one() -> None:
+    """A deployment of another shard, which is created after the first page was read."""
+    stock, _ = inventory()
+    before = stock.met()
+    stock.drop_deployment(Key("prod", "other-shard"), "u3")
+    stock.sweep({}, {}, before=before)
+    listed = {("prod", "other-shard"): ("u3", 1)}
+    stock.sweep(listed, {}, before=stock.met())
+    assert stock.behind() == 0
+    stock.sweep({}, {}, before=stock.met())
+    assert stock.met() == set(), "nothing is kept of what was deleted"
+
+
 # --- memory ------------------------------------------------------------------------------------------------------
 
 

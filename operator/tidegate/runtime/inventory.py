@@ -96,7 +96,7 @@ class FleetInventory:
 
         Args:
             deployments, accelerators: As listed.
-            before: uids that were known before the list was requested; newer objects are left alone.
+            before: uids that were met before the list was requested; newer objects are left alone.
 
         Returns:
             Number of objects dropped.
@@ -111,12 +111,16 @@ class FleetInventory:
                 self.drop_accelerator(name, class_.uid)
                 ghosts += 1
         self._swept = dict([*deployments.values(), *accelerators.values()])
-        self._dropped &= self._swept.keys()
+        self._dropped -= set(before) - self._swept.keys()
         return ghosts
 
     def uids(self) -> set[str]:
         """Every known uid."""
         return set(self._generations())
+
+    def met(self) -> set[str]:
+        """Every known uid, and those of dropped objects that a list may still contain."""
+        return self.uids() | self._dropped
 
     def behind(self) -> int:
         """Number of objects of the last sweep that the handlers have not delivered, or only in an older generation."""

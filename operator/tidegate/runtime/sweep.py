@@ -75,7 +75,7 @@ class Sweeper:
             ApiError: the server did not answer.
             SpecError: our CRDs are not installed.
         """
-        before = self.inventory.uids()
+        before = self.inventory.met()
         scope = f"/namespaces/{self.namespace}" if self.namespace else ""
         deployments = await self._list(f"/apis/{GROUP}/{VERSION}{scope}/{DEPLOYMENTS}")
         accelerators = await self._list(f"/apis/{GROUP}/{VERSION}/{ACCELERATORS}")
