@@ -340,6 +340,24 @@ async def test_reporting_stops_for_a_newer_batch_which_reports_the_rest_first(
     )
 
 
+async def test_statuses_that_are_never_accepted_do_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    rig = Rig()
+    many = fleet(rig, 4)
+    refusing = STATUS.replace("chat", "d00")
+
+    def refuse(_: Call) -> dict[str, Any]:
+        rig.hands.give(Batch(time_s=2.0, epoch=1, resources=many))  # it took until the next tick
+        raise down()
+
+    rig.api.answers["PATCH", refusing] = refuse
+    for _ in range(2):
+        await rig.hands._carry_out(Batch(time_s=1.0, epoch=1, resources=many))
+        rig.hands._next = None
+    told = [call.path.split("/")[-2] for call in rig.api.written()]
+    assert told == ["d00", "d01", "d02", "d03", "d00"]
+
+
 async def test_an_event_is_not_posted_again_if_only_the_status_write_failed(rig: Rig) -> None:
     rig.api.answers["PATCH", STATUS] = [down(), {"status": {"replicas": 2}}]
     await rig.do(resource(), decision=None)

@@ -237,6 +237,8 @@ class Hands:
         status = self._reporting.deployment_status(report)
         if not self._is_current(resource.uid, status, resource.status):
             await self._reporting.poster.post(report, status)
+            # Posted. If the status is refused, it is tried again after those that wait.
+            del self._unreported[resource.uid]
             self._unreported[resource.uid] = None
             await self._write_deployment(resource, status)
         del self._unreported[resource.uid]
