@@ -300,6 +300,23 @@ async def test_a_namesake_starts_with_an_empty_memory(rig: Rig) -> None:
     assert rig.seen[-1][0].deployments == {}
 
 
+async def test_a_deployment_recreated_while_its_deletion_is_planned_starts_with_an_empty_memory(rig: Rig) -> None:
+    rig.inventory.put_deployment(resource())
+    await rig.tick()
+    collect = rig.collector.collect
+
+    async def recreated(time_s: float, asked: Mapping[Key, str]) -> Harvest:
+        rig.inventory.put_deployment(resource(uid="u2"))
+        return await collect(time_s, asked)
+
+    rig.inventory.drop_deployment(CHAT, "u1")
+    rig.collector.collect = recreated  # type: ignore[method-assign]
+    await rig.tick()
+    rig.collector.collect = collect  # type: ignore[method-assign]
+    await rig.tick()
+    assert rig.seen[-1][0].deployments == {}
+
+
 async def test_a_class_that_is_missing_for_a_moment_does_not_lose_memory(rig: Rig) -> None:
     learned = DeploymentMemory(forecast=ForecastMemory())
     rig.inventory.put_deployment(resource())
@@ -357,6 +374,18 @@ async def test_demand_read_back_is_used_at_the_next_tick(rig: Rig) -> None:
     await rig.tick()
     await rig.tick()
     assert [m.deployments[CHAT].forecast is known for m, _, _ in rig.seen[1:]] == [True, True]
+
+
+async def test_demand_read_back_while_a_class_is_missing_is_used_once_it_is_there(rig: Rig) -> None:
+    known = ForecastMemory()
+    rig.inventory.put_deployment(resource())
+    rig.inventory.drop_accelerator("h100", "a1")
+    await rig.tick()
+    rig.planner.offer({CHAT: known})
+    await rig.tick()
+    rig.inventory.put_accelerator(accelerator())
+    await rig.tick()
+    assert rig.seen[-1][0].deployments[CHAT].forecast is known
 
 
 async def test_one_line_per_decision_that_changed(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

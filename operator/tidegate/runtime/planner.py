@@ -178,16 +178,15 @@ class Planner:
         seen = {key: sight.deployments[key] for key in planned if key in sight.deployments}
         policy = _policy(specs, seen, sight, others)
         observation = FleetObservation(time_s=self._time.next_s(self.memory), deployments=seen)
-        before, offered = self.memory, self._offered
-        self._offered = {}
+        before, self._offered = _with_demand(self.memory, self._offered), {}
 
         def work() -> tuple[FleetMemory, FleetDecision]:
-            return cycle.step(_with_demand(before, offered), observation, policy)
+            return cycle.step(before, observation, policy)
 
         after, decision = await in_thread(work)
-        # What was learned is kept while a class is missing or a spec is invalid.
-        there = self.parts.inventory.deployments
-        kept = {k: m for k, m in before.deployments.items() if k in there and k not in policy.deployments}
+        # What was learned is kept while a class is missing or a spec is invalid, but not for an object of the same name
+        # that was created since the tick began.
+        kept = {k: m for k, m in before.deployments.items() if k in self.uids and k not in policy.deployments}
         self.memory = FleetMemory(deployments={**after.deployments, **kept})
         money = {key: currency_of(specs[key], sight.accelerators) for key in decision.deployments}
         return {key: in_currency(each, money[key]) for key, each in decision.deployments.items()}
