@@ -225,6 +225,7 @@ async def test_only_the_newest_waiting_batch_is_carried_out(rig: Rig) -> None:
 
 async def test_a_standby_carries_nothing_out(rig: Rig) -> None:
     rig.fence.held = False
+    rig.inventory.put_deployment(resource())
     task = asyncio.create_task(rig.hands.run())
     rig.hands.give(Batch(time_s=1.0, epoch=1, resources={CHAT: resource()}, decisions={CHAT: DECISION}))
     await until(rig.hands.idle.is_set)
@@ -237,6 +238,7 @@ async def test_a_standby_carries_nothing_out(rig: Rig) -> None:
 async def test_what_was_planned_under_another_leadership_is_not_carried_out(rig: Rig) -> None:
     """The lease went to another process and came back: this batch's view does not contain what that process did."""
     rig.fence.epoch = 3
+    rig.inventory.put_deployment(resource())
     task = asyncio.create_task(rig.hands.run())
     rig.hands.give(Batch(time_s=1.0, epoch=1, resources={CHAT: resource()}, decisions={CHAT: DECISION}))
     await until(rig.hands.idle.is_set)
@@ -252,6 +254,8 @@ async def in_the_middle(rig: Rig) -> asyncio.Task[None]:
     """The hands while they carry out a batch of a hundred, blocked at a gate."""
     rig.room.gate = asyncio.Event()
     many = {Key("prod", f"d{i}"): resource(Key("prod", f"d{i}"), uid=f"u{i}") for i in range(100)}
+    for each in many.values():
+        rig.inventory.put_deployment(each)
     task = asyncio.create_task(rig.hands.run())
     rig.hands.give(Batch(time_s=1.0, epoch=1, resources=many))
     await until(lambda: rig.room.orders)
@@ -308,6 +312,35 @@ async def test_no_workload_waits_for_a_status(rig: Rig, monkeypatch: pytest.Monk
     monkeypatch.setattr(rig.api, "send", sent)
     await rig.hands._carry_out(Batch(time_s=1.0, epoch=1, resources=many))
     assert order == ["workload"] * 20 + ["status"] * 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"spec": spec(paused=True)}, id="paused"),
+        pytest.param({"generation": 2}, id="edited"),
+        pytest.param({"uid": "u9"}, id="recreated"),
+        pytest.param(None, id="deleted"),
+    ],
+)
+async def test_what_was_changed_while_its_order_waited_is_left_alone(
+    change: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    rig = Rig()
+    carry_out = rig.room.carry_out
+
+    async def changed(order: Order) -> Outcome:
+        if change is None:
+            rig.inventory.drop_deployment(CHAT, "u1")
+        else:
+            rig.inventory.put_deployment(replace(resource(), **change))
+        return await carry_out(order)
+
+    monkeypatch.setattr(rig.room, "carry_out", changed)
+    await rig.do(resource(OTHER, uid="u2"), resource())
+    assert [order.resource.key for order in rig.room.orders] == [OTHER]
+    assert {report.resource.key for report in rig.room.reports} == {OTHER}, "the next plan tells the rest"
 
 
 async def test_reporting_stops_for_a_newer_batch_which_reports_the_rest_first(

@@ -195,7 +195,15 @@ class Hands:
             self._faulted()
 
     async def _act(self, resource: DeploymentResource, batch: Batch) -> None:
-        """Carry out the decision on one deployment; the outcome waits to be reported."""
+        """
+        Carry out the decision on one deployment; the outcome waits to be reported.
+
+        In a large fleet, or with a slow API server, an order may wait for a minute. What was paused, edited or deleted
+        meanwhile is left to the next plan.
+        """
+        now = self._now(resource)
+        if now is None or (now.generation, now.spec) != (resource.generation, resource.spec):
+            return
         try:
             outcome = await self._outcome(resource, batch)
         except Exception as fault:
@@ -220,8 +228,7 @@ class Hands:
 
     async def _report(self, resource: DeploymentResource, batch: Batch) -> None:
         """Report one deployment: events and status, based on its latest status."""
-        now = self._inventory.deployments.get(resource.key)
-        if now is not None and now.uid == resource.uid:
+        if now := self._now(resource):
             resource = replace(resource, status=now.status)
         outcome = self._unreported[resource.uid]
         report = Report(
@@ -246,9 +253,13 @@ class Hands:
     async def _write_deployment(self, resource: DeploymentResource, status: Status) -> None:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{resource.key.namespace}/{DEPLOYMENTS}/{resource.key.name}"
         written = await self._write_status(path, resource.uid, status)
-        now = self._inventory.deployments.get(resource.key)
-        if now is not None and now.uid == resource.uid:
+        if now := self._now(resource):
             self._inventory.put_deployment(replace(now, status=written))
+
+    def _now(self, resource: DeploymentResource) -> DeploymentResource | None:
+        """The deployment as it is now; None if it is gone, even if another one has its name."""
+        now = self._inventory.deployments.get(resource.key)
+        return now if now is not None and now.uid == resource.uid else None
 
     async def _accelerator(self, class_: AcceleratorResource, batch: Batch) -> None:
         status = self._reporting.accelerator_status(class_, batch.view.accelerators.get(class_.name), batch.time_s)
