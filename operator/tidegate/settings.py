@@ -73,7 +73,7 @@ class Settings:
     kubeconfig: str = _setting(
         "", "Path of a kubeconfig; empty: the pod's service account, else the default kubeconfig."
     )
-    context: str = _setting("", "Context in the kubeconfig.")
+    context: str = _setting("", "Context in the kubeconfig, which is then used in a pod, too.")
     namespace: str = _setting("", "The only namespace to manage; empty: all.")
     shard: str = _setting(
         "",

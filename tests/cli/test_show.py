@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from click.testing import CliRunner
+from kubernetes.aio.config import kube_config
 from rich.console import Console, RenderableType
 
 from tests.actuate.orders import H100
@@ -25,6 +26,7 @@ from tidegate.cli.top import overview
 from tidegate.domain.decision import Condition, Reason, Status
 from tidegate.domain.observation import DeploymentObservation, TierState
 from tidegate.report.status import deployment_status
+from tidegate.runtime import kube
 
 RISING = decision(
     Reason.DEMAND_RISING,
@@ -319,6 +321,19 @@ def test_a_pause_is_the_annotation_that_the_operator_reads_and_resume_takes_it_a
     paused, resumed = (body["metadata"]["annotations"] for _, _, body in cluster.asked)
     assert is_paused(paused)
     assert resumed == dict.fromkeys(paused)
+
+
+def test_a_context_means_the_kubeconfig_even_in_a_pod(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline's job runs in a pod, which has a service account in the pipeline's own cluster."""
+
+    def own_cluster(client_configuration: Any) -> None:
+        client_configuration.host = "http://127.0.0.1:9"
+
+    monkeypatch.setattr(kube, "load_incluster_config", own_cluster)
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", cluster.path)
+    result = CliRunner().invoke(main, ["pause", "prod/dear", "--context", "x"])
+    assert result.exit_code == 0, result.output
+    assert [method for method, _, _ in cluster.asked] == ["PATCH"]
 
 
 @pytest.mark.parametrize("name", ["", "/", "prod/", "/chat", "a/b/c"])

@@ -16,7 +16,7 @@ Object = dict[str, Any]
 
 def connection(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select the cluster."""
-    command = click.option("--context", help="Context in the kubeconfig.")(command)
+    command = click.option("--context", help="Context in the kubeconfig, which is then used in a pod, too.")(command)
     return click.option(
         "--kubeconfig", help="Kubeconfig file [default: as for kubectl; in a pod its service account]."
     )(command)

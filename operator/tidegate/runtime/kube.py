@@ -33,20 +33,20 @@ READ_BYTES = 5 * 2**20
 async def load_configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
     """
     Address and credentials of the API server: from the given kubeconfig, else the pod's service account, else the
-    default kubeconfig.
+    default kubeconfig. A context means a kubeconfig.
 
     Raises:
         SpecError: none of them can be used.
     """
     configuration = Configuration()
     try:
-        if kubeconfig is not None:
+        if kubeconfig is not None or context is not None:
             await _from_file(kubeconfig, context, configuration)
         else:
             try:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             except ConfigException:
-                await _from_file(None, context, configuration)
+                await _from_file(None, None, configuration)
         _ssl_context(configuration)
     except (ConfigException, YAMLError, OSError, TypeError, ValueError) as error:
         raise SpecError(
