@@ -317,6 +317,21 @@ async def test_an_empty_fleet_writes_nothing() -> None:
     assert api.calls == []
 
 
+async def test_a_slow_server_does_not_lose_the_last_shards_at_a_stop() -> None:
+    """Each write takes half of the time that all of them have."""
+    api, keys, limit_s = ConfigMaps(), [Key("prod", f"d{i}") for i in range(200)], 0.5
+    send = api.send
+
+    async def slow(call: Call) -> dict[str, Any]:
+        await asyncio.sleep(limit_s / 2)
+        return await send(call)
+
+    api.send = slow  # type: ignore[method-assign]
+    async with asyncio.timeout(limit_s):
+        await keeper.Keeper(api, "ns").save(memory(*keys), uids(*keys))
+    assert len(api.kept) == keeper.SHARDS
+
+
 async def test_deployments_that_are_gone_are_forgotten() -> None:
     api = ConfigMaps()
     kept = keeper.Keeper(api, "ns")

@@ -8,6 +8,7 @@ Rules: written by the leader only, at most once per interval and shard, and only
        about ten thousand of them.
 """
 
+import asyncio
 import base64
 import logging
 import zlib
@@ -89,19 +90,22 @@ class Keeper:
         Raises:
             ApiError: the first refusal; the other shards are stored nevertheless.
         """
-        total, refusal = 0, None
-        for shard, parts in enumerate(_spread(memory, uids)):
-            packed = pack(parts)
-            if packed != self._saved.get(shard, pack({})):
-                try:
-                    await self.api.send(self._apply(shard, packed))
-                    self._saved[shard] = packed
-                except ApiError as error:
-                    refusal = refusal or error
-            total += len(packed)
-        if refusal is not None:
+        packed = [pack(parts) for parts in _spread(memory, uids)]
+        changed = [shard for shard, each in enumerate(packed) if each != self._saved.get(shard, pack({}))]
+        # All at once, because at a stop there is little time.
+        refusals = await asyncio.gather(*(self._store(shard, packed[shard]) for shard in changed))
+        if refusal := next(filter(None, refusals), None):
             raise refusal
-        return total
+        return sum(map(len, packed))
+
+    async def _store(self, shard: int, packed: bytes) -> ApiError | None:
+        """Store one shard; returns why the server refused it, or None."""
+        try:
+            await self.api.send(self._apply(shard, packed))
+        except ApiError as refusal:
+            return refusal
+        self._saved[shard] = packed
+        return None
 
     def _apply(self, shard: int, packed: bytes) -> Call:
         body: dict[str, Any] = {
