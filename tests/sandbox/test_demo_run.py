@@ -102,6 +102,17 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, word: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_stop_leaves_nothing_and_shows_no_traceback(tmp_path: Path) -> None:
+    with demo(tmp_path, "--duration", "60", "--control-plane", "embedded") as process:
+        until(process, "manifests")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "Traceback" not in output
+    assert gone(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_kill_leaves_no_process(tmp_path: Path) -> None:
     with demo(tmp_path, "--duration", "60", "--control-plane", "embedded") as process:
         until(process, REPLAYED)

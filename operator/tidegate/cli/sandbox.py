@@ -1,5 +1,6 @@
 """`tidegate sandbox`: the whole product on this machine."""
 
+from asyncio import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,8 @@ def _demo(values: dict[str, Any]) -> None:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except CancelledError:  # SIGTERM
+        raise SystemExit(143) from None
 
 
 def _vllm_is_there() -> None:

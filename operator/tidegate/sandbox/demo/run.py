@@ -39,6 +39,7 @@ def run(scenario: Scenario, *, console: Console) -> None:
     Raises:
         SourceError: A program is not available, or a part died; the text says which and why.
         KeyboardInterrupt: The user pressed Ctrl-C; everything was stopped.
+        CancelledError: The same after SIGTERM.
     """
     asyncio.run(_show(scenario, console))
 
