@@ -195,6 +195,16 @@ async def test_a_recurring_bug_is_logged_again(rig: Rig) -> None:
     assert rig.faults == 2
 
 
+async def test_a_status_that_is_never_accepted_is_logged_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.api.answers["PATCH", STATUS] = [
+        ApiError(status=422, reason="Invalid", detail=f"decision.time: {second}") for second in range(3)
+    ]
+    for _ in range(3):
+        await rig.do(resource())
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["prod/chat: kubernetes: Invalid: decision.time: 0"]
+
+
 async def test_classes_have_a_status_too(rig: Rig) -> None:
     class_, path = accelerator(), "/apis/tidegate.io/v1alpha1/acceleratorclasses/h100/status"
     rig.inventory.put_accelerator(class_)

@@ -124,9 +124,9 @@ class Hands:
         self._sent: dict[str, tuple[Status, Status]] = {}
         # Outcomes that are not reported yet, by uid; those that have waited longest come first.
         self._unreported: dict[str, Outcome | None] = {}
-        # Bugs met by the last batch and by this one: (uid, exception).
-        self._faults_before: set[tuple[str, str]] = set()
-        self._faults: set[tuple[str, str]] = set()
+        # Failures met by the last batch and by this one: (uid, which).
+        self._met_before: set[tuple[str, str]] = set()
+        self._met: set[tuple[str, str]] = set()
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -156,7 +156,7 @@ class Hands:
         alive = self._inventory.uids()
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
         self._unreported = {uid: outcome for uid, outcome in self._unreported.items() if uid in alive}
-        self._faults_before, self._faults = self._faults, set()
+        self._met_before, self._met = self._met, set()
         acts = [(resource, partial(self._act, resource, batch)) for resource in deployments.values()]
         await self._each(acts, lambda: self._leads(batch))
         reports: list[tuple[Resource, Work]] = [
@@ -181,18 +181,23 @@ class Hands:
             try:
                 await work()
             except ApiError as error:
-                level = logging.DEBUG if error.reason in {"NotLeader", "NotFound", "Conflict"} else logging.WARNING
+                passing = error.reason in {"NotLeader", "NotFound", "Conflict"}
+                level = logging.DEBUG if passing or not self._is_new(about, error.reason) else logging.WARNING
                 log.log(level, "%s: %s", _name(about), error)
             except Exception as fault:
                 self._record_bug(about, fault)
 
     def _record_bug(self, about: Resource, fault: Exception) -> None:
-        """Log and count a bug when it is first met, not at each tick that meets it again."""
-        met = (about.uid, repr(fault))
-        self._faults.add(met)
-        if met not in self._faults_before:
+        """Log and count a bug when it is first met."""
+        if self._is_new(about, repr(fault)):
             log.error("%s: a bug in Tidegate, please report it", _name(about), exc_info=fault)
             self._faulted()
+
+    def _is_new(self, about: Resource, failure: str) -> bool:
+        """Whether the last batch did not meet it: a failure is logged once, not at each tick that meets it again."""
+        met = (about.uid, failure)
+        self._met.add(met)
+        return met not in self._met_before
 
     async def _act(self, resource: DeploymentResource, batch: Batch) -> None:
         """
