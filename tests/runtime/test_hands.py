@@ -3,6 +3,7 @@ From a batch to writes: only what differs, only what may be touched, the newest 
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ class Room:
     def __init__(self) -> None:
         self.orders: list[Order] = []
         self.posted: list[dict[str, Any]] = []
+        self.posted_from: list[Mapping[str, Any]] = []
         self.status: dict[str, Any] = {"replicas": 2}
         self.gate: asyncio.Event | None = None
         self.broken: dict[Key, str] = {}
@@ -49,7 +51,8 @@ class Room:
             raise ValueError("a bug")
         return dict(self.status)
 
-    async def post(self, _: Report, status: dict[str, Any]) -> None:
+    async def post(self, report: Report, status: dict[str, Any]) -> None:
+        self.posted_from.append(report.resource.status)
         self.posted.append(status)
 
 
@@ -409,6 +412,14 @@ async def test_an_event_is_not_posted_again_if_only_the_status_write_failed(rig:
     assert [report.outcome.actions for report in rig.room.reports if report.outcome] == [("moved",), ()]
 
 
+async def test_events_are_about_what_changed_since_the_last_ones_even_if_the_status_is_never_accepted(rig: Rig) -> None:
+    rig.api.answers["PATCH", STATUS] = [down(), down(), {"status": {"replicas": 4}}]
+    for replicas in (2, 3, 4, 5):
+        rig.room.status = {"replicas": replicas}
+        await rig.do(rig.inventory.deployments.get(CHAT, resource()))
+    assert rig.room.posted_from == [{}, {"replicas": 2}, {"replicas": 3}, {"replicas": 4}]
+
+
 async def test_a_deployment_deleted_before_it_was_reported_stops_nothing(rig: Rig) -> None:
     rig.api.answers["PATCH", STATUS] = down()
     await rig.do(resource())
@@ -427,6 +438,7 @@ async def test_nothing_is_kept_of_a_deployment_deleted_before_it_was_reported(ri
     await rig.do()
     assert not rig.hands._unreported
     assert not rig.hands._sent
+    assert not rig.hands._posted
 
 
 async def test_a_conflicting_deployment_is_reported_and_not_carried_out(rig: Rig) -> None:

@@ -122,6 +122,8 @@ class Hands:
         self._submitted = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._sent: dict[str, tuple[Status, Status]] = {}
+        # Statuses whose events were posted, but that were not accepted yet, by uid.
+        self._posted: dict[str, Status] = {}
         # Outcomes that are not reported yet, by uid; those that have waited longest come first.
         self._unreported: dict[str, Outcome | None] = {}
         # Failures met by the last batch and by this one: (uid, which).
@@ -155,6 +157,7 @@ class Hands:
         deployments = {resource.uid: resource for resource in batch.resources.values()}
         alive = self._inventory.uids()
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
+        self._posted = {uid: status for uid, status in self._posted.items() if uid in alive}
         self._unreported = {uid: outcome for uid, outcome in self._unreported.items() if uid in alive}
         self._met_before, self._met = self._met, set()
         acts = [(resource, partial(self._act, resource, batch)) for resource in deployments.values()]
@@ -248,11 +251,14 @@ class Hands:
         )
         status = self._reporting.deployment_status(report)
         if not self._is_current(resource.uid, status, resource.status):
-            await self._reporting.poster.post(report, status)
-            # Posted. If the status is refused, it is tried again after those that wait.
+            before = self._posted.get(resource.uid, resource.status)
+            await self._reporting.poster.post(replace(report, resource=replace(resource, status=before)), status)
+            self._posted[resource.uid] = status
+            # If the status is refused, it is tried again after those that wait.
             del self._unreported[resource.uid]
             self._unreported[resource.uid] = None
             await self._write_deployment(resource, status)
+            del self._posted[resource.uid]
         del self._unreported[resource.uid]
 
     async def _write_deployment(self, resource: DeploymentResource, status: Status) -> None:
