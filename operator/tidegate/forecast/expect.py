@@ -73,7 +73,13 @@ def _horizons(memory: ForecastMemory, horizons_s: tuple[float, ...], time_s: flo
 
 
 def _rates(memory: ForecastMemory, horizon_s: float, time_s: float) -> list[float]:
-    """Load at each of `LEVELS`: the mix and the errors, interpolated between the two records next to the horizon."""
+    """
+    Load at each of `LEVELS`: the mix and the errors, interpolated between the two records next to the horizon.
+
+    None is expected of a deployment that never had any.
+    """
+    if memory.record_rps <= 0.0:
+        return list(_NOTHING)
     index, share = _between_records(horizon_s)
     low, high = memory.tracks[index], memory.tracks[index + 1]
     factor = season_factor(memory.season, time_s=time_s, horizon_s=horizon_s)
