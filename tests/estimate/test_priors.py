@@ -107,6 +107,12 @@ def test_fewer_bytes_of_weights_are_read_faster(hardware: str) -> None:
     assert int4.a_s < bf16.a_s
 
 
+@pytest.mark.parametrize("model", ["agent-0b", "agent-0m", "mix-0x7b", "mix-8x0b", "agent-30b-a0b"])
+def test_a_size_of_zero_is_none(model: str) -> None:
+    h100 = Accelerator(name="h100", price_usd_per_hour=1.0)
+    assert prior_of(model, tier("bf16"), h100).law == prior_of("agent", tier("bf16"), h100).law
+
+
 names = st.text(alphabet="abcdefghijklmnopqrstuvwxyzABQ0123456789-._/", max_size=40)
 
 

@@ -171,6 +171,8 @@ def _from_size(base: str) -> ModelShape:
 
 
 def _dense_like(params: float, active: float, *, known: bool = True) -> ModelShape:
+    if not params or not active:  # a name like `agent-0b` states no size
+        return _from_size("")
     # Fit to grouped-query models of 8 B (131,072 bytes), 32 B (262,144) and 70 B (327,680): size to the power 0.42.
     kv_bytes = 131_072 * (params / 8e9) ** 0.42
     return ModelShape(name="", params=params, params_active=min(active, params), kv_bytes=kv_bytes, known=known)
