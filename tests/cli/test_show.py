@@ -313,6 +313,32 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 GROUP_PATH = "/apis/tidegate.io/v1alpha1"
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "hints"),
+    [
+        pytest.param("text/plain", "404 page not found\n", True, id="nothing of Tidegate is installed"),
+        pytest.param(
+            "application/json", '{"reason": "NotFound", "message": "\\"chat\\" not found"}', False, id="an object"
+        ),
+    ],
+)
+def test_what_is_missing_is_named(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, kind: str, body: str, hints: bool
+) -> None:
+    def answer(request: ApiServer) -> None:
+        request.send_response(404)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body.encode())
+
+    monkeypatch.setattr(ApiServer, "do_GET", answer)
+    result = CliRunner().invoke(main, ["explain", "prod/chat", "--kubeconfig", cluster.path])
+    assert result.exit_code == 1
+    assert "not found" in result.output
+    assert ("tidegate crds | kubectl apply" in result.output) is hints
+
+
 def test_a_pause_is_the_annotation_that_the_operator_reads_and_resume_takes_it_away(cluster: Cluster) -> None:
     assert cluster.run("pause", "prod/dear") == "prod/dear is paused\n"
     assert cluster.run("resume", "prod/dear") == "prod/dear is resumed\n"

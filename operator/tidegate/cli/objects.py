@@ -48,6 +48,7 @@ def send(call: "Call", *, kubeconfig: str | None, context: str | None) -> Object
         click.ClickException: The cluster rejected the request or did not answer.
     """
     from tidegate.errors import TidegateError
+    from tidegate.ports import ApiError
     from tidegate.runtime.kube import HttpKubeApi, load_configuration
 
     async def sent() -> Object:
@@ -57,7 +58,12 @@ def send(call: "Call", *, kubeconfig: str | None, context: str | None) -> Object
     try:
         return asyncio.run(sent())
     except TidegateError as error:
-        raise click.ClickException(str(error)) from error
+        # An object that is missing has Kubernetes' own reason, `NotFound`; a whole API that is missing has none.
+        unknown = isinstance(error, ApiError) and error.status == 404 and error.reason != "NotFound"
+        hint = (
+            "; Tidegate's CRDs are not installed: tidegate crds | kubectl apply --server-side -f -" if unknown else ""
+        )
+        raise click.ClickException(f"{error}{hint}") from error
 
 
 def key_of(resource: Object) -> Key:
