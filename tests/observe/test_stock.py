@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.observe.test_replicas import pod
 from tidegate.domain.spec import Accelerator, TargetRef, TierSpec
 from tidegate.observe.objects import NodeView, PodView
 from tidegate.observe.replicas import TierView
@@ -20,19 +21,15 @@ NOW = 10_000.0
 
 
 def holder(uid: str, where: str, amount: int, *, ended: bool = False, gone_s: float | None = None) -> PodView:
-    return PodView(
-        namespace="x",
-        name=uid,
+    """A pod that holds accelerators of a node."""
+    return pod(
+        uid,
         uid=uid,
-        labels={},
-        created_s=0.0,
         ready_s=None,
-        ready=False,
-        terminating=gone_s is not None,
-        unschedulable=False,
-        ended=ended,
         node=where,
         requests={GPU: amount},
+        ended=ended,
+        terminating=gone_s is not None,
         gone_s=gone_s,
     )
 

@@ -49,8 +49,9 @@ def _only(draft: Draft, wish: Fleet, kind: Constraint) -> Limits:
     free = Limits(total=(0, sum(wish)), tiers=tuple([(0, n) for n in wish]), budget=float("inf"), room={})
     if kind is Constraint.BUDGET:
         return replace(free, budget=limits.budget)
+    scattered = draft.scattered
     full = [
-        (a.blocked and ok) or name in draft.scattered
+        (a.blocked and ok) or name in scattered
         for a, ok, name in zip(draft.arrivals, draft.model.known, draft.model.names, strict=True)
     ]
     if kind is Constraint.MAX_REPLICAS:

@@ -96,8 +96,7 @@ def _capacity(draft: Draft, binding: Constraint) -> Condition:
         names = ", ".join(late)
         return _made("CapacityAvailable", Status.FALSE, "ReplicasStuck", f"replicas do not start in time: {names}")
     if binding is Constraint.CAPACITY:
-        if draft.scattered:
-            names = ", ".join(draft.scattered)
+        if names := ", ".join(draft.scattered):
             text = f"no node has enough free accelerators for another replica of: {names}"
             return _made("CapacityAvailable", Status.FALSE, "AcceleratorsScattered", text)
         text = "an accelerator class is too small for the plan"
