@@ -3,7 +3,7 @@ One deployment while it is being planned: its inputs, and the plan as it takes s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tidegate.domain.spec import DeploymentSpec
 from tidegate.plan import error_budget
 from tidegate.plan.cuts import Goal
 from tidegate.plan.error_budget import ErrorBudget
-from tidegate.plan.fleet import Fleet, FleetModel, Profile, profile
+from tidegate.plan.fleet import Curve, Fleet, FleetModel, Profile, curve, profile
 from tidegate.plan.limits import Limits, accelerators_used
 from tidegate.plan.memo import Memo
 from tidegate.plan.memory import PlanMemory, TierProgress
@@ -21,8 +21,9 @@ from tidegate.plan.problem import Problem
 from tidegate.plan.regret import Regret
 from tidegate.plan.scenario import Scenarios, scenarios
 from tidegate.plan.sight import Sight
-from tidegate.plan.solve import Given, attainment_idle
+from tidegate.plan.solve import Given, Solution, attainment_idle
 from tidegate.plan.startup import Arrivals
+from tidegate.plan.table import Table
 from tidegate.units import SECONDS_PER_HOUR, TICK_S
 
 # A plan is expected to last this long; the cost of a move is spread over it.
@@ -33,6 +34,22 @@ CACHE_LOSS_S = 60.0
 REMORSE_SHARE = 0.03
 # The plan in force, and the same with one replica less.
 PROFILES_MAX = 2
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """
+    What sharing accelerators needs of one deployment again and again; the inputs do not change meanwhile.
+
+    Args:
+        reserved: Results of `offers.reserved_for`.
+        predicted: Results of `offers.as_is`.
+        table: The last table of fleets.
+    """
+
+    reserved: dict[Fleet, tuple[Fleet, ...]] = field(default_factory=dict)
+    predicted: dict[Fleet, Solution] = field(default_factory=dict)
+    table: Table | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -51,6 +68,7 @@ class Draft:
         held: Replicas that a deployment without any metrics has or requested; empty if at least one tier reports.
         reserved: Fleets that accelerators are reserved for: the target (without metrics, with its stuck replicas), and
             what serves until the target does.
+        known: What sharing accelerators has worked out already.
         searched: Whether this tick searched for a new plan.
     """
 
@@ -90,6 +108,7 @@ class Draft:
     rising: bool = False  # whether the current load is above everything in the window
     held: Fleet = ()
     reserved: tuple[Fleet, ...] = ()
+    known: Known = field(default_factory=Known)
     searched: bool = False
     utilization: float | None = None
     attained: float | None = None  # attainment of `current` at `demand`; None if it was not computed
@@ -194,6 +213,10 @@ class Draft:
                 del kept[next(iter(kept))]
             found = kept[fleet] = profile(self.model, fleet)
         return found
+
+    def curve_of(self, fleet: Fleet) -> Curve:
+        """The curve of a fleet that is only looked at once; not cached."""
+        return self.memo.profiles.get(fleet) or curve(self.model, fleet)
 
     def demand_at(self, lead_s: float) -> Scenarios:
         """Scenarios up to the time when a replica with this start-up time could serve."""

@@ -202,8 +202,7 @@ def _rows(
 
 def _attained(rates: Floats, goods: Floats) -> Floats:
     """Attainment at each N, made non-increasing; shape as given, N along the last axis."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(rates > 0, goods / rates, 0.0)
+    share = np.divide(goods, rates, out=np.zeros_like(goods), where=rates > 0)
     return np.maximum.accumulate(share[..., ::-1], axis=-1)[..., ::-1]
 
 
@@ -262,8 +261,7 @@ def mean_quality(model: FleetModel, fleets: Ints, rate_rps: float) -> Floats:
     """Traffic-weighted mean quality of many fleets at one rate; shape (fleets,); 1 for a fleet of none."""
     rates = fleets @ model.rates
     weighted = fleets @ (model.rates * model.qualities[:, None])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        quality = np.where(rates > 0, weighted / rates, 1.0)
+    quality = np.divide(weighted, rates, out=np.ones_like(rates), where=rates > 0)
     last = rates.shape[1] - 1
     right = np.minimum((rates < rate_rps).sum(axis=1), last)
     found: Floats = quality[np.arange(len(rates)), right]
@@ -271,14 +269,11 @@ def mean_quality(model: FleetModel, fleets: Ints, rate_rps: float) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Profile:
-    """The curve of one fleet as plain lists over N, with tiers weighted by traffic; fast enough for every tick."""
+class Curve:
+    """Requests/s of one fleet and the share within both targets as plain lists over N; fast enough for every tick."""
 
     rates: list[float]
     shares: list[float]
-    ttft: list[float]
-    itl: list[float]
-    quality: list[float]
 
     def attainment(self, demand: Scenarios) -> float:
         """`expected_attainment` of this fleet."""
@@ -302,6 +297,15 @@ class Profile:
         """Whether the rate exceeds what the fleet can serve, so that the queue and TTFT grow without bound."""
         return rate_rps > self.rates[-1] + RATE_DUST
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile(Curve):
+    """The curve of one fleet with its latency and quality, tiers weighted by traffic."""
+
+    ttft: list[float]
+    itl: list[float]
+    quality: list[float]
+
     def latency(self, rate_rps: float) -> tuple[float, float, float]:
         """
         95th percentiles of TTFT and ITL, s, and mean quality at a rate; beyond the end of the curve those at its end.
@@ -321,16 +325,27 @@ def _blend(values: list[float], right: int, step: float) -> float:
     return values[right - 1] + (values[right] - values[right - 1]) * step
 
 
-def profile(model: FleetModel, fleet: Fleet) -> Profile:
+def curve(model: FleetModel, fleet: Fleet) -> Curve:
     """The curve of one fleet."""
+    rates, shares = _curve(model, fleet, np.array(fleet)[:, None] * model.rates)
+    return Curve(rates.tolist(), shares.tolist())
+
+
+def profile(model: FleetModel, fleet: Fleet) -> Profile:
+    """The curve of one fleet with its latency and quality."""
     by_tier = np.array(fleet)[:, None] * model.rates
-    rates = by_tier.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = np.where(rates > 0, by_tier / rates, 0.0)
+    rates, shares = _curve(model, fleet, by_tier)
+    parts = np.divide(by_tier, rates, out=np.zeros_like(by_tier), where=rates > 0)
     return Profile(
         rates.tolist(),
-        _attained(rates, np.array(fleet) @ model.goods_of(sum(fleet))).tolist(),
+        shares.tolist(),
         (parts * model.ttft).sum(axis=0).tolist(),
         (parts * model.itl).sum(axis=0).tolist(),
         (model.qualities @ parts).tolist(),
     )
+
+
+def _curve(model: FleetModel, fleet: Fleet, by_tier: Floats) -> tuple[Floats, Floats]:
+    """Requests/s of one fleet and the share within both targets, given the rates by tier; each of shape (points,)."""
+    rates = by_tier.sum(axis=0)
+    return rates, _attained(rates, np.array(fleet) @ model.goods_of(sum(fleet)))

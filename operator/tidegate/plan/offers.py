@@ -148,9 +148,11 @@ def option(draft: Draft, solution: Solution, short: Room, *, reserved: Reserved,
 
 def as_is(draft: Draft, fleet: Fleet) -> Solution:
     """A fleet as a solution, without a search."""
-    reached = float(expected_attainment(draft.model, np.array([fleet]), draft.demand)[0])
-    cost = draft.model.cost(fleet)
-    return Solution(fleet=fleet, attainment=reached, objective=cost, given=draft.given)
+    if fleet not in draft.known.predicted:
+        reached = float(expected_attainment(draft.model, np.array([fleet]), draft.demand)[0])
+        cost = draft.model.cost(fleet)
+        draft.known.predicted[fleet] = Solution(fleet=fleet, attainment=reached, objective=cost, given=draft.given)
+    return draft.known.predicted[fleet]
 
 
 def reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
@@ -160,6 +162,12 @@ def reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
     Without metrics, they include the replicas that the deployment waits for. During an exchange, they include what
     serves until it is complete and what it has started. Other options reserve less, at the cost of attainment.
     """
+    if fleet not in draft.known.reserved:
+        draft.known.reserved[fleet] = _reserved_for(draft, fleet)
+    return draft.known.reserved[fleet]
+
+
+def _reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
     if draft.held:
         waiting = draft.with_stuck(fleet)
         return (waiting if draft.opened.below(draft.model, waiting) else fleet,)
@@ -215,14 +223,17 @@ def _rooms(draft: Draft, classes: Sequence[str]) -> Rooms:
     """
     A solver for rooms, with a table of all fleets if that is faster than searching.
 
-    With a single short class, no plan needs more room than the ideal one, so the table ends there.
+    With a single short class, no plan needs more room than the ideal one, so the table ends there, unless the last
+    allocation was of several classes: then the whole table will be needed, too.
     """
     goal, within, looks = draft.goal(draft.demand), draft.limits, OPTIONS_MAX
-    if len(classes) == 1:
+    if len(classes) == 1 and len(draft.grant) < 2:
         room = classes_used(draft, draft.ideal).get(classes[0], 0)
         within, looks = replace(within, room={**within.room, classes[0]: room}), min(OPTIONS_MAX, sum(draft.ideal))
     most = min(FLEETS_MAX, looks * FLEETS_A_SEARCH)
-    return Rooms(draft, goal, table(draft.model, within, goal, most=most))
+    if draft.known.table is None or not draft.known.table.covers(within):
+        draft.known.table = table(draft.model, within, goal, most=most)
+    return Rooms(draft, goal, draft.known.table)
 
 
 def _one_by_one(rooms: Rooms, classes: Sequence[str], found: Found) -> bool:

@@ -320,11 +320,11 @@ class Carries:
 
     def __init__(self, draft: Draft, target: Fleet) -> None:
         self.draft, self.demand = draft, draft.demand_at(0.0)
-        reached = draft.profile_of(target).attainment(self.demand)
+        reached = draft.curve_of(target).attainment(self.demand)
         self.asked = min(draft.asked, reached) - DUST
 
     def __call__(self, fleet: Fleet) -> bool:
-        return self.draft.profile_of(fleet).attainment(self.demand) >= self.asked
+        return self.draft.curve_of(fleet).attainment(self.demand) >= self.asked
 
 
 def _fewer_would_do(draft: Draft) -> bool:
