@@ -39,6 +39,47 @@ async def test_pages_are_served() -> None:
         await asyncio.wait({task})
 
 
+class SlowMetrics(Metrics):
+    """Metrics of a large fleet: writing the page takes a while."""
+
+    written = 0
+
+    def page(self) -> bytes:
+        self.written += 1
+        time.sleep(0.1)
+        return super().page()
+
+
+async def test_many_requests_for_metrics_do_not_stop_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = SlowMetrics("9.9")
+    server = Server(("127.0.0.1", 0), metrics, Probes(alive=lambda: "", ready=lambda: ""))
+    task = asyncio.create_task(server.run())
+    late_s = 0.0
+
+    async def get(client: aiohttp.ClientSession) -> str:
+        async with client.get(f"http://127.0.0.1:{server.port}/metrics") as answer:
+            return await answer.text()
+
+    try:
+        async with asyncio.timeout(10), aiohttp.ClientSession() as client:
+            while not server.port:
+                await asyncio.sleep(0.001)
+            asking = asyncio.gather(*(get(client) for _ in range(30)))
+            while not asking.done():
+                began_s = time.monotonic()
+                await asyncio.sleep(0.01)
+                late_s = max(late_s, time.monotonic() - began_s)
+            assert all('tidegate_info{version="9.9"} 1.0' in page for page in await asking)
+            assert metrics.written == 1
+            assert late_s < 1.0, "thirty pages, one after the other, take three seconds"
+            monkeypatch.setattr("tidegate.runtime.server.PAGE_S", 0.0)
+            metrics.leader.set(1.0)
+            assert "tidegate_leader 1.0" in await get(client)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
 SPEAKS_IPV6 = Path("/proc/net/if_inet6").exists() and Path("/proc/net/if_inet6").read_text() != ""
 
 

@@ -4,15 +4,21 @@ The HTTP pages /metrics, /healthz and /readyz.
 In:    metrics, and the two health checks.
 Out:   an HTTP server; each probe's text says what is wrong.
 Rules: readiness means warm caches, not leadership: a standby is ready. Liveness fails only for what a restart solves.
+       Anybody in the cluster may ask, as often as they like: it must not slow down the rest of the operator.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from tidegate.observe.threads import in_thread
 from tidegate.report.metrics import Metrics
+
+# The metrics are written at most this often: for a thousand deployments it takes half a second.
+PAGE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,8 @@ class Server:
 
     def __init__(self, address: tuple[str, int], metrics: Metrics, probes: Probes) -> None:
         self._address, self._metrics, self._probes = address, metrics, probes
+        self._written: asyncio.Future[bytes] | None = None
+        self._written_s = 0.0
         self.port = 0
 
     async def run(self) -> None:
@@ -54,7 +62,12 @@ class Server:
             await runner.cleanup()
 
     async def _page(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.page(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        """The metrics, written once for all requests of the next moments, and off the event loop."""
+        now_s = time.monotonic()
+        if self._written is None or (self._written.done() and now_s - self._written_s >= PAGE_S):
+            self._written, self._written_s = asyncio.ensure_future(in_thread(self._metrics.page)), now_s
+        body = await asyncio.shield(self._written)
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _alive(self, _: web.Request) -> web.Response:
         return _probe(self._probes.alive())
