@@ -445,6 +445,25 @@ async def test_a_kind_that_no_tier_points_at_any_more_is_not_watched() -> None:
     await asyncio.wait({running})
 
 
+async def test_a_kind_that_the_server_cannot_list_does_not_make_the_caches_look_dead() -> None:
+    api = api_with_lws()
+    api.answers["GET", PATH] = ApiError(status=500, reason="InternalError", detail="conversion webhook failed")
+    pointing = replace(SPEC.tiers[0], target_ref=TargetRef(api_version=LWS[0], kind=LWS[1], name="big"))
+    clock = Clock()
+    subject = Cluster(api, Roster(window_s=60.0, stale_s=60.0), clock=clock)
+    running = asyncio.create_task(subject.run())
+    await asyncio.sleep(0)
+    subject.follow([replace(SPEC, tiers=(pointing,))])
+    await until(lambda: any(call.path == PATH for call in api.calls))
+    clock.now_s += 1000.0
+    assert subject.kinds[LWS].informer is not None
+    assert subject.kinds[LWS].informer.age_s() == 1000.0
+    subject.pods.synced, subject.pods.seen_s = True, clock() - 30.0
+    assert subject.age_s() == 30.0
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_replicas_that_have_not_been_seen_yet_are_not_zero() -> None:
     api = api_with_lws()
     gate = asyncio.Event()

@@ -143,8 +143,11 @@ class Cluster:
         return all(i.synced for i in self.informers) and all(watch.synced for watch in self.kinds.values())
 
     def age_s(self) -> float:
-        """Age of the oldest cache, seconds; kinds that are not installed do not count."""
-        return max((i.age_s() for i in self.informers if not i.absent), default=0.0)
+        """
+        Age of the oldest cache, seconds. Kinds that are not installed do not count, nor those that could not be listed
+        yet: the webhook that converts a target's objects may be gone for good, and a restart does not bring it back.
+        """
+        return max((i.age_s() for i in self.informers if i.synced and not i.absent), default=0.0)
 
     async def run(self) -> None:
         """Keep every cache up to date until cancelled."""
