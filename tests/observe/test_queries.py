@@ -107,6 +107,12 @@ def test_the_labels_of_pods_can_be_named_otherwise() -> None:
         pytest.param("(a]", False, id="brackets that do not match"),
         pytest.param("  ", False, id="nothing"),
         pytest.param('a{b="\\""} ) or (c', False, id="an escaped quote does not end the string"),
+        pytest.param(r'a{b="c\d"}', True, id="a backslash in a string"),
+        pytest.param(
+            r"""a\")) or label_replace(vector(1), "tidegate_owner", "prod/code", "", "") or sum((b{c='"`'} or d\`""",
+            False,
+            id="a quote that VictoriaMetrics takes for a part of a name",
+        ),
     ],
 )
 def test_an_activation_query_must_be_complete_in_itself(expression: str, closed: bool) -> None:

@@ -40,7 +40,10 @@ LOOKS = 4
 KNOCK = {"knock": "vector(1)"}
 
 _Answers = Mapping[str, Vector | SourceError]
-_OPEN = Missing(reason="BadQuery", detail="the activationQuery has unbalanced brackets or quotes, or a comment")
+_OPEN = Missing(
+    reason="BadQuery",
+    detail="the activationQuery has unbalanced brackets or quotes, a comment, or a backslash outside of quotes",
+)
 _LATER = Missing(
     reason="NotAsked", detail="some activationQuery fails; this one waits for its turn to be evaluated on its own"
 )

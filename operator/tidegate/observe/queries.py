@@ -174,10 +174,11 @@ def is_closed(expression: str) -> bool:
     """
     True for an expression that can be put in parentheses: strings end, brackets match, no comment.
 
-    So no user can break out of the parentheses and answer for another deployment.
+    So no user can break out of the parentheses and answer for another deployment. Outside of strings a backslash means
+    nothing in PromQL; in VictoriaMetrics' dialect it makes a quote part of a name, so strings would end elsewhere.
     """
     bare, open_brackets = _STRINGS.sub("", expression), list[str]()
-    if not bare.strip() or any(mark in bare for mark in "\"'`#"):
+    if not bare.strip() or any(mark in bare for mark in "\"'`#\\"):
         return False
     for mark in bare:
         if mark in "([{":
