@@ -160,9 +160,42 @@ async def test_after_a_failure_only_what_is_missing_is_read(rig: Rig, monkeypatc
 
     monkeypatch.setattr(module, "read_history", once)
     await rig.restart()
-    await rig.recover(turns=3)
-    assert [len(group) for group in rig.owned] == [50, 10, 10]
+    await rig.recover(turns=12)
+    assert [len(group) for group in rig.owned] == [50, 10, *[1] * 10]
     assert rig.planner._offered.keys() == set(keys)
+
+
+async def test_a_history_that_is_too_large_keeps_no_other_from_being_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = fleet(rig, monkeypatch, 60)
+    read = rig.read_history
+
+    async def limited(*arguments: Any, **more: Any) -> dict[Key, Curve]:
+        rig.fails = keys[7] in arguments[2].values()
+        return await read(*arguments, **more)
+
+    monkeypatch.setattr(module, "read_history", limited)
+    await rig.restart()
+    await rig.recover(turns=53)
+    assert [len(group) for group in rig.owned[:52]] == [50, 10, *[1] * 50]
+    assert rig.planner._offered.keys() == set(keys) - {keys[7]}
+
+
+async def test_while_prometheus_is_down_one_group_is_tried(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet(rig, monkeypatch, 60)
+
+    async def refused(*arguments: Any, **_: Any) -> dict[Key, Curve]:
+        rig.owned.append(set(arguments[2].values()))
+        raise SourceError(source="prometheus", reason="Unreachable", detail="")
+
+    monkeypatch.setattr(module, "read_history", refused)
+    await rig.restart()
+    task = asyncio.create_task(rig.recovery.run())
+    await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.wait({task})
+    assert {len(group) for group in rig.owned} == {50}
 
 
 async def test_a_short_gap_is_not_read(rig: Rig) -> None:

@@ -45,7 +45,9 @@ Workload = tuple[str, str]
 Curve = list[tuple[float, float]]
 
 
-def groups(owners: Mapping[Workload, Key], since_s: Mapping[Key, float]) -> Iterator[dict[Workload, Key]]:
+def groups(
+    owners: Mapping[Workload, Key], since_s: Mapping[Key, float], *, apart: Collection[Key] = ()
+) -> Iterator[dict[Workload, Key]]:
     """
     Workloads to read together: at most `GROUP`, unless one deployment alone has more.
 
@@ -53,13 +55,14 @@ def groups(owners: Mapping[Workload, Key], since_s: Mapping[Key, float]) -> Iter
         owners: The deployment of each workload.
         since_s: Start of the history each deployment needs. Deployments with similar starts share a group, so that one
             without any memory does not cause the whole past of the others to be read.
+        apart: Deployments that are read alone, after the others.
     """
     of: dict[Key, dict[Workload, Key]] = defaultdict(dict)
     for workload, key in owners.items():
         of[key][workload] = key
     group: dict[Workload, Key] = {}
-    for key in sorted(of, key=lambda key: since_s[key]):
-        if group and len(group) + len(of[key]) > GROUP:
+    for key in sorted(of, key=lambda key: (key in apart, since_s[key])):
+        if group and (key in apart or len(group) + len(of[key]) > GROUP):
             yield group
             group = {}
         group |= of[key]

@@ -4,8 +4,8 @@ Restores what was known before a restart: saved memory, and from Prometheus the 
 In:    the keeper, the planner, a client with long timeouts.
 Out:   memory in the planner; periodic saves.
 Rules: a Prometheus that does not answer delays nothing: planning goes on, and the history is added when it arrives. It
-       is read in groups, and only one group is held at a time. Memory belongs to one object (uid); a later object of
-       the same name does not get it.
+       is read in groups, and only one group is held at a time. A history that is too large for the server keeps no
+       other from being read. Memory belongs to one object (uid); a later object of the same name does not get it.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from tidegate import forecast
 from tidegate.domain.key import Key
 from tidegate.errors import SourceError
 from tidegate.memory import FleetMemory
+from tidegate.observe.activation import may_be_its_own
 from tidegate.observe.cluster import Cluster
 from tidegate.observe.history import STEP_S, Workload, groups, read_history
 from tidegate.observe.prometheus import Prometheus
@@ -57,6 +58,8 @@ class Recovery:
     wall: Callable[[], float]
     _saved: dict[Key, Saved] = field(default_factory=dict)
     _done: dict[Key, str] = field(default_factory=dict)
+    # Members of groups that failed, for which any of them may be the cause: each is read alone.
+    _apart: set[Key] = field(default_factory=set)
 
     async def load(self) -> None:
         """Load saved memory and the uids it belongs to into the planner, before its first tick."""
@@ -84,21 +87,37 @@ class Recovery:
         uids = {key: uid for key, uid in self.planner.uids.items() if key in specs}
         self._saved = {key: saved for key, saved in self._saved.items() if uids.get(key) == saved.uid}
         self._done = {key: uid for key, uid in self._done.items() if uids.get(key) == uid}
-        return {key: uid for key, uid in uids.items() if key not in self._done}
+        fresh = {key: uid for key, uid in uids.items() if key not in self._done}
+        self._apart &= fresh.keys()
+        return fresh
 
     async def _read(self, uids: Mapping[Key, str]) -> None:
-        """Read the past of these deployments, group by group; each group is marked as done once it was read."""
+        """
+        Read the past of these deployments, group by group; each group is marked as done once it was read.
+
+        Raises:
+            SourceError: the server is down; or, after all groups, why one of them could not be read.
+        """
         specs, now_s = self.inventory.specs(), self.wall()
         owners = self.cluster.owners(specs[key] for key in uids if key in specs)
         since_s = {key: self._known_until(key, now_s) for key in uids}
         gaps = {name: key for name, key in owners.items() if now_s - since_s[key] >= 2 * STEP_S}
-        for group in groups(gaps, since_s):
-            rebuilt = await self._read_group(group, min(since_s[key] for key in group.values()))
+        failure: SourceError | None = None
+        for group in groups(gaps, since_s, apart=self._apart):
+            try:
+                rebuilt = await self._read_group(group, min(since_s[key] for key in group.values()))
+            except SourceError as error:
+                if not may_be_its_own(error):
+                    raise
+                self._apart, failure = self._apart | set(group.values()), error
+                continue
             # A deployment recreated under the same name meanwhile has another uid, and is read next time.
             self.planner.offer(
                 {key: known for key, known in rebuilt.items() if self.planner.uids.get(key) == uids[key]}
             )
             self._done |= {key: uids[key] for key in group.values()}
+        if failure is not None:
+            raise failure
 
     async def _read_group(self, owners: Mapping[Workload, Key], start_s: float) -> dict[Key, forecast.ForecastMemory]:
         saved = {key: self._saved[key].memory.forecast for key in owners.values() if key in self._saved}
