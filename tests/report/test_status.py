@@ -294,6 +294,13 @@ def test_a_deployment_with_a_single_target_has_its_selector() -> None:
         assert selector == "tidegate.io/inference-deployment=chat"
 
 
+def test_a_selector_that_the_status_has_no_room_for_does_not_spoil_it() -> None:
+    old = replace(workload("chat-old", 2), selector=",".join(f"example.com/{n:050d}=x" for n in range(9)))
+    status = deployment_status(report(spec=spec_of(pointing("fp8", "chat-old")), view=view_of(old)))
+    InferenceDeploymentStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
+    assert status["selector"] == "tidegate.io/inference-deployment=chat"
+
+
 # AcceleratorClass
 
 

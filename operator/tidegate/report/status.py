@@ -37,6 +37,8 @@ MOVES = frozenset(
     )
 )
 ALTERNATIVES = 3
+# The CRD allows so many characters; with more, the API server would refuse every status.
+SELECTOR_LENGTH = 512
 UTILIZATION_BAND = 0.05
 
 
@@ -145,12 +147,13 @@ def _selector(report: Report) -> str:
     Label selector of the pods, for the scale subresource.
 
     Pods of managed tiers carry our label. If the only tier points at a workload, it is that workload's selector.
-    Several workloads have no common selector; our label then selects nothing rather than too much.
+    Several workloads have no common selector, and a long one has no room: our label then selects nothing rather than
+    too much.
     """
     spec = report.resource.valid_spec
     if len(spec.tiers) == 1 and spec.tiers[0].target_ref is not None:
         target = report.view.workloads.get(workload_ref(spec.key, spec.tiers[0]))
-        if target is not None:
+        if target is not None and len(target.selector) <= SELECTOR_LENGTH:
             return target.selector
     return f"{DEPLOYMENT_LABEL}={spec.key.name}"
 
