@@ -1,5 +1,7 @@
 """Label selectors, evaluated as in Kubernetes."""
 
+import time
+
 import pytest
 
 from tidegate.observe.selectors import parse_selector, selector_text
@@ -31,6 +33,12 @@ LABELS = {"app": "chat", "tier": "fp8", "leaderworkerset.sigs.k8s.io/worker-inde
 )
 def test_selectors_match_as_in_kubernetes(text: str, matches: bool) -> None:
     assert parse_selector(text).matches(LABELS) is matches
+
+
+def test_a_long_text_that_is_no_selector_takes_no_time() -> None:
+    began_s = time.perf_counter()
+    assert not parse_selector("app" + 20_000 * " " + "chat").requirements
+    assert time.perf_counter() - began_s < 1.0
 
 
 def test_a_spec_selector_reads_like_the_text_of_scale() -> None:

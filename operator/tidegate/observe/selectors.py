@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import Any
 
 _KEY = r"[A-Za-z0-9./_-]+"
+# Blanks are never given back (`*+`): the time to read a text that a user wrote grows with its length, not its square.
 _TERM = re.compile(
-    rf"\s*(?:(?P<negated>!)\s*(?P<absent>{_KEY})|(?P<key>{_KEY})\s*"
-    r"(?:(?P<set>in|notin)\s*\((?P<values>[^)]*)\)|(?P<operator>==|=|!=)\s*(?P<value>[A-Za-z0-9._-]*))?)\s*(?:,|$)"
+    rf"\s*+(?:(?P<negated>!)\s*+(?P<absent>{_KEY})|(?P<key>{_KEY})\s*+"
+    r"(?:(?P<set>in|notin)\s*+\((?P<values>[^)]*)\)|(?P<operator>==|=|!=)\s*+(?P<value>[A-Za-z0-9._-]*))?)\s*+(?:,|$)"
 )
 
 
