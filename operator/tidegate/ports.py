@@ -237,7 +237,7 @@ class WorkloadView:
         path: Absolute path of the object; replicas are changed through `path + "/scale"`.
         replicas: `.spec.replicas` of its scale.
         selector: Label selector of its pods, as text.
-        labels, annotations: Of the workload itself.
+        labels, annotations: Of the workload itself, as far as they are Tidegate's.
         owner_uids: uids of its ownerReferences.
         writers: Managers that own `.spec.replicas`.
         ready: `.status.readyReplicas`.

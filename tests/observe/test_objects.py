@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.observe.objects import node_view, pod_view, scaled_view, scaler_view, workload_view
+from tidegate.observe.objects import node_view, owned_view, pod_view, scaled_view, scaler_view, workload_view
 from tidegate.ports import ObjectRef
 
 GPU = "nvidia.com/gpu"
@@ -149,6 +149,14 @@ def test_a_deployment_is_trimmed_to_replicas_selector_and_writers() -> None:
     assert (found.replicas, found.selector, found.owner_uids) == (3, "app=chat", ("owner",))
     assert found.path == "/apis/apps/v1/namespaces/prod/deployments/chat"
     assert [(w.manager, w.operation) for w in found.writers] == [("hpa", "Update")]
+
+
+def test_labels_and_annotations_of_others_are_not_kept() -> None:
+    ours, theirs = {"tidegate.io/applied-hash": "a1"}, {"kubectl.kubernetes.io/last-applied-configuration": "{...}"}
+    raw = {"metadata": {"name": "x", "labels": {"tidegate.io/tier": "fp8", "app": "x"}, "annotations": ours | theirs}}
+    workload = workload_view(raw, api_version="apps/v1", kind="Deployment", path="/p")
+    assert (workload.labels, workload.annotations) == ({"tidegate.io/tier": "fp8"}, ours)
+    assert owned_view(raw, api_version="v1", kind="Service").annotations == ours
 
 
 def test_a_restarted_pod_has_another_life() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tidegate.observe.health import HEALTHY, Health, health, unix_seconds
 from tidegate.observe.selectors import selector_text
-from tidegate.ports import FIELD_MANAGER, ObjectRef, OwnedView, WorkloadView, Writer
+from tidegate.ports import FIELD_MANAGER, GROUP, ObjectRef, OwnedView, WorkloadView, Writer
 
 Raw = Mapping[str, Any]
 
@@ -208,8 +208,8 @@ def scaled_view(raw: Raw, *, api_version: str, kind: str, path: str) -> Workload
         path=f"{path}/{meta['name']}",
         replicas=0,
         selector="",
-        labels=meta.get("labels") or {},
-        annotations=meta.get("annotations") or {},
+        labels=_ours(meta.get("labels")),
+        annotations=_ours(meta.get("annotations")),
         owner_uids=_owners(meta),
         writers=tuple(_writers(meta.get("managedFields") or ())),
         applied=_applied(meta.get("managedFields") or ()),
@@ -242,8 +242,16 @@ def owned_view(raw: Raw, *, api_version: str, kind: str) -> OwnedView:
     meta = raw["metadata"]
     ref = ObjectRef(api_version=api_version, kind=kind, namespace=meta.get("namespace", ""), name=meta["name"])
     return OwnedView(
-        ref=ref, uid=meta.get("uid", ""), annotations=meta.get("annotations") or {}, owner_uids=_owners(meta)
+        ref=ref, uid=meta.get("uid", ""), annotations=_ours(meta.get("annotations")), owner_uids=_owners(meta)
     )
+
+
+def _ours(marks: Mapping[str, str] | None) -> dict[str, str]:
+    """
+    The labels or annotations that are Tidegate's. Those of others may hold a quarter of a megabyte for each workload in
+    the cluster.
+    """
+    return {name: value for name, value in (marks or {}).items() if name.startswith(f"{GROUP}/")}
 
 
 def _owners(meta: Raw) -> tuple[str, ...]:
