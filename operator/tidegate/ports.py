@@ -264,7 +264,10 @@ class WorkloadView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedView:
-    """A Service or PodMonitor with DEPLOYMENT_LABEL, trimmed to what comparing a hash in its annotations needs."""
+    """
+    A Service or PodMonitor with the name of a deployment, whoever made it, trimmed to what comparing a hash in its
+    annotations needs.
+    """
 
     ref: ObjectRef
     uid: str
@@ -296,7 +299,7 @@ class ClusterView:
     Args:
         workloads: Every existing workload that a tier points at or owns.
         scalers: HorizontalPodAutoscalers and ScaledObjects, by the workload they target.
-        owned: Services and PodMonitors of Tidegate.
+        owned: Services and PodMonitors with the names of deployments: Tidegate's, or somebody else's.
         accelerators: Use by AcceleratorClass name.
         mismatches: By deployment, sentences about targets whose pods use other accelerators than their tier states.
         has_pod_monitors: The PodMonitor CRD is installed.

@@ -106,6 +106,28 @@ async def test_other_tiers_serve_if_a_tier_cannot_be_created(rig: Rig) -> None:
         assert await rig.replicas("chat-fp8") == 1
 
 
+async def test_a_service_of_the_same_name_is_not_taken_over(rig: Rig) -> None:
+    """It has no selector of its own that would conflict: until now the model was served elsewhere."""
+    (base,) = inference_deployment()["spec"]["tiers"]
+    built = {k: v for k, v in base.items() if k != "targetRef"} | {"workload": {"image": "vllm/vllm-openai:v0.32.0"}}
+    services = "/api/v1/namespaces/prod/services"
+    theirs = {"type": "ExternalName", "externalName": "api.example.com"}
+    await rig.create(services, {"metadata": {"name": "chat"}, "spec": theirs})
+    await rig.create(f"{OURS}/acceleratorclasses", accelerator())
+    await rig.create(f"{OURS}/namespaces/prod/inferencedeployments", inference_deployment(tiers=[built]))
+
+    async def stalled() -> bool:
+        found = (await rig.get(CHAT))["status"].get("conditions", [])
+        return ("Stalled", "NameTaken") in [(c["type"], c["reason"]) for c in found]
+
+    async with rig.operator():
+        await rig.until(lambda: _ready(rig, 2))
+        await rig.until(stalled)
+        service = await rig.get(f"{services}/chat")
+        assert "ownerReferences" not in service["metadata"]
+        assert "ports" not in service["spec"]
+
+
 async def test_a_deployment_restored_from_a_backup_is_left_alone_until_it_has_its_owner_again(rig: Rig) -> None:
     """Velero restores a Deployment without owner, and the resource that it was made for gets another uid."""
     (base,) = inference_deployment()["spec"]["tiers"]

@@ -43,7 +43,6 @@ from tidegate.ports import (
 # taken: the plan must not count on it until it exists.
 UNMADE_S = 60.0
 
-_OWN = {"labelSelector": DEPLOYMENT_LABEL}
 _DEPLOYMENT: Kind = ("apps/v1", "Deployment")
 
 
@@ -119,7 +118,6 @@ class Cluster:
             Source(
                 path=collection_path(api_version, plural, self._namespace),
                 trim=lambda raw: owned_view(raw, api_version=api_version, kind=kind),
-                params=_OWN,
                 optional=True,
             ),
             clock=self._clock,
@@ -228,7 +226,7 @@ class Cluster:
             view=ClusterView(
                 workloads={view.ref: view for view in (*known, *self._namesakes(specs, managed))},
                 scalers=self._scaler_refs(),
-                owned={item.ref: item for i in (self.services, self.pod_monitors) for item in i.items.values()},
+                owned={item.ref: item for item in self._shared(specs)},
                 accelerators=use,
                 mismatches=mismatches(specs, tiers, accelerators, self.nodes.items),
                 has_pod_monitors=self.pod_monitors.synced and not self.pod_monitors.absent,
@@ -289,6 +287,13 @@ class Cluster:
             for tier in spec.tiers:
                 unmade = tier.target_ref is None and (spec.key, tier.name) not in managed
                 if unmade and (there := self._view(own_workload(spec.key, tier.name))) is not None:
+                    yield there
+
+    def _shared(self, specs: list[DeploymentSpec]) -> Iterator[OwnedView]:
+        """Services and PodMonitors with the names that those of the deployments have, whoever made them."""
+        for informer in (self.services, self.pod_monitors):
+            for spec in specs:
+                if there := informer.items.get((spec.key.namespace, spec.key.name)):
                     yield there
 
     def _workloads(

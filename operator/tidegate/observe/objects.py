@@ -238,7 +238,7 @@ def _refused(conditions: Iterable[Raw]) -> str:
 
 
 def owned_view(raw: Raw, *, api_version: str, kind: str) -> OwnedView:
-    """A Service or PodMonitor of ours, trimmed."""
+    """A Service or PodMonitor, trimmed."""
     meta = raw["metadata"]
     ref = ObjectRef(api_version=api_version, kind=kind, namespace=meta.get("namespace", ""), name=meta["name"])
     return OwnedView(
