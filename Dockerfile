@@ -21,6 +21,8 @@ LABEL org.opencontainers.image.title="tidegate" \
       org.opencontainers.image.description="Serves each LLM at the lowest cost that keeps its latency promises" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
+# The base image has a pip of its own, and a copy of it from which another one can be made.
+RUN python -m pip uninstall --yes --quiet pip && rm -rf /usr/local/lib/python3*/ensurepip
 ENV PATH=/opt/tidegate/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /opt/tidegate /opt/tidegate
 USER 65532:65532

@@ -133,6 +133,13 @@ def test_the_image_runs_as_nobody_and_says_how_it_is() -> None:
     assert "org.opencontainers.image.licenses" in final.value("LABEL")
 
 
+def test_the_base_image_s_own_pip_is_removed_before_root_is_given_up() -> None:
+    _, final = stages()
+    removal = next(i for i, (name, value) in enumerate(final.steps) if name == "RUN" and "pip uninstall" in value)
+    assert "ensurepip" in final.steps[removal][1]
+    assert removal < next(i for i, (name, _) in enumerate(final.steps) if name == "USER")
+
+
 def test_only_hashed_requirements_are_installed() -> None:
     build, _ = stages()
     installs = [v for i, v in build.steps if i == "RUN" and "pip install" in v]
