@@ -73,6 +73,12 @@ def test_explain_tells_the_whole_story() -> None:
     )
 
 
+def test_the_name_of_a_model_cannot_steer_the_terminal() -> None:
+    strange = resource()
+    strange["spec"]["model"] = "a\x1b[2Jb\x9b1mc ü"
+    assert r"prod/chat  a\x1b[2Jb\x9b1mc ü  mode Auto" in shown(*explanation(strange))
+
+
 def test_explain_states_the_promise_as_it_was_made() -> None:
     strict = resource()
     strict["spec"]["slo"]["attainment"] = "0.9995"

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.cli.console import console
+from tidegate.cli.console import console, printable
 from tidegate.cli.objects import Object, conditions_of, connection, key_of, output_option, read
 from tidegate.cli.pause import DeploymentName
 from tidegate.domain.key import Key
@@ -48,7 +48,8 @@ def explanation(resource: Object) -> Iterator[RenderableType]:
     """The output, part by part."""
     spec, status = resource["spec"], resource.get("status") or {}
     slo = spec["slo"]
-    yield Text(f"{key_of(resource)}", style="bold") + Text(f"  {spec['model']}  mode {spec.get('mode', 'Auto')}")
+    model, mode = printable(spec["model"]), spec.get("mode", "Auto")
+    yield Text(f"{key_of(resource)}", style="bold") + Text(f"  {model}  mode {mode}")
     yield (
         f"promise   {100 * float(slo.get('attainment', '0.99')):g}% of requests within "
         f"TTFT {slo['ttftMilliseconds']} ms and ITL {slo['itlMilliseconds']} ms"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidegate.api.answer import plan_of, rounded
-from tidegate.cli.console import WIDTH
+from tidegate.cli.console import WIDTH, printable
 from tidegate.cli.plan.question import BreakEven, Verdict
 from tidegate.domain.decision import Constraint
 from tidegate.domain.spec import Accelerator
@@ -55,7 +55,7 @@ def _section(
 ) -> str:
     spec, load = verdict.spec, verdict.load
     head = (
-        f"{mark}{spec.key}: {spec.model} at {load.rate_rps:.4g} req/s, "
+        f"{mark}{spec.key}: {printable(spec.model)} at {load.rate_rps:.4g} req/s, "
         f"{load.prompt_tokens:.0f} prompt and {load.output_tokens:.0f} output tokens"
     )
     if verdict.supposed:
