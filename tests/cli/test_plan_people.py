@@ -396,6 +396,11 @@ def test_a_wrong_question_says_what_to_change(chat: Path, arguments: tuple[str, 
         pytest.param([ACCELERATOR, manifest(maxRepilcas=3)], "maxRepilcas", id="a field that does not exist"),
         pytest.param([ACCELERATOR, manifest(maxReplicas="3")], "maxReplicas", id="a bound that is text"),
         pytest.param([ACCELERATOR, manifest(mode=False)], "quote it", id="a mode that YAML reads as a switch"),
+        pytest.param(
+            [ACCELERATOR, manifest() | {"metadata": {"name": "chat", "labels": {"canary": True}}}],
+            "metadata.labels.canary: invalid value True: must be a valid string",
+            id="a label that YAML reads as a switch",
+        ),
     ],
 )
 def test_a_wrong_manifest_says_what_to_change(tmp_path: Path, documents: list[object], told: str) -> None:
