@@ -1,7 +1,10 @@
 """`tidegate plan` for people and pull requests: tables, break-even, exit codes, and errors that say what to change."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -433,6 +436,70 @@ def test_an_object_in_two_files_is_told(chat: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_is_named_twice_is_read_once(chat: Path, tmp_path: Path) -> None:
     assert run("-f", chat, "-f", tmp_path, "--demand", 3).exit_code == 0
+
+
+def piped(text: bytes, *arguments: object) -> Result:
+    """`tidegate plan -f -` with this text on standard input."""
+    return CliRunner().invoke(command, ["-f", "-", *map(str, arguments)], input=text)
+
+
+def test_a_pipeline_gives_the_manifests_on_standard_input(chat: Path) -> None:
+    whole = piped(chat.read_bytes(), "--demand", 14)
+    assert whole.exit_code == 0, whole.output
+    assert whole.stdout == run("-f", chat, "--demand", 14).stdout
+    classes, deployments = chat.read_bytes().split(b"---\n")
+    (chat.parent / "classes.yaml").write_bytes(classes)
+    halves = piped(deployments, "-f", chat.parent / "classes.yaml", "-f", "-", "--demand", 14)
+    assert halves.stdout == whole.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param(b"", "must contain an InferenceDeployment", id="nothing"),
+        pytest.param(b"\xff", "standard input: must be readable UTF-8", id="no UTF-8"),
+        pytest.param(
+            yaml.safe_dump(manifest(maxReplicas="3")).encode(),
+            "standard input: InferenceDeployment chat: spec.maxReplicas",
+            id="a bound that is text",
+        ),
+    ],
+)
+def test_what_is_wrong_on_standard_input_is_told(text: bytes, told: str) -> None:
+    result = piped(text, "--demand", 3)
+    assert result.exit_code == 1
+    assert told in result.output
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a disk that is always full is Linux's")
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_full_disk_is_told_in_one_line(chat: Path, output: str) -> None:
+    with FULL.open("wb") as full:
+        code, said = process(full, "-f", chat, "--demand", 14, "--output", output)
+    assert (code, said) == (1, "Error: the output cannot be written: No space left on device\n")
+
+
+def test_letters_that_the_output_cannot_show_are_told_in_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, ACCELERATOR, manifest(model="模型/Llama-3.1-8B-Instruct"))
+    code, said = process(subprocess.DEVNULL, "-f", path, "--demand", 14, PYTHONIOENCODING="latin-1")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "latin-1, has no '\\u6a21\\u578b': set PYTHONIOENCODING=utf-8" in said
+
+
+def process(stdout: Any, *arguments: object, **env: str) -> tuple[int, str]:
+    """Exit code and standard error of `tidegate plan` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tidegate", "plan", *map(str, arguments)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": ""} | env,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
 
 
 class Answers(BaseHTTPRequestHandler):

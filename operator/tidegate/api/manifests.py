@@ -6,6 +6,7 @@ Out:   accelerators and deployments, parsed as strictly as the API server does i
        or an object that appears twice, and a kind or version that our group does not have.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from tidegate.ports import GROUP
 
 Json = Mapping[str, Any]
 UNKNOWN_FIELD = "unknown field"
+# Stands for standard input where a file is expected, as for kubectl.
+STDIN = Path("-")
 # Fields of every Kubernetes object, and of its metadata.
 OBJECT_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 METADATA_FIELDS = frozenset(
@@ -55,14 +58,14 @@ def load(*paths: Path, offline: bool = True) -> Manifests:
     The custom resources in files and folders.
 
     Args:
-        paths: Files or folders; a file that is named twice is read once.
+        paths: Files or folders, or `STDIN`; what is named twice is read once.
         offline: As in `convert.deployment_spec`.
 
     Raises:
         SpecError: names file, object, field, value and what is allowed.
     """
     found = {file.resolve(): file for path in paths for file in files(path)}
-    return _collect({str(file): _text(file) for file in found.values()}, offline=offline)
+    return _collect({_name(file): _text(file) for file in found.values()}, offline=offline)
 
 
 def loads(text: str, *, source: str = "input", offline: bool = True) -> Manifests:
@@ -70,11 +73,15 @@ def loads(text: str, *, source: str = "input", offline: bool = True) -> Manifest
     return _collect({source: text}, offline=offline)
 
 
+def _name(file: Path) -> str:
+    return "standard input" if file == STDIN else str(file)
+
+
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return (sys.stdin.buffer.read() if file == STDIN else file.read_bytes()).decode("utf-8")
     except (OSError, UnicodeDecodeError) as fault:
-        raise SpecError(field=str(file), value=None, allowed=f"must be a readable UTF-8 file: {fault}") from None
+        raise SpecError(field=_name(file), value=None, allowed=f"must be readable UTF-8: {fault}") from None
 
 
 def _collect(texts: Mapping[str, str], *, offline: bool) -> Manifests:

@@ -9,7 +9,11 @@ May import: every room. A command's module is imported only when it is called, s
 Exit codes: 0 success, 1 failure, 2 wrong usage. For `plan`: 1 also for wrong usage, 2 if the promises cannot be kept.
 """
 
-from collections.abc import Iterable
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -59,10 +63,33 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As in click. Output that cannot be written is an error in one line."""
+        with _output_is_written():
+            return super().invoke(ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list in `--help` without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self._names])
+
+
+@contextmanager
+def _output_is_written() -> Iterator[None]:
+    """Raise a ClickException if the disk is full, or if the encoding of the output lacks a character."""
+    try:
+        yield
+    except UnicodeEncodeError as fault:
+        lacking = fault.object[fault.start : fault.end]
+        raise click.ClickException(
+            f"the output's encoding, {fault.encoding}, has no {lacking!a}: set PYTHONIOENCODING=utf-8"
+        ) from fault
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # What is still buffered would fail once more when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.ClickException(f"the output cannot be written: {fault.strerror}") from fault
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

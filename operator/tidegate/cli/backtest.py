@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidegate.cli.options import refuse, url, written
+from tidegate.cli.options import manifests, refuse, url, written
 from tidegate.errors import SourceError, SpecError, TidegateError
 from tidegate.report.currency import DOLLARS
 from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
@@ -35,10 +35,7 @@ MANIFEST_ONLY = (
 
 
 @click.command("backtest")
-@click.option(
-    "-f", "--filename", "filenames", multiple=True, type=click.Path(path_type=Path, exists=True),
-    help="Manifests: a file or a folder (may be repeated).",
-)  # fmt: skip
+@manifests
 @click.option(
     "--trace", "traces", multiple=True, metavar="[NAME=]FILE|SHAPE",
     help="Traffic: CSV (arrival_s,input_tokens,output_tokens; .gz too) or SHAPE:RPS:HOURS[:LENGTHS], "

@@ -1,5 +1,5 @@
 """
-Checks of options that several commands share.
+Options, and checks of options, that several commands share.
 
 In:    options as parsed by click.
 Out:   usage errors.
@@ -11,6 +11,11 @@ from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
+
+manifests = click.option(
+    "-f", "--filename", "filenames", multiple=True, type=click.Path(path_type=Path, exists=True, allow_dash=True),
+    help="Manifests: a file, a folder, or - for standard input (may be repeated).",
+)  # fmt: skip
 
 
 def refuse(*names: str, why: str) -> None:

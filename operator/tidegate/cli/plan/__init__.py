@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidegate.cli.options import refuse, url
+from tidegate.cli.options import manifests, refuse, url
 from tidegate.errors import SpecError, TidegateError
 
 if TYPE_CHECKING:
@@ -65,10 +65,7 @@ def _usage_ends_with_1() -> Iterator[None]:
 @click.option(
     "--stream", is_flag=True, help="Plan protocol: read a tick per line on stdin, write a plan per line on stdout."
 )
-@click.option(
-    "-f", "--filename", "filenames", multiple=True, type=click.Path(path_type=Path, exists=True),
-    help="Manifests: a file or a folder (may be repeated).",
-)  # fmt: skip
+@manifests
 @click.option(
     "--demand", "demands", multiple=True, metavar="[NAME=]RPS",
     help="Demand in requests/s. With several deployments: NAME=RPS for each, and a number for all others.",
