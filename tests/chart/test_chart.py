@@ -45,9 +45,23 @@ def test_the_custom_resource_definitions_stay_when_the_release_goes() -> None:
     crds = by_kind(render(), "CustomResourceDefinition")
     assert len(crds) == 2
     assert {crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in crds} == {"keep"}
-    argo_cd = {crd["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] for crd in crds}
-    assert argo_cd == {"Prune=false,Delete=false"}, "it prunes what Helm would keep (argoproj/argo-cd#17819)"
+    assert_kept_by_pipelines(crds)
     assert by_kind(render("--set", "crds.install=false"), "CustomResourceDefinition") == []
+
+
+def assert_kept_by_pipelines(crds: list[Any]) -> None:
+    """Argo CD prunes what Helm would keep (argoproj/argo-cd#17819), and Flux what a Kustomization no longer has."""
+    wanted = {
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    }
+    assert [crd["metadata"]["annotations"] | wanted for crd in crds] == [crd["metadata"]["annotations"] for crd in crds]
+
+
+def test_the_custom_resource_definitions_stay_when_a_pipeline_drops_the_plain_manifests() -> None:
+    crds = list(yaml.safe_load_all((generate.BASE / "crds.yaml").read_text()))
+    assert len(crds) == 2
+    assert_kept_by_pipelines(crds)
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "crds").glob("*.yaml")))
