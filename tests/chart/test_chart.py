@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,33 @@ def test_it_asks_for_a_kubernetes_that_knows_every_field_of_the_pods() -> None:
     assert render("--kube-version", "1.30.0")
 
 
+NOTES = json.dumps([{"kind": "Notes", "text": '{{ include (print .Template.BasePath "/NOTES.txt") . | b64enc }}'}])
+
+
+@pytest.mark.parametrize(
+    ("values", "namespace", "told"),
+    [
+        pytest.param("replicas=2", "prod", "", id="it serves all"),
+        pytest.param("watchNamespace=one", "one", "set the namespace one:", id="it serves one namespace"),
+        pytest.param("shard=blue", "prod", "add the label tidegate.io/shard: blue:", id="it serves a shard"),
+        pytest.param(
+            "watchNamespace=one,shard=blue",
+            "one",
+            "set the namespace one and add the label tidegate.io/shard: blue:",
+            id="it serves both",
+        ),
+    ],
+)
+def test_the_notes_lead_to_a_deployment_that_is_managed(values: str, namespace: str, told: str) -> None:
+    (notes,) = by_kind(render("--set", values, "--set-json", f"extraObjects={NOTES}"), "Notes")
+    text = b64decode(notes["text"]).decode()
+    assert f"kubectl create namespace {namespace}\n" in text
+    assert f"kubectl -n {namespace} describe infd chat" in text
+    assert re.findall(r"^   In the example, first (.*) others are not managed here\.$", text, re.MULTILINE) == (
+        [told] if told else []
+    )
+
+
 def test_a_number_of_a_million_is_no_power_of_ten() -> None:
     assert "terminationGracePeriodSeconds: 1000000\n" in rendered_text("--set", "terminationGracePeriodSeconds=1000000")
 
@@ -301,6 +329,7 @@ REFUSED = [
     ("prometheus.auth.type=basic,prometheus.auth.existingSecret=s", "user"),
     ("watchNamespace=Prod", "watchNamespace"),
     ("prometheusRule.budgetShare=2", "budgetShare"),
+    ("operator.extraEnv[0].name=TIDEGATE_MEMORY_INTERVAL,operator.extraEnv[0].value=600", "extraEnv/0/value"),
 ]
 
 
