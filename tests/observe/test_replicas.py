@@ -161,6 +161,48 @@ def test_a_pod_of_a_roll_out_that_cannot_start_is_a_finding(trouble: dict[str, o
     assert (found.starting, found.unasked, found.surplus) == (1, 1, 0)
 
 
+def test_a_pod_of_a_roll_out_that_starts_is_the_replica_asked_for_rather_than_one_that_cannot() -> None:
+    broken = [pod(name, ready_s=None, health=CRASHING) for name in "bcd"]
+    found = state(pod("a"), *broken, pod("e", ready_s=None), wanted=3)
+    assert (found.starting, found.failing, found.unasked, found.surplus) == (4, 3, 2, 0)
+
+
+def test_replicas_that_take_the_place_of_others_have_arrived() -> None:
+    """One after the other, with maxSurge 0: as many are ready all the time."""
+    roster = Roster(window_s=60.0, stale_s=60.0)
+    leaves = pod("b", ready=False, terminating=True)
+    assert state(pod("a"), pod("b"), pod("c", ready_s=None), wanted=3, roster=roster).arrived == 0
+    found = state(pod("a"), leaves, pod("c", ready_s=NOW), pod("d", ready_s=None), wanted=3, roster=roster, at=NOW + 15)
+    assert (found.ready, found.starting, found.arrived) == (2, 1, 1)
+    assert state(pod("a"), pod("c"), pod("d", ready_s=None), wanted=3, roster=roster, at=NOW + 30).arrived == 0
+
+
+def of_template(name: str) -> dict[str, str]:
+    return {"pod-template-hash": name}
+
+
+def of_set(ordinal: int, revision: str = "1") -> dict[str, str]:
+    return {"controller-revision-hash": revision, "apps.kubernetes.io/pod-index": str(ordinal)}
+
+
+@pytest.mark.parametrize(
+    ("serves", "starts", "expected"),
+    [
+        pytest.param(of_template("1"), of_template("1"), True, id="a ReplicaSet removes what is not ready"),
+        pytest.param(of_template("1"), of_template("2"), False, id="two of them shrink in proportion"),
+        pytest.param({"rollouts-pod-template-hash": "1"}, {"rollouts-pod-template-hash": "2"}, False, id="Argo's too"),
+        pytest.param(of_set(0), of_set(1), True, id="a StatefulSet removes the highest ordinal"),
+        pytest.param(of_set(1), of_set(0), False, id="which is ready here"),
+        pytest.param(of_set(0), of_set(1, "2"), False, id="and would replace the next one by the new revision"),
+        pytest.param({}, {}, True, id="of others nothing is known"),
+    ],
+)
+def test_some_workloads_remove_ready_replicas_before_those_that_start(
+    serves: dict[str, str], starts: dict[str, str], expected: bool
+) -> None:
+    assert state(pod("a", labels=serves), pod("b", labels=starts, ready_s=None)).spares_ready is expected
+
+
 def test_a_replica_that_cannot_be_started_is_failing_and_says_why() -> None:
     found = state(pod("a"), pod("b", ready_s=None, health=NO_IMAGE), pod("c", ready_s=None))
     assert (found.ready, found.starting, found.failing) == (1, 2, 1)

@@ -1,7 +1,7 @@
 """Edge cases of `choose`, one by one: the decision and its message."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -325,6 +325,69 @@ def test_a_fleet_that_is_too_small_grows_beside_a_roll_out_that_cannot_go_on() -
         memory, decision = choose([problem], accelerators=POOLS, time_s=1e9 + 15.0 * i)[spec().key]
         ready = total(decision)
     assert ready == 4
+
+
+@dataclass
+class RollOut:
+    """A Deployment whose new template never starts, with maxUnavailable 25 % and maxSurge 25 %."""
+
+    requested: int
+    memory: PlanMemory | None = None
+
+    @property
+    def ready(self) -> int:
+        """Kubernetes keeps no more than these, and in the test no fewer."""
+        return self.requested - self.requested // 4
+
+    def tick(self, rate: float, i: int, **changes: Any) -> Decision:
+        missing, surge = self.requested - self.ready, -(-self.requested // 4)
+        state = TierState(
+            ready=self.ready,
+            starting=missing + surge,
+            unasked=surge,
+            failing=missing + surge,
+            spares_ready=False,
+            reading=reading(rate),
+        )
+        problem = Problem(
+            spec=spec(**changes), states={"bf16": state}, estimates=ONE, forecast=forecast(rate), memory=self.memory
+        )
+        self.memory, decision = choose([problem], accelerators=POOLS, time_s=1e9 + 15.0 * i)[spec().key]
+        self.requested = total(decision)
+        return decision
+
+
+@pytest.mark.parametrize("rate", [9.0, 19.0, 29.0, 39.0])
+def test_a_roll_out_that_cannot_go_on_keeps_the_replicas_that_serve(rate: float) -> None:
+    """Kubernetes would remove ready replicas together with those that are stuck, and more of them with each plan."""
+    scene = RollOut(requested=8)
+    for i in range(120):
+        before, ready = scene.requested, scene.ready
+        scene.tick(rate, i)
+        assert scene.requested <= before + 1, "nearly all of them start from the old template"
+        if i > 60:
+            assert scene.ready == ready, "and it comes to rest"
+    assert rate / 5 <= scene.ready <= rate / 5 + 2
+
+
+def test_a_limit_leaves_a_roll_out_that_cannot_go_on_what_it_has() -> None:
+    scene = RollOut(requested=8)
+    for i in range(60):
+        decision = scene.tick(60.0, i, replicas_max=8)
+        assert scene.requested == 8, i
+    assert decision.reason is Reason.REPLICAS_STUCK
+
+
+def test_a_roll_out_is_completed_before_its_tier_shrinks_to_what_is_ready() -> None:
+    memory, wanted = None, []
+    for i in range(60):
+        more: dict[str, Any] = {"ready": 6, "starting": 2, "arrived": i % 2} if i < 50 else {"ready": 8}
+        state = TierState(**more, spares_ready=i >= 50, reading=reading(29))
+        problem = Problem(spec=spec(), states={"bf16": state}, estimates=ONE, forecast=forecast(29), memory=memory)
+        memory, decision = choose([problem], accelerators=POOLS, time_s=1e9 + 15.0 * i)[spec().key]
+        wanted.append(total(decision))
+        assert decision.reason is not Reason.TIER_SWITCH
+    assert wanted == [8] * 50 + [6] * 10
 
 
 def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:

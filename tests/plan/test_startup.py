@@ -52,3 +52,20 @@ def test_what_failed_often_is_not_counted_on_for_longer_than_an_hour() -> None:
     _, soon = follow(before, TierState(starting=1), patience, time_s=COUNTED_MAX_S - 1)
     _, later = follow(before, TierState(starting=1), patience, time_s=COUNTED_MAX_S)
     assert (soon.stuck, later.stuck, later.awaited) == (0, 1, 1)
+
+
+def test_replicas_that_arrive_while_others_leave_are_not_late() -> None:
+    """A rollout replaces one after the other: one is starting for half an hour, but never the same."""
+    known, patience = TierProgress(ready=7, asks=((0.0, 1),)), Patience(late_s=300.0, hurried_s=180.0)
+    for time_s in range(15, 1800, 15):
+        state = TierState(ready=7, starting=1, arrived=int(time_s % 120 == 0))
+        known, seen = follow(known, state, patience, time_s=float(time_s))
+        assert (seen.healthy, seen.stuck, seen.blocked) == (1, 0, False), time_s
+
+
+@pytest.mark.parametrize(("spares_ready", "kept"), [(True, 0), (False, 2)])
+def test_starting_replicas_are_kept_where_ready_ones_would_go_instead(spares_ready: bool, kept: int) -> None:
+    """Three are starting, one of them beyond those requested."""
+    state = TierState(ready=4, starting=3, unasked=1, failing=1, spares_ready=spares_ready)
+    _, seen = follow(TierProgress(ready=4), state, Patience(late_s=300.0, hurried_s=180.0), time_s=0.0)
+    assert seen.kept == kept

@@ -3,13 +3,14 @@ From pods of a tier to replicas of a tier.
 
 In:    the pods as the cluster has them, the replicas its workload asks for, and what Prometheus reports of each pod.
 Out:   `TierState`.
-Rules: no I/O, time is an argument. `Roster` remembers four things between ticks: which pods have answered, which have
-       shown rates, which left recently, how long starts took. After a restart it rebuilds them from the pods and the
-       first scrapes.
+Rules: no I/O, time is an argument. `Roster` remembers five things between ticks: which pods have answered, which have
+       shown rates, which served at the last tick, which left recently, how long starts took. After a restart it
+       rebuilds them from the pods and the first scrapes.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from statistics import median
 
 from tidegate.domain.key import Key
@@ -33,6 +34,11 @@ WITNESSED_S = 1800.0
 STARTUP_S_MAX = 3600.0
 
 TierKey = tuple[Key, str]
+
+# Labels that tell the pods of one template from those of another: of Deployments, Argo Rollouts and StatefulSets.
+_TEMPLATE = ("pod-template-hash", "rollouts-pod-template-hash", "controller-revision-hash")
+# The ordinal of a StatefulSet's pod.
+_ORDINAL = "apps.kubernetes.io/pod-index"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,7 @@ class Roster:
     stale_s: float
     _answered: set[str] = field(default_factory=set)
     _had_rates: set[str] = field(default_factory=set)
+    _serving: dict[TierKey, set[str]] = field(default_factory=dict)
     _known: dict[TierKey, dict[PodName, float]] = field(default_factory=dict)
     _starts: dict[TierKey, dict[str, tuple[float, float]]] = field(default_factory=dict)
     _witnessed: dict[TierKey, dict[str, bool]] = field(default_factory=dict)
@@ -74,7 +81,7 @@ class Roster:
         self, tiers: Mapping[TierKey, TierView], samples: Samples | Missing, *, time_s: float
     ) -> dict[TierKey, TierState]:
         """State of every tier at `time_s` (unix seconds); what is remembered of other tiers is dropped."""
-        for memory in (self._known, self._starts, self._witnessed):
+        for memory in (self._serving, self._known, self._starts, self._witnessed):
             for gone in memory.keys() - tiers.keys():
                 del memory[gone]
         alive = {pod.life for view in tiers.values() for pod in view.pods}
@@ -88,6 +95,8 @@ class Roster:
         serving = {pod.uid for pod in answering}
         ready = _asked_for(answering, view.wanted)
         starting = [pod for pod in pods if not pod.terminating and pod.uid not in serving]
+        arrived = len(serving - self._serving.get(tier, serving))
+        self._serving[tier] = serving
         self._learn_starts(tier, pods, time_s)
         # Requested replicas without a pod (a quota, or the controller has not got to them yet) count as starting.
         not_ready = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
@@ -109,6 +118,8 @@ class Roster:
             unschedulable=sum(pod.unschedulable for pod in starting),
             failing=len(failing) + refused,
             unasked=unasked + refused_rollout,
+            arrived=arrived,
+            spares_ready=_spares_ready(ready, starting),
             trouble=", ".join(sorted(troubles)),
         )
         leaving = self._leaving(tier, ready, pods, time_s)
@@ -191,10 +202,28 @@ def _surplus(starting: list[PodView], failing: list[PodView], not_ready: int) ->
     """
     Pods of a rollout: they start next to the pods they replace, and nobody asked for more replicas.
 
-    A pod that cannot start does not count here; it is reported as a finding.
+    A pod that cannot start does not count here; it is reported as a finding. Nor does it take the place of one that
+    can, and that may be the replica asked for.
     """
     hopeless = {pod.uid for pod in failing} | {pod.uid for pod in starting if pod.unschedulable}
-    return min(len(starting) - len(hopeless), max(0, len(starting) - not_ready))
+    return max(0, len(starting) - len(hopeless) - not_ready)
+
+
+def _spares_ready(ready: Iterable[PodView], starting: Iterable[PodView]) -> bool:
+    """
+    Whether fewer requested replicas cost starting pods before ready ones.
+
+    So it is in a ReplicaSet. A rollout has several of them, which shrink in proportion to their size. A StatefulSet
+    removes the pods with the highest ordinals, ready or not.
+    """
+    templates = {pod.labels.get(label) for pod in (*ready, *starting) for label in _TEMPLATE if label in pod.labels}
+    first = min(map(_ordinal, starting), default=inf)
+    return len(templates) <= 1 and all(_ordinal(pod) <= first for pod in ready)
+
+
+def _ordinal(pod: PodView) -> int:
+    """The ordinal of a StatefulSet's pod; 0 for the pods of others."""
+    return int(pod.labels.get(_ORDINAL, 0))
 
 
 def _is_start(pod: PodView, time_s: float) -> bool:

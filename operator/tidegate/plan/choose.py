@@ -118,7 +118,7 @@ def _free(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> d
 
 def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]:
     fleet = draft.target
-    if (draft.ready != draft.target or any(a.stuck for a in draft.arrivals)) and not draft.spec.paused:
+    if (draft.ready != draft.target or any(a.stuck or a.kept for a in draft.arrivals)) and not draft.spec.paused:
         fleet = _step(draft, free)
     memo = draft.memo
     if memo.profiled != fleet or memo.basis != draft.basis:
@@ -182,6 +182,7 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
 
 
 def _with_stuck(draft: Draft, fleet: Fleet, within: Limits) -> Fleet:
-    """The fleet plus the stuck replicas that stay requested, if the limits allow it."""
-    larger = draft.with_stuck(fleet)
-    return larger if replace(draft.opened, room=within.room).below(draft.model, larger) else fleet
+    """The fleet plus the starting replicas that stay requested, as far as the limits allow it."""
+    limits = replace(draft.opened, room=within.room)
+    larger = (draft.with_stuck(fleet), draft.with_kept(fleet))
+    return next((each for each in larger if limits.below(draft.model, each)), fleet)

@@ -180,9 +180,13 @@ class Draft:
 
     def with_stuck(self, fleet: Fleet) -> Fleet:
         """A fleet plus the stuck replicas that stay requested."""
-        asked = zip(fleet, self.arrivals, [self._still_asked(a) for a in self.arrivals], strict=True)
+        asked = zip(self.with_kept(fleet), fleet, self.arrivals, map(self._still_asked, self.arrivals), strict=True)
         # In a blocked tier, whatever the fleet has beyond the counted replicas is the stuck ones themselves.
-        return tuple([max(n, (min(n, a.counted) if a.blocked else n) + more) for n, a, more in asked])
+        return tuple([max(least, (min(n, a.counted) if a.blocked else n) + more) for least, n, a, more in asked])
+
+    def with_kept(self, fleet: Fleet) -> Fleet:
+        """A fleet plus the starting replicas without which ready ones of it would be removed."""
+        return tuple([max(n, min(n, a.ready) + a.kept) if n else 0 for n, a in zip(fleet, self.arrivals, strict=True)])
 
     def without_stuck(self, fleet: Fleet) -> Fleet:
         """What is expected to serve of a fleet: all but its stuck replicas."""
@@ -194,11 +198,11 @@ class Draft:
 
         Replicas that are merely late stay requested for a while, and longer while the ready replicas do not carry the
         load, because their replacements may be as late. All stay if the plan gives something up or metrics are missing.
-        Rollout pods are left out, because nobody requested them, unless attainment is given up: then one of them may
-        still become ready.
+        Rollout pods are left out, because nobody requested them, unless attainment is given up: then the tier grows by
+        one at a time, because Kubernetes creates most of the new replicas from the old template.
         """
         if self.given is Given.ATTAINMENT and not self.held:
-            return tier.stuck
+            return min(tier.stuck, tier.requested + 1)
         if self.held or self.given is not Given.NOTHING:
             return tier.requested
         served = self.profile_of(self.ready).attainment(self.demand) >= self.asked

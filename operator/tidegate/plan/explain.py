@@ -192,7 +192,8 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
     elif draft.given is Given.QUALITY:
         reason = Reason.QUALITY_REDUCED
     elif reason is Reason.STEADY and draft.target != outcome.fleet:
-        reason = Reason.TIER_SWITCH
+        waits = outcome.fleet == draft.with_kept(draft.target)
+        reason = Reason.STABILIZING if waits else Reason.TIER_SWITCH
     return reason
 
 

@@ -38,6 +38,7 @@ class Arrivals:
         awaited: Stuck replicas that are merely late and stay requested for now.
         late: Stuck replicas that are merely late: neither unschedulable nor failing.
         requested: Stuck replicas that were requested; the other stuck ones are rollout pods.
+        kept: Starting replicas, stuck or not, that stay requested because ready ones would be removed in their place.
         blocked: Whether the tier may not grow now.
     """
 
@@ -47,6 +48,7 @@ class Arrivals:
     awaited: int = 0
     late: int = 0
     requested: int = 0
+    kept: int = 0
     blocked: bool = False
 
     @property
@@ -78,7 +80,7 @@ def follow(
     late_s = patience.late_s
     if not state.starting and not before.asks and before.ready == state.ready and not before.failures:
         return before, _at_rest(state.ready)
-    arrived = max(0, state.ready - before.ready)
+    arrived = max(state.arrived, state.ready - before.ready, 0)
     asks = _settled(before.asks, arrived=arrived, starting=state.starting, time_s=time_s)
     failures, blocked_until = before.failures, before.blocked_until_s
     if arrived:
@@ -103,6 +105,7 @@ def follow(
         awaited=max(0, min(stuck, overdue - given_up - hopeless)),
         late=max(0, stuck - hopeless),
         requested=max(0, stuck - state.unasked),
+        kept=0 if state.spares_ready else state.starting - state.unasked,
         blocked=time_s < blocked_until,
     )
 
