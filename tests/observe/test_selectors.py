@@ -1,7 +1,5 @@
 """Label selectors, evaluated as in Kubernetes."""
 
-import time
-
 import pytest
 
 from tidegate.observe.selectors import parse_selector, selector_text
@@ -35,10 +33,9 @@ def test_selectors_match_as_in_kubernetes(text: str, matches: bool) -> None:
     assert parse_selector(text).matches(LABELS) is matches
 
 
-def test_a_long_text_that_is_no_selector_takes_no_time() -> None:
-    began_s = time.perf_counter()
-    assert not parse_selector("app" + 20_000 * " " + "chat").requirements
-    assert time.perf_counter() - began_s < 1.0
+def test_a_long_text_that_is_no_selector_does_not_take_for_ever() -> None:
+    """A time that grows with the square of the length would be hours."""
+    assert not parse_selector("app" + 2_000_000 * " " + "chat").requirements
 
 
 def test_a_spec_selector_reads_like_the_text_of_scale() -> None:
