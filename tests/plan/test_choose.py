@@ -390,6 +390,20 @@ def test_a_roll_out_is_completed_before_its_tier_shrinks_to_what_is_ready() -> N
     assert wanted == [8] * 50 + [6] * 10
 
 
+def test_a_tier_grows_beside_a_replica_that_fails_on_a_broken_node() -> None:
+    """The only tier of the deployment, and the load doubles."""
+    memory, requested, ready = None, 3, 2
+    for i in range(120):
+        rate = 19.0 if i >= 60 else 9.0
+        state = TierState(ready=ready, starting=requested - ready, failing=1, reading=reading(rate))
+        problem = Problem(spec=spec(), states={"bf16": state}, estimates=ONE, forecast=forecast(rate), memory=memory)
+        memory, decision = choose([problem], accelerators=POOLS, time_s=1e9 + 15.0 * i)[spec().key]
+        # The one that fails is the last to be removed.
+        requested = max(ready + 1, total(decision))
+        ready = requested - 1
+    assert ready == 4
+
+
 def test_one_silent_tier_of_two_is_no_reason_to_shrink() -> None:
     loop = Loop(spec=spec(*TIERS[:2]), estimates=THREE, ready={"bf16": 2, "fp8": 2})
     loop.run(forecast(25), 30)

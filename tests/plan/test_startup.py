@@ -69,3 +69,28 @@ def test_starting_replicas_are_kept_where_ready_ones_would_go_instead(spares_rea
     state = TierState(ready=4, starting=3, unasked=1, failing=1, spares_ready=spares_ready)
     _, seen = follow(TierProgress(ready=4), state, Patience(late_s=300.0, hurried_s=180.0), time_s=0.0)
     assert seen.kept == kept
+
+
+@pytest.mark.parametrize(
+    ("state", "blocked"),
+    [
+        pytest.param(TierState(ready=4, starting=1, failing=1), False, id="its node is broken"),
+        pytest.param(TierState(starting=1, failing=1), True, id="none of the tier is ready"),
+        pytest.param(TierState(ready=4, starting=1, unplaced=1, unschedulable=1), True, id="there is no room"),
+        pytest.param(TierState(ready=4, starting=1, unplaced=1, failing=1), True, id="a quota forbids it"),
+    ],
+)
+def test_after_the_back_off_a_tier_is_tried_again_beside_one_that_fails_alone(state: TierState, blocked: bool) -> None:
+    known, patience = TierProgress(ready=state.ready, asks=((0.0, 1),)), Patience(late_s=300.0, hurried_s=180.0)
+    for time_s in range(30, 345, 15):
+        known, seen = follow(known, state, patience, time_s=float(time_s))
+        assert (seen.stuck, seen.blocked) == (1, time_s < 330 or blocked), time_s
+    assert known.failures == 1
+
+
+def test_a_replica_that_fails_alone_stays_requested_while_others_start() -> None:
+    patience, before = Patience(late_s=300.0, hurried_s=180.0), TierProgress(ready=4, asks=((0.0, 1), (60.0, 1)))
+    _, seen = follow(before, TierState(ready=4, starting=2, failing=1), patience, time_s=75.0)
+    assert (seen.healthy, seen.stuck, seen.kept) == (1, 1, 2)
+    _, later = follow(before, TierState(ready=5, starting=1, failing=1), patience, time_s=90.0)
+    assert (later.healthy, later.kept) == (0, 0)

@@ -182,10 +182,16 @@ class Draft:
         """A fleet plus the stuck replicas that stay requested."""
         asked = zip(self.with_kept(fleet), fleet, self.arrivals, map(self._still_asked, self.arrivals), strict=True)
         # In a blocked tier, whatever the fleet has beyond the counted replicas is the stuck ones themselves.
-        return tuple([max(least, (min(n, a.counted) if a.blocked else n) + more) for least, n, a, more in asked])
+        # Growth comes beside stuck replicas, because Kubernetes would not replace them.
+        return tuple(
+            [
+                max(least, min(n, a.counted) + more if a.blocked else n + (a.requested if n > a.counted else more))
+                for least, n, a, more in asked
+            ]
+        )
 
     def with_kept(self, fleet: Fleet) -> Fleet:
-        """A fleet plus the starting replicas without which ready ones of it would be removed."""
+        """A fleet plus the starting replicas without which others of it would be removed."""
         return tuple([max(n, min(n, a.ready) + a.kept) if n else 0 for n, a in zip(fleet, self.arrivals, strict=True)])
 
     def without_stuck(self, fleet: Fleet) -> Fleet:

@@ -38,7 +38,7 @@ class Arrivals:
         awaited: Stuck replicas that are merely late and stay requested for now.
         late: Stuck replicas that are merely late: neither unschedulable nor failing.
         requested: Stuck replicas that were requested; the other stuck ones are rollout pods.
-        kept: Starting replicas, stuck or not, that stay requested because ready ones would be removed in their place.
+        kept: Starting replicas, stuck or not, that stay requested because others would be removed in their place.
         blocked: Whether the tier may not grow now.
     """
 
@@ -92,22 +92,34 @@ def follow(
     # Replicas for which waiting does not help: no room for them, or they crash or cannot be created.
     hopeless = (state.unschedulable or 0) + state.failing
     stuck = min(state.starting, max(overdue, min(hopeless, _older(asks, HOPELESS_GRACE_S, time_s))))
-    if stuck and time_s >= blocked_until:
-        if not failures or any(at >= began for at, _ in asks):  # else it is still the same failure
-            failures = min(FAILURES_MAX, failures + 1)
+    is_new = not failures or any(at >= began for at, _ in asks)  # else it is still the same failure
+    if stuck and time_s >= blocked_until and (is_new or not _fails_alone(state)):
+        failures = min(FAILURES_MAX, failures + is_new)
         blocked_until = time_s + _backoff_s(late_s, failures)
+    healthy = state.starting - max(stuck, state.unasked)
+    # Of starting pods, a ReplicaSet removes the pending ones before one that crashes.
+    takes_others = not state.spares_ready or (stuck and healthy > 0 and _fails_alone(state))
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
     given_up = _older(asks, late_s * 2.0**failures, time_s)
     return progress, Arrivals(
         ready=state.ready,
-        healthy=state.starting - max(stuck, state.unasked),
+        healthy=healthy,
         stuck=stuck,
         awaited=max(0, min(stuck, overdue - given_up - hopeless)),
         late=max(0, stuck - hopeless),
         requested=max(0, stuck - state.unasked),
-        kept=0 if state.spares_ready else state.starting - state.unasked,
+        kept=state.starting - state.unasked if takes_others else 0,
         blocked=time_s < blocked_until,
     )
+
+
+def _fails_alone(state: TierState) -> bool:
+    """
+    Whether replicas fail on their nodes while others of the tier are ready: then it can be tried again beside them.
+
+    That does not help where there is no room, or a quota.
+    """
+    return state.ready > 0 and state.failing > state.unplaced
 
 
 @lru_cache(maxsize=4096)
