@@ -159,7 +159,7 @@ class Roster:
         witnessed = {pod.uid: before.get(pod.uid, _is_start(pod, time_s)) for pod in pods}
         self._witnessed[tier] = witnessed
         for pod in pods:
-            if pod.ready_s is not None and witnessed[pod.uid] and pod.uid not in starts:
+            if pod.ready_s is not None and witnessed[pod.uid] and pod.uid not in starts and not pod.restarts:
                 took_s = max(0.0, pod.ready_s - pod.created_s)
                 starts[pod.uid] = (pod.created_s, min(took_s, STARTUP_S_MAX))
         for uid in sorted(starts, key=lambda uid: starts[uid][0])[:-STARTS_REMEMBERED]:
