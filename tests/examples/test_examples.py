@@ -68,6 +68,18 @@ def test_the_pipeline_calls_commands_that_exist() -> None:
     assert find_option_errors(arguments) == ""
 
 
+def test_the_pipeline_runs_for_the_files_that_it_plans(tmp_path: Path) -> None:
+    workflow = yaml.safe_load((ROOT / "gitops" / "pipeline" / "plan-on-pull-request.yaml").read_text())
+    (pattern,) = workflow[True]["pull_request"]["paths"]  # YAML reads a bare `on` as true
+    watched = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+    names = ["inference/chat.yaml", "inference/team/chat.yaml", "inference/notes.md"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    planned = manifests.files(tmp_path / "inference")
+    assert [tmp_path / name for name in names if re.fullmatch(watched, name)] == planned
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("itl_ms", "code"), [(40, 0), (1, 2)], ids=["promises are kept", "they cannot be"])
 def test_the_pipelines_check_fails_where_the_promises_cannot_be_kept(tmp_path: Path, itl_ms: int, code: int) -> None:

@@ -1,4 +1,4 @@
--- Hold what runs: the operator goes on planning and reporting, and touches nothing.
+-- Hold what runs: nothing is planned or scaled.
 if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}
 end
