@@ -19,8 +19,11 @@ from tidegate.estimate.requests import HIT_MAX
 
 SAMPLES_MAX = 12
 PROMPTS_MAX = 3
-# Samples are alike within this factor. At the same load, a tier that gets faster by 30 % runs about half the requests.
+# Samples are alike within this factor.
 ALIKE = 2.0
+# At the same load, a tier that gets faster by 30 % runs half the requests, and fewer near saturation. So samples are
+# also alike if their tokens/s are within this factor; near saturation, twice the requests raise them by less than that.
+ALIKE_LOAD = 1.25
 # Weight of a new measurement in the stored prefill for its prompt length.
 PROMPT_SHARE = 0.3
 # The current gauge and Little's law over the window describe the same load if they agree within this factor.
@@ -132,13 +135,15 @@ def bucket(sample: Sample) -> int:
 
 
 def alike(one: Sample, other: Sample) -> bool:
-    """Whether two samples have nearly the same operating point."""
-    pairs = (
-        (one.running, other.running),
-        (one.context, other.context),
-        (one.interference, other.interference),
-    )
-    return all(a <= ALIKE * b and b <= ALIKE * a for a, b in pairs)
+    """Whether two samples have nearly the same operating point: requests of one shape, as many or as much load."""
+    shaped = _within(ALIKE, one.context, other.context) and _within(ALIKE, one.interference, other.interference)
+    loaded = _within(ALIKE_LOAD, one.running / one.itl_s, other.running / other.itl_s)
+    return shaped and (loaded or _within(ALIKE, one.running, other.running))
+
+
+def _within(factor: float, one: float, other: float) -> bool:
+    """Whether two positive numbers, or zeros, differ by at most this factor."""
+    return one <= factor * other and other <= factor * one
 
 
 def kept_prompts(prompts: Sequence[Prompt], new: Prompt) -> tuple[Prompt, ...]:
