@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -357,6 +358,37 @@ def test_after_a_gap_lengths_follow_the_number_of_requests(rate: float, low: flo
     expected = forecast.predict(memory, horizons_s=HORIZONS, time_s=now + 7200.0)
     assert low < expected.prompt_tokens < high
     assert expected.burstiness < 20.0
+
+
+def watched_lengths(rate: float, minutes: Iterable[tuple[float, float]]) -> ForecastMemory:
+    """The memory after an hour of requests of 800 and 200 tokens, and minutes with other means (prompt, answer)."""
+    memory, now = ForecastMemory(), NOON
+    for prompt, output in [(800.0, 200.0)] * 60 + list(minutes):
+        for _ in range(4):
+            now += 15.0
+            observation = seen(rate, completion_rps=rate, prompt_tokens_mean=prompt, output_tokens_mean=output)
+            memory = forecast.observe(memory, observation=observation, time_s=now)
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("rate", "output", "low", "high"),
+    [
+        pytest.param(8.0, 2000.0, 1600.0, 2000.0, id="hundreds of longer answers are the new mean"),
+        pytest.param(8.0, 20.0, 150.0, 200.0, id="shorter ones are awaited: too large a fleet harms nobody"),
+        pytest.param(8.0, 240.0, 200.0, 215.0, id="a fifth more may pass"),
+        pytest.param(0.02, 2000.0, 200.0, 900.0, id="one long answer a minute says little"),
+    ],
+)
+def test_requests_that_grow_are_followed_within_minutes(rate: float, output: float, low: float, high: float) -> None:
+    memory = watched_lengths(rate, [(800.0, output)] * 3)
+    assert memory.shape.output_tokens is not None
+    assert low < memory.shape.output_tokens < high
+
+
+def test_requests_that_grow_are_no_spread_of_lengths() -> None:
+    grown = watched_lengths(8.0, [(800.0 * 1.25**minute, 200.0) for minute in range(11)])
+    assert forecast.variations(grown)[0] < forecast.variations(watched_lengths(8.0, ()))[0] + 0.05
 
 
 def drifting(minute: int) -> float:

@@ -20,6 +20,8 @@ WRITTEN_MAX = 2
 GAP_S = 300.0
 # Time constant of the request shape.
 SHAPE_S = 900.0
+# The same while requests grow: a fleet planned for the old lengths would be overloaded for as long.
+GROWN_S = 60.0
 # After a gap, this many requests weigh as much as the means from before it: if the standard deviation of lengths equals
 # their mean, the mean of thirty is known to a fifth.
 FEW = 30.0
@@ -149,10 +151,13 @@ def _shape(memory: ForecastMemory, sample: DemandSample, elapsed_s: float, time_
     unrest = _unrest(memory, sample)
     if sample.prompt_tokens is None or sample.output_tokens is None:
         return replace(shape, dispersion=dispersion, unrest=unrest)
-    follow = _share(sample, elapsed_s, seen_s)
-    prompt = _followed(shape.prompt_tokens, sample.prompt_tokens, follow)
-    output = _followed(shape.output_tokens, sample.output_tokens, follow)
-    batch, (prompt_variance, output_variance) = _compared(memory, sample, (prompt, output), seen_s, time_s)
+    grown = lengths.grown(shape, sample)
+    share = _share(sample, elapsed_s, seen_s, grown=grown)
+    prompt = _followed(shape.prompt_tokens, sample.prompt_tokens, share)
+    output = _followed(shape.output_tokens, sample.output_tokens, share)
+    batch, (prompt_variance, output_variance) = None, (shape.prompt_variance, shape.output_variance)
+    if lengths.steady(sample, memory.levels.mid) and not grown:
+        batch, (prompt_variance, output_variance) = _compared(shape, sample, (prompt, output), seen_s, time_s)
     return Shape(
         prompt_tokens=prompt,
         output_tokens=output,
@@ -173,30 +178,30 @@ def _dispersion(memory: ForecastMemory, sample: DemandSample, *, gain: float) ->
     return before + gain * (excess - before)
 
 
-def _share(sample: DemandSample, elapsed_s: float, seen_s: float) -> float:
+def _share(sample: DemandSample, elapsed_s: float, seen_s: float, *, grown: bool) -> float:
     """
     Weight of a sample in the mean lengths, in [0, 1].
 
     Short answers finish first. So while a deployment is new, the weight of each second grows linearly with the time
     since the start, and the early, too short answers are soon outweighed.
+
+    Args:
+        grown: The requests of the sample are longer than expected.
     """
     known_s = _known_s(sample, elapsed_s)
     share = max(1.0 - math.exp(-known_s / SHAPE_S), min(1.0, 2 * known_s / max(1.0, seen_s)))
-    if known_s == elapsed_s:
-        return share
-    # After a gap the old means are stale, but a few requests are not enough to replace them.
+    # After a gap, or when requests have grown, the old means are stale. But a few requests do not replace them.
     crowd = sample.finished / (sample.finished + FEW)
-    return max(share, crowd * (1.0 - math.exp(-elapsed_s / SHAPE_S)))
+    if known_s < elapsed_s:
+        share = max(share, crowd * (1.0 - math.exp(-elapsed_s / SHAPE_S)))
+    return max(share, crowd * (1.0 - math.exp(-known_s / GROWN_S))) if grown else share
 
 
 def _compared(
-    memory: ForecastMemory, sample: DemandSample, means: lengths.Pair, seen_s: float, time_s: float
+    shape: Shape, sample: DemandSample, means: lengths.Pair, seen_s: float, time_s: float
 ) -> tuple[Batch | None, lengths.Pair]:
     """The batch to compare the next one with, and the squared coefficients of variation of the lengths."""
-    shape = memory.shape
     before, known = shape.batch, (shape.prompt_variance, shape.output_variance)
-    if not lengths.steady(sample, memory.levels.mid):
-        return None, known
     if before is not None and time_s - before.time_s < sample.window_s:
         return before, known
     batch = lengths.batch_of(sample, time_s)

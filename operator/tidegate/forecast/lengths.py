@@ -4,7 +4,7 @@ The variation of request lengths, estimated from the means of batches of finishe
 The relative difference of the means of two batches of n and m requests has the standard deviation
 variation * sqrt(1/n + 1/m). Consecutive batches are compared, not a batch with a long-term mean: that drifts with the
 load, and at a thousand requests a minute a drift of 2 % would look like a variation of 0.6. While the load changes
-nothing is compared, because short answers finish first.
+nothing is compared, because short answers finish first; nor while requests get longer, which is no spread either.
 """
 
 import math
@@ -21,6 +21,9 @@ SETTLED_S = 600.0
 APART_S = 300.0
 # The load is steady within this share of the mid level plus this many standard deviations of a count.
 STEADY_SHARE, STEADY_SPREADS = 0.15, 3.0
+# Requests have grown if their mean length exceeds the expected one by this share, and by this many of its standard
+# deviations.
+GROWN_SHARE, GROWN_SPREADS = 0.25, 4.0
 # One squared difference counts as at most this many times the usual one; by chance it is larger in one case of 70.
 UNUSUAL, VARIANCE_MIN = 6.0, 0.01
 
@@ -31,6 +34,18 @@ Pair = tuple[float, float]
 def gain_of(elapsed_s: float, seen_s: float) -> float:
     """Weight of one sample in a variation, after `seen_s` seconds of samples."""
     return max(1.0 - math.exp(-elapsed_s / SPREAD_S), elapsed_s / (seen_s + SPREAD_PRIOR_S))
+
+
+def grown(shape: Shape, sample: DemandSample) -> bool:
+    """Whether the prompts or answers of a sample are longer on average than expected, by more than chance."""
+    pairs = (
+        (shape.prompt_tokens, sample.prompt_tokens, shape.prompt_variance),
+        (shape.output_tokens, sample.output_tokens, shape.output_variance),
+    )
+    return sample.finished > 0 and any(
+        mean and seen and seen / mean - 1.0 > max(GROWN_SHARE, GROWN_SPREADS * math.sqrt(variance / sample.finished))
+        for mean, seen, variance in pairs
+    )
 
 
 def steady(sample: DemandSample, level_rps: float) -> bool:
