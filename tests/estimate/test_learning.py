@@ -342,6 +342,32 @@ def test_cache_hits_and_reported_memory_are_remembered() -> None:
     assert law_of(memory).kv_cache_tokens == 300_000.0
 
 
+@pytest.mark.parametrize(
+    ("before", "running", "after", "low", "high"),
+    [
+        pytest.param(0.9, 20.0, 0.0, 0.0, 0.01, id="a cache that hits no more is believed at once"),
+        pytest.param(0.0, 20.0, 0.9, 0.2, 0.7, id="one that begins to hit is not"),
+        pytest.param(0.9, 0.2, 0.5, 0.6, 0.85, id="a few requests that miss may be chance"),
+    ],
+)
+def test_what_the_cache_no_longer_saves_counts_at_once(
+    before: float, running: float, after: float, low: float, high: float
+) -> None:
+    memory = watch(steady(truth(1.0), minutes=6, running=running, prefix_cache_hit_rate=before))
+    changed = steady(truth(1.0), minutes=2, running=running, prefix_cache_hit_rate=after)
+    memory = watch(changed, memory, start_s=360.0)
+    hit = learned(memory).prefix_hit
+    assert hit is not None
+    assert low <= hit <= high
+
+
+def test_hits_are_learned_from_windows_that_the_law_does_not_fit() -> None:
+    memory = watch(steady(truth(1.0), minutes=10, prefix_cache_hit_rate=0.9))
+    memory = watch(steady(truth(3.0), minutes=1, prefix_cache_hit_rate=0.0), memory, start_s=600.0)
+    assert learned(memory).surprises
+    assert learned(memory).prefix_hit == 0.0
+
+
 def test_memory_that_the_user_states_wins_over_what_is_reported() -> None:
     spec = deployment(tier(hint=PerformanceHint(kv_cache_tokens=100_000.0)))
     memory = None

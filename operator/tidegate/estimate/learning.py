@@ -11,7 +11,7 @@ side mean that the law has changed, and what was known is dropped.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import log
+from math import log, sqrt
 
 from tidegate.domain.law import Workload
 from tidegate.domain.observation import DeploymentObservation, TierReading, TierState
@@ -52,6 +52,9 @@ DISPERSION_MAX = 4.0
 ERROR_SHARE = 0.25
 ERROR_FIRST = 0.1
 HIT_SHARE = 0.3
+# A window whose share of hits is lower by this many standard deviations (at most those of requests that hit completely
+# or not at all) is believed at once: a cache that no longer hits can multiply the work within a minute.
+HIT_SPREADS = 4.0
 
 
 def learn(
@@ -150,8 +153,8 @@ def _learn_tier(
     window = Window(prior=prior, slo=slo, reading=reading, ready=engines, variations=variations, time_s=time_s)
     sample = sample_of(window)
     if sample is not None:
-        return _learn_window(memory, window, sample)
-    return _learn_gapless(memory, window) if reading.gapless else memory
+        return _learn_window(_learn_hits(memory, reading), window, sample)
+    return _learn_gapless(_learn_hits(memory, reading), window) if reading.gapless else memory
 
 
 def _count_replicas(memory: TierMemory, prior: Prior, state: TierState, time_s: float) -> TierMemory:
@@ -220,7 +223,6 @@ def _counted(memory: TierMemory, window: Window, log_error: float) -> TierMemory
     """The memory with one more window counted; if the law has drifted to one side, older samples are dropped."""
     reading = window.reading
     dispersion = reading.dispersion if window.steady else None
-    hit = _smoothed_hit(memory.prefix_hit, reading)
     tokens = reading.kv_cache_tokens_per_replica or None
     bias = memory.bias + ERROR_SHARE * (log_error - memory.bias) if memory.windows else 0.0
     moved = memory.windows >= WINDOWS_TRUSTING and abs(bias) > BIAS_FOR_CHANGE
@@ -235,8 +237,6 @@ def _counted(memory: TierMemory, window: Window, log_error: float) -> TierMemory
         bias=0.0 if moved else digits(bias, 3),
         surprises=0,
         sampled_s=window.time_s,
-        prefix_hit=hit,
-        computed=None if hit is None else requests.computed_step(memory.computed, hit),
         kv_cache_tokens=memory.kv_cache_tokens if tokens is None else tokens / window.prior.serving.data_parallel,
         dispersion=_dispersion(memory, dispersion),
         balanced=memory.balanced if dispersion is None else min(BALANCED_MAX, memory.balanced + 1),
@@ -263,8 +263,17 @@ def _agree(base: Coefficients, samples: tuple[Sample, ...], new: Coefficients, o
     return all(abs(log(fit.predicted_s(one, s) / fit.predicted_s(other, s))) < SAME_LOG for s in samples)
 
 
-def _smoothed_hit(before: float | None, reading: TierReading) -> float | None:
+def _learn_hits(memory: TierMemory, reading: TierReading) -> TierMemory:
+    """The memory with the share of prompt tokens found in the prefix cache, whether or not the law fits the window."""
     if reading.prefix_cache_hit_rate is None:
-        return before
-    seen = hit_of(reading)
-    return digits(seen if before is None else before + HIT_SHARE * (seen - before), 3)
+        return memory
+    seen, came = hit_of(reading), (reading.arrival_rps or 0.0) * reading.window_s
+    before = seen if memory.prefix_hit is None else memory.prefix_hit
+    share = 1.0 if _fewer_hits(before, seen, requests_seen=came) else HIT_SHARE
+    hit = digits(before + share * (seen - before), 3)
+    return replace(memory, prefix_hit=hit, computed=requests.computed_step(memory.computed, hit))
+
+
+def _fewer_hits(before: float, seen: float, *, requests_seen: float) -> bool:
+    """Whether a window has fewer hits than before by more than chance."""
+    return before - seen > HIT_SPREADS * sqrt(before * (1.0 - before) / max(1.0, requests_seen))
