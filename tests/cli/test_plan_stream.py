@@ -216,6 +216,14 @@ def test_an_odd_reading_is_unknown_and_no_reason_to_shrink(odd: dict[str, Any]) 
     assert sum(replicas(plan).values()) >= 2
 
 
+@pytest.mark.parametrize("nothing", ["output_tokens_mean", "prompt_tokens_mean"])
+def test_requests_without_tokens_are_planned_for(nothing: str) -> None:
+    """A pooling model (embeddings, scores) answers without a token."""
+    stream = started()
+    plans = [asked(stream, tick(i, seen(**{nothing: 0})))["deployments"][0] for i in range(1, 61)]
+    assert not [plan["error"] for plan in plans if "error" in plan]
+
+
 def test_a_reading_beyond_all_bounds_is_named() -> None:
     line = tick(1, seen(running=1e999)).replace(b"Infinity", b"1e999")
     assert "tiers[bf16]" in asked(started(), line)["deployments"][0]["error"]

@@ -111,6 +111,8 @@ def test_an_answer_of_one_token_cannot_miss_the_itl_target() -> None:
     one = replace(SERVICE, workload=replace(CHAT, prompt_tokens=8000.0, output_tokens=1.0, output_variation=0.1))
     state = state_at(one, np.linspace(0.05, 0.95, 10) * one.rate_unstable)
     assert itl_share(one, state, np.full((10, 1), one.itl_s)) == pytest.approx(1.0)
+    varied = replace(one, itl_s=one.floor_s / 2, workload=replace(one.workload, output_variation=1.0))
+    assert itl_share(varied, state, np.full((10, 1), varied.itl_s)) == pytest.approx(1.0)
     two = replace(one, workload=replace(one.workload, output_tokens=2.0))
     assert itl_share(two, state, np.full((10, 1), two.itl_s))[-1, 0] < 0.5
 

@@ -288,6 +288,11 @@ def test_means_are_over_requests_not_over_replicas() -> None:
     assert reading(pods, ready="ab").prompt_tokens_mean == pytest.approx(190.0)
 
 
+def test_an_answer_without_tokens_counts_as_one() -> None:
+    found = reading({"a": sample(finished=5.0, output_tokens=0.0, output_length_sum=0.0, output_length_count=5.0)})
+    assert found.output_tokens_mean == 1.0
+
+
 def test_a_server_without_length_histograms_gives_means_from_its_token_counters() -> None:
     found = reading({"a": sample(started=2.0, finished=2.0, prompt_tokens=600.0, output_tokens=100.0)})
     assert (found.prompt_tokens_mean, found.output_tokens_mean) == (300.0, 50.0)

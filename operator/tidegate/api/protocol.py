@@ -26,6 +26,7 @@ from tidegate.domain.observation import (
     Missing,
     TierReading,
     TierState,
+    answer_tokens,
 )
 from tidegate.domain.spec import Accelerator
 from tidegate.errors import SHOWN, SpecError, shown
@@ -225,8 +226,8 @@ def _reading(seen: Reading, field: str) -> TierReading:
         age_s=_amount(seen.age_s, field, "age_s") or 0.0,  # no age: fresh, since a stale reading is null
         arrival_rps=_amount(seen.arrival_rate, field, "arrival_rate"),
         completion_rps=_amount(seen.completion_rate, field, "completion_rate"),
-        prompt_tokens_mean=_amount(seen.prompt_tokens_mean, field, "prompt_tokens_mean"),
-        output_tokens_mean=_amount(seen.output_tokens_mean, field, "output_tokens_mean"),
+        prompt_tokens_mean=_amount(seen.prompt_tokens_mean, field, "prompt_tokens_mean") or None,
+        output_tokens_mean=answer_tokens(_amount(seen.output_tokens_mean, field, "output_tokens_mean")),
         running=_amount(seen.running, field, "running"),
         waiting=_amount(seen.waiting, field, "waiting"),
         kv_cache_usage=_share(seen.kv_cache_usage, field, "kv_cache_usage"),

@@ -103,6 +103,15 @@ def merge_histograms(histograms: Sequence[Histogram]) -> Histogram | None:
 ONE_TOKEN = 1.001
 
 
+def answer_tokens(mean: float | None) -> float | None:
+    """
+    Mean tokens per answer, >= 1, of a mean as the server counts it; None for None.
+
+    A pooling model (embeddings, scores) answers without a token. Its answer is complete at once, like one of one token.
+    """
+    return None if mean is None else max(1.0, mean)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierReading:
     """

@@ -72,7 +72,7 @@ def itl_share(service: Service, state: State, bounds_s: Floats) -> Floats:
     ratio = np.log(np.maximum(left, 1e-300)[:, :, None] / excess[:, None, :])
     by_length = normal_share(ratio / width[:, None, :] + width[:, None, :] / 2)
     share = np.where(service.gaps > 0, by_length, 1.0) @ OUTPUT_WEIGHTS
-    return np.where(left <= 0, 0.0, np.where(bounds_s >= state.ceiling_s[:, None], 1.0, share))
+    return np.where(bounds_s >= state.ceiling_s[:, None], 1.0, share)
 
 
 def ttft_quantile(service: Service, state: State, level: float) -> Floats:

@@ -33,6 +33,7 @@ from typing import TypeVar
 import numpy as np
 
 from tidegate.domain.law import PerformanceLaw, Workload
+from tidegate.domain.observation import ONE_TOKEN
 from tidegate.estimate.normal import Floats, normal_share
 
 Number = TypeVar("Number", float, Floats)
@@ -165,6 +166,8 @@ class Service:
     @cached_property
     def gaps(self) -> Floats:
         """Number of gaps between tokens for answers at `OUTPUT_QUANTILES`; 0 for an answer of one token."""
+        if self.workload.output_tokens <= ONE_TOKEN:
+            return np.zeros_like(OUTPUT_QUANTILES)
         width = sqrt(log(1 + self.workload.output_variation**2))
         lengths = self.workload.output_tokens * np.exp(OUTPUT_QUANTILES * width - width * width / 2)
         return np.asarray(np.maximum(0.0, np.round(lengths) - 1.0))

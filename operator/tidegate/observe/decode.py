@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from tidegate.domain.observation import Histogram, Missing, TierReading, dispersion_of, merge_histograms
+from tidegate.domain.observation import Histogram, Missing, TierReading, answer_tokens, dispersion_of, merge_histograms
 from tidegate.observe.dialects import FLOW, GPU, HISTOGRAMS, KV_INFO_LABELS, NOW, Shape
 from tidegate.observe.queries import SIGNAL, Dialect
 
@@ -35,7 +35,6 @@ EDGE_REQUESTS = 2.0
 _COUNTED = frozenset(signal.name for signal in FLOW if signal.shape is Shape.RATE)
 _FLOWS = frozenset(signal.name for signal in FLOW)
 _UNUSED = {"started": 0.0, "finished": 0.0}
-
 _SCALES = {signal.name: signal.scale for signal in (*NOW, *FLOW, *GPU)}
 
 
@@ -288,8 +287,8 @@ class _TierSums:
             age_s=min(s.age_s for s in self._reporting if s.age_s is not None),
             arrival_rps=self._total(self._arrivals),
             completion_rps=finished,
-            prompt_tokens_mean=self._per_request("prompt_length", self._flow("prompt_tokens"), started),
-            output_tokens_mean=self._per_request("output_length", self._flow("output_tokens"), finished),
+            prompt_tokens_mean=self._per_request("prompt_length", self._flow("prompt_tokens"), started) or None,
+            output_tokens_mean=answer_tokens(self._per_request("output_length", self._flow("output_tokens"), finished)),
             running=self._now("running"),
             waiting=self._now("waiting"),
             kv_cache_usage=self._mean("kv_usage"),
@@ -309,16 +308,13 @@ class _TierSums:
             output_tokens_per_s=self._flow("output_tokens"),
             kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._reporting if s.kv_tokens is not None]),
             replicas_reporting=len(self._reporting),
-            dispersion=dispersion_of([self._held(sample) for sample in self._reporting]),
+            dispersion=dispersion_of([s.values["running"] + s.values.get("waiting", 0.0) for s in self._reporting]),
         )
 
     def _now(self, signal: str) -> float | None:
         """A gauge summed over ready replicas; those without it are assumed to be like the mean of the others."""
         mean = self._mean(signal)
         return mean * len(self._reporting) * self._factor if mean is not None else None
-
-    def _held(self, sample: PodSample) -> float:
-        return sample.values["running"] + sample.values.get("waiting", 0.0)
 
     def _mean(self, signal: str) -> float | None:
         return _mean([s.values[signal] for s in self._reporting if signal in s.values])
@@ -357,10 +353,9 @@ class _TierSums:
 
     def _aborts(self, started: float | None, finished: float | None) -> float | None:
         """
-        Requests per second that began and never finished: disconnects leave no other trace.
+        Requests per second that began and neither finished nor still run, unless something else explains it.
 
-        Requests that started and neither finished nor still run were aborted, unless something else explains it. Older
-        versions counted some of them.
+        Disconnects leave no other trace; older versions counted some of them.
         """
         counted = self._flow("aborted")
         if started is None or finished is None:
