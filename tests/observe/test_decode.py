@@ -293,6 +293,19 @@ def test_an_answer_without_tokens_counts_as_one() -> None:
     assert found.output_tokens_mean == 1.0
 
 
+@pytest.mark.parametrize(
+    ("values", "hit"),
+    [
+        pytest.param({"prefix_queries": 1000.0, "prefix_hits": 900.0}, 0.9, id="prompts that are looked up"),
+        pytest.param({"prefix_queries": 0.0, "prefix_hits": 0.0, "prompt_tokens": 1000.0}, 0.0, id="it is off"),
+        pytest.param({"prefix_queries": 0.0, "prefix_hits": 0.0, "prompt_tokens": 0.0}, None, id="no prompt came"),
+        pytest.param({"prompt_tokens": 1000.0}, None, id="a server without these counters"),
+    ],
+)
+def test_the_share_of_prompts_in_the_cache(values: dict[str, float], hit: float | None) -> None:
+    assert reading({"a": sample(**values)}).prefix_cache_hit_rate == hit
+
+
 def test_a_server_without_length_histograms_gives_means_from_its_token_counters() -> None:
     found = reading({"a": sample(started=2.0, finished=2.0, prompt_tokens=600.0, output_tokens=100.0)})
     assert (found.prompt_tokens_mean, found.output_tokens_mean) == (300.0, 50.0)

@@ -293,7 +293,7 @@ class _TierSums:
             waiting=self._now("waiting"),
             kv_cache_usage=self._mean("kv_usage"),
             preemption_rps=self._flow("preempted"),
-            prefix_cache_hit_rate=ratio(self._flow("prefix_hits"), self._flow("prefix_queries")),
+            prefix_cache_hit_rate=self._hit_rate(),
             ttft=self._histogram("ttft"),
             itl=self._histogram("itl"),
             ttft_mean_s=ratio(self._flow("ttft_sum"), started),
@@ -380,6 +380,11 @@ class _TierSums:
         """Mean tokens per request, from the length histogram, else from the counters of tokens and requests."""
         mean = ratio(self._flow(f"{length}_sum"), self._flow(f"{length}_count"))
         return mean if mean is not None else ratio(tokens, requests)
+
+    def _hit_rate(self) -> float | None:
+        """Share of prompt tokens found in the prefix cache; 0 if prompts come and none is looked up: it is off."""
+        hits, queries = self._flow("prefix_hits"), self._flow("prefix_queries")
+        return 0.0 if queries == 0 and self._flow("prompt_tokens") else ratio(hits, queries)
 
     def _histogram(self, name: str) -> Histogram | None:
         buckets = [sorted(s.buckets[name].items()) for s in (*self._reporting, *self._leaving) if name in s.buckets]
