@@ -348,6 +348,7 @@ def test_cache_hits_and_reported_memory_are_remembered() -> None:
         pytest.param(0.9, 20.0, 0.0, 0.0, 0.01, id="a cache that hits no more is believed at once"),
         pytest.param(0.0, 20.0, 0.9, 0.2, 0.7, id="one that begins to hit is not"),
         pytest.param(0.9, 0.2, 0.5, 0.6, 0.85, id="a few requests that miss may be chance"),
+        pytest.param(0.9, 200.0, 0.86, 0.861, 0.9, id="a few more misses are followed slowly"),
     ],
 )
 def test_what_the_cache_no_longer_saves_counts_at_once(

@@ -330,12 +330,16 @@ def test_an_observed_start_is_learned(took_s: float, expected: float) -> None:
     assert state(replace(young, ready=True, ready_s=ready_s), roster=roster, at=ready_s + 5).startup_s == expected
 
 
-def test_a_start_after_crashes_is_not_learned() -> None:
+def test_a_start_after_crashes_is_learned_only_while_no_other_was_seen() -> None:
     """The model hub was down for forty minutes; the next replica will not wait for that."""
     roster, young = Roster(window_s=60.0, stale_s=60.0), pod("a", created_s=NOW - 5, ready_s=None)
     state(young, roster=roster)
     late = replace(young, ready=True, ready_s=NOW + 2400, restarts=7, life="uid-a/7")
-    assert state(late, roster=roster, at=NOW + 2405).startup_s is None
+    assert state(late, roster=roster, at=NOW + 2405).startup_s == 2405.0
+    again = pod("b", created_s=NOW + 2405, ready_s=None)
+    assert state(late, again, roster=roster, at=NOW + 2410).startup_s == 2405.0
+    again = replace(again, ready=True, ready_s=NOW + 2500)
+    assert state(late, again, roster=roster, at=NOW + 2505).startup_s == 95.0
 
 
 def test_learned_start_up_times_outlive_the_pods() -> None:

@@ -52,9 +52,10 @@ DISPERSION_MAX = 4.0
 ERROR_SHARE = 0.25
 ERROR_FIRST = 0.1
 HIT_SHARE = 0.3
-# A window whose share of hits is lower by this many standard deviations (at most those of requests that hit completely
-# or not at all) is believed at once: a cache that no longer hits can multiply the work within a minute.
-HIT_SPREADS = 4.0
+# Fewer hits are believed at once if they leave this much more of the prompts to compute, and are fewer by this many
+# standard deviations (at most those of requests that hit completely or not at all): a cache that no longer hits can
+# multiply the work within a minute.
+HIT_WORK, HIT_SPREADS = 0.5, 4.0
 
 
 def learn(
@@ -275,5 +276,6 @@ def _learn_hits(memory: TierMemory, reading: TierReading) -> TierMemory:
 
 
 def _fewer_hits(before: float, seen: float, *, requests_seen: float) -> bool:
-    """Whether a window has fewer hits than before by more than chance."""
-    return before - seen > HIT_SPREADS * sqrt(before * (1.0 - before) / max(1.0, requests_seen))
+    """Whether a window has fewer hits than before by more than chance, and much more work for it."""
+    chance = HIT_SPREADS * sqrt(before * (1.0 - before) / max(1.0, requests_seen))
+    return before - seen > max(chance, HIT_WORK * (1.0 - before))

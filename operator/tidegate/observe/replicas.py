@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from statistics import median
+from typing import NamedTuple
 
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading, TierState
@@ -39,6 +40,14 @@ TierKey = tuple[Key, str]
 _TEMPLATE = ("pod-template-hash", "rollouts-pod-template-hash", "controller-revision-hash")
 # The ordinal of a StatefulSet's pod.
 _ORDINAL = "apps.kubernetes.io/pod-index"
+
+
+class Start(NamedTuple):
+    """When a pod was created, how long it took to become ready, s, and whether it crashed meanwhile."""
+
+    created_s: float
+    took_s: float
+    interrupted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +83,7 @@ class Roster:
     _had_rates: set[str] = field(default_factory=set)
     _serving: dict[TierKey, set[str]] = field(default_factory=dict)
     _known: dict[TierKey, dict[PodName, float]] = field(default_factory=dict)
-    _starts: dict[TierKey, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    _starts: dict[TierKey, dict[str, Start]] = field(default_factory=dict)
     _witnessed: dict[TierKey, dict[str, bool]] = field(default_factory=dict)
 
     def states(
@@ -159,17 +168,19 @@ class Roster:
         witnessed = {pod.uid: before.get(pod.uid, _is_start(pod, time_s)) for pod in pods}
         self._witnessed[tier] = witnessed
         for pod in pods:
-            if pod.ready_s is not None and witnessed[pod.uid] and pod.uid not in starts and not pod.restarts:
+            if pod.ready_s is not None and witnessed[pod.uid] and pod.uid not in starts:
                 took_s = max(0.0, pod.ready_s - pod.created_s)
-                starts[pod.uid] = (pod.created_s, min(took_s, STARTUP_S_MAX))
-        for uid in sorted(starts, key=lambda uid: starts[uid][0])[:-STARTS_REMEMBERED]:
+                starts[pod.uid] = Start(pod.created_s, min(took_s, STARTUP_S_MAX), interrupted=pod.restarts > 0)
+        for uid in sorted(starts, key=lambda uid: starts[uid].created_s)[:-STARTS_REMEMBERED]:
             # Pods that still exist stay listed, so that a flap is not taken for a start.
             if uid not in witnessed:
                 del starts[uid]
 
     def _startup_s(self, tier: TierKey) -> float | None:
+        """The usual start; one with crashes counts only while none without was seen: they may be usual, too."""
         newest = sorted(self._starts[tier].values())[-STARTS_REMEMBERED:]
-        return median(took_s for _, took_s in newest) if newest else None
+        smooth = [start for start in newest if not start.interrupted] or newest
+        return median(start.took_s for start in smooth) if smooth else None
 
     def _serves(self, pod: PodView, samples: Samples | Missing, time_s: float) -> bool:
         """Ready, not crash-looping, and either seen answering since its last restart, or it cannot be known."""
