@@ -59,6 +59,53 @@ def test_a_replica_that_a_lower_bound_asks_for_takes_the_place_of_one_that_is_ne
     assert decision.reason is Reason.REPLICAS_LIMITED
 
 
+BOUND, OTHER = tier("bf16", low=3), tier("fp8", accelerator="l40s")
+
+
+@pytest.mark.parametrize(
+    ("subject", "binding", "capacity"),
+    [
+        pytest.param(
+            Loop(spec=spec(BOUND, OTHER), estimates=TWO, pools=POOLS | small(2)),
+            Constraint.CAPACITY, "AcceleratorsShort", id="its class is too small",
+        ),
+        pytest.param(
+            Loop(spec=spec(BOUND, OTHER), estimates=TWO, placeable={"bf16": 1}),
+            Constraint.CAPACITY, "AcceleratorsScattered", id="no node holds more of them",
+        ),
+        pytest.param(
+            Loop(spec=spec(BOUND, OTHER), estimates=TWO, startup_ticks=4, stuck=frozenset({"bf16"})),
+            Constraint.CAPACITY, "ReplicasStuck", id="they do not start",
+        ),
+        pytest.param(
+            Loop(spec=spec(BOUND, replace(OTHER, replicas_min=2), replicas_max=4), estimates=TWO),
+            Constraint.MAX_REPLICAS, "Enough", id="the bounds of the tiers are above that of the total",
+        ),
+        pytest.param(
+            Loop(spec=spec(BOUND, OTHER, replicas_max=3, cost=Cost(budget_usd_per_hour=6.0)), estimates=TWO),
+            Constraint.BUDGET, "Enough", id="they are above the budget",
+        ),
+        pytest.param(
+            Loop(spec=spec(replicas_min=4, cost=Cost(budget_usd_per_hour=9.0)), estimates=TWO),
+            Constraint.BUDGET, "Enough", id="the total is above the budget",
+        ),
+        pytest.param(
+            Loop(
+                spec=spec(OTHER, tier("bf16"), replicas_min=4, cost=Cost(budget_usd_per_hour=4.0)),
+                estimates=TWO, pools=POOLS | small(0),
+            ),
+            Constraint.BUDGET, "Enough", id="the total is above the budget, and another class has nothing",
+        ),
+    ],
+)  # fmt: skip
+def test_what_keeps_a_lower_bound_from_being_met_is_named(subject: Loop, binding: Constraint, capacity: str) -> None:
+    """Two replicas of the cheaper tier carry the load, so nothing else is lacking."""
+    decision = subject.run(forecast(10), 45)
+    assert decision.binding is binding
+    assert status(decision, "ScalingLimited") == (Status.TRUE, binding.value)
+    assert status(decision, "CapacityAvailable")[1] == capacity
+
+
 def test_every_burst_within_the_window_is_limited_like_the_first() -> None:
     """Also if the last survey was in a lull, when no limit mattered."""
     loop = Loop(spec=spec(), estimates=ONE, pools=small(3))

@@ -75,12 +75,21 @@ def _with_one_more(fleet: Fleet, tier: int) -> Fleet:
 
 
 def _underbound(draft: Draft) -> Constraint:
-    """What a lower bound gives way to: the budget if there are accelerators for one more replica, else capacity."""
-    model, target = draft.model, draft.target
-    free = replace(draft.base, budget=float("inf"))
+    """
+    What a lower bound gives way to: capacity if there are no accelerators for one more of the replicas that are
+    lacking, else the upper bound of the total if it leaves no room for them, else the budget.
+    """
+    model, base = draft.model, draft.base
+    if base.total[0] > sum(draft.target):
+        kept, lacking = draft.target, model.usable
+    else:  # the bounds of the other tiers are kept, whatever else is planned
+        kept, lacking = tuple([low for low, _ in base.tiers]), tuple([n > 0 for n in draft.lacking])
+    free = replace(base, total=(0, sum(kept) + 1), budget=float("inf"))
     more = [
-        _with_one_more(target, i)
-        for i, (ok, a) in enumerate(zip(model.usable, draft.arrivals, strict=True))
+        _with_one_more(kept, i)
+        for i, (ok, a) in enumerate(zip(lacking, draft.arrivals, strict=True))
         if ok and not a.blocked
     ]
-    return Constraint.BUDGET if any(free.below(model, fleet) for fleet in more) else Constraint.CAPACITY
+    if not any(free.below(model, fleet) for fleet in more):
+        return Constraint.CAPACITY
+    return Constraint.MAX_REPLICAS if sum(kept) >= base.total[1] else Constraint.BUDGET

@@ -158,11 +158,16 @@ class Draft:
         ]
 
     @property
+    def lacking(self) -> Fleet:
+        """Replicas that the target lacks to the lower bound of each usable tier."""
+        most = self.base.total[1]
+        pairs = zip(self.target, self.spec.tiers, self.model.usable, strict=True)
+        return tuple([max(0, min(t.replicas_min, t.replicas_max, most) - n) if ok else 0 for n, t, ok in pairs])
+
+    @property
     def under(self) -> int:
         """Replicas that the target lacks to the lower bounds of the total or of the usable tiers, whichever is more."""
-        pairs = zip(self.target, self.spec.tiers, self.model.usable, strict=True)
-        tiers = sum([max(0, min(t.replicas_min, t.replicas_max, self.base.total[1]) - n) for n, t, ok in pairs if ok])
-        return max(self.base.total[0] - sum(self.target), tiers)
+        return max(self.base.total[0] - sum(self.target), sum(self.lacking))
 
     @property
     def opened(self) -> Limits:
