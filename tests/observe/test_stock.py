@@ -39,6 +39,13 @@ def holder(uid: str, where: str, amount: int, *, ended: bool = False, gone_s: fl
     [
         pytest.param([node("a", 8, kind="h100")], [], (8, 0, 0), id="an empty node"),
         pytest.param([node("a", 8, kind="a10")], [], (0, 0, 0), id="a node of another class"),
+        pytest.param([node("a", 8, usable=False, kind="h100")], [], (0, 0, 0), id="an empty node that is cordoned"),
+        pytest.param(
+            [NodeView(name="a", labels={"kind": "h100"}, allocatable={}, usable=True)],
+            [replace(holder("ours", "a", 0), requests={})],
+            (0, 0, 0),
+            id="a node without a device plugin yet, and one of ours that asks for nothing",
+        ),
         pytest.param(
             [node("a", 8, kind="h100")],
             [holder("ours", "a", 2), holder("theirs", "a", 3)],
@@ -135,6 +142,7 @@ def test_capacity(stated: int | None, pods: list[PodView] | None, capacity: int 
 
 
 FOURS = TierSpec(name="bf16", quality=1.0, accelerator="h", accelerators_per_replica=4, replicas_min=0, replicas_max=9)
+SINGLE = TargetRef(api_version="apps/v1", kind="Deployment", name="x")
 GROUPS = TargetRef(api_version="leaderworkerset.x-k8s.io/v1", kind="LeaderWorkerSet", name="x")
 
 
@@ -149,6 +157,7 @@ GROUPS = TargetRef(api_version="leaderworkerset.x-k8s.io/v1", kind="LeaderWorker
         pytest.param(replace(FOURS, accelerators_per_replica=1), None, (5, 5, 5), None, id="one always fits"),
         pytest.param(replace(FOURS, accelerators_per_replica=16), None, (0, 0, 0), 0, id="larger than any node"),
         pytest.param(replace(FOURS, target_ref=GROUPS), None, (5, 5, 5), None, id="a group may span nodes"),
+        pytest.param(replace(FOURS, target_ref=SINGLE), None, (5, 5, 5), 0, id="pods of a Deployment may not"),
         pytest.param(replace(FOURS, accelerator="none"), None, (5, 5, 5), None, id="no such class"),
     ],
 )
@@ -170,4 +179,5 @@ def test_what_serves_fits_and_other_replicas_of_tidegate_could_leave() -> None:
     use = accelerator_use([class_], [node(name, 8) for name in "abc"], pods, own, time_s=NOW)["h"]
     assert placeable(FOURS, TierView(pods=(), wanted=0), class_, use) == 2
     assert placeable(FOURS, TierView(pods=pods[:1] * 3, wanted=3), class_, use) == 3
-    assert placeable(FOURS, TierView(pods=(holder("mine", "", 4),) * 3, wanted=3), class_, use) == 2
+    for gone in (holder("mine", "", 4), holder("mine", "a", 4, ended=True), holder("mine", "a", 4, gone_s=NOW)):
+        assert placeable(FOURS, TierView(pods=(gone,) * 3, wanted=3), class_, use) == 2
