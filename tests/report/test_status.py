@@ -102,6 +102,7 @@ def test_what_is_not_known_is_left_out_and_not_zero() -> None:
     assert "goodput" not in status
     assert "gpuUtilization" not in status
     assert "desired" not in status["tiers"][1]
+    assert "mix" not in status
     assert status["cost"] == {"currency": "USD", "perHour": "6.00"}
 
 
@@ -137,9 +138,16 @@ def test_noise_changes_nothing(scales: list[float], power_w: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "before", "shown"), [(0.995, "1", "0.995"), (1.0, "0.995", "1"), (0.99, "0.995", "0.995")]
+    ("now", "before", "shown"),
+    [
+        pytest.param(0.995, "1", "0.995", id="just below one is not one"),
+        pytest.param(1.0, "0.995", "1", id="nor is one just below"),
+        pytest.param(0.99, "0.995", "0.995", id="a little less"),
+        pytest.param(0.9, "0.995", "0.9", id="much less"),
+        pytest.param(0.995, "0.9", "0.995", id="much more"),
+    ],
 )
-def test_a_share_of_one_and_a_share_just_below_are_distinguished(now: float, before: str, shown: str) -> None:
+def test_a_share_stays_while_the_new_one_is_close(now: float, before: str, shown: str) -> None:
     assert calm_share(now, before) == shown
 
 
@@ -289,7 +297,8 @@ def test_a_deployment_with_a_single_target_has_its_selector() -> None:
     pointed = spec_of(pointing("fp8", "chat-old"))
     assert deployment_status(report(spec=pointed, view=view_of(old)))["selector"] == "app=chat"
     both = spec_of(pointing("fp8", "chat-old"), managed("bf16"))
-    for spec in (both, spec_of(managed("bf16"))):
+    missing = spec_of(pointing("fp8", "chat-new"))
+    for spec in (both, missing, spec_of(managed("bf16"))):
         selector = deployment_status(report(spec=spec, view=view_of(old)))["selector"]
         assert selector == "tidegate.io/inference-deployment=chat"
 
@@ -338,6 +347,14 @@ def test_a_class_reports_what_exists(
     AcceleratorClassStatus.model_validate(status, by_alias=True, by_name=False, strict=False, extra="forbid")
     again = accelerator_status(replace(resource, status=status), use, NOW_S + 60)
     assert again == status
+
+
+def test_a_class_reports_who_holds_what_now() -> None:
+    resource = AcceleratorResource(name="nvidia-h100", uid="u", generation=3, accelerator=H100)
+    first = accelerator_status(resource, AcceleratorUse(allocatable=64, by_tidegate=12, by_others=4), NOW_S)
+    later = AcceleratorUse(allocatable=64, by_tidegate=13, by_others=0)
+    status = accelerator_status(replace(resource, status=first), later, NOW_S + 60)
+    assert (status["allocatedByTidegate"], status["allocatedByOthers"]) == (13, 0)
 
 
 def test_failing_replicas_are_reported_while_there_are_any() -> None:
