@@ -125,6 +125,14 @@ def test_the_penalty_for_quality_moves_the_schedule_to_the_better_tier() -> None
     assert good[-1].tolist() == [1, 0]
 
 
+def test_the_mean_quality_counts_requests_and_tiers_share_them_by_their_knees() -> None:
+    """5 requests/s on bf16, 14 on both, 1 on int4: (5 + 14 * (8 + 6 * 0.9) / 14 + 1 * 0.9) / 20."""
+    axes = [axis("bf16", 3), axis("int4", 3, knee_rps=6.0, quality=0.9)]
+    grid = Grid(problem([5.0, 14.0, 1.0], axes))
+    assert grid.quality(KEY, np.array([[1, 0], [1, 1], [0, 1]])) == pytest.approx(19.3 / 20)
+    assert grid.quality(KEY, np.array([[0, 1]] * 3)) == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize(
     ("demand", "low", "high"),
     [(0.0, 0.0, 0.0), (4.0, 0.0, 0.01), (8.0, 0.0099, 0.0101), (10.0, 0.49, 0.51), (20.0, 0.99, 1.0)],
@@ -155,10 +163,16 @@ def test_without_a_price_it_is_also_too_late_for_what_cannot_be_created_in_time(
     assert path[:, 0].tolist() == [1, 1, 2, 2]
 
 
-def test_zero_waits_for_the_idle_time() -> None:
-    demand = [4.0, 4.0, 0.0, 0.0, 0.0, 0.0]
+@pytest.mark.parametrize(
+    ("demand", "expected"),
+    [
+        pytest.param([4.0, 4.0, 0.0, 0.0, 0.0, 0.0], [1, 1, 1, 1, 0, 0], id="after the last request"),
+        pytest.param([4.0, 0.0, 0.0, 0.0], [1, 1, 1, 0], id="which may come in the first window"),
+    ],
+)
+def test_zero_waits_for_the_idle_time(demand: list[float], expected: list[int]) -> None:
     of = problem(demand, [axis("bf16", len(demand))], replicas_min=0, scale_to_zero=ScaleToZero(idle_s=2 * WINDOW_S))
-    assert Grid(of).cheapest({KEY: Penalties(late_usd=1.0)})[:, 0].tolist() == [1, 1, 1, 1, 0, 0]
+    assert Grid(of).cheapest({KEY: Penalties(late_usd=1.0)})[:, 0].tolist() == expected
 
 
 def hour(low: int | None = None, high: int | None = None, *, minutes: float) -> Schedule:

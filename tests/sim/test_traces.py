@@ -20,7 +20,9 @@ def test_a_file_is_sorted_and_every_request_has_a_token(tmp_path: Path) -> None:
     trace = traces.read(tmp_path / "a.csv")
     assert trace.name == "a"
     assert trace.arrival_s.tolist() == [0.25, 0.5]
+    assert trace.prompt_tokens.tolist() == [50, 100]
     assert trace.output_tokens.tolist() == [1, 20]
+    assert trace.span_s == 0.5
 
 
 def test_empty_lines_are_no_requests(tmp_path: Path) -> None:
@@ -89,6 +91,14 @@ def test_a_shape_gives_its_mean_rate_and_the_same_requests_for_the_same_seed(sha
     assert trace.span_s <= 2 * SECONDS_PER_HOUR
     rate = len(trace) / (2 * SECONDS_PER_HOUR)
     assert 0.3 * 5 <= rate <= 2.5 * 5
+
+
+def test_a_share_of_each_prompt_is_found_in_the_cache() -> None:
+    half = generators.Lengths(prompt=1000, output=100, hit=0.5)
+    trace = generators.generate(generators.steady(rps=5.0, duration_s=600.0), half, seed=1, name="x")
+    np.testing.assert_array_equal(trace.hit_tokens, trace.prompt_tokens // 2)
+    part = trace.window(start_s=200.0, end_s=400.0)
+    np.testing.assert_array_equal(part.hit_tokens, part.prompt_tokens // 2)
 
 
 def test_lengths_have_the_means_they_are_named_for() -> None:
