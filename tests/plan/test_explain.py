@@ -82,8 +82,8 @@ BOUND, OTHER = tier("bf16", low=3), tier("fp8", accelerator="l40s")
             Constraint.MAX_REPLICAS, "Enough", id="the bounds of the tiers are above that of the total",
         ),
         pytest.param(
-            Loop(spec=spec(BOUND, OTHER, replicas_max=3, cost=Cost(budget_usd_per_hour=6.0)), estimates=TWO),
-            Constraint.BUDGET, "Enough", id="they are above the budget",
+            Loop(spec=spec(BOUND, OTHER, replicas_max=2, cost=Cost(budget_usd_per_hour=4.5)), estimates=TWO),
+            Constraint.BUDGET, "Enough", id="they are above the budget, while the load takes all that the total allows",
         ),
         pytest.param(
             Loop(spec=spec(replicas_min=4, cost=Cost(budget_usd_per_hour=9.0)), estimates=TWO),

@@ -164,14 +164,14 @@ def test_without_a_price_it_is_also_too_late_for_what_cannot_be_created_in_time(
 
 
 @pytest.mark.parametrize(
-    ("demand", "expected"),
+    ("demand", "idle", "expected"),
     [
-        pytest.param([4.0, 4.0, 0.0, 0.0, 0.0, 0.0], [1, 1, 1, 1, 0, 0], id="after the last request"),
-        pytest.param([4.0, 0.0, 0.0, 0.0], [1, 1, 1, 0], id="which may come in the first window"),
+        pytest.param([4.0, 4.0, 0.0, 0.0, 0.0, 0.0], 2, [1, 1, 1, 1, 0, 0], id="after the last request"),
+        pytest.param([4.0, 0.0, 0.0, 0.0, 0.0], 3, [1, 1, 1, 1, 0], id="which may come in the first window"),
     ],
 )
-def test_zero_waits_for_the_idle_time(demand: list[float], expected: list[int]) -> None:
-    of = problem(demand, [axis("bf16", len(demand))], replicas_min=0, scale_to_zero=ScaleToZero(idle_s=2 * WINDOW_S))
+def test_zero_waits_for_the_idle_time(demand: list[float], idle: int, expected: list[int]) -> None:
+    of = problem(demand, [axis("bf16", len(demand))], replicas_min=0, scale_to_zero=ScaleToZero(idle_s=idle * WINDOW_S))
     assert Grid(of).cheapest({KEY: Penalties(late_usd=1.0)})[:, 0].tolist() == expected
 
 
