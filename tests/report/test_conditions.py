@@ -117,6 +117,22 @@ def status_of(**more: Any) -> dict[str, Any]:
             id="whoever scales while it only recommends keeps the budget",
         ),
         pytest.param(
+            {"spec": replace(POOR, mode=Mode.RECOMMEND), "decision": FRUGAL, "observation": None},
+            "WithinBudget",
+            ("True", "Planned"),
+            id="what was not seen is not above the budget",
+        ),
+        pytest.param(
+            {
+                "spec": replace(SPEC, cost=Cost(target_usd_per_million_output_tokens=0.1)),
+                "decision": decision(prediction=None, conditions=(finding("WithinBudget", "NoBudget"),)),
+                "observation": observation(),
+            },
+            "WithinBudget",
+            ("True", "NoBudget"),
+            id="no token has a price yet",
+        ),
+        pytest.param(
             {
                 "spec": POOR,
                 "decision": FRUGAL,
@@ -151,6 +167,27 @@ def status_of(**more: Any) -> dict[str, Any]:
             "SLOMet",
             ("Unknown", "NoReplicaReady"),
             id="where nothing answers no promise is kept or broken",
+        ),
+        pytest.param(
+            {"observation": observation(ready=1, starting=1)},
+            "SLOMet",
+            ("True", "Planned"),
+            id="while one answers the promise is as planned",
+        ),
+        pytest.param(
+            {"decision": decision(tiers={"fp8": TierDecision(replicas=0)}), "observation": observation(ready=0)},
+            "SLOMet",
+            ("True", "Planned"),
+            id="and where nothing is wanted",
+        ),
+        pytest.param(
+            {
+                "decision": decision(conditions=(finding("SLOMet", "BudgetLimited", status=Status.FALSE),)),
+                "observation": observation(ready=0, starting=2),
+            },
+            "SLOMet",
+            ("False", "BudgetLimited"),
+            id="nor is one that cannot be kept anyway unknown",
         ),
         pytest.param(
             {"decision": decision(Reason.PLANNER_FAULT, "oh", error="E", tiers={})},
