@@ -122,6 +122,17 @@ def test_where_there_is_room_for_one_a_slow_start_is_waited_for_longer_the_next_
     assert sum(d.reason is Reason.REPLICAS_STUCK for d in loop.history) == 2
 
 
+def test_a_tier_whose_new_replicas_are_stuck_still_shrinks_with_the_load_and_with_its_bound() -> None:
+    loop = Loop(spec=spec(scale_down_window_s=60.0), estimates=ONE, startup_ticks=4)
+    loop.run(forecast(18), 12)
+    loop.stuck = frozenset({"bf16"})
+    assert loop.run(forecast(30), 16).reason is Reason.REPLICAS_STUCK
+    assert loop.ready == {"bf16": 4}
+    bounded = replace(loop, ready=dict(loop.ready), spec=spec(tier("bf16", high=2)))
+    assert fleet(bounded.tick(forecast(30))) == {"bf16": 2}
+    assert fleet(loop.run(forecast(4), 6)) == {"bf16": 1}
+
+
 def test_the_only_tier_stays_asked_for_while_it_is_stuck() -> None:
     loop = Loop(spec=spec(), estimates=ONE, startup_ticks=4, stuck=frozenset({"bf16"}))
     decision = loop.run(forecast(9), 60)
