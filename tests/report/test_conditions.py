@@ -383,7 +383,8 @@ def test_a_new_deployment_reconciles_until_it_serves_and_not_again_when_it_scale
     assert condition(half, "Reconciling") == ("True", "Starting")
     done = status_of(status=half)
     assert condition(done, "Reconciling") is None
-    scaling = status_of(status=done, observation=observation(ready=1, starting=1))
+    scaled = Outcome(actions=("fp8 from 1 to 2 replicas",))
+    scaling = status_of(status=done, observation=observation(ready=1, starting=1), outcome=scaled)
     assert condition(scaling, "Reconciling") is None
     changed = status_of(status=done, generation=2, observation=observation(ready=1, starting=1))
     assert condition(changed, "Reconciling") == ("True", "Starting")
@@ -409,6 +410,8 @@ def test_stuck_replicas_are_no_progress() -> None:
     status = status_of(decision=decision(conditions=(stuck,)), observation=observation(ready=0, starting=2))
     assert condition(status, "Reconciling") is None
     assert condition(status, "Ready") == ("False", "NoReplicaReady")
+    serves = status_of(decision=decision(conditions=(stuck,)), observation=observation(ready=1, starting=1))
+    assert condition(serves, "Reconciling") == ("True", "Starting")
 
 
 def test_surplus_in_one_tier_does_not_replace_missing_replicas_of_another() -> None:
@@ -422,6 +425,7 @@ def test_surplus_in_one_tier_does_not_replace_missing_replicas_of_another() -> N
 def test_what_is_not_carried_out_does_not_reconcile(mode: Mode) -> None:
     status = status_of(spec=replace(SPEC, mode=mode), observation=observation(ready=0))
     assert condition(status, "Reconciling") is None
+    assert condition(status, "SLOMet") == ("True", "Planned")
     assert condition(status, "Ready") != ("False", "NoReplicaReady")
 
 
