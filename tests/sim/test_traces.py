@@ -93,6 +93,26 @@ def test_a_shape_gives_its_mean_rate_and_the_same_requests_for_the_same_seed(sha
     assert 0.3 * 5 <= rate <= 2.5 * 5
 
 
+def test_a_day_has_its_peak_after_noon_and_the_middle_of_its_swing_at_six() -> None:
+    day = generators.diurnal(rps=10.0, duration_s=86_400.0)
+    assert day.max() == pytest.approx(16.5)
+    assert 12.0 < day.argmax() / SECONDS_PER_HOUR < 15.0
+    assert day[0] < 5.0
+    assert day[6 * 3600] == pytest.approx(10.0)
+
+
+def test_bursts_are_four_times_the_rate_and_take_about_a_seventh_of_the_time() -> None:
+    rates = generators.bursty(rps=3.0, duration_s=100_000.0, seed=1)
+    assert np.unique(rates).tolist() == [3.0, 12.0]
+    assert (rates == 12.0).mean() == pytest.approx(264.0 / (264.0 + 1500.0), rel=0.3)
+    assert rates[0] == 3.0
+
+
+def test_full_load_and_none_take_turns() -> None:
+    rates = generators.on_off(rps=3.0, duration_s=3000.0)
+    assert rates.tolist() == [3.0] * 900 + [0.0] * 1800 + [3.0] * 300
+
+
 def test_a_share_of_each_prompt_is_found_in_the_cache() -> None:
     half = generators.Lengths(prompt=1000, output=100, hit=0.5)
     trace = generators.generate(generators.steady(rps=5.0, duration_s=600.0), half, seed=1, name="x")
