@@ -293,13 +293,17 @@ def test_an_answer_without_tokens_counts_as_one() -> None:
     assert found.output_tokens_mean == 1.0
 
 
+UNUSED = {"prefix_queries": 0.0, "prefix_hits": 0.0}
+
+
 @pytest.mark.parametrize(
     ("values", "hit"),
     [
         pytest.param({"prefix_queries": 1000.0, "prefix_hits": 900.0}, 0.9, id="prompts that are looked up"),
-        pytest.param({"prefix_queries": 0.0, "prefix_hits": 0.0, "prompt_tokens": 1000.0}, 0.0, id="it is off"),
-        pytest.param({"prefix_queries": 0.0, "prefix_hits": 0.0, "prompt_tokens": 0.0}, None, id="no prompt came"),
-        pytest.param({"prompt_tokens": 1000.0}, None, id="a server without these counters"),
+        pytest.param(UNUSED | {"started": 1.0, "ttft_sum": 2.0}, 0.0, id="it is off"),
+        pytest.param(UNUSED | {"started": 1.0, "ttft_sum": 60.0}, None, id="all had been looked up before the window"),
+        pytest.param(UNUSED | {"started": 0.0}, None, id="no prompt came"),
+        pytest.param({"started": 1.0}, None, id="a server without these counters"),
     ],
 )
 def test_the_share_of_prompts_in_the_cache(values: dict[str, float], hit: float | None) -> None:
