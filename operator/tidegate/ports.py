@@ -12,7 +12,8 @@ runtime creates each part once and passes it on.
     all I/O through KubeApi; every write after Fence.holds()
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+import math
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -303,6 +304,7 @@ class ClusterView:
         accelerators: Use by AcceleratorClass name.
         mismatches: By deployment, sentences about targets whose pods use other accelerators than their tier states.
         has_pod_monitors: The PodMonitor CRD is installed.
+        seen_s: When, monotonic seconds; infinite: now.
     """
 
     workloads: Mapping[ObjectRef, WorkloadView] = field(default_factory=dict)
@@ -311,6 +313,7 @@ class ClusterView:
     accelerators: Mapping[str, AcceleratorUse] = field(default_factory=dict)
     mismatches: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     has_pod_monitors: bool = False
+    seen_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,6 +382,11 @@ class Report:
 class Actuator(Protocol):
     """Carries out orders. Implemented by `tidegate.actuate.cluster.ClusterActuator(api, fence)`."""
 
-    async def carry_out(self, order: Order) -> Outcome:
-        """Write what differs from what is wanted and nothing else; never raises `ApiError`."""
+    async def carry_out(self, order: Order, goes_on: Callable[[], bool] = lambda: True) -> Outcome:
+        """
+        Write what differs from what is wanted and nothing else; never raises `ApiError`.
+
+        Args:
+            goes_on: Asked between two independent changes; once it returns False, the rest is left to a later order.
+        """
         ...

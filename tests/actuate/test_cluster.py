@@ -83,9 +83,9 @@ async def test_the_outcome_says_what_was_done() -> None:
     outcome = await actuator(Recorder()).carry_out(order_of(TWO, ClusterView(), decided(bf16=0, fp8=1)))
     assert outcome.actions == (
         "Service prod/chat: created",
-        "Deployment prod/chat-bf16: created",
         "Deployment prod/chat-fp8: created",
         "Deployment prod/chat-fp8: replicas 0 -> 1",
+        "Deployment prod/chat-bf16: created",
     )
     assert (outcome.errors, outcome.conditions) == ((), ())
 
@@ -210,6 +210,26 @@ async def test_an_outdated_view_after_a_write_causes_no_second_write() -> None:
     clock[0] += SETTLE_S
     await hands.carry_out(order)
     assert len(api.calls) == 2 * first
+
+
+async def test_a_view_that_waited_since_before_a_write_causes_no_second_write() -> None:
+    api, clock = Recorder(), [NOW_S]
+    hands = at_times(api, lambda: clock[0])
+    await hands.carry_out(order_of(TWO, ClusterView(), decided(bf16=0, fp8=1)))
+    first = len(api.calls)
+    clock[0] += 2 * SETTLE_S
+    await hands.carry_out(order_of(TWO, ClusterView(seen_s=NOW_S - 1), decided(bf16=0, fp8=1)))
+    assert len(api.calls) == first
+
+
+async def test_an_order_that_is_overtaken_ends_with_a_whole_chain_and_a_later_one_does_the_rest() -> None:
+    api = Recorder()
+    hands = actuator(api)
+    order = order_of(TWO, ClusterView(), decided(bf16=0, fp8=1))
+    outcome = await hands.carry_out(order, goes_on=lambda: len(api.calls) < 2)
+    assert outcome.actions[1:] == ("Deployment prod/chat-fp8: created", "Deployment prod/chat-fp8: replicas 0 -> 1")
+    assert outcome.asked == {"fp8": 1}
+    assert (await hands.carry_out(order)).actions == ("Deployment prod/chat-bf16: created",)
 
 
 async def test_an_outdated_view_after_a_scale_is_not_another_writer() -> None:

@@ -27,6 +27,7 @@ from tests.actuate.orders import (
     workload,
 )
 from tidegate.actuate.manifests import HASH_ANNOTATION, wanted
+from tidegate.actuate.moves import urgency
 from tidegate.actuate.ownership import HOLD_S, rivals, taken
 from tidegate.actuate.steps import Steps, steps
 from tidegate.domain.decision import TierDecision
@@ -58,14 +59,29 @@ def test_on_an_empty_cluster_everything_is_made_before_it_is_scaled() -> None:
     found = do(TWO, ClusterView(), bf16=0, fp8=3)
     assert calls(found) == [
         ("PATCH", "services/chat"),
-        ("PATCH", "deployments/chat-bf16"),
-        ("PATCH", "deployments/chat-bf16"),
-        ("PATCH", "deployments/chat-bf16"),
         ("PATCH", "deployments/chat-fp8"),
         ("PATCH", "deployments/chat-fp8"),
         ("PATCH", "deployments/chat-fp8"),
         ("PATCH", "deployments/chat-fp8/scale"),
+        ("PATCH", "deployments/chat-bf16"),
+        ("PATCH", "deployments/chat-bf16"),
+        ("PATCH", "deployments/chat-bf16"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("there", "replicas", "number"),
+    [
+        pytest.param({"bf16": 2, "fp8": 4}, {"bf16": 3, "fp8": 0}, 0, id="one grows while another shrinks"),
+        pytest.param({"bf16": 2, "fp8": 4}, {"bf16": 2, "fp8": 3}, 1, id="one shrinks"),
+        pytest.param({"bf16": 2, "fp8": 4}, {"bf16": 2, "fp8": 4}, 2, id="at rest"),
+        pytest.param({"bf16": 2}, {"bf16": 2, "fp8": 3}, 2, id="one is created"),
+        pytest.param({"bf16": 2, "fp8": 4}, {}, 2, id="nothing was decided"),
+    ],
+)
+def test_what_adds_replicas_is_most_urgent(there: dict[str, int], replicas: dict[str, int], number: int) -> None:
+    view = view_of(*[workload(f"chat-{tier}", count) for tier, count in there.items()])
+    assert urgency(order_of(TWO, view, decided(**replicas) if replicas else None)) == number
 
 
 def test_a_new_deployment_starts_with_no_replica_and_releases_the_field() -> None:

@@ -187,6 +187,11 @@ def test_with_one_namespace_nodes_and_pods_are_still_watched_everywhere() -> Non
     assert everywhere == {"/api/v1/nodes", "/api/v1/pods"}
 
 
+def test_a_view_tells_when_it_was_taken() -> None:
+    """By the clock that our own writes are timed with."""
+    assert look(cluster()).view.seen_s == Clock().now_s
+
+
 def test_scalers_are_listed_by_what_they_scale() -> None:
     subject = cluster()
     target = ObjectRef(api_version="apps/v1", kind="Deployment", namespace="prod", name="old")

@@ -3,7 +3,7 @@ From a batch to writes: only what differs, only what may be touched, the newest 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,18 @@ from tidegate.domain.decision import Condition, Decision, Reason, Status, TierDe
 from tidegate.domain.key import Key
 from tidegate.domain.spec import Mode
 from tidegate.errors import SpecError
-from tidegate.ports import ApiError, Call, DeploymentResource, Order, Outcome, Report
+from tidegate.ports import (
+    ApiError,
+    Call,
+    ClusterView,
+    DeploymentResource,
+    ObjectRef,
+    Order,
+    Outcome,
+    Report,
+    WorkloadView,
+    workload_ref,
+)
 from tidegate.runtime import hands as module
 from tidegate.runtime.hands import Batch, Hands, Reporting
 from tidegate.runtime.inventory import FleetInventory
@@ -37,8 +48,9 @@ class Room:
         self.broken: dict[Key, str] = {}
         self.reports: list[Report] = []
 
-    async def carry_out(self, order: Order) -> Outcome:
+    async def carry_out(self, order: Order, goes_on: Callable[[], bool]) -> Outcome:
         self.orders.append(order)
+        self.goes_on = goes_on
         if self.gate is not None:
             await self.gate.wait()
         if self.broken.get(order.resource.key) == "in carrying out":
@@ -313,9 +325,9 @@ async def test_no_workload_waits_for_a_status(rig: Rig, monkeypatch: pytest.Monk
     many = fleet(rig, 20)
     carry_out, send = rig.room.carry_out, rig.api.send
 
-    async def carried(each: Order) -> Outcome:
+    async def carried(each: Order, goes_on: Callable[[], bool]) -> Outcome:
         order.append("workload")
-        return await carry_out(each)
+        return await carry_out(each, goes_on)
 
     async def sent(call: Call) -> dict[str, Any]:
         order.append("status")
@@ -343,17 +355,62 @@ async def test_what_was_changed_while_its_order_waited_is_left_alone(
     rig = Rig()
     carry_out = rig.room.carry_out
 
-    async def changed(order: Order) -> Outcome:
+    async def changed(order: Order, goes_on: Callable[[], bool]) -> Outcome:
         if change is None:
             rig.inventory.drop_deployment(CHAT, "u1")
         else:
             rig.inventory.put_deployment(replace(resource(), **change))
-        return await carry_out(order)
+        return await carry_out(order, goes_on)
 
     monkeypatch.setattr(rig.room, "carry_out", changed)
     await rig.do(resource(OTHER, uid="u2"), resource())
     assert [order.resource.key for order in rig.room.orders] == [OTHER]
     assert {report.resource.key for report in rig.room.reports} == {OTHER}, "the next plan tells the rest"
+
+
+def with_workloads(batch: Batch, replicas: dict[str, tuple[int, int]]) -> Batch:
+    """The batch, with workloads of these deployments: how many replicas each has, and how many were decided."""
+    there: dict[ObjectRef, WorkloadView] = {}
+    decisions: dict[Key, Decision] = {}
+    for name, (has, decided) in replicas.items():
+        key = Key("prod", name)
+        ref = workload_ref(key, batch.resources[key].valid_spec.tiers[0])
+        there[ref] = WorkloadView(ref=ref, uid=name, path="", replicas=has, selector="")
+        decisions[key] = replace(DECISION, key=key, tiers={"bf16": TierDecision(replicas=decided)})
+    return replace(batch, view=ClusterView(workloads=there), decisions=decisions)
+
+
+def carried(rig: Rig) -> list[str]:
+    return [order.resource.key.name for order in rig.room.orders]
+
+
+async def test_what_grows_comes_first_then_what_shrinks_then_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    rig = Rig()
+    many = fleet(rig, 4)
+    many[Key("prod", "d01")] = replace(many[Key("prod", "d01")], spec=SpecError(field="f", value="v", allowed="a"))
+    batch = Batch(time_s=1.0, epoch=1, resources=many)
+    await rig.hands._carry_out(with_workloads(batch, {"d02": (4, 2), "d03": (2, 3)}))
+    assert carried(rig) == ["d03", "d02", "d00"]
+
+
+async def test_an_urgent_decision_does_not_wait_for_the_rest_of_an_older_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Creating a hundred deployments of sixteen tiers takes minutes."""
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    rig = Rig()
+    rig.room.gate = asyncio.Event()
+    batch = Batch(time_s=1.0, epoch=1, resources=fleet(rig, 4))
+    rig.hands.give(batch)
+    task = asyncio.create_task(rig.hands.run())
+    await until(lambda: rig.room.orders)
+    assert rig.room.goes_on()
+    rig.hands.give(with_workloads(replace(batch, time_s=2.0), {"d03": (2, 3)}))
+    assert not rig.room.goes_on(), "nor for the rest of an order"
+    rig.room.gate.set()
+    await until(rig.hands.idle.is_set)
+    task.cancel()
+    await asyncio.wait({task})
+    assert carried(rig) == ["d00", "d03", "d01", "d02", "d00"], "the rest follows, what has waited longest first"
 
 
 async def test_reporting_stops_for_a_newer_batch_which_reports_the_rest_first(

@@ -82,15 +82,16 @@ class ClusterActuator:
         self._refused: dict[str, _Refusal] = {}
         self._failures: dict[str, int] = {}
 
-    async def carry_out(self, order: Order) -> Outcome:
-        """Write what differs from what is wanted, and nothing else."""
+    async def carry_out(self, order: Order, goes_on: Callable[[], bool] = lambda: True) -> Outcome:
+        """Write what differs from what is wanted, and nothing else; at least one chain, the others while it goes on."""
         epoch = self._fence.epoch
         if epoch != self._epoch:
             self._epoch, self._stock = epoch, Stock(monitor_labels=self._monitor_labels)
-        todo = steps(self._stock.scene(order, now_s=self._wall(), clock_s=self._clock()))
+        seen_s = min(order.view.seen_s, self._clock())
+        todo = steps(self._stock.scene(order, now_s=self._wall(), clock_s=seen_s))
         sent = _Sent()
         for chain in todo.chains:
-            if not await self._send(chain, epoch, sent):
+            if not await self._send(chain, epoch, sent) or not goes_on():
                 break
         rejected = [stalled("WorkloadRejected", refusal.detail) for refusal in sent.refusals[:1]]
         scaled = {write.tier: write.replicas for write in sent.writes if write.replicas is not None}

@@ -14,7 +14,7 @@ from tidegate.actuate.ownership import Claim, other_writer, sighting_of
 from tidegate.actuate.scene import Scene, Write
 from tidegate.domain.decision import Condition
 from tidegate.domain.spec import TierSpec
-from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, ObjectRef, workload_ref
+from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, ObjectRef, Order, workload_ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,20 @@ def moves(scene: Scene) -> Moves:
     found += _drained(scene)
     found.sort(key=lambda move: move.before - move.after)
     return Moves(moves=tuple(found), rests=rests, conditions=tuple(conditions))
+
+
+def urgency(order: Order) -> int:
+    """Smaller numbers go first: 0 adds replicas to a workload that exists, 1 only removes some, 2 does neither."""
+    decided = order.decision.tiers if order.decision is not None else {}
+    there = order.view.workloads
+    added = [
+        decided[tier.name].replicas - there[ref].replicas
+        for tier in order.resource.valid_spec.tiers
+        if tier.name in decided and (ref := workload_ref(order.resource.key, tier)) in there
+    ]
+    if max(added, default=0) > 0:
+        return 0
+    return 1 if any(added) else 2
 
 
 def _move(scene: Scene, tier: TierSpec) -> Move | None:

@@ -52,7 +52,8 @@ class Scene:
     Args:
         order: What is wanted and what is there.
         now_s: Unix seconds; compared with times of other writers, which the API server records.
-        clock_s: Monotonic seconds; for the time since our own writes, because nobody can set that clock.
+        clock_s: When the view was taken; monotonic seconds, because nobody can set that clock. Our own writes of a
+            moment before, and all later ones, may be missing in it.
         manifests: What the deployment should own.
         owned: Workloads that carry its uid.
         written: Our own last writes.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tidegate.actuate.build import builds, retired
+from tidegate.actuate.manifests import shared_refs
 from tidegate.actuate.moves import moves
 from tidegate.actuate.scene import Chain, Scene
 from tidegate.actuate.vllm import findings
@@ -32,11 +33,12 @@ def steps(scene: Scene) -> Steps:
         return Steps()
     made, taken = builds(scene)
     replicas = moves(scene)
-    # A workload is created before it is scaled. Objects that are not scaled come first.
+    # A workload is created before it is scaled. Service and PodMonitor come first, workloads that are not scaled last.
+    shared = [made.pop(ref) for ref in shared_refs(spec) if ref in made]
     scaled = [(*made.pop(move.ref, ()), move.write) for move in replicas.moves]
     warnings = [finding for tier in spec.tiers for finding in findings(tier)]
     return Steps(
-        chains=(*made.values(), *scaled, *retired(scene)),
+        chains=(*shared, *scaled, *made.values(), *retired(scene)),
         conditions=_merged([*taken, *replicas.conditions, *warnings]),
         rests=replicas.rests,
     )

@@ -56,7 +56,7 @@ class Stock:
     _asked: dict[tuple[str, ObjectRef], _Asked] = field(default_factory=dict)
 
     def scene(self, order: Order, *, now_s: float, clock_s: float) -> Scene:
-        """Everything that is known when an order is carried out; unix and monotonic seconds."""
+        """Everything that is known when an order is carried out; `now_s` and `clock_s` as in `Scene`."""
         self._prune(clock_s)
         scene = Scene(
             order=order,

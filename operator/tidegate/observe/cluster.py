@@ -230,6 +230,7 @@ class Cluster:
                 accelerators=use,
                 mismatches=mismatches(specs, tiers, accelerators, self.nodes.items),
                 has_pod_monitors=self.pod_monitors.synced and not self.pod_monitors.absent,
+                seen_s=self._clock(),
             ),
             accelerators={
                 name: replace(

@@ -3,10 +3,11 @@ From decisions to the cluster: the newest batch is carried out and reported, by 
 
 In:    a `Batch` per tick.
 Out:   writes of workloads, statuses and events; none if nothing differs.
-Rules: one batch at a time. A batch that arrives while another is being carried out replaces the one that waits, so a
-       slow API server never builds up a queue of old decisions. All workloads come first, then statuses and events:
-       reporting a whole fleet can take a minute, and no replica waits for it. Reporting stops for a newer batch, which
-       starts with what has been unreported longest. A bug met by one object affects only that object.
+Rules: one batch at a time, and it ends where a newer one arrives, so neither a slow API server nor a hundred new
+       deployments keep an urgent decision waiting. What is left is in the newer batch, if it is still to be done.
+       Deployments whose workloads get more replicas come first, then those that get fewer, then what is created or
+       updated, and in each of these what has waited longest. Statuses and events come last: reporting a whole fleet
+       can take a minute, and no replica waits for it. A bug met by one object affects only that object.
 """
 
 import asyncio
@@ -14,9 +15,11 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from typing import Any, Protocol
 
 from tidegate.actuate.findings import stalled
+from tidegate.actuate.moves import urgency
 from tidegate.domain.decision import Condition, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation
@@ -121,6 +124,9 @@ class Hands:
         self._next: Batch | None = None
         self._submitted = asyncio.Event()
         self._slots = asyncio.Semaphore(AT_ONCE)
+        # The number of each deployment's last turn, by uid.
+        self._turns: dict[str, int] = {}
+        self._turn = count()
         self._sent: dict[str, tuple[Status, Status]] = {}
         # Statuses whose events were posted, but that were not accepted yet, by uid.
         self._posted: dict[str, Status] = {}
@@ -133,7 +139,7 @@ class Hands:
         self.idle.set()
 
     def give(self, batch: Batch) -> None:
-        """Submit a tick's work; it replaces a batch that has not been started."""
+        """Submit a tick's work; it replaces what is left of the batch before."""
         self._next = batch
         self.idle.clear()
         self._submitted.set()
@@ -159,27 +165,37 @@ class Hands:
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in alive}
         self._posted = {uid: status for uid, status in self._posted.items() if uid in alive}
         self._unreported = {uid: outcome for uid, outcome in self._unreported.items() if uid in alive}
+        self._turns = {uid: turn for uid, turn in self._turns.items() if uid in alive}
         self._met_before, self._met = self._met, set()
-        acts = [(resource, partial(self._act, resource, batch)) for resource in deployments.values()]
-        await self._each(acts, lambda: self._leads(batch))
+        line = sorted(deployments.values(), key=lambda resource: self._place(resource, batch))
+        await self._each([(resource, partial(self._act, resource, batch)) for resource in line], batch)
         reports: list[tuple[Resource, Work]] = [
             (class_, partial(self._accelerator, class_, batch)) for class_ in batch.classes
         ]
         unreported = [deployments[uid] for uid in self._unreported if uid in deployments]
         reports += [(resource, partial(self._report, resource, batch)) for resource in unreported]
-        await self._each(reports, lambda: self._leads(batch) and self._next is None)
+        await self._each(reports, batch)
 
-    async def _each(self, works: Iterable[tuple[Resource, Work]], goes_on: Callable[[], bool]) -> None:
-        """Run the work concurrently; none is started once `goes_on` returns False."""
+    def _goes_on(self, batch: Batch) -> bool:
+        """Whether work of the batch may still be started."""
+        return self._next is None and self._leads(batch)
+
+    def _place(self, resource: DeploymentResource, batch: Batch) -> tuple[int, int]:
+        """The place of a deployment in the line: by urgency, then by its last turn."""
+        acts = isinstance(resource.spec, DeploymentSpec)
+        return urgency(_order(resource, batch)) if acts else 2, self._turns.get(resource.uid, -1)
+
+    async def _each(self, works: Iterable[tuple[Resource, Work]], batch: Batch) -> None:
+        """Run the work concurrently; none is started once the batch has ended."""
         async with asyncio.TaskGroup() as group:
             for about, work in works:
-                group.create_task(self._guarded(about, work, goes_on))
+                group.create_task(self._guarded(about, work, batch))
 
-    async def _guarded(self, about: Resource, work: Work, goes_on: Callable[[], bool]) -> None:
+    async def _guarded(self, about: Resource, work: Work, batch: Batch) -> None:
         """Contain an object's failure: log it; the next tick tries again."""
         async with self._slots:
             await asyncio.sleep(0)  # a thousand deployments at rest must not block the event loop
-            if not goes_on():
+            if not self._goes_on(batch):
                 return
             try:
                 await work()
@@ -217,19 +233,17 @@ class Hands:
         except Exception as fault:
             self._record_bug(resource, fault)
             outcome = _failed(fault)
+        self._turns[resource.uid] = next(self._turn)
         self._unreported[resource.uid] = _joined(self._unreported.get(resource.uid), outcome)
 
     async def _outcome(self, resource: DeploymentResource, batch: Batch) -> Outcome | None:
         """Carry out what may be carried out: a valid spec in mode Auto, not paused, and planned without an error."""
-        spec, decision = resource.spec, batch.decisions.get(resource.key)
+        spec = resource.spec
         if not isinstance(spec, DeploymentSpec) or not spec.acts:
             return None
         if rival := batch.rivals.get(resource.key):
             return Outcome(conditions=(rival,))
-        if decision is not None and decision.error is not None:
-            decision = None
-        order = Order(resource=resource, decision=decision, view=batch.view, accelerators=batch.accelerators)
-        outcome = await self._actuator.carry_out(order)
+        outcome = await self._actuator.carry_out(_order(resource, batch), lambda: self._goes_on(batch))
         for action in outcome.actions:
             log.info(action, extra={"deployment": str(resource.key)})
         return outcome
@@ -297,6 +311,14 @@ class Hands:
         kept = dict(answer.get("status") or {})
         self._sent[uid] = (status, kept)
         return kept
+
+
+def _order(resource: DeploymentResource, batch: Batch) -> Order:
+    """The batch's order for a deployment; a plan that failed decides nothing."""
+    decision = batch.decisions.get(resource.key)
+    if decision is not None and decision.error is not None:
+        decision = None
+    return Order(resource=resource, decision=decision, view=batch.view, accelerators=batch.accelerators)
 
 
 def _name(about: Resource) -> str:
