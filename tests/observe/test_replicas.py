@@ -54,6 +54,12 @@ def state(
     return roster.states({TIER: view}, samples, time_s=at)[TIER]
 
 
+def in_group(group: int, worker: int) -> dict[str, str]:
+    """Labels of a pod of a LeaderWorkerSet; worker 0 is the leader."""
+    prefix = "leaderworkerset.sigs.k8s.io"
+    return {f"{prefix}/group-index": str(group), f"{prefix}/worker-index": str(worker)}
+
+
 def counts(found: TierState) -> tuple[int, int, int]:
     return found.ready, found.starting, found.terminating
 
@@ -224,6 +230,28 @@ def test_a_restarted_server_must_answer_again() -> None:
     again = replace(first, ready_s=NOW + 15, life="uid-b/1")
     assert counts(state(again, samples={}, roster=roster, at=NOW + 16)) == (0, 1, 0)
     assert counts(state(again, samples=answering("b"), roster=roster, at=NOW + 30)) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("worker", "expected"),
+    [
+        pytest.param({}, (0, 0, ""), id="it starts"),
+        pytest.param({"unschedulable": True, "node": ""}, (1, 0, ""), id="it finds no room"),
+        pytest.param({"health": NO_IMAGE}, (0, 1, NO_IMAGE.trouble), id="it has no image"),
+        pytest.param({"health": CRASHING}, (0, 0, ""), id="it crashes as long as it does not reach its leader"),
+        pytest.param({"unschedulable": True, "terminating": True}, (0, 0, ""), id="it is of the group before"),
+        pytest.param({"unschedulable": True, "labels": in_group(1, 1)}, (0, 0, ""), id="it is of another group"),
+    ],
+)
+def test_a_leader_waits_for_what_its_workers_wait_for(
+    worker: dict[str, object], expected: tuple[int, int, str]
+) -> None:
+    leaders = tuple(pod(f"big-{i}", ready_s=None if i == 0 else NOW, labels=in_group(i, 0)) for i in range(2))
+    workers = (pod("big-0-1", ready_s=None, **{"labels": in_group(0, 1)} | worker),)
+    view = TierView(pods=leaders, workers=workers, wanted=2)
+    found = Roster(window_s=60.0, stale_s=60.0).states({TIER: view}, DOWN, time_s=NOW)[TIER]
+    assert counts(found) == (1, 1, 0)
+    assert (found.unschedulable, found.failing, found.trouble) == expected
 
 
 def test_replicas_that_a_quota_forbids_are_failing() -> None:

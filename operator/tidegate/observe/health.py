@@ -55,9 +55,13 @@ HEALTHY = Health()
 
 def health(containers: Iterable[Raw]) -> Health:
     """The health of a pod: that of its worst container."""
-    found = [_container(status) for status in containers]
-    found = [each for each in found if each != HEALTHY]
-    return max(found, key=lambda each: (each.waits, each.crashes), default=HEALTHY)
+    return worst(map(_container, containers))
+
+
+def worst(found: Iterable[Health]) -> Health:
+    """The one that least allows for serving."""
+    troubled = [each for each in found if each != HEALTHY]
+    return max(troubled, key=lambda each: (each.waits, each.crashes), default=HEALTHY)
 
 
 def is_failing(seen: Health, *, ready_s: float | None, time_s: float) -> bool:

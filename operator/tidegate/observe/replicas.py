@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading, TierState
 from tidegate.observe.decode import PodName, Samples, TierPods, tier_reading
-from tidegate.observe.health import is_failing
+from tidegate.observe.health import is_failing, worst
 from tidegate.observe.objects import PodView
 
 # A ready replica counts once Prometheus has a sample of it. After this long it counts anyway: then scraping is broken,
@@ -38,6 +38,8 @@ TierKey = tuple[Key, str]
 
 # Labels that tell the pods of one template from those of another: of Deployments, Argo Rollouts and StatefulSets.
 _TEMPLATE = ("pod-template-hash", "rollouts-pod-template-hash", "controller-revision-hash")
+# Which group of a LeaderWorkerSet a pod belongs to.
+_GROUP = "leaderworkerset.sigs.k8s.io/group-index"
 # The ordinal of a StatefulSet's pod.
 _ORDINAL = "apps.kubernetes.io/pod-index"
 
@@ -103,7 +105,7 @@ class Roster:
         answering = [pod for pod in pods if pod.ready and self._serves(pod, samples, time_s)]
         serving = {pod.uid for pod in answering}
         ready = _asked_for(answering, view.wanted)
-        starting = [pod for pod in pods if not pod.terminating and pod.uid not in serving]
+        starting = [_with_group(pod, view.workers) for pod in pods if not pod.terminating and pod.uid not in serving]
         arrived = len(serving - self._serving.get(tier, serving))
         self._serving[tier] = serving
         self._learn_starts(tier, pods, time_s)
@@ -197,6 +199,20 @@ class Roster:
                 self._had_rates.add(pod.life)
         waited_s = time_s - (pod.ready_s if pod.ready_s is not None else time_s)
         return pod.life in self._answered or waited_s > ANSWER_GRACE_S
+
+
+def _with_group(leader: PodView, workers: Iterable[PodView]) -> PodView:
+    """
+    A leader that is not ready, with what keeps the other pods of its group from starting: it waits for them.
+
+    Their crashes do not count: a worker may be restarted until its leader can be reached.
+    """
+    group = leader.labels.get(_GROUP)
+    waited = [pod for pod in workers if pod.labels.get(_GROUP) == group and not pod.terminating]
+    if leader.ready or not waited:
+        return leader
+    health = worst([leader.health, *(pod.health for pod in waited if pod.health.crashed_s is None)])
+    return replace(leader, health=health, unschedulable=any(pod.unschedulable for pod in (leader, *waited)))
 
 
 def _asked_for(answering: list[PodView], wanted: int | None) -> list[PodView]:
