@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.observe.test_cluster import CHAT, H100, SPEC
-from tests.observe.test_replicas import pod
+from tests.observe.test_replicas import in_group, pod
 from tidegate.observe.mismatch import mismatches
 from tidegate.observe.objects import NodeView, PodView
 from tidegate.observe.replicas import TierView
@@ -46,20 +46,52 @@ def test_pods_on_nodes_that_the_class_does_not_select_are_reported() -> None:
     )
 
 
-GROUP = (one("leader", 8), one("other", 8))
+def member(group: int, worker: int, *, ready: bool = True, terminating: bool = False) -> PodView:
+    made = one(f"big-{group}-{worker}", 8, ready=ready and not terminating)
+    return replace(made, labels=in_group(group, worker), terminating=terminating)
 
 
 @pytest.mark.parametrize(
-    ("workers", "each", "is_told"),
+    ("leaders", "workers", "each", "is_told"),
     [
-        pytest.param((one("w1", 8), one("w2", 8)), 16, False, id="a leader and a worker each, as stated"),
-        pytest.param((one("w1", 8), one("w2", 8)), 8, True, id="only the leader was counted"),
-        pytest.param((one("w1", 8), one("w2", 8, ready=False)), 8, False, id="a group that is not complete yet"),
-        pytest.param((one("w1", 8),), 8, False, id="a worker is missing"),
+        pytest.param(
+            [member(0, 0), member(1, 0)],
+            [member(0, 1), member(1, 1)],
+            16,
+            False,
+            id="a leader and a worker each, as stated",
+        ),
+        pytest.param(
+            [member(0, 0), member(1, 0)], [member(0, 1), member(1, 1)], 8, True, id="only the leader was counted"
+        ),
+        pytest.param(
+            [member(0, 0)], [member(0, 1), member(0, 2, ready=False)], 8, False, id="a group that is not complete yet"
+        ),
+        pytest.param(
+            [member(0, 0), member(1, 0)],
+            [member(0, 1), member(1, 1, ready=False)],
+            8,
+            True,
+            id="one that is complete beside one that is not",
+        ),
+        pytest.param([member(0, 0), member(1, 0)], [member(0, 1)], 8, False, id="a worker is missing"),
+        pytest.param(
+            [member(0, 0), member(1, 0, terminating=True)],
+            [member(0, 1), member(1, 1)],
+            16,
+            False,
+            id="a worker serves until its leader is gone",
+        ),
+        pytest.param([member(0, 0)], [member(0, 1), member(1, 1)], 16, False, id="and a moment longer"),
+        pytest.param(
+            [member(0, 0)], [member(0, 1), member(0, 2, terminating=True)], 24, False, id="a worker's node is drained"
+        ),
     ],
 )
-def test_a_group_of_pods_is_one_replica(workers: tuple[PodView, ...], each: int, is_told: bool) -> None:
-    assert bool(said(*GROUP, workers=workers, each=each)) is is_told
+def test_a_group_of_pods_is_one_replica(
+    leaders: list[PodView], workers: list[PodView], each: int, is_told: bool
+) -> None:
+    assert bool(said(*leaders, workers=tuple(workers), each=each)) is is_told
 
 
 @pytest.mark.parametrize(

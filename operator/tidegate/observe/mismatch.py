@@ -43,9 +43,9 @@ def mismatches(
 
 
 def _of_tier(tier: TierSpec, view: TierView, accelerator: Accelerator, nodes: Nodes) -> Iterator[str]:
-    alive = [pod for pod in view.all if not pod.ended and not pod.terminating]
+    alive = [pod for pod in view.all if _is_alive(pod)]
     resource = accelerator.resource_name
-    each = _each(view, alive, resource)
+    each = _each(view, resource)
     if each not in (None, tier.accelerators_per_replica):
         stated = f"acceleratorsPerReplica is {tier.accelerators_per_replica}"
         yield f"tier {tier.name}: a replica holds {each} {resource}, but {stated}"
@@ -58,17 +58,24 @@ def _of_tier(tier: TierSpec, view: TierView, accelerator: Accelerator, nodes: No
         )
 
 
-def _each(view: TierView, alive: Collection[PodView], resource: str) -> int | None:
-    """
-    Accelerators per replica, over all pods of its group; None if replicas hold none, or different numbers.
+def _each(view: TierView, resource: str) -> int | None:
+    """Accelerators per replica, over all pods of its group; None if replicas hold none, or different numbers."""
+    held = {sum(pod.requests.get(resource, 0) for pod in replica) for replica in _replicas(view)}
+    return (held.pop() or None) if len(held) == 1 else None
 
-    Groups are counted only when all pods are ready: before that, some may be missing.
+
+def _replicas(view: TierView) -> Iterable[Collection[PodView]]:
     """
-    workers = {pod.uid for pod in view.workers}
-    if workers and not all(pod.ready for pod in alive):
-        return None
-    of_leaders = [pod.requests.get(resource, 0) for pod in alive if pod.uid not in workers]
-    of_workers = [pod.requests.get(resource, 0) for pod in alive if pod.uid in workers]
-    if len(set(of_leaders)) != 1 or len(of_workers) % len(of_leaders):
-        return None
-    return of_leaders[0] + sum(of_workers) // len(of_leaders) or None
+    The pods of each replica.
+
+    A group counts only while all its pods are ready: before that some may be missing, and when it ends, its workers
+    stay until its leader is gone.
+    """
+    if not view.workers:
+        return [(pod,) for pod in view.pods if _is_alive(pod)]
+    groups = [(leader, *(pod for pod in view.workers if pod.group == leader.group)) for leader in view.pods]
+    return [group for group in groups if all(pod.ready for pod in group)]
+
+
+def _is_alive(pod: PodView) -> bool:
+    return not pod.ended and not pod.terminating

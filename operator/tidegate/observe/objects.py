@@ -74,6 +74,11 @@ class PodView:
     health: Health = HEALTHY
     gone_s: float | None = None
 
+    @property
+    def group(self) -> str:
+        """Which group of a LeaderWorkerSet it belongs to; empty: none."""
+        return self.labels.get("leaderworkerset.sigs.k8s.io/group-index", "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:

@@ -38,8 +38,6 @@ TierKey = tuple[Key, str]
 
 # Labels that tell the pods of one template from those of another: of Deployments, Argo Rollouts and StatefulSets.
 _TEMPLATE = ("pod-template-hash", "rollouts-pod-template-hash", "controller-revision-hash")
-# Which group of a LeaderWorkerSet a pod belongs to.
-_GROUP = "leaderworkerset.sigs.k8s.io/group-index"
 # The ordinal of a StatefulSet's pod.
 _ORDINAL = "apps.kubernetes.io/pod-index"
 
@@ -207,8 +205,7 @@ def _with_group(leader: PodView, workers: Iterable[PodView]) -> PodView:
 
     Their crashes do not count: a worker may be restarted until its leader can be reached.
     """
-    group = leader.labels.get(_GROUP)
-    waited = [pod for pod in workers if pod.labels.get(_GROUP) == group and not pod.terminating]
+    waited = [pod for pod in workers if pod.group == leader.group and not pod.terminating]
     if leader.ready or not waited:
         return leader
     health = worst([leader.health, *(pod.health for pod in waited if pod.health.crashed_s is None)])
