@@ -170,6 +170,15 @@ def test_a_tier_that_gets_faster_is_not_taken_for_one_that_gets_slower_under_loa
     assert law_of(after).itl_s(120, CHAT) == pytest.approx(truth(1.0).itl_s(120, CHAT), rel=0.05)
 
 
+def test_large_batches_of_two_slow_hours_are_not_believed_for_days() -> None:
+    """While a tier is slow, replicas are added. They stay, so that batches this large are never observed again."""
+    usual = [r for n in (30, 60, 90, 150, 90, 60, 90, 150, 90) for r in steady(truth(1.0), minutes=10, running=n)]
+    slow = [r for n in (165, 110, 105, 125) for r in steady(truth(1.15), minutes=15, running=n)]
+    again = [r for n in (65, 60, 50, 30) for r in steady(truth(1.0), minutes=60, running=n)]
+    after = watch([*usual, *slow, *again])
+    assert law_of(after).itl_s(150, CHAT) == pytest.approx(truth(1.0).itl_s(150, CHAT), rel=0.02)
+
+
 def test_a_law_of_another_shape_is_learned_from_both_ends_of_the_load() -> None:
     """That few requests are faster than a prior says of them, by what many teach, does not mean the law has moved."""
     flat = replace(PRIOR.law, a_s=0.6 * PRIOR.law.a_s)

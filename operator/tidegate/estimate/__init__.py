@@ -7,7 +7,7 @@ Leaves:     a `TierEstimate` per tier (law, service curve, capacity within the S
 May import: domain, units, errors, numpy.
 
     arguments, models, hardware -> serving -> priors (table, roofline)      configuration and prior of a tier
-    observation -> samples, comparison -> fit -> learning -> memory         what was measured
+    observation -> samples, comparison -> shift, fit -> learning -> memory  what was measured
     prior, memory -> law; law, requests, targets -> service -> capacity     what it can carry
 """
 

@@ -24,6 +24,7 @@ from tidegate.estimate.priors import Prior, prior_of
 from tidegate.estimate.rebase import under
 from tidegate.estimate.roofline import Coefficients
 from tidegate.estimate.samples import Window, alike, bucket, hit_of, kept, sample_of
+from tidegate.estimate.shift import unshifted
 
 # A reading older than this is stale, s.
 AGE_MAX_S = 60.0
@@ -177,7 +178,8 @@ def _count_replicas(memory: TierMemory, prior: Prior, state: TierState, time_s: 
 def _learn_window(memory: TierMemory, window: Window, sample: Sample) -> TierMemory:
     """The memory after learning from one window."""
     base = coefficients_of(window.prior)
-    log_error = log(sample.itl_s / fit.predicted_s(base.times(memory.factors), sample))
+    law = base.times(memory.factors)
+    log_error = log(sample.itl_s / fit.predicted_s(law, sample))
     if memory.windows >= WINDOWS_TRUSTING and _surprising(memory, sample, log_error):
         surprises = max(0, memory.surprises) + 1 if log_error > 0 else min(0, memory.surprises) - 1
         if abs(surprises) < SURPRISES_FOR_CHANGE:
@@ -189,7 +191,10 @@ def _learn_window(memory: TierMemory, window: Window, sample: Sample) -> TierMem
     full = _bucket_size(memory, sample) >= BUCKET_FULL
     if full and abs(log_error) < FORESEEN_LOG and compared.prompts is memory.prompts:
         return compared
-    samples = kept(compared.samples, sample)
+    together = kept(compared.samples, sample)
+    samples = unshifted(law, together)
+    if len(samples) < len(together):
+        compared = replace(compared, windows=len(samples), bias=0.0)
     evidence = max(1.0, compared.windows / len(samples))
     found = fit.fit(base, samples, compared.prompts, evidence=evidence)
     if found.vector == memory.vector and _agree(base, samples, found.factors, memory.factors):

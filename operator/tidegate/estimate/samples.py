@@ -134,11 +134,16 @@ def bucket(sample: Sample) -> int:
     return floor(log2(sample.running))
 
 
-def alike(one: Sample, other: Sample) -> bool:
-    """Whether two samples have nearly the same operating point: requests of one shape, as many or as much load."""
+def alike(one: Sample, other: Sample, *, running: float = ALIKE) -> bool:
+    """
+    Whether two samples have nearly the same operating point: requests of one shape, as many or as much load.
+
+    Args:
+        running: Factor within which they are as many.
+    """
     shaped = _within(ALIKE, one.context, other.context) and _within(ALIKE, one.interference, other.interference)
     loaded = _within(ALIKE_LOAD, one.running / one.itl_s, other.running / other.itl_s)
-    return shaped and (loaded or _within(ALIKE, one.running, other.running))
+    return shaped and (loaded or _within(running, one.running, other.running))
 
 
 def _within(factor: float, one: float, other: float) -> bool:
