@@ -10,7 +10,7 @@ from math import inf
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import TierState
 from tidegate.plan.cuts import DUST
-from tidegate.plan.fleet import Fleet, profile
+from tidegate.plan.fleet import Fleet, curve
 from tidegate.plan.limits import Limits
 from tidegate.plan.memo import Memo
 from tidegate.plan.memory import PlanMemory, TierProgress
@@ -133,4 +133,4 @@ def _ready(problem: Problem) -> Fleet:
 
 def _attainment(problem: Problem, memo: Memo, fleet: Fleet, *, lead_s: float) -> float:
     """What a fleet reaches at the demand up to a lead time."""
-    return profile(memo.model, fleet).attainment(scenarios(problem.forecast, lead_s))
+    return curve(memo.model, fleet).attainment(scenarios(problem.forecast, lead_s))
