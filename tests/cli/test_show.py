@@ -127,9 +127,25 @@ def test_explain_reports_no_findings_when_all_is_well() -> None:
     assert text.endswith("all conditions are good")
 
 
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        pytest.param(Status.TRUE, "measured  no requests lately", id="quiet"),
+        pytest.param(Status.FALSE, "measured  nothing: no metrics", id="silent"),
+        pytest.param(Status.UNKNOWN, "measured  nothing yet", id="new"),
+    ],
+)
+def test_explain_says_why_nothing_is_measured(state: Status, text: str) -> None:
+    heard = Condition(type="MetricsAvailable", status=state, reason="Fresh", message="m")
+    silent = observation(ready=1, seen=None)
+    made = decision(Reason.STEADY, "m", conditions=(heard,))
+    assert text in shown(*explanation(resource(decision=made, observation=silent))).splitlines()
+
+
 def test_explain_without_a_status_says_so() -> None:
     manifest = changed(GOOD, {"metadata.namespace": "prod"})
     text = shown(*explanation(manifest))
+    assert "measured  nothing yet" in text
     assert "decision  none yet" in text
     assert text.endswith("no status yet")
 
@@ -142,6 +158,7 @@ def test_top_has_a_line_per_deployment_and_a_total() -> None:
             "DEPLOYMENT",
             "TIERS",
             "UP",
+            "GOOD",
             "REQ/S",
             "MET",
             "TTFT",
@@ -219,13 +236,16 @@ def test_crds_prints_the_reference() -> None:
 
 
 def kubeconfig_text(cluster: dict[str, str]) -> str:
-    context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+    contexts = [
+        {"name": "x", "context": {"cluster": "x", "user": "x"}},
+        {"name": "y", "context": {"cluster": "x", "user": "x", "namespace": "batch"}},
+    ]
     return json.dumps(
         {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "x",
-            "contexts": [context],
+            "contexts": contexts,
             "clusters": [{"name": "x", "cluster": cluster}],
             "users": [{"name": "x", "user": {}}],
         }
@@ -372,12 +392,46 @@ def test_a_context_means_the_kubeconfig_even_in_a_pod(cluster: Cluster, monkeypa
 def test_an_invalid_name_is_wrong_usage(name: str) -> None:
     result = CliRunner().invoke(main, ["pause", name])
     assert result.exit_code == 2
-    assert f"{name!r} is not NAMESPACE/NAME" in result.output
+    assert f"{name!r} is not [NAMESPACE/]NAME" in result.output
 
 
-def test_a_name_alone_is_in_the_default_namespace(cluster: Cluster) -> None:
-    cluster.run("explain", "dear")
-    assert cluster.asked[0][1] == f"{GROUP_PATH}/namespaces/default/inferencedeployments/dear"
+@pytest.mark.parametrize(
+    ("arguments", "namespace"),
+    [
+        pytest.param(["dear"], "default", id="a context without a namespace"),
+        pytest.param(["dear", "--context", "y"], "batch", id="that of the context"),
+        pytest.param(["dear", "--context", "y", "-n", "prod"], "prod", id="the option"),
+        pytest.param(["prod/dear", "--context", "y"], "prod", id="the name"),
+        pytest.param(["prod/dear", "-n", "prod"], "prod", id="twice the same"),
+    ],
+)
+@pytest.mark.parametrize("command", ["explain", "pause", "resume"])
+def test_a_name_is_in_the_namespace_that_kubectl_would_use(
+    cluster: Cluster, command: str, arguments: list[str], namespace: str
+) -> None:
+    cluster.run(command, *arguments)
+    assert cluster.asked[0][1] == f"{GROUP_PATH}/namespaces/{namespace}/inferencedeployments/dear"
+
+
+def test_in_a_pod_a_name_is_in_the_namespace_of_the_pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mounted = tmp_path / "namespace"
+    mounted.write_text("jobs\n")
+    monkeypatch.setattr(kube, "POD_NAMESPACE", mounted)
+    assert kube.default_namespace(None) == "jobs"
+    assert kube.default_namespace(kubeconfig(tmp_path, "http://x"), "y") == "batch"
+
+
+def test_two_namespaces_are_wrong_usage() -> None:
+    result = CliRunner().invoke(main, ["pause", "prod/dear", "-n", "dev"])
+    assert result.exit_code == 2
+    assert "-n dev contradicts prod/dear" in result.output
+
+
+def test_a_context_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path, "http://127.0.0.1:9")
+    result = CliRunner().invoke(main, ["explain", "dear", "--kubeconfig", path, "--context", "z"])
+    assert result.exit_code == 1
+    assert "no context 'z'" in result.output
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ COMMANDS = {
     "plan": "Plan a fleet for a manifest and a demand, without a cluster.",
     "backtest": "Replay traffic: what each policy would have done and cost.",
     "explain": "Explain the current decision of a deployment.",
-    "top": "Show load, replicas, attainment and cost of all deployments.",
+    "top": "Show goodput, replicas, attainment and cost of all deployments.",
     "pause": "Pause a deployment: plan and scale nothing.",
     "resume": "Resume a paused deployment.",
     "crds": "Print the custom resource definitions.",

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tidegate.cli.console import console, printable
-from tidegate.cli.objects import Object, conditions_of, connection, key_of, output_option, read
-from tidegate.cli.pause import DeploymentName
+from tidegate.cli.named import named
+from tidegate.cli.objects import Object, conditions_of, key_of, output_option, read
 from tidegate.domain.key import Key
 from tidegate.report.currency import DOLLARS, amount, sign
 
@@ -29,11 +29,10 @@ _ABNORMAL = frozenset(
 
 
 @click.command("explain")
-@click.argument("deployment", type=DeploymentName())
-@connection
+@named
 @output_option
 def command(deployment: Key, kubeconfig: str | None, context: str | None, output: str) -> None:
-    """Explain the current decision of DEPLOYMENT (NAMESPACE/NAME)."""
+    """Explain the current decision of DEPLOYMENT ([NAMESPACE/]NAME)."""
     path = f"namespaces/{deployment.namespace}/inferencedeployments/{deployment.name}"
     resource = read(path, kubeconfig=kubeconfig, context=context)
     if output == "json":
@@ -54,7 +53,7 @@ def explanation(resource: Object) -> Iterator[RenderableType]:
         f"promise   {100 * float(slo.get('attainment', '0.99')):g}% of requests within "
         f"TTFT {slo['ttftMilliseconds']} ms and ITL {slo['itlMilliseconds']} ms"
     )
-    yield from _seen(status)
+    yield from _seen(resource)
     yield from _decision(status.get("decision"))
     if status.get("tiers"):
         yield _tiers(spec, status)
@@ -63,7 +62,8 @@ def explanation(resource: Object) -> Iterator[RenderableType]:
     yield from _findings(resource)
 
 
-def _seen(status: Object) -> Iterator[str]:
+def _seen(resource: Object) -> Iterator[str]:
+    status = resource.get("status") or {}
     goodput, cost = status.get("goodput") or {}, status.get("cost") or {}
     parts = [
         f"{float(goodput['attainment']):.1%} met both targets" if "attainment" in goodput else "",
@@ -71,7 +71,7 @@ def _seen(status: Object) -> Iterator[str]:
         f"TTFT p95 {goodput['ttftP95Milliseconds']} ms" if "ttftP95Milliseconds" in goodput else "",
         f"ITL p95 {goodput['itlP95Milliseconds']} ms" if "itlP95Milliseconds" in goodput else "",
     ]
-    yield "measured  " + (", ".join(part for part in parts if part) or "nothing yet: no metrics, or no requests")
+    yield "measured  " + (", ".join(part for part in parts if part) or _unmeasured(resource))
     money = {
         name: amount(value, cost.get("currency", DOLLARS)) for name, value in cost.items() if name.startswith("per")
     }
@@ -83,6 +83,12 @@ def _seen(status: Object) -> Iterator[str]:
     ]
     if any(prices):
         yield "cost      " + ", ".join(part for part in prices if part)
+
+
+def _unmeasured(resource: Object) -> str:
+    """Why there is no goodput."""
+    state = conditions_of(resource).get("MetricsAvailable", {}).get("status")
+    return {"True": "no requests lately", "False": "nothing: no metrics"}.get(str(state), "nothing yet")
 
 
 def _decision(decision: Object | None) -> Iterator[RenderableType]:

@@ -2,23 +2,9 @@
 
 import click
 
-from tidegate.cli.objects import connection, send
+from tidegate.cli.named import named
+from tidegate.cli.objects import send
 from tidegate.domain.key import Key
-
-
-class DeploymentName(click.ParamType[Key]):
-    """`NAMESPACE/NAME`, or `NAME` in the namespace `default`."""
-
-    name = "namespace/name"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Key:
-        """The key; a usage error if the value is not NAMESPACE/NAME or NAME."""
-        if isinstance(value, Key):
-            return value
-        namespace, slash, name = str(value).rpartition("/")
-        if not name or (slash and not namespace) or "/" in namespace:
-            self.fail(f"{value!r} is not NAMESPACE/NAME", param, ctx)
-        return Key(namespace or "default", name)
 
 
 def annotate(key: Key, *, kubeconfig: str | None, context: str | None, paused: bool) -> None:
@@ -42,9 +28,8 @@ def annotate(key: Key, *, kubeconfig: str | None, context: str | None, paused: b
 
 
 @click.command("pause")
-@click.argument("deployment", type=DeploymentName())
-@connection
+@named
 def command(deployment: Key, kubeconfig: str | None, context: str | None) -> None:
-    """Pause DEPLOYMENT (NAMESPACE/NAME): Tidegate plans and scales nothing, but keeps measuring and reporting."""
+    """Pause DEPLOYMENT ([NAMESPACE/]NAME): Tidegate plans and scales nothing, but keeps measuring and reporting."""
     annotate(deployment, kubeconfig=kubeconfig, context=context, paused=True)
     click.echo(f"{deployment} is paused")

@@ -10,7 +10,7 @@ from tidegate.cli.console import console
 from tidegate.cli.objects import Object, conditions_of, connection, key_of, output_option, read
 from tidegate.report.currency import DOLLARS, amount, sign
 
-_NUMBERS = ("UP", "REQ/S", "MET", "TTFT P95", "ITL P95", "GPU")
+_NUMBERS = ("UP", "GOOD REQ/S", "MET", "TTFT P95", "ITL P95", "GPU")
 
 
 @click.command("top")
@@ -19,7 +19,7 @@ _NUMBERS = ("UP", "REQ/S", "MET", "TTFT P95", "ITL P95", "GPU")
 @connection
 @output_option
 def command(namespace: str | None, sort: str, kubeconfig: str | None, context: str | None, output: str) -> None:
-    """Show load, replicas, attainment and cost of all deployments."""
+    """Show goodput, replicas, attainment and cost of all deployments."""
     scope = f"namespaces/{namespace}/" if namespace else ""
     listed = read(f"{scope}inferencedeployments", kubeconfig=kubeconfig, context=context)["items"]
     resources = sorted(listed, key=lambda resource: _rank(resource, sort))

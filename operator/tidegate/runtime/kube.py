@@ -12,14 +12,15 @@ import asyncio
 import math
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, list_kube_config_contexts, load_incluster_config, load_kube_config
 from yaml import YAMLError
 
 from tidegate.errors import SpecError
@@ -28,6 +29,8 @@ from tidegate.ports import ApiError, Call
 CONNECT_S = 5.0
 # A line of a watch may be twice as long as this. etcd's largest object has 1.5 MiB, and JSON encodes `<` in six bytes.
 READ_BYTES = 5 * 2**20
+# Where a pod finds the name of its namespace.
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 async def load_configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
@@ -39,7 +42,7 @@ async def load_configuration(kubeconfig: str | None, context: str | None = None)
         SpecError: none of them can be used.
     """
     configuration = Configuration()
-    try:
+    with _usable(kubeconfig):
         if kubeconfig is not None or context is not None:
             await _from_file(kubeconfig, context, configuration)
         else:
@@ -48,13 +51,37 @@ async def load_configuration(kubeconfig: str | None, context: str | None = None)
             except ConfigException:
                 await _from_file(None, None, configuration)
         _ssl_context(configuration)
+    return configuration
+
+
+def default_namespace(kubeconfig: str | None, context: str | None = None) -> str:
+    """
+    Namespace of a name without one, as kubectl chooses it: that of the context, in a pod its own, else `default`.
+
+    Raises:
+        SpecError: no kubeconfig can be read, or it has no such context.
+    """
+    if kubeconfig is None and context is None and POD_NAMESPACE.exists():
+        return POD_NAMESPACE.read_text().strip()
+    with _usable(kubeconfig):
+        contexts, current = list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
+        named = next((each for each in contexts if each["name"] == context), None) if context else current
+        if named is None:
+            raise ConfigException(f"no context {context!r}")
+        return str((named["context"] or {}).get("namespace") or "default")
+
+
+@contextmanager
+def _usable(kubeconfig: str | None) -> Iterator[None]:
+    """Raise a SpecError if the credentials cannot be used."""
+    try:
+        yield
     except (ConfigException, YAMLError, OSError, TypeError, ValueError) as error:
         raise SpecError(
             field="kubeconfig",
             value=kubeconfig,
             allowed=f"no usable kubeconfig or pod service account: {error}",
         ) from error
-    return configuration
 
 
 async def _from_file(name: str | None, context: str | None, configuration: Configuration) -> None:
