@@ -30,8 +30,8 @@ def _setting(default: Any, about: str, **limits: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The installation's settings. Lists are comma-separated texts; an empty text means "not set"."""
+class PrometheusSettings:
+    """How to ask Prometheus. Lists are comma-separated texts; an empty text means "not set"."""
 
     prometheus_url: str = _setting(
         "", "Base URL of Prometheus, Thanos, Mimir or VictoriaMetrics, with its prefix if it has one. Required."
@@ -49,6 +49,38 @@ class Settings:
     )
     prometheus_namespace_label: str = _setting("namespace", "Label that names the scraped pod's namespace.")
     prometheus_pod_label: str = _setting("pod", "Label that names the scraped pod.")
+
+    def __post_init__(self) -> None:
+        _check_url(self.prometheus_url)
+        for name in ("prometheus_token_file", "prometheus_password_file", "prometheus_ca_file"):
+            _check_file(name, getattr(self, name))
+        if self.prometheus_token_file and self.prometheus_user:
+            raise _wrong("prometheus_user", self.prometheus_user, "must be empty if a token file is set")
+        if bool(self.prometheus_user) != bool(self.prometheus_password_file):
+            raise _wrong("prometheus_user", self.prometheus_user, "must be set together with a password file")
+        for name in ("prometheus_namespace_label", "prometheus_pod_label"):
+            _check_label(name, getattr(self, name))
+        for label, value in self.matchers.items():
+            _check_label("prometheus_matchers", label)
+            if value.startswith(('"', "'")):
+                raise _wrong("prometheus_matchers", f"{label}={value}", "must be label=value without quotation marks")
+        self.headers  # noqa: B018 -- raises if its text is invalid
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """`prometheus_headers`, parsed."""
+        return _pairs("prometheus_headers", self.prometheus_headers, ":", secret=True)
+
+    @property
+    def matchers(self) -> dict[str, str]:
+        """`prometheus_matchers`, parsed."""
+        return _pairs("prometheus_matchers", self.prometheus_matchers, "=")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(PrometheusSettings):
+    """The installation's settings."""
+
     window: float = _setting(
         60.0,
         "Window for rates, in seconds: at least twice the scrape interval (the default holds four scrapes of 15 s).",
@@ -108,7 +140,7 @@ class Settings:
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
-        self._check_prometheus()
+        PrometheusSettings.__post_init__(self)
         _check_file("kubeconfig", self.kubeconfig)
         if not self.operator_namespace:
             raise _wrong("operator_namespace", "", "must be the namespace of the Lease and of the saved memory")
@@ -118,32 +150,6 @@ class Settings:
             if not re.fullmatch(LABEL_NAME, name) or not re.fullmatch(LABEL_VALUE, value):
                 raise _wrong("pod_monitor_labels", f"{name}={value}", "must be names and values of Kubernetes labels")
         self.address  # noqa: B018 -- raises if its text is invalid
-
-    def _check_prometheus(self) -> None:
-        _check_url(self.prometheus_url)
-        for name in ("prometheus_token_file", "prometheus_password_file", "prometheus_ca_file"):
-            _check_file(name, getattr(self, name))
-        if self.prometheus_token_file and self.prometheus_user:
-            raise _wrong("prometheus_user", self.prometheus_user, "must be empty if a token file is set")
-        if bool(self.prometheus_user) != bool(self.prometheus_password_file):
-            raise _wrong("prometheus_user", self.prometheus_user, "must be set together with a password file")
-        for name in ("prometheus_namespace_label", "prometheus_pod_label"):
-            _check_label(name, getattr(self, name))
-        for label, value in self.matchers.items():
-            _check_label("prometheus_matchers", label)
-            if value.startswith(('"', "'")):
-                raise _wrong("prometheus_matchers", f"{label}={value}", "must be label=value without quotation marks")
-        self.headers  # noqa: B018 -- raises if its text is invalid
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """`prometheus_headers`, parsed."""
-        return _pairs("prometheus_headers", self.prometheus_headers, ":", secret=True)
-
-    @property
-    def matchers(self) -> dict[str, str]:
-        """`prometheus_matchers`, parsed."""
-        return _pairs("prometheus_matchers", self.prometheus_matchers, "=")
 
     @property
     def monitor_labels(self) -> dict[str, str]:

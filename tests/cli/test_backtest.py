@@ -149,7 +149,7 @@ def test_list_names_policies_scenarios_and_shapes() -> None:
         (("--trace", "steady:1:1", "--seed", "-1"), "--seed"),
         (("--trace", "steady:inf:1"), "finite"),
         (("--trace", "steady:0.001:0.01"), "at least one request"),
-        (("--prometheus", "http://[::1"), "is not a URL"),
+        (("--prometheus", "http://[::1"), "must be http://HOST"),
         (("--trace", "steady:1:1", "--report", "nowhere/r.html"), "'nowhere' is not a writable folder"),
         (("--trace", "steady:1:1", "--from", "2026-01-01", "--to", "2026-01-02"), "--from, --to: only with --prom"),
         (("--trace", "steady:1:1", "--seeds", "1,2", "--jobs", "2"), "--seeds, --jobs: only with --suite"),

@@ -9,10 +9,12 @@ from tidegate.cli.plan import live
 from tidegate.domain.key import Key
 from tidegate.errors import SourceError
 from tidegate.observe.prometheus import Prometheus
+from tidegate.observe.queries import Dialect
 from tidegate.units import SECONDS_PER_DAY
 
 NOW = 1_000_000.0
 KEY = Key("prod", "chat")
+DIALECT = Dialect(window_s=live.WINDOW_S)
 
 
 class Recorder:
@@ -38,7 +40,7 @@ def asked() -> list[str]:
 
 
 def asked_of(recorder: Recorder) -> list[str]:
-    live.measured(cast(Prometheus, recorder), KEY, "m", time_s=NOW)
+    live.measured(cast(Prometheus, recorder), KEY, "m", DIALECT, time_s=NOW)
     return recorder.asked
 
 
@@ -81,7 +83,7 @@ class Week(Recorder):
 
 
 def test_a_week_of_the_past_is_learned() -> None:
-    load = live.measured(cast(Prometheus, Week()), KEY, "m", time_s=NOW)
+    load = live.measured(cast(Prometheus, Week()), KEY, "m", DIALECT, time_s=NOW)
     assert load.rate_rps == 2.0
     assert load.memory.record_rps == pytest.approx(40.0)
     assert load.memory.usual_s == SECONDS_PER_DAY
@@ -89,14 +91,14 @@ def test_a_week_of_the_past_is_learned() -> None:
 
 
 def test_without_history_the_current_load_is_used() -> None:
-    load = live.measured(cast(Prometheus, Recorder()), KEY, "m", time_s=NOW)
+    load = live.measured(cast(Prometheus, Recorder()), KEY, "m", DIALECT, time_s=NOW)
     assert (load.memory.time_s, load.memory.levels.last) == (NOW, 2.0)
 
 
 @pytest.mark.parametrize("length", ["prompt_tokens", "generation_tokens"])
 def test_without_finished_requests_lengths_are_unknown(length: str) -> None:
     with pytest.raises(SourceError, match="model_name='m' finished in the last 300 s"):
-        live.measured(cast(Prometheus, Unfinished(length)), KEY, "m", time_s=NOW)
+        live.measured(cast(Prometheus, Unfinished(length)), KEY, "m", DIALECT, time_s=NOW)
 
 
 def test_a_name_is_chosen_for_each_replica_and_not_for_the_fleet(asked: list[str]) -> None:

@@ -364,15 +364,21 @@ def test_the_same_question_has_the_same_answer(chat: Path) -> None:
             "--filename, --output: not with --stream",
             id="a stream and a manifest",
         ),
-        pytest.param(("-f", "{chat}", "--prometheus", "http://[::1"), 1, "is not a URL", id="an address that is none"),
         pytest.param(
-            ("-f", "{chat}", "--prometheus", "prometheus:9090"), 1, "is not a URL", id="an address without http"
+            ("-f", "{chat}", "--prometheus", "http://[::1"), 1, "must be http://HOST", id="an address that is none"
         ),
-        pytest.param(("-f", "{chat}", "--prometheus", "ftp://prometheus"), 1, "is not a URL", id="another protocol"),
         pytest.param(
-            ("-f", "{chat}", "--prometheus", "http://:9090"), 1, "is not a URL", id="an address without a host"
+            ("-f", "{chat}", "--prometheus", "prometheus:9090"), 1, "must be http://HOST", id="an address without http"
         ),
-        pytest.param(("-f", "{chat}", "--prometheus", "http://prometheus:0"), 1, "is not a URL", id="a port of zero"),
+        pytest.param(
+            ("-f", "{chat}", "--prometheus", "ftp://prometheus"), 1, "must be http://HOST", id="another protocol"
+        ),
+        pytest.param(
+            ("-f", "{chat}", "--prometheus", "http://:9090"), 1, "must be http://HOST", id="an address without a host"
+        ),
+        pytest.param(
+            ("-f", "{chat}", "--prometheus", "http://prometheus:0"), 1, "must be http://HOST", id="a port of zero"
+        ),
         pytest.param(("--demnad", "3"), 1, "--demnad", id="an option that does not exist"),
         pytest.param(("-f", "{chat}", "--prometheus", "http://127.0.0.1:1"), 1, "prometheus", id="nobody answers"),
         pytest.param(("-f", "missing.yaml", "--demand", "3"), 1, "missing.yaml", id="a file that is not there"),

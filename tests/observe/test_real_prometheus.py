@@ -265,23 +265,19 @@ async def test_a_fleet_of_mixed_versions_adds_up(prometheus: Prometheus) -> None
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("model", "rate"), [("mixed", 4.0 * len(PODS) + 4.0), ("alone", 4.0)])
-async def test_plan_reads_the_load_of_every_server(
-    prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch, model: str, rate: float
-) -> None:
-    monkeypatch.setattr(live, "WINDOW_S", 10)
-    load = await in_thread(lambda: live.measured(prometheus, Key("prod", "chat"), model, time_s=time.time()))
+async def test_plan_reads_the_load_of_every_server(prometheus: Prometheus, model: str, rate: float) -> None:
+    load = await in_thread(lambda: live.measured(prometheus, Key("prod", "chat"), model, DIALECT, time_s=time.time()))
     assert load.rate_rps == pytest.approx(rate, rel=0.15), "4 requests/s each, and one of them rejects 4 more"
     assert (load.prompt_tokens, load.output_tokens) == (pytest.approx(100, rel=0.1), pytest.approx(20, rel=0.1))
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_backtest_reads_the_load_of_every_server(
-    prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(past, "RATE_S_MIN", 10.0)
+async def test_a_backtest_reads_the_load_of_every_server(prometheus: Prometheus) -> None:
     now_s = time.time()
     mixed = replace(deployment(model="mixed"), key=Key("prod", "chat"))
-    trace = await in_thread(lambda: past.recorded(prometheus, mixed, start_s=now_s - 60.0, end_s=now_s, seed=1))
+    trace = await in_thread(
+        lambda: past.recorded(prometheus, mixed, DIALECT, start_s=now_s - 60.0, end_s=now_s, seed=1)
+    )
     assert len(trace) / 60.0 == pytest.approx(4.0 * len(PODS) + 4.0, rel=0.2), "one of them rejects 4 more"
 
 

@@ -15,10 +15,12 @@ from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.errors import SourceError, SpecError
 from tidegate.observe.prometheus import Access, Prometheus
+from tidegate.observe.queries import Dialect
 from tidegate.sim.recorded import check, demand_query, dialect_of, recorded
 
 START_S, HOUR = 1_767_225_600.0, 3600.0
 MODEL = "a-model"
+DIALECT = Dialect(window_s=120.0)
 
 
 def of(model: str, key: Key = KEY) -> DeploymentSpec:
@@ -76,7 +78,7 @@ def client() -> Iterator[Prometheus]:
 
 
 def test_arrivals_follow_the_recorded_rate_and_lengths_their_recorded_mean(client: Prometheus) -> None:
-    trace = recorded(client, of(MODEL), start_s=START_S, end_s=START_S + 2 * HOUR, seed=1)
+    trace = recorded(client, of(MODEL), DIALECT, start_s=START_S, end_s=START_S + 2 * HOUR, seed=1)
     counts, _ = np.histogram(trace.arrival_s, np.arange(0, 2 * HOUR + 1, HOUR / 2))
     assert counts / 1800 == pytest.approx([2, 6, 2, 6], rel=0.1)
     assert trace.prompt_tokens.mean() == pytest.approx(800, rel=0.05)
@@ -84,14 +86,14 @@ def test_arrivals_follow_the_recorded_rate_and_lengths_their_recorded_mean(clien
 
 
 def test_days_are_asked_for_one_by_one_and_joined(client: Prometheus) -> None:
-    trace = recorded(client, of(MODEL), start_s=START_S, end_s=START_S + 50 * HOUR, seed=1)
+    trace = recorded(client, of(MODEL), DIALECT, start_s=START_S, end_s=START_S + 50 * HOUR, seed=1)
     counts, _ = np.histogram(trace.arrival_s, np.arange(0, 50 * HOUR + 1, HOUR))
     assert counts.min() > 0.9 * 4 * HOUR
     assert counts.max() < 1.1 * 4 * HOUR
 
 
 def test_a_server_without_histograms_of_lengths_tells_them_by_its_counters(client: Prometheus) -> None:
-    trace = recorded(client, of("sglang"), start_s=START_S, end_s=START_S + HOUR, seed=1)
+    trace = recorded(client, of("sglang"), DIALECT, start_s=START_S, end_s=START_S + HOUR, seed=1)
     assert len(trace) == pytest.approx(4 * HOUR, rel=0.1)
     assert trace.prompt_tokens.mean() == pytest.approx(700, rel=0.05)
     assert trace.output_tokens.mean() == pytest.approx(200, rel=0.05)
@@ -99,7 +101,7 @@ def test_a_server_without_histograms_of_lengths_tells_them_by_its_counters(clien
 
 def test_servers_with_other_metric_names_are_counted_too() -> None:
     """A metric name is chosen per replica, not for the fleet, where the first name found would hide the others."""
-    asked = demand_query(dialect_of(MODEL, "test", window_s=120.0))
+    asked = demand_query(dialect_of(MODEL, "test", DIALECT))
     names = ("vllm:time_to_first_token_seconds_count", "sglang:time_to_first_token_seconds_count")
     each = (
         f'sum by (namespace,pod,instance) (rate({n}{{model_name="a-model",namespace="test"}}[120s]))' for n in names
@@ -110,7 +112,7 @@ def test_servers_with_other_metric_names_are_counted_too() -> None:
 @pytest.mark.parametrize("asked", [of("another"), of(MODEL, Key("dev", "chat"))], ids=["another", "namespace='dev'"])
 def test_a_model_that_nobody_asked_for_there_is_named(client: Prometheus, asked: DeploymentSpec) -> None:
     with pytest.raises(SourceError, match=f"'{asked.model}', namespace='{asked.key.namespace}'"):
-        recorded(client, asked, start_s=START_S, end_s=START_S + HOUR, seed=1)
+        recorded(client, asked, DIALECT, start_s=START_S, end_s=START_S + HOUR, seed=1)
 
 
 def test_deployments_that_the_metrics_do_not_tell_apart_are_refused() -> None:

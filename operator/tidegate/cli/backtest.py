@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidegate.cli.options import manifests, refuse, url, written
+from tidegate.cli.options import PROMETHEUS, manifests, prometheus, refuse, server, written
 from tidegate.errors import SourceError, SpecError, TidegateError
 from tidegate.report.currency import DOLLARS
 from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
@@ -19,6 +19,7 @@ from tidegate.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
 if TYPE_CHECKING:
     from tidegate.domain.key import Key
     from tidegate.domain.spec import DeploymentSpec
+    from tidegate.settings import PrometheusSettings
     from tidegate.sim.compare import Progress
     from tidegate.sim.scenario import Scenario
     from tidegate.sim.score import Result
@@ -29,7 +30,7 @@ DEFAULT_POLICIES = "tidegate,static,slo-keda,clairvoyant"
 SUITE_POLICIES = "tidegate,clairvoyant,fluid,static,static*,rivals,rivals*"
 # Options that are valid only with manifests; the suite's scenarios are fixed.
 MANIFEST_ONLY = (
-    *("filenames", "traces", "prometheus", "start", "end", "token_file"),
+    *("filenames", "traces", *PROMETHEUS, "start", "end"),
     *("truth", "startup_s", "hours"),
 )
 
@@ -41,15 +42,11 @@ MANIFEST_ONLY = (
     help="Traffic: CSV (arrival_s,input_tokens,output_tokens; .gz too) or SHAPE:RPS:HOURS[:LENGTHS], "
     "e.g. diurnal:12:24:chat. With several deployments: NAME=... for each.",
 )  # fmt: skip
-@click.option("--prometheus", metavar="URL", callback=url, help="Traffic recorded in Prometheus, instead of --trace.")
+@prometheus("Traffic recorded in Prometheus, instead of --trace.")
 @click.option(
     "--from", "start", type=click.DateTime(), help="Start of the recorded traffic (UTC) [default: a day before --to]."
 )
 @click.option("--to", "end", type=click.DateTime(), help="End of the recorded traffic (UTC) [default: now].")
-@click.option(
-    "--prometheus-token-file", "token_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File with a bearer token for Prometheus.",
-)  # fmt: skip
 @click.option(
     "--policy",
     "policies",
@@ -81,7 +78,7 @@ MANIFEST_ONLY = (
 def command(**options: Any) -> None:
     """Replay traffic against a simulated fleet: what each policy would have done, and what it would have cost."""
     try:
-        _backtest(Options(**options))
+        _backtest(Options(prometheus=server(options), **options))
     except TidegateError as fault:
         raise click.ClickException(str(fault)) from fault
 
@@ -92,10 +89,9 @@ class Options:
 
     filenames: tuple[Path, ...]
     traces: tuple[str, ...]
-    prometheus: str | None
+    prometheus: "PrometheusSettings | None"
     start: datetime | None
     end: datetime | None
-    token_file: Path | None
     policies: str | None
     seed: int
     truth: float
@@ -113,7 +109,7 @@ class Options:
 
 def _backtest(options: Options) -> None:
     if options.listing:
-        refuse(*(f.name for f in fields(Options) if f.name != "listing"), why="not with --list")
+        refuse(*PROMETHEUS, *(f.name for f in fields(Options) if f.name != "listing"), why="not with --list")
         _list()
         return
     fixed = options.suite or bool(options.scenarios)
@@ -188,9 +184,9 @@ def _from_manifest(options: Options) -> "Scenario":
     from tidegate.api.manifests import load
     from tidegate.sim.offline import Settings, scenario_of
 
-    if not options.prometheus:
-        refuse("start", "end", "token_file", why="only with --prometheus")
-    if not options.filenames or bool(options.traces) == bool(options.prometheus):
+    if options.prometheus is None:
+        refuse("start", "end", why="only with --prometheus")
+    if not options.filenames or bool(options.traces) == (options.prometheus is not None):
         raise click.UsageError("give -f MANIFEST with either --trace FILE or --prometheus URL; or --suite")
     hours = [] if options.hours is None else [options.hours]
     if not all(0 < number < inf for number in (options.truth, options.startup_s, *hours)):
@@ -204,16 +200,20 @@ def _from_manifest(options: Options) -> "Scenario":
         duration_s=None if options.hours is None else options.hours * SECONDS_PER_HOUR,
     )
     traffic = (
-        _recorded(options, deployments)
-        if options.prometheus
-        else _traffic(options.traces, list(deployments), options.seed)
+        _traffic(options.traces, list(deployments), options.seed)
+        if options.prometheus is None
+        else _recorded(options, options.prometheus, deployments)
     )
     return scenario_of(deployments, found.accelerators, traffic, settings)
 
 
-def _recorded(options: Options, deployments: "Mapping[Key, DeploymentSpec]") -> "dict[Key, Trace]":
+def _recorded(
+    options: Options, settings: "PrometheusSettings", deployments: "Mapping[Key, DeploymentSpec]"
+) -> "dict[Key, Trace]":
     """Traffic of each deployment's model in its namespace, as recorded in Prometheus."""
+    from tidegate.observe.history import RATE_S_MIN
     from tidegate.observe.prometheus import Access, Prometheus
+    from tidegate.observe.queries import Dialect
     from tidegate.sim.recorded import check, recorded
 
     check(deployments.values())
@@ -221,9 +221,9 @@ def _recorded(options: Options, deployments: "Mapping[Key, DeploymentSpec]") -> 
     start_s = options.start.replace(tzinfo=UTC).timestamp() if options.start else end_s - SECONDS_PER_DAY
     if end_s - start_s < 60:
         raise click.UsageError("--from must be at least a minute before --to")
-    client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
+    client, dialect = Prometheus(Access.of(settings)), Dialect.of(settings, window_s=RATE_S_MIN)
     return {
-        key: recorded(client, spec, start_s=start_s, end_s=end_s, seed=options.seed + index)
+        key: recorded(client, spec, dialect, start_s=start_s, end_s=end_s, seed=options.seed + index)
         for index, (key, spec) in enumerate(deployments.items())
     }
 

@@ -6,11 +6,16 @@ Out:   usage errors.
 """
 
 import os
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import click
 from click.core import ParameterSource
+
+from tidegate.errors import SpecError
+from tidegate.settings import ENV_PREFIX, PrometheusSettings, flag
 
 manifests = click.option(
     "-f", "--filename", "filenames", multiple=True, type=click.Path(path_type=Path, exists=True, allow_dash=True),
@@ -36,18 +41,66 @@ def refuse(*names: str, why: str) -> None:
         raise click.UsageError(f"{', '.join(given)}: {why}")
 
 
-def url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Callback of an option that takes the URL of a server."""
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        known = False
-    if not known:
-        raise click.BadParameter(f"{value!r} is not a URL such as http://prometheus:9090")
+def setting(item: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option of one setting; it can also be given as an environment variable."""
+    is_switch = isinstance(item.default, bool)
+    choices, limits = item.metadata.get("choices"), item.metadata
+    within = f" [{limits['low']} to {limits['high']}]" if "low" in limits else ""
+    return click.option(
+        f"{flag(item.name)}/--no-{item.name.replace('_', '-')}" if is_switch else flag(item.name),
+        item.name,
+        type=click.Choice(choices) if choices else (None if is_switch else type(item.default)),
+        default=item.default,
+        envvar=ENV_PREFIX + item.name.upper(),
+        show_default=item.default != "",
+        show_envvar=True,
+        help=f"{limits['about']}{within}",
+    )
+
+
+# Names of the options that `prometheus` adds.
+PROMETHEUS = tuple(item.name for item in fields(PrometheusSettings))
+
+
+def prometheus(about: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """
+    Add `--prometheus URL` and the operator's options for access to it; `server` reads them.
+
+    Args:
+        about: Help of `--prometheus`.
+    """
+
+    def added(command: Callable[..., None]) -> Callable[..., None]:
+        address, *others = fields(PrometheusSettings)
+        for item in reversed(others):
+            command = setting(item)(command)
+        return click.option("--prometheus", address.name, metavar="URL", callback=_address, help=about)(command)
+
+    return added
+
+
+def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            PrometheusSettings(prometheus_url=value)
+        except SpecError as error:
+            raise click.BadParameter(f"{error.value}: {error.allowed}") from error
     return value
+
+
+def server(options: dict[str, Any]) -> PrometheusSettings | None:
+    """
+    Take the options of `prometheus` out of the parsed ones; None if no server was named.
+
+    Raises:
+        SpecError: one of them is wrong.
+        click.UsageError: there is no server to which they could apply.
+    """
+    asked = {name: options.pop(name) for name in PROMETHEUS}
+    if asked["prometheus_url"] is None:
+        refuse(*PROMETHEUS, why="only with --prometheus")
+        return None
+    return PrometheusSettings(**asked)
 
 
 def written(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path | None:

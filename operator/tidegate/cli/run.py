@@ -6,30 +6,15 @@ from typing import Any
 
 import click
 
+from tidegate.cli.options import setting
 from tidegate.errors import SpecError
-from tidegate.settings import ENV_PREFIX, Settings, flag
-
-
-def _help(metadata: Any) -> str:
-    limits = f" [{metadata['low']} to {metadata['high']}]" if "low" in metadata else ""
-    return f"{metadata['about']}{limits}"
+from tidegate.settings import Settings
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Add one option per setting, in the order of the settings."""
     for item in reversed(fields(Settings)):
-        is_switch = isinstance(item.default, bool)
-        choices = item.metadata.get("choices")
-        command = click.option(
-            f"{flag(item.name)}/--no-{item.name.replace('_', '-')}" if is_switch else flag(item.name),
-            item.name,
-            type=click.Choice(choices) if choices else (None if is_switch else type(item.default)),
-            default=item.default,
-            envvar=ENV_PREFIX + item.name.upper(),
-            show_default=item.default != "",
-            show_envvar=True,
-            help=_help(item.metadata),
-        )(command)
+        command = setting(item)(command)
     return command
 
 

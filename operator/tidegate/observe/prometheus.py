@@ -26,6 +26,7 @@ from urllib3.util.retry import Retry
 
 from tidegate.errors import SourceError
 from tidegate.observe.decode import Series
+from tidegate.settings import PrometheusSettings
 
 SOURCE = "prometheus"
 CONNECT_S, READ_S = 1.0, 4.0
@@ -58,6 +59,23 @@ class Access:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
     verify: bool = True
+
+    @classmethod
+    def of(cls, settings: PrometheusSettings) -> "Access":
+        """What these settings say."""
+
+        def path(text: str) -> Path | None:
+            return Path(text) if text else None
+
+        return cls(
+            url=settings.prometheus_url,
+            token_file=path(settings.prometheus_token_file),
+            user=settings.prometheus_user,
+            password_file=path(settings.prometheus_password_file),
+            headers=settings.headers,
+            ca_file=path(settings.prometheus_ca_file),
+            verify=not settings.prometheus_insecure,
+        )
 
 
 class _Credentials(AuthBase):

@@ -27,6 +27,7 @@ from tidegate.observe.dialects import (
     Shape,
     Signal,
 )
+from tidegate.settings import PrometheusSettings
 
 # Labels that name the signal of a series in a shared query, and the deployment that an activation query belongs to.
 SIGNAL = "signal"
@@ -52,6 +53,16 @@ class Dialect:
     namespace_label: str = "namespace"
     pod_label: str = "pod"
     matchers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: PrometheusSettings, *, window_s: float) -> "Dialect":
+        """What these settings say, with rates over `window_s`."""
+        return cls(
+            window_s=window_s,
+            namespace_label=settings.prometheus_namespace_label,
+            pod_label=settings.prometheus_pod_label,
+            matchers=settings.matchers,
+        )
 
     @property
     def grouping(self) -> str:

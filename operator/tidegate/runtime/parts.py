@@ -12,7 +12,6 @@ import time
 import uuid
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from tidegate.actuate.cluster import ClusterActuator
 from tidegate.observe.cluster import Cluster
@@ -72,7 +71,7 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
     elector = _elector(settings, api) if settings.leader_election else None
     fence: Fence = elector if elector is not None else Always()
     fenced = FencedApi(api, fence, Bucket(settings.writes_per_second, clock=clock))
-    client, patient = Prometheus(_access(settings)), Prometheus(_access(settings))
+    client, patient = Prometheus(Access.of(settings)), Prometheus(Access.of(settings))
     actuator = ClusterActuator(fenced, fence, monitor_labels=settings.monitor_labels)
     reporting = _reporting(settings, fenced, fence)
     hands = Hands(fenced, fence, inventory, actuator=actuator, reporting=reporting, faulted=metrics.faulted)
@@ -80,7 +79,7 @@ def assemble(settings: Settings, api: HttpKubeApi, metrics: Metrics) -> Assembly
         parts=Parts(
             inventory=inventory,
             cluster=_cluster(settings, api),
-            collector=Collector(client, _dialect(settings), clock=clock),
+            collector=Collector(client, Dialect.of(settings, window_s=settings.window), clock=clock),
             hands=hands,
             metrics=metrics,
             fence=fence,
@@ -133,7 +132,7 @@ def _recovery(settings: Settings, keeper: Keeper, planner: Planner, client: Prom
         inventory=planner.parts.inventory,
         cluster=planner.parts.cluster,
         client=client,
-        dialect=_dialect(settings),
+        dialect=Dialect.of(settings, window_s=settings.window),
         days=settings.history_days,
         wall=time.time,
     )
@@ -160,27 +159,3 @@ def _elector(settings: Settings, api: HttpKubeApi) -> Elector:
     identity = settings.identity or f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
     lease = LeaseName(namespace=settings.operator_namespace, name=named("tidegate", settings), identity=identity)
     return Elector(api, lease, clock=time.monotonic)
-
-
-def _access(settings: Settings) -> Access:
-    def path(text: str) -> Path | None:
-        return Path(text) if text else None
-
-    return Access(
-        url=settings.prometheus_url,
-        token_file=path(settings.prometheus_token_file),
-        user=settings.prometheus_user,
-        password_file=path(settings.prometheus_password_file),
-        headers=settings.headers,
-        ca_file=path(settings.prometheus_ca_file),
-        verify=not settings.prometheus_insecure,
-    )
-
-
-def _dialect(settings: Settings) -> Dialect:
-    return Dialect(
-        window_s=settings.window,
-        namespace_label=settings.prometheus_namespace_label,
-        pod_label=settings.prometheus_pod_label,
-        matchers=settings.matchers,
-    )

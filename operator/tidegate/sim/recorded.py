@@ -18,7 +18,6 @@ import numpy as np
 from tidegate.domain.spec import DeploymentSpec
 from tidegate.errors import SourceError, SpecError
 from tidegate.observe.dialects import FLOW
-from tidegate.observe.history import RATE_S_MIN
 from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect, selector
 from tidegate.sim.generators import CHAT, Floats, arrivals, spread
@@ -47,14 +46,19 @@ def check(deployments: Iterable[DeploymentSpec]) -> None:
             raise SpecError(field="--prometheus", value=f"{other.key} and {spec.key}", allowed=allowed)
 
 
-def recorded(client: Prometheus, spec: DeploymentSpec, *, start_s: float, end_s: float, seed: int) -> Trace:
+def recorded(
+    client: Prometheus, spec: DeploymentSpec, dialect: Dialect, *, start_s: float, end_s: float, seed: int
+) -> Trace:
     """
     Requests of one deployment between two unix times, from 0 at `start_s`.
+
+    Args:
+        dialect: How to query this server; the window must hold two scrapes.
 
     Raises:
         SourceError: Prometheus does not answer, or has no request of the model in that time and namespace.
     """
-    dialect = dialect_of(spec.model, spec.key.namespace, window_s=RATE_S_MIN)
+    dialect = dialect_of(spec.model, spec.key.namespace, dialect)
     rates = _curve(client, demand_query(dialect), start_s, end_s)
     if not np.nansum(rates) > 0:
         asked = ", ".join(f"{label}={value!r}" for label, value in dialect.matchers.items())
@@ -72,12 +76,10 @@ def recorded(client: Prometheus, spec: DeploymentSpec, *, start_s: float, end_s:
     )
 
 
-def dialect_of(model: str, namespace: str | None, *, window_s: float) -> Dialect:
-    """The dialect that selects the series of one model in a namespace (None: in all), with rates over `window_s`."""
-    dialect = Dialect(window_s=window_s, matchers={MODEL_LABEL: model})
-    if namespace is None:
-        return dialect
-    return replace(dialect, matchers={MODEL_LABEL: model, dialect.namespace_label: namespace})
+def dialect_of(model: str, namespace: str | None, dialect: Dialect) -> Dialect:
+    """The dialect, narrowed to the series of one model in a namespace (None: in all)."""
+    place = {} if namespace is None else {dialect.namespace_label: namespace}
+    return replace(dialect, matchers={**dialect.matchers, MODEL_LABEL: model, **place})
 
 
 def demand_query(dialect: Dialect) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidegate.cli.options import manifests, refuse, url
+from tidegate.cli.options import PROMETHEUS, manifests, prometheus, refuse, server
 from tidegate.errors import SpecError, TidegateError
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from tidegate.cli.plan.question import ApiPrice, Load
     from tidegate.domain.key import Key
     from tidegate.domain.spec import Accelerator, DeploymentSpec
+    from tidegate.settings import PrometheusSettings
 
 
 # All options that are invalid with --stream, where the ticks contain everything.
 FOR_PEOPLE = (
-    *("filenames", "demands", "prompt_tokens", "output_tokens", "prometheus", "token_file"),
+    *("filenames", "demands", "prompt_tokens", "output_tokens", *PROMETHEUS),
     *("price_in", "price_out", "at", "output"),
 )
 
@@ -72,16 +73,7 @@ def _usage_ends_with_1() -> Iterator[None]:
 )  # fmt: skip
 @click.option("--prompt-tokens", type=float, default=1024.0, show_default=True, help="Mean prompt tokens per request.")
 @click.option("--output-tokens", type=float, default=256.0, show_default=True, help="Mean output tokens per request.")
-@click.option(
-    "--prometheus",
-    metavar="URL",
-    callback=url,
-    help="Read demand and request lengths of each model from this Prometheus instead.",
-)
-@click.option(
-    "--prometheus-token-file", "token_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="File with a bearer token for Prometheus.",
-)  # fmt: skip
+@prometheus("Read demand and request lengths of each model from this Prometheus instead.")
 @click.option("--api-price-in", "price_in", type=float, help="Price of a hosted API, $ per million prompt tokens.")
 @click.option(
     "--api-price-out", "price_out", type=float, help="Its price, $ per million output tokens; shows the break-even."
@@ -95,13 +87,12 @@ def command(**options: Any) -> None:
     Prints which fleet would run, its predicted latency and cost, and why. Exit code 2: the promises cannot be kept;
     1: an error.
     """
-    asked = Options(**options)
-    if asked.stream:
+    if options.pop("stream"):
         refuse(*FOR_PEOPLE, why="not with --stream")
         _serve()
         return
     try:
-        kept = _answer(asked)
+        kept = _answer(Options(prometheus=server(options), **options))
     except TidegateError as fault:
         raise click.ClickException(str(fault)) from fault
     if not kept:
@@ -112,13 +103,11 @@ def command(**options: Any) -> None:
 class Options:
     """The parsed options."""
 
-    stream: bool
     filenames: tuple[Path, ...]
     demands: tuple[str, ...]
     prompt_tokens: float
     output_tokens: float
-    prometheus: str | None
-    token_file: Path | None
+    prometheus: "PrometheusSettings | None"
     price_in: float | None
     price_out: float | None
     at: datetime | None
@@ -143,7 +132,11 @@ def _answer(options: Options) -> bool:
 
     manifests = _manifests(options.filenames)
     price, time_s = _price(options), _time_s(options)
-    loads = _measured(options, manifests, time_s) if options.prometheus else _stated(options, manifests, time_s)
+    loads = (
+        _stated(options, manifests, time_s)
+        if options.prometheus is None
+        else _measured(options.prometheus, manifests, time_s)
+    )
     question = Question(
         deployments=manifests.deployments, accelerators=manifests.accelerators, loads=loads, time_s=time_s
     )
@@ -201,7 +194,6 @@ def _stated(options: Options, manifests: "Manifests", time_s: float) -> "dict[Ke
     from tidegate.cli.plan.question import Load, stated
     from tidegate.forecast import ForecastMemory
 
-    refuse("token_file", why="only with --prometheus")
     for name, tokens in (("--prompt-tokens", options.prompt_tokens), ("--output-tokens", options.output_tokens)):
         if not 0 < tokens < float("inf"):
             raise SpecError(field=name, value=tokens, allowed="must be tokens per request, above 0")
@@ -255,12 +247,15 @@ def _rates(demands: tuple[str, ...], keys: "list[Key]") -> "dict[Key, float]":
     return {key: found[key] for key in keys}
 
 
-def _measured(options: Options, manifests: "Manifests", time_s: float) -> "dict[Key, Load]":
-    from tidegate.cli.plan.live import measured
+def _measured(settings: "PrometheusSettings", manifests: "Manifests", time_s: float) -> "dict[Key, Load]":
+    from tidegate.cli.plan.live import WINDOW_S, measured
     from tidegate.observe.prometheus import Access, Prometheus
+    from tidegate.observe.queries import Dialect
     from tidegate.sim.recorded import check
 
     refuse("demands", "prompt_tokens", "output_tokens", why="not with --prometheus")
     check(manifests.deployments.values())
-    client = Prometheus(Access(url=options.prometheus or "", token_file=options.token_file))
-    return {key: measured(client, key, spec.model, time_s=time_s) for key, spec in manifests.deployments.items()}
+    client, dialect = Prometheus(Access.of(settings)), Dialect.of(settings, window_s=WINDOW_S)
+    return {
+        key: measured(client, key, spec.model, dialect, time_s=time_s) for key, spec in manifests.deployments.items()
+    }

@@ -12,6 +12,7 @@ from tidegate.cli.plan.question import Load
 from tidegate.domain.key import Key
 from tidegate.errors import SourceError
 from tidegate.observe.prometheus import Prometheus
+from tidegate.observe.queries import Dialect
 from tidegate.sim.recorded import MODEL_LABEL, demand_query, dialect_of, output_query, prompt_query
 from tidegate.units import SECONDS_PER_DAY
 
@@ -19,7 +20,7 @@ from tidegate.units import SECONDS_PER_DAY
 WINDOW_S, STEP_S, DAYS = 300, 300, 7
 
 
-def measured(client: Prometheus, key: Key, model: str, *, time_s: float) -> Load:
+def measured(client: Prometheus, key: Key, model: str, dialect: Dialect, *, time_s: float) -> Load:
     """
     The measured load of one deployment's model.
 
@@ -27,22 +28,23 @@ def measured(client: Prometheus, key: Key, model: str, *, time_s: float) -> Load
         client: The Prometheus server.
         key: The deployment.
         model: Model name that clients request.
+        dialect: How to query this server; the current rate is the mean over its window.
         time_s: Current time, unix seconds.
 
     Raises:
         SourceError: Prometheus does not answer, or has no requests of this model.
     """
-    dialect = dialect_of(model, key.namespace, window_s=WINDOW_S)
-    rate = _number(client, demand_query(dialect), time_s)
+    own = dialect_of(model, key.namespace, dialect)
+    rate = _number(client, demand_query(own), time_s)
     if rate is None:
-        dialect = dialect_of(model, None, window_s=WINDOW_S)
-        rate = _number(client, demand_query(dialect), time_s)
+        own = dialect_of(model, None, dialect)
+        rate = _number(client, demand_query(own), time_s)
     if rate is None:
         raise _silent(f"there are no requests of {MODEL_LABEL}={model!r}")
-    prompt, output = (_number(client, query(dialect), time_s) for query in (prompt_query, output_query))
+    prompt, output = (_number(client, query(own), time_s) for query in (prompt_query, output_query))
     if prompt is None or output is None:
-        raise _silent(f"no requests of {MODEL_LABEL}={model!r} finished in the last {WINDOW_S} s")
-    series = client.custom_query_range(demand_query(dialect), time_s - DAYS * SECONDS_PER_DAY, time_s, f"{STEP_S}s")
+        raise _silent(f"no requests of {MODEL_LABEL}={model!r} finished in the last {dialect.window_s:.0f} s")
+    series = client.custom_query_range(demand_query(own), time_s - DAYS * SECONDS_PER_DAY, time_s, f"{STEP_S}s")
     history = _curve(series[0].get("values") if series else None) or [(time_s, rate)]
     memory = forecast.shaped(forecast.backfill(None, history=history), prompt_tokens=prompt, output_tokens=output)
     return Load(memory=memory, rate_rps=rate, prompt_tokens=prompt, output_tokens=output)
