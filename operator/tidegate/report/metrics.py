@@ -240,7 +240,7 @@ class Metrics:
         )
         self._faults = Counter(
             "tidegate_planner_faults",
-            "Objects on which the operator failed through a bug of its own.",
+            "Failures on an object through a bug of the operator's own.",
             registry=registry,
         )
         self._counted: dict[Key, Tally[str]] = {}

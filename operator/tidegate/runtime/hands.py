@@ -106,7 +106,7 @@ class Hands:
         fence: Who may act.
         inventory: Gets each written status, so that the next tick compares with it.
         actuator, reporting: What carries out orders, and what builds statuses and events.
-        faulted: Called once for each bug that is met.
+        faulted: Called each time a bug is met.
     """
 
     def __init__(
@@ -207,10 +207,10 @@ class Hands:
                 self._record_bug(about, fault)
 
     def _record_bug(self, about: Resource, fault: Exception) -> None:
-        """Log and count a bug when it is first met."""
+        """Count a bug, and log it when it is first met: the alert lasts as long as the count rises."""
+        self._faulted()
         if self._is_new(about, repr(fault)):
             log.error("%s: a bug in Tidegate, please report it", _name(about), exc_info=fault)
-            self._faulted()
 
     def _is_new(self, about: Resource, failure: str) -> bool:
         """Whether the last batch did not meet it: a failure is logged once, not at each tick that meets it again."""
