@@ -83,6 +83,23 @@ def test_aborted_and_rejected_requests_are_misses() -> None:
     assert got.good_rps == pytest.approx(6.0)
 
 
+@pytest.mark.parametrize("total", [0.0, 100.0], ids=["before the first token", "after a timely first token"])
+@pytest.mark.parametrize("lost", [{"rejection_rps": 4.0}, {"abort_rps": 4.0, "abort_rps_counted": 4.0}])
+def test_if_no_request_is_served_all_of_them_miss(lost: dict[str, float], total: float) -> None:
+    timed = {"ttft": histogram(1.0, 0.5, total=total), "request_itl": histogram(1.0, 0.04, total=total)}
+    got = goodput([reading(**timed, **lost, completion_rps=0.0)], SLO)
+    assert got.attainment is not None
+    assert (got.attainment.lower, got.attainment.likely, got.attainment.upper) == (0.0, 0.0, 0.0)
+    assert got.good_rps == 0.0
+
+
+def test_without_a_count_of_completions_nothing_is_known_of_the_share_served() -> None:
+    good = {"ttft": histogram(1.0, 0.5), "request_itl": histogram(1.0, 0.04)}
+    got = goodput([reading(**good, rejection_rps=4.0)], SLO).attainment
+    assert got is not None
+    assert got.upper == pytest.approx(1.0)
+
+
 def test_inferred_aborts_never_lower_the_upper_bound() -> None:
     good = {"ttft": histogram(1.0, 0.5), "request_itl": histogram(1.0, 0.04)}
     got = goodput([reading(**good, completion_rps=8.0, abort_rps=2.0)], SLO).attainment

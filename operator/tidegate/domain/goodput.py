@@ -151,6 +151,12 @@ def _request_itl(reading: TierReading) -> Histogram | None:
 def _attainment(
     ttft: Histogram | None, itl: Histogram | None, slo: Slo, readings: Sequence[TierReading]
 ) -> Attainment | None:
+    kept, kept_most = (
+        _served_share(readings, lambda r: r.abort_rps),
+        _served_share(readings, lambda r: r.abort_rps_counted),
+    )
+    if kept_most == 0.0:  # nobody was served, whatever latencies were measured until then
+        return Attainment(lower=0.0, likely=0.0, upper=0.0)
     first = ttft.share_at_most(slo.ttft_s) if ttft is not None else None
     between = itl.share_at_most(slo.itl_s) if itl is not None else None
     if between is None and readings and all(r.gapless for r in readings):
@@ -160,10 +166,6 @@ def _attainment(
     likely = _share(ttft, slo.ttft_s, first) * (_share(itl, slo.itl_s, between) if itl is not None else 1.0)
     upper = first[1] if any(_times_only_gaps(r) for r in readings) else min(first[1], between[1])
     lower = min(upper, max(0.0, first[0] + between[0] - 1.0))  # rounding error in the sum
-    kept, kept_most = (
-        _served_share(readings, lambda r: r.abort_rps),
-        _served_share(readings, lambda r: r.abort_rps_counted),
-    )
     return Attainment(lower=lower * kept, likely=min(max(likely, lower), upper) * kept, upper=upper * kept_most)
 
 
@@ -179,8 +181,8 @@ def _share(histogram: Histogram, bound_s: float, ends: tuple[float, float]) -> f
 def _served_share(readings: Sequence[TierReading], aborts: Callable[[TierReading], float | None]) -> float:
     """Share of requests that were neither rejected nor aborted; 1 if nothing is known."""
     lost = sum((aborts(r) or 0.0) + (r.rejection_rps or 0.0) for r in readings)
-    completed = sum(r.completion_rps or 0.0 for r in readings)
-    return completed / (completed + lost) if completed > 0 else 1.0
+    completed = _sum(readings, lambda r: r.completion_rps)
+    return completed / (completed + lost) if completed is not None and completed + lost > 0 else 1.0
 
 
 def _admitted_share(readings: Sequence[TierReading]) -> float:
