@@ -26,7 +26,9 @@ from tidegate.sandbox.control_plane.real import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "charts" / "tidegate" / "files" / "rules.yaml"
+DASHBOARD = ROOT / "charts" / "tidegate" / "files" / "dashboards" / "tidegate.json"
 PAGE = ROOT / "docs" / "operations.md"
+METRICS_PAGE = ROOT / "docs" / "reference" / "metrics.md"
 INF = float("inf")
 FAILED = Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E")
 
@@ -189,6 +191,12 @@ def test_no_alert_averages_the_series_of_each_pod_over_hours() -> None:
     texts = " ".join(alert["expr"] for alert in alerts().values())
     averaged = re.findall(r"_over_time\(([\w:]+)[^)]*?\[\d+h\]", texts)
     assert [name for name in averaged if ":" not in name] == []
+
+
+@pytest.mark.parametrize("file", [RULES, DASHBOARD, METRICS_PAGE], ids=lambda file: file.name)
+def test_no_sum_of_the_fleet_counts_a_former_leader_beside_the_current_one(file: Path) -> None:
+    summed = re.findall(r"sum(?: by \([^)]*\))? ?\((tidegate_\w+)", file.read_text())
+    assert set(summed) <= {"tidegate_leader"}
 
 
 @pytest.mark.cluster
