@@ -82,6 +82,26 @@ def test_nothing_shrinks_before_a_whole_window_was_seen(happens: Callable[[Loop]
     assert fleet(loop.run(forecast(LOW), 12)) == {"bf16": 3}
 
 
+@pytest.mark.parametrize(
+    ("replicas_max", "kept"),
+    [
+        pytest.param(24, 8, id="all of them"),
+        pytest.param(6, 6, id="as many as are allowed by now"),
+    ],
+)
+def test_replicas_that_the_memory_does_not_know_of_stay_for_a_whole_window(replicas_max: int, kept: int) -> None:
+    """The last growth was not saved before a crash, or people scaled by hand while no operator ran."""
+    loop = Loop(spec=spec(), estimates={"bf16": estimate(5)}, ready={"bf16": 1})
+    loop.run(forecast(LOW), 60)
+    saved = loop.memory
+    loop.run(forecast(HIGH), 8)
+    loop.memory = saved
+    loop.spec = replace(loop.spec, replicas_max=replicas_max)
+    for _ in range(20):
+        assert fleet(loop.tick(forecast(LOW))) == {"bf16": kept}
+    assert fleet(loop.run(forecast(LOW), 12)) == {"bf16": 3}
+
+
 def test_new_prices_keep_what_the_window_has_seen_of_the_load() -> None:
     """In a lull of two minutes a class gets more expensive and another tier is the cheapest; the peak is unchanged."""
     loop = Loop(

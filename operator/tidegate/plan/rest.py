@@ -44,6 +44,7 @@ def _carry_over(draft: Draft) -> None:
         return
     if draft.time_s - before.time_s > window.GAP_S:
         draft.watched_since_s = None
+        _adopt(draft)
     if before.window_s not in (None, draft.spec.scale_down_window_s):
         draft.watched_since_s, draft.peaks = None, ()  # slots of a window of another length are other times
     factor = window.repriced(draft.model, before)
@@ -51,6 +52,19 @@ def _carry_over(draft: Draft) -> None:
         draft.peaks = tuple([(slot, load * factor) for slot, load in draft.peaks])
         draft.load_ref *= factor
         draft.regret = replace(draft.regret, load=draft.regret.load * factor)
+
+
+def _adopt(draft: Draft) -> None:
+    """
+    After a gap the plan is at least what runs, as far as each tier allows.
+
+    A process that crashed had no time to save its last growth, and while none ran, people may have scaled by hand.
+    """
+    highs = [most for _, most in draft.limits.tiers]
+    there = tuple([max(n, min(now, most)) for n, now, most in zip(draft.current, draft.counted, highs, strict=True)])
+    if there != draft.current:
+        draft.current = draft.ideal = there
+        draft.load_ref = 0.0
 
 
 def _hold(draft: Draft) -> None:
