@@ -40,7 +40,7 @@ class DeploymentMemory:
 
     def slept(self) -> "DeploymentMemory":
         """The memory as if the plan had scaled an idle deployment to zero; existing replicas end that again."""
-        return self if self.plan is None else replace(self, plan=replace(self.plan, asleep=True))
+        return replace(self, plan=replace(self.plan or PlanMemory(), asleep=True))
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values; `from_json` returns an equal memory."""

@@ -80,6 +80,14 @@ def test_sleep_lasts_through_a_pause_until_somebody_calls(*, restarted: bool) ->
     assert (fleet(awake), awake.reason) == ({"bf16": 1}, Reason.ACTIVATED)
 
 
+def test_sleep_of_which_nothing_else_is_remembered_lasts_until_somebody_calls() -> None:
+    """The memory was lost, the status says that it sleeps, and the gateway cannot be asked."""
+    loop = Loop(spec=spec(scale_to_zero=ScaleToZero(idle_s=300)), estimates=ONE, memory=PlanMemory(asleep=True))
+    assert fleet(loop.run(forecast(0), 3)) == {}
+    awake = loop.tick(forecast(0), gateway=replace(QUIET, queued=1.0))
+    assert (fleet(awake), awake.reason) == ({"bf16": 1}, Reason.ACTIVATED)
+
+
 OFFICE = Schedule(name="office", cron="0 7 * * 1-5", time_zone="Europe/Berlin", duration_s=43_200, replicas_min=2)
 SEVEN_S = 1_767_679_200.0  # Tue 6 Jan 2026, 07:00 there
 

@@ -243,6 +243,12 @@ async def test_what_was_put_to_sleep_is_known_by_its_status(
     assert kept.asleep is asleep
 
 
+async def test_what_was_put_to_sleep_is_known_by_its_status_even_if_the_memory_is_lost(rig: Rig) -> None:
+    rig.inventory.put_deployment(resource(status={"decision": {"reason": "ScaledToZero"}}))
+    await rig.tick()
+    assert rig.seen[-1][0].deployments == {CHAT: DeploymentMemory(plan=PlanMemory(asleep=True))}
+
+
 @pytest.mark.parametrize(
     ("edit", "failures", "windows"),
     [

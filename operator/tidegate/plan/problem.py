@@ -38,7 +38,7 @@ class Problem:
     def remembered(self) -> PlanMemory | None:
         """The memory adapted to the current tiers; None if there was no plan yet."""
         memory, states = self.memory, self.states
-        if memory is None or not memory.names:
+        if memory is None or not (memory.names or memory.asleep):
             return None
         names = tuple([tier.name for tier in self.spec.tiers])
         if names == memory.names:

@@ -221,13 +221,15 @@ class Planner:
         """
         On a standby, or before the first tick, learn from the status which deployments were scaled to zero.
 
-        The proof of idleness disappears with the last replica. A process that plans a moment later than the leader
-        never sees it, and would wake all these deployments when it becomes the leader.
+        The proof of idleness disappears with the last replica. A process that plans a moment later than the leader, or
+        lost its memory, never sees it, and would wake all these deployments when it becomes the leader.
         """
         if self.parts.fence.holds() and self.ticks:
             return
-        asleep = {key for key, it in self.parts.inventory.deployments.items() if _was_put_to_sleep(it)}
-        parts = {key: part.slept() if key in asleep else part for key, part in self.memory.deployments.items()}
+        parts = dict(self.memory.deployments)
+        for key, resource in self.parts.inventory.deployments.items():
+            if _was_put_to_sleep(resource):
+                parts[key] = parts.get(key, DeploymentMemory()).slept()
         self.memory = FleetMemory(deployments=parts)
 
     def _log_source(self, samples: Samples | Missing) -> None:
