@@ -9,11 +9,13 @@ fleet no longer meets the target, and every ten minutes, because uncertainty abo
 
 from dataclasses import replace
 
+import numpy as np
+
 from tidegate.domain.decision import Reason
 from tidegate.plan import regret, window
-from tidegate.plan.cuts import DUST
+from tidegate.plan.cuts import DUST, Goal
 from tidegate.plan.draft import Draft, classes_used
-from tidegate.plan.fleet import Fleet
+from tidegate.plan.fleet import Fleet, mean_quality
 from tidegate.plan.limits import Limits, at_least, carried
 from tidegate.plan.proof import nothing_cheaper
 from tidegate.plan.regret import Regret
@@ -32,6 +34,7 @@ CANCEL_AFTER_S = 300.0
 SAVING_SHARE = 0.005
 ATTAINMENT_STEP = 0.005
 ATTAINMENT_STEP_SHARE = 0.05
+QUALITY_STEP = 0.005
 # An exchange of replicas loses attainment on the way, and curves are least certain where nearly every target is missed.
 EXCHANGE_STEP = 0.1
 
@@ -259,17 +262,19 @@ def _demand_held(draft: Draft) -> Scenarios:
 
 
 def _reconsider(draft: Draft) -> None:
-    """Switch to a smaller fleet or another mix if it is cheaper at the highest load of the window."""
+    """Switch to another fleet if it is cheaper, or gives up less, at the highest load of the window."""
     if not _may_shrink(draft):
         return
     draft.searched = True
     _settle(draft)
     goal = draft.goal(_demand_held(draft))
+    if draft.given is Given.NOTHING and _quality(draft, draft.current, goal) < goal.quality - DUST:
+        draft.given = Given.QUALITY  # the user raised the minimum, or the load moves more traffic to a lower tier
     worth_usd = draft.model.cost(draft.current) * (1 - SAVING_SHARE) - DUST
     if draft.given is Given.NOTHING and nothing_cheaper(draft.model, draft.limits, goal, below_usd=worth_usd):
         return
     solution = solve(draft.model, draft.limits, goal)
-    better = solution.given < draft.given
+    better = _gives_up_less(draft, solution, goal)
     useful = (better or _cheaper(draft, solution)) and not _regretted(draft, solution.fleet)
     if solution.given > draft.given or not useful or not _reachable(draft, solution.fleet, better=better):
         if better and solution.fleet == draft.current:
@@ -282,6 +287,17 @@ def _reconsider(draft: Draft) -> None:
     draft.regret = regret.shrunk(draft.regret, draft.time_s)
     if grows:
         draft.moved_s = draft.time_s
+
+
+def _quality(draft: Draft, fleet: Fleet, goal: Goal) -> float:
+    return float(mean_quality(draft.model, np.array([fleet]), goal.demand.mean_rps)[0])
+
+
+def _gives_up_less(draft: Draft, solution: Solution, goal: Goal) -> bool:
+    """Whether a plan gives up less than the current one: another kind, or less of the average quality."""
+    if solution.given is not Given.QUALITY or draft.given is not Given.QUALITY:
+        return solution.given < draft.given
+    return _quality(draft, solution.fleet, goal) > _quality(draft, draft.current, goal) + QUALITY_STEP
 
 
 def _may_shrink(draft: Draft) -> bool:
