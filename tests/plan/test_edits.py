@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
+from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tick, tier
 from tidegate.domain.decision import Decision, Reason
-from tidegate.domain.spec import Cost, Quality
+from tidegate.domain.key import Key
+from tidegate.domain.spec import Accelerator, Cost, Quality
 
 TIERS = (tier("bf16"), tier("int4", quality=0.9, accelerator="l40s"))
 ESTIMATES = {"bf16": estimate(5), "int4": estimate(6)}
@@ -55,3 +56,16 @@ def test_average_quality_that_the_budget_does_not_allow_is_given_up_as_little_as
     loop.spec = replace(loop.spec, cost=Cost())
     decision = loop.run(LOAD, 80)
     assert (fleet(decision), reduced(decision)) == ({"bf16": 4}, "False")
+
+
+def test_a_changed_priority_shares_the_accelerators_out_at_once() -> None:
+    pools = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=6)}
+    first, second = [
+        Loop(spec=spec(key=Key("prod", name), priority=level), estimates={"bf16": estimate(5)}, ready={"bf16": 1})
+        for name, level in (("first", 10), ("second", 1))
+    ]
+    for _ in range(40):
+        before = tick([first, second], [22.0, 22.0], pools)
+    assert [fleet(each) for each in before] == [{"bf16": 5}, {"bf16": 1}]
+    second.spec = replace(second.spec, priority=20)
+    assert [fleet(each) for each in tick([first, second], [22.0, 22.0], pools)] == [{"bf16": 1}, {"bf16": 5}]

@@ -174,7 +174,7 @@ def _basis(memo: Memo, spec: DeploymentSpec, base: Limits, blocked: tuple[int, .
     if memo.basis and memo.blocked == blocked and memo.limits is base:
         return memo.basis
     closed = tuple([cap >= 0 for cap in blocked])
-    parts = (spec.slo, spec.quality, memo.model.prices.tolist(), memo.model.usable, closed)
+    parts = (spec.slo, spec.quality, spec.priority, memo.model.prices.tolist(), memo.model.usable, closed)
     room = sorted(base.room.items())
     text = repr((parts, base.total, base.tiers, base.budget, room, base.pinned, base.idle))
     return crc32(text.encode()) or 1
