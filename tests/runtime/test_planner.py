@@ -20,7 +20,6 @@ from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, FleetObservation, Missing, TierState
 from tidegate.domain.spec import (
     Accelerator,
-    DeploymentSpec,
     FleetPolicy,
     Mode,
     ScaleToZero,
@@ -42,6 +41,7 @@ from tidegate.runtime.inventory import FleetInventory
 from tidegate.runtime.planner import Parts, Planner
 
 DOWN = Missing(reason="Timeout", detail="no answer")
+OTHER = TargetRef(api_version="apps/v1", kind="Deployment", name="other")
 DARK = Harvest(time_s=0.0, samples=DOWN)
 
 
@@ -252,24 +252,25 @@ async def test_what_was_put_to_sleep_is_known_by_its_status_even_if_the_memory_i
 @pytest.mark.parametrize(
     ("edit", "failures", "windows"),
     [
-        pytest.param({"image": "vllm:2"}, 0, 0, id="another image"),
-        pytest.param({}, 3, 50, id="nothing of its pods"),
+        pytest.param({"workload": WorkloadTemplate(image="vllm:2")}, 0, 0, id="another image"),
+        pytest.param({"accelerators_per_replica": 2}, 0, 0, id="more accelerators"),
+        pytest.param({"accelerator": "nvidia-a100"}, 0, 0, id="other accelerators"),
+        pytest.param({"workload": None, "target_ref": OTHER}, 0, 0, id="another workload"),
+        pytest.param({"replicas_min": 1}, 3, 50, id="nothing of its pods"),
     ],
 )
 async def test_a_tier_whose_pods_are_edited_gets_its_chance_at_once(
-    rig: Rig, edit: dict[str, str], failures: int, windows: int
+    rig: Rig, edit: dict[str, Any], failures: int, windows: int
 ) -> None:
-    def built(workload: WorkloadTemplate, **changes: Any) -> DeploymentSpec:
-        return spec(tiers=(replace(spec().tiers[0], workload=workload),), **changes)
-
     blocked = TierProgress(ready=1, failures=3, blocked_until_s=9e9)
     plan = PlanMemory(names=("bf16",), ideal=(1,), target=(1,), capacities=(1.0,), progress=(blocked,))
-    workload = WorkloadTemplate(image="vllm:1")
-    rig.inventory.put_deployment(resource(spec=built(workload)))
+    tier = replace(spec().tiers[0], target_ref=None, workload=WorkloadTemplate(image="vllm:1"))
+    rig.inventory.put_accelerator(accelerator("nvidia-a100"))
+    rig.inventory.put_deployment(resource(spec=spec(tiers=(tier,))))
     await rig.tick()
     estimate = EstimateMemory(tiers={"bf16": TierMemory(mark=1, base=1, windows=50, ready=0)})
     rig.planner.memory = FleetMemory(deployments={CHAT: DeploymentMemory(estimate=estimate, plan=plan)})
-    rig.inventory.put_deployment(resource(spec=built(replace(workload, **edit), priority=5), generation=2))
+    rig.inventory.put_deployment(resource(spec=spec(tiers=(replace(tier, **edit),), priority=5), generation=2))
     await rig.tick()
     kept = rig.seen[-1][0].deployments[CHAT]
     assert kept.plan is not None

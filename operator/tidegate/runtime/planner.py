@@ -204,14 +204,14 @@ class Planner:
             del self._logged[gone]
 
     def _forgive_edited(self, specs: Mapping[Key, DeploymentSpec]) -> None:
-        """Let tiers whose `workload` was edited be tried again at once: the edit may have fixed what was wrong."""
+        """Let tiers whose pods are others now be tried again at once: the edit may have fixed what was wrong."""
         parts = dict(self.memory.deployments)
         for key, spec in specs.items():
             before, memory = self._specs.get(key), parts.get(key)
             if before is None or before is spec or memory is None:
                 continue
-            old = {tier.name: tier.workload for tier in before.tiers}
-            edited = {tier.name for tier in spec.tiers if old.get(tier.name) != tier.workload}
+            old = {tier.name: _pods_of(tier) for tier in before.tiers}
+            edited = {tier.name for tier in spec.tiers if old.get(tier.name) != _pods_of(tier)}
             if edited:
                 parts[key] = memory.forgiven(edited)
         self._specs = specs
@@ -316,6 +316,11 @@ class Planner:
 def _with_requests(activations: Mapping[Key, float | Missing]) -> set[Key]:
     """Deployments at zero replicas for which requests wait."""
     return {key for key, value in activations.items() if not isinstance(value, Missing) and value > 0}
+
+
+def _pods_of(tier: TierSpec) -> tuple[object, ...]:
+    """What a tier's pods are, and where they run."""
+    return tier.workload, tier.target_ref, tier.accelerator, tier.accelerators_per_replica
 
 
 def _wakes(spec: DeploymentSpec, decision: Decision | None) -> bool:
