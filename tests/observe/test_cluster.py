@@ -122,6 +122,7 @@ def test_a_target_that_does_not_exist_is_reported_as_missing() -> None:
 
 OLD = view("old", replicas=1, selector="app=old")
 FP8 = view("chat-fp8", replicas=3, labels=OURS)
+OTHERS = view("old", replicas=1, selector="app=old", labels={"tidegate.io/inference-deployment": "search"})
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,8 @@ FP8 = view("chat-fp8", replicas=3, labels=OURS)
         pytest.param((FP8,), 0.0, {"bf16"}, id="a target that is not there"),
         pytest.param((OLD,), 0.0, set(), id="one of ours that is about to be made"),
         pytest.param((OLD,), 60.0, {"fp8"}, id="one of ours that was not made"),
-        pytest.param((), 3600.0, set(), id="where none is there the plan is what is wanted"),
+        pytest.param((OTHERS, FP8), 0.0, {"bf16"}, id="a target that was made for another deployment"),
+        pytest.param((), 3600.0, {"bf16", "fp8"}, id="where none is there, all of them"),
     ],
 )
 def test_tiers_without_a_workload_are_absent(
@@ -140,6 +142,12 @@ def test_tiers_without_a_workload_are_absent(
     subject = cluster(workloads=workloads)
     look(subject)
     assert look(subject, time_s=NOW + after_s).absent.get(CHAT, frozenset()) == absent
+
+
+def test_a_target_that_was_made_for_another_deployment_is_in_the_view_and_its_pods_are_not_counted_twice() -> None:
+    seen = look(cluster(pod("old", labels={"app": "old"}), workloads=(OTHERS, FP8)))
+    assert seen.deployments[CHAT].tiers["bf16"].ready == 0
+    assert seen.view.workloads[OTHERS.ref] == OTHERS
 
 
 def test_a_foreign_deployment_with_a_managed_tiers_name_is_in_the_view() -> None:

@@ -295,6 +295,18 @@ async def test_a_tier_whose_target_is_missing_gets_no_replica_from_the_core(rig:
     ]
 
 
+async def test_a_deployment_whose_only_target_is_missing_takes_no_accelerators_from_others(rig: Rig) -> None:
+    ref = TargetRef(api_version="apps/v1", kind="Deployment", name="gone")
+    deployments = rig.planner.parts.cluster.kinds["apps/v1", "Deployment"].informer
+    assert deployments is not None
+    deployments.synced = True
+    rig.inventory.put_deployment(resource(spec=spec(tiers=(replace(spec().tiers[0], target_ref=ref),))))
+    await rig.tick()
+    policy = rig.seen[-1][2]
+    assert not policy.deployments[CHAT].acts
+    assert policy.deployments[CHAT].tiers[0].replicas_max == 4, "what it would do is still planned"
+
+
 async def test_a_namesake_starts_with_an_empty_memory(rig: Rig) -> None:
     learned = DeploymentMemory(forecast=ForecastMemory())
     rig.inventory.put_deployment(resource())

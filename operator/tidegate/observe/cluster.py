@@ -54,7 +54,7 @@ class Sight:
     Args:
         accelerators: With `capacity` and `unprovisioned` filled in.
         absent: By deployment, tiers that cannot have a replica because their workload is missing and is not about to be
-            created. Empty if that holds for all tiers.
+            created, or was made for another deployment.
         leaving: Tiers that the spec no longer has and whose pods still serve; their states are in `deployments`.
     """
 
@@ -224,7 +224,7 @@ class Cluster:
                 for spec in seen
             },
             view=ClusterView(
-                workloads={view.ref: view for view in (*known, *self._namesakes(specs, managed))},
+                workloads={view.ref: view for view in (*known, *self._namesakes(specs, workloads))},
                 scalers=self._scaler_refs(),
                 owned={item.ref: item for item in self._shared(specs)},
                 accelerators=use,
@@ -279,15 +279,13 @@ class Cluster:
         return managed
 
     def _namesakes(
-        self, specs: list[DeploymentSpec], managed: Mapping[TierKey, WorkloadView]
+        self, specs: list[DeploymentSpec], workloads: Mapping[TierKey, WorkloadView]
     ) -> Iterator[WorkloadView]:
-        """
-        Deployments with the name that a managed tier's would have but without our labels: they are somebody else's.
-        """
+        """Workloads that tiers name, or would have, but that are somebody else's."""
         for spec in specs:
             for tier in spec.tiers:
-                unmade = tier.target_ref is None and (spec.key, tier.name) not in managed
-                if unmade and (there := self._view(own_workload(spec.key, tier.name))) is not None:
+                there = self._view(workload_ref(spec.key, tier))
+                if there is not None and (spec.key, tier.name) not in workloads:
                     yield there
 
     def _shared(self, specs: list[DeploymentSpec]) -> Iterator[OwnedView]:
@@ -300,14 +298,14 @@ class Cluster:
     def _workloads(
         self, specs: list[DeploymentSpec], managed: Mapping[TierKey, WorkloadView]
     ) -> dict[TierKey, WorkloadView]:
-        """The workload of each tier that has one."""
+        """The workload of each tier that has one; a target that was made for another deployment stays that one's."""
         found: dict[TierKey, WorkloadView] = {}
         for spec in specs:
             for tier in spec.tiers:
                 name = spec.key, tier.name
                 is_target = tier.target_ref is not None
                 view = self._view(workload_ref(spec.key, tier)) if is_target else managed.get(name)
-                if view is not None:
+                if view is not None and view.labels.get(DEPLOYMENT_LABEL, spec.key.name) == spec.key.name:
                     found[name] = view
         return found
 
@@ -318,7 +316,7 @@ class Cluster:
 
     def _absent(self, spec: DeploymentSpec, workloads: Mapping[TierKey, WorkloadView], time_s: float) -> frozenset[str]:
         """
-        Tiers without a workload: a missing target at once, one that Tidegate should have created after `UNMADE_S`.
+        Tiers without a workload: a target at once, one that Tidegate should have created after `UNMADE_S`.
         """
         absent: set[str] = set()
         for tier in spec.tiers:
@@ -327,7 +325,7 @@ class Cluster:
                 self._unmade.pop(name, None)
             elif tier.target_ref is not None or time_s - self._unmade.setdefault(name, time_s) >= UNMADE_S:
                 absent.add(tier.name)
-        return frozenset(absent) if len(absent) < len(spec.tiers) else frozenset()
+        return frozenset(absent)
 
     def _view(self, ref: ObjectRef) -> WorkloadView | None:
         watch = self.kinds.get((ref.api_version, ref.kind))

@@ -368,9 +368,15 @@ def _policy(
 
 
 def _without(spec: DeploymentSpec, absent: Collection[str]) -> DeploymentSpec:
-    """The spec with no replicas on tiers without a workload: the other tiers carry the demand until it exists."""
+    """
+    The spec with no replicas on tiers without a workload: the other tiers carry the demand until it exists.
+
+    If no tier has one, nothing can be scaled, and no accelerators are taken from others for it.
+    """
     if not absent:
         return spec
+    if all(t.name in absent or t.leaving for t in spec.tiers):
+        return _recommend_only(spec)
     tiers = [replace(t, replicas_min=0, replicas_max=0) if t.name in absent else t for t in spec.tiers]
     return replace(spec, tiers=tuple(tiers))
 
