@@ -195,6 +195,13 @@ def test_a_new_pin_is_said_to_be_one() -> None:
     assert loop.tick(forecast(40)).message == "spec.replicas fixes the total at 1: 1 x bf16: $3.00/h"
 
 
+def test_a_pin_that_is_too_low_is_named_as_the_limit() -> None:
+    decision = Loop(spec=spec(replicas_pinned=3), estimates=ONE).run(forecast(40), 3)
+    assert "needs more than spec.replicas allows: 3 x bf16" in decision.message
+    (said,) = [c.message for c in decision.conditions if c.type == "ScalingLimited"]
+    assert said.startswith("spec.replicas limits the plan")
+
+
 def test_other_plans_are_held_to_what_the_error_budget_asks_for() -> None:
     """Of the promised 0.99, only 0.96 is asked for: what meets that lost for its price."""
     kept = Histogram((0.5, float("inf")), (600.0, 600.0))

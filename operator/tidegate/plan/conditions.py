@@ -9,6 +9,7 @@ from tidegate.domain.decision import Condition, Constraint, Reason, Status
 from tidegate.plan.cuts import DUST
 from tidegate.plan.draft import Draft
 from tidegate.plan.limits import MONEY_DUST
+from tidegate.plan.sentence import limit_text
 from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given
 
@@ -117,8 +118,9 @@ def _quality(draft: Draft, mean: float) -> Condition:
 def _scaling(draft: Draft, binding: Constraint) -> Condition:
     if binding is Constraint.NONE:
         return _made("ScalingLimited", Status.FALSE, "NotLimited", "no limit changes the plan")
+    limit = limit_text(draft, binding)
     if draft.under > 0:
-        text = f"{binding.value} keeps the plan below its lower bounds"
+        text = f"{limit} keeps the plan below its lower bounds"
     else:
-        text = f"{binding.value} limits the plan; status.decision.uncapped is the plan without limits"
+        text = f"{limit} limits the plan; status.decision.uncapped is the plan without limits"
     return _made("ScalingLimited", Status.TRUE, binding.value, text)
