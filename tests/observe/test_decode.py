@@ -222,6 +222,7 @@ def test_a_queue_lost_in_a_crash_does_not_reduce_the_others_arrivals() -> None:
         pytest.param({"output_tokens": 302.0}, 0.01, id="speculative decoding: three tokens per step"),
         pytest.param({"output_tokens": 90.0}, 0.03, id="never more than the gap that was seen"),
         pytest.param({}, 0.03, id="tokens are not counted"),
+        pytest.param({"output_length_sum": 600.0}, 0.03, id="long answers that all finish now (SGLang)"),
     ],
 )
 def test_the_mean_itl_is_that_of_a_token_and_not_of_a_step(more: dict[str, float], itl_s: float) -> None:
@@ -313,6 +314,14 @@ def test_the_share_of_prompts_in_the_cache(values: dict[str, float], hit: float 
 def test_a_server_without_length_histograms_gives_means_from_its_token_counters() -> None:
     found = reading({"a": sample(started=2.0, finished=2.0, prompt_tokens=600.0, output_tokens=100.0)})
     assert (found.prompt_tokens_mean, found.output_tokens_mean) == (300.0, 50.0)
+
+
+def test_a_server_that_counts_tokens_when_a_request_finishes_tells_their_rate() -> None:
+    lengths = {"prompt_length_sum": 300.0, "prompt_length_count": 0.5}
+    lengths |= {"output_length_sum": 50.0, "output_length_count": 0.5}
+    found = reading({"a": sample(started=2.0, finished=0.5, **lengths), "b": sample(prompt_tokens=60.0)}, ready="ab")
+    assert (found.prompt_tokens_mean, found.output_tokens_mean) == (600.0, 100.0)
+    assert (found.prompt_tokens_per_s, found.output_tokens_per_s) == (360.0, 50.0)
 
 
 @given(

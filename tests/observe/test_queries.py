@@ -80,6 +80,20 @@ def test_the_metric_names_of_all_versions_are_queried(name: str) -> None:
     assert name in " ".join(tick_queries(Dialect()).values())
 
 
+def test_a_number_that_several_schedulers_report_counts_once() -> None:
+    queries = tick_queries(Dialect(matchers={"cluster": "eu"}))
+    waiting = 'sglang:num_queue_reqs{priority="",cluster="eu"}'
+    assert f"sum by (namespace,pod) (max by (namespace,pod,dp_rank) ({waiting}))" in queries["now"]
+    assert f"sum by (namespace,pod) (max by (namespace,pod,dp_rank) (delta({waiting}[60s])))" in queries["flow"]
+    assert 'max by (namespace,pod,dp_rank) (sglang:max_total_num_tokens{cluster="eu"})' in queries["kv"]
+
+
+@pytest.mark.parametrize("name", ["sglang:prompt_tokens_total", "sglang:generation_tokens_total"])
+def test_tokens_that_are_counted_when_a_request_finishes_are_not_those_of_the_moment(name: str) -> None:
+    signals = [signal.name for signal in FLOW if name in signal.metrics]
+    assert [signal.endswith("_length_sum") for signal in signals] == [True]
+
+
 def test_a_running_0_32_has_the_newest_name_of_each_signal() -> None:
     page = data_path("vllm_0.32_metrics.txt").read_text()
     exported = {line.partition("{")[0] for line in page.splitlines() if not line.startswith("#")}

@@ -78,14 +78,19 @@ def vllm(grown: float) -> str:
 
 
 def sglang(grown: float) -> str:
+    """Two engines of two ranks each, all of which report, as `--enable-metrics-for-all-schedulers` asks."""
+    ranks = [(f'tp_rank="{rank}",pp_rank="0",dp_rank="{rank // 2}"', rank // 2) for rank in range(4)]
     return "\n".join(
         [
-            'sglang:num_running_reqs{priority=""} 3',
-            'sglang:num_running_reqs{priority="1"} 3',
-            'sglang:num_queue_reqs{priority=""} 2',
-            'sglang:num_queue_reqs{priority="1"} 2',
-            "sglang:token_usage 0.5",
-            "sglang:max_total_num_tokens 5000",
+            *(
+                f'sglang:num_running_reqs{{{of},priority="{p}"}} {2 - engine}'
+                for of, engine in ranks
+                for p in ("", "1")
+            ),
+            *(f'sglang:num_queue_reqs{{{of},priority="{p}"}} {engine * 2}' for of, engine in ranks for p in ("", "1")),
+            *(f'sglang:token_usage{{{of},priority=""}} {0.25 + engine / 2}' for of, engine in ranks),
+            *(f'sglang:max_total_num_tokens{{{of},priority=""}} 2500' for of, _ in ranks),
+            f"sglang:num_requests_total {grown}",
             f"sglang:prompt_tokens_total {grown * 100}",
             f"sglang:generation_tokens_total {grown * 20}",
             histogram("sglang:time_to_first_token_seconds", grown, 0.1, 0.25, 0.5, 1.0),

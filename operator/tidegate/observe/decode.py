@@ -304,8 +304,8 @@ class _TierSums:
             rejection_rps=self._flow("rejected"),
             abort_rps=self._aborts(started, finished),
             abort_rps_counted=self._flow("aborted"),
-            prompt_tokens_per_s=self._flow("prompt_tokens"),
-            output_tokens_per_s=self._flow("output_tokens"),
+            prompt_tokens_per_s=self._tokens("prompt"),
+            output_tokens_per_s=self._tokens("output"),
             kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._reporting if s.kv_tokens is not None]),
             replicas_reporting=len(self._reporting),
             dispersion=dispersion_of([s.values["running"] + s.values.get("waiting", 0.0) for s in self._reporting]),
@@ -322,6 +322,10 @@ class _TierSums:
     def _flow(self, signal: str) -> float | None:
         """A rate summed over ready and leaving replicas; unknown if no replica has the counter."""
         return self._total(lambda sample: sample.values.get(signal))
+
+    def _tokens(self, kind: str) -> float | None:
+        """Tokens per second: those of the moment, else (SGLang) those of the requests that finished."""
+        return self._total(lambda s: s.values.get(f"{kind}_tokens", s.values.get(f"{kind}_length_sum")))
 
     def _total(self, flow_of: Callable[[PodSample], float | None]) -> float | None:
         ready = [flow for s in self._reporting if (flow := flow_of(s)) is not None]
@@ -346,7 +350,7 @@ class _TierSums:
         Output tokens per second after the first, over which the counted gaps are spread.
 
         vLLM times steps. With speculative decoding a step produces several tokens; without it gaps and tokens are
-        equal.
+        equal. SGLang counts a gap for each token, and the tokens themselves only when a request has finished.
         """
         gaps, tokens = self._flow("itl_count"), self._flow("output_tokens")
         return gaps if gaps is None or tokens is None or started is None else max(gaps, tokens - started)

@@ -7,7 +7,8 @@ Rules: a new server or version is a new name in a row, never a new branch elsewh
 
 Source:
     vLLM 0.6 to 0.32 (`vllm/v1/metrics/loggers.py` and the V0 engine's `metrics.py`; `/metrics` of a running 0.32).
-    SGLang `python/sglang/srt/metrics/collector.py`. NVIDIA dcgm-exporter `etc/dcp-metrics-included.csv`.
+    SGLang `python/sglang/srt/metrics/collector.py`, later `srt/observability/metrics_collector.py`.
+    NVIDIA dcgm-exporter `etc/dcp-metrics-included.csv`.
 """
 
 from dataclasses import dataclass
@@ -101,16 +102,29 @@ FLOW = (
             "sglang:inter_token_latency_seconds_count",
         ),
     ),
-    Signal(name="prompt_tokens", shape=Shape.RATE, metrics=("vllm:prompt_tokens_total", "sglang:prompt_tokens_total")),
+    Signal(name="prompt_tokens", shape=Shape.RATE, metrics=("vllm:prompt_tokens_total",)),
+    Signal(name="output_tokens", shape=Shape.RATE, metrics=("vllm:generation_tokens_total",)),
+    # SGLang counts the tokens of a request when it has finished.
     Signal(
-        name="output_tokens",
+        name="prompt_length_sum",
         shape=Shape.RATE,
-        metrics=("vllm:generation_tokens_total", "sglang:generation_tokens_total"),
+        metrics=("vllm:request_prompt_tokens_sum", "sglang:prompt_tokens_total"),
     ),
-    Signal(name="prompt_length_sum", shape=Shape.RATE, metrics=("vllm:request_prompt_tokens_sum",)),
-    Signal(name="prompt_length_count", shape=Shape.RATE, metrics=("vllm:request_prompt_tokens_count",)),
-    Signal(name="output_length_sum", shape=Shape.RATE, metrics=("vllm:request_generation_tokens_sum",)),
-    Signal(name="output_length_count", shape=Shape.RATE, metrics=("vllm:request_generation_tokens_count",)),
+    Signal(
+        name="prompt_length_count",
+        shape=Shape.RATE,
+        metrics=("vllm:request_prompt_tokens_count", "sglang:num_requests_total"),
+    ),
+    Signal(
+        name="output_length_sum",
+        shape=Shape.RATE,
+        metrics=("vllm:request_generation_tokens_sum", "sglang:generation_tokens_total"),
+    ),
+    Signal(
+        name="output_length_count",
+        shape=Shape.RATE,
+        metrics=("vllm:request_generation_tokens_count", "sglang:num_requests_total"),
+    ),
     Signal(name="preempted", shape=Shape.RATE, metrics=("vllm:num_preemptions_total",)),
     Signal(
         name="prefix_queries",
@@ -142,6 +156,11 @@ HISTOGRAMS = {
 KV_INFO = "vllm:cache_config_info"
 KV_INFO_LABELS = ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
 KV_TOKENS = "sglang:max_total_num_tokens"
+
+# Labels that tell apart SGLang's schedulers whose numbers add up. The ranks of a tensor-parallel group report the same
+# requests (`--enable-metrics-for-all-schedulers`); the stages of a pipeline have the same queue and cache, and each
+# counts the part of the batch that it is working on.
+SCHEDULERS = {RUNNING[1]: "dp_rank,pp_rank", WAITING[1]: "dp_rank", KV_TOKENS: "dp_rank"}
 
 # For a MIG partition the exporter reports 0 % utilization and the power of the whole board, so partitions are left out
 # (NVIDIA/dcgm-exporter#216).

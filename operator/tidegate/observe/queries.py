@@ -24,6 +24,7 @@ from tidegate.observe.dialects import (
     KV_TOKENS,
     NOW,
     RUNNING,
+    SCHEDULERS,
     Shape,
     Signal,
 )
@@ -137,8 +138,15 @@ def _signal(signal: Signal, dialect: Dialect) -> str:
 def _per_pod(signal: Signal, metric: str, dialect: Dialect) -> str:
     series = selector(metric, dialect)
     if signal.shape in {Shape.RATE, Shape.DELTA}:
-        return f"sum by ({dialect.grouping}) ({signal.shape.value}({series}{dialect.span}))"
-    return f"{signal.shape.value} by ({dialect.grouping}) ({series})"
+        moved = f"{signal.shape.value}({series}{dialect.span})"
+        return f"sum by ({dialect.grouping}) ({_once(metric, moved, dialect)})"
+    return f"{signal.shape.value} by ({dialect.grouping}) ({_once(metric, series, dialect)})"
+
+
+def _once(metric: str, series: str, dialect: Dialect) -> str:
+    """The series of a metric, without the copies that further schedulers report."""
+    schedulers = SCHEDULERS.get(metric)
+    return f"max by ({dialect.grouping},{schedulers}) ({series})" if schedulers else series
 
 
 def _seen(dialect: Dialect) -> str:
@@ -154,7 +162,8 @@ def _histogram(metrics: Iterable[str], dialect: Dialect) -> str:
 
 def _kv(dialect: Dialect) -> str:
     info = f"sum by ({dialect.grouping},{','.join(KV_INFO_LABELS)}) ({selector(KV_INFO, dialect)})"
-    return f"{info} or sum by ({dialect.grouping}) ({selector(KV_TOKENS, dialect)})"
+    tokens = _once(KV_TOKENS, selector(KV_TOKENS, dialect), dialect)
+    return f"{info} or sum by ({dialect.grouping}) ({tokens})"
 
 
 def _gpu(dialect: Dialect) -> str:
