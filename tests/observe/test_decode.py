@@ -176,13 +176,13 @@ def test_a_counter_that_never_existed_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("flow", "running", "rate"),
     [
-        pytest.param({"running_growth": 0}, 0, 0.0, id="nothing was ever counted and nothing is in flight"),
-        pytest.param({"running_growth": 0}, 1, None, id="a request runs that nobody counted"),
+        pytest.param({"waiting_growth": 0}, 0, 0.0, id="nothing was ever counted and nothing is in flight"),
+        pytest.param({"waiting_growth": 0}, 1, None, id="a request runs that nobody counted"),
         pytest.param({}, 0, None, id="it was scraped once: no rate can be known"),
         pytest.param(
-            {"running_growth": 0, "prompt_tokens": 0}, 0, 0.0, id="vLLM's first engine counts tokens from the start"
+            {"waiting_growth": 0, "prompt_tokens": 0}, 0, 0.0, id="vLLM's first engine counts tokens from the start"
         ),
-        pytest.param({"running_growth": 0, "prompt_tokens": 5}, 0, None, id="it reads prompts that nobody counted"),
+        pytest.param({"waiting_growth": 0, "prompt_tokens": 5}, 0, None, id="it reads prompts that nobody counted"),
     ],
 )
 def test_a_server_that_creates_counters_on_first_use_is_idle_until_then(
@@ -198,7 +198,7 @@ def test_a_server_that_creates_counters_on_first_use_is_idle_until_then(
 
 
 def test_an_unknown_name_for_first_tokens_does_not_make_a_server_idle() -> None:
-    flow = [series(0, signal=signal) for signal in ("running_growth", "finished")]
+    flow = [series(0, signal=signal) for signal in ("waiting_growth", "finished")]
     now = [series(0, signal="running"), series(0, signal="waiting"), series(NOW, signal="seen")]
     assert "started" not in pod_samples({"now": now, "flow": flow}, Dialect(), time_s=NOW)["prod", "a"].values
 
@@ -238,6 +238,12 @@ def test_requests_that_neither_finished_nor_run_were_aborted() -> None:
     assert (counted.abort_rps, counted.abort_rps_counted) == (found.abort_rps, 0.5)
     assert reading({"a": sample(started=3.0, finished=3.0, running_growth=30.0)}).abort_rps == 0.0
     assert reading({"a": sample(started=3.0, finished=3.0, aborted=0.5)}).abort_rps == 0.5
+
+
+@pytest.mark.parametrize("counted", [None, 0.5])
+def test_aborts_are_not_inferred_where_it_is_unknown_how_many_more_run(counted: float | None) -> None:
+    values = {} if counted is None else {"aborted": counted}
+    assert reading({"a": sample(started=5.0, finished=3.0, **values)}).abort_rps == counted
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,11 @@ def test_tokens_that_are_counted_when_a_request_finishes_are_not_those_of_the_mo
     assert [signal.endswith("_length_sum") for signal in signals] == [True]
 
 
+def test_gauges_that_an_idle_server_updates_late_do_not_tell_who_left() -> None:
+    assert "delta(sglang:num_running_reqs" not in tick_queries(Dialect())["flow"]
+    assert "rate(sglang:num_aborted_requests_total[60s])" in tick_queries(Dialect())["flow"]
+
+
 def test_a_running_0_32_has_the_newest_name_of_each_signal() -> None:
     page = data_path("vllm_0.32_metrics.txt").read_text()
     exported = {line.partition("{")[0] for line in page.splitlines() if not line.startswith("#")}

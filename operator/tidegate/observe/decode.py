@@ -78,7 +78,7 @@ class PodSample:
         taken for zero only if a gauge shows a change over the window, which proves that there were two scrapes.
         """
         in_flight = [self.values.get(signal) for signal in ("running", "waiting")]
-        never = _UNUSED.keys().isdisjoint(self.values) and "running_growth" in self.values
+        never = _UNUSED.keys().isdisjoint(self.values) and "waiting_growth" in self.values
         return never and in_flight == [0, 0] and not any(self.values.get(signal) for signal in _COUNTED)
 
 
@@ -304,8 +304,8 @@ class _TierSums:
             rejection_rps=self._flow("rejected"),
             abort_rps=self._aborts(started, finished),
             abort_rps_counted=self._flow("aborted"),
-            prompt_tokens_per_s=self._tokens("prompt"),
-            output_tokens_per_s=self._tokens("output"),
+            prompt_tokens_per_s=self._flow("prompt_tokens", "prompt_length_sum"),
+            output_tokens_per_s=self._flow("output_tokens", "output_length_sum"),
             kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._reporting if s.kv_tokens is not None]),
             replicas_reporting=len(self._reporting),
             dispersion=dispersion_of([s.values["running"] + s.values.get("waiting", 0.0) for s in self._reporting]),
@@ -319,13 +319,9 @@ class _TierSums:
     def _mean(self, signal: str) -> float | None:
         return _mean([s.values[signal] for s in self._reporting if signal in s.values])
 
-    def _flow(self, signal: str) -> float | None:
-        """A rate summed over ready and leaving replicas; unknown if no replica has the counter."""
-        return self._total(lambda sample: sample.values.get(signal))
-
-    def _tokens(self, kind: str) -> float | None:
-        """Tokens per second: those of the moment, else (SGLang) those of the requests that finished."""
-        return self._total(lambda s: s.values.get(f"{kind}_tokens", s.values.get(f"{kind}_length_sum")))
+    def _flow(self, *signals: str) -> float | None:
+        """A rate summed over ready and leaving replicas, by the first of these that each has; unknown if none has."""
+        return self._total(lambda sample: next((sample.values[s] for s in signals if s in sample.values), None))
 
     def _total(self, flow_of: Callable[[PodSample], float | None]) -> float | None:
         ready = [flow for s in self._reporting if (flow := flow_of(s)) is not None]
@@ -361,10 +357,10 @@ class _TierSums:
 
         Disconnects leave no other trace; older versions counted some of them.
         """
-        counted = self._flow("aborted")
-        if started is None or finished is None:
+        counted, growth = self._flow("aborted"), self._flow("running_growth")
+        if started is None or finished is None or growth is None:
             return counted
-        vanished = started - finished - (self._flow("running_growth") or 0.0) / self._window_s
+        vanished = started - finished - growth / self._window_s
         return max(0.0, vanished - self._prefilled() / self._window_s, counted or 0.0)
 
     def _prefilled(self) -> float:

@@ -82,7 +82,11 @@ FLOW = (
         ),
     ),
     # vLLM 0.32 never counts an abort here (disconnects leave no trace); older versions do.
-    Signal(name="aborted", shape=Shape.RATE, metrics=('vllm:request_success_total{finished_reason=~"abort|error"}',)),
+    Signal(
+        name="aborted",
+        shape=Shape.RATE,
+        metrics=('vllm:request_success_total{finished_reason=~"abort|error"}', "sglang:num_aborted_requests_total"),
+    ),
     Signal(name="rejected", shape=Shape.RATE, metrics=("vllm:admission_rejections_total",)),
     Signal(
         name="itl_sum",
@@ -137,7 +141,8 @@ FLOW = (
         metrics=("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
     ),
     Signal(name="waiting_growth", shape=Shape.DELTA, metrics=WAITING),
-    Signal(name="running_growth", shape=Shape.DELTA, metrics=RUNNING),
+    # An idle SGLang updates its gauges only every 30 s, so requests would seem to vanish long after they have finished.
+    Signal(name="running_growth", shape=Shape.DELTA, metrics=RUNNING[:1]),
 )
 
 # Histograms by what they time. `itl` has a sample per output (one token, or several with speculative decoding),
