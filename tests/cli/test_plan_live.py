@@ -109,7 +109,14 @@ def test_a_name_is_chosen_for_each_replica_and_not_for_the_fleet(asked: list[str
 
 def test_without_histograms_of_lengths_the_counters_say_how_long_requests_are(asked: list[str]) -> None:
     prompt, output = asked[1:3]
-    vllm, sglang = rate("vllm:prompt_tokens_total"), rate("sglang:prompt_tokens_total")
-    assert f" > 0) or sum({vllm} or {sglang}) / (sum(" in prompt
-    vllm, sglang = rate("vllm:generation_tokens_total"), rate("sglang:generation_tokens_total")
-    assert f" > 0) or sum({vllm} or {sglang}) / (sum(" in output
+    assert f" > 0) or sum({rate('vllm:prompt_tokens_total')}) / (sum(" in prompt
+    assert f" > 0) or sum({rate('vllm:generation_tokens_total')}) / (sum(" in output
+
+
+def test_sglang_counts_tokens_and_requests_when_they_finish(asked: list[str]) -> None:
+    prompt, output = asked[1:3]
+    requests = f" or {rate('sglang:num_requests_total')}) > 0) or "
+    assert f" or {rate('sglang:prompt_tokens_total')}) / (" in prompt
+    assert f" or {rate('sglang:generation_tokens_total')}) / (" in output
+    assert requests in prompt
+    assert requests in output
