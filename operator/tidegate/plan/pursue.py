@@ -268,7 +268,7 @@ def _reconsider(draft: Draft) -> None:
     draft.searched = True
     _settle(draft)
     goal = draft.goal(_demand_held(draft))
-    if draft.given is Given.NOTHING and _quality(draft, draft.current, goal) < goal.quality - DUST:
+    if draft.given is Given.NOTHING and _lacks_quality(draft, goal):
         draft.given = Given.QUALITY  # the user raised the minimum, or the load moves more traffic to a lower tier
     worth_usd = draft.model.cost(draft.current) * (1 - SAVING_SHARE) - DUST
     if draft.given is Given.NOTHING and nothing_cheaper(draft.model, draft.limits, goal, below_usd=worth_usd):
@@ -287,6 +287,11 @@ def _reconsider(draft: Draft) -> None:
     draft.regret = regret.shrunk(draft.regret, draft.time_s)
     if grows:
         draft.moved_s = draft.time_s
+
+
+def _lacks_quality(draft: Draft, goal: Goal) -> bool:
+    used = [tier.quality for tier, n in zip(draft.spec.tiers, draft.current, strict=True) if n]
+    return min(used, default=1.0) < goal.quality and _quality(draft, draft.current, goal) < goal.quality - DUST
 
 
 def _quality(draft: Draft, fleet: Fleet, goal: Goal) -> float:
