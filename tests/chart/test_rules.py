@@ -30,6 +30,8 @@ DASHBOARD = ROOT / "charts" / "tidegate" / "files" / "dashboards" / "tidegate.js
 PAGE = ROOT / "docs" / "operations.md"
 METRICS_PAGE = ROOT / "docs" / "reference" / "metrics.md"
 INF = float("inf")
+# Four requests an hour, all of them late.
+NIGHT = {"ttft": Histogram((0.5, INF), (0.0, 1.0)), "arrival_rps": 4 / 3600, "completion_rps": 4 / 3600}
 FAILED = Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E")
 
 
@@ -206,7 +208,7 @@ async def test_what_only_looks_bad_alerts_nobody(tmp_path: Path) -> None:
     left = {"abort_rps": 2.0}
     async with prometheus(pages, tmp_path) as url:
         await until_firing(url, set())
-        for reading in ({"request_itl": coarse}, left):
+        for reading in ({"request_itl": coarse}, left, NIGHT):
             pages.show(unwell(reading=reading))
             await stays_silent(url, 6.0)
         # A minute that served a thousandth of the tokens is a thousandth of what the tokens of hours cost.
