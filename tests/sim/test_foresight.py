@@ -232,6 +232,15 @@ def test_the_search_finds_what_is_just_enough_also_where_the_law_is_wrong(demand
     assert Search(of, told(of), Fleets(of, enough).run).best().score.usd == pytest.approx(enough)
 
 
+def test_a_peak_that_the_promise_can_do_without_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For half a minute one replica of 5 requests/s gets 5.5: a second costs more than the least that lateness does."""
+    monkeypatch.setattr(hindsight, "TRIES", hindsight.TRIES[:1])
+    arrival = [*np.arange(0, 300, 0.5), *np.arange(300, 330, 1 / 5.5), *np.arange(330, 600, 0.5)]
+    of = scenario(traffic(arrival), duration_s=600.0, startup=Startup(median_s=5.0, spread=0.0))
+    assert Search(of, told(of), Fleets(of, 1.0).run).best().score.usd == 1.0
+    assert Search(of, told(of), Fleets(of, 1.01).run).best().score.usd > 1.01
+
+
 def planned(of: Scenario, replicas: list[list[int]], created_s: Mapping[str, list[float]]) -> Clairvoyant:
     """A clairvoyant with a schedule by hand, in windows of 60 s."""
     windows = len(replicas)
