@@ -384,6 +384,14 @@ def test_dynamo_without_a_finished_request(arrival_rps: float, before: int, afte
     assert [choice.replicas[KEY, "fp8"] for choice in seen] == [before] * 12 + [after]
 
 
+@pytest.mark.parametrize(("queued", "after"), [(0.0, 0), (3.0, 1)], ids=["nobody waits", "three wait: one engine"])
+def test_dynamo_comes_back_from_zero_for_who_waits_at_the_end_of_an_interval(queued: float, after: int) -> None:
+    one = replace(spec("fp8"), replicas_min=0, scale_to_zero=ScaleToZero(idle_s=300.0))
+    rule = policy("dynamo@fp8", one)
+    seen = [rule.decide(view(one, {}, {"fp8": 0}, time_s=t, queued=queued)) for t in range(0, 181, 15)]
+    assert [choice.replicas[KEY, "fp8"] for choice in seen] == [0] * 12 + [after]
+
+
 @pytest.mark.parametrize(
     ("name", "least"),
     [("keda-waiting", 0), ("keda-epp", 1), ("slo-keda", 1), ("token-keda", 1), ("hpa-gpu", 1)],
