@@ -307,8 +307,16 @@ UNUSED = {"prefix_queries": 0.0, "prefix_hits": 0.0}
     ("values", "hit"),
     [
         pytest.param({"prefix_queries": 1000.0, "prefix_hits": 900.0}, 0.9, id="prompts that are looked up"),
-        pytest.param(UNUSED | {"started": 1.0, "ttft_sum": 2.0}, 0.0, id="it is off"),
-        pytest.param(UNUSED | {"started": 1.0, "ttft_sum": 60.0}, None, id="all had been looked up before the window"),
+        pytest.param({"prefix_queries": 1000.0}, 0.0, id="none was ever found"),
+        pytest.param(UNUSED | {"started": 1.0, "finished": 1.0, "ttft_sum": 2.0}, 0.0, id="it is off"),
+        pytest.param(
+            {"prefix_queries": 0.0, "started": 1.0, "finished": 0.0}, None, id="prompts are counted when they end"
+        ),
+        pytest.param(
+            UNUSED | {"started": 1.0, "finished": 1.0, "ttft_sum": 60.0},
+            None,
+            id="all had been looked up before the window",
+        ),
         pytest.param(UNUSED | {"started": 0.0}, None, id="no prompt came"),
         pytest.param({"started": 1.0}, None, id="a server without these counters"),
     ],

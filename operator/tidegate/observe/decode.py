@@ -293,7 +293,7 @@ class _TierSums:
             waiting=self._now("waiting"),
             kv_cache_usage=self._mean("kv_usage"),
             preemption_rps=self._flow("preempted"),
-            prefix_cache_hit_rate=self._hit_rate(started),
+            prefix_cache_hit_rate=self._hit_rate(started, finished),
             ttft=self._histogram("ttft"),
             itl=self._histogram("itl"),
             ttft_mean_s=ratio(self._flow("ttft_sum"), started),
@@ -381,10 +381,10 @@ class _TierSums:
         mean = ratio(self._flow(f"{length}_sum"), self._flow(f"{length}_count"))
         return mean if mean is not None else ratio(tokens, requests)
 
-    def _hit_rate(self, started: float | None) -> float | None:
+    def _hit_rate(self, started: float | None, finished: float | None) -> float | None:
         """Share of prompt tokens found in the prefix cache; 0 if it is off: prompts come, and none is looked up."""
         hits, queries, came = self._flow("prefix_hits"), self._flow("prefix_queries"), (started or 0.0) * self._window_s
-        return 0.0 if queries == 0 and came > self._prefilled() else ratio(hits, queries)
+        return 0.0 if queries == 0 and finished and came > self._prefilled() else ratio(hits or 0.0, queries)
 
     def _histogram(self, name: str) -> Histogram | None:
         buckets = [sorted(s.buckets[name].items()) for s in (*self._reporting, *self._leaving) if name in s.buckets]

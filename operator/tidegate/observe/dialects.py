@@ -130,15 +130,24 @@ FLOW = (
         metrics=("vllm:request_generation_tokens_count", "sglang:num_requests_total"),
     ),
     Signal(name="preempted", shape=Shape.RATE, metrics=("vllm:num_preemptions_total",)),
+    # SGLang counts prompts when their requests have finished, and has no counter of hits before the first one.
     Signal(
         name="prefix_queries",
         shape=Shape.RATE,
-        metrics=("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
+        metrics=(
+            "vllm:prefix_cache_queries_total",
+            "vllm:gpu_prefix_cache_queries_total",
+            "sglang:prompt_tokens_total",
+        ),
     ),
     Signal(
         name="prefix_hits",
         shape=Shape.RATE,
-        metrics=("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+        metrics=(
+            "vllm:prefix_cache_hits_total",
+            "vllm:gpu_prefix_cache_hits_total",
+            "sglang:cached_tokens_total",
+        ),
     ),
     Signal(name="waiting_growth", shape=Shape.DELTA, metrics=WAITING),
     # An idle SGLang updates its gauges only every 30 s, so requests would seem to vanish long after they have finished.
