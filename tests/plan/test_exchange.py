@@ -51,6 +51,26 @@ def test_replicas_on_their_way_are_not_called_off_before_five_minutes_however_sh
     assert fleet(early.run(forecast(4.0), 6)) == {"bf16": 1}
 
 
+@pytest.mark.parametrize(
+    ("load", "ticks", "before", "then"),
+    [
+        pytest.param(5.0, 60, {"bf16": 3}, {"bf16": 3, "fp8": 3}, id="all are ready"),
+        pytest.param(7.0, 2, {"bf16": 4}, {"bf16": 2, "fp8": 4}, id="two are still starting"),
+    ],
+)
+def test_replicas_that_miss_the_targets_at_any_load_are_exchanged_and_not_outnumbered(
+    load: float, ticks: int, before: dict[str, int], then: dict[str, int]
+) -> None:
+    wanted, good = spec(*TIERS[:2], replicas_max=60), estimate(1.8)
+    rising = Loop(spec=wanted, estimates={"bf16": estimate(2), "fp8": good}, startup_ticks=8)
+    rising.run(forecast(3.5), 60)
+    assert fleet(rising.run(forecast(load), ticks)) == before
+    rising.estimates = {"bf16": estimate(2, idle=0.97), "fp8": good}
+    assert fleet(rising.tick(forecast(load))) == then
+    assert fleet(rising.run(forecast(load), 20)) == {"fp8": then["fp8"]}
+    assert max(sum(fleet(d).values()) for d in rising.history) == sum(then.values()), "old and new together"
+
+
 # A tier that the user took out of the spec
 
 LEFT = replace(tier("bf16", high=0), leaving=True)

@@ -132,11 +132,11 @@ def _grow_or_explain(draft: Draft) -> None:
 
 
 def _grow(draft: Draft, reason: Reason) -> None:
-    """Add replicas now: next to what runs if that is enough, else in another mix."""
+    """Add replicas now: next to what runs if that is enough and not too dear, else in another mix."""
     draft.searched = True
-    solution = _at_lead(draft, _current_kept(draft)) or _at_lead(draft, _silent_kept(draft), by_giving_up=True)
+    solution = _whole(draft) or _best_left(draft)
     given_up = draft.given is not Given.NOTHING
-    if solution is None or _cancels_starting(draft, solution.fleet) or (given_up and _no_better(draft, solution)):
+    if solution is None or (given_up and _no_better(draft, solution)):
         _settle(draft)
         return
     draft.ideal, draft.given = solution.fleet, solution.given
@@ -149,6 +149,29 @@ def _grow(draft: Draft, reason: Reason) -> None:
         draft.regret = _regret_of_a_rise(draft, solution.fleet)
     draft.reason = reason
     draft.moved_s, draft.load_ref = draft.time_s, 0.0  # reconsider once the window has passed: a mix may be cheaper
+
+
+def _whole(draft: Draft) -> Solution | None:
+    """
+    The fleet that gives nothing up: next to what runs, or in its place if that costs less even while both run.
+
+    It does if what runs misses the targets at any load: three such replicas may need fifty good ones beside them until
+    the share of all requests is met. One more replica is not worth a second search.
+    """
+    kept = _at_lead(draft, _current_kept(draft))
+    if kept is None or sum(kept.fleet) <= sum(draft.current) + 1:
+        return kept
+    other = _at_lead(draft, _silent_kept(draft))
+    if other is None:
+        return kept
+    both = tuple(map(max, draft.current, other.fleet))
+    return other if draft.model.cost(both) < draft.model.cost(kept.fleet) - DUST else kept
+
+
+def _best_left(draft: Draft) -> Solution | None:
+    """The fleet that gives up as little as possible; None if it cancels replicas that were requested lately."""
+    solution = _at_lead(draft, _silent_kept(draft), by_giving_up=True)
+    return None if solution is None or _cancels_starting(draft, solution.fleet) else solution
 
 
 def _regret_of_a_rise(draft: Draft, fleet: Fleet) -> Regret:
