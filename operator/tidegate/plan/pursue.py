@@ -156,16 +156,21 @@ def _whole(draft: Draft) -> Solution | None:
     The fleet that gives nothing up: next to what runs, or in its place if that costs less even while both run.
 
     It does if what runs misses the targets at any load: three such replicas may need fifty good ones beside them until
-    the share of all requests is met. One more replica is not worth a second search.
+    the share of all requests is met. A second search is worth it only if the new replicas could carry all demand alone.
     """
     kept = _at_lead(draft, _current_kept(draft))
-    if kept is None or sum(kept.fleet) <= sum(draft.current) + 1:
+    if kept is None or _added_rps(draft, kept.fleet) < draft.demand.shown_rps:
         return kept
     other = _at_lead(draft, _silent_kept(draft))
     if other is None:
         return kept
     both = tuple(map(max, draft.current, other.fleet))
     return other if draft.model.cost(both) < draft.model.cost(kept.fleet) - DUST else kept
+
+
+def _added_rps(draft: Draft, fleet: Fleet) -> float:
+    added = zip(fleet, draft.current, draft.model.capacities, strict=True)
+    return sum([max(0, n - now) * capacity for n, now, capacity in added])
 
 
 def _best_left(draft: Draft) -> Solution | None:
