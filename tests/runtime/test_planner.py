@@ -279,6 +279,27 @@ async def test_a_tier_whose_pods_are_edited_gets_its_chance_at_once(
     assert kept.estimate.tiers["bf16"].windows == windows
 
 
+async def test_a_tier_whose_class_selects_other_nodes_gets_its_chance_at_once(rig: Rig) -> None:
+    blocked = TierProgress(ready=1, failures=3, blocked_until_s=9e9)
+    plan = PlanMemory(names=("bf16",), ideal=(1,), target=(1,), capacities=(1.0,), progress=(blocked,))
+    known = FleetMemory(deployments={CHAT: DeploymentMemory(plan=plan)})
+    rig.inventory.put_deployment(resource())
+    await rig.tick()
+    failures = []
+    dearer, moved = {"price_usd_per_hour": 9.0}, {"node_selector": {"pool": "new"}}
+    edits: list[dict[str, Any]] = [dearer, moved, moved]
+    for changes in edits:
+        rig.planner.memory = known
+        class_ = accelerator()
+        assert isinstance(class_.accelerator, Accelerator)
+        rig.inventory.put_accelerator(replace(class_, accelerator=replace(class_.accelerator, **changes)))
+        await rig.tick()
+        kept = rig.seen[-1][0].deployments[CHAT].plan
+        assert kept is not None
+        failures.append(kept.progress[0].failures)
+    assert failures == [3, 0, 3]
+
+
 async def test_a_tier_whose_target_is_missing_gets_no_replica_from_the_core(rig: Rig) -> None:
     ref = TargetRef(api_version="apps/v1", kind="Deployment", name="gone")
     (one,) = spec().tiers

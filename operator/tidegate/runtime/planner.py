@@ -20,7 +20,7 @@ from tidegate.domain.decision import Decision, FleetDecision, Reason
 from tidegate.domain.holdings import left_by, shared_by
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
-from tidegate.domain.spec import DeploymentSpec, FleetPolicy, Mode, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, Mode, TierSpec
 from tidegate.forecast.memory import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.observe.cluster import Cluster, Sight
@@ -80,7 +80,7 @@ class Planner:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     ticked: asyncio.Event = field(default_factory=asyncio.Event)
     uids: Mapping[Key, str] = field(default_factory=dict)
-    _specs: Mapping[Key, DeploymentSpec] = field(default_factory=dict)
+    _pods: Mapping[Key, Mapping[str, object]] = field(default_factory=dict)
     _logged: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
     _silent: bool = False
     _not_woken: set[Key] = field(default_factory=set)
@@ -139,7 +139,7 @@ class Planner:
         at_start = dict(parts.inventory.deployments)
         classes = parts.inventory.classes()
         planned, specs = parts.inventory.planned(classes), parts.inventory.specs()
-        self._forgive_edited(specs)
+        self._forgive_edited(specs, classes)
         self._mark_sleeping()
         parts.cluster.follow(specs.values())
         harvest = await parts.collector.collect(now_s, self._waiting(planned))
@@ -203,18 +203,15 @@ class Planner:
         for gone in self._logged.keys() - uids.keys():
             del self._logged[gone]
 
-    def _forgive_edited(self, specs: Mapping[Key, DeploymentSpec]) -> None:
-        """Let tiers whose pods are others now be tried again at once: the edit may have fixed what was wrong."""
+    def _forgive_edited(self, specs: Mapping[Key, DeploymentSpec], classes: Mapping[str, Accelerator]) -> None:
+        """Let tiers whose pods or places are others now be tried again at once: that may have been what was wrong."""
+        pods = {key: {tier.name: _pods_of(tier, classes) for tier in spec.tiers} for key, spec in specs.items()}
         parts = dict(self.memory.deployments)
-        for key, spec in specs.items():
-            before, memory = self._specs.get(key), parts.get(key)
-            if before is None or before is spec or memory is None:
-                continue
-            old = {tier.name: _pods_of(tier) for tier in before.tiers}
-            edited = {tier.name for tier in spec.tiers if old.get(tier.name) != _pods_of(tier)}
-            if edited:
-                parts[key] = memory.forgiven(edited)
-        self._specs = specs
+        for key, now in pods.items():
+            before, memory = self._pods.get(key, now), parts.get(key)
+            if memory is not None and before != now:
+                parts[key] = memory.forgiven({name for name, what in now.items() if before.get(name) != what})
+        self._pods = pods
         self.memory = FleetMemory(deployments=parts)
 
     def _mark_sleeping(self) -> None:
@@ -318,9 +315,11 @@ def _with_requests(activations: Mapping[Key, float | Missing]) -> set[Key]:
     return {key for key, value in activations.items() if not isinstance(value, Missing) and value > 0}
 
 
-def _pods_of(tier: TierSpec) -> tuple[object, ...]:
+def _pods_of(tier: TierSpec, classes: Mapping[str, Accelerator]) -> tuple[object, ...]:
     """What a tier's pods are, and where they run."""
-    return tier.workload, tier.target_ref, tier.accelerator, tier.accelerators_per_replica
+    class_ = classes.get(tier.accelerator)
+    place = class_ and (class_.resource_name, class_.node_selector)
+    return tier.workload, tier.target_ref, tier.accelerator, tier.accelerators_per_replica, place
 
 
 def _wakes(spec: DeploymentSpec, decision: Decision | None) -> bool:
