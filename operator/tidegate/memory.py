@@ -17,7 +17,7 @@ from tidegate.forecast.memory import ForecastMemory
 from tidegate.plan.memory import PlanMemory
 
 # Incremented whenever a part changes shape. Memory of another version is not read: the stages start afresh.
-MEMORY_VERSION = 4
+MEMORY_VERSION = 5
 
 Part = TypeVar("Part")
 

@@ -1,13 +1,15 @@
 """A shrink that had to be reverted is not repeated at once; a load that really falls is followed."""
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.decision import Decision
 from tidegate.plan import PlanMemory, regret
-from tidegate.plan.regret import COUNT_MAX, HOLD_MAX_S, HOLD_S, NO_REGRET, REGRET_S, Regret
+from tidegate.plan.regret import COUNT_MAX, HOLD_MAX_S, HOLD_S, NO_REGRET, REGRET_S, Exchange, Regret
 
 LOW, HIGH = 9.0, 10.6  # two replicas carry the one and not the other
 
@@ -107,6 +109,40 @@ def test_a_regret_survives_a_restart() -> None:
 def test_growth_for_a_load_of_five(before: Regret, after: Regret) -> None:
     seen = Regret(load=5.0, needed=6.0, fleet=(2,))
     assert regret.grown(before, seen, 1e4) == after
+
+
+SWAPPED = Exchange(left=(0, 1), chosen=(2, 0), time_s=1e4 - 600)
+UNDONE = {"load": 5.0, "needed": 6.0, "fleet": (2, 0), "until_s": 1e4 + HOLD_MAX_S}
+
+
+@pytest.mark.parametrize(
+    ("before", "regretted"),
+    [
+        pytest.param(NO_REGRET, {}, id="the first exchange is none"),
+        pytest.param(Regret(exchange=SWAPPED), UNDONE, id="one that brings the tiers back is one"),
+        pytest.param(Regret(exchange=replace(SWAPPED, left=(0, 3))), UNDONE, id="however many replicas"),
+        pytest.param(Regret(exchange=replace(SWAPPED, left=(1, 1))), {}, id="other tiers are none"),
+        pytest.param(Regret(exchange=replace(SWAPPED, time_s=1e4 - 3601)), {}, id="after an hour it has paid"),
+    ],
+)
+def test_an_exchange_for_a_load_of_five(before: Regret, regretted: dict[str, Any]) -> None:
+    seen = Regret(load=5.0, needed=6.0)
+    after = regret.exchanged(before, seen, (3, 0), (0, 1), 1e4)
+    assert after == Regret(shrunk_s=1e4, exchange=Exchange(left=(3, 0), chosen=(0, 1), time_s=1e4), **regretted)
+    assert Regret.from_json(after.to_json()) == after
+
+
+def test_two_mixes_of_nearly_the_same_cost_do_not_alternate() -> None:
+    """Two small replicas carry the lulls and one large replica everything, so a third small one is dearer."""
+    small, large = tier("l40s", accelerator="l40s"), tier("h100")
+    wanted = spec(small, large, scale_down_window_s=60.0)
+    swinging = Loop(spec=wanted, estimates={"l40s": estimate(2.2), "h100": estimate(9.0)}, startup_ticks=8)
+    for _ in range(12):  # six hours, up and down each quarter of an hour
+        swinging.run(forecast(3.4), 60)
+        swinging.run(forecast(4.6), 60)
+    kinds = ["".join(name for name, n in fleet(d).items() if n) for d in swinging.history]
+    assert {"l40s", "h100"} <= set(kinds)
+    assert sum(a != b for a, b in pairwise(kinds)) <= 20
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,9 @@ class PlanMemory:
             capacities=self._placed(self.capacities, dict.fromkeys(there, 0.0)),
             prices=self._placed(self.prices, dict.fromkeys(there, -1.0)) if self.prices else (),
             progress=self._placed(self.progress, {name: TierProgress(ready=n) for name, n in there.items()}),
-            regret=replace(self.regret, fleet=self._placed(fleet, dict.fromkeys(there, 0)) if fleet else ()),
+            regret=replace(
+                self.regret, fleet=self._placed(fleet, dict.fromkeys(there, 0)) if fleet else (), exchange=None
+            ),
             memo=None,
         )
 
@@ -174,7 +176,9 @@ class PlanMemory:
         prices = tuple([number(p, least=-1.0) for p in value["prices"]])
         regret = Regret.from_json(value["regret"])
         first = int(instant(value["peaks"][0])) if value["peaks"] else 0
+        last = regret.exchange
         parts = (*fleets, progress, capacities, prices or names, regret.fleet or names)
+        parts += () if last is None else (last.left, last.chosen)
         if any(len(part) != len(names) for part in parts):
             raise ValueError("a fleet does not fit the tiers")
         return cls(

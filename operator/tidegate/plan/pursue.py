@@ -309,12 +309,15 @@ def _reconsider(draft: Draft) -> None:
             draft.given = solution.given
         return
     grows = any(n > now for n, now in zip(solution.fleet, draft.current, strict=True))
-    draft.ideal, draft.given = solution.fleet, solution.given
-    draft.reason = Reason.TIER_SWITCH if grows else Reason.DEMAND_FALLING
-    draft.shown_ref = draft.demand.shown_rps
-    draft.regret = regret.shrunk(draft.regret, draft.time_s)
     if grows:
-        draft.moved_s = draft.time_s
+        seen = Regret(load=draft.load, needed=draft.demand.shown_rps)
+        draft.regret = regret.exchanged(draft.regret, seen, draft.current, solution.fleet, draft.time_s)
+        draft.reason, draft.moved_s = Reason.TIER_SWITCH, draft.time_s
+    else:
+        draft.regret = regret.shrunk(draft.regret, draft.time_s)
+        draft.reason = Reason.DEMAND_FALLING
+    draft.ideal, draft.given = solution.fleet, solution.given
+    draft.shown_ref = draft.demand.shown_rps
 
 
 def _lacks_quality(draft: Draft, goal: Goal) -> bool:

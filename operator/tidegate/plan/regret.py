@@ -5,6 +5,9 @@ A fleet that grows again minutes after shrinking had been shrunk in a lull: the 
 stabilization window is long. So the demand that brought the replica back, and the fleet that was too small for it, are
 remembered beyond the window, twice as long each time in a row. Meanwhile no fleet is planned for less demand, nor one
 as cheap as that fleet. A load that really falls ends it at once.
+
+An exchange of tiers is to pay for itself within an hour. One that is undone within that hour cost more than it saved,
+so what it was for is regretted for an hour.
 """
 
 from collections.abc import Sequence
@@ -17,11 +20,32 @@ from tidegate.domain.remembered import instant, moment, number, whole
 REGRET_S = 600.0
 # How long the load of a first regret is remembered, and at most after many in a row.
 HOLD_S, HOLD_MAX_S = 600.0, 3600.0
+# An exchange of tiers is planned to pay for itself within this time.
+PAID_S = 3600.0
 COUNT_MAX = 16  # most regrets in a row that are counted; the hold time reaches its maximum long before
 # A load has really fallen if it is lower by a fifth and by what two replicas carry; less may be a lull. In one minute
 # at 2 requests/s the standard deviation is 9 %, and a forecast from a few such minutes varies by twice that.
 FALLEN_SHARE = 0.2
 FALLEN_REPLICAS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """
+    The last exchange of tiers.
+
+    Args:
+        left, chosen: The fleet before it, and the one it was for.
+        time_s: When it was decided, unix seconds.
+    """
+
+    left: tuple[int, ...]
+    chosen: tuple[int, ...]
+    time_s: float
+
+    def undone_by(self, fleet: tuple[int, ...], time_s: float) -> bool:
+        """Whether a fleet at a later time uses the tiers again that the exchange gave up, before it has paid."""
+        return time_s - self.time_s <= PAID_S and [n > 0 for n in fleet] == [n > 0 for n in self.left]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +61,7 @@ class Regret:
         fleet: The fleet that was too small. The noise may also have been in the estimated capacity of a replica.
         until_s: When this is forgotten, unix seconds.
         count: Undone shrinks in a row, at most `COUNT_MAX`.
+        exchange: The last exchange of tiers; None: there was none, or the tiers have changed since.
     """
 
     shrunk_s: float | None = None
@@ -45,15 +70,18 @@ class Regret:
     fleet: tuple[int, ...] = ()
     until_s: float = 0.0
     count: int = 0
+    exchange: Exchange | None = None
 
     def to_json(self) -> list[object]:
         """Plain JSON values."""
-        return [self.shrunk_s, self.load, self.needed, list(self.fleet), self.until_s, self.count]
+        last = self.exchange
+        exchange = None if last is None else [list(last.left), list(last.chosen), last.time_s]
+        return [self.shrunk_s, self.load, self.needed, list(self.fleet), self.until_s, self.count, exchange]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> "Regret":
         """The inverse of `to_json`."""
-        shrunk, load, needed, fleet, until, count = value
+        shrunk, load, needed, fleet, until, count, exchange = value
         return cls(
             shrunk_s=moment(shrunk),
             load=number(load),
@@ -61,7 +89,14 @@ class Regret:
             fleet=tuple([whole(n) for n in fleet]),
             until_s=instant(until),
             count=min(COUNT_MAX, whole(count)),
+            exchange=None if exchange is None else _exchange(*exchange),
         )
+
+
+def _exchange(left: Sequence[Any], chosen: Sequence[Any], time_s: Any) -> Exchange:
+    return Exchange(
+        left=tuple([whole(n) for n in left]), chosen=tuple([whole(n) for n in chosen]), time_s=instant(time_s)
+    )
 
 
 NO_REGRET = Regret()
@@ -70,6 +105,22 @@ NO_REGRET = Regret()
 def shrunk(before: Regret, time_s: float) -> Regret:
     """The regret after the plan has shrunk."""
     return replace(before, shrunk_s=time_s)
+
+
+def exchanged(before: Regret, seen: Regret, fleet: tuple[int, ...], chosen: tuple[int, ...], time_s: float) -> Regret:
+    """
+    The regret after the plan has exchanged tiers.
+
+    Args:
+        seen: The load now, and the demand to plan for.
+        fleet, chosen: The fleet before, and the one it was exchanged for.
+    """
+    last = before.exchange
+    after = replace(before, shrunk_s=time_s, exchange=Exchange(left=fleet, chosen=chosen, time_s=time_s))
+    if last is None or not last.undone_by(chosen, time_s):
+        return after
+    load, needed = max(seen.load, before.load), max(seen.needed, before.needed)
+    return replace(after, load=load, needed=needed, fleet=last.chosen, until_s=time_s + HOLD_MAX_S)
 
 
 def grown(before: Regret, seen: Regret, time_s: float) -> Regret:
