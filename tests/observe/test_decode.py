@@ -66,7 +66,13 @@ def test_age_is_that_of_the_scrape_not_of_the_query() -> None:
     [
         pytest.param({"kv_cache_size_tokens": "448000"}, 1, 448_000.0, id="the size as 0.32 states it"),
         pytest.param({"num_gpu_blocks": "100", "block_size": "16"}, 1, 1600.0, id="blocks times their size before"),
-        pytest.param({"num_gpu_blocks": "100", "block_size": "16"}, 2, 3200.0, id="two engines of one pod"),
+        pytest.param({"num_gpu_blocks": "200", "block_size": "16"}, 2, 3200.0, id="the blocks of two engines"),
+        pytest.param(
+            {"kv_cache_size_tokens": "1600", "num_gpu_blocks": "200", "block_size": "16"},
+            2,
+            3200.0,
+            id="the tokens of each of two engines",
+        ),
         pytest.param(
             {"kv_cache_size_tokens": "None", "num_gpu_blocks": "4", "block_size": "16"},
             1,

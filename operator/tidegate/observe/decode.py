@@ -192,7 +192,7 @@ def _kv_tokens(labels: Mapping[str, str], value: float) -> float | None:
     if stated:
         return stated * value
     if blocks and size:
-        return blocks * size * value
+        return blocks * size
     return value if not any(name in labels for name in KV_INFO_LABELS) and value > 0 else None
 
 

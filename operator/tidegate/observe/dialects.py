@@ -166,7 +166,8 @@ HISTOGRAMS = {
     "request_itl": ("vllm:request_time_per_output_token_seconds_bucket",),
 }
 
-# Labels that hold the size of the KV cache in tokens, or blocks and block size.
+# Labels that hold the size of the KV cache. An engine states its own tokens, but the blocks of all engines of its pod
+# (`_apply_ready_response` in vLLM's `v1/engine/core_client.py`). Before 0.24 none states tokens.
 KV_INFO = "vllm:cache_config_info"
 KV_INFO_LABELS = ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
 KV_TOKENS = "sglang:max_total_num_tokens"
