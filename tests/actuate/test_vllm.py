@@ -106,9 +106,18 @@ def test_an_invalid_drain_timeout_is_replaced_by_the_default(text: str) -> None:
     assert server(spec_of(odd), odd).grace_s == server(spec_of(usual), usual).grace_s
 
 
-def test_a_model_named_by_flag_is_not_named_twice() -> None:
-    tier = managed(args=("--model", "org/other"))
-    assert server(spec_of(tier), tier).args[0] == "--served-model-name"
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(("--model", "org/other", "--max-num-seqs", "64"), id="in two words"),
+        pytest.param(("--max-num-seqs", "64", "--model=org/other"), id="in one word"),
+    ],
+)
+def test_a_model_named_by_flag_comes_first_because_old_releases_refuse_the_flag(args: tuple[str, ...]) -> None:
+    tier = managed(model="org/model-awq", args=args)
+    how = server(spec_of(tier), tier)
+    assert (how.args[0], how.args[-2:]) == ("org/other", ("--max-num-seqs", "64"))
+    assert flags(how.args).keys().isdisjoint({"--model"})
 
 
 @given(ttft_s=st.floats(min_value=0.001, max_value=600), itl_s=st.floats(min_value=0.001, max_value=60))

@@ -72,16 +72,23 @@ def server(spec: DeploymentSpec, tier: TierSpec) -> Server:
     if drains:
         own["--shutdown-timeout"] = str(DRAIN_S)
     added = [word for flag, value in own.items() if flag not in given for word in (flag, value)]
-    model = () if "--model" in given else (tier.workload.model or spec.model,)
+    model = given.get("--model") or tier.workload.model or spec.model
     drain_s = _whole(given.get("--shutdown-timeout"), DRAIN_S) if drains else 0
     pre_stop_s = PRE_STOP_S if drains else PRE_STOP_WITHOUT_DRAIN_S
     return Server(
         command=("vllm", "serve"),
-        args=(*model, *added, *tier.workload.args),
+        args=(model, *added, *_without_model(tier.workload.args)),
         port=_whole(given.get("--port"), PORT),
         pre_stop_s=pre_stop_s,
         grace_s=pre_stop_s + drain_s + EXIT_S,
     )
+
+
+def _without_model(args: tuple[str, ...]) -> tuple[str, ...]:
+    """The arguments without `--model`: up to 0.11.0 `vllm serve` takes the model only as its first argument."""
+    at = [i for i, word in enumerate(args) if word.partition("=")[0] == "--model"]
+    dropped = {*at, *(i + 1 for i in at if args[i] == "--model")}
+    return tuple(word for i, word in enumerate(args) if i not in dropped)
 
 
 def version_of(image: str) -> Version | None:
