@@ -134,11 +134,19 @@ def test_round_targets_change_no_edge_so_that_no_replica_restarts() -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("name", ["gptq", "awq"])
-def test_a_quantization_flag_that_slows_down_is_reported(name: str) -> None:
-    (finding,) = findings(managed("int4", args=("-q", name)))
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [("gptq", "vllm:v0.21.0"), ("awq", "vllm:v0.23.0"), ("gptq", "vllm:latest"), ("awq", "vllm:latest")],
+)
+def test_a_quantization_flag_that_slows_down_is_reported(name: str, image: str) -> None:
+    (finding,) = findings(managed("int4", image=image, args=("-q", name)))
     assert (finding.type, finding.reason) == ("ConfigurationWarning", "SlowQuantization")
     assert f"tier int4: --quantization {name}" in finding.message
+
+
+@pytest.mark.parametrize(("name", "image"), [("gptq", "vllm:v0.22.0"), ("awq", "vllm:v0.24.0")])
+def test_releases_that_use_the_fast_kernel_anyway_are_not_warned_about(name: str, image: str) -> None:
+    assert findings(managed("int4", image=image, args=("--quantization", name))) == ()
 
 
 def test_other_quantization_is_not_reported() -> None:

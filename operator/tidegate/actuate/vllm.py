@@ -9,6 +9,7 @@ Rules: pure. A flag that the user gives is not overridden. Flags that the image'
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidegate.actuate.findings import warning
@@ -22,6 +23,9 @@ Version = tuple[int, int]
 # First releases that know a flag. Graceful shutdown: vllm-project/vllm#34730, in v0.18.0. Buckets: found in 0.32.0.
 SHUTDOWN_SINCE: Version = (0, 18)
 BUCKETS_SINCE: Version = (0, 32)
+# First releases that use the fast kernel also if the method is named (`auto_gptq.py` and `auto_awq.py` in
+# `vllm/model_executor/layers/quantization`).
+FAST_SINCE: Mapping[str, Version] = {"gptq": (0, 22), "awq": (0, 24)}
 
 # Endpoints and the proxies that watch them need this long to stop sending requests to a terminating pod.
 PRE_STOP_S = 15
@@ -127,12 +131,15 @@ def buckets(slo: Slo) -> str:
 
 def findings(tier: TierSpec) -> tuple[Condition, ...]:
     """User arguments that are known to hurt."""
-    name = flags(tier.workload.args).get("--quantization") if tier.workload is not None else None
-    if name not in ("gptq", "awq"):
+    if tier.workload is None:
+        return ()
+    name = flags(tier.workload.args).get("--quantization", "")
+    since = FAST_SINCE.get(name)
+    if since is None or knows(version_of(tier.workload.image), since):
         return ()
     message = (
-        f"tier {tier.name}: --quantization {name} forces a slow kernel; without the flag vLLM reads the format from "
-        f"the checkpoint and uses the fast one ({name}_marlin)"
+        f"tier {tier.name}: --quantization {name} forces a slow kernel before vLLM 0.{since[1]}; without the flag vLLM "
+        f"reads the format from the checkpoint and uses the fast one ({name}_marlin)"
     )
     return (warning("SlowQuantization", message),)
 
