@@ -91,6 +91,10 @@ FAILURES: dict[str, tuple[Handler, str]] = {
         failure(400, {"status": "error", "errorType": "bad_data", "error": "1:5: parse error"}),
         "BadQuery",
     ),
+    "422 for a query that fails when it is run": (
+        failure(422, {"status": "error", "errorType": "execution", "error": "many-to-many matching"}),
+        "QueryFailed",
+    ),
     "a login page with 200": (failure(200, "<html>log in</html>"), "NotJson"),
     "a redirect to a login page": (failure(302, "", Location="/login"), "Refused"),
     "half a JSON document": (failure(200, '{"status": "success", "data": {"resu'), "NotJson"),

@@ -3,6 +3,7 @@ All metrics of a tick, or one reason why not, within five seconds, whatever the 
 """
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import AsyncIterator
@@ -108,6 +109,17 @@ async def test_gpu_metrics_are_left_out_if_only_their_query_fails() -> None:
     assert harvest.failures == {"gpu": "ServerError"}
 
 
+async def test_a_failed_query_is_logged_with_the_answer_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
+        broken = "DCGM" in form["query"]
+        return await (failure(500, "out of memory")(request, form) if broken else healthy(request, form))
+
+    with caplog.at_level(logging.DEBUG, logger="tidegate.observe.collect"):
+        async with collecting(handler) as (collector, _):
+            await collector.collect(NOW, {})
+    assert caplog.messages == ["query gpu failed: prometheus: ServerError: HTTP 500: out of memory"]
+
+
 async def test_a_failed_histogram_query_is_not_an_empty_histogram() -> None:
     async def handler(request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         broken = form["query"].startswith("sum by (namespace,pod,le) (increase(vllm:time_to")
@@ -182,13 +194,13 @@ async def test_a_wrong_activation_query_does_not_hide_the_others() -> None:
     assert not isinstance(harvest.samples, Missing), "the fleet's own metrics are not touched"
 
 
-FAILS_WHEN_RUN = failure(422, {"status": "error", "errorType": "execution", "error": "many-to-many matching"})
+FAILS_WHEN_RUN = FAILURES["422 for a query that fails when it is run"][0]
 
 
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        pytest.param(FAILS_WHEN_RUN, "Refused", id="it fails when it is run"),
+        pytest.param(FAILS_WHEN_RUN, "QueryFailed", id="it fails when it is run"),
         pytest.param(FAILURES["no answer at all"][0], "Timeout", id="it takes too long"),
         pytest.param(
             failure(503, {"errorType": "timeout", "error": "too long"}), "ServerError", id="the server says so"
@@ -285,7 +297,7 @@ async def test_an_activation_query_that_gives_a_native_histogram_is_not_zero() -
 
 
 def test_a_corrected_or_recovered_query_rejoins_the_others() -> None:
-    turns, failed = Turns(), SourceError(source="prometheus", reason="Refused", detail="")
+    turns, failed = Turns(), SourceError(source="prometheus", reason="QueryFailed", detail="")
     turns.part({CHAT: "a", CODE: "b"})
     turns.settle({CHAT: failed, CODE: failed})
     assert turns.together({CHAT: "a", CODE: "b"}) == {}

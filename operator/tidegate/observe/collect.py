@@ -8,6 +8,7 @@ Rules: never raises for what the server does. After three failed ticks only one 
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from tidegate.observe.dialects import HISTOGRAMS
 from tidegate.observe.prometheus import Prometheus
 from tidegate.observe.queries import Dialect, activation_query, is_closed, tick_queries
 from tidegate.observe.threads import in_thread
+
+log = logging.getLogger(__name__)
 
 # Time for all queries of a tick; what is not answered by then is missing.
 LIMIT_S = 4.8
@@ -142,7 +145,11 @@ class Collector:
             for task in tasks.values():
                 task.cancel()
         late = SourceError(source="prometheus", reason="Timeout", detail=f"no answer within {LIMIT_S:g} s")
-        return {name: task.result() if task.done() and not task.cancelled() else late for name, task in tasks.items()}
+        found = {name: task.result() if task.done() and not task.cancelled() else late for name, task in tasks.items()}
+        for name, answer in found.items():
+            if isinstance(answer, SourceError):
+                log.debug("query %s failed: %s", name, answer)
+        return found
 
     async def _one(self, query: str, time_s: float) -> Vector | SourceError:
         try:

@@ -35,7 +35,8 @@ _TOKEN = re.compile(rb"[!-~]+")
 # Prefixes of Prometheus' annotations on single series. One team's odd series must not make all answers count as
 # partial.
 _NOTES = ("PromQL info", "PromQL warning")
-_REASONS = {401: "Unauthorized", 403: "Unauthorized", 404: "NotFound", 429: "Throttled"}
+# 422 is a query that is valid but fails when it is run.
+_REASONS = {401: "Unauthorized", 403: "Unauthorized", 404: "NotFound", 422: "QueryFailed", 429: "Throttled"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
