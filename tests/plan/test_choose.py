@@ -597,6 +597,12 @@ def test_where_more_comes_than_is_served_the_first_token_has_no_percentile(rate:
     assert prediction.itl_s_p95 is not None
 
 
+def test_the_smallest_feasible_target_is_not_rounded_down_to_one_that_cannot_be_met() -> None:
+    instead = Relaxed(ttft_s=1.0, itl_s=0.06, idle_ttft_s=0.1, idle_itl_s=0.0402, attainment=0.2)
+    decision = Loop(spec=spec(), estimates={"bf16": replace(estimate(5), relaxed=instead)}).tick(forecast(9))
+    assert "ITL 40 ms cannot be met (at least 41 ms)" in decision.message
+
+
 def test_bad_latency_on_idle_gpus_is_said_and_not_bought_off() -> None:
     slow = Histogram((0.5, 1.0, float("inf")), (50.0, 80.0, 100.0))
     shown: TierReading = reading(4.0, gpu_utilization=0.1, running=3.0, ttft=slow)

@@ -3,7 +3,7 @@ The message of a decision: one sentence with the numbers, for each reason.
 """
 
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
 
 from tidegate.domain.decision import Constraint, Reason
 from tidegate.domain.estimate import Relaxed
@@ -153,10 +153,14 @@ def _instead(relaxed: Relaxed, slo: Slo) -> str:
 
 
 def _out_of_reach(slo: Slo, idle_ttft_s: float, idle_itl_s: float, attainment: float, quantile: str) -> str:
-    """The targets that an idle replica misses, each with the smallest feasible value; if none, the attainment."""
+    """
+    The targets that an idle replica misses, each with the smallest feasible value; if none, the attainment.
+
+    Targets are whole milliseconds, so the value is rounded up: the nearest one may be infeasible too.
+    """
     each = (("TTFT", slo.ttft_s, idle_ttft_s), ("ITL", slo.itl_s, idle_itl_s))
     parts = [
-        f"{name} {target * 1e3:.0f} ms cannot be met ({quantile}at least {idle * 1e3:.0f} ms)"
+        f"{name} {target * 1e3:.0f} ms cannot be met ({quantile}at least {ceil(idle * 1e3 - DUST)} ms)"
         for name, target, idle in each
         if idle > target
     ]
