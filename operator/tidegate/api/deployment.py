@@ -92,8 +92,8 @@ class ScaleToZero(ApiModel):
             min_length=1,
             max_length=4096,
             description="PromQL; a value above 0 means that requests are waiting (a gateway's queue, or a request rate "
-            "over less than idleSeconds). Absent: requests do not wake the deployment; only a schedule, an edit of "
-            "the spec or scaling by hand does.",
+            "over less than idleSeconds). Absent: requests do not wake the deployment; only a schedule, scaling by "
+            "hand or an edit does that sets replicas or a tier's minReplicas or removes scaleToZero.",
         ),
     ] = None
 

@@ -10,7 +10,8 @@ Rules: a leadership is trusted only until `RENEW_DEADLINE_S` after the last rene
     renewal sent      0 s
     writes end        8 s   no new ones start; the last ones have ended by 13 s (see `fenced`)
     leadership ends  10 s
-    lease expires    15 s   as seen by the others, from when they saw the last renewal: one takes over by 17 s
+    lease expires    15 s   as seen by the others, from when they saw the last renewal: at most 2.4 s later, and one
+                            that looks at most every 2.4 s takes over by 20 s
 
 `kubernetes.aio` also has an elector, but it cannot create a Lease, and it goes on leading while the API server hangs.
 """
