@@ -46,7 +46,7 @@ FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "starting_replicas": ("Replicas that are starting.", _TIER),
     "failing_replicas": ("Starting replicas that crash or cannot be started.", _TIER),
     "terminating_replicas": ("Replicas that are terminating.", _TIER),
-    "startup_seconds": ("Time from the creation of a replica until it was ready, as last seen.", _TIER),
+    "startup_seconds": ("Time from the creation of a replica until it was ready: median of the last three.", _TIER),
     "capacity_requests_per_second": (
         "Arrival rate that one replica sustains within the targets, safety margin deducted.",
         _TIER,
