@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -155,9 +156,12 @@ def test_unknown_numbers_have_no_series_and_missing_metrics_are_flagged() -> Non
     assert shown["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 1.0
 
 
-def test_a_tier_without_an_arrival_rate_is_flagged_like_one_without_metrics() -> None:
+@pytest.mark.parametrize(
+    "unusable", [{"arrival_rps": None}, {"age_s": 120.0}], ids=["no arrival rate", "the plan takes no sample this old"]
+)
+def test_a_tier_that_the_plan_cannot_see_is_flagged_like_one_without_metrics(unusable: dict[str, Any]) -> None:
     metrics = Metrics("1")
-    metrics.show(tick(reading=replace(FULL, arrival_rps=None)))
+    metrics.show(tick(reading=replace(FULL, **unusable)))
     assert page(metrics)["tidegate_metrics_missing"]["chat", "prod", "bf16"] == 1.0
 
 

@@ -20,6 +20,7 @@ from tidegate.domain.goodput import Goodput, goodput_of
 from tidegate.domain.key import Key
 from tidegate.domain.observation import DeploymentObservation, TierReading
 from tidegate.domain.spec import Accelerator, DeploymentSpec
+from tidegate.plan.sight import silent
 from tidegate.ports import AcceleratorUse
 from tidegate.report.price import price_per_hour, price_per_million
 
@@ -126,6 +127,7 @@ def _decided(owner: tuple[str, str], decision: Decision) -> Iterator[Sample]:
 
 
 def _states(owner: tuple[str, str], seen: DeploymentObservation) -> Iterator[Sample]:
+    unseen = silent(seen.tiers)
     for name, state in seen.tiers.items():
         tier = (*owner, name)
         yield "ready_replicas", tier, state.ready
@@ -135,8 +137,7 @@ def _states(owner: tuple[str, str], seen: DeploymentObservation) -> Iterator[Sam
         yield "startup_seconds", tier, state.startup_s
         reading = state.reading if isinstance(state.reading, TierReading) else None
         yield "metric_age_seconds", tier, reading.age_s if reading is not None else None
-        # Without an arrival rate, the plan holds the tier as if nothing were known.
-        yield "metrics_missing", tier, float(state.ready > 0 and (reading is None or reading.arrival_rps is None))
+        yield "metrics_missing", tier, float(name in unseen)
 
 
 def _goodput_samples(owner: tuple[str, str], got: Goodput) -> Iterator[Sample]:
