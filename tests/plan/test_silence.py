@@ -1,6 +1,6 @@
 """Deployments without metrics that share a pool: none loses replicas to another, whatever was starting at that time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -136,6 +136,37 @@ def test_a_fleet_without_metrics_grows_to_what_is_usual_at_the_hour() -> None:
     assert "for at least the 19.0 req/s that are usual at this hour" in grown.message
     assert fleet(silent(subject, 2.0, minutes=60)) == {"bf16": 4}
     assert fleet(silent(subject, None)) == {"bf16": 4}
+
+
+def unseen_so_far() -> Loop:
+    """Its replica was never scraped."""
+    return loop("chat", POOLS, tier("bf16"), ready={"bf16": 1})
+
+
+def just_started() -> Loop:
+    """For an hour it had no replica that could report."""
+    subject = loop("chat", POOLS, tier("bf16"), stuck=frozenset({"bf16"}))
+    subject.run(forecast(4), 240)
+    subject.ready, subject.starting = {"bf16": 1}, []
+    return subject
+
+
+def just_resumed() -> Loop:
+    """It was paused for an hour, and reported all the time."""
+    subject = loop("chat", POOLS, tier("bf16"), ready={"bf16": 1})
+    subject.spec = replace(subject.spec, paused=True)
+    subject.run(forecast(4), 240)
+    subject.spec = replace(subject.spec, paused=False)
+    return subject
+
+
+@pytest.mark.parametrize("made", [unseen_so_far, just_started, just_resumed])
+def test_the_fallback_waits_five_minutes_however_long_ago_metrics_were_complete(made: Callable[[], Loop]) -> None:
+    subject = made()
+    held = silent(subject, 19.0, minutes=4.5)
+    assert (fleet(held), held.reason) == ({"bf16": 1}, Reason.METRICS_MISSING)
+    grown = silent(subject, 19.0, minutes=1)
+    assert (fleet(grown), grown.reason) == ({"bf16": 4}, Reason.FALLBACK)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class PlanMemory:
         prices: $/h of one replica of each tier in which the loads are expressed; -1 if the tier was not usable yet.
             Empty: not known.
         watched_since_s: Start of gap-free observation of the load; None: it is not being observed.
-        fresh_s: Time of the last complete metrics; None: never.
+        fresh_s: When metrics were last complete, or no replica was ready that could report; None: never.
         moved_s: Time of the last plan that grew, changed the mix or followed changed limits.
         regret: Shrinks that had to be undone.
         error_budget: Rest of the misses that the promise allows.

@@ -97,9 +97,7 @@ def _record_load(draft: Draft) -> None:
         draft.load_ref = 0.0  # reconsider what was held back
     if draft.sight is not Sight.ALL:
         draft.watched_since_s = None
-        return
-    draft.fresh_s = draft.time_s
-    if draft.watched_since_s is None:
+    elif draft.watched_since_s is None:
         draft.watched_since_s = draft.time_s
 
 

@@ -23,6 +23,8 @@ FALLBACK_S = 300.0
 def decide(draft: Draft) -> None:
     """Set the ideal fleet and the reason, by the first of these that applies."""
     _carry_over(draft)
+    if draft.sight in (Sight.ALL, Sight.NOTHING_RUNS):
+        draft.fresh_s = draft.time_s
     if draft.spec.left_alone:
         draft.reason = Reason.PAUSED if draft.spec.paused else Reason.MODE_OFF
         draft.ideal = draft.target = draft.counted
@@ -76,8 +78,9 @@ def _hold(draft: Draft) -> None:
     """
     draft.watched_since_s = None
     draft.held = _held(draft)
-    blind = draft.fresh_s is None or draft.time_s - draft.fresh_s >= FALLBACK_S
-    draft.reason = Reason.FALLBACK if blind and draft.memory is not None else Reason.METRICS_MISSING
+    # If they were never complete, the wait began with the first plan.
+    since_s = draft.moved_s if draft.fresh_s is None else draft.fresh_s
+    draft.reason = Reason.FALLBACK if draft.time_s - since_s >= FALLBACK_S else Reason.METRICS_MISSING
     wanted: Fleet = tuple(map(max, draft.current, draft.counted))
     if draft.limits.hold(draft.model, wanted):
         draft.ideal = wanted
@@ -151,5 +154,3 @@ def _sleep(draft: Draft) -> None:
     draft.reason = Reason.SCALED_TO_ZERO
     draft.watched_since_s, draft.load_ref = None, 0.0
     draft.peaks = ()
-    if draft.sight is Sight.ALL:
-        draft.fresh_s = draft.time_s
