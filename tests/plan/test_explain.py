@@ -299,4 +299,4 @@ def test_since_when_metrics_are_missing_is_told_as_a_moment() -> None:
     loop.run(forecast(4), 3)
     decision = loop.run(forecast(4), 9, silent=("bf16",))
     said = next(c.message for c in decision.conditions if c.type == "MetricsAvailable")
-    assert said == "tier bf16: prometheus did not answer; last complete at 2023-11-14 22:13:50 UTC"
+    assert said == "tier bf16: prometheus did not answer; missing since 2023-11-14 22:13:50 UTC"

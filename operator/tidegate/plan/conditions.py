@@ -75,7 +75,7 @@ def _budget(draft: Draft, usd_per_hour: float) -> Condition:
 def _metrics(draft: Draft) -> Condition:
     if draft.missing is not None:
         since = draft.fresh_s
-        when = f"last complete at {_clock(since)}" if since is not None else "never complete so far"
+        when = f"missing since {_clock(since)}" if since is not None else "never complete so far"
         return Condition(
             type="MetricsAvailable",
             status=Status.FALSE,
