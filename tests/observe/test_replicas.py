@@ -201,6 +201,7 @@ def of_set(ordinal: int, revision: str = "1") -> dict[str, str]:
         pytest.param(of_set(1), of_set(0), False, id="which is ready here"),
         pytest.param(of_set(0), of_set(1, "2"), False, id="and would replace the next one by the new revision"),
         pytest.param({}, {}, True, id="of others nothing is known"),
+        pytest.param({"apps.kubernetes.io/pod-index": "a"}, {}, True, id="nor of a label that no StatefulSet wrote"),
     ],
 )
 def test_some_workloads_remove_ready_replicas_before_those_that_start(

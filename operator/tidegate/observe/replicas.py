@@ -246,8 +246,9 @@ def _spares_ready(ready: Iterable[PodView], starting: Iterable[PodView]) -> bool
 
 
 def _ordinal(pod: PodView) -> int:
-    """The ordinal of a StatefulSet's pod; 0 for the pods of others."""
-    return int(pod.labels.get(_ORDINAL, 0))
+    """The ordinal of a StatefulSet's pod; 0 for the pods of others, on which users may write anything."""
+    written = pod.labels.get(_ORDINAL, "")
+    return int(written) if written.isdecimal() else 0
 
 
 def _is_start(pod: PodView, time_s: float) -> bool:
