@@ -7,7 +7,7 @@ import pytest
 
 from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.decision import Reason
-from tidegate.domain.spec import Accelerator
+from tidegate.domain.spec import Accelerator, Cost
 
 HIGH, LOW = 40.0, 15.0  # 8 replicas and 3
 
@@ -100,6 +100,23 @@ def test_replicas_that_the_memory_does_not_know_of_stay_for_a_whole_window(repli
     for _ in range(20):
         assert fleet(loop.tick(forecast(LOW))) == {"bf16": kept}
     assert fleet(loop.run(forecast(LOW), 12)) == {"bf16": 3}
+
+
+def test_an_exchange_that_a_gap_interrupts_goes_on_for_the_load_of_the_window() -> None:
+    """The budget does not hold what is planned and what runs; the plan does not shrink because of that."""
+    tiers = (tier("bf16"), tier("int4", quality=0.9, accelerator="l40s", high=0))
+    loop = Loop(
+        spec=spec(*tiers, cost=Cost(budget_usd_per_hour=26.0)),
+        estimates={"bf16": estimate(5), "int4": estimate(5)},
+        ready={"bf16": 8},
+        startup_ticks=8,
+    )
+    loop.run(forecast(HIGH), 60)
+    loop.spec = replace(loop.spec, tiers=(tiers[0], replace(tiers[1], replicas_max=24)))
+    assert fleet(loop.run(forecast(HIGH), 10)) == {"bf16": 7, "int4": 4}
+    away(loop)
+    for _ in range(20):
+        assert fleet(loop.tick(forecast(LOW)))["int4"] == 8
 
 
 def test_new_prices_keep_what_the_window_has_seen_of_the_load() -> None:

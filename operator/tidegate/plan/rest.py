@@ -15,6 +15,7 @@ from tidegate.plan.limits import at_least, carried
 from tidegate.plan.pursue import pursue
 from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given, solve
+from tidegate.plan.transition import inside
 
 # After this long without metrics the last good plan is restored.
 FALLBACK_S = 300.0
@@ -58,12 +59,11 @@ def _carry_over(draft: Draft) -> None:
 
 def _adopt(draft: Draft) -> None:
     """
-    After a gap the plan is at least what runs, as far as each tier allows.
+    After a gap the plan is at least what runs, as far as the limits allow.
 
     A process that crashed had no time to save its last growth, and while none ran, people may have scaled by hand.
     """
-    highs = [most for _, most in draft.limits.tiers]
-    there = tuple([max(n, min(now, most)) for n, now, most in zip(draft.current, draft.counted, highs, strict=True)])
+    there = inside(draft.model, draft.limits, kept=draft.counted, staying=draft.current)
     if there != draft.current:
         draft.current = draft.ideal = there
         draft.load_ref = 0.0

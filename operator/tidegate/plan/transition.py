@@ -36,7 +36,7 @@ def advance(
     staying = tuple(map(min, ready, target))
     if staying == ready or carries(staying):
         return target
-    kept = _inside(model, limits, kept=still_needed(model, ready, target, carries), staying=staying)
+    kept = inside(model, limits, kept=still_needed(model, ready, target, carries), staying=staying)
     counted = tuple([a.counted for a in arrivals])
     step = _fitted(model, limits, kept=kept, counted=counted, target=target)
     if step == counted == ready and (urgent or not carries(ready)):
@@ -46,7 +46,7 @@ def advance(
     return step
 
 
-def _inside(model: FleetModel, limits: Limits, *, kept: Fleet, staying: Fleet) -> Fleet:
+def inside(model: FleetModel, limits: Limits, *, kept: Fleet, staying: Fleet) -> Fleet:
     """The replicas that stay anyway, plus as many of `kept` as the limits allow; expensive ones are dropped first."""
     held = list(staying)
     for tier in _dearest_first(model)[::-1]:
