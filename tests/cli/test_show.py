@@ -421,6 +421,13 @@ def test_in_a_pod_a_name_is_in_the_namespace_of_the_pod(monkeypatch: pytest.Monk
     assert kube.default_namespace(kubeconfig(tmp_path, "http://x"), "y") == "batch"
 
 
+def test_a_context_that_was_named_needs_no_current_one(tmp_path: Path) -> None:
+    """Teams leave it out so that nobody acts on the wrong cluster by accident."""
+    path = tmp_path / "config"
+    path.write_text(kubeconfig_text({"server": "http://x"}).replace('"current-context": "x", ', ""))
+    assert kube.default_namespace(str(path), "y") == "batch"
+
+
 def test_two_namespaces_are_wrong_usage() -> None:
     result = CliRunner().invoke(main, ["pause", "prod/dear", "-n", "dev"])
     assert result.exit_code == 2
@@ -431,7 +438,7 @@ def test_a_context_that_does_not_exist_is_named(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path, "http://127.0.0.1:9")
     result = CliRunner().invoke(main, ["explain", "dear", "--kubeconfig", path, "--context", "z"])
     assert result.exit_code == 1
-    assert "no context 'z'" in result.output
+    assert "name z in" in result.output
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from typing import Any
 import aiohttp
 import msgspec
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import ConfigException, list_kube_config_contexts, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, KubeConfigLoader, KubeConfigMerger
 from yaml import YAMLError
 
 from tidegate.errors import SpecError
@@ -64,11 +65,9 @@ def default_namespace(kubeconfig: str | None, context: str | None = None) -> str
     if kubeconfig is None and context is None and POD_NAMESPACE.exists():
         return POD_NAMESPACE.read_text().strip()
     with _usable(kubeconfig):
-        contexts, current = list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
-        named = next((each for each in contexts if each["name"] == context), None) if context else current
-        if named is None:
-            raise ConfigException(f"no context {context!r}")
-        return str((named["context"] or {}).get("namespace") or "default")
+        merged = KubeConfigMerger(kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION)  # type: ignore[no-untyped-call]
+        loader = KubeConfigLoader(config_dict=merged.config, active_context=context)  # type: ignore[no-untyped-call]
+        return str(loader.current_context["context"].get("namespace") or "default")
 
 
 @contextmanager
