@@ -163,6 +163,26 @@ async def test_a_deployment_the_planner_failed_on_keeps_its_replicas(rig: Rig) -
     assert [order.decision for order in rig.room.orders] == [None]
 
 
+@pytest.mark.parametrize(
+    ("absent", "decided"),
+    [
+        pytest.param({"bf16", "fp8"}, None, id="no accelerators are kept for what has no workload"),
+        pytest.param({"fp8"}, DECISION, id="the other tier serves"),
+    ],
+)
+async def test_what_could_not_be_created_for_a_while_is_scaled_by_a_later_plan(
+    rig: Rig, absent: set[str], decided: Decision | None
+) -> None:
+    tier = spec().tiers[0]
+    there = resource(spec=spec(tiers=(tier, replace(tier, name="fp8"))))
+    rig.inventory.put_deployment(there)
+    await rig.hands._carry_out(
+        Batch(time_s=1.0, epoch=1, resources={CHAT: there}, decisions={CHAT: DECISION}, absent={CHAT: absent})
+    )
+    assert [order.decision for order in rig.room.orders] == [decided]
+    assert [report.decision for report in rig.room.reports] == [DECISION]
+
+
 async def test_a_failure_of_one_deployment_does_not_affect_the_others(rig: Rig) -> None:
     rig.api.answers["PATCH", STATUS] = down()
     good = STATUS.replace("chat", "code")

@@ -326,6 +326,7 @@ async def test_a_deployment_whose_only_target_is_missing_takes_no_accelerators_f
     policy = rig.seen[-1][2]
     assert not policy.deployments[CHAT].acts
     assert policy.deployments[CHAT].tiers[0].replicas_max == 4, "what it would do is still planned"
+    assert rig.hands.batches[-1].absent == {CHAT: {"bf16"}}
 
 
 async def test_a_namesake_starts_with_an_empty_memory(rig: Rig) -> None:

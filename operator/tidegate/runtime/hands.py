@@ -12,7 +12,7 @@ Rules: one batch at a time, and it ends where a newer one arrives, so neither a 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -72,6 +72,7 @@ class Batch:
         time_s: When, unix seconds.
         epoch: The leadership under which it was planned.
         resources: Deployments unchanged since they were planned; others are left alone.
+        absent: Tiers without a workload; see `Sight`.
         leaving: Tiers removed from the specs whose pods still serve.
         rivals: Deployments that must not scale anything, and why.
     """
@@ -82,6 +83,7 @@ class Batch:
     decisions: Mapping[Key, Decision] = field(default_factory=dict)
     observations: Mapping[Key, DeploymentObservation] = field(default_factory=dict)
     view: ClusterView = field(default_factory=ClusterView)
+    absent: Mapping[Key, Collection[str]] = field(default_factory=dict)
     leaving: Mapping[Key, tuple[TierSpec, ...]] = field(default_factory=dict)
     accelerators: Mapping[str, Accelerator] = field(default_factory=dict)
     classes: tuple[AcceleratorResource, ...] = ()
@@ -314,9 +316,16 @@ class Hands:
 
 
 def _order(resource: DeploymentResource, batch: Batch) -> Order:
-    """The batch's order for a deployment; a plan that failed decides nothing."""
-    decision = batch.decisions.get(resource.key)
+    """
+    The batch's order for a deployment. A plan that failed decides nothing.
+
+    Nor does that of a deployment without any workload, for which no accelerators are kept: what can be created at last
+    is scaled by the next plan.
+    """
+    decision, absent = batch.decisions.get(resource.key), batch.absent.get(resource.key, ())
     if decision is not None and decision.error is not None:
+        decision = None
+    if all(tier.name in absent for tier in resource.valid_spec.tiers):
         decision = None
     return Order(resource=resource, decision=decision, view=batch.view, accelerators=batch.accelerators)
 

@@ -274,6 +274,7 @@ class Planner:
             decisions=decisions,
             observations=sight.deployments,
             view=sight.view,
+            absent=sight.absent,
             leaving=sight.leaving,
             accelerators=sight.accelerators,
             classes=tuple(inventory.accelerators.values()),
