@@ -93,6 +93,13 @@ def test_if_no_request_is_served_all_of_them_miss(lost: dict[str, float], total:
     assert got.good_rps == 0.0
 
 
+def test_a_few_that_leave_before_the_first_long_answers_are_complete_are_not_all() -> None:
+    timed = {"ttft": histogram(1.0, 0.5), "request_itl": histogram(1.0, 0.04)}
+    got = goodput([reading(**timed, abort_rps=0.05, rejection_rps=0.05, completion_rps=0.0, running=54.0)], SLO)
+    assert got.attainment is not None
+    assert (got.attainment.likely, got.attainment.upper) == pytest.approx((0.9, 0.9 / 0.95))
+
+
 def test_without_a_count_of_completions_nothing_is_known_of_the_share_served() -> None:
     good = {"ttft": histogram(1.0, 0.5), "request_itl": histogram(1.0, 0.04)}
     got = goodput([reading(**good, rejection_rps=4.0)], SLO).attainment

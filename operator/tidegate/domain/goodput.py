@@ -179,10 +179,17 @@ def _share(histogram: Histogram, bound_s: float, ends: tuple[float, float]) -> f
 
 
 def _served_share(readings: Sequence[TierReading], aborts: Callable[[TierReading], float | None]) -> float:
-    """Share of requests that were neither rejected nor aborted; 1 if nothing is known."""
+    """
+    Share of requests that were neither rejected nor aborted; 1 if nothing is known.
+
+    Until the first long answers are complete, the requests that run stand for those that are served.
+    """
     lost = sum((aborts(r) or 0.0) + (r.rejection_rps or 0.0) for r in readings)
     completed = _sum(readings, lambda r: r.completion_rps)
-    return completed / (completed + lost) if completed is not None and completed + lost > 0 else 1.0
+    if completed is None or not lost:
+        return 1.0
+    served = completed or sum((r.running or 0.0) / r.window_s for r in readings)
+    return served / (served + lost)
 
 
 def _admitted_share(readings: Sequence[TierReading]) -> float:
