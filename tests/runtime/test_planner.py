@@ -164,9 +164,19 @@ async def test_a_request_waiting_at_zero_replicas_wakes_it(rig: Rig) -> None:
     assert gateway.queued == 1.0
 
 
-async def test_a_request_for_a_deployment_kept_at_zero_wakes_it_once(rig: Rig) -> None:
-    paused = spec(scale_to_zero=ScaleToZero(idle_s=900.0, activation_query="queue"), paused=True)
-    rig.inventory.put_deployment(resource(spec=paused))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"paused": True}, id="by a pause"),
+        pytest.param({"tiers": (replace(spec().tiers[0], target_ref=OTHER),)}, id="because its target does not exist"),
+    ],
+)
+async def test_a_request_for_a_deployment_kept_at_zero_wakes_it_once(rig: Rig, changes: dict[str, Any]) -> None:
+    deployments = rig.planner.parts.cluster.kinds["apps/v1", "Deployment"].informer
+    assert deployments is not None
+    deployments.synced = True
+    kept = spec(scale_to_zero=ScaleToZero(idle_s=900.0, activation_query="queue"), **changes)
+    rig.inventory.put_deployment(resource(spec=kept))
     async with running(rig):
         await ticks(rig, 1)
         for times in (1, 2):

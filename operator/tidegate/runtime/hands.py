@@ -184,8 +184,8 @@ class Hands:
 
     def _place(self, resource: DeploymentResource, batch: Batch) -> tuple[int, int]:
         """The place of a deployment in the line: by urgency, then by its last turn."""
-        acts = isinstance(resource.spec, DeploymentSpec)
-        return urgency(_order(resource, batch)) if acts else 2, self._turns.get(resource.uid, -1)
+        valid = isinstance(resource.spec, DeploymentSpec)
+        return urgency(_order(resource, batch)) if valid else 2, self._turns.get(resource.uid, -1)
 
     async def _each(self, works: Iterable[tuple[Resource, Work]], batch: Batch) -> None:
         """Run the work concurrently; none is started once the batch has ended."""

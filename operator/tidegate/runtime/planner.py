@@ -123,8 +123,8 @@ class Planner:
         """
         True if an activation query of a deployment at zero replicas returns more than 0.
 
-        Not if the last tick knew that already and left it at zero (a budget, a pause): planning more often would not
-        help.
+        Not if the last tick knew that already and left it at zero (a budget, a pause, no workload): planning more
+        often would not help.
         """
         asked = self._waiting(self.parts.inventory.planned(self.parts.inventory.classes()))
         if not asked:
@@ -149,7 +149,9 @@ class Planner:
         specs = {key: spec.joined(sight.leaving.get(key, ())) for key, spec in specs.items()}
         decisions = await self._decide(specs, planned, sight, taken(at_start.values(), specs))
         self._not_woken = {
-            key for key in _with_requests(harvest.activations) if not _wakes(specs[key], decisions.get(key))
+            key
+            for key in _with_requests(harvest.activations)
+            if not _wakes(_without(specs[key], sight.absent.get(key, ())), decisions.get(key))
         }
         self._log_decisions(decisions)
         if parts.fence.holds():
