@@ -18,16 +18,14 @@ from tidegate.plan.limits import Limits, accelerators_used
 from tidegate.plan.memo import Memo
 from tidegate.plan.memory import PlanMemory, TierProgress
 from tidegate.plan.problem import Problem
-from tidegate.plan.regret import Regret
+from tidegate.plan.regret import PLAN_LIFE_S, Regret
 from tidegate.plan.scenario import Scenarios, scenarios
 from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given, Solution, attainment_idle
 from tidegate.plan.startup import Arrivals
 from tidegate.plan.table import Table
-from tidegate.units import SECONDS_PER_HOUR, TICK_S
+from tidegate.units import TICK_S
 
-# A plan is expected to last this long; the cost of a move is spread over it.
-PLAN_LIFE_S = SECONDS_PER_HOUR
 # A new replica starts with a cold prefix cache and a removed one loses its cache: about a minute of its price each.
 CACHE_LOSS_S = 60.0
 # Risk that a removed replica is needed again, as a share of its price; set by ten runs of the suite with noise.

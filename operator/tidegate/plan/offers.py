@@ -15,10 +15,11 @@ import numpy as np
 
 from tidegate.plan.combine import Option
 from tidegate.plan.cuts import Goal
-from tidegate.plan.draft import PLAN_LIFE_S, Draft, classes_used
+from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.fleet import Fleet, expected_attainment
 from tidegate.plan.limits import Limits, carried
 from tidegate.plan.pursue import Carries
+from tidegate.plan.regret import PLAN_LIFE_S
 from tidegate.plan.solve import Given, Solution, solve
 from tidegate.plan.table import Table, table
 from tidegate.plan.transition import still_needed

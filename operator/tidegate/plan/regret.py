@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tidegate.domain.remembered import instant, moment, number, whole
+from tidegate.units import SECONDS_PER_HOUR
 
 # A shrink that lasts this long was right. As long as two of the longest usual windows.
 REGRET_S = 600.0
 # How long the load of a first regret is remembered, and at most after many in a row.
 HOLD_S, HOLD_MAX_S = 600.0, 3600.0
-# An exchange of tiers is planned to pay for itself within this time.
-PAID_S = 3600.0
+# A plan is expected to last this long; the cost of a move is spread over it.
+PLAN_LIFE_S = SECONDS_PER_HOUR
 COUNT_MAX = 16  # most regrets in a row that are counted; the hold time reaches its maximum long before
 # A load has really fallen if it is lower by a fifth and by what two replicas carry; less may be a lull. In one minute
 # at 2 requests/s the standard deviation is 9 %, and a forecast from a few such minutes varies by twice that.
@@ -45,7 +46,7 @@ class Exchange:
 
     def undone_by(self, fleet: tuple[int, ...], time_s: float) -> bool:
         """Whether a fleet at a later time uses the tiers again that the exchange gave up, before it has paid."""
-        return time_s - self.time_s <= PAID_S and [n > 0 for n in fleet] == [n > 0 for n in self.left]
+        return time_s - self.time_s <= PLAN_LIFE_S and [n > 0 for n in fleet] == [n > 0 for n in self.left]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
