@@ -540,6 +540,25 @@ def test_the_specs_of_other_deployments_do_not_matter() -> None:
     assert sight.deployments[other.key].tiers["fp8"].ready == 0
 
 
+@pytest.mark.parametrize(
+    ("down_s", "ready_s", "counted"),
+    [
+        pytest.param(NOW - 30, None, (0, 1, 1), id="for two ticks"),
+        pytest.param(NOW - 29, None, (0, 1, 0), id="for a moment"),
+        pytest.param(NOW - 90, NOW - 500, (1, 0, 0), id="but it serves"),
+        pytest.param(None, None, (0, 1, 0), id="the node is fine"),
+    ],
+)
+def test_a_replica_is_lost_if_its_node_is_not_ready(
+    down_s: float | None, ready_s: float | None, counted: tuple[int, int, int]
+) -> None:
+    subject = cluster(pod("new", labels=OURS, ready_s=ready_s), workloads=(view("chat-fp8", replicas=1, labels=OURS),))
+    subject.nodes.items["", "n"] = replace(subject.nodes.items["", "n"], usable=False, down_s=down_s)
+    seen = look(subject).deployments[CHAT].tiers["fp8"]
+    assert (seen.ready, seen.starting, seen.lost) == counted
+    assert seen.trouble == ("node n is not ready" if seen.lost else "")
+
+
 def test_a_tier_knows_how_many_of_its_replicas_the_nodes_can_hold() -> None:
     others = pod("training", labels={"app": "training"}, requests={"nvidia.com/gpu": 5})
     wide = replace(SPEC, tiers=(replace(tier("bf16"), accelerators_per_replica=2), tier("fp8")))

@@ -123,6 +123,20 @@ def test_nodes_that_take_new_pods(spec: dict[str, Any], status: dict[str, Any], 
     assert (found.usable, found.allocatable) == (usable, {GPU: 8})
 
 
+@pytest.mark.parametrize(
+    ("status", "down_s"),
+    [
+        pytest.param("True", None, id="it is ready"),
+        pytest.param("False", 1_767_225_600.0, id="its kubelet says that it is not"),
+        pytest.param("Unknown", 1_767_225_600.0, id="its kubelet is silent"),
+    ],
+)
+def test_a_node_knows_since_when_it_is_not_ready(status: str, down_s: float | None) -> None:
+    ready = condition("Ready", status) | {"lastTransitionTime": "2026-01-01T00:00:00Z"}
+    raw = {"metadata": {"name": "n"}, "status": {"conditions": [condition("DiskPressure", "False"), ready]}}
+    assert node_view(raw).down_s == down_s
+
+
 def test_a_deployment_is_trimmed_to_replicas_selector_and_writers() -> None:
     raw = {
         "metadata": {

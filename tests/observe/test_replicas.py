@@ -255,6 +255,19 @@ def test_a_leader_waits_for_what_its_workers_wait_for(
     assert (found.unschedulable, found.failing, found.trouble) == expected
 
 
+def test_a_group_of_which_one_pod_is_lost_does_not_serve_even_if_its_leader_is_still_ready() -> None:
+    leaders = tuple(pod(f"big-{i}", labels=in_group(i, 0)) for i in range(2))
+    workers = (pod("big-0-1", labels=in_group(0, 1)), pod("big-1-1", ready_s=None, labels=in_group(1, 1), lost="m"))
+    view = TierView(pods=leaders, workers=workers, wanted=2)
+    found = Roster(window_s=60.0, stale_s=60.0).states({TIER: view}, DOWN, time_s=NOW)[TIER]
+    assert (*counts(found), found.lost, found.trouble) == (1, 1, 0, 1, "node m is not ready")
+
+
+def test_a_lost_replica_and_the_one_that_takes_its_place_are_both_counted() -> None:
+    found = state(pod("a"), pod("b", ready_s=None, lost="m"), pod("c", ready_s=None), wanted=2)
+    assert (*counts(found), found.surplus, found.lost, found.failing) == (1, 2, 0, 0, 1, 0)
+
+
 def test_replicas_that_a_quota_forbids_are_failing() -> None:
     roster = Roster(window_s=60.0, stale_s=60.0)
     view = TierView(pods=(pod("a"),), wanted=3, refused="FailedCreate: exceeded quota: gpus")

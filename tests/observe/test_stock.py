@@ -83,6 +83,16 @@ def holder(uid: str, where: str, amount: int, *, ended: bool = False, gone_s: fl
             id="one that hangs keeps what it holds",
         ),
         pytest.param(
+            [node("a", 8, usable=False, kind="h100")],
+            [
+                replace(holder("ours", "a", 2), lost="a"),
+                replace(holder("theirs", "a", 3), lost="a"),
+                holder("b", "a", 1),
+            ],
+            (1, 0, 1),
+            id="those lost with their node hold nothing",
+        ),
+        pytest.param(
             [node("a", 0, kind="h100")],
             [holder("ours", "a", 2), holder("theirs", "a", 1)],
             (3, 2, 1),

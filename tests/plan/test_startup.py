@@ -88,6 +88,20 @@ def test_after_the_back_off_a_tier_is_tried_again_beside_one_that_fails_alone(st
     assert known.failures == 1
 
 
+def test_a_lost_replica_is_stuck_at_once_and_does_not_block_its_tier() -> None:
+    known, patience = TierProgress(ready=4, asks=((0.0, 1),)), Patience(late_s=300.0, hurried_s=180.0)
+    for time_s in range(15, 900, 15):
+        known, seen = follow(known, TierState(ready=4, starting=1, lost=1), patience, time_s=float(time_s))
+        assert (seen.stuck, seen.lost, seen.blocked) == (1, 1, False), time_s
+
+
+def test_a_lost_replica_stays_requested_while_others_start() -> None:
+    """Of the two new ones there is no room for one yet."""
+    patience, before = Patience(late_s=300.0, hurried_s=180.0), TierProgress(asks=((0.0, 1), (60.0, 2)))
+    _, seen = follow(before, TierState(starting=3, lost=1, unplaced=1, unschedulable=1), patience, time_s=75.0)
+    assert (seen.healthy, seen.stuck, seen.late, seen.kept) == (2, 1, 1, 3)
+
+
 def test_a_replica_that_fails_alone_stays_requested_while_others_start() -> None:
     patience, before = Patience(late_s=300.0, hurried_s=180.0), TierProgress(ready=4, asks=((0.0, 1), (60.0, 1)))
     _, seen = follow(before, TierState(ready=4, starting=2, failing=1), patience, time_s=75.0)

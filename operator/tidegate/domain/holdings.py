@@ -23,7 +23,7 @@ def left_by(
     """
     The classes without the accelerators of deployments that are left alone.
 
-    capacity = max(0, capacity - sum of (ready + on the way) * accelerators per replica)
+    capacity = max(0, capacity - sum of (ready + on the way - lost) * accelerators per replica)
 
     Args:
         unplanned: Spec and observation of each such deployment.
@@ -64,5 +64,5 @@ def _held(deployments: Iterable[tuple[DeploymentSpec, DeploymentObservation]]) -
         for tier in spec.tiers:
             state = seen.tiers.get(tier.name)
             if state is not None:
-                held[tier.accelerator] += (state.ready + state.on_the_way) * tier.accelerators_per_replica
+                held[tier.accelerator] += (state.ready + state.on_the_way - state.lost) * tier.accelerators_per_replica
     return held

@@ -205,11 +205,12 @@ class TierState:
         unplaced: Replicas on the way that are on no node: without a pod, gated, or unschedulable.
         unschedulable: The part of `starting` that the scheduler found no room for; None: unknown.
         failing: The part of `starting` that crashes repeatedly, cannot be started, or may not be created.
+        lost: The part of `starting` on nodes that are not ready, which Kubernetes replaces only after five minutes.
         unasked: The part of `starting` beyond what the workload asks for: pods of a rollout that cannot start.
         arrived: Replicas that became ready since the last observation; 0 also if only the counts are known. During a
             rollout as many may leave, and `ready` stays the same.
         spares_ready: Whether starting replicas are removed before ready ones if fewer are requested.
-        trouble: What is wrong with the failing replicas, in words; empty: nothing.
+        trouble: What is wrong with the failing and lost replicas, in words; empty: nothing.
         placeable: Replicas of this tier that the nodes can hold, if the free accelerators are so spread over nodes that
             it is fewer than the capacity of the class allows. None: no such limit is known.
         reading: Metrics, or why there are none. A tier without a ready replica has `Missing("NoReplicas")`.
@@ -223,6 +224,7 @@ class TierState:
     unplaced: int = 0
     unschedulable: int | None = None
     failing: int = 0
+    lost: int = 0
     unasked: int = 0
     arrived: int = 0
     spares_ready: bool = True

@@ -20,8 +20,9 @@ from tidegate.observe.collect import Harvest
 from tidegate.observe.informer import Informer, Source
 from tidegate.observe.kinds import BUILT_IN, Kind, KindWatch, collection_path
 from tidegate.observe.leaving import leaving, tier_of
+from tidegate.observe.lost import with_lost
 from tidegate.observe.mismatch import mismatches
-from tidegate.observe.objects import ScalerView, node_view, owned_view, pod_view, scaler_view
+from tidegate.observe.objects import PodView, ScalerView, node_view, owned_view, pod_view, scaler_view
 from tidegate.observe.pods import PodIndex
 from tidegate.observe.replicas import Roster, TierKey, TierView
 from tidegate.observe.selectors import parse_selector
@@ -202,7 +203,8 @@ class Cluster:
         managed = self._managed(specs)
         workloads = self._workloads(specs, managed)
         known = (*managed.values(), *workloads.values())
-        index = PodIndex(self.pods.items.values(), [view.ref for view in known])
+        pods = list(with_lost(self.pods.items.values(), self.nodes.items.values(), time_s=harvest.time_s))
+        index = PodIndex(pods, [view.ref for view in known])
         removed_views = self._leaving(specs, managed, index, accelerators.values())
         tiers = self._tiers(specs, workloads, index) | {name: view for name, (_, view) in removed_views.items()}
         states = self._roster.states(tiers, harvest.samples, time_s=harvest.time_s)
@@ -213,7 +215,7 @@ class Cluster:
             removed[key] = (*removed.get(key, ()), tier)
         joined = {spec.key: spec.joined(removed.get(spec.key, ())) for spec in specs}
         seen = [spec for spec in specs if self._knows(spec)]
-        use = self._use(joined.values(), tiers, accelerators.values(), time_s=harvest.time_s)
+        use = self._use(joined.values(), tiers, accelerators.values(), pods, time_s=harvest.time_s)
         states = with_placeable(states, joined.values(), tiers, accelerators, use)
         return Sight(
             deployments={
@@ -249,6 +251,7 @@ class Cluster:
         joined: Iterable[DeploymentSpec],
         views: Mapping[TierKey, TierView],
         classes: Collection[Accelerator],
+        pods: Iterable[PodView],
         *,
         time_s: float,
     ) -> dict[str, AcceleratorUse]:
@@ -261,7 +264,7 @@ class Cluster:
             for tier in spec.tiers
             for pod in views[spec.key, tier.name].all
         }
-        return accelerator_use(classes, self.nodes.items.values(), self.pods.items.values(), own, time_s=time_s)
+        return accelerator_use(classes, self.nodes.items.values(), pods, own, time_s=time_s)
 
     def _managed(self, specs: list[DeploymentSpec]) -> dict[TierKey, WorkloadView]:
         """

@@ -53,6 +53,7 @@ class PodView:
         life: Its uid and restart count: after a restart it is another server.
         maker: Kind and name of the workload that created it, e.g. `Deployment/chat`; empty: unknown.
         health: What its container statuses say.
+        lost: Its node, if neither is ready and the node has not been for a while; empty: it is not lost.
         gone_s: When it is killed at the latest, unix seconds; None: it is not terminating.
     """
 
@@ -72,6 +73,7 @@ class PodView:
     life: str = ""
     maker: str = ""
     health: Health = HEALTHY
+    lost: str = ""
     gone_s: float | None = None
 
     @property
@@ -82,12 +84,18 @@ class PodView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """One node: labels, the extended resources it offers, and whether new pods may go there."""
+    """
+    One node: labels, the extended resources it offers, and whether new pods may go there.
+
+    Args:
+        down_s: Since when it is not ready, unix seconds; None: it is.
+    """
 
     name: str
     labels: Mapping[str, str]
     allocatable: Mapping[str, int]
     usable: bool
+    down_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,14 +174,16 @@ def _extended(amounts: Mapping[str, Any] | None) -> Iterable[tuple[str, int]]:
 def node_view(raw: Raw) -> NodeView:
     """A node, trimmed."""
     status = raw.get("status", {})
-    conditions = {c["type"]: c.get("status") for c in status.get("conditions") or ()}
+    ready = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {"status": "True"})
+    is_ready = ready.get("status") == "True"
     spec = raw.get("spec", {})
     closed = bool(spec.get("unschedulable")) or any(_closes(taint) for taint in spec.get("taints") or ())
     return NodeView(
         name=raw["metadata"]["name"],
         labels=raw["metadata"].get("labels") or {},
         allocatable=dict(_extended(status.get("allocatable"))),
-        usable=conditions.get("Ready", "True") == "True" and not closed,
+        usable=is_ready and not closed,
+        down_s=None if is_ready else unix_seconds(ready.get("lastTransitionTime")),
     )
 
 

@@ -99,24 +99,27 @@ class Roster:
         return {tier: self._state(tier, view, samples, time_s) for tier, view in tiers.items()}
 
     def _state(self, tier: TierKey, view: TierView, samples: Samples | Missing, time_s: float) -> TierState:
-        pods = [pod for pod in view.pods if not pod.ended]
+        pods = [_with_group(pod, view.workers) for pod in view.pods if not pod.ended]
         answering = [pod for pod in pods if pod.ready and self._serves(pod, samples, time_s)]
         serving = {pod.uid for pod in answering}
         ready = _asked_for(answering, view.wanted)
-        starting = [_with_group(pod, view.workers) for pod in pods if not pod.terminating and pod.uid not in serving]
+        starting = [pod for pod in pods if not pod.terminating and pod.uid not in serving]
         arrived = len(serving - self._serving.get(tier, serving))
         self._serving[tier] = serving
         self._learn_starts(tier, pods, time_s)
         # Requested replicas without a pod (a quota, or the controller has not got to them yet) count as starting.
         not_ready = max(0, view.wanted - len(ready)) if view.wanted is not None else 0
-        failing = [pod for pod in starting if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s)]
+        lost = [pod for pod in starting if pod.lost]
+        alive = [pod for pod in starting if not pod.lost]
+        failing = [pod for pod in alive if is_failing(pod.health, ready_s=pod.ready_s, time_s=time_s)]
         podless = max(0, not_ready - len(starting))
         # If no replica is missing, the refused pod is one of a rollout.
         refused_rollout = int(bool(view.refused and view.wanted) and not podless)
         refused = podless + refused_rollout if view.refused else 0
-        surplus = _surplus(starting, failing, not_ready) if view.wanted is not None else 0
+        surplus = _surplus(starting, [*failing, *lost], not_ready) if view.wanted is not None else 0
         unasked = max(0, len(starting) - surplus - not_ready) if view.wanted is not None else 0
         troubles = {pod.health.trouble for pod in failing} | ({view.refused} if refused else set())
+        troubles |= {f"node {pod.lost} is not ready" for pod in lost}
         state = TierState(
             ready=len(ready),
             starting=max(len(starting) - surplus, not_ready) + refused_rollout,
@@ -126,6 +129,7 @@ class Roster:
             unplaced=podless + refused_rollout + sum(not pod.node for pod in starting),
             unschedulable=sum(pod.unschedulable for pod in starting),
             failing=len(failing) + refused,
+            lost=len(lost),
             unasked=unasked + refused_rollout,
             arrived=arrived,
             spares_ready=_spares_ready(ready, starting),
@@ -203,9 +207,12 @@ def _with_group(leader: PodView, workers: Iterable[PodView]) -> PodView:
     """
     A leader that is not ready, with what keeps the other pods of its group from starting: it waits for them.
 
-    Their crashes do not count: a worker may be restarted until its leader can be reached.
+    Their crashes do not count: a worker may be restarted until its leader can be reached. With a worker that is lost,
+    its leader is lost, even if it has not noticed yet.
     """
     waited = [pod for pod in workers if pod.group == leader.group and not pod.terminating]
+    if node := next((pod.lost for pod in waited if pod.lost), ""):
+        return replace(leader, lost=node, ready=False, ready_s=None)
     if leader.ready or not waited:
         return leader
     health = worst([leader.health, *(pod.health for pod in waited if pod.health.crashed_s is None)])
@@ -222,15 +229,15 @@ def _asked_for(answering: list[PodView], wanted: int | None) -> list[PodView]:
     return sorted(answering, key=lambda pod: pod.ready_s or 0.0)[:wanted]
 
 
-def _surplus(starting: list[PodView], failing: list[PodView], not_ready: int) -> int:
+def _surplus(starting: list[PodView], hopeless: list[PodView], not_ready: int) -> int:
     """
     Pods of a rollout: they start next to the pods they replace, and nobody asked for more replicas.
 
     A pod that cannot start does not count here; it is reported as a finding. Nor does it take the place of one that
     can, and that may be the replica asked for.
     """
-    hopeless = {pod.uid for pod in failing} | {pod.uid for pod in starting if pod.unschedulable}
-    return max(0, len(starting) - len(hopeless) - not_ready)
+    never = {pod.uid for pod in hopeless} | {pod.uid for pod in starting if pod.unschedulable}
+    return max(0, len(starting) - len(never) - not_ready)
 
 
 def _spares_ready(ready: Iterable[PodView], starting: Iterable[PodView]) -> bool:

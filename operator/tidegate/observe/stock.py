@@ -40,6 +40,7 @@ def accelerator_use(
       name than the class's `resourceName`.
     - Accelerators of our terminating pods will soon be free for others, so they count. They do not if the node takes no
       new pods. If the pod hangs, they count as somebody else's.
+    - Accelerators of pods that are lost with their nodes do not count.
     - If two classes select a node, what our pods of one class hold there is not available to the other.
 
     Args:
@@ -48,7 +49,7 @@ def accelerator_use(
     """
     classes, all_nodes = list(classes), list(nodes)
     closed = {node.name for node in all_nodes if not node.usable}
-    counted = [pod for pod in pods if not (pod.terminating and pod.node in closed)]
+    counted = [pod for pod in pods if not (pod.lost or (pod.terminating and pod.node in closed))]
     hung = {pod.uid for pod in counted if pod.gone_s is not None and time_s - pod.gone_s >= HUNG_S}
     ours = {uid: name for uid, name in own.items() if uid not in hung}
     held = _held(counted, ours, {accelerator.name: accelerator.resource_name for accelerator in classes})
@@ -155,4 +156,4 @@ def placeable(
     fits = sum(size // each * nodes for size, nodes in use.blocks.items())
     if fits >= (usable_capacity(accelerator, use) or 0) // each:
         return None
-    return max(fits, sum(1 for pod in view.pods if pod.node and not pod.ended and not pod.terminating))
+    return max(fits, sum(1 for pod in view.pods if pod.node and not (pod.ended or pod.terminating or pod.lost)))

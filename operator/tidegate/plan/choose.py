@@ -76,7 +76,7 @@ def _freed(problems: Sequence[Problem], accelerators: Mapping[str, Accelerator])
         for tier in problem.spec.tiers:
             state, name, each = problem.states.get(tier.name), tier.accelerator, tier.accelerators_per_replica
             if state is not None:
-                placed = state.ready + state.starting - (state.unschedulable or 0)
+                placed = state.ready + state.starting - state.lost - (state.unschedulable or 0)
                 leaving[name] = leaving.get(name, 0) + (state.terminating + state.surplus) * each
                 staying[name] = staying.get(name, 0) + placed * each
     freed = {name: n for name, n in leaving.items() if n}
@@ -183,6 +183,8 @@ def _step(draft: Draft, free: dict[str, int]) -> Fleet:
 
 def _with_stuck(draft: Draft, fleet: Fleet, within: Limits) -> Fleet:
     """The fleet plus the starting replicas that stay requested, as far as the limits allow it."""
-    limits = replace(draft.opened, room=within.room)
-    larger = (draft.with_stuck(fleet), draft.with_kept(fleet))
-    return next((each for each in larger if limits.below(draft.model, each)), fleet)
+    lost = classes_used(draft, tuple([a.lost for a in draft.arrivals]))
+    room = {name: most + lost.get(name, 0) for name, most in within.room.items()}
+    limits, fewer = replace(draft.opened, room=room), draft.without_lost(fleet)
+    larger = (draft.with_stuck(fleet), draft.with_kept(fewer))
+    return next((each for each in larger if limits.below(draft.model, each)), fewer)

@@ -141,6 +141,11 @@ class Draft:
         """All existing replicas, including stuck ones."""
         return tuple([a.ready + a.healthy + a.stuck for a in self.arrivals])
 
+    @property
+    def holding(self) -> Fleet:
+        """Existing replicas that hold accelerators of the pools: all but the lost ones."""
+        return tuple([n - a.lost for n, a in zip(self.there, self.arrivals, strict=True)])
+
     def takes_back(self, fleet: Fleet, before: Fleet) -> bool:
         """Whether a fleet has fewer replicas than `before` in a tier with replicas that are still starting."""
         return any(n < had and a.healthy for n, had, a in zip(fleet, before, self.arrivals, strict=True))
@@ -196,6 +201,12 @@ class Draft:
     def with_kept(self, fleet: Fleet) -> Fleet:
         """A fleet plus the starting replicas without which others of it would be removed."""
         return tuple([max(n, min(n, a.ready) + a.kept) if n else 0 for n, a in zip(fleet, self.arrivals, strict=True)])
+
+    def without_lost(self, fleet: Fleet) -> Fleet:
+        """A fleet less the replicas that lost ones stand in for; once those are deleted, it is requested anew."""
+        return tuple(
+            [min(n, a.ready) if a.lost and not a.healthy else n for n, a in zip(fleet, self.arrivals, strict=True)]
+        )
 
     def without_stuck(self, fleet: Fleet) -> Fleet:
         """What is expected to serve of a fleet: all but its stuck replicas."""

@@ -360,7 +360,7 @@ def _reachable(draft: Draft, fleet: Fleet, *, better: bool) -> bool:
 
 def _beside_others(draft: Draft) -> Limits:
     """The limits, without the accelerators that replicas of other deployments hold."""
-    used = classes_used(draft, draft.there)
+    used = classes_used(draft, draft.holding)
     room = {n: min(most, used.get(n, 0) + draft.spare.get(n, most)) for n, most in draft.limits.room.items()}
     return replace(draft.limits, room=room)
 

@@ -115,8 +115,8 @@ def _grow_as_usual(draft: Draft) -> None:
 
 def _held(draft: Draft) -> Fleet:
     """The replicas that no other deployment may take: all that exist, or the target if that only adds to them."""
-    growing = all(n >= now for n, now in zip(draft.target, draft.there, strict=True))
-    return draft.target if growing else draft.there
+    growing = all(n >= now for n, now in zip(draft.target, draft.holding, strict=True))
+    return draft.target if growing else draft.holding
 
 
 def _request_waiting(draft: Draft) -> bool:

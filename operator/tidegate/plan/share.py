@@ -32,15 +32,15 @@ def share(drafts: Sequence[Draft], accelerators: Mapping[str, Accelerator]) -> N
         if draft.spec.left_alone:
             draft.target, draft.grant = draft.ideal, {}
         else:
-            own = classes_used(draft, draft.there)
+            own = classes_used(draft, draft.holding)
             _share_out([draft], {name: left + own.get(name, 0) for name, left in pools.items()})
-        draft.reserved = (draft.there,)
+        draft.reserved = (draft.holding,)
 
 
 def _subtract(pools: dict[str, int], drafts: Sequence[Draft]) -> None:
     """Subtract what is reserved for these deployments from the pools."""
     for draft in drafts:
-        for name, used in classes_used(draft, *(draft.reserved if draft.spec.acts else (draft.there,))).items():
+        for name, used in classes_used(draft, *(draft.reserved if draft.spec.acts else (draft.holding,))).items():
             if name in pools:
                 pools[name] -= used
 

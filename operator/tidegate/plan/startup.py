@@ -4,9 +4,10 @@ Which of the starting replicas will become ready.
 The cluster reports only how many replicas are starting, so the time of each request is recorded here. A replica that
 becomes ready closes the oldest request, one that disappears the newest.
 
-A replica is stuck if it takes longer than its tier's late start-up time, or is unschedulable or failing for longer than
-`HOPELESS_GRACE_S`. It stops counting, and no more of the tier are requested during a back-off that doubles with each
-failure. What was found late stays late until it is ready, because the plan works around it.
+A replica is stuck if it takes longer than its tier's late start-up time, is unschedulable or failing for longer than
+`HOPELESS_GRACE_S`, or is lost with its node. It stops counting, and unless it is lost, which is no failure of its tier,
+no more of the tier are requested during a back-off that doubles with each failure. What was found late stays late until
+it is ready, because the plan works around it.
 
 A replica that is merely late stays requested, twice as long after each failure, and what is requested after a failure
 is late only after twice the time: a tier that is slower than expected must become ready once for that to be learned.
@@ -36,7 +37,8 @@ class Arrivals:
         healthy: Starting replicas that are expected to become ready; rollout pods are not included.
         stuck: Starting replicas that are not expected to become ready.
         awaited: Stuck replicas that are merely late and stay requested for now.
-        late: Stuck replicas that are merely late: neither unschedulable nor failing.
+        late: Stuck replicas that are merely late or lost: neither unschedulable nor failing.
+        lost: Stuck replicas that are lost with their nodes. They hold no accelerators of the pool.
         requested: Stuck replicas that were requested; the other stuck ones are rollout pods.
         kept: Starting replicas, stuck or not, that stay requested because others would be removed in their place.
         blocked: Whether the tier may not grow now.
@@ -47,6 +49,7 @@ class Arrivals:
     stuck: int = 0
     awaited: int = 0
     late: int = 0
+    lost: int = 0
     requested: int = 0
     kept: int = 0
     blocked: bool = False
@@ -89,16 +92,16 @@ def follow(
     waited_s = patience.hurried_s if patience.hurried else max(late_s, min(COUNTED_MAX_S, late_s * 2.0**failures))
     # Replicas that were overdue when the tier last failed stay overdue.
     overdue = sum([n for at, n in asks if time_s - at >= waited_s or began - at >= patience.hurried_s])
-    # Replicas for which waiting does not help: no room for them, or they crash or cannot be created.
-    hopeless = (state.unschedulable or 0) + state.failing
-    stuck = min(state.starting, max(overdue, min(hopeless, _older(asks, HOPELESS_GRACE_S, time_s))))
+    # Replicas for which waiting does not help: no room for them, they crash or cannot be created, or they are lost.
+    hopeless = (state.unschedulable or 0) + state.failing + state.lost
+    stuck = min(state.starting, max(overdue, state.lost, min(hopeless, _older(asks, HOPELESS_GRACE_S, time_s))))
     is_new = not failures or any(at >= began for at, _ in asks)  # else it is still the same failure
-    if stuck and time_s >= blocked_until and (is_new or not _fails_alone(state)):
+    if stuck > state.lost and time_s >= blocked_until and (is_new or not _fails_alone(state)):
         failures = min(FAILURES_MAX, failures + is_new)
         blocked_until = time_s + _backoff_s(late_s, failures)
     healthy = state.starting - max(stuck, state.unasked)
-    # Of starting pods, a ReplicaSet removes the pending ones before one that crashes.
-    takes_others = not state.spares_ready or (stuck and healthy > 0 and _fails_alone(state))
+    # Of starting pods, a ReplicaSet removes the pending ones before one that crashes or is lost.
+    takes_others = not state.spares_ready or (healthy > 0 and (state.lost or (stuck and _fails_alone(state))))
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
     given_up = _older(asks, late_s * 2.0**failures, time_s)
     return progress, Arrivals(
@@ -106,7 +109,8 @@ def follow(
         healthy=healthy,
         stuck=stuck,
         awaited=max(0, min(stuck, overdue - given_up - hopeless)),
-        late=max(0, stuck - hopeless),
+        late=state.lost + max(0, stuck - hopeless),
+        lost=state.lost,
         requested=max(0, stuck - state.unasked),
         kept=state.starting - state.unasked if takes_others else 0,
         blocked=time_s < blocked_until,
