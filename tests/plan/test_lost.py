@@ -73,6 +73,15 @@ def test_a_lost_replica_is_replaced_at_once(wanted: DeploymentSpec, requested: l
     assert (subject.ready["spot"], subject.starting) == (2, [])
 
 
+def test_a_lost_replica_is_replaced_without_metrics_too() -> None:
+    subject = loop(spec(SPOT))
+    subject.lose()
+    decisions = [subject.tick(forecast(LOAD), silent=["spot"]) for _ in range(START + 10)]
+    assert {fleet(each)["spot"] for each in decisions} == {3}
+    assert subject.ready["spot"] == 2
+    assert spots(subject, 2)[-1] == 2
+
+
 def test_a_node_that_returns_before_its_replica_is_replaced_takes_it_back() -> None:
     subject = loop(spec(SPOT))
     subject.lose()

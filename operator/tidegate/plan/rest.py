@@ -81,7 +81,7 @@ def _hold(draft: Draft) -> None:
     # If they were never complete, the wait began with the first plan.
     since_s = draft.moved_s if draft.fresh_s is None else draft.fresh_s
     draft.reason = Reason.FALLBACK if draft.time_s - since_s >= FALLBACK_S else Reason.METRICS_MISSING
-    wanted: Fleet = tuple(map(max, draft.current, draft.counted))
+    wanted = _in_force(draft)
     if draft.limits.hold(draft.model, wanted):
         draft.ideal = wanted
     elif draft.limits.hold(draft.model, draft.current):
@@ -99,6 +99,13 @@ def _hold(draft: Draft) -> None:
         draft.ideal, draft.given, draft.searched = solution.fleet, solution.given, True
     if draft.reason is Reason.FALLBACK:
         _grow_as_usual(draft)
+
+
+def _in_force(draft: Draft) -> Fleet:
+    """The plan in force, with replicas in place of the lost ones, and at least what runs."""
+    planned = draft.memory.ideal if draft.memory is not None else draft.counted
+    tiers = zip(draft.current, planned, draft.arrivals, strict=True)
+    return tuple([max(n, a.counted, min(was, a.counted + a.lost)) for n, was, a in tiers])
 
 
 def _grow_as_usual(draft: Draft) -> None:
