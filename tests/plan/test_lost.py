@@ -73,6 +73,15 @@ def test_a_lost_replica_is_replaced_at_once(wanted: DeploymentSpec, requested: l
     assert (subject.ready["spot"], subject.starting) == (2, [])
 
 
+def test_the_decision_says_what_is_lost() -> None:
+    subject = loop(spec(SPOT, OD))
+    subject.lose()
+    decision = subject.tick(forecast(LOAD))
+    assert decision.message == "1 x spot lost with their nodes; requested now: 3 x spot: $3.60/h"
+    (found,) = [each for each in decision.conditions if each.type == "CapacityAvailable"]
+    assert (found.reason, found.message) == ("ReplicasStuck", "replicas are lost with their nodes: spot")
+
+
 def test_a_lost_replica_is_replaced_without_metrics_too() -> None:
     subject = loop(spec(SPOT))
     subject.lose()

@@ -92,10 +92,8 @@ def _clock(time_s: float) -> str:
 
 
 def _capacity(draft: Draft, binding: Constraint) -> Condition:
-    late = [name for name, a in zip(draft.model.names, draft.arrivals, strict=True) if a.stuck or a.blocked]
-    if late:
-        names = ", ".join(late)
-        return _made("CapacityAvailable", Status.FALSE, "ReplicasStuck", f"replicas do not start in time: {names}")
+    if stuck := _stuck(draft):
+        return _made("CapacityAvailable", Status.FALSE, "ReplicasStuck", stuck)
     if binding is Constraint.CAPACITY:
         if names := ", ".join(draft.scattered):
             text = f"no node has enough free accelerators for another replica of: {names}"
@@ -103,6 +101,15 @@ def _capacity(draft: Draft, binding: Constraint) -> Condition:
         text = "an accelerator class is too small for the plan"
         return _made("CapacityAvailable", Status.FALSE, "AcceleratorsShort", text)
     return _made("CapacityAvailable", Status.TRUE, "Enough", "there are enough accelerators for the plan")
+
+
+def _stuck(draft: Draft) -> str:
+    """Which tiers have stuck replicas, or may not grow because they had; empty: none."""
+    arrivals = list(zip(draft.model.names, draft.arrivals, strict=True))
+    late = ", ".join([name for name, a in arrivals if a.stuck > a.lost or a.blocked])
+    lost = ", ".join([name for name, a in arrivals if a.lost])
+    said = (("replicas do not start in time", late), ("replicas are lost with their nodes", lost))
+    return "; ".join([f"{what}: {names}" for what, names in said if names])
 
 
 def _quality(draft: Draft, mean: float) -> Condition:

@@ -110,8 +110,11 @@ def _waiting_for_other_things(draft: Draft, plan: str) -> str:
 
 
 def _stuck(draft: Draft, plan: str) -> str:
-    stuck = fleet_text(draft.model.names, tuple([a.stuck for a in draft.arrivals]))
-    return f"{stuck} did not start in time; requested now: {plan}"
+    late = tuple([a.stuck - a.lost for a in draft.arrivals])
+    lost = tuple([a.lost for a in draft.arrivals])
+    said = ((late, "did not start in time"), (lost, "lost with their nodes"))
+    stuck = "; ".join([f"{fleet_text(draft.model.names, fleet)} {what}" for fleet, what in said if any(fleet)])
+    return f"{stuck}; requested now: {plan}"
 
 
 def _best_effort(draft: Draft, plan: str) -> str:
