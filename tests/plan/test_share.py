@@ -1,10 +1,11 @@
 """Deployments that share accelerators: who gets what, and that lower bounds are respected."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from tests.plan.fleets import estimate, fleet, forecast, reading, spec, tier
+from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, reading, spec, tick, tier
 from tidegate.domain.decision import Constraint, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading, TierState
@@ -202,3 +203,19 @@ def test_an_allocation_does_not_follow_a_short_dip_of_the_load() -> None:
         ready = {key: d.tiers["bf16"].replicas for key, (_, d) in outcome.items()}
         asked.append(ready[free.key])
     assert set(asked) == {3}
+
+
+def test_accelerators_that_return_are_used_again_even_if_they_are_too_few_for_everybody() -> None:
+    """Four of a cheap class, of which each of two deployments wants three."""
+    both, estimates = spec(tier("od"), tier("spot", accelerator="l40s")), {"od": estimate(5), "spot": estimate(5)}
+    keys = {Key("prod", "paid"): 100, Key("prod", "free"): 1}
+    loops = [
+        Loop(spec=replace(both, key=key, priority=n), estimates=estimates, ready={"od": 3}, startup_ticks=8)
+        for key, n in keys.items()
+    ]
+    gone, back = [{**POOLS, "l40s": replace(POOLS["l40s"], capacity=n)} for n in (0, 4)]
+    decided = [[fleet(each) for each in tick(loops, [13.0, 13.0], gone if i < 40 else back)] for i in range(140)]
+    assert decided[39] == [{"od": 3}, {"od": 3}]
+    assert decided[-1] == [{"spot": 3}, {"od": 2, "spot": 1}]
+    changes = sum(one != other for one, other in pairwise(decided[40:]))
+    assert changes <= 4, "old replicas leave when the new ones serve, and that is all"

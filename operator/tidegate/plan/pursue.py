@@ -281,6 +281,20 @@ def _as_good(draft: Draft, fleet: Fleet) -> bool:
     return draft.profile_of(fleet).attainment(demand) >= now - min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now) / 2
 
 
+def cheaper(usd: float, before_usd: float) -> bool:
+    """Whether a price saves enough over another one to be worth a move, $/h."""
+    return usd < before_usd * (1 - SAVING_SHARE) - DUST
+
+
+def may_move(draft: Draft, fleet: Fleet, before: Fleet) -> bool:
+    """Whether a cheaper fleet may take the place of another one now: it does as well at the highest load."""
+    if not _may_shrink(draft) or _regretted(draft, fleet):
+        return False
+    demand = _demand_held(draft)
+    then, now = [draft.profile_of(each).attainment(demand) for each in (fleet, before)]
+    return then >= min(now, draft.asked) - DUST
+
+
 def _demand_held(draft: Draft) -> Scenarios:
     """The demand that a smaller fleet must carry."""
     highest_rps = draft.peak / window.unit_usd(draft.model)

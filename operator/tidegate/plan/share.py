@@ -16,6 +16,7 @@ from tidegate.domain.spec import Accelerator
 from tidegate.plan.combine import Option, combine, hardly_better
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.offers import as_is, finer, offer, option, reserved_for, taken, topped_up
+from tidegate.plan.pursue import cheaper, may_move
 
 # Most rounds in single accelerators after the coarse choice: what one deployment frees, another may take in the next.
 ROUNDS = 4
@@ -106,13 +107,32 @@ def _allocate(members: Sequence[Draft], short: Mapping[str, int]) -> None:
     last = _last_allocation(ordered, short)
     early = any(draft.takes_back(one.fleet, draft.counted) for draft, one in zip(ordered, chosen, strict=True))
     if last is not None and hardly_better(chosen, last, priorities, early=early):
-        chosen = last
+        chosen = chosen if _saves(ordered, chosen, last) else last
     for draft, allotted in zip(ordered, _topped_up(ordered, chosen, short), strict=True):
         draft.target, draft.reserved = allotted.fleet, allotted.reserved
         used = dict(allotted.used)
         draft.grant = {name: (used.get(name, 0), size) for name, size in short.items() if name in draft.model.classes}
         if allotted.fleet != draft.ideal:
             draft.searched = True
+
+
+def _saves(members: Sequence[Draft], new: Sequence[Option], old: Sequence[Option]) -> bool:
+    """
+    Whether a new allocation saves money with accelerators that the old one leaves unused.
+
+    Everybody who moves must be allowed to shrink, and serve the highest load of the window as well as before.
+    """
+    unused = any(n > had for n, had in zip(_used(new), _used(old), strict=True))
+    costs = [sum([o.usd_per_hour for o in chosen]) for chosen in (new, old)]
+    if not unused or not cheaper(*costs):
+        return False
+    moves = [(d, one.fleet, was.fleet) for d, one, was in zip(members, new, old, strict=True) if one.fleet != was.fleet]
+    return all(may_move(draft, fleet, was) for draft, fleet, was in moves)
+
+
+def _used(chosen: Sequence[Option]) -> list[int]:
+    """Accelerators of each short class that an allocation uses."""
+    return [sum(amounts) for amounts in zip(*[[n for _, n in one.used] for one in chosen], strict=True)]
 
 
 def _chosen(members: Sequence[Draft], priorities: Sequence[int], short: Mapping[str, int]) -> list[Option]:
