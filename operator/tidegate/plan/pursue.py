@@ -16,20 +16,18 @@ from tidegate.plan import regret, window
 from tidegate.plan.cuts import DUST, Goal
 from tidegate.plan.draft import Draft, classes_used
 from tidegate.plan.fleet import Fleet, mean_quality
-from tidegate.plan.limits import Limits, at_least, carried
+from tidegate.plan.growth import best_left, starting_lately, whole
+from tidegate.plan.limits import Limits
 from tidegate.plan.proof import nothing_cheaper
 from tidegate.plan.regret import Regret
 from tidegate.plan.scenario import Scenarios
-from tidegate.plan.search import cheapest
-from tidegate.plan.sight import Sight, not_gpu_bound, silent
+from tidegate.plan.sight import Sight, not_gpu_bound
 from tidegate.plan.solve import Given, Solution, solve
 from tidegate.plan.transition import advance
 
 # Load and capacities may drift this far from where the plan was made before it is reconsidered.
 LOAD_BAND = 0.03
 CAPACITY_BAND = 0.03
-# Starting replicas are not cancelled earlier, however short the window: their effect has not been observed yet.
-CANCEL_AFTER_S = 300.0
 # Gains below these make a plan different, not better. At low attainment a twentieth of it is already much.
 SAVING_SHARE = 0.005
 ATTAINMENT_STEP = 0.005
@@ -132,7 +130,7 @@ def _grow_or_explain(draft: Draft) -> None:
 def _grow(draft: Draft, reason: Reason) -> None:
     """Add replicas now: next to what runs if that is enough and not too dear, else in another mix."""
     draft.searched = True
-    solution = _whole(draft) or _best_left(draft)
+    solution = whole(draft) or best_left(draft)
     given_up = draft.given is not Given.NOTHING
     if solution is None or (given_up and _no_better(draft, solution)):
         _settle(draft)
@@ -149,87 +147,12 @@ def _grow(draft: Draft, reason: Reason) -> None:
     draft.moved_s, draft.load_ref = draft.time_s, 0.0  # reconsider once the window has passed: a mix may be cheaper
 
 
-def _whole(draft: Draft) -> Solution | None:
-    """
-    The fleet that gives nothing up: next to what runs, or in its place if that costs less even while both run.
-
-    It does if what runs misses the targets at any load: three such replicas may need fifty good ones beside them until
-    the share of all requests is met. A second search is worth it only if the new replicas could carry all demand alone.
-    """
-    kept = _at_lead(draft, _current_kept(draft))
-    if kept is None or _added_rps(draft, kept.fleet) < draft.demand.shown_rps:
-        return kept
-    other = _at_lead(draft, _silent_kept(draft))
-    if other is None:
-        return kept
-    both = tuple(map(max, draft.current, other.fleet))
-    return other if draft.model.cost(both) < draft.model.cost(kept.fleet) - DUST else kept
-
-
-def _added_rps(draft: Draft, fleet: Fleet) -> float:
-    added = zip(fleet, draft.current, draft.model.capacities, strict=True)
-    return sum([max(0, n - now) * capacity for n, now, capacity in added])
-
-
-def _best_left(draft: Draft) -> Solution | None:
-    """The fleet that gives up as little as possible; None if it cancels replicas that were requested lately."""
-    solution = _at_lead(draft, _silent_kept(draft), by_giving_up=True)
-    return None if solution is None or _cancels_starting(draft, solution.fleet) else solution
-
-
 def _regret_of_a_rise(draft: Draft, fleet: Fleet) -> Regret:
     """The regret after the plan has followed a rise in demand to this fleet; a cheaper fleet counts as a shrink."""
     if draft.model.cost(fleet) < draft.model.cost(draft.current):
         return regret.shrunk(draft.regret, draft.time_s)
     seen = Regret(load=draft.load, needed=draft.demand.shown_rps, fleet=draft.current)
     return regret.grown(draft.regret, seen, draft.time_s)
-
-
-def _current_kept(draft: Draft) -> Limits:
-    """The limits, with the current fleet as lower bounds as far as they allow it."""
-    return at_least(draft.limits, draft.current)
-
-
-def _silent_kept(draft: Draft) -> Limits:
-    """The limits, with replicas of tiers without metrics kept as far as they fit; attainment is given up first."""
-    if draft.sight is not Sight.PART:
-        return draft.limits
-    unseen = silent(draft.problem.states)
-    kept = [n if name in unseen else 0 for name, n in zip(draft.model.names, draft.current, strict=True)]
-    return carried(at_least(draft.limits, kept), draft.model)
-
-
-def _at_lead(draft: Draft, limits: Limits, *, by_giving_up: bool = False) -> Solution | None:
-    """
-    The cheapest fleet for the demand at the time when its slowest new replica is ready.
-
-    The lead time depends on which tiers are added, and these on the lead time. So start with the lead time of the
-    fastest tier and repeat until no slower tier is added.
-    """
-    demand, solution = draft.demand, None
-    for _ in range(len(draft.model.tiers)):
-        solution = _solved(draft, limits, demand, by_giving_up=by_giving_up)
-        if solution is None:
-            return None
-        lead = _lead(draft, solution.fleet)
-        later = draft.demand_at(lead)
-        if later.horizon_s <= demand.horizon_s:
-            break
-        demand = later
-    return solution
-
-
-def _solved(draft: Draft, limits: Limits, demand: Scenarios, *, by_giving_up: bool) -> Solution | None:
-    goal = draft.goal(demand)
-    if by_giving_up:
-        return solve(draft.model, limits, goal)
-    found = cheapest(draft.model, limits, goal)
-    return None if found is None else Solution.of(found, Given.NOTHING)
-
-
-def _lead(draft: Draft, fleet: Fleet) -> float:
-    startups = draft.model.startup_s
-    return max([s for s, n, now in zip(startups, fleet, draft.current, strict=True) if n > now], default=0.0)
 
 
 def _no_better(draft: Draft, solution: Solution) -> bool:
@@ -253,17 +176,10 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
 def _cheaper(draft: Draft, solution: Solution) -> bool:
     """Whether a plan saves enough money, or costs the same and uses fewer accelerators without a price."""
     model, cost = draft.model, draft.model.cost(draft.current)
-    if solution.objective < cost * (1 - SAVING_SHARE) - DUST:
+    if cheaper(solution.objective, cost):
         return True
     usd = model.usd_per_hour(draft.current)
     return abs(model.usd_per_hour(solution.fleet) - usd) < DUST and solution.objective < cost - DUST
-
-
-def _cancels_starting(draft: Draft, fleet: Fleet) -> bool:
-    """Whether a plan cancels starting replicas that were requested less than `CANCEL_AFTER_S` ago."""
-    if draft.memory is None or not _starting_lately(draft) or not draft.limits.hold(draft.model, draft.current):
-        return False
-    return draft.takes_back(fleet, draft.current)
 
 
 def _regretted(draft: Draft, fleet: Fleet) -> bool:
@@ -353,14 +269,9 @@ def _may_shrink(draft: Draft) -> bool:
     since, length = draft.watched_since_s, draft.spec.scale_down_window_s
     if draft.sight is not Sight.ALL or since is None or draft.rising:
         return False
-    if _starting_lately(draft):
+    if starting_lately(draft):
         return False
     return draft.time_s - max(since, draft.moved_s) >= length - DUST
-
-
-def _starting_lately(draft: Draft) -> bool:
-    """Whether replicas are still starting and the plan last grew less than `CANCEL_AFTER_S` ago."""
-    return any(a.healthy for a in draft.arrivals) and draft.time_s - draft.moved_s < CANCEL_AFTER_S
 
 
 def _reachable(draft: Draft, fleet: Fleet, *, better: bool) -> bool:
