@@ -33,6 +33,8 @@ SAVING_SHARE = 0.005
 ATTAINMENT_STEP = 0.005
 ATTAINMENT_STEP_SHARE = 0.05
 QUALITY_STEP = 0.005
+# How the traffic is split over the tiers, and so the mean quality, is not known more precisely than this.
+QUALITY_DOUBT = 0.0005
 # An exchange of replicas loses attainment on the way, and curves are least certain where nearly every target is missed.
 EXCHANGE_STEP = 0.1
 
@@ -250,7 +252,7 @@ def _reconsider(draft: Draft) -> None:
 
 def _lacks_quality(draft: Draft, goal: Goal) -> bool:
     used = [tier.quality for tier, n in zip(draft.spec.tiers, draft.current, strict=True) if n]
-    return min(used, default=1.0) < goal.quality and _quality(draft, draft.current, goal) < goal.quality - DUST
+    return min(used, default=1.0) < goal.quality and _quality(draft, draft.current, goal) < goal.quality - QUALITY_DOUBT
 
 
 def _quality(draft: Draft, fleet: Fleet, goal: Goal) -> float:
