@@ -1,51 +1,33 @@
 """`--prometheus` of the commands without a cluster: the same access as the operator has."""
 
-import json
 from base64 import b64encode
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import ClassVar
-from urllib.parse import parse_qs
 
 import pytest
 from click.testing import CliRunner
 
 from tests.cli.test_plan_people import ACCELERATOR, manifest, written
+from tests.prometheus_server import PrometheusHandler, serving
 from tidegate.cli import main
 
 
-class Shared(BaseHTTPRequestHandler):
+class Shared(PrometheusHandler):
     """A server of several teams and clusters, without any series; keeps headers and queries."""
 
     asked: ClassVar[list[tuple[dict[str, str], str]]] = []
 
-    def do_POST(self) -> None:
-        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+    def series(self, form: dict[str, list[str]], *, points: bool) -> list[dict[str, object]]:
         self.asked.append((dict(self.headers), form["query"][0]))
-        kind = "matrix" if self.path.endswith("query_range") else "vector"
-        body = json.dumps({"status": "success", "data": {"resultType": kind, "result": []}}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+        return []
 
 
 @pytest.fixture
 def shared() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Shared)
     Shared.asked.clear()
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Shared) as url:
+        yield url
 
 
 @pytest.mark.parametrize("command", ["plan", "backtest"])

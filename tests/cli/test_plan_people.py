@@ -6,17 +6,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from tests.cli.ticks import spec
+from tests.prometheus_server import PrometheusHandler, serving
 from tidegate.api.convert import deployment_spec
 from tidegate.cli.plan import command
 from tidegate.cli.plan.question import Load, Verdict
@@ -508,41 +506,24 @@ def process(stdout: Any, *arguments: object, **env: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-class Answers(BaseHTTPRequestHandler):
+class Answers(PrometheusHandler):
     """A Prometheus that knows one model: 12 req/s of 800 prompt and 300 output tokens, for as long as it remembers."""
 
-    def do_POST(self) -> None:
-        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        query, points = form["query"][0], self.path.endswith("query_range")
+    def series(self, form: dict[str, list[str]], *, points: bool) -> list[dict[str, object]]:
+        query = form["query"][0]
         value = "800" if "prompt_tokens_sum" in query else "300" if "generation_tokens_sum" in query else "12"
-        known = 'model_name="meta-llama/Llama-3.1-8B-Instruct"' in query
-        series: list[dict[str, object]] = []
-        if known and points:
-            start, end = float(form["start"][0]), float(form["end"][0])
-            series = [{"metric": {}, "values": [[start + i * 300, value] for i in range(int((end - start) / 300) + 1)]}]
-        elif known:
-            series = [{"metric": {}, "value": [1.0, value]}]
-        data = {"resultType": "matrix" if points else "vector", "result": series}
-        body = json.dumps({"status": "success", "data": data}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+        if 'model_name="meta-llama/Llama-3.1-8B-Instruct"' not in query:
+            return []
+        if not points:
+            return [{"metric": {}, "value": [1.0, value]}]
+        start, end = float(form["start"][0]), float(form["end"][0])
+        return [{"metric": {}, "values": [[start + i * 300, value] for i in range(int((end - start) / 300) + 1)]}]
 
 
 @pytest.fixture
 def prometheus() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Answers) as url:
+        yield url
 
 
 def test_demand_and_shape_are_read_from_prometheus(chat: Path, prometheus: str) -> None:

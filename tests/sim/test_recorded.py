@@ -1,15 +1,12 @@
 """Traffic read back from a Prometheus that answers as the real one does."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
 
+from tests.prometheus_server import PrometheusHandler, serving
 from tests.sim.builders import KEY, scenario, traffic
 from tidegate.domain.key import Key
 from tidegate.domain.spec import DeploymentSpec
@@ -27,23 +24,16 @@ def of(model: str, key: Key = KEY) -> DeploymentSpec:
     return replace(scenario(traffic([0.0])).services[0].spec, model=model, key=key)
 
 
-class Answers(BaseHTTPRequestHandler):
+class Answers(PrometheusHandler):
     """Two requests/s in the first half of each hour, six in the second; prompts of 800 tokens, answers of 300."""
 
-    def do_POST(self) -> None:
-        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+    def series(self, form: dict[str, list[str]], *, points: bool) -> list[dict[str, object]]:
         query, start, end = form["query"][0], float(form["start"][0]), float(form["end"][0])
         times = np.arange(start, end + 1, 60.0)
         speaks = self.sglang if 'model_name="sglang"' in query else self.value
         known = any(f'model_name="{name}",namespace="test"' in query for name in (MODEL, "sglang"))
         values = [[t, speaks(query, t)] for t in times] if known and "[120s]" in query else []
-        data = {"resultType": "matrix", "result": [{"metric": {}, "values": values}] if values else []}
-        body = json.dumps({"status": "success", "data": data}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        return [{"metric": {}, "values": values}] if values else []
 
     @staticmethod
     def value(query: str, time_s: float) -> str:
@@ -62,19 +52,11 @@ class Answers(BaseHTTPRequestHandler):
             return "200"
         return "4" if "sglang:time_to_first_token_seconds_count" in query else "NaN"
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
-
 
 @pytest.fixture
 def client() -> Iterator[Prometheus]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield Prometheus(Access(url=f"http://127.0.0.1:{server.server_port}"))
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Answers) as url:
+        yield Prometheus(Access(url=url))
 
 
 def test_arrivals_follow_the_recorded_rate_and_lengths_their_recorded_mean(client: Prometheus) -> None:
