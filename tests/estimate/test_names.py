@@ -254,6 +254,22 @@ def test_a_step_takes_as_many_tokens_as_vllm_does_by_itself(product: str, tokens
     assert serving_of(LLAMA_8B, stated, board).batched_tokens_max == 4096
 
 
+@pytest.mark.parametrize(
+    ("product", "args", "running"),
+    [
+        pytest.param("NVIDIA-H100-80GB-HBM3", (), 1024, id="large"),
+        pytest.param("NVIDIA-A100-SXM4-80GB", (), 256, id="A100"),
+        pytest.param("NVIDIA-L4", (), 256, id="small"),
+        pytest.param("NVIDIA-H100-80GB-HBM3", ("--max-num-batched-tokens=512",), 512, id="each takes a token per step"),
+        pytest.param("NVIDIA-L4", ("--max-num-seqs=2000",), 2000, id="as stated"),
+        pytest.param("NVIDIA-H100-80GB-HBM3", None, 256, id="arguments of a target are not known"),
+    ],
+)
+def test_as_many_requests_run_as_vllm_lets_by_itself(product: str, args: tuple[str, ...] | None, running: int) -> None:
+    board = Accelerator(name="gpu", price_usd_per_hour=1.0, product=product)
+    assert serving_of(LLAMA_8B, tier(args=args), board).running_max == running
+
+
 def test_parallelism_is_what_the_arguments_say_else_the_accelerators_of_the_replica() -> None:
     assert serving_of(LLAMA_8B, tier(gpus=4), None).tensor_parallel == 4
     assert serving_of(LLAMA_8B, tier(gpus=4, args=("-tp", "2")), None).tensor_parallel == 2

@@ -16,11 +16,10 @@ from tidegate.estimate.hardware import Hardware, recognise
 from tidegate.estimate.models import WEIGHT_BYTES, ModelShape, Precision, bits_in, precision_in, shape_of
 from tidegate.units import GIB
 
-# vLLM's defaults for arguments that are not given. Its server takes 8192 tokens per step on accelerators with at least
-# 70 GiB except the A100, and 2048 on others; and 256 sequences. (From 0.9 on it takes 1024 on large accelerators;
-# assuming fewer can only cost money: gpt-oss-20b on an H100 seems to carry 19 requests/s instead of 31.)
+# vLLM's defaults for arguments that are not given (`EngineArgs.get_batch_defaults` in `vllm/engine/arg_utils.py`, since
+# 0.9). Its server takes 8192 tokens per step and 1024 sequences on accelerators with at least 70 GiB except the A100.
 MEMORY_SHARE = 0.92
-RUNNING_MAX = 256
+RUNNING_MAX_LARGE, RUNNING_MAX_SMALL = 1024, 256
 BATCHED_TOKENS_LARGE, BATCHED_TOKENS_SMALL = 8192, 2048
 LARGE_BYTES = 70 * GIB
 # Memory of activations, graphs and the runtime per accelerator: about 4 GB of 80 GiB, 2 GB of 24 GiB (vLLM reports
@@ -109,6 +108,10 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
     shape = shape if shape.known else shape_of(model)
     hardware = recognise(accelerator)
     tensor, pipeline, data = _parallel(arguments, tier.accelerators_per_replica)
+    large = _is_large(hardware)
+    batched_tokens_max = arguments.batched_tokens_max or (BATCHED_TOKENS_LARGE if large else BATCHED_TOKENS_SMALL)
+    # Of a target's arguments nothing is known, nor which server it is: too few sequences only cost money.
+    running_max = RUNNING_MAX_LARGE if large and tier.workload else RUNNING_MAX_SMALL
     return Serving(
         shape=shape,
         precision=_precision(arguments, loaded, tier) or shape.published,
@@ -118,8 +121,8 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
         data_parallel=data,
         context_parallel=arguments.context_parallel or 1,
         kv_fp8=(arguments.kv_cache_dtype or "").startswith("fp8"),
-        running_max=arguments.running_max or RUNNING_MAX,
-        batched_tokens_max=arguments.batched_tokens_max or _batched_tokens(hardware),
+        running_max=arguments.running_max or min(running_max, batched_tokens_max),
+        batched_tokens_max=batched_tokens_max,
         context_max=float(arguments.context_max or "inf"),
         memory_share=arguments.memory_share or MEMORY_SHARE,
         prefix_caching=arguments.prefix_caching is not False,
@@ -133,9 +136,8 @@ def _parallel(arguments: ServeArguments, accelerators: int) -> tuple[int, int, i
     return tensor, pipeline, min(data, max(1, accelerators // (tensor * pipeline)))
 
 
-def _batched_tokens(hardware: Hardware) -> int:
-    large = hardware.memory_bytes >= LARGE_BYTES and not hardware.name.startswith("a100")
-    return BATCHED_TOKENS_LARGE if large else BATCHED_TOKENS_SMALL
+def _is_large(hardware: Hardware) -> bool:
+    return hardware.memory_bytes >= LARGE_BYTES and not hardware.name.startswith("a100")
 
 
 def _precision(arguments: ServeArguments, loaded: str, tier: TierSpec) -> Precision | None:

@@ -26,6 +26,7 @@ class Options:
 
     Args:
         served_names: Model names that clients may request; metrics use the first.
+        seqs: Most running requests; None: as many as the law allows.
         model_len: Longest request, tokens; None: as much as fits.
         queued_reqs, queued_tokens: Admission limits; None: no limit.
         shutdown_timeout_s: How long SIGTERM waits for running requests; 0: not at all.
@@ -39,7 +40,7 @@ class Options:
     port: int = 8000
     quantization: str | None = None
     kv_cache_dtype: str = "auto"
-    seqs: int = 256
+    seqs: int | None = None
     batched_tokens: int = 8192
     block_tokens: int = 16
     blocks_override: int | None = None
@@ -54,6 +55,10 @@ class Options:
     api_keys: tuple[str, ...] = ()
     buckets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+
+    def seqs_within(self, running_max: float) -> int:
+        """Most running requests, if the hardware allows `running_max`."""
+        return int(running_max if self.seqs is None else min(self.seqs, running_max))
 
 
 def parse(arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Options:
@@ -113,7 +118,7 @@ def _parser() -> _Parser:
     parser.add_argument("--pipeline-parallel-size", "-pp", type=_positive, default=1)
     parser.add_argument("--quantization", "-q")
     parser.add_argument("--kv-cache-dtype", default="auto")
-    parser.add_argument("--max-num-seqs", type=_positive, default=256)
+    parser.add_argument("--max-num-seqs", type=_positive)
     parser.add_argument("--max-num-batched-tokens", type=_positive, default=8192)
     parser.add_argument("--block-size", type=_positive, default=16)
     parser.add_argument("--num-gpu-blocks-override", type=_positive)

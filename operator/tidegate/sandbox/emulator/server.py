@@ -90,7 +90,7 @@ class EmulatedServer:
             law=spec.law,
             limits=Limits(
                 batched_tokens=options.batched_tokens,
-                seqs=min(options.seqs, int(spec.law.running_max)),
+                seqs=options.seqs_within(spec.law.running_max),
                 block_tokens=options.block_tokens,
             ),
             pool=BlockPool(blocks=blocks, caching=options.prefix_caching),

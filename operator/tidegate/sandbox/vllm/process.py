@@ -117,7 +117,7 @@ def arguments_of(options: Options, law: PerformanceLaw) -> list[str]:
         "enable-server-load-tracking": options.load_tracking,
     }
     values = {
-        "max-num-seqs": min(options.seqs, int(law.running_max)),
+        "max-num-seqs": options.seqs_within(law.running_max),
         "max-num-batched-tokens": options.batched_tokens,
         "block-size": block_tokens,
         "num-gpu-blocks-override": blocks,
