@@ -378,6 +378,36 @@ def test_hits_are_learned_from_windows_that_the_law_does_not_fit() -> None:
     assert learned(memory).prefix_hit == 0.0
 
 
+def holding(factor: float, *, running: float = 20.0, tokens: float = 30_000.0, **changes: object) -> dict[str, object]:
+    """Changes to a reading whose running requests hold this many times their contexts of a KV cache of `tokens`."""
+    usage = factor * running * CHAT.context_tokens / tokens
+    return {"running": running, "kv_cache_tokens_per_replica": tokens, "kv_cache_usage": usage} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        pytest.param(holding(3.0), 10_000.0, id="states of a fixed size: a third fits"),
+        pytest.param(holding(0.5), 60_000.0, id="shared prefixes: twice fits"),
+        pytest.param(holding(1.06), 30_000.0, id="the mean context of twenty requests is not known better"),
+        pytest.param(holding(3.0, tokens=600_000.0), 600_000.0, id="usage that is too low to be measured"),
+        pytest.param(holding(6.0, running=3.0), 30_000.0, id="requests that are too few for a mean"),
+        pytest.param(holding(3.0, kv_cache_usage=None), 30_000.0, id="no usage is reported"),
+        pytest.param(holding(40.0), 30_000.0 / 16, id="no request holds more than can be believed"),
+        pytest.param(holding(1.0, tokens=1e5, kv_cache_tokens_per_replica=None), 1e5, id="a size that was a guess"),
+    ],
+)
+def test_the_cache_fits_what_requests_are_seen_to_hold_of_it(changes: dict[str, object], tokens: float) -> None:
+    memory = watch(steady(truth(1.0), minutes=3, **changes))
+    assert law_of(memory).kv_cache_tokens == pytest.approx(tokens, rel=0.01)
+
+
+def test_what_requests_hold_follows_their_length() -> None:
+    memory = watch(steady(truth(1.0), minutes=5, **holding(6.0)))
+    memory = watch(steady(truth(1.0), minutes=15, **holding(2.0)), memory, start_s=300.0)
+    assert law_of(memory).kv_cache_tokens == pytest.approx(15_000.0, rel=0.12)
+
+
 def test_memory_that_the_user_states_wins_over_what_is_reported() -> None:
     spec = deployment(tier(hint=PerformanceHint(kv_cache_tokens=100_000.0)))
     memory = None
@@ -386,7 +416,7 @@ def test_memory_that_the_user_states_wins_over_what_is_reported() -> None:
             memory,
             spec=spec,
             accelerators=ACCELERATORS,
-            observation=seen(reading_of(PRIOR.law, running=20, kv_cache_tokens_per_replica=300_000.0)),
+            observation=seen(reading_of(PRIOR.law, **holding(3.0))),  # type: ignore[arg-type]
             time_s=i * TICK_S,
         )
     assert memory is not None
@@ -496,17 +526,19 @@ def test_a_clock_that_ran_ahead_and_was_set_right_stops_no_learning() -> None:
 
 
 def test_several_engines_in_a_pod_teach_the_law_of_one() -> None:
-    """Four engines on four accelerators report four times the load and the KV memory of one."""
+    """Four engines on four accelerators report four times the load and KV memory of one, and their mean usage."""
     spec = deployment(tier(gpus=4, args=("-dp", "4"), model=LLAMA_8B))
     prior = prior_of(LLAMA_8B, spec.tiers[0], H100)
     memory = None
     for i in range(60):
         # `ready` multiplies what is reported: here it stands for the engines of one pod.
-        reading = reading_of(truth(1.2), running=4.0 + 4 * (i % 8), ready=4, kv_cache_tokens_per_replica=1_600_000.0)
+        running = 4.0 + 4 * (i % 8)
+        cache = {"kv_cache_tokens_per_replica": 1_600_000.0, "kv_cache_usage": 4 * running * CHAT.context_tokens / 4e5}
+        reading = reading_of(truth(1.2), ready=4, running=running, **cache)
         memory = estimate.learn(
             memory, spec=spec, accelerators=ACCELERATORS, observation=seen(reading), time_s=75.0 * i
         )
     assert memory is not None
     found = law_in_force(prior, learned(memory))
     assert found.itl_s(20, CHAT) == pytest.approx(truth(1.2).itl_s(20, CHAT), rel=0.02)
-    assert found.kv_cache_tokens == 400_000.0
+    assert found.kv_cache_tokens == pytest.approx(100_000.0, rel=0.01)

@@ -37,6 +37,7 @@ def lived(ticks: int, seed: int) -> EstimateMemory:
                     ttft_mean_s=rng.uniform(0.03, 0.4),
                     prefix_cache_hit_rate=rng.random(),
                     kv_cache_tokens_per_replica=rng.uniform(1e4, 1e6),
+                    kv_cache_usage=rng.random(),
                     ttft=Histogram((0.1, 0.5, float("inf")), tuple(counts)),
                     itl=Histogram((0.02, 0.04, float("inf")), tuple(counts)),
                 ),

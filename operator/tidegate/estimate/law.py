@@ -54,8 +54,7 @@ def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> P
     Args:
         kin: Factor on the prior of a tier without measurements; see `kin.kin_of`.
     """
-    reported = memory.kv_cache_tokens if memory is not None else None
-    kv_cache_tokens = prior.law.kv_cache_tokens if prior.kv_stated or not reported else reported
+    kv_cache_tokens = kv_cache_tokens_of(prior, memory)
     if memory is None or not memory.windows:
         if kin == 1.0:
             # A step takes some time, even if a user states 0.
@@ -73,6 +72,13 @@ def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> P
         kv_cache_tokens=kv_cache_tokens,
         running_max=prior.law.running_max,
     )
+
+
+def kv_cache_tokens_of(prior: Prior, memory: TierMemory | None) -> float:
+    """Tokens of context that fit into an engine: as the user states, else by what running requests hold of it."""
+    if prior.kv_stated or memory is None:
+        return prior.law.kv_cache_tokens
+    return max(1.0, (memory.kv_cache_tokens or prior.law.kv_cache_tokens) / (memory.held or 1.0))
 
 
 def trust_in(memory: TierMemory) -> float:

@@ -57,6 +57,13 @@ HIT_SHARE = 0.3
 # standard deviations (at most those of requests that hit completely or not at all): a cache that no longer hits can
 # multiply the work within a minute.
 HIT_WORK, HIT_SPREADS = 0.5, 4.0
+# What running requests hold of the KV cache is measured from this usage on, because some servers round it to percents,
+# and with this many of them, because their contexts differ. It is believed within these bounds.
+HELD_USAGE_MIN, HELD_RUNNING_MIN = 0.2, 4.0
+HELD_LEAST, HELD_MOST = 0.25, 16.0
+HELD_SHARE = 0.3
+# Less is chance.
+HELD_SAME_LOG = log(1.1)
 
 
 def learn(
@@ -155,8 +162,8 @@ def _learn_tier(
     window = Window(prior=prior, slo=slo, reading=reading, ready=engines, variations=variations, time_s=time_s)
     sample = sample_of(window)
     if sample is not None:
-        return _learn_window(_learn_hits(memory, reading), window, sample)
-    return _learn_gapless(_learn_hits(memory, reading), window) if reading.gapless else memory
+        return _learn_window(_learn_cache(memory, window), window, sample)
+    return _learn_gapless(_learn_cache(memory, window), window) if reading.gapless else memory
 
 
 def _count_replicas(memory: TierMemory, prior: Prior, state: TierState, time_s: float) -> TierMemory:
@@ -229,7 +236,6 @@ def _counted(memory: TierMemory, window: Window, log_error: float) -> TierMemory
     """The memory with one more window counted; if the law has drifted to one side, older samples are dropped."""
     reading = window.reading
     dispersion = reading.dispersion if window.steady else None
-    tokens = reading.kv_cache_tokens_per_replica or None
     bias = memory.bias + ERROR_SHARE * (log_error - memory.bias) if memory.windows else 0.0
     moved = memory.windows >= WINDOWS_TRUSTING and abs(bias) > BIAS_FOR_CHANGE
     samples = memory.samples[-SAMPLES_AFTER_CHANGE:] if moved else memory.samples
@@ -243,7 +249,6 @@ def _counted(memory: TierMemory, window: Window, log_error: float) -> TierMemory
         bias=0.0 if moved else digits(bias, 3),
         surprises=0,
         sampled_s=window.time_s,
-        kv_cache_tokens=memory.kv_cache_tokens if tokens is None else tokens / window.prior.serving.data_parallel,
         dispersion=_dispersion(memory, dispersion),
         balanced=memory.balanced if dispersion is None else min(BALANCED_MAX, memory.balanced + 1),
     )
@@ -267,6 +272,34 @@ def _agree(base: Coefficients, samples: tuple[Sample, ...], new: Coefficients, o
     if abs(log(new.p0_s / old.p0_s)) > SAME_LOG * 5 or abs(log(new.p1_s / old.p1_s)) > SAME_LOG * 5:
         return False
     return all(abs(log(fit.predicted_s(one, s) / fit.predicted_s(other, s))) < SAME_LOG for s in samples)
+
+
+def _learn_cache(memory: TierMemory, window: Window) -> TierMemory:
+    """The memory with what the window says of the KV cache, whether or not the law fits."""
+    tokens = window.reading.kv_cache_tokens_per_replica
+    if tokens and tokens / window.prior.serving.data_parallel != memory.kv_cache_tokens:
+        memory = replace(memory, kv_cache_tokens=tokens / window.prior.serving.data_parallel)
+    return _learn_hits(_learn_held(memory, window), window.reading)
+
+
+def _learn_held(memory: TierMemory, window: Window) -> TierMemory:
+    """
+    The memory with what a running request holds of the KV cache.
+
+    Layers with a sliding window hold less than the context, a state of fixed size is held by the shortest request, and
+    a shared prefix is held once. None of them is in the size that servers report.
+    """
+    reading, workload = window.reading, window.workload
+    usage, running = reading.kv_cache_usage or 0.0, reading.running or 0.0
+    if workload is None or usage < HELD_USAGE_MIN or running < HELD_RUNNING_MIN:
+        return memory
+    room = window.ready * (memory.kv_cache_tokens or window.prior.law.kv_cache_tokens)
+    seen = min(HELD_MOST, max(HELD_LEAST, usage * room / (running * workload.context_tokens)))
+    before = memory.held or 1.0
+    if abs(log(seen / before)) < HELD_SAME_LOG:
+        return memory
+    share = 1.0 if memory.held is None else HELD_SHARE
+    return replace(memory, held=digits(before + share * (seen - before), 3))
 
 
 def _learn_hits(memory: TierMemory, reading: TierReading) -> TierMemory:

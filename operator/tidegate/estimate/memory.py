@@ -81,6 +81,7 @@ class TierMemory:
         prefix_hit: Share of prompt tokens found in the prefix cache, smoothed; None: not reported.
         computed: The share of prompt tokens left to compute, in steps (`requests.computed_step`); None: not reported.
         kv_cache_tokens: KV cache of one engine, tokens, as reported; None: not reported.
+        held: KV cache that a running request holds over the tokens of its context, smoothed; None: as expected so far.
         misses: Learned factor on the predicted share of misses.
         dispersion, balanced: Mean `TierReading.dispersion` of the windows that had one, and their number (capped).
         startup: Measured start-up times; None: never observed.
@@ -103,6 +104,7 @@ class TierMemory:
     prefix_hit: float | None = None
     computed: int | None = None
     kv_cache_tokens: float | None = None
+    held: float | None = None
     misses: float = 1.0
     dispersion: float = 1.0
     balanced: int = 0
@@ -124,6 +126,7 @@ class TierMemory:
             "h": self.prefix_hit,
             "c": self.computed,
             "k": self.kv_cache_tokens,
+            "u": self.held,
             "x": self.misses,
             "b": [self.dispersion, self.balanced],
             "w": None if w is None else [w.mean_s, w.deviation_s, w.last_s, w.seen],
@@ -157,6 +160,7 @@ class TierMemory:
             prefix_hit=optional(value.get("h"), most=1.0),
             computed=None if value.get("c") is None else whole(value["c"], least=COMPUTED_LEAST, most=0),
             kv_cache_tokens=optional(value.get("k"), least=1.0),
+            held=optional(value.get("u"), least=FACTOR_LEAST, most=FACTOR_MOST),
             misses=misses,
             dispersion=dispersion,
             balanced=int(balanced),
