@@ -115,12 +115,12 @@ def test_idle_time_goes_on_after_a_clock_was_set_right() -> None:
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(5.0, 60.0), st.floats(50.0, 500.0)), min_size=2, max_size=60), st.floats(1.0, 20.0))
 def test_forecasts_scale_with_the_load(load: Load, times: float) -> None:
-    """Far above 1 request/s, to a tenth; a quantile far below the load is no finer than a fiftieth of it."""
+    """Far above 1 request/s, to a quarter; a quantile far below the load is no finer than a fiftieth of it."""
     base, scaled = predicted(load), predicted(load, times=times)
     coarse = 0.02 * max(rate for _, rate in load)
     for plain, larger in zip(base.horizons, scaled.horizons, strict=True):
         for one, other in zip(plain.rates_rps, larger.rates_rps, strict=True):
-            assert other == pytest.approx(one * times, rel=0.1, abs=coarse * times)
+            assert other == pytest.approx(one * times, rel=0.25, abs=coarse * times)
 
 
 def test_days_of_few_requests_do_not_widen_the_forecast_after_a_launch() -> None:
