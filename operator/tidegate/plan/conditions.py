@@ -14,9 +14,7 @@ from tidegate.plan.sight import Sight
 from tidegate.plan.solve import Given
 
 
-def conditions(
-    draft: Draft, *, attainment: float, quality: float, usd_per_hour: float, binding: Constraint
-) -> tuple[Condition, ...]:
+def conditions(draft: Draft, *, attainment: float, quality: float, usd_per_hour: float) -> tuple[Condition, ...]:
     """
     The conditions of one deployment: always all types, one of each.
 
@@ -24,15 +22,14 @@ def conditions(
         attainment: Share of requests that the fleet is expected to serve within the targets.
         quality: Its mean quality, weighted by traffic.
         usd_per_hour: Its price, $/h.
-        binding: The constraint that separates the plan from the uncapped one, or keeps it below a lower bound.
     """
     return (
-        _slo(draft, attainment, binding),
+        _slo(draft, attainment),
         _budget(draft, usd_per_hour),
         _metrics(draft),
-        _capacity(draft, binding),
+        _capacity(draft),
         _quality(draft, quality),
-        _scaling(draft, binding),
+        _scaling(draft),
     )
 
 
@@ -41,7 +38,7 @@ def _made(type_: str, status: Status, reason: str, message: str) -> Condition:
     return Condition(type=type_, status=status, reason=reason, message=message)
 
 
-def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
+def _slo(draft: Draft, attainment: float) -> Condition:
     if draft.sight is Sight.NONE:
         return _made("SLOMet", Status.UNKNOWN, "MetricsMissing", "there are no metrics to judge by")
     target, promised, relaxed = draft.asked, draft.spec.slo.attainment, draft.model.relaxed
@@ -52,7 +49,7 @@ def _slo(draft: Draft, attainment: float, binding: Constraint) -> Condition:
     if draft.infeasible:
         return _made("SLOMet", Status.FALSE, "TargetInfeasible", "no tier meets the targets even without load")
     if attainment < target - DUST and draft.reason is not Reason.SCALED_TO_ZERO:
-        reason = "TooFewReplicas" if binding is Constraint.NONE else f"{binding.value}Limited"
+        reason = "TooFewReplicas" if draft.binding is Constraint.NONE else f"{draft.binding.value}Limited"
         return _made("SLOMet", Status.FALSE, reason, f"expected attainment is below {target:g}")
     if target < promised:
         text = (
@@ -91,10 +88,10 @@ def _clock(time_s: float) -> str:
     return datetime.fromtimestamp(int(time_s), tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _capacity(draft: Draft, binding: Constraint) -> Condition:
+def _capacity(draft: Draft) -> Condition:
     if stuck := _stuck(draft):
         return _made("CapacityAvailable", Status.FALSE, "ReplicasStuck", stuck)
-    if binding is Constraint.CAPACITY:
+    if draft.binding is Constraint.CAPACITY:
         if names := ", ".join(draft.scattered):
             text = f"no node has enough free accelerators for another replica of: {names}"
             return _made("CapacityAvailable", Status.FALSE, "AcceleratorsScattered", text)
@@ -122,12 +119,12 @@ def _quality(draft: Draft, mean: float) -> Condition:
     return _made("QualityReduced", Status.FALSE, "Kept", "the mean quality is kept")
 
 
-def _scaling(draft: Draft, binding: Constraint) -> Condition:
-    if binding is Constraint.NONE:
+def _scaling(draft: Draft) -> Condition:
+    if draft.binding is Constraint.NONE:
         return _made("ScalingLimited", Status.FALSE, "NotLimited", "no limit changes the plan")
-    limit = limit_text(draft, binding)
+    limit = limit_text(draft)
     if draft.under > 0:
         text = f"{limit} keeps the plan below its lower bounds"
     else:
         text = f"{limit} limits the plan; status.decision.uncapped is the plan without limits"
-    return _made("ScalingLimited", Status.TRUE, binding.value, text)
+    return _made("ScalingLimited", Status.TRUE, draft.binding.value, text)

@@ -50,7 +50,6 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
         usd_per_hour=model.usd_per_hour(fleet),
         attainment=_attained(draft, serving, curve),
         profile=curve,
-        binding=draft.binding,
     )
     reason = _reason(draft, outcome)
     return Decision(
@@ -66,10 +65,9 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
             attainment=outcome.attainment,
             quality=curve.latency(demand.mean_rps)[2] if any(serving) else 1.0,
             usd_per_hour=outcome.usd_per_hour,
-            binding=outcome.binding,
         ),
         uncapped=memo.uncapped,
-        binding=outcome.binding,
+        binding=draft.binding,
         alternatives=memo.alternatives or (),
     )
 
@@ -187,8 +185,8 @@ def _reason(draft: Draft, outcome: Outcome) -> Reason:
         reason = Reason.REPLICAS_STUCK
     elif draft.infeasible or draft.model.relaxed is not None:
         reason = Reason.TARGET_INFEASIBLE
-    elif _cut(draft) and outcome.binding in LIMITED:
-        reason = LIMITED[outcome.binding]
+    elif _cut(draft) and draft.binding in LIMITED:
+        reason = LIMITED[draft.binding]
     elif draft.given is Given.QUALITY:
         reason = Reason.QUALITY_REDUCED
     elif reason is Reason.STEADY and draft.target != outcome.fleet:

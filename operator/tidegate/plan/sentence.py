@@ -29,7 +29,6 @@ class Outcome:
     usd_per_hour: float
     attainment: float
     profile: Profile
-    binding: Constraint
 
 
 def fleet_text(names: tuple[str, ...], fleet: Fleet) -> str:
@@ -37,10 +36,10 @@ def fleet_text(names: tuple[str, ...], fleet: Fleet) -> str:
     return " + ".join([f"{n} x {name}" for name, n in zip(names, fleet, strict=True) if n]) or "no replicas"
 
 
-def limit_text(draft: Draft, binding: Constraint) -> str:
-    """The limit under the name by which the user can change it: what is pinned is not raised by `maxReplicas`."""
-    pinned = binding is Constraint.MAX_REPLICAS and sum(draft.target) == draft.spec.replicas_pinned
-    return "spec.replicas" if pinned else binding.value
+def limit_text(draft: Draft) -> str:
+    """The binding limit by the name under which the user can change it: a pin is not raised by `maxReplicas`."""
+    pinned = draft.binding is Constraint.MAX_REPLICAS and sum(draft.target) == draft.spec.replicas_pinned
+    return "spec.replicas" if pinned else draft.binding.value
 
 
 def three_digits(share: float, *, promised: float) -> str:
@@ -71,7 +70,7 @@ def sentence(draft: Draft, outcome: Outcome, reason: Reason) -> str:
 
 def _limited(draft: Draft, outcome: Outcome, seen: str, plan: str) -> str:
     """What a limit keeps from the plan: replicas, or only the mix it would rather have."""
-    limit, promised = limit_text(draft, outcome.binding), draft.spec.slo.attainment
+    limit, promised = limit_text(draft), draft.spec.slo.attainment
     attained = f"attainment {three_digits(outcome.attainment, promised=promised)} of {promised:g}"
     if outcome.attainment < draft.asked - DUST:
         return f"{seen} needs more than {limit} allows: {plan}, {attained}"
