@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tidegate.domain.decision import Constraint, Reason
 from tidegate.plan.draft import Draft
-from tidegate.plan.fleet import Fleet
+from tidegate.plan.fleet import Fleet, with_more
 from tidegate.plan.limits import Limits
 from tidegate.plan.memo import Memo
 from tidegate.plan.sentence import LIMITED
@@ -66,12 +66,8 @@ def _may_grow(draft: Draft, wish: Fleet, *, without: Constraint) -> bool:
     """Whether the target may grow towards `wish` if one limit alone is lifted."""
     target = draft.target
     others = [_only(draft, tuple(map(max, wish, target)), kind) for kind in LIMITED if kind is not without]
-    more = [_with_one_more(target, i) for i, n in enumerate(wish) if n > target[i]]
+    more = [with_more(target, i) for i, n in enumerate(wish) if n > target[i]]
     return any(all(limits.below(draft.model, fleet) for limits in others) for fleet in more)
-
-
-def _with_one_more(fleet: Fleet, tier: int) -> Fleet:
-    return tuple([n + (i == tier) for i, n in enumerate(fleet)])
 
 
 def _underbound(draft: Draft) -> Constraint:
@@ -85,11 +81,8 @@ def _underbound(draft: Draft) -> Constraint:
     else:  # the bounds of the other tiers are kept, whatever else is planned
         kept, lacking = tuple([low for low, _ in base.tiers]), tuple([n > 0 for n in draft.lacking])
     free = replace(base, total=(0, sum(kept) + 1), budget=float("inf"))
-    more = [
-        _with_one_more(kept, i)
-        for i, (ok, a) in enumerate(zip(lacking, draft.arrivals, strict=True))
-        if ok and not a.blocked
-    ]
+    tiers = enumerate(zip(lacking, draft.arrivals, strict=True))
+    more = [with_more(kept, i) for i, (ok, a) in tiers if ok and not a.blocked]
     if not any(free.below(model, fleet) for fleet in more):
         return Constraint.CAPACITY
     return Constraint.MAX_REPLICAS if sum(kept) >= base.total[1] else Constraint.BUDGET

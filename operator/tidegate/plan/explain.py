@@ -11,7 +11,7 @@ from tidegate.domain.decision import Alternative, Decision, Prediction, Reason, 
 from tidegate.plan.conditions import conditions
 from tidegate.plan.cuts import DUST
 from tidegate.plan.draft import Draft
-from tidegate.plan.fleet import Fleet, FleetModel, Profile, expected_attainment, mean_quality
+from tidegate.plan.fleet import Fleet, FleetModel, Profile, expected_attainment, mean_quality, with_more
 from tidegate.plan.limits import MONEY_DUST, accelerators_used
 from tidegate.plan.memo import Memo
 from tidegate.plan.search import alone
@@ -115,10 +115,8 @@ def _roomy(draft: Draft, single: Mapping[int, Fleet]) -> bool:
 def _alternatives(draft: Draft, fleets: list[Fleet]) -> tuple[Alternative, ...]:
     """The best alternatives among each usable tier alone and the target with one replica less."""
     model = draft.model
-    fleets = fleets + [
-        tuple([n - (j == i) for j, n in enumerate(draft.target)]) for i, n in enumerate(draft.target) if n
-    ]
-    others = [f for f in dict.fromkeys(fleets) if f != draft.target and any(f)]
+    smaller = [with_more(draft.target, i, -1) for i, n in enumerate(draft.target) if n]
+    others = [f for f in dict.fromkeys([*fleets, *smaller]) if f != draft.target and any(f)]
     if not others:
         return ()
     rows = np.array(others)

@@ -349,3 +349,13 @@ def _curve(model: FleetModel, fleet: Fleet, by_tier: Floats) -> tuple[Floats, Fl
     """Requests/s of one fleet and the share within both targets, given the rates by tier; each of shape (points,)."""
     rates = by_tier.sum(axis=0)
     return rates, _attained(rates, np.array(fleet) @ model.goods_of(sum(fleet)))
+
+
+def adds_to(fleet: Fleet, before: Fleet) -> bool:
+    """Whether a fleet has more replicas than another one in some tier."""
+    return any(n > had for n, had in zip(fleet, before, strict=True))
+
+
+def with_more(fleet: Fleet, tier: int, more: int = 1) -> Fleet:
+    """The fleet with more replicas of one tier, or with fewer if `more` is below 0."""
+    return (*fleet[:tier], fleet[tier] + more, *fleet[tier + 1 :])

@@ -16,7 +16,7 @@ import numpy as np
 from tidegate.plan.combine import Option
 from tidegate.plan.cuts import Goal
 from tidegate.plan.draft import Draft, classes_used
-from tidegate.plan.fleet import Fleet, expected_attainment
+from tidegate.plan.fleet import Fleet, adds_to, expected_attainment, with_more
 from tidegate.plan.limits import Limits, carried
 from tidegate.plan.pursue import Carries
 from tidegate.plan.regret import PLAN_LIFE_S
@@ -115,7 +115,7 @@ def topped_up(draft: Draft, chosen: Option, short: Room, left: Room) -> Option:
     within = _with_room(draft, {name: used[name] + left[name] for name in classes})
     tiers = tuple([(max(low, n), high) for n, (low, high) in zip(chosen.fleet, within.tiers, strict=True)])
     solution = solve(draft.model, replace(within, tiers=tiers), draft.goal(draft.demand))
-    if any(n < had for n, had in zip(solution.fleet, chosen.fleet, strict=True)):
+    if adds_to(chosen.fleet, solution.fleet):
         return chosen
     more = option(draft, solution, short, reserved=reserved_for(draft, solution.fleet))
     if any(n > used[name] + left[name] for name, n in more.used):
@@ -172,9 +172,8 @@ def _reserved_for(draft: Draft, fleet: Fleet) -> Reserved:
     if draft.held:
         waiting = draft.with_stuck(fleet)
         return (waiting if draft.opened.below(draft.model, waiting) else fleet,)
-    gone = any(n < now for n, now in zip(fleet, draft.ready, strict=True))
-    new = any(n > now for n, now in zip(fleet, draft.ready, strict=True))
-    if not (gone and new and draft.spec.acts):
+    exchanged = adds_to(draft.ready, fleet) and adds_to(fleet, draft.ready)
+    if not (exchanged and draft.spec.acts):
         return (fleet,)
     carries = Carries(draft, fleet)
     needed = still_needed(draft.model, draft.ready, fleet, carries)
@@ -264,20 +263,19 @@ def _with_less(rooms: Rooms, fleet: Fleet, name: str) -> Solution:
     else of the most expensive tier.
     """
     draft = rooms.draft
-    if not draft.held or any(n > had for n, had in zip(fleet, draft.held, strict=True)):
+    if not draft.held or adds_to(fleet, draft.held):
         return rooms.plan({name: classes_used(draft, fleet)[name] - 1})
     tiers = [i for i, of in enumerate(draft.model.classes) if of == name and fleet[i]]
     last = max(tiers, key=lambda i: (fleet[i] > draft.ready[i], draft.model.each_usd[i]))
-    return as_is(draft, tuple([n - (i == last) for i, n in enumerate(fleet)]))
+    return as_is(draft, with_more(fleet, last, -1))
 
 
 def _least(draft: Draft) -> list[Solution]:
     """Plans with only the lower bounds; the rest of the total's bound on each tier that the limits allow."""
-    lows, bounds = [low for low, _ in draft.limits.tiers], draft.limits
-    fleets = [
-        tuple([n + (i == tier) * max(0, bounds.total[0] - sum(lows)) for i, n in enumerate(lows)])
-        for tier in range(len(lows))
-    ]
+    bounds = draft.limits
+    lows = tuple([low for low, _ in bounds.tiers])
+    rest = max(0, bounds.total[0] - sum(lows))
+    fleets = [with_more(lows, tier, rest) for tier in range(len(lows))]
     return [as_is(draft, fleet) for fleet in fleets if bounds.hold(draft.model, fleet)]
 
 

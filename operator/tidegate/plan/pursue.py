@@ -15,7 +15,7 @@ from tidegate.domain.decision import Reason
 from tidegate.plan import regret, window
 from tidegate.plan.cuts import DUST, Goal
 from tidegate.plan.draft import Draft, classes_used
-from tidegate.plan.fleet import Fleet, mean_quality
+from tidegate.plan.fleet import Fleet, adds_to, mean_quality, with_more
 from tidegate.plan.growth import best_left, starting_lately, whole
 from tidegate.plan.limits import Limits
 from tidegate.plan.proof import nothing_cheaper
@@ -163,15 +163,14 @@ def _no_better(draft: Draft, solution: Solution) -> bool:
         return False
     if solution.fleet == draft.current:
         return solution.given is draft.given
-    grows = any(n > was for n, was in zip(solution.fleet, draft.current, strict=True))
-    exchanged = any(n < was for n, was in zip(solution.fleet, draft.current, strict=True))
+    grows, shrinks = adds_to(solution.fleet, draft.current), adds_to(draft.current, solution.fleet)
     if grows and solution.given is not draft.given:
         return False
     now = draft.profile_of(draft.current).attainment(draft.demand)
     then = draft.profile_of(solution.fleet).attainment(draft.demand)
-    if grows and then > now + (EXCHANGE_STEP if exchanged else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)):
+    if grows and then > now + (EXCHANGE_STEP if shrinks else min(ATTAINMENT_STEP, ATTAINMENT_STEP_SHARE * now)):
         # One exchange at a time: the effect of the last one is only known when its replicas serve.
-        return exchanged and any(a.healthy for a in draft.arrivals)
+        return shrinks and any(a.healthy for a in draft.arrivals)
     return not (_cheaper(draft, solution) and _may_shrink(draft) and _as_good(draft, solution.fleet))
 
 
@@ -238,8 +237,7 @@ def _reconsider(draft: Draft) -> None:
         if better and solution.fleet == draft.current:
             draft.given = solution.given
         return
-    grows = any(n > now for n, now in zip(solution.fleet, draft.current, strict=True))
-    if grows:
+    if adds_to(solution.fleet, draft.current):
         seen = Regret(load=draft.load, needed=draft.demand.shown_rps)
         draft.regret = regret.exchanged(draft.regret, seen, draft.current, solution.fleet, draft.time_s)
         draft.reason, draft.moved_s = Reason.TIER_SWITCH, draft.time_s
@@ -309,8 +307,7 @@ def _fewer_would_do(draft: Draft) -> bool:
     if _highest(draft) <= draft.load * (1 + LOAD_BAND):
         return False
     largest = max(range(len(draft.current)), key=lambda i: draft.current[i])
-    fewer = list(draft.current)
-    fewer[largest] -= 1
+    fewer = with_more(draft.current, largest, -1)
     if sum(fewer) < draft.limits.total[0] or fewer[largest] < draft.limits.tiers[largest][0]:
         return False
-    return draft.profile_of(tuple(fewer)).attainment(draft.demand) >= draft.asked
+    return draft.profile_of(fewer).attainment(draft.demand) >= draft.asked

@@ -10,7 +10,7 @@ from dataclasses import replace
 from tidegate.domain.decision import Reason
 from tidegate.plan import window
 from tidegate.plan.draft import Draft
-from tidegate.plan.fleet import Fleet
+from tidegate.plan.fleet import Fleet, adds_to
 from tidegate.plan.limits import at_least, carried
 from tidegate.plan.pursue import pursue
 from tidegate.plan.sight import Sight
@@ -122,8 +122,7 @@ def _grow_as_usual(draft: Draft) -> None:
 
 def _held(draft: Draft) -> Fleet:
     """The replicas that no other deployment may take: all that exist, or the target if that only adds to them."""
-    growing = all(n >= now for n, now in zip(draft.target, draft.holding, strict=True))
-    return draft.target if growing else draft.holding
+    return draft.holding if adds_to(draft.holding, draft.target) else draft.target
 
 
 def _request_waiting(draft: Draft) -> bool:

@@ -10,7 +10,7 @@ from tidegate.domain.estimate import Relaxed
 from tidegate.domain.spec import Slo
 from tidegate.plan.cuts import DUST
 from tidegate.plan.draft import Draft
-from tidegate.plan.fleet import Fleet, Profile
+from tidegate.plan.fleet import Fleet, Profile, with_more
 from tidegate.plan.solve import Given
 
 LIMITED = {
@@ -91,8 +91,7 @@ def _kept_up(draft: Draft) -> bool:
     if not bound or sum(target) == 1:
         return False
     least = min(bound, key=lambda i: capacities[i])
-    fewer = tuple([n - (i == least) for i, n in enumerate(target)])
-    return draft.profile_of(fewer).attainment(draft.demand) >= draft.asked
+    return draft.profile_of(with_more(target, least, -1)).attainment(draft.demand) >= draft.asked
 
 
 def _left_alone(draft: Draft, plan: str) -> str:

@@ -9,7 +9,7 @@ If the limits do not even allow what runs, as much of it stays as they do allow.
 
 from collections.abc import Callable, Sequence
 
-from tidegate.plan.fleet import Fleet, FleetModel
+from tidegate.plan.fleet import Fleet, FleetModel, with_more
 from tidegate.plan.limits import Limits
 from tidegate.plan.startup import Arrivals
 
@@ -41,18 +41,18 @@ def advance(
     step = _fitted(model, limits, kept=kept, counted=counted, target=target)
     if step == counted == ready and (urgent or not carries(ready)):
         surplus = max(range(len(ready)), key=lambda i: (ready[i] > target[i], float(model.prices[i])))
-        fewer = tuple([n - (i == surplus) for i, n in enumerate(kept)])
+        fewer = with_more(kept, surplus, -1)
         step = _fitted(model, limits, kept=fewer, counted=tuple(map(min, counted, fewer)), target=target)
     return step
 
 
 def inside(model: FleetModel, limits: Limits, *, kept: Fleet, staying: Fleet) -> Fleet:
     """The replicas that stay anyway, plus as many of `kept` as the limits allow; expensive ones are dropped first."""
-    held = list(staying)
+    held = staying
     for tier in _dearest_first(model)[::-1]:
-        while held[tier] < kept[tier] and limits.below(model, (*held[:tier], held[tier] + 1, *held[tier + 1 :])):
-            held[tier] += 1
-    return tuple(held)
+        while held[tier] < kept[tier] and limits.below(model, more := with_more(held, tier)):
+            held = more
+    return held
 
 
 def _fitted(model: FleetModel, limits: Limits, *, kept: Fleet, counted: Fleet, target: Fleet) -> Fleet:
