@@ -52,8 +52,8 @@ GROUND = 0.05
 # requests a minute chance alone would give x a standard deviation of 0.3; at a hundred times that load it is 0.03. Old
 # errors take weeks to be forgotten, and meanwhile would ask for twice the replicas.
 GROUND_RPS = 0.5
-# There are many pending forecasts over all deployments, and packed bytes take a fifth of the memory of numbers.
 _MEDIAN = LEVELS.index(0.5)
+# There are many pending forecasts over all deployments, and packed bytes take a fifth of the memory of numbers.
 _EXPECTED = Struct(f"<{len(EXPERTS) + 1}H")
 _CARRIES = tuple(reach(horizon) for horizon in HORIZONS_S)
 

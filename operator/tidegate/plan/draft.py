@@ -56,6 +56,7 @@ class Draft:
     Mutable state of one plan, passed through the steps of `choose`.
 
     Args:
+        memory: Of the last plan, adapted to the current tiers (`Problem.remembered`).
         base: Hard limits in force now.
         limits: The same, with tiers that may not grow capped at what they have.
         arrivals: Replicas by tier, in the order of the spec.

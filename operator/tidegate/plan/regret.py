@@ -4,7 +4,7 @@ Shrinks that had to be undone.
 A fleet that grows again minutes after shrinking had been shrunk in a lull: the load fluctuates more slowly than the
 stabilization window is long. So the demand that brought the replica back, and the fleet that was too small for it, are
 remembered beyond the window, twice as long each time in a row. Meanwhile no fleet is planned for less demand, nor one
-as cheap as that fleet. A load that really falls ends it at once.
+as cheap as that fleet. A load that stays clearly lower for a whole window ends it early.
 
 An exchange of tiers is to pay for itself within an hour. One that is undone within that hour cost more than it saved,
 so what it was for is regretted for an hour.

@@ -36,7 +36,7 @@ BEST_EFFORT_SLACK = 0.002
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A fleet with its predicted attainment, mean quality and cost."""
+    """A fleet with its predicted attainment and its cost, including moves, $/h."""
 
     fleet: Fleet
     attainment: float

@@ -36,7 +36,7 @@ class Given(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """A fleet with its predicted attainment, mean quality and cost, and what was given up for it."""
+    """A fleet with its predicted attainment and its cost, $/h, and what was given up for it."""
 
     fleet: Fleet
     attainment: float
