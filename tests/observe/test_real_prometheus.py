@@ -222,7 +222,6 @@ async def test_every_server_and_version_reads_the_same(prometheus: Prometheus, p
         "output_tokens_mean": 20.0,
         "ttft_mean_s": 0.1,
         "itl_mean_s": 0.01,
-        "prompt_tokens_per_s": 400.0,
         "output_tokens_per_s": 80.0,
         "kv_cache_tokens_per_replica": 5000.0 if pod == "sglang" else 1600.0,
     }

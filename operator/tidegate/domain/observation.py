@@ -164,7 +164,6 @@ class TierReading:
     rejection_rps: float | None = None
     abort_rps: float | None = None
     abort_rps_counted: float | None = None
-    prompt_tokens_per_s: float | None = None
     output_tokens_per_s: float | None = None
     kv_cache_tokens_per_replica: float | None = None
     replicas_reporting: int | None = None

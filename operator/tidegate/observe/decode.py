@@ -304,7 +304,6 @@ class _TierSums:
             rejection_rps=self._flow("rejected"),
             abort_rps=self._aborts(started, finished),
             abort_rps_counted=self._flow("aborted"),
-            prompt_tokens_per_s=self._flow("prompt_tokens", "prompt_length_sum"),
             output_tokens_per_s=self._flow("output_tokens", "output_length_sum"),
             kv_cache_tokens_per_replica=_mean([s.kv_tokens for s in self._reporting if s.kv_tokens is not None]),
             replicas_reporting=len(self._reporting),

@@ -192,7 +192,6 @@ class Scraper:
             "itl_mean_s": _ratio(total[GAP_SUM], gaps),
             "gpu_utilization": float(min(1.0, busy)),
             "power_w": float(total[BUSY_JOULES] + idle_w * max(0.0, len(rates) - total[BUSY_S])),
-            "prompt_tokens_per_s": float(total[PROMPT_TOKENS]),
             "output_tokens_per_s": float(total[OUTPUT_TOKENS]),
         }
 
