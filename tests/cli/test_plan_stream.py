@@ -150,7 +150,6 @@ def counted(**changes: object) -> dict[str, Any]:
     return deployment(tiers={"bf16": tier(2, rate=10.0) | changes, "fp8": tier()})
 
 
-ABACUS = SPEC["tiers"][0] | {"accelerator": "abacus"}
 BAD_DEPLOYMENTS = [
     pytest.param(chat(spec=spec(slo=None)), "spec.slo", id="no promise"),
     pytest.param(chat(spec=spec(tiers=[])), "spec.tiers", id="no tier"),

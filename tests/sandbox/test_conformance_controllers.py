@@ -10,7 +10,6 @@ import pytest
 from tests.sandbox.kube import APPS, CORE, STRATEGIC, Kube, config_map, deployment
 
 SLICES = "/apis/discovery.k8s.io/v1"
-LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 @pytest.fixture

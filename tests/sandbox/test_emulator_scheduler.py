@@ -28,7 +28,7 @@ def run(schedule: Scheduler, limit: int = 10_000) -> list[Step]:
     while schedule.running or schedule.waiting:
         step = schedule.schedule(0.0)
         steps.append(step)
-        schedule.complete(step, 0.0)
+        schedule.complete(step)
         assert len(steps) < limit, "the scheduler does not come to an end"
     return steps
 
@@ -42,7 +42,7 @@ def test_a_prompt_longer_than_the_budget_is_computed_in_chunks() -> None:
 def test_running_requests_decode_before_a_prompt_gets_the_rest_of_the_budget() -> None:
     schedule = scheduler(batched_tokens=100)
     schedule.add(request(10, output=5))
-    schedule.complete(schedule.schedule(0.0), 0.0)
+    schedule.complete(schedule.schedule(0.0))
     schedule.add(request(500))
     step = schedule.schedule(0.0)
     assert (step.load.decodes, step.load.prefill_tokens) == (1, 99)
@@ -66,7 +66,7 @@ def test_without_room_the_last_one_in_starts_over_with_its_answer_as_prompt() ->
     while not preempted:
         step = schedule.schedule(0.0)
         preempted = step.preempted
-        schedule.complete(step, 0.0)
+        schedule.complete(step)
     assert (schedule.running, list(schedule.waiting)) == ([early], [late])
     assert late.emitted > 0
     assert (late.computed, late.target) == (0, 30 + late.emitted)
@@ -92,7 +92,7 @@ def test_a_step_that_preempted_admits_nobody() -> None:
         schedule.add(one)
     step = schedule.schedule(0.0)
     while not step.preempted:
-        schedule.complete(step, 0.0)
+        schedule.complete(step)
         step = schedule.schedule(0.0)
     assert len(step.chunks) == 1
 
@@ -124,7 +124,7 @@ def test_a_request_whose_client_left_frees_its_blocks_and_gets_no_token() -> Non
     schedule.add(gone)
     step = schedule.schedule(0.0)
     schedule.remove(gone)
-    assert schedule.complete(step, 0.0) == []
+    assert schedule.complete(step) == []
     assert schedule.pool.usage == 0.0
 
 
@@ -164,7 +164,7 @@ def test_the_law_emerges_from_the_steps(running: int) -> None:
     for _ in range(1500):
         step = schedule.schedule(clock)
         clock += step_s(LAW, step.load)
-        for one in schedule.complete(step, clock):
+        for one in schedule.complete(step):
             if one in last:
                 gaps.append(clock - last[one])
             last[one] = clock

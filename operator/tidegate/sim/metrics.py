@@ -139,7 +139,7 @@ class Scraper:
     def _state(self, tier: TierKey, *, silent: bool) -> TierState:
         pods = [p for p in self.world.live if self.world.tiers[p.tier] == tier]
         count = {life: sum(p.life is life for p in pods) for life in Life}
-        reading = Missing(reason=NO_ANSWER) if silent else self._reading(tier, pods)
+        reading = Missing(reason=NO_ANSWER) if silent else self._reading(pods)
         return TierState(
             ready=count[Life.READY],
             starting=count[Life.STARTING] + count[Life.PENDING],
@@ -149,7 +149,7 @@ class Scraper:
             reading=reading if count[Life.READY] > 0 or silent else Missing(reason="NoReplicas"),
         )
 
-    def _reading(self, tier: TierKey, pods: list[Pod]) -> TierReading | Missing:
+    def _reading(self, pods: list[Pod]) -> TierReading | Missing:
         series = [self._series[p.number] for p in pods if p.number in self._series]
         if not series:
             return Missing(reason="NoSamples")

@@ -174,7 +174,7 @@ class Engine:
             self._busy_s += length_s
             self._step_since_s = None
             self.lag.add(lag_s=max(0.0, now_s - end_s), step_s=length_s)
-            self._deliver(self.scheduler.complete(step, now_s), now_s)
+            self._deliver(self.scheduler.complete(step), now_s)
             self.metrics.stepped(
                 step,
                 running=len(self.scheduler.running),

@@ -125,7 +125,7 @@ class Scheduler:
         )
         return Step(chunks=chunks, load=load, preempted=preempted)
 
-    def complete(self, step: Step, now_s: float) -> list[Request]:
+    def complete(self, step: Step) -> list[Request]:
         """
         Apply what the step computed.
 

@@ -252,7 +252,7 @@ class Tokens:
         if not any(v.pods for v in found):
             lone = view.queued(key) > 0 and not any(targets.values())
             return targets | ({found[0].tier: 1} if lone else {})
-        prompt, output = shape(view, key, found)
+        prompt, output = shape(view, found)
         demand = view.queued(key) * (prompt + output)
         for v in found:
             demand += sum(p.kv_usage_max * self._kv(v) + p.waiting_max * (prompt + output) for p in v.pods)
@@ -332,7 +332,7 @@ class Queueing:
         if not arrivals:
             lone = view.queued(key) > 0 and not any(v.target for v in found)
             return {found[0].tier: 1} if lone else {}
-        prompt, output = shape(view, key, found)
+        prompt, output = shape(view, found)
         capacity = {v.tier: self._capacity(view, v.tier, prompt, output) for v in found}
         balance = balance_of(view, found, capacity, sum(arrivals), high=self._high, low=self._high)
         return cost_aware(found, balance)
@@ -379,7 +379,7 @@ class Queueing:
         return wait + prefill <= targets[0] and (stay - prefill) / output <= targets[1]
 
 
-def shape(view: View, key: Key, found: list[Variant]) -> tuple[float, float]:
+def shape(view: View, found: list[Variant]) -> tuple[float, float]:
     """Mean prompt and output tokens over the variants that report them; WVA's defaults of 512 and 256 if none does."""
     readings = [r for v in found if (r := view.reading(v.tier)) is not None]
     prompts = [r.prompt_tokens_mean for r in readings if r.prompt_tokens_mean]
