@@ -21,10 +21,11 @@ from tidegate.cli.plan import live
 from tidegate.domain.key import Key
 from tidegate.domain.observation import TierReading
 from tidegate.errors import SourceError
-from tidegate.observe.decode import Samples, TierPods, pod_samples, tier_reading
+from tidegate.observe.decode import Samples, pod_samples
 from tidegate.observe.history import history_query
 from tidegate.observe.prometheus import Access, Prometheus
 from tidegate.observe.queries import Dialect, activation_query, tick_queries
+from tidegate.observe.readings import TierPods, tier_reading
 from tidegate.observe.threads import in_thread
 from tidegate.sandbox.binaries import Effort, provide
 from tidegate.sandbox.control_plane.real import free_ports

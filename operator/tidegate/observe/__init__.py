@@ -7,6 +7,6 @@ Enters:   the API server's objects and Prometheus' vectors. Leaves: `TierState`s
 May import: ports, settings, the domain. I/O lives in `prometheus`, `informer` and `kinds`; `collect` and `history`
             send queries, `cluster` joins the results, the rest is pure.
 
-    dialects -> queries -> prometheus -> decode -\
-    informer -> objects, health -> replicas, stock -- cluster -> DeploymentObservation, ClusterView
+    dialects -> queries -> prometheus -> decode -> readings -\
+    informer -> objects, health -> replicas, stock ----------- cluster -> DeploymentObservation, ClusterView
 """

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading, TierState
-from tidegate.observe.decode import PodName, Samples, TierPods, tier_reading
+from tidegate.observe.decode import PodName, Samples
 from tidegate.observe.health import is_failing, worst
 from tidegate.observe.objects import PodView
+from tidegate.observe.readings import TierPods, tier_reading
 
 # A ready replica counts once Prometheus has a sample of it. After this long it counts anyway: then scraping is broken,
 # and MetricsAvailable says so. Four scrapes of 15 s plus the time Prometheus takes to discover a pod.
