@@ -14,6 +14,7 @@ May import: every package below the command line.
     inventory what users wrote (implements ports.Inventory)
     sweep     compares what exists with what kopf delivered
     planner   observe, step, hand over: every 15 s or when something changed
+    policy    what the core is asked to plan
     coretime  the core's clock: the wall clock, but never backwards
     hands     executes and reports decisions, leader only
     keeper    memory in ConfigMaps

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field, replace
 from tidegate import cycle
 from tidegate.actuate.ownership import rivals, taken
 from tidegate.domain.decision import Decision, FleetDecision, Reason
-from tidegate.domain.holdings import left_by, shared_by
 from tidegate.domain.key import Key
 from tidegate.domain.observation import FleetObservation, Missing
-from tidegate.domain.spec import Accelerator, DeploymentSpec, FleetPolicy, Mode, TierSpec
+from tidegate.domain.spec import Accelerator, DeploymentSpec, Mode, TierSpec
 from tidegate.forecast.memory import ForecastMemory
 from tidegate.memory import DeploymentMemory, FleetMemory
 from tidegate.observe.cluster import Cluster, Sight
@@ -33,6 +32,7 @@ from tidegate.report.metrics import Metrics, Tick
 from tidegate.runtime.coretime import CoreTime
 from tidegate.runtime.hands import Batch, Hands
 from tidegate.runtime.inventory import FleetInventory
+from tidegate.runtime.policy import policy_of, without
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Planner:
         self._not_woken = {
             key
             for key in _with_requests(harvest.activations)
-            if not _wakes(_without(specs[key], sight.absent.get(key, ())), decisions.get(key))
+            if not _wakes(without(specs[key], sight.absent.get(key, ())), decisions.get(key))
         }
         self._log_decisions(decisions)
         if parts.fence.holds():
@@ -175,10 +175,10 @@ class Planner:
         The core's decisions for what can be planned; the other deployments keep their memory and are left alone.
 
         Args:
-            others: By deployment, the tiers whose workload belongs to another deployment.
+            others: As in `policy_of`.
         """
         seen = {key: sight.deployments[key] for key in planned if key in sight.deployments}
-        policy = _policy(specs, seen, sight, others)
+        policy = policy_of(specs, seen, sight, others)
         observation = FleetObservation(time_s=self._time.next_s(self.memory), deployments=seen)
         before, self._offered = _with_demand(self.memory, self._offered), {}
 
@@ -338,54 +338,6 @@ def _was_put_to_sleep(resource: DeploymentResource) -> bool:
 
 def _is_unchanged(before: DeploymentResource | None, now: DeploymentResource) -> bool:
     return before is not None and (before.uid, before.generation) == (now.uid, now.generation)
-
-
-def _policy(
-    specs: Mapping[Key, DeploymentSpec],
-    seen: Collection[Key],
-    sight: Sight,
-    others: Mapping[Key, tuple[TierSpec, ...]],
-) -> FleetPolicy:
-    """
-    What the core has to plan, with the accelerators available for it.
-
-    Args:
-        seen: Deployments that are planned now; what the others hold is not available to them.
-        others: As in `_decide`.
-    """
-    deployments: dict[Key, DeploymentSpec] = {}
-    for key, spec in specs.items():
-        if all(tier.accelerator in sight.accelerators for tier in spec.tiers):
-            possible = _without(spec, sight.absent.get(key, ()))
-            deployments[key] = _recommend_only(possible) if key in others else possible
-    unplanned = [(specs[key], there) for key, there in sight.deployments.items() if key not in seen]
-    claimed_twice = [
-        (replace(specs[key], tiers=tiers), sight.deployments[key])
-        for key, tiers in others.items()
-        if key in sight.deployments
-    ]
-    return FleetPolicy(
-        deployments=deployments, accelerators=left_by(unplanned, shared_by(claimed_twice, sight.accelerators))
-    )
-
-
-def _without(spec: DeploymentSpec, absent: Collection[str]) -> DeploymentSpec:
-    """
-    The spec with no replicas on tiers without a workload: the other tiers carry the demand until it exists.
-
-    If no tier has one, nothing can be scaled, and no accelerators are taken from others for it.
-    """
-    if not absent:
-        return spec
-    if all(t.name in absent or t.leaving for t in spec.tiers):
-        return _recommend_only(spec)
-    tiers = [replace(t, replicas_min=0, replicas_max=0) if t.name in absent else t for t in spec.tiers]
-    return replace(spec, tiers=tuple(tiers))
-
-
-def _recommend_only(spec: DeploymentSpec) -> DeploymentSpec:
-    """The spec of a deployment that must not scale anything: in mode Recommend, so that nothing is reserved for it."""
-    return replace(spec, mode=Mode.RECOMMEND) if spec.acts else spec
 
 
 def _with_demand(memory: FleetMemory, offered: Mapping[Key, ForecastMemory]) -> FleetMemory:
