@@ -80,7 +80,8 @@ class Planner:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     ticked: asyncio.Event = field(default_factory=asyncio.Event)
     uids: Mapping[Key, str] = field(default_factory=dict)
-    _pods: Mapping[Key, Mapping[str, object]] = field(default_factory=dict)
+    # What users stated at the last tick.
+    _stated: tuple[Mapping[Key, DeploymentSpec], Mapping[str, Accelerator]] = ({}, {})
     _logged: dict[Key, tuple[dict[str, int], Reason, str | None]] = field(default_factory=dict)
     _silent: bool = False
     _not_woken: set[Key] = field(default_factory=set)
@@ -207,13 +208,16 @@ class Planner:
 
     def _forgive_edited(self, specs: Mapping[Key, DeploymentSpec], classes: Mapping[str, Accelerator]) -> None:
         """Let tiers whose pods or places are others now be tried again at once: that may have been what was wrong."""
-        pods = {key: {tier.name: _pods_of(tier, classes) for tier in spec.tiers} for key, spec in specs.items()}
-        parts = dict(self.memory.deployments)
-        for key, now in pods.items():
-            before, memory = self._pods.get(key, now), parts.get(key)
-            if memory is not None and before != now:
-                parts[key] = memory.forgiven({name for name, what in now.items() if before.get(name) != what})
-        self._pods = pods
+        (last_specs, last_classes), self._stated = self._stated, (specs, classes)
+        moved, parts = classes != last_classes, dict(self.memory.deployments)
+        for key, spec in specs.items():
+            last, memory = last_specs.get(key), parts.get(key)
+            if last is None or memory is None or (last is spec and not moved):
+                continue
+            pods = {tier.name: _pods_of(tier, last_classes) for tier in last.tiers}
+            edited = {tier.name for tier in spec.tiers if pods.get(tier.name) != _pods_of(tier, classes)}
+            if edited:
+                parts[key] = memory.forgiven(edited)
         self.memory = FleetMemory(deployments=parts)
 
     def _mark_sleeping(self) -> None:
