@@ -38,7 +38,7 @@ MISSES_DIGITS = 2
 
 def compare(memory: TierMemory, window: Window) -> TierMemory:
     """The memory after a comparison; the same object if none is due or the reading does not allow one."""
-    reading, slo, ready, time_s = window.reading, window.slo, window.ready, window.time_s
+    reading, slo, engines, time_s = window.reading, window.slo, window.engines, window.time_s
     rate = reading.arrival_rps
     if rate is None or rate * reading.window_s < REQUESTS_MIN or not window.steady:
         return memory
@@ -47,10 +47,10 @@ def compare(memory: TierMemory, window: Window) -> TierMemory:
     if memory.windows > WINDOWS_CLOSE and time_s - memory.compared_s < period_s:
         return memory
     service = _service(memory, window)
-    if service is None or rate / ready >= service.rate_unstable:
+    if service is None or rate / engines >= service.rate_unstable:
         return memory
-    state = state_at(service, np.array([rate / ready]))
-    prompt = prompt_of(service, state, reading, ready)
+    state = state_at(service, np.array([rate / engines]))
+    prompt = prompt_of(service, state, reading, engines)
     predicted = 1.0 - float(attainment(service, state)[0])
     return replace(
         memory,
@@ -73,15 +73,15 @@ def _service(memory: TierMemory, window: Window) -> Service | None:
         burstiness=1.0,
         ttft_s=slo.ttft_s,
         itl_s=slo.itl_s,
-        pooled=float(window.ready),
+        pooled=float(window.engines),
         evenness=evenness_of([memory]),
     )
 
 
-def prompt_of(service: Service, state: State, reading: TierReading, ready: int) -> Prompt | None:
+def prompt_of(service: Service, state: State, reading: TierReading, engines: int) -> Prompt | None:
     """Prefill time of the mean prompt, from the mean TTFT; None if queueing hides it."""
     ttft_s = reading.ttft_mean_s
-    if not ttft_s or reading.waiting is None or reading.waiting / ready > WAITING_MAX:
+    if not ttft_s or reading.waiting is None or reading.waiting / engines > WAITING_MAX:
         return None
     queue_s = float(state.waits[0] * state.wait_s[0])
     # The request waits for the current step, and decoding continues in the steps that compute its prompt.

@@ -159,7 +159,7 @@ def _learn_tier(
         return memory
     # The law describes one engine; a pod reports the sum over its engines.
     engines = state.ready * prior.serving.data_parallel
-    window = Window(prior=prior, slo=slo, reading=reading, ready=engines, variations=variations, time_s=time_s)
+    window = Window(prior=prior, slo=slo, reading=reading, engines=engines, variations=variations, time_s=time_s)
     sample = sample_of(window)
     if sample is not None:
         return _learn_window(_learn_cache(memory, window), window, sample)

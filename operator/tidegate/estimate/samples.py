@@ -38,7 +38,7 @@ class Window:
     The metrics of one tier over a window that may be learned from.
 
     Args:
-        ready: Engines that served: ready replicas times engines per replica.
+        engines: Those that served: ready replicas times engines per replica.
         variations: Coefficients of variation of prompt and output lengths.
         time_s: End of the window, unix seconds.
     """
@@ -46,7 +46,7 @@ class Window:
     prior: Prior
     slo: Slo
     reading: TierReading
-    ready: int
+    engines: int
     variations: tuple[float, float]
     time_s: float
 
@@ -90,7 +90,7 @@ def sample_of(window: Window) -> Sample | None:
     if running is None or running <= 0:
         return None
     return Sample(
-        running=digits(running / window.ready + 1.0, 3),
+        running=digits(running / window.engines + 1.0, 3),
         context=digits(workload.context_tokens, 3),
         interference=digits(workload.prefill_tokens / workload.output_tokens, 3),
         itl_s=digits(itl_s, 3),
