@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 from tidegate.errors import SourceError
+from tidegate.observe.kinds import collection_path, group_path
 from tidegate.sandbox.kube import Kind, Kube, KubeError, Object
 
 # A CRD is served a moment after it is created.
@@ -39,16 +40,12 @@ async def apply(kube: Kube, document: Object) -> Object:
     namespace = metadata.get("namespace", "default") if resource["namespaced"] else None
     if namespace is not None:
         await _ensure_namespace(kube, namespace)
-    path = f"{_root(document['apiVersion'])}{f'/namespaces/{namespace}' if namespace else ''}/{resource['name']}"
+    path = collection_path(document["apiVersion"], resource["name"], namespace)
     return await kube.patch(f"{path}/{metadata['name']}", document, Kind.APPLY)
 
 
-def _root(api_version: str) -> str:
-    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
-
-
 async def _resource(kube: Kube, document: Object) -> dict[str, Any]:
-    listing = await kube.get(_root(document["apiVersion"]))
+    listing = await kube.get(group_path(document["apiVersion"]))
     for resource in listing["resources"]:
         if resource["kind"] == document["kind"] and "/" not in resource["name"]:
             return dict(resource)
