@@ -10,7 +10,6 @@ from tidegate.domain.decision import Constraint, Reason
 from tidegate.plan.draft import Draft
 from tidegate.plan.fleet import Fleet, with_more
 from tidegate.plan.limits import Limits
-from tidegate.plan.memo import Memo
 from tidegate.plan.sentence import LIMITED
 from tidegate.plan.solve import Given
 
@@ -18,7 +17,7 @@ from tidegate.plan.solve import Given
 LEFT_ALONE = frozenset({Reason.PAUSED, Reason.MODE_OFF, Reason.SCALED_TO_ZERO})
 
 
-def binding(draft: Draft, memo: Memo) -> Constraint:
+def binding(draft: Draft) -> Constraint:
     """The constraint that separates the plan from the uncapped one, or keeps it below a lower bound."""
     shut_out = draft.given is Given.TARGET and not draft.infeasible  # a tier that meets the target does not start
     if draft.target != draft.ideal or shut_out:
@@ -32,7 +31,8 @@ def binding(draft: Draft, memo: Memo) -> Constraint:
         return Constraint.QUALITY if all(model.known) else Constraint.CAPACITY
     # Lower bounds of the tiers stay: what the plan needs comes on top of them.
     lows = [low for low, _ in limits.tiers]
-    wish = tuple([max(low, (memo.uncapped or {}).get(name, 0)) for name, low in zip(model.names, lows, strict=True)])
+    free = draft.memo.uncapped or {}
+    wish = tuple([max(low, free.get(name, 0)) for name, low in zip(model.names, lows, strict=True)])
     broken = [kind for kind in LIMITED if not _only(draft, wish, kind).below(model, wish)]
     if not broken:
         return Constraint.QUALITY if draft.given is Given.QUALITY else Constraint.NONE

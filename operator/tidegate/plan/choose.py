@@ -120,22 +120,20 @@ def _conclude(draft: Draft, free: dict[str, int]) -> tuple[PlanMemory, Decision]
     fleet = draft.target
     if (draft.ready != draft.target or any(a.stuck or a.kept for a in draft.arrivals)) and not draft.spec.paused:
         fleet = _step(draft, free)
-    memo = draft.memo
-    if memo.profiled != fleet or memo.basis != draft.basis:
-        memo = replace(
-            memo,
+    if draft.memo.profiled != fleet or draft.memo.basis != draft.basis:
+        draft.memo = replace(
+            draft.memo,
             profiled=fleet,
             tiers=tier_decisions(draft, fleet),
             basis=draft.basis,
             blocked=blocked_at(draft.model, draft.arrivals),
         )
     due = _survey_due(draft)
-    if due or memo.alternatives is None:
-        memo = survey(draft, memo)
+    if due or draft.memo.alternatives is None:
+        draft.memo = survey(draft)
     if due:
-        draft.binding = binding(draft, memo)
-    decision = explain(draft, fleet, memo)
-    return close_draft(draft, memo), decision
+        draft.binding = binding(draft)
+    return close_draft(draft), explain(draft, fleet)
 
 
 def _survey_due(draft: Draft) -> bool:

@@ -39,8 +39,8 @@ SPOKEN = frozenset(
 )
 
 
-def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
-    """The decision to set `fleet` now, on the way to the draft's target; `memo.tiers` describes this fleet."""
+def explain(draft: Draft, fleet: Fleet) -> Decision:
+    """The decision to set `fleet` now, on the way to the draft's target; the memo's `tiers` describes this fleet."""
     model, demand = draft.model, draft.demand
     serving = draft.without_stuck(fleet)
     curve = draft.profile_of(serving)
@@ -54,7 +54,7 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
     reason = _reason(draft, outcome)
     return Decision(
         key=draft.spec.key,
-        tiers=memo.tiers,
+        tiers=draft.memo.tiers,
         reason=reason,
         message=sentence(draft, outcome, reason),
         forecast_rps=demand.shown_rps,
@@ -66,9 +66,9 @@ def explain(draft: Draft, fleet: Fleet, memo: Memo) -> Decision:
             quality=curve.latency(demand.mean_rps)[2] if any(serving) else 1.0,
             usd_per_hour=outcome.usd_per_hour,
         ),
-        uncapped=memo.uncapped,
+        uncapped=draft.memo.uncapped,
         binding=draft.binding,
-        alternatives=memo.alternatives or (),
+        alternatives=draft.memo.alternatives or (),
     )
 
 
@@ -92,7 +92,7 @@ def _attained(draft: Draft, fleet: Fleet, curve: Profile) -> float:
     return curve.attainment(draft.demand) if any(fleet) or draft.demand.shown_rps > 0 else 1.0
 
 
-def survey(draft: Draft, memo: Memo) -> Memo:
+def survey(draft: Draft) -> Memo:
     """The memo with the current uncapped plan and alternatives."""
     goal = draft.goal(draft.demand)
     single = alone(draft.model, goal, replicas_max=UNCAPPED_MAX)
@@ -101,7 +101,7 @@ def survey(draft: Draft, memo: Memo) -> Memo:
     else:
         free = without_limits(draft.model, goal, replicas_max=UNCAPPED_MAX).fleet
     uncapped = {name: n for name, n in zip(draft.model.names, free, strict=True) if n}
-    return replace(memo, uncapped=uncapped, alternatives=_alternatives(draft, list(single.values())))
+    return replace(draft.memo, uncapped=uncapped, alternatives=_alternatives(draft, list(single.values())))
 
 
 def _roomy(draft: Draft, single: Mapping[int, Fleet]) -> bool:

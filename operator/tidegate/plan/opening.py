@@ -104,7 +104,7 @@ def _budget(problem: Problem, last: PlanMemory, time_s: float) -> ErrorBudget:
     )
 
 
-def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
+def close_draft(draft: Draft) -> PlanMemory:
     """The memory for the next tick."""
     return PlanMemory(
         names=draft.model.names,
@@ -128,7 +128,7 @@ def close_draft(draft: Draft, memo: Memo) -> PlanMemory:
         progress=draft.progress,
         grant=draft.grant,
         asleep=draft.asleep,
-        memo=memo,
+        memo=draft.memo,
     )
 
 
