@@ -63,8 +63,8 @@ def fit(
     vector = identifiable(samples)
     if vector:
         a, b, c, p1 = _vector(prior, samples, (a, b, c, p1), evidence)
-    factors = Coefficients(a_s=_bounded(a), b_s=_bounded(b), c_s=_bounded(c), p0_s=_bounded(p0), p1_s=_bounded(p1))
-    return Fit(factors=factors, vector=vector)
+    factors = Coefficients(a_s=a, b_s=b, c_s=c, p0_s=p0, p1_s=p1)
+    return Fit(factors=factors.mapped(_bounded), vector=vector)
 
 
 def predicted_s(law: Coefficients, sample: Sample) -> float:

@@ -34,13 +34,7 @@ def coefficients_of(prior: Prior) -> Coefficients:
 
 def in_steps(factors: Coefficients) -> Coefficients:
     """Factors rounded to a grid of 1 %, so that practically equal laws are equal."""
-    return Coefficients(
-        a_s=_step(factors.a_s),
-        b_s=_step(factors.b_s),
-        c_s=_step(factors.c_s),
-        p0_s=_step(factors.p0_s),
-        p1_s=_step(factors.p1_s),
-    )
+    return factors.mapped(_step)
 
 
 def _step(factor: float) -> float:

@@ -184,7 +184,7 @@ def _distance(serving: Serving, key: RowKey) -> float:
 @cache
 def relatives() -> Mapping[RowKey, Coefficients]:
     """Every row of the table divided by its own roofline."""
-    return {key: _bounded(row.over(roofline(_serving_of_row(key)))) for key, row in rows().items()}
+    return {key: row.over(roofline(_serving_of_row(key))).mapped(_bounded) for key, row in rows().items()}
 
 
 def _serving_of_row(key: RowKey) -> Serving:
@@ -203,11 +203,8 @@ def _serving_of_row(key: RowKey) -> Serving:
     return serving_of(name, tier, accelerator)
 
 
-def _bounded(c: Coefficients) -> Coefficients:
-    def bound(value: float) -> float:
-        return min(RELATIVE_MAX, max(1 / RELATIVE_MAX, value))
-
-    return Coefficients(a_s=bound(c.a_s), b_s=bound(c.b_s), c_s=bound(c.c_s), p0_s=bound(c.p0_s), p1_s=bound(c.p1_s))
+def _bounded(relative: float) -> float:
+    return min(RELATIVE_MAX, max(1 / RELATIVE_MAX, relative))
 
 
 @cache

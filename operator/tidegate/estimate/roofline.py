@@ -9,6 +9,7 @@ per weight that it passes through. The shares of peak performance were fitted to
 Qwen3 32B on A100, H100, H200, L40S, B200; 2026-11-21).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tidegate.estimate.models import Precision
@@ -44,6 +45,16 @@ class Coefficients:
     c_s: float
     p0_s: float
     p1_s: float
+
+    def mapped(self, change: Callable[[float], float]) -> "Coefficients":
+        """Each coefficient changed in the same way."""
+        return Coefficients(
+            a_s=change(self.a_s),
+            b_s=change(self.b_s),
+            c_s=change(self.c_s),
+            p0_s=change(self.p0_s),
+            p1_s=change(self.p1_s),
+        )
 
     def times(self, factors: "Coefficients") -> "Coefficients":
         """Each coefficient times its own factor."""
