@@ -293,7 +293,7 @@ def _learn_held(memory: TierMemory, window: Window) -> TierMemory:
     usage, running = reading.kv_cache_usage or 0.0, reading.running or 0.0
     if workload is None or usage < HELD_USAGE_MIN or running < HELD_RUNNING_MIN:
         return memory
-    room = window.ready * (memory.kv_cache_tokens or window.prior.law.kv_cache_tokens)
+    room = window.engines * (memory.kv_cache_tokens or window.prior.law.kv_cache_tokens)
     seen = min(HELD_MOST, max(HELD_LEAST, usage * room / (running * workload.context_tokens)))
     before = memory.held or 1.0
     if abs(log(seen / before)) < HELD_SAME_LOG:
