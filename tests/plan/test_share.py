@@ -9,7 +9,7 @@ from tests.plan.fleets import POOLS, Loop, estimate, fleet, forecast, reading, s
 from tidegate.domain.decision import Constraint, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import Missing, TierReading, TierState
-from tidegate.domain.spec import Accelerator
+from tidegate.domain.spec import Accelerator, Cost
 from tidegate.plan import PlanMemory, Problem, choose
 
 ONE = {"bf16": estimate(5)}
@@ -219,3 +219,16 @@ def test_accelerators_that_return_are_used_again_even_if_they_are_too_few_for_ev
     assert decided[-1] == [{"spot": 3}, {"od": 2, "spot": 1}]
     changes = sum(one != other for one, other in pairwise(decided[40:]))
     assert changes <= 4, "old replicas leave when the new ones serve, and that is all"
+
+
+def test_a_cheaper_mix_that_its_budget_leaves_no_way_to_keeps_no_accelerators_from_others() -> None:
+    """Two of a cheap class return; the budget of one deployment pays for its two replicas, and for none beside them."""
+    both = spec(tier("od"), tier("spot", accelerator="l40s"), replicas_min=2)
+    free = replace(both, key=Key("prod", "free"))
+    bound = replace(both, key=Key("prod", "bound"), cost=Cost(budget_usd_per_hour=6.0))
+    estimates = {"od": estimate(5), "spot": estimate(5)}
+    loops = [Loop(spec=each, estimates=estimates, startup_ticks=8) for each in (free, bound)]
+    few, more = [{**POOLS, "l40s": replace(POOLS["l40s"], capacity=n)} for n in (2, 3)]
+    decided = [[fleet(each) for each in tick(loops, [13.0, 9.0], few if i < 40 else more)] for i in range(80)]
+    assert decided[39] == [{"od": 1, "spot": 2}, {"od": 2}]
+    assert decided[-1] == [{"spot": 3}, {"od": 2}]

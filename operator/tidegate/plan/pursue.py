@@ -47,6 +47,7 @@ def pursue(draft: Draft) -> None:
         return
     changed = draft.basis != draft.memory.basis
     _readmit_late(draft)
+    _forgo_exchange(draft)
     if not draft.limits.hold(draft.model, draft.current):
         _grow(draft, _reason_outside_limits(draft))
         return
@@ -74,6 +75,23 @@ def _readmit_late(draft: Draft) -> None:
     there = tuple([max(n, a.counted) if a.blocked else n for n, a in arrivals])
     if there != draft.current and draft.limits.hold(draft.model, there):
         draft.current = draft.ideal = there
+
+
+def _forgo_exchange(draft: Draft) -> None:
+    """
+    Plan with what runs if it keeps the promise, and the limits leave no first step from it to the planned mix.
+
+    The mix was planned before there were replicas, and sharing accelerators gave others first. It would never be
+    carried out, and what is reserved for it would be lost to everybody.
+    """
+    ready = draft.ready
+    waits = draft.given is Given.NOTHING and ready == draft.counted and draft.limits.hold(draft.model, ready)
+    if not waits or _reachable(draft, draft.current, draft.limits):
+        return
+    goal = draft.goal(_demand_held(draft))
+    kept = draft.profile_of(ready).attainment(goal.demand) >= draft.asked - DUST
+    if kept and not _lacks_quality(draft, ready, goal):
+        draft.current = draft.ideal = ready
 
 
 def _reason_outside_limits(draft: Draft) -> Reason:
@@ -225,7 +243,7 @@ def _reconsider(draft: Draft) -> None:
     draft.searched = True
     _settle(draft)
     goal = draft.goal(_demand_held(draft))
-    if draft.given is Given.NOTHING and _lacks_quality(draft, goal):
+    if draft.given is Given.NOTHING and _lacks_quality(draft, draft.current, goal):
         draft.given = Given.QUALITY  # the user raised the minimum, or the load moves more traffic to a lower tier
     worth_usd = draft.model.cost(draft.current) * (1 - SAVING_SHARE) - DUST
     if draft.given is Given.NOTHING and nothing_cheaper(draft.model, draft.limits, goal, below_usd=worth_usd):
@@ -233,7 +251,8 @@ def _reconsider(draft: Draft) -> None:
     solution = solve(draft.model, draft.limits, goal)
     better = _gives_up_less(draft, solution, goal)
     useful = (better or _cheaper(draft, solution)) and not _regretted(draft, solution.fleet)
-    if solution.given > draft.given or not useful or not _reachable(draft, solution.fleet, better=better):
+    within = draft.limits if better else _beside_others(draft)  # to save money alone, it must fit next to others
+    if solution.given > draft.given or not useful or not _reachable(draft, solution.fleet, within):
         if better and solution.fleet == draft.current:
             draft.given = solution.given
         return
@@ -248,9 +267,9 @@ def _reconsider(draft: Draft) -> None:
     draft.shown_ref = draft.demand.shown_rps
 
 
-def _lacks_quality(draft: Draft, goal: Goal) -> bool:
-    used = [tier.quality for tier, n in zip(draft.spec.tiers, draft.current, strict=True) if n]
-    return min(used, default=1.0) < goal.quality and _quality(draft, draft.current, goal) < goal.quality - QUALITY_DOUBT
+def _lacks_quality(draft: Draft, fleet: Fleet, goal: Goal) -> bool:
+    used = [tier.quality for tier, n in zip(draft.spec.tiers, fleet, strict=True) if n]
+    return min(used, default=1.0) < goal.quality and _quality(draft, fleet, goal) < goal.quality - QUALITY_DOUBT
 
 
 def _quality(draft: Draft, fleet: Fleet, goal: Goal) -> float:
@@ -274,11 +293,10 @@ def _may_shrink(draft: Draft) -> bool:
     return draft.time_s - max(since, draft.moved_s) >= length - DUST
 
 
-def _reachable(draft: Draft, fleet: Fleet, *, better: bool) -> bool:
-    """Whether make-before-break has a first step towards a fleet; to save money alone, it must fit next to others."""
+def _reachable(draft: Draft, fleet: Fleet, limits: Limits) -> bool:
+    """Whether make-before-break has a first step towards a fleet within these limits."""
     if fleet == draft.counted:
         return True
-    limits = draft.limits if better else _beside_others(draft)
     step = advance(draft.model, limits, arrivals=draft.arrivals, target=fleet, carries=Carries(draft, fleet))
     return step != draft.counted
 
