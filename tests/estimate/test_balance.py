@@ -1,11 +1,13 @@
 """How evenly the load is balanced over replicas, and its effect on capacity."""
 
+from bisect import bisect_left
 from dataclasses import replace
 
 import pytest
 
-from tests.estimate.test_service import SERVICE
+from tests.estimate.test_service import LAW, SERVICE
 from tidegate.domain.estimate import POOLS
+from tidegate.domain.law import Workload
 from tidegate.domain.observation import dispersion_of
 from tidegate.estimate.balance import evenness_of
 from tidegate.estimate.capacity import carried
@@ -75,3 +77,17 @@ def test_the_more_even_the_load_the_more_a_replica_carries_in_company() -> None:
         carried(replace(SERVICE, evenness=e), target=0.99, misses=1.0).pooling[-1] for e in (0.2, 0.4, 0.6, 0.8, 1.0)
     ]
     assert gains == sorted(gains)
+
+
+@pytest.mark.parametrize("misses", [1.0, 2.0, 4.0, 8.0])
+@pytest.mark.parametrize("output_tokens", [90.0, 95.0, 100.0, 105.0, 110.0])
+def test_a_curve_has_points_close_together_where_a_replica_of_a_large_fleet_works(
+    misses: float, output_tokens: float
+) -> None:
+    requests = Workload(prompt_tokens=1600.0, output_tokens=output_tokens, prompt_variation=1.0, output_variation=1.0)
+    slow = replace(SERVICE, law=replace(LAW, p1_s=1e-4), workload=requests, ttft_s=1.5, evenness=0.8)
+    found = carried(slow, target=0.99, misses=misses)
+    rates = [point.rate_rps for point in found.curve.points]
+    right = bisect_left(rates, found.rate_rps * found.pooling[-1])
+    assert found.pooling[-1] > 1.4
+    assert rates[right] <= 1.2 * rates[right - 1]

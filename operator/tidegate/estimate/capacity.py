@@ -9,7 +9,7 @@ Out:   `Carried`: the service curve, the rate at which attainment crosses the ta
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from math import sqrt
+from math import ceil, log, sqrt
 
 import numpy as np
 
@@ -24,6 +24,9 @@ SEARCH = np.array([1e-3, 0.02, 0.05, 0.1, 0.18, 0.27, 0.37, 0.47, 0.57, 0.66, 0.
 BELOW = np.array([0.02, 0.4, 0.75])
 BETWEEN = np.linspace(0.0, 1.0, 7)
 BEYOND = np.array([1.1, 1.2, 1.3, 1.45])
+# In a large fleet each replica carries more, up to several times as much if prompts are long. So the curve goes on in
+# steps of at most this factor to as far beyond the crossing there.
+FARTHER = 1.15
 TO_THE_END = np.array([0.01, 0.2, 0.4, 0.6, 0.75, 0.88, 0.97])
 LAST = 0.985
 # Where the crossing in larger fleets is searched, as shares of the way from a rate that a single replica carries to
@@ -65,7 +68,8 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
         return Carried(curve=ServiceCurve(points=_points(service, TO_THE_END * end, misses)), rate_rps=0.0, running=0.0)
     low = search[inside[-1]]
     high = search[inside[-1] + 1] if inside[-1] + 1 < len(search) else end
-    wanted = np.concatenate((BELOW * low, low + BETWEEN * (high - low), BEYOND * high))
+    pooling = _pooling(service, target, misses, low=low, end=end)
+    wanted = np.concatenate((BELOW * low, low + BETWEEN * (high - low), BEYOND * high, _farther(high, pooling[-1])))
     rates = np.append(wanted[wanted < 0.99 * end], end)
     curve = ServiceCurve(points=_points(service, rates, misses, least=_inside(rates, low, target)))
     points = curve.points
@@ -74,8 +78,14 @@ def carried(service: Service, *, target: float, misses: float) -> Carried:
         curve=curve,
         rate_rps=knee,
         running=curve.at_rate(knee).running,
-        pooling=_pooling(service, target, misses, low=low, end=end),
+        pooling=pooling,
     )
+
+
+def _farther(high: float, gain: float) -> Floats:
+    """Rates beyond `BEYOND`, up to the same distance from the crossing of a fleet with this gain, requests/s."""
+    steps = ceil(log(gain) / log(FARTHER))
+    return np.asarray(BEYOND[-1] * high * gain ** (np.arange(1, steps + 1) / max(1, steps)))
 
 
 def side_by_side(engine: Carried, engines: int) -> Carried:
