@@ -54,6 +54,16 @@ def test_what_failed_often_is_not_counted_on_for_longer_than_an_hour() -> None:
     assert (soon.stuck, later.stuck, later.awaited) == (0, 1, 1)
 
 
+def test_what_is_requested_after_a_failure_gets_twice_the_time_even_while_requests_miss_their_targets() -> None:
+    """Else a tier that is slower than expected would be taken back each time before it is ready."""
+    patience = Patience(late_s=300.0, hurried_s=180.0, hurried=True)
+    for failures, late_s in [(0, 180.0), (1, 600.0), (2, 1200.0)]:
+        before = TierProgress(asks=((0.0, 1),), failures=failures)
+        _, soon = follow(before, TierState(starting=1), patience, time_s=late_s - 1)
+        _, later = follow(before, TierState(starting=1), patience, time_s=late_s)
+        assert (soon.stuck, later.stuck) == (0, 1)
+
+
 def test_replicas_that_arrive_while_others_leave_are_not_late() -> None:
     """A rollout replaces one after the other: one is starting for half an hour, but never the same."""
     known, patience = TierProgress(ready=7, asks=((0.0, 1),)), Patience(late_s=300.0, hurried_s=180.0)

@@ -68,7 +68,7 @@ class Patience:
     Args:
         late_s: Age at which it counts as stuck, s; doubled by each failure in a row.
         hurried_s: The same while the ready replicas do not keep the promise, s, at most `late_s`.
-        hurried: Whether `hurried_s` applies now.
+        hurried: Whether `hurried_s` applies now, to tiers that have not failed.
     """
 
     late_s: float
@@ -89,7 +89,8 @@ def follow(
     if arrived:
         failures, blocked_until = 0, 0.0
     began = blocked_until - _backoff_s(late_s, failures)
-    waited_s = patience.hurried_s if patience.hurried else max(late_s, min(COUNTED_MAX_S, late_s * 2.0**failures))
+    hurried = patience.hurried and not failures
+    waited_s = patience.hurried_s if hurried else max(late_s, min(COUNTED_MAX_S, late_s * 2.0**failures))
     # Replicas that were overdue when the tier last failed stay overdue.
     overdue = sum([n for at, n in asks if time_s - at >= waited_s or began - at >= patience.hurried_s])
     # Replicas for which waiting does not help: no room for them, they crash or cannot be created, or they are lost.
