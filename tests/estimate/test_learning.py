@@ -12,7 +12,7 @@ from tests.estimate.build import ACCELERATORS, CHAT, H100, LLAMA_8B, TICK_S, ass
 from tidegate import estimate
 from tidegate.domain.law import PerformanceLaw, Provenance
 from tidegate.domain.observation import DeploymentObservation, Histogram, Missing, TierState
-from tidegate.domain.spec import PerformanceHint
+from tidegate.domain.spec import PerformanceHint, Slo
 from tidegate.estimate.comparison import prompt_of
 from tidegate.estimate.fit import fit
 from tidegate.estimate.law import coefficients_of, confidence_of, law_in_force
@@ -433,6 +433,24 @@ def test_attainment_that_is_worse_than_thought_raises_the_expected_misses(inside
     ttft, itl = histogram(inside, bound_s=SPEC.slo.ttft_s), histogram(1.0, bound_s=SPEC.slo.itl_s)
     memory = watch(steady(truth(1.0), minutes=30, running=100.0, ttft=ttft, request_itl=itl))
     assert (learned(memory).misses > 1.5) == bool(moves)
+
+
+@pytest.mark.parametrize("ready", [8, 16, 40])
+def test_a_large_fleet_that_misses_as_often_as_it_is_planned_with_does_not_raise_the_expected_misses(
+    ready: int,
+) -> None:
+    """Plans count on no gain beyond eight replicas, so that is what a large fleet is compared with."""
+    spec = deployment(slo=Slo(ttft_s=0.5, itl_s=0.02, attainment=0.95))
+    requests = replace(CHAT, prompt_tokens=1600.0, output_tokens=200.0)
+    reading = reading_of(PRIOR.law, running=25.0, workload=requests, ready=ready, dispersion=0.0)
+    reading = replace(reading, ttft=histogram(0.9969, bound_s=0.5), request_itl=histogram(1.0, bound_s=0.02))
+    memory = None
+    for tick in range(240):
+        memory = estimate.learn(
+            memory, spec=spec, accelerators=ACCELERATORS, observation=seen(reading, ready=ready), time_s=tick * TICK_S
+        )
+    assert memory is not None
+    assert learned(memory).misses < 1.2
 
 
 def test_misses_that_were_seen_lower_the_capacity() -> None:

@@ -10,6 +10,7 @@ from math import exp, log, sqrt
 
 import numpy as np
 
+from tidegate.domain.estimate import POOLS
 from tidegate.domain.observation import TierReading
 from tidegate.domain.spec import Slo
 from tidegate.estimate.balance import evenness_of
@@ -73,7 +74,8 @@ def _service(memory: TierMemory, window: Window) -> Service | None:
         burstiness=1.0,
         ttft_s=slo.ttft_s,
         itl_s=slo.itl_s,
-        pooled=float(window.engines),
+        # The plan counts on no gain beyond the largest of these sizes, and its predictions are what is corrected.
+        pooled=float(min(window.engines, POOLS[-1])),
         evenness=evenness_of([memory]),
     )
 
