@@ -191,6 +191,9 @@ def _check_url(url: str) -> None:
         raise _wrong(
             "prometheus_url", url, "must be the URL of a Prometheus-compatible server, e.g. http://prometheus:9090"
         )
+    if "@" in url:
+        # A password may contain any mark of a URL, so what precedes the last @ is never shown.
+        raise _wrong("prometheus_url", f"...@{url.rpartition('@')[2]}", "must not contain credentials; use the files")
     try:
         parts = urlsplit(url)
         whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -198,10 +201,6 @@ def _check_url(url: str) -> None:
         whole = False
     if not whole or parts.query or parts.fragment:
         raise _wrong("prometheus_url", url, "must be http://HOST[:PORT][/PREFIX], or the same with https")
-    if parts.username is not None:
-        raise _wrong(
-            "prometheus_url", f"{parts.scheme}://...@{parts.hostname}", "must not contain credentials; use the files"
-        )
 
 
 def _check_label(name: str, label: str) -> None:

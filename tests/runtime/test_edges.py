@@ -479,6 +479,17 @@ def test_a_header_that_cannot_be_read_is_not_repeated() -> None:
     assert "25 characters without :" in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://me:hush@host", "http://me:hush#1@host", "http://me:hu?hush@host/a", "me:hush@host"]
+)
+def test_a_password_in_the_url_is_not_repeated(url: str) -> None:
+    with pytest.raises(SpecError) as told:
+        Settings(prometheus_url=url)
+    assert "hush" not in str(told.value)
+    assert "@host" in str(told.value)
+    assert "must not contain credentials" in str(told.value)
+
+
 def test_help_names_every_setting_and_its_variable() -> None:
     text = " ".join(click.testing.CliRunner().invoke(command, ["--help"]).output.split())
     for name in Settings.__dataclass_fields__:
