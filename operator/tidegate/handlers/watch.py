@@ -16,7 +16,7 @@ from tidegate.handlers.parse import Parser
 from tidegate.ports import ACCELERATORS, DEPLOYMENTS, GROUP, VERSION, Inventory
 
 Raw = Mapping[str, Any]
-Login = Callable[..., kopf.ConnectionInfo | None]
+Login = Callable[..., object]
 
 
 def make_registry(

@@ -26,6 +26,7 @@ from yaml import YAMLError
 
 from tidegate.errors import SpecError
 from tidegate.ports import ApiError, Call
+from tidegate.runtime.answers import decoded
 
 CONNECT_S = 5.0
 # A line of a watch may be twice as long as this. etcd's largest object has 1.5 MiB, and JSON encodes `<` in six bytes.
@@ -99,6 +100,13 @@ def _ssl_context(configuration: Configuration) -> ssl.SSLContext:
     return context
 
 
+def open_session(configuration: Configuration, **more: Any) -> aiohttp.ClientSession:
+    """A session for the API server, without its token; `more` are further arguments of aiohttp's session."""
+    context = _ssl_context(configuration) if configuration.host.startswith("https") else False
+    connector = aiohttp.TCPConnector(ssl=context, limit=64)
+    return aiohttp.ClientSession(connector=connector, trust_env=True, read_bufsize=READ_BYTES, **more)
+
+
 class HttpKubeApi:
     """
     Implements `KubeApi`. Use as an async context manager.
@@ -121,10 +129,7 @@ class HttpKubeApi:
         return time.monotonic() - self._answered_s <= seconds
 
     async def __aenter__(self) -> "HttpKubeApi":
-        context = _ssl_context(self._configuration) if self._host.startswith("https") else False
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=64), trust_env=True, read_bufsize=READ_BYTES
-        )
+        self._session = open_session(self._configuration)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -186,7 +191,7 @@ class HttpKubeApi:
 
 def _event(call: Call, line: bytes) -> dict[str, Any]:
     try:
-        event = msgspec.json.decode(line)
+        event = decoded(line)
     except msgspec.DecodeError as error:
         raise ApiError(status=0, reason="NotJson", detail=f"watch {call.path}: a truncated line") from error
     if not isinstance(event, dict):
@@ -197,7 +202,7 @@ def _event(call: Call, line: bytes) -> dict[str, Any]:
 def _decoded(call: Call, response: aiohttp.ClientResponse, body: bytes) -> dict[str, Any]:
     answer: object = None
     with suppress(msgspec.DecodeError):
-        answer = msgspec.json.decode(body)
+        answer = decoded(body)
     if response.status >= 300:
         known = answer if isinstance(answer, dict) else {}
         text = known.get("message") or body[:200].decode(errors="replace")

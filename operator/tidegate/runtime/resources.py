@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import kopf
@@ -24,6 +24,8 @@ from tidegate.domain.key import Key
 from tidegate.handlers import make_registry, make_settings
 from tidegate.observe.threads import in_thread
 from tidegate.ports import FIELD_MANAGER, AcceleratorResource, DeploymentResource, Inventory
+from tidegate.runtime.answers import Answer
+from tidegate.runtime.kube import open_session
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +98,10 @@ class ResourceWatcher:
     async def _watch(self) -> None:
         """Watch until cancelled; kopf is then told to end and given a moment. Raises what ended kopf."""
         quit_flag = threading.Event()
+        logins = _Logins(self.configuration)
         registry = make_registry(
             Relay(inventory=self.inventory, loop=asyncio.get_running_loop()),
-            login=cast(Any, self._login),
+            login=logins.login,
             wants=self.wants,
         )
 
@@ -118,6 +121,7 @@ class ResourceWatcher:
                 await _end_watches()
                 await kopf.run_tasks(tasks)
             finally:
+                await logins.close()
                 await asyncio.sleep(0.02)  # closing connections takes a turn of the loop
 
         watching = asyncio.ensure_future(in_thread(lambda: asyncio.run(watch())))
@@ -128,20 +132,31 @@ class ResourceWatcher:
             await asyncio.wait({watching}, timeout=0.8)
             watching.cancel()
 
-    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        """Our own credentials in kopf's form; kopf asks again when they are refused."""
-        configuration = self.configuration
-        header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
-        scheme, _mark, token = header.rpartition(" ")
-        return kopf.ConnectionInfo(
-            server=configuration.host,
-            ca_path=configuration.ssl_ca_cert,
-            insecure=not configuration.verify_ssl,
-            scheme=scheme.capitalize() or None,
-            token=token or None,
-            certificate_path=configuration.cert_file,
-            private_key_path=configuration.key_file,
-        )
+
+@dataclass(slots=True)
+class _Logins:
+    """
+    Our own credentials in kopf's form, for one run of kopf.
+
+    It asks again when they are refused. The same session then tells it that there are no others.
+    """
+
+    configuration: Configuration
+    sessions: dict[str, kopf.AiohttpSession] = field(default_factory=dict)
+
+    async def login(self, **_: Any) -> kopf.AiohttpSession:
+        """A session with the current token."""
+        token = await self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+        if token not in self.sessions:
+            headers = {"Authorization": token} if token else {}
+            session = open_session(self.configuration, headers=headers, response_class=Answer)
+            self.sessions[token] = kopf.AiohttpSession(server=self.configuration.host, aiohttp_session=session)
+        return self.sessions[token]
+
+    async def close(self) -> None:
+        """Close every session; kopf leaves those open that it never used."""
+        for given in self.sessions.values():
+            await given.aiohttp_session.close()
 
 
 async def _end_watches() -> None:
