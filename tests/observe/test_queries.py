@@ -3,6 +3,7 @@ The PromQL of a tick: few queries, no injection, and the metric names of every v
 """
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -138,6 +139,14 @@ def test_the_labels_of_pods_can_be_named_otherwise() -> None:
 )
 def test_an_activation_query_must_be_complete_in_itself(expression: str, closed: bool) -> None:
     assert is_closed(expression) is closed
+
+
+@pytest.mark.parametrize("text", [r"\"", r"\'", "`'", '"\n', "'\""], ids=repr)
+def test_an_activation_query_of_quotes_takes_no_time(text: str) -> None:
+    began_s = time.process_time()
+    for mark in "\"'`":
+        is_closed(mark + text * 10_000)
+    assert time.process_time() - began_s < 1.0
 
 
 def test_one_query_covers_all_deployments_at_zero_and_labels_the_owner() -> None:

@@ -186,7 +186,9 @@ def activation_query(queries: Mapping[Key, str]) -> str:
     )
 
 
-_STRINGS = re.compile(r'"(?:[^"\\\n]|\\.)*"|' + r"'(?:[^'\\\n]|\\.)*'|`[^`]*`")
+# Whole strings, or the mark of one that does not end with all that follows it: the time to read what a user wrote grows
+# with its length, not its square.
+_STRINGS = re.compile(r"""`[^`]*+`|"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+'|(?P<open>["'`])(?s:.*)""")
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 
 
@@ -197,7 +199,7 @@ def is_closed(expression: str) -> bool:
     So no user can break out of the parentheses and answer for another deployment. Outside of strings a backslash means
     nothing in PromQL; in VictoriaMetrics' dialect it makes a quote part of a name, so strings would end elsewhere.
     """
-    bare, open_brackets = _STRINGS.sub("", expression), list[str]()
+    bare, open_brackets = _STRINGS.sub(r"\g<open>", expression), list[str]()
     if not bare.strip() or any(mark in bare for mark in "\"'`#\\"):
         return False
     for mark in bare:
