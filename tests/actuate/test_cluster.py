@@ -20,6 +20,7 @@ from tests.actuate.orders import (
     order_of,
     pointing,
     resource_of,
+    settled,
     spec_of,
     view_of,
     workload,
@@ -102,6 +103,16 @@ async def test_a_refusal_ends_its_own_chain_and_no_other() -> None:
     ]
 
 
+async def test_a_workload_whose_update_is_refused_is_still_scaled() -> None:
+    refusal = ApiError(status=422, reason="Invalid", detail="spec.template: is wrong")
+    api = Recorder({"/chat-bf16": refusal})
+    view = settled(resource_of(TWO), {"bf16": 2, "fp8": 0})
+    other = spec_of(managed("bf16", args=("--max-model-len", "4096")), managed("fp8"))
+    outcome = await actuator(api).carry_out(order_of(other, view, decided(bf16=5, fp8=0)))
+    assert outcome.actions == ("Deployment prod/chat-bf16: replicas 2 -> 5",)
+    assert [c.reason for c in outcome.conditions] == ["WorkloadRejected"]
+
+
 async def test_a_refused_write_is_reported_but_not_repeated_at_each_tick() -> None:
     now = [NOW_S]
     api = Recorder({"/chat-bf16": ApiError(status=422, reason="Invalid", detail="spec.template: is wrong")})
@@ -168,6 +179,22 @@ async def test_a_write_changed_after_a_refusal_is_sent_at_once() -> None:
     order = order_of(cured, ClusterView(), decided(bf16=2, fp8=0))
     outcome = await hands.carry_out(replace(order, resource=replace(order.resource, generation=2)))
     assert "Deployment prod/chat-bf16: replicas 0 -> 2" in outcome.actions
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        "failed to create typed patch object (prod/chat-bf16; apps/v1, Kind=Deployment): .spec.template.spec.foo: "
+        "field not declared in schema",
+        "failed to convert new object (prod/chat-bf16; apps/v1, Kind=Deployment) to proper version: unable to convert "
+        "unstructured object to apps/v1, Kind=Deployment: quantities must match the regular expression",
+    ],
+    ids=["an unknown field", "a malformed quantity"],
+)
+async def test_a_body_of_the_wrong_shape_is_refused_although_the_status_is_500(detail: str) -> None:
+    api = Recorder({"/chat-bf16": ApiError(status=500, reason="Internal Server Error", detail=detail)})
+    outcome = await actuator(api).carry_out(order_of(TWO, ClusterView(), decided(bf16=2, fp8=1)))
+    assert [(c.type, c.reason, c.message) for c in outcome.conditions] == [("Stalled", "WorkloadRejected", detail)]
 
 
 async def test_a_busy_server_does_not_stall_the_deployment() -> None:
@@ -508,6 +535,30 @@ async def test_a_new_template_keeps_the_replicas(api: HttpKubeApi, namespace_nam
     assert await scene.replicas("chat-fp8") == fp8
     found = await scene.send("GET", scene.path("deployments", "chat-fp8"))
     assert found["spec"]["template"]["spec"]["containers"][0]["args"][-1] == "4096"
+
+
+@on_cluster
+@shared_loop
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ({"metadata": {"annotations": {"prometheus.io/port": 8000}}}, "annotations.prometheus.io/port"),
+        ({"spec": {"runtimeClass": "nvidia"}}, ".spec.template.spec.runtimeClass"),
+        ({"spec": {"containers": [{"name": "vllm", "resources": {"limits": {"cpu": "1.2.3"}}}]}}, "quantities"),
+        ({"spec": {"ephemeralContainers": [{"name": "shell", "image": "busybox"}]}}, "ephemeralContainers"),
+    ],
+    ids=["a number as text", "an unknown field", "a malformed quantity", "a field that templates must not have"],
+)
+async def test_a_template_that_the_server_refuses_is_rejected_for_good(
+    api: HttpKubeApi, namespace_name: str, template: dict[str, Any], words: str
+) -> None:
+    scene = await Scene(api, namespace_name, spec_of(managed("bf16", pod_template=template))).make()
+    order = Order(
+        resource=scene.resource, decision=decided(bf16=1), view=await scene.view(), accelerators={"nvidia-h100": H100}
+    )
+    (found,) = (await scene.hands.carry_out(order)).conditions
+    assert (found.type, found.reason) == ("Stalled", "WorkloadRejected")
+    assert words in found.message
 
 
 @on_cluster

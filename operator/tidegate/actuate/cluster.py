@@ -8,6 +8,7 @@ Rules: the fence is checked before each write, and an order ends with the leader
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 NOT_LEADER = SourceError(source="lease", reason="NotLeader", detail="another replica of the operator leads now")
 # The server understood the write and refused it: sending the same again will not help.
 _REJECTIONS = frozenset({400, 403, 409, 422})
+# Answers of status 500 to an apply that are about the object: an unknown field, a number where text is needed, a
+# malformed quantity.
+_WRONG_SHAPE = re.compile("failed to create typed patch object|unable to convert unstructured object")
 # A refused write is retried after this: a permission may have been granted, or a quota raised.
 REFUSED_S = 60.0
 # Failed orders in a row before it is reported: a conflict or a restart of the server is over by then.
@@ -161,4 +165,6 @@ def _is_lasting(fault: ApiError, call: Call) -> bool:
     Whether the same write would be refused again. A conflict is lasting only for an apply: fields belong to somebody
     else.
     """
+    if fault.status == 500:
+        return _WRONG_SHAPE.search(fault.detail) is not None
     return fault.status in _REJECTIONS and (fault.status != 409 or call.content_type == APPLY_PATCH)

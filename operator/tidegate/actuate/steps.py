@@ -6,12 +6,12 @@ Out:   chains of writes, and findings. Chains are independent of each other.
 Rules: pure. If everything is right, there is no write.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tidegate.actuate.build import builds, retired
 from tidegate.actuate.manifests import shared_refs
-from tidegate.actuate.moves import moves
+from tidegate.actuate.moves import Move, moves
 from tidegate.actuate.scene import Chain, Scene
 from tidegate.actuate.vllm import findings
 from tidegate.domain.decision import Condition
@@ -33,15 +33,25 @@ def steps(scene: Scene) -> Steps:
         return Steps()
     made, taken = builds(scene)
     replicas = moves(scene)
-    # A workload is created before it is scaled. Service and PodMonitor come first, workloads that are not scaled last.
+    # Service and PodMonitor come first, workloads that are not scaled last.
     shared = [made.pop(ref) for ref in shared_refs(spec) if ref in made]
-    scaled = [(*made.pop(move.ref, ()), move.write) for move in replicas.moves]
+    scaled = [chain for move in replicas.moves for chain in _scaled(move, made.pop(move.ref, ()), scene)]
     warnings = [finding for tier in spec.tiers for finding in findings(tier)]
     return Steps(
         chains=(*shared, *scaled, *made.values(), *retired(scene)),
         conditions=_merged([*taken, *replicas.conditions, *warnings]),
         rests=replicas.rests,
     )
+
+
+def _scaled(move: Move, build: Chain, scene: Scene) -> Iterator[Chain]:
+    """A workload is created before it is scaled. One that exists is scaled even if its update is refused."""
+    if scene.workload(move.ref) is None:
+        yield (*build, move.write)
+        return
+    if build:
+        yield build
+    yield (move.write,)
 
 
 def _merged(conditions: list[Condition]) -> tuple[Condition, ...]:
