@@ -66,7 +66,10 @@ POOL: dict[str, list[Any]] = {
     "spec.tiers.1.targetRef": [Absent, None, {"apiVersion": "v1", "kind": "X", "name": "x"}],
     "spec.tiers.0.workload": [Absent, None, {"image": "x"}, {"image": ""}, {}],
     "spec.tiers.0.workload.env": [Absent, [], [{"name": "A"}], [{"name": ""}], [{"name": "A"}, {"name": "A"}]],
-    "spec.tiers.0.workload.resources.requests": [{"cpu": 1}, {"cpu": "1.5"}, {"cpu": "x"}, {"cpu": True}, {"cpu": 1.5}],
+    "spec.tiers.0.workload.resources.requests": [
+        *({"cpu": amount} for amount in (1, "1.5", "1e3", "500m", "x", "", "1" * 33, True, 1.5, None)),
+        {"cpu": 1, "memory": None},
+    ],
     "spec.tiers.0.performance.kvCacheTokens": COUNTS,
     "spec.tiers.0.performance.decodeBaseMilliseconds": DECIMALS,
     "metadata.name": ["a", "a1", "1a", "a-", "a.b", "A", "a" * 58, "a" * 59],
@@ -77,7 +80,7 @@ CLASS_POOL: dict[str, list[Any]] = {
     "spec.capacity": COUNTS,
     "spec.memoryGiB": COUNTS,
     "spec.resourceName": ["amd.com/gpu", "gpu", "/gpu", "a.b/c/d", ""],
-    "spec.nodeSelector": [{}, {"a/b": ""}, {"a": "B_c.d"}, {"a": "-"}, {"a": 1}, Absent, None],
+    "spec.nodeSelector": [{}, {"a/b": ""}, {"a": "B_c.d"}, {"a": "-"}, {"a": 1}, {"a": None}, Absent, None],
 }
 # Named after what only the parser in the operator can see; the server accepts them.
 BEYOND_SCHEMA = ("timeZone", "cron")

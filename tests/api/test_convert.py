@@ -261,12 +261,33 @@ def test_a_list_is_its_items() -> None:
             " or 'Off' (quote it: YAML reads a bare Off",
             id="a mode without quotes",
         ),
+        pytest.param(
+            yaml.safe_dump(changed(GOOD, {"spec.tiers.0.workload.resources.requests.cpu": 0.5})),
+            "fleet.yaml: InferenceDeployment chat: spec.tiers[0].workload.resources.requests.cpu: invalid value 0.5:"
+            ' must be a whole number or a quantity in quotes, such as "500m"',
+            id="a fraction of a CPU without quotes",
+        ),
     ],
 )
 def test_an_error_in_a_file_says_where(text: str, words: str) -> None:
     with pytest.raises(SpecError) as caught:
         manifests.loads(text, source="fleet.yaml")
     assert str(caught.value).startswith(words)
+
+
+def test_a_null_in_a_map_is_an_absent_entry() -> None:
+    """Templates write it for a value that is not set."""
+    changes = {
+        "metadata.annotations": {"tidegate.io/paused": None},
+        "spec.tiers.0.workload.resources.requests.cpu": None,
+    }
+    class_ = changed(ACCELERATOR, {"spec.nodeSelector.zone": None})
+    found = manifests.loads(yaml.safe_dump_all([changed(GOOD, changes), class_]))
+    spec = found.deployments[Key("default", "chat")]
+    assert not spec.paused
+    assert spec.tiers[0].workload is not None
+    assert spec.tiers[0].workload.resources == {"requests": {"memory": "64Gi"}}
+    assert "zone" not in found.accelerators["nvidia-h100"].node_selector
 
 
 def test_a_duplicate_key_is_reported_with_its_line() -> None:

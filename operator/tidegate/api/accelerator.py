@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tidegate.api.fields import ApiModel, DecimalString
+from tidegate.api.fields import WITHOUT_NULLS, ApiModel, DecimalString
 
 LABEL_KEY_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
@@ -27,6 +27,7 @@ class AcceleratorClassSpec(ApiModel):
             max_length=16,
             description="Labels of the nodes that have it; also set as nodeSelector on pods of managed tiers.",
         ),
+        WITHOUT_NULLS,
     ] = Field(default_factory=dict)
     price_per_hour: Annotated[
         Annotated[str, DecimalString(what="pricePerHour", at_least="0", example="3.00")],

@@ -66,9 +66,9 @@ def accelerator(name: str, spec: object, *, offline: bool = False) -> domain.Acc
     return _accelerator(name, model)
 
 
-def is_paused(annotations: Mapping[str, str]) -> bool:
+def is_paused(annotations: Mapping[str, str | None]) -> bool:
     """Whether the annotation pauses the deployment."""
-    return annotations.get(PAUSED_ANNOTATION, "").lower() == "true"
+    return (annotations.get(PAUSED_ANNOTATION) or "").lower() == "true"
 
 
 def deployment_of(manifest: Json, *, offline: bool = False) -> domain.DeploymentSpec:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -62,10 +70,10 @@ class ApiModel(BaseModel):
         """
         Drop nulls, which the API server treats as absent fields. Without a cluster also read 2.0 as 2, as JSON does.
         """
-        if not isinstance(value, dict):
-            return value
-        there = {key: item for key, item in value.items() if item is not None}
-        return {key: _whole(item) for key, item in there.items()} if is_offline(info) else there
+        there = _without_nulls(value)
+        if isinstance(there, dict) and is_offline(info):
+            return {key: _whole(item) for key, item in there.items()}
+        return there
 
     @model_validator(mode="after")
     def obey_rules(self, info: ValidationInfo) -> Self:
@@ -182,6 +190,14 @@ class ListMap:
 def allowed_only(message: str, field: str = "") -> PydanticCustomError:
     """The error of our own rules: what is allowed, and for which field of the object."""
     return PydanticCustomError("rule", "{allowed}", {"allowed": message, "field": field})
+
+
+def _without_nulls(value: Any) -> Any:
+    return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+
+# Annotation of a map whose null entries are absent ones, as for the API server.
+WITHOUT_NULLS = BeforeValidator(_without_nulls)
 
 
 def _whole(value: object) -> object:

@@ -23,7 +23,7 @@ class Metadata(ApiModel):
     name: Annotated[str, Field(min_length=1, max_length=253)]
     namespace: str = "default"
     labels: dict[str, str | None] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str | None] = Field(default_factory=dict)
 
 
 class InferenceDeployment(ApiModel):

@@ -2,11 +2,21 @@
 One way to serve the model: a tier, the pods it runs in, and what is known about its speed.
 """
 
+import re
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from tidegate.api.fields import LABEL_PATTERN, SUBDOMAIN_PATTERN, ApiModel, DecimalString, ListMap, Rule
+from tidegate.api.fields import (
+    LABEL_PATTERN,
+    SUBDOMAIN_PATTERN,
+    WITHOUT_NULLS,
+    ApiModel,
+    DecimalString,
+    ListMap,
+    Rule,
+    allowed_only,
+)
 
 REPLICAS_MOST = 10_000
 # Limits of a coefficient of the law, in ms: no step takes 100 s.
@@ -21,10 +31,18 @@ _INT_OR_STRING = {
     "maxLength": 32,
     "pattern": _QUANTITY_PATTERN,
 }
-Quantity = Annotated[
-    int | Annotated[str, Field(max_length=32, pattern=_QUANTITY_PATTERN)], WithJsonSchema(_INT_OR_STRING)
-]
-Quantities = Annotated[dict[str, Quantity], Field(max_length=32, description="As in a pod's container.")]
+
+
+def _check_quantity(value: object) -> object:
+    """The value itself; an error if it cannot be a quantity."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and not (isinstance(value, str) and len(value) <= 32 and re.fullmatch(_QUANTITY_PATTERN, value)):
+        raise allowed_only('must be a whole number or a quantity in quotes, such as "500m" or "64Gi"')
+    return value
+
+
+Quantity = Annotated[int | str, BeforeValidator(_check_quantity), WithJsonSchema(_INT_OR_STRING)]
+Quantities = Annotated[dict[str, Quantity], Field(max_length=32, description="As in a pod's container."), WITHOUT_NULLS]
 
 
 class EnvironmentVariable(ApiModel):
