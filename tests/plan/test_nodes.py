@@ -140,6 +140,30 @@ def test_what_drains_does_not_make_room_of_nodes_that_are_not_there() -> None:
     assert fleet(subject.history[-1]) == {"od": 2}
 
 
+def test_a_replica_whose_node_has_just_come_is_about_to_be_scheduled() -> None:
+    """It has waited for a minute and a half: it is not given up in the tick in which the scheduler finds the node."""
+    subject = switching()
+    subject.run(forecast(LOAD), NODE - 2)
+    subject.pools = pools(unprovisioned=0)
+    assert spots([subject.tick(forecast(LOAD)) for _ in range(2)]) == [2, 2]
+    assert fleet(subject.run(forecast(LOAD), START + 1)) == {"spot": 2}
+
+
+def test_a_replica_whose_node_has_come_for_somebody_else_is_given_up() -> None:
+    subject = switching(startup_ticks=100_000)
+    subject.run(forecast(LOAD), NODE - 2)
+    subject.pools = pools(unprovisioned=0)
+    assert spots([subject.tick(forecast(LOAD)) for _ in range(3)]) == [2, 2, 0]
+
+
+def test_a_replica_that_waited_for_another_to_drain_is_about_to_be_scheduled() -> None:
+    subject = switching(leaving={"spot": 2})
+    subject.pools = pools(unprovisioned=0)
+    subject.run(forecast(LOAD), NODE - 2)
+    subject.leaving = {}
+    assert spots([subject.tick(forecast(LOAD)) for _ in range(2)]) == [2, 2]
+
+
 WIDE, NARROW = tier("wide", gpus=4), tier("narrow", gpus=1)
 TWELVE = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=12)}
 

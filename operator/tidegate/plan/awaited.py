@@ -2,22 +2,22 @@
 Progress of the requested replicas, and how long each of them is waited for.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
 from tidegate.domain.estimate import TierEstimate
 from tidegate.domain.observation import TierState
+from tidegate.domain.spec import TierSpec
 from tidegate.plan.cuts import DUST
 from tidegate.plan.fleet import Fleet, curve
 from tidegate.plan.limits import Limits
 from tidegate.plan.memo import Memo
-from tidegate.plan.memory import PlanMemory, TierProgress
+from tidegate.plan.memory import Since, TierProgress
 from tidegate.plan.problem import Problem
 from tidegate.plan.scenario import scenarios
 from tidegate.plan.solve import Given
-from tidegate.plan.startup import Arrivals, Patience, follow
+from tidegate.plan.startup import HOPELESS_GRACE_S, Arrivals, Patience, follow, older, settled
 from tidegate.units import TICK_S
 
 # While requests miss their targets, a replica is late after this share of the way from its usual to its late start-up.
@@ -42,6 +42,11 @@ class Vacancies:
     freed: Mapping[str, int]
     coming: Mapping[str, int]
 
+    def room(self, tier: TierSpec, *, new_nodes: bool) -> int:
+        """Replicas of a tier that fit into them, with or without those of new nodes."""
+        coming = self.coming.get(tier.accelerator, 0) if new_nodes else 0
+        return (self.freed.get(tier.accelerator, 0) + coming) // tier.accelerators_per_replica
+
 
 def await_all(
     problem: Problem, memo: Memo, base: Limits, time_s: float, *, asked: float, vacancies: Vacancies
@@ -57,22 +62,21 @@ def await_all(
         base: Hard limits now.
         asked: Attainment that the ready replicas have to reach.
     """
-    before, freed = problem.remembered, vacancies.freed
+    before = problem.remembered
     alone = sum(memo.model.usable) == 1
-    if _for_nodes(problem, vacancies.coming) and (alone or _kept(problem, memo, base, asked=asked)):
-        freed = Counter(freed) + Counter(vacancies.coming)
-    progress, arrivals = _follow(problem, before, time_s, freed=freed)
+    patient = _for_nodes(problem, vacancies.coming) and (alone or _kept(problem, memo, base, asked=asked))
+    progress, arrivals = _follow(problem, vacancies, time_s, patient=patient)
     # If something is given up or accelerators are shared out, there is no room for a replacement of a late replica.
     room = before is None or (before.given is Given.NOTHING and not before.grant)
     if room and _overdue(problem, progress, time_s) and not _carries_now(problem, memo):
-        return _follow(problem, before, time_s, freed=freed, hurried=True)
+        return _follow(problem, vacancies, time_s, patient=patient, hurried=True)
     return progress, arrivals
 
 
-def _follow(
-    problem: Problem, before: PlanMemory | None, time_s: float, *, freed: Mapping[str, int], hurried: bool = False
-) -> Awaited:
+def _follow(problem: Problem, vacancies: Vacancies, time_s: float, *, patient: bool, hurried: bool = False) -> Awaited:
+    """Arguments as in `await_all`, and whether replicas may wait for new nodes (`patient`) and are late earlier."""
     progress, arrivals = [], []
+    before = problem.remembered
     for i, tier in enumerate(problem.spec.tiers):
         state, estimate = problem.states.get(tier.name), problem.estimates.get(tier.name)
         known = before.progress[i] if before is not None else TierProgress(ready=state.ready if state else 0)
@@ -80,14 +84,29 @@ def _follow(
             progress.append(TierProgress(failures=known.failures, blocked_until_s=known.blocked_until_s))
             arrivals.append(Arrivals(blocked=time_s < known.blocked_until_s))
             continue
-        if state.unschedulable and freed:
-            room = freed.get(tier.accelerator, 0) // tier.accelerators_per_replica
-            state = replace(state, unschedulable=max(0, state.unschedulable - room))
+        stranded: Since = ()
+        if state.unschedulable:
+            waiting, room = state.unschedulable, vacancies.room(tier, new_nodes=patient)
+            stranded = _stranded(known, waiting - vacancies.room(tier, new_nodes=True), time_s)
+            state = replace(state, unschedulable=max(0, waiting - room) - _newly(stranded, time_s))
         patience = NEVER_LATE if estimate is None else Patience(estimate.startup_s_late, _hurried_s(estimate), hurried)
         tier_progress, arrival = follow(known, state, patience, time_s=time_s)
-        progress.append(tier_progress)
+        progress.append(replace(tier_progress, stranded=stranded) if stranded else tier_progress)
         arrivals.append(arrival)
     return tuple(progress), tuple(arrivals)
+
+
+def _stranded(known: TierProgress, without_room: int, time_s: float) -> Since:
+    """Since when the unscheduled replicas that have no room in sight have had none."""
+    return settled(known.stranded, arrived=0, starting=max(0, without_room), time_s=time_s)
+
+
+def _newly(stranded: Since, time_s: float) -> int:
+    """
+    Those for which that is new. The node they waited for may have come, or the accelerators been freed: they are about
+    to be scheduled.
+    """
+    return sum([n for _, n in stranded]) - older(stranded, HOPELESS_GRACE_S, time_s)
 
 
 def _hurried_s(estimate: TierEstimate) -> float:

@@ -13,6 +13,8 @@ from tidegate.plan.solve import Given
 # Most failures that are counted: waits double with each one, and after this many they are months.
 FAILURES_MAX = 16
 T = TypeVar("T")
+# (time, replicas) of what began when, oldest first; unix seconds.
+Since = tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +24,17 @@ class TierProgress:
 
     Args:
         ready: Ready replicas at the last tick.
-        asks: (time of request, replicas) of those not ready yet, oldest first.
+        asks: Since when replicas that are not ready yet are requested.
         failures: Failed or late start-ups in a row, at most `FAILURES_MAX`.
         blocked_until_s: No more replicas of this tier are requested before this time, unix seconds; 0: not blocked.
+        stranded: Since when unscheduled ones have had no room in sight. A restart forgets it.
     """
 
     ready: int = 0
-    asks: tuple[tuple[float, int], ...] = ()
+    asks: Since = ()
     failures: int = 0
     blocked_until_s: float = 0.0
+    stranded: Since = ()
 
     def to_json(self) -> list[object]:
         """Plain JSON values."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tidegate.domain.observation import TierState
-from tidegate.plan.memory import FAILURES_MAX, TierProgress
+from tidegate.plan.memory import FAILURES_MAX, Since, TierProgress
 
 # Scheduling takes a moment, and the accelerators of a drained replica are freed late: two ticks.
 HOPELESS_GRACE_S = 30.0
@@ -84,7 +84,7 @@ def follow(
     if not state.starting and not before.asks and before.ready == state.ready and not before.failures:
         return before, _at_rest(state.ready)
     arrived = max(state.arrived, state.ready - before.ready, 0)
-    asks = _settled(before.asks, arrived=arrived, starting=state.starting, time_s=time_s)
+    asks = settled(before.asks, arrived=arrived, starting=state.starting, time_s=time_s)
     failures, blocked_until = before.failures, before.blocked_until_s
     if arrived:
         failures, blocked_until = 0, 0.0
@@ -95,7 +95,7 @@ def follow(
     overdue = sum([n for at, n in asks if time_s - at >= waited_s or began - at >= patience.hurried_s])
     # Replicas for which waiting does not help: no room for them, they crash or cannot be created, or they are lost.
     hopeless = (state.unschedulable or 0) + state.failing + state.lost
-    stuck = min(state.starting, max(overdue, state.lost, min(hopeless, _older(asks, HOPELESS_GRACE_S, time_s))))
+    stuck = min(state.starting, max(overdue, state.lost, min(hopeless, older(asks, HOPELESS_GRACE_S, time_s))))
     is_new = not failures or any(at >= began for at, _ in asks)  # else it is still the same failure
     if stuck > state.lost and time_s >= blocked_until and (is_new or not _fails_alone(state)):
         failures = min(FAILURES_MAX, failures + is_new)
@@ -104,7 +104,7 @@ def follow(
     # Of starting pods, a ReplicaSet removes the pending ones before one that crashes or is lost.
     takes_others = not state.spares_ready or (healthy > 0 and (state.lost or (stuck and _fails_alone(state))))
     progress = TierProgress(ready=state.ready, asks=asks, failures=failures, blocked_until_s=blocked_until)
-    given_up = _older(asks, late_s * 2.0**failures, time_s)
+    given_up = older(asks, late_s * 2.0**failures, time_s)
     return progress, Arrivals(
         ready=state.ready,
         healthy=healthy,
@@ -133,9 +133,7 @@ def _at_rest(ready: int) -> Arrivals:
     return Arrivals(ready=ready)
 
 
-def _settled(
-    asks: tuple[tuple[float, int], ...], *, arrived: int, starting: int, time_s: float
-) -> tuple[tuple[float, int], ...]:
+def settled(asks: Since, *, arrived: int, starting: int, time_s: float) -> Since:
     """The open requests: the oldest have arrived, the newest were cancelled, additional replicas were requested now."""
     left = list(asks)
     while arrived and left:
@@ -161,6 +159,6 @@ def _backoff_s(late_s: float, failures: int) -> float:
     return min(BACKOFF_MAX_S, late_s * 2.0 ** max(0, failures - 1))
 
 
-def _older(asks: tuple[tuple[float, int], ...], age_s: float, time_s: float) -> int:
+def older(asks: Since, age_s: float, time_s: float) -> int:
     """Number of replicas that were requested at least `age_s` ago."""
     return sum([n for at, n in asks if time_s - at >= age_s])
