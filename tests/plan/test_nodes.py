@@ -25,15 +25,17 @@ def pools(*, unprovisioned: int = 8) -> dict[str, Accelerator]:
 
 @dataclass
 class Autoscaled(Loop):
-    """What is asked for of the tier `spot` is unschedulable until its node is there."""
+    """What is asked for of the tiers `elastic` is unschedulable until its node is there."""
 
     startup_ticks: int = NODE + START
+    elastic: tuple[str, ...] = ("spot",)
     leaving: dict[str, int] = field(default_factory=dict)
 
     def states(self, silent: Sequence[str] = (), rate: float = 1.0) -> dict[str, TierState]:
         found = super().states(silent, rate)
-        waiting = sum(left > START for left, name in self.starting if name == "spot")
-        found["spot"] = replace(found["spot"], unschedulable=waiting)
+        for elastic in self.elastic:
+            waiting = sum(left > START for left, name in self.starting if name == elastic)
+            found[elastic] = replace(found[elastic], unschedulable=waiting)
         return {name: replace(state, terminating=self.leaving.get(name, 0)) for name, state in found.items()}
 
 
@@ -109,6 +111,14 @@ def test_before_anything_serves_the_next_tier_is_asked_for_after_half_a_minute()
     subject.run(forecast(LOAD), 4)
     assert fleet(subject.history[0]) == {"spot": 2}
     assert fleet(subject.history[-1]) == {"od": 2}
+
+
+def test_of_two_tiers_that_need_nodes_the_one_whose_nodes_come_serves() -> None:
+    """The cheaper one is out of stock. The other one is not given up for it before its node is there."""
+    subject = loop(0, elastic=("od", "spot"), stuck=frozenset({"spot"}))
+    subject.pools = {name: replace(pool, capacity=8, unprovisioned=8) for name, pool in pools().items()}
+    subject.run(forecast(LOAD / 2), NODE + START + 4)
+    assert subject.ready == {"od": 1, "spot": 0}
 
 
 def test_nodes_that_never_come_are_asked_for_ever_less_often() -> None:

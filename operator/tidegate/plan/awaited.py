@@ -22,6 +22,8 @@ from tidegate.units import TICK_S
 
 # While requests miss their targets, a replica is late after this share of the way from its usual to its late start-up.
 HURRIED_SHARE = 1 / 3
+# A tier that failed is not relied upon for this long after its back-off: longer than any other one is waited for.
+FAILED_S = 3600.0
 # For a tier without an estimate.
 NEVER_LATE = Patience(late_s=inf, hurried_s=inf)
 
@@ -63,8 +65,9 @@ def await_all(
         asked: Attainment that the ready replicas have to reach.
     """
     before = problem.remembered
-    alone = sum(memo.model.usable) == 1
-    patient = _for_nodes(problem, vacancies.coming) and (alone or _kept(problem, memo, base, asked=asked))
+    patient = _patient(problem, memo, time_s)
+    if _for_nodes(problem, vacancies.coming) and _kept(problem, memo, base, asked=asked):
+        patient = (True,) * len(patient)
     progress, arrivals = _follow(problem, vacancies, time_s, patient=patient)
     # If something is given up or accelerators are shared out, there is no room for a replacement of a late replica.
     room = before is None or (before.given is Given.NOTHING and not before.grant)
@@ -73,8 +76,10 @@ def await_all(
     return progress, arrivals
 
 
-def _follow(problem: Problem, vacancies: Vacancies, time_s: float, *, patient: bool, hurried: bool = False) -> Awaited:
-    """Arguments as in `await_all`, and whether replicas may wait for new nodes (`patient`) and are late earlier."""
+def _follow(
+    problem: Problem, vacancies: Vacancies, time_s: float, *, patient: tuple[bool, ...], hurried: bool = False
+) -> Awaited:
+    """Arguments as in `await_all`; `patient`: by tier, whether replicas may wait for new nodes."""
     progress, arrivals = [], []
     before = problem.remembered
     for i, tier in enumerate(problem.spec.tiers):
@@ -86,7 +91,7 @@ def _follow(problem: Problem, vacancies: Vacancies, time_s: float, *, patient: b
             continue
         stranded: Since = ()
         if state.unschedulable:
-            waiting, room = state.unschedulable, vacancies.room(tier, new_nodes=patient)
+            waiting, room = state.unschedulable, vacancies.room(tier, new_nodes=patient[i])
             stranded = _stranded(known, waiting - vacancies.room(tier, new_nodes=True), time_s)
             state = replace(state, unschedulable=max(0, waiting - room) - _newly(stranded, time_s))
         patience = NEVER_LATE if estimate is None else Patience(estimate.startup_s_late, _hurried_s(estimate), hurried)
@@ -120,6 +125,21 @@ def _for_nodes(problem: Problem, coming: Mapping[str, int]) -> bool:
         return False
     states = [(tier, problem.states.get(tier.name)) for tier in problem.spec.tiers]
     return any(tier.accelerator in coming and state and state.unschedulable for tier, state in states)
+
+
+def _patient(problem: Problem, memo: Memo, time_s: float) -> tuple[bool, ...]:
+    """
+    By tier, whether no other one could take over.
+
+    One that failed recently could not: otherwise two tiers that both need new nodes take turns until none comes.
+    """
+    before, usable = problem.remembered, memo.model.usable
+    progress = before.progress if before is not None else (TierProgress(),) * len(usable)
+    able = [
+        ok and not (known.failures and time_s - known.blocked_until_s < FAILED_S)
+        for ok, known in zip(usable, progress, strict=True)
+    ]
+    return tuple([sum(able) == one for one in able])
 
 
 def _kept(problem: Problem, memo: Memo, base: Limits, *, asked: float) -> bool:
