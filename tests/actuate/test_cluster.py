@@ -376,15 +376,56 @@ async def test_the_latest_request_for_replicas_counts() -> None:
     assert [c.reason for c in back.conditions] == ["OtherWriter"]
 
 
+def by_hand(replicas: int) -> ClusterView:
+    """A person scaled the target; the API server keeps no time for a write to /scale."""
+    return view_of(workload("chat-old", replicas, writers=(Writer(manager="kubectl", operation="Update", time=""),)))
+
+
+def limited_since(seconds_ago: float, reason: str) -> dict[str, Any]:
+    """A status that reports another limit or writer since then."""
+    since = datetime.fromtimestamp(NOW_S - seconds_ago, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    limited = {"type": "ScalingLimited", "status": "True", "reason": reason, "lastTransitionTime": since}
+    return {**told(Outcome(asked={"fp8": 3})), "conditions": [limited]}
+
+
 async def test_a_hold_goes_on_after_a_restart_and_does_not_begin_anew() -> None:
-    """The API server keeps no time for a write to /scale; the status tells since when it was reported."""
-    person = Writer(manager="kubectl", operation="Update", time="")
-    view = view_of(workload("chat-old", 5, writers=(person,)))
-    since = datetime.fromtimestamp(NOW_S - HOLD_S - 1, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    held = {"type": "ScalingLimited", "status": "True", "reason": "OtherWriter", "lastTransitionTime": since}
-    status = {**told(Outcome(asked={"fp8": 2})), "conditions": [held]}
-    outcome = await actuator(Recorder()).carry_out(order_of(spec_of(pointing()), view, decided(fp8=3), status=status))
+    """The status tells since when it was reported."""
+    status = limited_since(HOLD_S + 1, "OtherWriter")
+    order = order_of(spec_of(pointing()), by_hand(5), decided(fp8=3), status=status)
+    outcome = await actuator(Recorder()).carry_out(order)
     assert outcome.actions == ("Deployment prod/chat-old: replicas 5 -> 3",)
+
+
+async def test_a_limit_of_the_plan_is_no_hold_that_began_before_a_restart() -> None:
+    status = limited_since(2 * HOLD_S, "MaxReplicas")
+    order = order_of(spec_of(pointing()), by_hand(5), decided(fp8=3), status=status)
+    outcome = await actuator(Recorder()).carry_out(order)
+    assert (outcome.actions, [c.reason for c in outcome.conditions]) == ((), ["OtherWriter"])
+
+
+async def test_the_same_change_by_hand_a_day_later_is_held_as_long_as_the_first() -> None:
+    now = [NOW_S]
+    hands = at_times(Recorder(), lambda: now[0])
+    ours = view_of(workload("chat-old", 3, writers=(replace(OURS, time=""),)))
+    seen = []
+    for view, pause_s in ((ours, 0.0), (by_hand(5), 60.0), (by_hand(5), HOLD_S), (ours, 60.0), (by_hand(5), 86_400.0)):
+        now[0] += pause_s
+        seen.append((await hands.carry_out(order_of(spec_of(pointing()), view, decided(fp8=3)))).actions)
+    assert seen == [(), (), ("Deployment prod/chat-old: replicas 5 -> 3",), (), ()]
+
+
+async def test_a_second_change_by_hand_is_held_from_its_own_time() -> None:
+    """The condition dates from the limit of the plan that it replaced: its status has been True since then."""
+    now = [NOW_S]
+    hands = at_times(Recorder(), lambda: now[0])
+    ours = view_of(workload("chat-old", 3, writers=(replace(OURS, time=""),)))
+    status = {reason: limited_since(2 * HOLD_S, reason) for reason in ("MaxReplicas", "OtherWriter")}
+    for view, reason in ((ours, "MaxReplicas"), (by_hand(5), "MaxReplicas"), (by_hand(6), "OtherWriter")):
+        order = order_of(spec_of(pointing()), view, decided(fp8=3), status=status[reason])
+        assert (await hands.carry_out(order)).actions == ()
+        now[0] += 60
+    now[0] += HOLD_S
+    assert (await hands.carry_out(order)).actions == ("Deployment prod/chat-old: replicas 6 -> 3",)
 
 
 # Clocks

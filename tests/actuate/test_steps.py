@@ -283,6 +283,12 @@ def test_the_last_of_several_writers_counts() -> None:
     assert found.chains == ()
 
 
+def test_replicas_that_we_set_are_ours_although_a_pipeline_has_set_the_same_since() -> None:
+    """The last leader scaled to 5 and ended before the status told it."""
+    view = view_of(workload("chat-old", 5, writers=(at(90, "tidegate"), at(60, "argocd-controller"))))
+    assert sentences(do(spec_of(pointing()), view, ASKED, fp8=3)) == ["Deployment prod/chat-old: replicas 5 -> 3"]
+
+
 def test_the_finding_names_who_what_and_until_when() -> None:
     view = view_of(workload("chat-old", 5, writers=(at(60),)))
     (finding,) = do(spec_of(pointing()), view, ASKED, fp8=3).conditions

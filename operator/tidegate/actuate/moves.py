@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tidegate.actuate.findings import stalled, warning
-from tidegate.actuate.ownership import Claim, other_writer, sighting_of
+from tidegate.actuate.ownership import Claim, other_writer
 from tidegate.actuate.scene import Scene, Write
 from tidegate.domain.decision import Condition
 from tidegate.domain.spec import TierSpec
@@ -123,11 +123,11 @@ def _obstacle(scene: Scene, tier: TierSpec) -> Condition | None:
     owner = workload.labels.get(DEPLOYMENT_LABEL)
     if tier.target_ref is not None and owner and scene.is_foreign(ref):
         return stalled("TargetTaken", f"tier {tier.name}: {ref} was created by InferenceDeployment {owner}")
-    sighting = sighting_of(workload)
+    _, seen_s = scene.seen.get(workload.path, (None, scene.now_s))
     claim = Claim(
         workload=workload,
         asked=scene.asked.get(tier.name),
-        seen_s=scene.seen.get(sighting, scene.now_s) if sighting is not None else scene.now_s,
+        seen_s=seen_s,
         now_s=scene.now_s,
         pinned=scene.spec.replicas_pinned is not None,
     )

@@ -57,8 +57,8 @@ _PIPELINES = frozenset(
     {"argocd-controller", "argocd-application-controller", "kustomize-controller", "helm-controller"}
 )
 
-# A change of a workload's replicas by somebody else: path, manager, replicas.
-Sighting = tuple[str, str, int]
+# A change of a workload's replicas by somebody else: manager, replicas. None: nobody else set them.
+Sighting = tuple[str, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +104,10 @@ def other_writer(claim: Claim, view: ClusterView) -> Condition | None:
     return limited("OtherWriter", message + f"kept until {until}; set spec.replicas to pin the total")
 
 
-def sighting_of(workload: WorkloadView | None) -> Sighting | None:
-    """The change by somebody else that gave a workload its replicas; None if there is none."""
-    if workload is None or (writer := _stranger(workload)) is None:
-        return None
-    return workload.path, writer.manager, workload.replicas
+def sighting_of(workload: WorkloadView) -> Sighting:
+    """The change by somebody else that gave a workload its replicas."""
+    writer = _stranger(workload)
+    return None if writer is None else (writer.manager, workload.replicas)
 
 
 def _stranger(workload: WorkloadView) -> Writer | None:

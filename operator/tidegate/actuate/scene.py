@@ -58,7 +58,7 @@ class Scene:
         owned: Workloads that carry its uid.
         written: Our own last writes.
         marks: Path of an owned workload -> its `applied` when it was last right.
-        seen: (path of a workload, manager, replicas) -> when we first saw them, unix seconds.
+        seen: Path of a workload -> who else last set its replicas, and since when we see that, unix seconds.
         asked: Replicas by tier that its workload was last asked for, as known before this order.
     """
 
@@ -69,7 +69,7 @@ class Scene:
     owned: tuple[WorkloadView, ...] = ()
     written: Written = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
-    seen: Mapping[Sighting, float] = field(default_factory=dict)
+    seen: Mapping[str, tuple[Sighting, float]] = field(default_factory=dict)
     asked: Mapping[str, int] = field(default_factory=dict)
 
     @property

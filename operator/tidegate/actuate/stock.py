@@ -52,7 +52,7 @@ class Stock:
     _owned: dict[str, tuple[WorkloadView, ...]] = field(default_factory=dict)
     _written: dict[str, tuple[float, int | None]] = field(default_factory=dict)
     _marks: dict[str, str] = field(default_factory=dict)
-    _seen: dict[Sighting, float] = field(default_factory=dict)
+    _seen: dict[str, tuple[Sighting, float]] = field(default_factory=dict)
     _asked: dict[tuple[str, ObjectRef], _Asked] = field(default_factory=dict)
 
     def scene(self, order: Order, *, now_s: float, clock_s: float) -> Scene:
@@ -134,14 +134,19 @@ class Stock:
             if not scene.settles(workload.path):
                 self._marks.setdefault(workload.path, workload.applied)
         for tier in scene.spec.tiers:
-            sighting = sighting_of(scene.workload(workload_ref(scene.spec.key, tier)))
-            if sighting is None:
-                continue
-            if sighting not in self._seen:
-                # After a restart the status still tells since when.
-                self._seen[sighting] = held_since(scene.order.resource.status) or scene.now_s
-            # A time in the future was recorded before the wall clock was set back.
-            self._seen[sighting] = min(self._seen[sighting], scene.now_s)
+            there = scene.workload(workload_ref(scene.spec.key, tier))
+            if there is not None:
+                self._seen[there.path] = self._sighted(scene, there)
+
+    def _sighted(self, scene: Scene, workload: WorkloadView) -> tuple[Sighting, float]:
+        """Who else set a workload's replicas, and since when we see that, unix seconds."""
+        sighting, known = sighting_of(workload), self._seen.get(workload.path)
+        if known is None:
+            # After a restart the status still tells since when.
+            return sighting, min(held_since(scene.order.resource.status) or scene.now_s, scene.now_s)
+        before, since_s = known
+        # A time in the future was recorded before the wall clock was set back.
+        return sighting, min(since_s, scene.now_s) if sighting == before else scene.now_s
 
     def _prune(self, clock_s: float) -> None:
         """Keep the memory small; what is lost here is rebuilt or recorded again."""
