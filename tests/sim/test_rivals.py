@@ -22,6 +22,7 @@ from tidegate.sim.engine.fleet import Server
 from tidegate.sim.metrics import Gauges
 from tidegate.sim.policies import registry
 from tidegate.sim.policies.base import Policy, View
+from tidegate.sim.policies.dynamo import Dynamo
 from tidegate.sim.policies.static import Static
 
 KEY = Key("prod", "chat")
@@ -353,6 +354,15 @@ def test_dynamo_follows_half_of_the_change_between_two_intervals() -> None:
         now = view(one, {"fp8": reading(arrival_rps=20.0 if t <= 180 else 60.0)}, {"fp8": seen[-1]}, time_s=t)
         seen.append(rule.decide(now).replicas[KEY, "fp8"])
     assert seen[1:] == [1] * 24 + [4]
+
+
+@pytest.mark.parametrize(("headroom", "after"), [(1.0, 1), (1.3, 2)])
+def test_dynamos_knob_multiplies_the_demand(headroom: float, after: int) -> None:
+    """A replica's best batch serves 22 requests/s: 20 need one, 26 need two."""
+    one = spec("fp8")
+    rule = Dynamo(scenario(one), "fp8", headroom=headroom)
+    seen = [rule.decide(view(one, {"fp8": reading(arrival_rps=20.0)}, {"fp8": 2}, time_s=t)) for t in range(0, 181, 15)]
+    assert seen[-1].replicas[KEY, "fp8"] == after
 
 
 @pytest.mark.parametrize(
