@@ -11,21 +11,35 @@ from hypothesis import strategies as st
 from tidegate.actuate.merge import strategic
 from tidegate.errors import SpecError
 
+VLLM = {"name": "vllm", "image": "x", "args": ["1"], "env": [{"name": "A", "value": "1"}]}
+TOLERATED = [{"key": "gpu"}]
 BASE = {
     "metadata": {"labels": {"a": "1"}},
-    "spec": {
-        "containers": [{"name": "vllm", "image": "x", "args": ["1"], "env": [{"name": "A", "value": "1"}]}],
-        "tolerations": [{"key": "gpu"}],
-        "nodeSelector": {"gpu": "h100"},
-    },
+    "spec": {"containers": [VLLM], "tolerations": TOLERATED, "nodeSelector": {"gpu": "h100"}},
 }
+# A hard limit and a soft one on the same key.
+SPREAD = [
+    {"topologyKey": "zone", "maxSkew": 2, "whenUnsatisfiable": "DoNotSchedule"},
+    {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"},
+]
 
 
 @pytest.mark.parametrize(
     ("patch", "path", "expected"),
     [
         pytest.param({"metadata": {"labels": {"b": "2"}}}, "metadata.labels", {"a": "1", "b": "2"}, id="maps merge"),
-        pytest.param({"spec": {"nodeSelector": None}}, "spec.nodeSelector", None, id="null removes"),
+        pytest.param(
+            {"spec": {"nodeSelector": None}},
+            "spec",
+            {"containers": [VLLM], "tolerations": TOLERATED},
+            id="null removes",
+        ),
+        pytest.param(
+            {"spec": {"nodeSelector": {"$patch": "delete"}}},
+            "spec",
+            {"containers": [VLLM], "tolerations": TOLERATED},
+            id="a map can be deleted",
+        ),
         pytest.param(
             {"spec": {"nodeSelector": {"$patch": "replace", "zone": "a"}}},
             "spec.nodeSelector",
@@ -71,7 +85,7 @@ BASE = {
         pytest.param(
             {"spec": {"containers": [{"name": "sidecar", "$patch": "delete"}]}},
             "spec.containers",
-            BASE["spec"]["containers"],  # type: ignore[index]
+            [VLLM],
             id="what is not there need not be deleted",
         ),
         pytest.param(
@@ -85,6 +99,12 @@ BASE = {
             "spec.tolerations",
             [{"key": "spot"}],
             id="a list without key is replaced",
+        ),
+        pytest.param(
+            {"spec": {"topologySpreadConstraints": SPREAD}},
+            "spec.topologySpreadConstraints",
+            SPREAD,
+            id="new items of the same key are all kept",
         ),
     ],
 )

@@ -79,17 +79,16 @@ def _list(base: list[Json], patch: list[Json], key: str, path: str) -> list[Json
         _check_item(item, key, f"{path}[{i}]")
     if any(item.get(DIRECTIVE) == "replace" for item in patch):
         return [item for item in patch if item.get(DIRECTIVE) != "replace"]
-    patches = {item[key]: item for item in patch}
-    paths = {item[key]: f"{path}[{i}]" for i, item in enumerate(patch)}
+    changes = {item[key]: (item, f"{path}[{i}]") for i, item in enumerate(patch)}
     merged = []
     for item in base:
-        change = patches.pop(item[key], None)
-        if change is None:
-            merged.append(item)
-        elif change.get(DIRECTIVE) != "delete":
-            merged.append(strategic(item, change, path=paths[item[key]]))
-    added = [(name, item) for name, item in patches.items() if item.get(DIRECTIVE) != "delete"]
-    return merged + [strategic(None, item, path=paths[name]) for name, item in added]
+        change, at = changes.get(item[key], ({}, path))
+        if change.get(DIRECTIVE) != "delete":
+            merged.append(strategic(item, change, path=at))
+    there = {item[key] for item in base}
+    # Two new items may have the same key: a port for TCP and UDP, a hard and a soft constraint on zones.
+    added = [(i, item) for i, item in enumerate(patch) if item[key] not in there and item.get(DIRECTIVE) != "delete"]
+    return merged + [strategic(None, item, path=f"{path}[{i}]") for i, item in added]
 
 
 def _check_item(item: Json, key: str, path: str) -> None:
