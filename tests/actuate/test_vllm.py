@@ -117,6 +117,7 @@ def test_a_model_named_by_flag_comes_first_because_old_releases_refuse_the_flag(
     tier = managed(model="org/model-awq", args=args)
     how = server(spec_of(tier), tier)
     assert (how.args[0], how.args[-2:]) == ("org/other", ("--max-num-seqs", "64"))
+    assert sum("org/other" in word for word in how.args) == 1
     assert flags(how.args).keys().isdisjoint({"--model"})
 
 
