@@ -89,17 +89,23 @@ def page(metrics: Metrics) -> dict[str, dict[tuple[str, ...], float]]:
         ("uncapped_replicas", 4.0),
         ("ready_replicas", 2.0),
         ("starting_replicas", 1.0),
+        ("capacity_requests_per_second", 6.0),
         ("startup_seconds", 90.0),
         ("metric_age_seconds", 7.0),
         ("metrics_missing", 0.0),
         ("attainment_ratio", 0.9),
         ("attainment_target_ratio", 0.99),
+        ("arrival_requests_per_second", 4.0),
         ("goodput_requests_per_second", 3.6),
         ("output_tokens_per_second", 1000.0),
         ("goodput_tokens_per_second", 900.0),
+        ("ttft_p95_seconds", 0.475),
+        ("itl_p95_seconds", 0.04),
         ("forecast_requests_per_second", 9.0),
+        ("forecast_horizon_seconds", 105.0),
         ("cost_dollars_per_hour", 18.0),
         ("budget_dollars_per_hour", 40.0),
+        ("target_dollars_per_million_output_tokens", 4.5),
         ("cost_dollars_per_million_output_tokens", 5.0),
         ("cost_dollars_per_million_good_tokens", 18.0 / 3600 * 1e6 / 900.0),
         ("energy_joules_per_output_token", 0.8),
@@ -228,6 +234,7 @@ def test_events_are_counted() -> None:
     for _ in range(2):
         metrics.decided(Decision(key=CHAT, tiers={}, reason=Reason.DEMAND_RISING, message="m"))
     metrics.decided(Decision(key=CHAT, tiers={}, reason=Reason.PLANNER_FAULT, message="m", error="E"))
+    metrics.faulted()
     metrics.called("PATCH", 409)
     metrics.called("GET", 0)
     metrics.failed({"now": "Timeout"})
@@ -236,7 +243,7 @@ def test_events_are_counted() -> None:
         ("chat", "prod", "DemandRising"): 2.0,
         ("chat", "prod", "PlannerFault"): 1.0,
     }
-    assert shown["tidegate_planner_faults_total"] == {(): 1.0}
+    assert shown["tidegate_planner_faults_total"] == {(): 2.0}
     assert shown["tidegate_api_requests_total"] == {("PATCH", "409"): 1.0, ("GET", "0"): 1.0}
     assert shown["tidegate_prometheus_failures_total"] == {("now", "Timeout"): 1.0}
 
