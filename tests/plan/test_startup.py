@@ -7,8 +7,8 @@ import pytest
 from tests.plan.fleets import Loop, estimate, fleet, forecast, spec, tier
 from tidegate.domain.observation import TierState
 from tidegate.plan import PlanMemory
-from tidegate.plan.memory import FAILURES_MAX, TierProgress
-from tidegate.plan.startup import COUNTED_MAX_S, Patience, follow
+from tidegate.plan.memory import FAILURES_MAX, Since, TierProgress
+from tidegate.plan.startup import COUNTED_MAX_S, Patience, follow, settled
 
 
 def test_a_tier_that_never_starts_is_counted_so_far_and_no_further() -> None:
@@ -44,6 +44,34 @@ def test_of_two_that_start_the_younger_one_was_taken_back() -> None:
     after, seen = follow(before, TierState(starting=1), Patience(late_s=300.0, hurried_s=180.0), time_s=301.0)
     assert after.asks == ((0.0, 1),)
     assert (seen.healthy, seen.stuck) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("asks", "arrived", "starting", "expected"),
+    [
+        pytest.param(((0.0, 2),), 1, 1, ((0.0, 1),), id="one of two arrives"),
+        pytest.param(((0.0, 1), (60.0, 3)), 2, 2, ((60.0, 2),), id="the oldest arrive first"),
+        pytest.param(((0.0, 1),), 3, 0, (), id="more arrive than were requested"),
+        pytest.param(((0.0, 2), (60.0, 1)), 0, 1, ((0.0, 1),), id="the newest are cancelled first"),
+        pytest.param(((0.0, 1),), 0, 3, ((0.0, 1), (90.0, 2)), id="two more are requested"),
+        pytest.param(((0.0, 2),), 1, 2, ((0.0, 1), (90.0, 1)), id="one arrives and another one is requested"),
+        pytest.param(
+            ((0.0, 1), (30.0, 1), (60.0, 1), (75.0, 1)),
+            0,
+            5,
+            ((30.0, 2), (60.0, 1), (75.0, 1), (90.0, 1)),
+            id="of too many times the two oldest become the later one of them",
+        ),
+    ],
+)
+def test_each_request_keeps_its_time(asks: Since, arrived: int, starting: int, expected: Since) -> None:
+    assert settled(asks, arrived=arrived, starting=starting, time_s=90.0) == expected
+
+
+def test_one_that_is_taken_back_is_no_new_failure_of_those_that_stay() -> None:
+    before = TierProgress(asks=((0.0, 3),), failures=1, blocked_until_s=600.0)
+    after, _ = follow(before, TierState(starting=2), Patience(late_s=300.0, hurried_s=180.0), time_s=615.0)
+    assert (after.failures, after.blocked_until_s) == (1, 915.0)
 
 
 def test_what_failed_often_is_not_counted_on_for_longer_than_an_hour() -> None:

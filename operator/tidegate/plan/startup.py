@@ -146,7 +146,7 @@ def settled(asks: Since, *, arrived: int, starting: int, time_s: float) -> Since
         at, n = left.pop()
         if n > surplus:
             left.append((at, n - surplus))
-        surplus -= n
+        surplus = max(0, surplus - n)
     if surplus < 0:
         left.append((time_s, -surplus))
     while len(left) > ASKS_MAX:
