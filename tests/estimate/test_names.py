@@ -232,7 +232,9 @@ def test_precision(asked: object, precision: str) -> None:
         pytest.param(tier(args=("--model", "Qwen/Qwen3-32B")), "qwen3-32b", id="as a flag"),
         pytest.param(tier(args=("serve", "Qwen/Qwen3-32B")), "qwen3-32b", id="behind serve"),
         pytest.param(
-            tier(args=("--model", "org/x"), model="Qwen/Qwen3-32B"), "qwen3-32b", id="the workload's own first"
+            tier(args=("--model", "Qwen/Qwen3-32B"), model="org/x"),
+            "qwen3-32b",
+            id="the flag first, as vLLM is started",
         ),
         pytest.param(tier(args=("--model", "/models/x")), "llama-3.1-8b", id="a folder that says nothing"),
         pytest.param(tier(args=()), "llama-3.1-8b", id="what clients ask for"),

@@ -102,7 +102,7 @@ class Serving:
 def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> Serving:
     """The configuration of a tier: arguments take precedence over names, and names over defaults."""
     arguments = parse(tier.workload.args) if tier.workload else ServeArguments()
-    loaded = (tier.workload.model if tier.workload else None) or arguments.model or model
+    loaded = arguments.model or (tier.workload.model if tier.workload else None) or model
     shape = shape_of(loaded)
     # A model name may be an alias such as `chat-large`. Then the loaded repository tells more, or the other way round.
     shape = shape if shape.known else shape_of(model)
