@@ -99,6 +99,7 @@ SINGLE = [
     ("keda-epp@fp8", {"running": 10.0, "waiting": 6.0}, 4, 6, "the larger trigger wins"),
     ("keda-epp@fp8", {"running": 160.0}, 2, 4, "ten are asked for, twice as many go"),
     ("knative-kpa@fp8", {"running": 250.0}, 3, 4, "250 requests at 70 a replica ask for four"),
+    ("knative-kpa@fp8", {"running": 250.0, "waiting": 60.0}, 3, 5, "those that wait at a server count as well"),
     ("ray-serve@fp8", {"running": 30.0}, 3, 3, "a wish that has not lasted thirty seconds is not carried out"),
     ("token-keda@fp8", {"waiting": 400.0}, 2, 3, "eight seconds of prefill ask for six, one pod at a time"),
     ("token-keda@fp8", {"kv_cache_usage": 0.9}, 4, 5, "four caches at 0.9 hold what five hold at 0.8"),
@@ -381,6 +382,14 @@ def test_dynamo_divides_by_the_best_batch(itl_s: float, ready: int, after: int) 
     assert seen[-1].replicas[KEY, "fp8"] == after
 
 
+def test_dynamo_counts_on_one_request_at_a_time_where_prefill_alone_misses_the_target() -> None:
+    """1.2 s of prefill: a token takes 14.4 ms with one running, so 0.35 requests/s; the full batch serves 0.41."""
+    one = spec("fp8")
+    rule, long = policy("dynamo@fp8", one), reading(arrival_rps=2.0, prompt_tokens_mean=60_000.0)
+    seen = [rule.decide(view(one, {"fp8": long}, {"fp8": 4}, time_s=t)) for t in range(0, 181, 15)]
+    assert seen[-1].replicas[KEY, "fp8"] == 6
+
+
 @pytest.mark.parametrize(
     ("arrival_rps", "before", "after"),
     [(0.0, 4, 1), (0.0, 12, 4), (0.5, 4, 4)],
@@ -425,6 +434,21 @@ def test_every_rival_has_a_knob_for_hindsight(name: str) -> None:
     assert tuned == plain * len(values)
     for make in registry.makers(f"{name}*", scenario(two)):
         assert make().decide(view(two, {"bf16": reading()}, {"bf16": 1})).replicas
+
+
+@pytest.mark.parametrize("name", ["wva-v1@fp8", "wva-v2@fp8", "wva-qm@fp8"])
+def test_wva_lets_a_deployment_sleep_while_another_one_is_busy(name: str) -> None:
+    office = replace(spec("fp8"), replicas_min=0, scale_to_zero=ScaleToZero(idle_s=300.0))
+    asleep, other = view(office, {}, {"fp8": 0}), Key("prod", "other")
+    busy = DeploymentObservation(tiers={"fp8": TierState(ready=2, reading=reading(running=60.0))})
+    pod = Gauges(running=30, waiting=0, kv_usage=0.5, waiting_max=0, kv_usage_max=0.5)
+    now = replace(
+        asleep,
+        observation=replace(asleep.observation, deployments={**asleep.observation.deployments, other: busy}),
+        wanted={**asleep.wanted, (other, "fp8"): 2},
+        gauges=lambda tier: [pod, pod] if tier[0] == other else [],
+    )
+    assert policy(name, office).decide(now).replicas[KEY, "fp8"] == 0
 
 
 @pytest.mark.parametrize("name", ["wva-v1@fp8", "wva-v2@fp8", "wva-qm@fp8"])

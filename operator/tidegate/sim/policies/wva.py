@@ -83,7 +83,8 @@ def bounded(view: View, key: Key, wish: dict[TierKey, int], order: list[Variant]
 
 
 def _is_idle(view: View, key: Key) -> bool:
-    return view.queued(key) <= 0 and all(p.running + p.waiting == 0 for t in view.wanted for p in seen(view, t))
+    pods = [pod for tier in view.wanted if tier[0] == key for pod in seen(view, tier)]
+    return view.queued(key) <= 0 and all(pod.running + pod.waiting == 0 for pod in pods)
 
 
 @dataclass(slots=True)
