@@ -164,6 +164,12 @@ async def test_an_event_is_on_the_custom_resource() -> None:
     assert (body["reason"], body["type"], body["action"]) == ("DemandRising", "Normal", "Scale")
 
 
+@pytest.mark.parametrize(("bad", "kind"), [(True, "Warning"), (False, "Normal")], ids=["bad news", "good news"])
+def test_bad_news_is_a_warning(bad: bool, kind: str) -> None:
+    event = Event(reason="Missed", message="m", action="SLOMet", warning=bad)
+    assert event_body(report().resource, event, name="chat.1", time_s=0.0)["type"] == kind
+
+
 @pytest.mark.parametrize("message", ["a" * 2000, "a" + "文" * 999], ids=["long", "of three bytes each"])
 def test_a_note_is_as_long_as_the_api_server_takes(message: str) -> None:
     event = Event(reason="WriteFailed", message=message, action="ScalingLimited")

@@ -158,6 +158,13 @@ def test_real_changes_are_written(scale: float, shown: str) -> None:
     assert after["goodput"]["requestsPerSecond"] == shown
 
 
+@pytest.mark.parametrize(("before", "shown"), [(90, 90), (300, 100)], ids=["close", "far"])
+def test_a_start_up_time_stays_while_the_new_one_is_close(before: int, shown: int) -> None:
+    first = deployment_status(report())
+    old = {**first, "tiers": [{**tier, "startupSeconds": before} for tier in first["tiers"]]}
+    assert deployment_status(report(status=old))["tiers"][1]["startupSeconds"] == shown
+
+
 @pytest.mark.parametrize(("now", "shown"), [(560, 500), (440, 500), (600, 600), (300, 300)])
 def test_a_count_stays_while_the_new_one_is_close(now: float, shown: int) -> None:
     assert calm_count(now, 500) == shown
