@@ -9,6 +9,7 @@ from tidegate.domain.decision import Constraint, Decision
 from tidegate.domain.key import Key
 from tidegate.domain.observation import TierState
 from tidegate.domain.spec import Accelerator, TierSpec
+from tidegate.plan.awaited import Vacancies
 
 OD, SPOT = tier("od", high=8), tier("spot", accelerator="l40s", high=8)
 ESTIMATES = {"od": estimate(5), "spot": estimate(5)}  # usual after 120 s, late after 300
@@ -176,6 +177,12 @@ def test_a_replica_that_waited_for_another_to_drain_is_about_to_be_scheduled() -
 
 WIDE, NARROW = tier("wide", gpus=4), tier("narrow", gpus=1)
 TWELVE = {"h100": Accelerator(name="h100", price_usd_per_hour=3.0, capacity=12)}
+
+
+def test_what_will_be_free_holds_whole_replicas_only() -> None:
+    vacancies = Vacancies(freed={"h100": 7}, coming={"h100": 1})
+    assert [vacancies.room(WIDE, new_nodes=new) for new in (False, True)] == [1, 2]
+    assert vacancies.room(SPOT, new_nodes=True) == 0
 
 
 def scattered(*tiers: TierSpec, placeable: int = 0, **more: object) -> Loop:
