@@ -288,6 +288,7 @@ def test_missing_metrics_do_not_make_it_unready() -> None:
     status = status_of(decision=gone)
     assert condition(status, "Ready") == ("True", "Serving")
     assert condition(status, "MetricsAvailable") == ("False", "Timeout")
+    assert condition(status, "FallbackActive") is None, "not yet"
 
 
 def test_every_type_is_there_from_the_first_status_on() -> None:
@@ -443,6 +444,8 @@ def test_ready_says_what_keeps_the_first_replica_from_running() -> None:
     failing = DeploymentObservation(tiers={"fp8": TierState(starting=1, failing=1, trouble="ImagePullBackOff: x:v9")})
     ready = next(c for c in status_of(observation=failing)["conditions"] if c["type"] == "Ready")
     assert ready["message"] == "no replica is ready yet (fp8: ImagePullBackOff: x:v9)"
+    starting, *_ = status_of(observation=observation(ready=0, starting=2))["conditions"]
+    assert (starting["type"], starting["message"]) == ("Ready", "no replica is ready yet")
 
 
 @pytest.mark.parametrize(
