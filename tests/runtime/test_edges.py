@@ -185,6 +185,27 @@ def test_a_change_by_a_user_wakes_the_planner(change: dict[str, Any]) -> None:
     assert len(woken) == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "wakes"),
+    [({"generation": 2}, 2), ({"uid": "a2"}, 2), ({}, 1)],
+    ids=["an edited class", "another one of its name", "its status"],
+)
+def test_a_changed_class_wakes_the_planner(change: dict[str, Any], wakes: int) -> None:
+    stock, woken = inventory()
+    stock.put_accelerator(accelerator())
+    stock.put_accelerator(accelerator(**change))
+    assert len(woken) == wakes
+
+
+def test_a_class_that_is_gone_wakes_the_planner_unless_another_one_has_its_name() -> None:
+    stock, woken = inventory()
+    stock.put_accelerator(accelerator(uid="a2"))
+    stock.drop_accelerator("h100", "a1")
+    assert (set(stock.accelerators), len(woken)) == ({"h100"}, 1)
+    stock.drop_accelerator("h100", "a2")
+    assert (set(stock.accelerators), len(woken)) == (set(), 2)
+
+
 def test_an_invalid_change_keeps_the_last_valid_spec_but_is_not_planned() -> None:
     stock, _ = inventory()
     stock.put_deployment(resource())
@@ -219,10 +240,11 @@ def test_a_sweep_drops_deleted_objects_and_keeps_new_ones() -> None:
     stock, _ = inventory()
     stock.put_deployment(resource())
     stock.put_accelerator(accelerator())
+    stock.put_accelerator(accelerator("a10", uid="a9"))
     before = stock.uids()
     young = Key("prod", "young")
     stock.put_deployment(resource(young, uid="u9"))
-    assert stock.sweep({}, {("", "h100"): ("a1", 1)}, before=before) == 1
+    assert stock.sweep({}, {("", "h100"): ("a1", 1)}, before=before) == 2
     assert set(stock.deployments) == {young}
     assert set(stock.accelerators) == {"h100"}
 
