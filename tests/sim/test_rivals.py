@@ -225,6 +225,41 @@ def test_wva_v1_adds_one_of_the_cheapest_when_spare_kv_runs_low() -> None:
     assert settled == {(KEY, "int4"): 1, (KEY, "bf16"): 2}
 
 
+def test_wva_counts_the_price_of_every_accelerator_of_a_replica() -> None:
+    """Four accelerators at $1 cost more than one at $3."""
+    two = spec("bf16", "int4")
+    bf16, int4 = two.tiers
+    two = replace(two, tiers=(bf16, replace(int4, accelerators_per_replica=4)))
+    tight = Gauges(running=9, waiting=0, kv_usage=0.75, waiting_max=0, kv_usage_max=0.75)
+    rule = policy("wva-v1", two)
+    _, settled = (
+        rule.decide(view(two, {"bf16": reading()}, {"bf16": 2}, time_s=t, gauges=tight)).replicas for t in (0.0, 240.0)
+    )
+    assert settled == {(KEY, "int4"): 0, (KEY, "bf16"): 3}
+
+
+@pytest.mark.parametrize(
+    ("kv_usage", "waiting", "before", "ready", "after"),
+    [
+        pytest.param(0.3, 0.0, 2, 2, 1, id="one has room for both"),
+        pytest.param(0.4, 0.0, 2, 2, 2, id="one would have no KV to spare"),
+        pytest.param(0.3, 1.5, 2, 2, 2, id="one would have too long a queue"),
+        pytest.param(0.0, 0.0, 1, 1, 1, id="the last one stays"),
+        pytest.param(0.75, 0.0, 3, 2, 3, id="nothing is added while one starts"),
+        pytest.param(0.3, 6.0, 2, 2, 3, id="none has a short queue"),
+    ],
+)
+def test_wva_v1_on_one_tier(kv_usage: float, waiting: float, before: int, ready: int, after: int) -> None:
+    one = spec("fp8")
+    pod = Gauges(running=9, waiting=waiting, kv_usage=kv_usage, waiting_max=waiting, kv_usage_max=kv_usage)
+    rule = policy("wva-v1@fp8", one)
+    _, settled = (
+        rule.decide(view(one, {"fp8": reading()}, {"fp8": before}, ready={"fp8": ready}, time_s=t, gauges=pod)).replicas
+        for t in (0.0, 240.0)
+    )
+    assert settled[KEY, "fp8"] == after
+
+
 def test_wva_v1_removes_the_last_by_name_of_equally_expensive_variants() -> None:
     two = spec("bf16", "fp8")
     now = view(two, {"bf16": reading(), "fp8": reading()}, {"bf16": 2, "fp8": 2}, time_s=0.0)
@@ -449,6 +484,8 @@ def test_wva_lets_a_deployment_sleep_while_another_one_is_busy(name: str) -> Non
         gauges=lambda tier: [pod, pod] if tier[0] == other else [],
     )
     assert policy(name, office).decide(now).replicas[KEY, "fp8"] == 0
+    woken = view(office, {}, {"fp8": 0}, queued=3.0)
+    assert policy(name, office).decide(woken).replicas[KEY, "fp8"] == 1
 
 
 @pytest.mark.parametrize("name", ["wva-v1@fp8", "wva-v2@fp8", "wva-qm@fp8"])
