@@ -52,6 +52,7 @@ def test_of_two_that_start_the_younger_one_was_taken_back() -> None:
         pytest.param(((0.0, 2),), 1, 1, ((0.0, 1),), id="one of two arrives"),
         pytest.param(((0.0, 1), (60.0, 3)), 2, 2, ((60.0, 2),), id="the oldest arrive first"),
         pytest.param(((0.0, 1),), 3, 0, (), id="more arrive than were requested"),
+        pytest.param(((0.0, 3),), 0, 2, ((0.0, 2),), id="one of three is cancelled"),
         pytest.param(((0.0, 2), (60.0, 1)), 0, 1, ((0.0, 1),), id="the newest are cancelled first"),
         pytest.param(((0.0, 1),), 0, 3, ((0.0, 1), (90.0, 2)), id="two more are requested"),
         pytest.param(((0.0, 2),), 1, 2, ((0.0, 1), (90.0, 1)), id="one arrives and another one is requested"),
