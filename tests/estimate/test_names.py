@@ -75,6 +75,8 @@ SIZES = {
     "acme/DeepSeek-R1-Merge-14B": (14e9, 14e9),
     "acme/Phi-4-Tiny-1B": (1e9, 1e9),
     "mistralai/Mistral-Small-4-119B": (119e9, 119e9),
+    "Qwen/Qwen3.8-2.4T-A95B-FP8": (2.4e12, 95e9),
+    "ibm-granite/granite-3.1-3b-a800m-instruct": (3e9, 800e6),
     "s3://bucket/assistant-13b/checkpoint-900/": (13e9, 13e9),
 }
 
@@ -88,6 +90,11 @@ def test_an_unknown_model_has_the_size_its_name_states(repository: str, sizes: t
 
 def test_experts_share_their_attention() -> None:
     assert shape_of("acme/8x7B-experts").params == pytest.approx(46.7e9, rel=0.02)
+
+
+def test_a_mixture_has_the_layers_of_its_active_size() -> None:
+    found, dense = shape_of("acme/moe-300B-A47B"), shape_of("acme/Assistant-47B")
+    assert found.kv_bytes == dense.kv_bytes
 
 
 @pytest.mark.parametrize("name", ["chat-large", "deepseek-r1-distill", "glm-4.7-flash", "", "/", "/models/"])

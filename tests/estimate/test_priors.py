@@ -1,5 +1,7 @@
 """Priors: table, nearest rows, roofline, and the user's own figures, which override them all."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +67,14 @@ def test_what_more_accelerators_share_takes_less_time() -> None:
     one, two, four = (roofline(serving_of("acme/Assistant-70B", tier("fp8", gpus=n), H100)) for n in (1, 2, 4))
     for name in COEFFICIENTS:
         assert getattr(four, name) < getattr(two, name) < getattr(one, name)
+
+
+def test_a_layer_takes_its_time_whether_or_not_it_keeps_a_cache() -> None:
+    """Layers with a latent cache, or with a state of fixed size, are launched like all others."""
+    found = serving_of("acme/Assistant-13B", tier("fp8"), H100)
+    small = roofline(replace(found, shape=replace(found.shape, kv_bytes=found.shape.kv_bytes / 10)))
+    assert (small.a_s, small.p0_s) == (roofline(found).a_s, roofline(found).p0_s)
+    assert small.c_s == pytest.approx(roofline(found).c_s / 10)
 
 
 def test_4_bit_weights_are_computed_faster_only_where_the_accelerator_can() -> None:

@@ -3,7 +3,7 @@ Figures of a model by its name: parameters, KV bytes per token, precision of the
 
 In:    a repository name such as `RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16`, or a path that contains one.
 Out:   its shape, from `models.csv` or from the size in the name.
-Source: the models' published configuration files; the fit of KV bytes to size is ours, over the dense rows. MXFP4
+Source: the models' published configuration files; the fit of depth to size is ours, over the dense rows. MXFP4
         (gpt-oss) is treated as nvfp4, since both have 4 bits and scales of small groups.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
 from importlib.resources import files
+from math import pow
 
 
 class Precision(StrEnum):
@@ -78,6 +79,8 @@ class ModelShape:
 
 # Assumed size of an unknown model: the most common one.
 UNKNOWN_PARAMS = 8e9
+UNITS = {"t": 1e12, "b": 1e9, "m": 1e6}
+SIZE = r"(\d+(?:\.\d+)?)([tbm])(?![a-z0-9])"
 # Names round sizes: 1.24 B parameters are called `1b`. A name with a size further off than this factor is another model
 # that was derived from the named one.
 ROUNDED_MOST = 1.25
@@ -156,23 +159,35 @@ def _alike(shape: ModelShape, written: ModelShape) -> bool:
 
 
 def _from_size(base: str) -> ModelShape:
-    """The shape for the size in a name: `30b-a3b` (total, active), `8x7b` (experts), `13b`, `500m`."""
+    """The shape for the size in a name: `30b-a3b` (total, active), `8x7b` (experts), `13b`, `500m`, `1t`."""
     mixture = re.search(r"(\d+)x(\d+(?:\.\d+)?)b", base)
     if mixture:
         experts, each = int(mixture[1]), float(mixture[2]) * 1e9
         # Attention is shared between the experts: Mixtral 8x7B has 46.7 B, not 56 B, of which 12.9 B are active.
         return _dense_like(experts * each * 0.83, 2 * each * 0.92)
-    size = re.search(r"(?<![0-9a-z.])(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])", base)
+    size = re.search(rf"(?<![0-9a-z.]){SIZE}", base)
     if not size:
         return _dense_like(UNKNOWN_PARAMS, UNKNOWN_PARAMS, known=False)
-    params = float(size[1]) * (1e9 if size[2] == "b" else 1e6)
-    active = re.search(r"(?<![0-9a-z])a(\d+(?:\.\d+)?)b(?![a-z0-9])", base)
-    return _dense_like(params, float(active[1]) * 1e9 if active else params)
+    params = float(size[1]) * UNITS[size[2]]
+    active = re.search(rf"(?<![0-9a-z])a{SIZE}", base)
+    return _dense_like(params, float(active[1]) * UNITS[active[2]] if active else params)
 
 
 def _dense_like(params: float, active: float, *, known: bool = True) -> ModelShape:
     if not params or not active:  # a name like `agent-0b` states no size
         return _from_size("")
-    # Fit to grouped-query models of 8 B (131,072 bytes), 32 B (262,144) and 70 B (327,680): size to the power 0.42.
-    kv_bytes = 131_072 * (params / 8e9) ** 0.42
-    return ModelShape(name="", params=params, params_active=min(active, params), kv_bytes=kv_bytes, known=known)
+    active = min(active, params)
+    # Eight heads of 128 values: 131,072 bytes for Llama 8B. A mixture has about as many: 200 kB are guessed for Qwen3
+    # 235B-A22B, which has 193, and 87 kB for 30B-A3B, which has 98.
+    kv_bytes = 131_072 * depth_of(active)
+    return ModelShape(name="", params=params, params_active=active, kv_bytes=kv_bytes, known=known)
+
+
+def depth_of(params_active: float) -> float:
+    """
+    Layers over the 32 of an 8 B model, by the number of weights that one token passes through.
+
+    A fit to Llama 8B (32 layers), Qwen3 32B (64) and Llama 70B (80), which holds for mixtures too: DeepSeek V3 with
+    37 B active weights has 61, not the 206 of its 671 B.
+    """
+    return pow(params_active / 8e9, 0.42)

@@ -12,7 +12,7 @@ Qwen3 32B on A100, H100, H200, L40S, B200; 2026-11-21).
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tidegate.estimate.models import Precision
+from tidegate.estimate.models import Precision, depth_of
 from tidegate.estimate.serving import Serving
 
 BANDWIDTH_REACHED = 0.9
@@ -20,9 +20,8 @@ BANDWIDTH_REACHED_KV = 0.85
 FLOPS_REACHED_BF16, FLOPS_REACHED_FP8, FLOPS_REACHED_FP4 = 0.72, 0.5, 0.35
 # Weight-only formats compute in bf16 and need time for unpacking.
 UNPACKING = {Precision.INT4: 0.65, Precision.INT8: 0.95, Precision.FP8: 0.95, Precision.NVFP4: 0.65}
-# Kernel launches, sampling and scheduling per step of an 8 B model; grows with depth, like KV bytes.
+# Kernel launches, sampling and scheduling per step of an 8 B model; grows with depth.
 STEP_OVERHEAD_S = 1.2e-3
-KV_BYTES_8B = 131_072
 # One decoding request costs about half of what a prompt token costs (the matrices are read anyway).
 DECODE_OVER_PREFILL = 0.55
 PROMPT_OVER_STEP = 0.55
@@ -81,7 +80,7 @@ def roofline(serving: Serving) -> Coefficients:
     """Coefficients from memory bandwidth and arithmetic; all above 0."""
     shape, hardware = serving.shape, serving.hardware
     parallel = serving.tensor_parallel
-    overhead = STEP_OVERHEAD_S * shape.kv_bytes / KV_BYTES_8B
+    overhead = STEP_OVERHEAD_S * depth_of(shape.params_active)
     share_read = min(shape.params, EXPERTS_READ * shape.params_active) / shape.params
     weights_s = share_read * serving.weight_bytes / (hardware.bandwidth * BANDWIDTH_REACHED)
     token_s = 2 * shape.params_active / _operations(serving)
