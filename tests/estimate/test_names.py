@@ -52,6 +52,40 @@ MODELS = {
     "moonshotai/Kimi-K2-Thinking": "kimi-k2-int4",
     "zai-org/GLM-4.5-Air-FP8": "glm-4.5-air",
     "zai-org/GLM-4.6": "glm-4.5",
+    "zai-org/GLM-4.7-Flash": "glm-4.7-flash",
+    "zai-org/GLM-5": "glm-5",
+    "zai-org/GLM-5.2-FP8": "glm-5",
+    "Qwen/Qwen3-Coder-30B-A3B-Instruct": "qwen3-30b-a3b",
+    "Qwen/Qwen3-VL-235B-A22B-Instruct-FP8": "qwen3-235b-a22b",
+    "Qwen/Qwen3-VL-32B-Instruct": "qwen3-32b",
+    "Qwen/Qwen3-Embedding-0.6B": "qwen3-0.6b",
+    "Qwen/Qwen3-Next-80B-A3B-Instruct": "qwen3-next",
+    "Qwen/Qwen3-Coder-Next-FP8": "qwen3-next",
+    "unsloth/Qwen3.5-35B-A3B": "qwen3.5-35b-a3b",
+    "cyankiwi/Qwen3.6-35B-A3B-AWQ-4bit": "qwen3.5-35b-a3b",
+    "nvidia/Qwen3.5-397B-A17B-NVFP4": "qwen3.5-397b-a17b",
+    "Qwen/Qwen3.8-27B-FP8": "qwen3.5-27b",
+    "Qwen/Qwen2.5-VL-7B-Instruct": "qwen2.5-7b",
+    "Qwen/Qwen2.5-Coder-1.5B-Instruct": "qwen2.5-1.5b",
+    "deepseek-ai/DeepSeek-V4-Flash-0731": "deepseek-v4-flash",
+    "nvidia/DeepSeek-V4-Pro-NVFP4": "deepseek-v4-pro",
+    "moonshotai/Kimi-K3": "kimi-k3",
+    "moonshotai/Kimi-Linear-48B-A3B-Instruct": "kimi-linear",
+    "MiniMaxAI/MiniMax-M3-MXFP8": "minimax-m3",
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8": "nemotron-3-nano",
+    "nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning-NVFP4": "nemotron-3-nano",
+    "nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-BF16": "nemotron-3-nano",
+    "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-NVFP4": "nemotron-3-super",
+    "nvidia/NVIDIA-Nemotron-Nano-9B-v2": "nemotron-nano-9b-v2",
+    "ibm-granite/granite-4.0-h-small-FP8": "granite-4.0-h-small",
+    "ibm-granite/granite-4.0-micro": "granite-4.0-micro",
+    "mistralai/Mistral-Small-4-119B-2603": "mistral-small-4",
+    "mistralai/Mistral-Medium-3.5-128B": "mistral-medium-3.5",
+    "allenai/Olmo-3-7B-Instruct": "olmo-3-7b",
+    "tencent/Hunyuan-A13B-Instruct-GPTQ-Int4": "hunyuan-a13b",
+    "tencent/Hy3-preview": "hy3",
+    "stepfun-ai/Step-3.5-Flash-FP8": "step-3.7-flash",
+    "XiaomiMiMo/MiMo-V2.5": "mimo-v2-flash",
     "/models/Llama-3.1-8B-Instruct": "llama-3.1-8b",
     "/models/Llama-3.1-8B-Instruct/": "llama-3.1-8b",
     "s3://bucket/models/Llama-3.3-70B-Instruct/": "llama-3.1-70b",
@@ -74,7 +108,8 @@ SIZES = {
     "nvidia/Mistral-NeMo-Minitron-8B-Instruct": (8e9, 8e9),
     "acme/DeepSeek-R1-Merge-14B": (14e9, 14e9),
     "acme/Phi-4-Tiny-1B": (1e9, 1e9),
-    "mistralai/Mistral-Small-4-119B": (119e9, 119e9),
+    "mistralai/Mistral-Small-5-119B": (119e9, 119e9),
+    "acme/Qwen3.5-13B-merge": (13e9, 13e9),
     "Qwen/Qwen3.8-2.4T-A95B-FP8": (2.4e12, 95e9),
     "ibm-granite/granite-3.1-3b-a800m-instruct": (3e9, 800e6),
     "s3://bucket/assistant-13b/checkpoint-900/": (13e9, 13e9),
@@ -97,7 +132,9 @@ def test_a_mixture_has_the_layers_of_its_active_size() -> None:
     assert found.kv_bytes == dense.kv_bytes
 
 
-@pytest.mark.parametrize("name", ["chat-large", "deepseek-r1-distill", "glm-4.7-flash", "", "/", "/models/"])
+@pytest.mark.parametrize(
+    "name", ["chat-large", "deepseek-r1-distill", "glm-5.3-flash", "mimo-v2.5-pro", "", "/", "/models/"]
+)
 def test_a_name_that_states_nothing_is_a_guess_and_says_so(name: str) -> None:
     assert not shape_of(name).known
 
@@ -222,6 +259,12 @@ PRECISIONS = {
         "nvfp4",
     ),
     "a model published in 8 bits": (tier("large", model="deepseek-ai/DeepSeek-V3.1"), "fp8"),
+    "experts published in 4 bits": (tier("large", model="deepseek-ai/DeepSeek-V4-Flash"), "nvfp4"),
+    "a repository with more bits than the model is published in": (
+        tier("large", model="sgl-project/DeepSeek-V4-Flash-FP8"),
+        "fp8",
+    ),
+    "a newer model published in 8 bits": (tier("large", model="mistralai/Mistral-Medium-3.5-128B"), "fp8"),
     "a repository that quantizes it further": (tier("large", model="nvidia/DeepSeek-R1-FP4"), "nvfp4"),
     "a repository that does not quantize it": (tier("large", model="unsloth/gpt-oss-20b-BF16"), "bf16"),
     "what was distilled from it": (tier("large", model="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"), "bf16"),
@@ -367,6 +410,13 @@ def test_a_cache_that_cannot_be_split_is_held_more_than_once(model: str, args: t
         pytest.param("google/gemma-3-27b-it", 62, 16, 128, id="gemma-3-27b"),
         pytest.param("openai/gpt-oss-120b", 36, 8, 64, id="gpt-oss-120b"),
         pytest.param("microsoft/phi-4", 40, 10, 128, id="phi-4"),
+        pytest.param("MiniMaxAI/MiniMax-M3", 60, 4, 128, id="minimax-m3"),
+        pytest.param("allenai/Olmo-3-7B-Instruct", 32, 32, 128, id="olmo-3-7b"),
+        pytest.param("tencent/Hy3", 80, 8, 128, id="hy3"),
+        pytest.param("Qwen/Qwen3-0.6B", 28, 8, 128, id="qwen3-0.6b"),
+        pytest.param("Qwen/Qwen2.5-0.5B", 24, 2, 64, id="qwen2.5-0.5b"),
+        pytest.param("Qwen/Qwen2.5-3B", 36, 2, 128, id="qwen2.5-3b"),
+        pytest.param("ibm-granite/granite-4.0-micro", 40, 8, 64, id="granite-4.0-micro"),
     ],
 )
 def test_a_token_of_context_is_a_key_and_a_value_of_each_head_and_layer(
@@ -374,3 +424,50 @@ def test_a_token_of_context_is_a_key_and_a_value_of_each_head_and_layer(
 ) -> None:
     found = shape_of(model)
     assert (found.kv_heads, found.kv_bytes) == (heads, 2 * 2 * layers * heads * width)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "heads", "width"),
+    [
+        pytest.param("Qwen/Qwen3-Next-80B-A3B-Instruct", 12, 2, 256, id="12 of 48"),
+        pytest.param("Qwen/Qwen3.5-0.8B", 6, 2, 256, id="6 of 24"),
+        pytest.param("Qwen/Qwen3.5-4B", 8, 4, 256, id="8 of 32"),
+        pytest.param("Qwen/Qwen3.5-9B", 8, 4, 256, id="8 of 32, larger"),
+        pytest.param("Qwen/Qwen3.6-27B", 16, 4, 256, id="16 of 64"),
+        pytest.param("Qwen/Qwen3.6-35B-A3B", 10, 2, 256, id="10 of 40"),
+        pytest.param("Qwen/Qwen3.5-122B-A10B", 12, 2, 256, id="12 of 48, larger"),
+        pytest.param("Qwen/Qwen3.5-397B-A17B", 15, 2, 256, id="15 of 60"),
+        pytest.param("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 6, 2, 128, id="6 of 52"),
+        pytest.param("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-FP8", 8, 2, 128, id="8 of 88"),
+        pytest.param("nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16", 12, 2, 128, id="12 of 108"),
+        pytest.param("nvidia/NVIDIA-Nemotron-Nano-9B-v2", 4, 8, 128, id="4 of 56"),
+        pytest.param("nvidia/NVIDIA-Nemotron-Nano-12B-v2", 6, 8, 128, id="6 of 62"),
+        pytest.param("ibm-granite/granite-4.0-h-small", 4, 8, 128, id="4 of 40"),
+        pytest.param("ibm-granite/granite-4.0-h-tiny", 4, 4, 128, id="4 of 40, smaller"),
+        pytest.param("stepfun-ai/Step-3.7-Flash", 12, 8, 128, id="12 of 45, the others have a window of 512 tokens"),
+        pytest.param("XiaomiMiMo/MiMo-V2-Flash", 9, 4, (192 + 128) / 2, id="9 of 48, the others one of 128 tokens"),
+    ],
+)
+def test_only_layers_of_full_attention_hold_each_token_of_a_hybrid_model(
+    model: str, layers: int, heads: int, width: float
+) -> None:
+    found = shape_of(model)
+    assert (found.kv_heads, found.kv_bytes) == (heads, 2 * 2 * layers * heads * width)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "width"),
+    [
+        pytest.param("deepseek-ai/DeepSeek-V3.2", 61, 512 + 64, id="deepseek-v3"),
+        pytest.param("zai-org/GLM-5.1", 78, 512 + 64, id="glm-5"),
+        pytest.param("zai-org/GLM-4.7-Flash", 47, 512 + 64, id="glm-4.7-flash"),
+        pytest.param("mistralai/Mistral-Small-4-119B-2603", 36, 256 + 64, id="mistral-small-4"),
+        pytest.param("moonshotai/Kimi-Linear-48B-A3B-Instruct", 7, 512 + 64, id="kimi-linear: 7 of 27"),
+        pytest.param("moonshotai/Kimi-K3", 24, 512 + 64, id="kimi-k3: 24 of 93"),
+        pytest.param("deepseek-ai/DeepSeek-V4-Flash", 21 / 4 + 20 / 128, 512, id="deepseek-v4-flash: one for 4 or 128"),
+        pytest.param("deepseek-ai/DeepSeek-V4-Pro", 30 / 4 + 31 / 128, 512, id="deepseek-v4-pro: one for 4 or 128"),
+    ],
+)
+def test_a_latent_is_held_once_for_all_heads(model: str, layers: float, width: int) -> None:
+    found = shape_of(model)
+    assert (found.kv_heads, found.kv_bytes) == (1, 2 * layers * width)

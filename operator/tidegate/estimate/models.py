@@ -4,7 +4,8 @@ Figures of a model by its name: parameters, KV bytes per token, precision of the
 In:    a repository name such as `RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16`, or a path that contains one.
 Out:   its shape, from `models.csv` or from the size in the name.
 Source: the models' published configuration files; the fit of depth to size is ours, over the dense rows. MXFP4
-        (gpt-oss) is treated as nvfp4, since both have 4 bits and scales of small groups.
+        (gpt-oss, Kimi K3, the experts of DeepSeek V4) is treated as nvfp4, since both have 4 bits and scales of small
+        groups.
 """
 
 import csv
@@ -61,7 +62,8 @@ class ModelShape:
         name: Key of the priors table; empty if the model is not in `models.csv`.
         params: Number of weights, including all experts.
         params_active: Number of weights that one token passes through.
-        kv_bytes: KV cache bytes per token of context, with two bytes per value.
+        kv_bytes: KV cache bytes per token of context, with two bytes per value. Layers that hold a state of fixed size
+            (Qwen3.5, Nemotron, Kimi Linear) add none, since a longer context does not make it larger.
         kv_heads: Parts into which the KV cache can be split; 1 for a latent one (MLA), which each accelerator stores
             completely.
         published: Format in which the weights are published.
