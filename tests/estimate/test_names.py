@@ -408,7 +408,6 @@ def test_a_cache_that_cannot_be_split_is_held_more_than_once(model: str, args: t
     [
         pytest.param("google/gemma-3-12b-it", 48, 8, 256, id="gemma-3-12b"),
         pytest.param("google/gemma-3-27b-it", 62, 16, 128, id="gemma-3-27b"),
-        pytest.param("openai/gpt-oss-120b", 36, 8, 64, id="gpt-oss-120b"),
         pytest.param("microsoft/phi-4", 40, 10, 128, id="phi-4"),
         pytest.param("MiniMaxAI/MiniMax-M3", 60, 4, 128, id="minimax-m3"),
         pytest.param("allenai/Olmo-3-7B-Instruct", 32, 32, 128, id="olmo-3-7b"),
@@ -445,6 +444,8 @@ def test_a_token_of_context_is_a_key_and_a_value_of_each_head_and_layer(
         pytest.param("ibm-granite/granite-4.0-h-small", 4, 8, 128, id="4 of 40"),
         pytest.param("ibm-granite/granite-4.0-h-tiny", 4, 4, 128, id="4 of 40, smaller"),
         pytest.param("stepfun-ai/Step-3.7-Flash", 12, 8, 128, id="12 of 45, the others have a window of 512 tokens"),
+        pytest.param("openai/gpt-oss-20b", 12, 8, 64, id="12 of 24, the others one of 128 tokens"),
+        pytest.param("openai/gpt-oss-120b", 18, 8, 64, id="18 of 36, the others one of 128 tokens"),
         pytest.param("XiaomiMiMo/MiMo-V2-Flash", 9, 4, (192 + 128) / 2, id="9 of 48, the others one of 128 tokens"),
     ],
 )

@@ -63,7 +63,8 @@ class ModelShape:
         params: Number of weights, including all experts.
         params_active: Number of weights that one token passes through.
         kv_bytes: KV cache bytes per token of context, with two bytes per value. Layers that hold a state of fixed size
-            (Qwen3.5, Nemotron, Kimi Linear) add none, since a longer context does not make it larger.
+            (Qwen3.5, Nemotron, Kimi Linear), or a window of at most 512 tokens (gpt-oss, MiMo V2), add none, since a
+            longer context does not make it larger.
         kv_heads: Parts into which the KV cache can be split; 1 for a latent one (MLA), which each accelerator stores
             completely.
         published: Format in which the weights are published.
