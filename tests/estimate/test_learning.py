@@ -408,6 +408,22 @@ def test_what_requests_hold_follows_their_length() -> None:
     assert law_of(memory).kv_cache_tokens == pytest.approx(15_000.0, rel=0.12)
 
 
+@pytest.mark.parametrize(
+    ("factor", "tokens"),
+    [
+        pytest.param(6.0, 30_000.0, id="no longer believed"),
+        pytest.param(0.5, 60_000.0, id="it does not show that a prefix is no longer shared"),
+    ],
+)
+def test_a_usage_too_low_to_be_measured_shows_that_requests_do_not_hold_several_times_their_contexts(
+    factor: float, tokens: float
+) -> None:
+    """Longer requests hold less per token, and the fleet has grown meanwhile: the usage would stay low for good."""
+    memory = watch(steady(truth(1.0), minutes=5, **holding(factor)))
+    memory = watch(steady(truth(1.0), minutes=30, **holding(0.9, running=4.0)), memory, start_s=300.0)
+    assert law_of(memory).kv_cache_tokens == pytest.approx(tokens, rel=0.12)
+
+
 def test_memory_that_the_user_states_wins_over_what_is_reported() -> None:
     spec = deployment(tier(hint=PerformanceHint(kv_cache_tokens=100_000.0)))
     memory = None

@@ -59,7 +59,7 @@ HIT_SHARE = 0.3
 HIT_WORK, HIT_SPREADS = 0.5, 4.0
 # What running requests hold of the KV cache is measured from this usage on, because some servers round it to percents,
 # and with this many of them, because their contexts differ. It is believed within these bounds.
-HELD_USAGE_MIN, HELD_RUNNING_MIN = 0.2, 4.0
+HELD_USAGE_MIN, HELD_USAGE_DOUBT, HELD_RUNNING_MIN = 0.2, 0.01, 4.0
 HELD_LEAST, HELD_MOST = 0.25, 16.0
 HELD_SHARE = 0.3
 # Less is chance.
@@ -288,14 +288,19 @@ def _learn_held(memory: TierMemory, window: Window) -> TierMemory:
 
     Layers with a sliding window hold less than the context, a state of fixed size is held by the shortest request, and
     a shared prefix is held once. None of them is in the size that servers report.
+
+    A usage too low to be measured only shows that they do not hold several times their contexts: what was learned from
+    shorter requests would keep the fleet so large that the usage stays low.
     """
     reading, workload = window.reading, window.workload
-    usage, running = reading.kv_cache_usage or 0.0, reading.running or 0.0
-    if workload is None or usage < HELD_USAGE_MIN or running < HELD_RUNNING_MIN:
+    usage, running = reading.kv_cache_usage, reading.running or 0.0
+    if workload is None or usage is None or running < HELD_RUNNING_MIN:
         return memory
     room = window.engines * (memory.kv_cache_tokens or window.prior.law.kv_cache_tokens)
-    seen = min(HELD_MOST, max(HELD_LEAST, usage * room / (running * workload.context_tokens)))
-    before = memory.held or 1.0
+    before, least, most = memory.held or 1.0, HELD_LEAST, HELD_MOST
+    if usage < HELD_USAGE_MIN:
+        usage, least, most = usage + HELD_USAGE_DOUBT, 1.0, before
+    seen = min(most, max(least, usage * room / (running * workload.context_tokens)))
     if abs(log(seen / before)) < HELD_SAME_LOG:
         return memory
     share = 1.0 if memory.held is None else HELD_SHARE
