@@ -384,6 +384,11 @@ def holding(factor: float, *, running: float = 20.0, tokens: float = 30_000.0, *
     return {"running": running, "kv_cache_tokens_per_replica": tokens, "kv_cache_usage": usage} | changes
 
 
+def few_end(running: float) -> dict[str, object]:
+    """Changes to a reading of as many running requests: twelve of them end in a minute."""
+    return {"completion_rps": 0.2, "output_tokens_per_s": running / PRIOR.law.itl_s(running + 1.0, CHAT)}
+
+
 @pytest.mark.parametrize(
     ("changes", "tokens"),
     [
@@ -392,6 +397,7 @@ def holding(factor: float, *, running: float = 20.0, tokens: float = 30_000.0, *
         pytest.param(holding(1.06), 30_000.0, id="the mean context of twenty requests is not known better"),
         pytest.param(holding(3.0, tokens=600_000.0), 600_000.0, id="usage that is too low to be measured"),
         pytest.param(holding(6.0, running=3.0), 30_000.0, id="requests that are too few for a mean"),
+        pytest.param(holding(3.0) | few_end(20.0), 30_000.0, id="answers of which too few end to know their mean"),
         pytest.param(holding(3.0, kv_cache_usage=None), 30_000.0, id="no usage is reported"),
         pytest.param(holding(40.0), 30_000.0 / 16, id="no request holds more than can be believed"),
         pytest.param(holding(1.0, tokens=1e5, kv_cache_tokens_per_replica=None), 1e5, id="a size that was a guess"),
@@ -409,18 +415,19 @@ def test_what_requests_hold_follows_their_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "tokens"),
+    ("factor", "changes", "tokens"),
     [
-        pytest.param(6.0, 30_000.0, id="no longer believed"),
-        pytest.param(0.5, 60_000.0, id="it does not show that a prefix is no longer shared"),
+        pytest.param(6.0, {}, 30_000.0, id="no longer believed"),
+        pytest.param(6.0, few_end(4.0), 30_000.0, id="although few end"),
+        pytest.param(0.5, {}, 60_000.0, id="it does not show that a prefix is no longer shared"),
     ],
 )
 def test_a_usage_too_low_to_be_measured_shows_that_requests_do_not_hold_several_times_their_contexts(
-    factor: float, tokens: float
+    factor: float, changes: dict[str, object], tokens: float
 ) -> None:
     """Longer requests hold less per token, and the fleet has grown meanwhile: the usage would stay low for good."""
     memory = watch(steady(truth(1.0), minutes=5, **holding(factor)))
-    memory = watch(steady(truth(1.0), minutes=30, **holding(0.9, running=4.0)), memory, start_s=300.0)
+    memory = watch(steady(truth(1.0), minutes=30, **holding(0.9, running=4.0) | changes), memory, start_s=300.0)
     assert law_of(memory).kv_cache_tokens == pytest.approx(tokens, rel=0.12)
 
 

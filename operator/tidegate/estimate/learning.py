@@ -58,8 +58,10 @@ HIT_SHARE = 0.3
 # multiply the work within a minute.
 HIT_WORK, HIT_SPREADS = 0.5, 4.0
 # What running requests hold of the KV cache is measured from this usage on, because some servers round it to percents,
-# and with this many of them, because their contexts differ. It is believed within these bounds.
-HELD_USAGE_MIN, HELD_USAGE_DOUBT, HELD_RUNNING_MIN = 0.2, 0.01, 4.0
+# and with this many of them and of finished ones, because their contexts differ: of answers that take minutes, too few
+# end within a window. It is believed within these bounds.
+HELD_USAGE_MIN, HELD_USAGE_DOUBT = 0.2, 0.01
+HELD_RUNNING_MIN, HELD_FINISHED_MIN = 4.0, 16.0
 HELD_LEAST, HELD_MOST = 0.25, 16.0
 HELD_SHARE = 0.3
 # Less is chance.
@@ -300,6 +302,8 @@ def _learn_held(memory: TierMemory, window: Window) -> TierMemory:
     before, least, most = memory.held or 1.0, HELD_LEAST, HELD_MOST
     if usage < HELD_USAGE_MIN:
         usage, least, most = usage + HELD_USAGE_DOUBT, 1.0, before
+    elif (reading.completion_rps or 0.0) * reading.window_s < HELD_FINISHED_MIN:
+        return memory
     seen = min(most, max(least, usage * room / (running * workload.context_tokens)))
     if abs(log(seen / before)) < HELD_SAME_LOG:
         return memory
