@@ -202,7 +202,7 @@ def _service(prior: Prior, memory: TierMemory | None, inputs: _Inputs, slo: Slo)
     serving, asked, targets = prior.serving, inputs.asked, inputs.instead or slo
     computed = memory.computed if memory is not None and serving.prefix_caching else None
     return Service(
-        law=law_in_force(prior, memory, inputs.kin.factor),
+        law=law_in_force(prior, memory, inputs.kin.factor, inputs.kin.held),
         workload=workload_of(asked, computed or 0),
         batched_tokens_max=float(serving.batched_tokens_max),
         context_max=serving.context_max,

@@ -41,14 +41,14 @@ def _step(factor: float) -> float:
     return float(f"{exp(round(log(factor) / FACTOR_STEP) * FACTOR_STEP):.4g}")
 
 
-def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> PerformanceLaw:
+def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0, held: float = 1.0) -> PerformanceLaw:
     """
     The law to plan with.
 
     Args:
-        kin: Factor on the prior of a tier without measurements; see `kin.kin_of`.
+        kin, held: Factor on the prior of a tier without measurements, and what requests hold there; see `kin.kin_of`.
     """
-    kv_cache_tokens = kv_cache_tokens_of(prior, memory)
+    kv_cache_tokens = _kv_cache_tokens(prior, memory, held)
     if memory is None or not memory.windows:
         if kin == 1.0:
             # A step takes some time, even if a user states 0.
@@ -68,11 +68,14 @@ def law_in_force(prior: Prior, memory: TierMemory | None, kin: float = 1.0) -> P
     )
 
 
-def kv_cache_tokens_of(prior: Prior, memory: TierMemory | None) -> float:
+def _kv_cache_tokens(prior: Prior, memory: TierMemory | None, held: float) -> float:
     """Tokens of context that fit into an engine: as the user states, else by what running requests hold of it."""
-    if prior.kv_stated or memory is None:
-        return prior.law.kv_cache_tokens
-    return max(1.0, (memory.kv_cache_tokens or prior.law.kv_cache_tokens) / (memory.held or 1.0))
+    size = prior.law.kv_cache_tokens
+    if prior.kv_stated:
+        return size
+    if memory is not None:
+        size, held = memory.kv_cache_tokens or size, memory.held or held
+    return max(1.0, size / held)
 
 
 def trust_in(memory: TierMemory) -> float:
