@@ -312,6 +312,7 @@ def test_a_step_takes_as_many_tokens_as_vllm_does_by_itself(product: str, tokens
         pytest.param("NVIDIA-H100-80GB-HBM3", (), 1024, id="large"),
         pytest.param("NVIDIA-A100-SXM4-80GB", (), 256, id="A100"),
         pytest.param("NVIDIA-L4", (), 256, id="small"),
+        pytest.param("board-of-the-year", (), 256, id="unknown: it may be an A100"),
         pytest.param("NVIDIA-H100-80GB-HBM3", ("--max-num-batched-tokens=512",), 512, id="each takes a token per step"),
         pytest.param("NVIDIA-L4", ("--max-num-seqs=2000",), 2000, id="as stated"),
         pytest.param("NVIDIA-H100-80GB-HBM3", None, 256, id="arguments of a target are not known"),
