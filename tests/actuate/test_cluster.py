@@ -355,8 +355,20 @@ async def test_another_leadership_keeps_the_pod_monitor_labels() -> None:
     assert made["metadata"]["labels"]["release"] == "stack"  # type: ignore[call-overload,index]
 
 
-async def test_a_scale_that_met_a_conflict_is_retried_at_the_next_tick() -> None:
-    api = Recorder({"/scale": ApiError(status=409, reason="Conflict", detail="the object has been modified")})
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(ApiError(status=409, reason="Conflict", detail="the object has been modified"), id="a conflict"),
+        pytest.param(
+            ApiError(
+                status=422, reason="Invalid", detail="the server rejected our request due to an error in our request"
+            ),
+            id="other replicas than were seen",
+        ),
+    ],
+)
+async def test_a_scale_that_met_a_conflict_is_retried_at_the_next_tick(fault: ApiError) -> None:
+    api = Recorder({"/scale": fault})
     hands = actuator(api)
     order = order_of(spec_of(pointing()), argos(1), decided(fp8=3))
     await hands.carry_out(order)
@@ -680,6 +692,27 @@ async def test_real_managed_fields_of_a_scale_are_understood(api: HttpKubeApi, n
     )
     (writer,) = (await scene.view()).workloads[ref].writers
     assert writer.manager == "kubectl"
+
+
+@on_cluster
+@shared_loop
+async def test_a_scale_from_an_outdated_view_overwrites_nothing(api: HttpKubeApi, namespace_name: str) -> None:
+    """As after an outage, or while two processes lead for a moment."""
+    scene = await Scene(api, namespace_name, TWO).make()
+    await scene.carry_out(bf16=0, fp8=2)
+    outdated = await scene.view()
+    for name, replicas in {"chat-bf16": 3, "chat-fp8": 12}.items():
+        await scene.patch(f"{scene.path('deployments', name)}/scale", {"spec": {"replicas": replicas}})
+    scene.restart()
+    order = Order(
+        resource=scene.resource,
+        decision=decided(bf16=1, fp8=8),
+        view=outdated,
+        accelerators={"nvidia-h100": H100},
+    )
+    outcome = await scene.hands.carry_out(order)
+    assert (outcome.actions, outcome.conditions) == ((), ())
+    assert (await scene.replicas("chat-bf16"), await scene.replicas("chat-fp8")) == (3, 12)
 
 
 @on_cluster

@@ -93,7 +93,10 @@ def test_a_new_deployment_starts_with_no_replica_and_releases_the_field() -> Non
     assert hold.call.body["spec"] == {"replicas": 0}  # type: ignore[call-overload,index]
     assert "replicas" not in last.call.body["spec"]  # type: ignore[call-overload,index]
     assert HASH_ANNOTATION in str(last.call.body)
-    assert scale.call.body == {"spec": {"replicas": 2}}
+    assert scale.call.body == [
+        {"op": "test", "path": "/spec", "value": {}},
+        {"op": "add", "path": "/spec/replicas", "value": 2},
+    ]
 
 
 def test_nothing_is_written_if_everything_is_right() -> None:
@@ -144,6 +147,13 @@ def test_an_interrupted_creation_is_completed_without_starting_a_replica() -> No
 def test_a_pod_monitor_is_made(installed: bool) -> None:
     found = do(TWO, ClusterView(has_pod_monitors=installed), bf16=0, fp8=0)
     assert (("PATCH", "podmonitors/chat") in calls(found)) == installed
+
+
+def test_a_scale_holds_only_for_the_replicas_that_were_seen() -> None:
+    found = do(spec_of(pointing()), view_of(workload("chat-old", 2)), fp8=8)
+    ((scale,),) = found.chains
+    assert isinstance(scale.call.body, list)
+    assert scale.call.body[0] == {"op": "test", "path": "/spec", "value": {"replicas": 2}}
 
 
 def test_a_target_gets_nothing_but_its_scale() -> None:

@@ -183,6 +183,21 @@ async def test_more_load_means_more_replicas(rig: Rig) -> None:
         await rig.until(lambda: _more_than(rig, 2))
 
 
+async def test_what_was_scaled_by_hand_while_nothing_was_seen_is_not_overwritten(rig: Rig) -> None:
+    await rig.chat()
+    rig.reports = IDLE
+    async with rig.operator():
+        await rig.until(lambda: _ready(rig, 2))
+        with rig.proxy.having(Fault(kind=Kind.HANG, path="watch=true")):
+            rig.proxy.cut_watches()
+            await rig.patch(CHAT, {"metadata": {"annotations": {"tidegate.io/paused": "true"}}})
+            await rig.patch(f"{DEPLOYMENTS}/chat-bf16", {"spec": {"replicas": 12}})
+            rig.proxy.seen.clear()
+            rig.reports = BUSY
+            await rig.until(lambda: _asked(rig))
+            assert await rig.replicas() == 12
+
+
 async def test_an_idle_deployment_scales_to_zero_and_wakes_for_a_waiting_request(rig: Rig) -> None:
     await rig.chat(minReplicas=0, scaleToZero={"idleSeconds": 60, "activationQuery": "gateway_queue"})
     rig.reports = dict.fromkeys(IDLE, 0.0)
@@ -331,6 +346,11 @@ async def _replicas(rig: Rig, count: int) -> bool:
 
 async def _more_than(rig: Rig, count: int) -> bool:
     return await rig.replicas() > count
+
+
+async def _asked(rig: Rig) -> bool:
+    """Whether a change of replicas was requested and answered."""
+    return any(seen.method == "PATCH" and "/scale" in seen.path and seen.status for seen in rig.proxy.seen)
 
 
 async def _ready(rig: Rig, count: int) -> bool:

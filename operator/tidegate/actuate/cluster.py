@@ -29,6 +29,8 @@ _REJECTIONS = frozenset({400, 403, 409, 422})
 # Answers of status 500 to an apply that are about the object: an unknown field, a number where text is needed, a
 # malformed quantity.
 _WRONG_SHAPE = re.compile("failed to create typed patch object|unable to convert unstructured object")
+# An answer of status 422 to a patch whose test failed: the object is not as it was seen.
+_OUTDATED = "the server rejected our request due to an error in our request"
 # A refused write is retried after this: a permission may have been granted, or a quota raised.
 REFUSED_S = 60.0
 # Failed orders in a row before it is reported: a conflict or a restart of the server is over by then.
@@ -163,8 +165,10 @@ class ClusterActuator:
 def _is_lasting(fault: ApiError, call: Call) -> bool:
     """
     Whether the same write would be refused again. A conflict is lasting only for an apply: fields belong to somebody
-    else.
+    else. An outdated view is replaced by the next one.
     """
     if fault.status == 500:
         return _WRONG_SHAPE.search(fault.detail) is not None
+    if _OUTDATED in fault.detail:
+        return False
     return fault.status in _REJECTIONS and (fault.status != 409 or call.content_type == APPLY_PATCH)

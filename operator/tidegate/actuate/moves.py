@@ -3,7 +3,8 @@ The replicas of a deployment's tiers: which ones to change, and which are not ou
 
 In:    a `Scene`.
 Out:   moves, scale-ups before scale-downs; tiers that already have their replicas; findings.
-Rules: pure. Replicas are changed only through /scale, under one field manager.
+Rules: pure. Replicas are changed only through /scale, under one field manager, and only from the count that was seen: a
+       view from before an outage, or that of a second leader, overwrites nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from tidegate.actuate.ownership import Claim, other_writer
 from tidegate.actuate.scene import Scene, Write
 from tidegate.domain.decision import Condition
 from tidegate.domain.spec import TierSpec
-from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, MERGE_PATCH, Call, ObjectRef, Order, workload_ref
+from tidegate.ports import DEPLOYMENT_LABEL, FIELD_MANAGER, JSON_PATCH, Call, ObjectRef, Order, workload_ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +30,19 @@ class Move:
 
     @property
     def write(self) -> Write:
-        """The patch of /scale."""
+        """The patch of /scale, which the server refuses if the replicas are no longer those that were seen."""
+        # The server omits a count of zero.
+        seen = {"replicas": self.before} if self.before else {}
         return Write(
             call=Call(
                 method="PATCH",
                 path=f"{self.path}/scale",
                 params={"fieldManager": FIELD_MANAGER},
-                body={"spec": {"replicas": self.after}},
-                content_type=MERGE_PATCH,
+                body=[
+                    {"op": "test", "path": "/spec", "value": seen},
+                    {"op": "add", "path": "/spec/replicas", "value": self.after},
+                ],
+                content_type=JSON_PATCH,
             ),
             sentence=f"{self.ref}: replicas {self.before} -> {self.after}",
             replicas=self.after,
