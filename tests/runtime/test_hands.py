@@ -505,6 +505,20 @@ async def test_a_deployment_deleted_before_it_was_reported_stops_nothing(rig: Ri
     assert rig.inventory.deployments[OTHER].status == {"replicas": 2}
 
 
+async def test_a_deployment_that_became_another_shards_before_it_was_reported_is_left_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out = rig.room.carry_out
+
+    async def dropped(order: Order, goes_on: Callable[[], bool]) -> Outcome:
+        rig.inventory.drop_deployment(CHAT, "u1")
+        return await carry_out(order, goes_on)
+
+    monkeypatch.setattr(rig.room, "carry_out", dropped)
+    await rig.do(resource())
+    assert (rig.api.written(), rig.room.posted) == ([], [])
+
+
 async def test_nothing_is_kept_of_a_deployment_deleted_before_it_was_reported(rig: Rig) -> None:
     await rig.do(resource())
     rig.api.answers["PATCH", STATUS] = down()

@@ -252,8 +252,10 @@ class Hands:
 
     async def _report(self, resource: DeploymentResource, batch: Batch) -> None:
         """Report one deployment: events and status, based on its latest status."""
-        if now := self._now(resource):
-            resource = replace(resource, status=now.status)
+        now = self._now(resource)
+        if now is None:
+            return  # deleted, or another shard's by now
+        resource = replace(resource, status=now.status)
         outcome = self._unreported[resource.uid]
         report = Report(
             resource=resource,
