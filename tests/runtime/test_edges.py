@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,29 @@ async def test_the_largest_object_that_etcd_takes_does_not_end_a_watch() -> None
         async with HttpKubeApi(configuration) as api:
             events = [event async for event in api.watch(Call(method="GET", path="/api/v1/pods"))]
     assert [len(event["object"]["text"]) for event in events] == [1536 * 1024, 0]
+
+
+@pytest.mark.parametrize(
+    ("status", "answered"),
+    [
+        pytest.param(200, True, id="an answer"),
+        pytest.param(403, True, id="a refusal"),
+        pytest.param(429, False, id="an overloaded server"),
+        pytest.param(502, False, id="a proxy without a server"),
+        pytest.param(503, False, id="a server that starts or ends"),
+    ],
+)
+async def test_a_server_that_says_it_is_away_has_not_answered(status: int, answered: bool) -> None:
+    async def handler(_: web.Request, __: dict[str, str]) -> web.StreamResponse:
+        return web.json_response({}, status=status)
+
+    configuration = Configuration()
+    async with serving(handler) as server:
+        configuration.host = server.url
+        async with HttpKubeApi(configuration) as api:
+            with suppress(ApiError):
+                await api.send(Call(method="GET", path="/api/v1/pods"))
+            assert api.answered_within(60.0) is answered
 
 
 # --- the fence ---------------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ class HttpKubeApi:
         self._answered_s = -math.inf
 
     def answered_within(self, seconds: float) -> bool:
-        """True if the server answered anything in the last `seconds`."""
+        """True if the server answered in the last `seconds`. That it is overloaded or away (429, 5xx) is no answer."""
         return time.monotonic() - self._answered_s <= seconds
 
     async def __aenter__(self) -> "HttpKubeApi":
@@ -179,7 +179,8 @@ class HttpKubeApi:
         response = await self._session.request(
             call.method, self._host + call.path, params=dict(call.params), data=data, headers=headers, timeout=timeout
         )
-        self._answered_s = time.monotonic()
+        if response.status < 500 and response.status != 429:
+            self._answered_s = time.monotonic()
         self._counted(call.method, response.status)
         return response
 
