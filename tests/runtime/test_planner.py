@@ -139,6 +139,19 @@ async def ticks(rig: Rig, count: int) -> None:
             await asyncio.sleep(0.001)
 
 
+async def test_nothing_is_planned_on_a_cluster_that_was_not_seen_for_minutes(rig: Rig) -> None:
+    """Replicas that started before an outage of the API server would look late."""
+    rig.inventory.put_deployment(resource())
+    pods = rig.planner.parts.cluster.pods
+    pods.synced = True
+    pods.seen_s -= module.UNSEEN_S + 1
+    await rig.tick()
+    assert (rig.seen, rig.hands.batches, rig.planner.ticks) == ([], [], 1)
+    pods.seen_s += 2
+    await rig.tick()
+    assert len(rig.seen) == len(rig.hands.batches) == 1
+
+
 async def test_a_change_wakes_it_and_an_echo_does_not(rig: Rig) -> None:
     async with running(rig):
         await ticks(rig, 1)

@@ -42,6 +42,9 @@ GAP_S = 5.0
 DEBOUNCE_S = 0.5
 # Interval of the activation queries between two ticks, for deployments at zero replicas.
 ACTIVATION_S = 5.0
+# A cache that was not confirmed for longer is cut off from the API server. Where a proxy ends each watch shortly before
+# 70 s, and so before a bookmark, a list confirms it after 140 s.
+UNSEEN_S = 150.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +136,23 @@ class Planner:
         return bool(_with_requests(await self.parts.collector.activations(self.wall(), asked)) - self._not_woken)
 
     async def tick(self) -> None:
-        """One tick."""
-        parts, began_s, epoch = self.parts, self.clock(), self.parts.fence.epoch
-        now_s = self.wall()
+        """
+        One tick.
+
+        Nothing is planned on a cluster that has not been seen for minutes: replicas that were starting then would look
+        late, although they serve by now, and would be given up.
+        """
+        began_s = self.clock()
+        if self.parts.cluster.age_s() <= UNSEEN_S:
+            await self._plan()
+        self.ticks += 1
+        self.ticked.set()
+        self.last_tick_s = self.clock()
+        self.parts.metrics.tick_s.observe(self.last_tick_s - began_s)
+
+    async def _plan(self) -> None:
+        """Observe, decide, hand over."""
+        parts, epoch, now_s = self.parts, self.parts.fence.epoch, self.wall()
         self._forget_namesakes()
         at_start = dict(parts.inventory.deployments)
         classes = parts.inventory.classes()
@@ -160,10 +177,6 @@ class Planner:
             parts.hands.give(self._batch(now_s, epoch, at_start, sight, decisions))
         else:
             parts.metrics.show(Tick())
-        self.ticks += 1
-        self.ticked.set()
-        self.last_tick_s = self.clock()
-        parts.metrics.tick_s.observe(self.last_tick_s - began_s)
 
     async def _decide(
         self,
