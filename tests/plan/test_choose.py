@@ -105,6 +105,15 @@ def test_a_replica_found_late_is_not_taken_back_when_the_targets_are_met_for_a_m
     assert fleet(loop.history[-1])["fp8"] >= late
 
 
+def test_a_late_replica_is_not_taken_back_while_younger_ones_of_its_tier_are_coming() -> None:
+    """Those would be removed in its place. The bound leaves no room for all, so less is requested of the other tier."""
+    loop = Loop(spec=spec(*TIERS[:2], replicas_max=6), estimates=THREE, startup_ticks=30)
+    loop.run(forecast(14), 4)
+    asked = [fleet(loop.tick(forecast(42))) for _ in range(26)]
+    assert {plan["fp8"] for plan in asked} == {5}
+    assert asked[-1] == {"fp8": 5, "bf16": 1}
+
+
 def test_a_tier_that_is_slower_than_anybody_knew_is_waited_for_and_learned() -> None:
     """Ready after 450 s, late after 300 s: it is planned around, but its replicas still become ready."""
     loop = Loop(spec=spec(*TIERS), estimates=THREE, startup_ticks=30)

@@ -25,7 +25,7 @@ from tidegate.plan.pursue import Carries
 from tidegate.plan.rest import decide
 from tidegate.plan.share import share
 from tidegate.plan.solve import Given
-from tidegate.plan.transition import advance
+from tidegate.plan.transition import advance, fitted
 
 
 def choose(
@@ -184,5 +184,10 @@ def _with_stuck(draft: Draft, fleet: Fleet, within: Limits) -> Fleet:
     lost = classes_used(draft, tuple([a.lost for a in draft.arrivals]))
     room = {name: most + lost.get(name, 0) for name, most in within.room.items()}
     limits, fewer = replace(draft.opened, room=room), draft.without_lost(fleet)
-    larger = (draft.with_stuck(fleet), draft.with_kept(fewer))
+    whole = draft.with_stuck(fleet)
+    larger = [whole, draft.with_kept(fewer)]
+    if any(a.healthy and a.late > a.lost for a in draft.arrivals):
+        # In place of a late replica, a younger one of its tier would be removed. So less of the others is requested.
+        there = tuple(map(min, draft.there, whole))
+        larger.insert(1, fitted(draft.model, limits, kept=there, counted=there, target=whole))
     return next((each for each in larger if limits.below(draft.model, each)), fewer)

@@ -38,11 +38,11 @@ def advance(
         return target
     kept = inside(model, limits, kept=still_needed(model, ready, target, carries), staying=staying)
     counted = tuple([a.counted for a in arrivals])
-    step = _fitted(model, limits, kept=kept, counted=counted, target=target)
+    step = fitted(model, limits, kept=kept, counted=counted, target=target)
     if step == counted == ready and (urgent or not carries(ready)):
         surplus = max(range(len(ready)), key=lambda i: (ready[i] > target[i], float(model.prices[i])))
         fewer = with_more(kept, surplus, -1)
-        step = _fitted(model, limits, kept=fewer, counted=tuple(map(min, counted, fewer)), target=target)
+        step = fitted(model, limits, kept=fewer, counted=tuple(map(min, counted, fewer)), target=target)
     return step
 
 
@@ -55,7 +55,7 @@ def inside(model: FleetModel, limits: Limits, *, kept: Fleet, staying: Fleet) ->
     return held
 
 
-def _fitted(model: FleetModel, limits: Limits, *, kept: Fleet, counted: Fleet, target: Fleet) -> Fleet:
+def fitted(model: FleetModel, limits: Limits, *, kept: Fleet, counted: Fleet, target: Fleet) -> Fleet:
     """
     The replicas in `kept`, plus as many new ones as fit.
 
