@@ -3,7 +3,6 @@ The PromQL of a tick: few queries, no injection, and the metric names of every v
 """
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -142,11 +141,9 @@ def test_an_activation_query_must_be_complete_in_itself(expression: str, closed:
 
 
 @pytest.mark.parametrize("text", [r"\"", r"\'", "`'", '"\n', "'\""], ids=repr)
-def test_an_activation_query_of_quotes_takes_no_time(text: str) -> None:
-    began_s = time.process_time()
-    for mark in "\"'`":
-        is_closed(mark + text * 10_000)
-    assert time.process_time() - began_s < 1.0
+def test_an_activation_query_of_quotes_is_read_once(text: str) -> None:
+    """Otherwise this takes many minutes."""
+    assert not any(is_closed(mark + text * 200_000) for mark in "\"'`")
 
 
 def test_one_query_covers_all_deployments_at_zero_and_labels_the_owner() -> None:

@@ -32,7 +32,7 @@ def shallow(text: bytes) -> bytes:
             if level == LEVELS_MOST + 1:
                 begin = mark.end()
             level -= 1
-    return bytes(kept + text[begin:])
+    return bytes(kept if level > LEVELS_MOST else kept + text[begin:])
 
 
 def decoded(text: bytes) -> Any:
