@@ -62,7 +62,7 @@ def observation(rate: float, draw: random.Random) -> dict[str, object]:
         "output_tokens_mean": draw.gauss(250.0, 15.0),
         "running": running,
         "waiting": 0,
-        "kv_cache_usage": 0.2,
+        "kv_cache_usage": min(1.0, 0.002 * running),
         "preemption_rate": 0.0,
         "prefix_cache_hit_rate": None,
         "ttft_buckets": histogram(TTFT_EDGES, 0.05, rate * 60),
