@@ -417,18 +417,6 @@ def test_a_cache_that_cannot_be_split_is_held_more_than_once(model: str, args: t
         pytest.param("Qwen/Qwen2.5-0.5B", 24, 2, 64, id="qwen2.5-0.5b"),
         pytest.param("Qwen/Qwen2.5-3B", 36, 2, 128, id="qwen2.5-3b"),
         pytest.param("ibm-granite/granite-4.0-micro", 40, 8, 64, id="granite-4.0-micro"),
-    ],
-)
-def test_a_token_of_context_is_a_key_and_a_value_of_each_head_and_layer(
-    model: str, layers: int, heads: int, width: int
-) -> None:
-    found = shape_of(model)
-    assert (found.kv_heads, found.kv_bytes) == (heads, 2 * 2 * layers * heads * width)
-
-
-@pytest.mark.parametrize(
-    ("model", "layers", "heads", "width"),
-    [
         pytest.param("Qwen/Qwen3-Next-80B-A3B-Instruct", 12, 2, 256, id="12 of 48"),
         pytest.param("Qwen/Qwen3.5-0.8B", 6, 2, 256, id="6 of 24"),
         pytest.param("Qwen/Qwen3.5-4B", 8, 4, 256, id="8 of 32"),
@@ -450,7 +438,7 @@ def test_a_token_of_context_is_a_key_and_a_value_of_each_head_and_layer(
         pytest.param("XiaomiMiMo/MiMo-V2-Flash", 9, 4, (192 + 128) / 2, id="9 of 48, the others one of 128 tokens"),
     ],
 )
-def test_only_layers_of_full_attention_hold_each_token_of_a_hybrid_model(
+def test_a_token_of_context_is_a_key_and_a_value_of_each_head_and_layer_of_full_attention(
     model: str, layers: int, heads: int, width: float
 ) -> None:
     found = shape_of(model)

@@ -278,9 +278,9 @@ def _agree(base: Coefficients, samples: tuple[Sample, ...], new: Coefficients, o
 
 def _learn_cache(memory: TierMemory, window: Window) -> TierMemory:
     """The memory with what the window says of the KV cache, whether or not the law fits."""
-    tokens = window.reading.kv_cache_tokens_per_replica
-    if tokens and tokens / window.prior.serving.data_parallel != memory.kv_cache_tokens:
-        memory = replace(memory, kv_cache_tokens=tokens / window.prior.serving.data_parallel)
+    tokens = (window.reading.kv_cache_tokens_per_replica or 0.0) / window.prior.serving.data_parallel
+    if tokens and tokens != memory.kv_cache_tokens:
+        memory = replace(memory, kv_cache_tokens=tokens)
     return _learn_hits(_learn_held(memory, window), window.reading)
 
 

@@ -112,7 +112,7 @@ def serving_of(model: str, tier: TierSpec, accelerator: Accelerator | None) -> S
     batched_tokens_max = arguments.batched_tokens_max or (BATCHED_TOKENS_LARGE if large else BATCHED_TOKENS_SMALL)
     # Of a target's arguments nothing is known, nor which server it is, and unknown hardware may be an A100: too few
     # sequences only cost money.
-    running_max = RUNNING_MAX_LARGE if large and hardware.name and tier.workload else RUNNING_MAX_SMALL
+    running_max = RUNNING_MAX_LARGE if large and hardware.known and tier.workload else RUNNING_MAX_SMALL
     return Serving(
         shape=shape,
         precision=_precision(arguments, loaded, tier) or shape.published,
